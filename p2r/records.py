@@ -1,0 +1,189 @@
+"""The records everything passes: Question -> Trace -> Case. One case is one row.
+
+Pipeline, trainer, evaluation, analysis and browser read and write this one schema. `Case.to_row` and
+`Case.from_row` are the only translation between the nested records and a flat Parquet row.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROBLEM_TYPES = ("multiple choice", "numerical", "OCR", "free-form", "regression")
+DataType = Literal["video", "image"]
+
+
+class Record(BaseModel):
+    """Base of all records: unknown fields are an error, so that a misspelt one is never lost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Question(Record):
+    """One question about one video or image, with its reference answer.
+
+    `path` is relative to a data root; `answer` is the bare reference answer (no tags); `options` keep their
+    prefixes ("A. left"). What a file format knows beyond these fields is kept in `meta`.
+    """
+
+    id: str
+    problem: str
+    options: list[str] = Field(default_factory=list)
+    problem_type: str
+    data_type: DataType = "video"
+    path: str = ""
+    answer: str = ""
+    source: str = ""
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class Trace(Record):
+    """One response to one question, its segments and how it was made.
+
+    Token counts: the first `perception_tokens` of the `completion_tokens` belong to perception, the rest to
+    reasoning (rule 3 of the template). `media` is what the model saw: frame count, size, indices, timestamps
+    (s), source fps, decoder. `sampling` holds temperature, top_p, max tokens, seed and the prompt's hash.
+    """
+
+    question_id: str
+    text: str
+    observation: str | None = None
+    think: str | None = None
+    answer: str | None = None
+    problems: list[str] = Field(default_factory=list)
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    perception_tokens: int | None = None
+    truncated: bool = False
+    model: str = ""
+    run: str = ""
+    stage: str = ""
+    step: int | None = None
+    rollout: int = 0
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    media: dict[str, Any] = Field(default_factory=dict)
+
+
+class Verdict(Record):
+    """A judge's word on an observation: sufficient, not sufficient, or None where there is no verdict."""
+
+    sufficient: bool | None
+    rationale: str = ""
+    judge: str = ""
+    usage: dict[str, Any] = Field(default_factory=dict)
+    cost: float = 0.0
+
+
+class ProcessReward(Record):
+    """The reward of one process by part (eq. 5); `accuracy` is None where it is unknown."""
+
+    accuracy: float | None
+    format: float
+    length: float
+
+    @property
+    def total(self) -> float | None:
+        return None if self.accuracy is None else self.accuracy + self.format + self.length
+
+
+class Case(Record):
+    """A question, one trace of it and its scores. `accuracy` is None where the answer cannot be scored."""
+
+    question: Question
+    trace: Trace
+    accuracy: float | None = None
+    verdict: Verdict | None = None
+    perception: ProcessReward | None = None
+    reasoning: ProcessReward | None = None
+    perception_advantage: float | None = None
+    reasoning_advantage: float | None = None
+    tags: list[str] = Field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Unique within a store: run, stage, step, question and rollout name one trace."""
+        t = self.trace
+        return "/".join(
+            str(part) for part in (t.run, t.stage, t.step or 0, t.question_id, t.rollout)
+        )
+
+    def to_row(self) -> dict[str, Any]:
+        """One flat row of scalars; lists and mappings become JSON strings."""
+        return {name: _get(self, name) for name in ROW_TYPES}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Case:
+        """The inverse of `to_row`; columns a store added (labels, ranks) are ignored."""
+        parts: dict[str, dict[str, Any]] = {}
+        flat: dict[str, Any] = {}
+        for name in ROW_TYPES:
+            if name == "id":
+                continue
+            value = row.get(name)
+            group, _, field = name.rpartition(".")
+            if value is not None and (field or name) in _JSON_FIELDS:
+                value = json.loads(value)
+            if group:
+                parts.setdefault(group, {})[field] = value
+            else:
+                flat[name] = value
+        flat["tags"] = flat["tags"] or []
+        for group, fields in parts.items():
+            optional = group in ("verdict", "perception", "reasoning")
+            absent = all(value is None for value in fields.values())
+            known = {k: v for k, v in fields.items() if v is not None or not _has_default(group, k)}
+            flat[group] = None if optional and absent else known
+        return cls.model_validate(flat)
+
+
+_GROUPS: dict[str, type[Record]] = {
+    "question": Question,
+    "trace": Trace,
+    "verdict": Verdict,
+    "perception": ProcessReward,
+    "reasoning": ProcessReward,
+}
+_JSON_FIELDS = {"options", "meta", "problems", "sampling", "media", "usage", "tags"}
+_INT_FIELDS = {"prompt_tokens", "completion_tokens", "perception_tokens", "step", "rollout"}
+_FLOAT_FIELDS = {
+    "accuracy",
+    "format",
+    "length",
+    "cost",
+    "perception_advantage",
+    "reasoning_advantage",
+}
+_BOOL_FIELDS = {"truncated", "sufficient"}
+
+
+def _column_type(field: str) -> str:
+    for kind, fields in (("int", _INT_FIELDS), ("float", _FLOAT_FIELDS), ("bool", _BOOL_FIELDS)):
+        if field in fields:
+            return kind
+    return "str"
+
+
+# Every column of a row and its type: the schema of cases.parquet.
+ROW_TYPES: dict[str, str] = {
+    "id": "str",
+    **{f"{g}.{f}": _column_type(f) for g, model in _GROUPS.items() for f in model.model_fields},
+    "accuracy": "float",
+    "perception_advantage": "float",
+    "reasoning_advantage": "float",
+    "tags": "str",
+}
+
+
+def _has_default(group: str, field: str) -> bool:
+    return not _GROUPS[group].model_fields[field].is_required()
+
+
+def _get(case: Case, name: str) -> Any:
+    value: Any = case
+    for part in name.split("."):
+        value = getattr(value, part) if value is not None else None
+    if value is not None and name.rpartition(".")[2] in _JSON_FIELDS:
+        return json.dumps(value, ensure_ascii=False)
+    return value
