@@ -1,3 +1,3 @@
-"""VideoP2R workbench: process-aware video reasoning, from chain-of-thought data to PA-GRPO and case studies."""
+"""VideoP2R workbench: process-aware video reasoning, from CoT data to PA-GRPO and case studies."""
 
 __version__ = "0.1.0"

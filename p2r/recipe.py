@@ -1,0 +1,186 @@
+"""Recipes: the dial. One YAML file sets sizes, models and engines; the code path stays the same.
+
+A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/recipes/`) or from a path, and single values
+are overridden as `section.key=value`. A misspelt key is an error that names the keys there are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FOLDER = Path(__file__).parent / "recipes"
+Credit = Literal["process", "shared", "outcome", "decoupled"]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message says which file and key, and what is allowed."""
+
+
+class Section(BaseModel):
+    """Base of all sections: a misspelt key is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Models(Section):
+    """Where the models are: a folder, a hub id, or `playground/NAME` for the embedded ones."""
+
+    base: str
+    teacher: str
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    prompt: Literal["full", "brief"] = "full"
+
+
+class VideoSettings(Section):
+    """Frames the model sees, in training and at inference (pixels: height x width of one frame)."""
+
+    train_frames: int = 16
+    train_pixels: int = 128 * 28 * 28
+    eval_frames: int = 32
+    eval_pixels: int = 256 * 28 * 28
+    factor: int = 28
+    timeout: float = 30.0
+
+
+class GenerateSettings(Section):
+    """Step 1 of the CoT pipeline: the teacher writes one trace per question."""
+
+    questions: int | None = None
+    engine: Literal["transformers"] = "transformers"
+    batch_size: int = 8
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 1024
+
+
+class FilterSettings(Section):
+    """Steps 2 and 3: the answer scores at least `min_accuracy`, the judge finds the observation sufficient."""
+
+    min_accuracy: float = 0.6
+    judge: str = "oracle"
+
+
+class SftSettings(Section):
+    """Supervised fine-tuning on the filtered traces."""
+
+    epochs: float = 1.0
+    max_steps: int = -1
+    batch_size: int = 8
+    accumulation: int = 2
+    learning_rate: float = 1e-6
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    save_steps: int = 500
+
+
+class RlSettings(Section):
+    """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model."""
+
+    credit: Credit = "process"
+    judge: str = "oracle"
+    steps: int = 1000
+    prompts_per_step: int = 7
+    group_size: int = 8
+    micro_batch: int = 8
+    learning_rate: float = 1e-6
+    scheduler: str = "cosine"
+    beta: float = 0.04
+    epsilon: float = 0.2
+    max_tokens: int = 768
+    temperature: float = 1.0
+    top_p: float = 0.95
+    max_grad_norm: float = 5.0
+    weight_decay: float = 0.01
+    perception_length: tuple[int, int] = (128, 320)
+    reasoning_length: tuple[int, int] = (320, 512)
+    length_bonus: float = 0.2
+    save_steps: int = 100
+
+
+class EvalSettings(Section):
+    """Evaluation on held-out questions."""
+
+    questions: int | None = None
+    batch_size: int = 8
+    temperature: float = 0.01
+    top_p: float = 0.001
+    max_tokens: int = 1024
+
+
+class PlaygroundSettings(Section):
+    """Sizes of the synthetic world's splits (scenes are disjoint by seed)."""
+
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+
+
+class Recipe(Section):
+    """The whole dial, resolved. A run folder keeps it as `recipe.yaml`."""
+
+    name: str
+    seed: int = 0
+    threads: int | None = None
+    models: Models
+    video: VideoSettings = Field(default_factory=VideoSettings)
+    generate: GenerateSettings = Field(default_factory=GenerateSettings)
+    filter: FilterSettings = Field(default_factory=FilterSettings)
+    sft: SftSettings = Field(default_factory=SftSettings)
+    rl: RlSettings = Field(default_factory=RlSettings)
+    eval: EvalSettings = Field(default_factory=EvalSettings)
+    playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
+
+    def write(self, path: Path) -> None:
+        """Write the resolved recipe as YAML."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe by name or path and apply `section.key=value` overrides; raises `RecipeError`."""
+    path = FOLDER / f"{name}.yaml" if (FOLDER / f"{name}.yaml").is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+        raise RecipeError(f"no recipe {str(name)!r}: give a YAML file or one of {known}")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{path} holds no settings: a recipe is a mapping of sections")
+    for override in overrides or []:
+        _override(settings, override)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {path}: {_explain(error)}") from error
+
+
+def _override(settings: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"override {override!r} is not of the form section.key=value")
+    *sections, last = key.split(".")
+    for section in sections:
+        settings = settings.setdefault(section, {})
+        if not isinstance(settings, dict):
+            raise RecipeError(f"override {override!r}: {section!r} is a value, not a section")
+    settings[last] = yaml.safe_load(value)
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for all faults; a misspelt key is answered with the keys there are."""
+    faults = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            section: Any = Recipe
+            for part in fault["loc"][:-1]:
+                section = section.model_fields[part].annotation
+            faults.append(f"unknown key {where!r} (known: {', '.join(section.model_fields)})")
+        else:
+            faults.append(f"{where}: {fault['msg']} (got {fault['input']!r})")
+    return "; ".join(faults)
