@@ -1,3 +1,7 @@
 """VideoP2R workbench: process-aware video reasoning, from CoT data to PA-GRPO and case studies."""
 
+from . import compat
+
 __version__ = "0.1.0"
+
+compat.install()
