@@ -1,0 +1,312 @@
+"""Model inputs: the one owner of frames, tokens and labels of Qwen2.5-VL.
+
+Everything that goes into a model, in sampling, in the losses and in evaluation, is built here, so
+that all of them see the same prompt. Frames come in as `p2r.video.Frames`, already sampled and
+resized; nothing is resized, re-sampled or truncated here. A batch mixes video, image and text-only
+questions.
+
+In a batch token fields are tensors (B, L); vision fields are lists of B, one entry per question
+(None where the question has none), so that a batch can be shuffled, sliced and repeated by
+question. `to_model_inputs` joins the lists into the flat tensors that a model's `forward` and
+`generate` take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers.video_utils import VideoMetadata
+
+from .records import Question
+from .template import build_messages
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLProcessor
+
+    from .video import Frames
+
+PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
+TOKEN_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids")
+VISION_KEYS = (
+    "pixel_values",
+    "image_grid_thw",
+    "pixel_values_videos",
+    "video_grid_thw",
+    "second_per_grid_ts",
+)
+IGNORED = -100  # the label of a token that is no part of the loss
+# The end of the chat template's assistant turn; what a model must learn to say when it is done.
+END_OF_TURN = "<|im_end|>"
+Batch = dict[str, Any]
+
+
+class DataError(ValueError):
+    """Model inputs that cannot be built; the message names the question and says why."""
+
+
+class TooLongError(DataError):
+    """An example longer than the limit: it is never cut, because half a trace teaches the wrong
+    end."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded; the message names it and says what to do."""
+
+
+# ------------------------------------------------------------------------------------------- models
+
+
+def resolve_model(name_or_path: str | Path) -> str:
+    """The folder or hub id of a model; `playground/NAME` is one of the embedded ones."""
+    name = str(name_or_path)
+    kind, _, embedded = name.partition("/")
+    if Path(name).exists() or kind != "playground":
+        return name
+    if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
+        known = ", ".join(sorted(f"playground/{p.name}" for p in PLAYGROUND_MODELS.glob("*/")))
+        raise ModelError(f"no embedded model {name!r} (there are: {known or 'none'})")
+    return str(PLAYGROUND_MODELS / embedded)
+
+
+def load_model(
+    name_or_path: str | Path, dtype: str | torch.dtype = "float32"
+) -> Qwen2_5_VLForConditionalGeneration:
+    """Load a Qwen2.5-VL in evaluation mode, from safetensors only; raises `ModelError`."""
+    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+    path = resolve_model(name_or_path)
+    try:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            path, dtype=kind, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(_explain(name_or_path, error)) from error
+    return model.eval()
+
+
+def load_processor(name_or_path: str | Path) -> Qwen2_5_VLProcessor:
+    """Load a model's processor (tokenizer, image and video processor); raises `ModelError`."""
+    path = resolve_model(name_or_path)
+    try:
+        return AutoProcessor.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(_explain(name_or_path, error)) from error
+
+
+def _explain(name: str | Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    return f"cannot load model {str(name)!r} (a folder, a hub id, or playground/NAME): {reason}"
+
+
+# ------------------------------------------------------------------------------------------ prompts
+
+
+def encode_prompts(
+    processor: Qwen2_5_VLProcessor,
+    questions: Sequence[Question],
+    frames: Sequence[Frames | None],
+    style: str = "full",
+) -> Batch:
+    """Left-padded prompts that end where the response begins.
+
+    `frames[i]` are the frames of `questions[i]`, None for a text-only question. Returns
+    `input_ids`, `attention_mask` and `mm_token_type_ids` (0 text, 1 image, 2 video) of shape (B,
+    L), and lists of B for `VISION_KEYS`: patches (rows, channels × temporal patch × patch²), grid
+    (1, 3) in patches, seconds per temporal patch (1,). Raises `DataError`."""
+    samples = _encode_each(processor, questions, frames, style)
+    return _pad(samples, processor.tokenizer.pad_token_id, left=True)
+
+
+def to_model_inputs(batch: Mapping[str, Any], device: torch.device | str | None = None) -> Batch:
+    """The keyword arguments of `model(...)` and `model.generate(...)` for a batch."""
+    inputs = {key: value for key, value in batch.items() if key not in VISION_KEYS}
+    for key in VISION_KEYS:
+        if parts := [part for part in batch.get(key, ()) if part is not None]:
+            inputs[key] = torch.cat(parts)
+    return {key: value.to(device) for key, value in inputs.items()}
+
+
+def prompt_text(processor: Qwen2_5_VLProcessor, question: Question, style: str, media: bool) -> str:
+    """The chat template's text of a question, up to where the response begins."""
+    messages = build_messages(question, style)
+    if not media:
+        for message in messages:
+            message["content"] = [part for part in message["content"] if part["type"] == "text"]
+    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _encode_each(
+    processor: Qwen2_5_VLProcessor,
+    questions: Sequence[Question],
+    frames: Sequence[Frames | None],
+    style: str,
+) -> list[Batch]:
+    """Unpadded prompts, one dictionary per question."""
+    if len(questions) != len(frames):
+        raise DataError(f"{len(questions)} questions but {len(frames)} entries of frames")
+    images: list[Any] = []
+    videos: list[Any] = []
+    metadata: list[VideoMetadata] = []
+    for question, media in zip(questions, frames, strict=True):
+        if media is None:
+            continue
+        _check_frames(processor, question, media)
+        if question.data_type == "image":
+            images.append(media.frames[0])
+        else:
+            videos.append(media.frames)
+            metadata.append(VideoMetadata(total_num_frames=len(media), fps=media.sampled_fps))
+    media_inputs: dict[str, Any] = {}
+    if images:
+        media_inputs["images"] = images
+        media_inputs["images_kwargs"] = {"do_resize": False}
+    if videos:
+        media_inputs["videos"] = videos
+        media_inputs["videos_kwargs"] = {
+            "do_resize": False,
+            "do_sample_frames": False,
+            "cap_pixels_per_frame": False,
+            "video_metadata": metadata,
+        }
+    texts = [
+        prompt_text(processor, question, style, media is not None)
+        for question, media in zip(questions, frames, strict=True)
+    ]
+    encoded = processor(text=texts, **media_inputs)
+    samples = [
+        {"input_ids": ids, "mm_token_type_ids": types}
+        for ids, types in zip(encoded["input_ids"], encoded["mm_token_type_ids"], strict=True)
+    ]
+    grids = {"image": encoded.get("image_grid_thw"), "video": encoded.get("video_grid_thw")}
+    _hand_out(samples, questions, frames, grids, encoded)
+    for sample, question in zip(samples, questions, strict=True):
+        check_tokens_match(processor, sample, question.id)
+    return samples
+
+
+def _hand_out(samples, questions, frames, grids, encoded) -> None:
+    """Split the processor's flat patches by question."""
+    rows = {
+        "image": iter(_split(encoded.get("pixel_values"), grids["image"])),
+        "video": iter(_split(encoded.get("pixel_values_videos"), grids["video"])),
+    }
+    grid = {kind: iter(() if g is None else g.split(1)) for kind, g in grids.items()}
+    seconds = iter(encoded.get("second_per_grid_ts") or ())
+    for sample, question, media in zip(samples, questions, frames, strict=True):
+        sample.update(dict.fromkeys(VISION_KEYS))
+        if media is None:
+            continue
+        kind = question.data_type
+        suffix = "_videos" if kind == "video" else ""
+        sample[f"pixel_values{suffix}"] = next(rows[kind])
+        sample[f"{kind}_grid_thw"] = next(grid[kind])
+        if kind == "video":
+            # The model takes whole seconds of it by int(): 0.9999999 for 1.0 would put all frames
+            # at one time.
+            sample["second_per_grid_ts"] = torch.tensor([round(float(next(seconds)), 6)])
+
+
+def _split(patches: torch.Tensor | None, grids: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    return () if patches is None else patches.split(grids.prod(-1).tolist())
+
+
+def _check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Frames) -> None:
+    vision = (
+        processor.video_processor if question.data_type == "video" else processor.image_processor
+    )
+    factor = vision.patch_size * vision.merge_size
+    count, height, width, _ = media.frames.shape
+    if count == 0:
+        raise DataError(f"question {question.id!r}: {media.path} gave no frames")
+    if height % factor or width % factor:
+        raise DataError(
+            f"question {question.id!r}: frames of {height}×{width} do not divide into the model's "
+            f"blocks of {factor}×{factor}: set video.factor to {factor} in the recipe"
+        )
+    if question.data_type == "image" and count > 1:
+        raise DataError(
+            f"question {question.id!r} is about an image, but {media.path} has {count} frames: "
+            "give an image, or set data_type to video"
+        )
+
+
+def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str) -> None:
+    """Every block of patches has one placeholder token and the other way round; raises
+    `DataError`."""
+    for kind in ("image", "video"):
+        grid = sample[f"{kind}_grid_thw"]
+        vision = processor.video_processor if kind == "video" else processor.image_processor
+        features = 0 if grid is None else int(grid.prod(-1).sum()) // vision.merge_size**2
+        pad = getattr(processor, f"{kind}_token_id")
+        tokens = list(sample["input_ids"]).count(pad)
+        if tokens != features:
+            raise DataError(
+                f"question {name!r}: {tokens} {kind} tokens in the prompt but {features} features "
+                f"of the {kind}: the text must hold no vision tokens"
+            )
+
+
+# ----------------------------------------------------------------------------------------- examples
+
+
+def encode_example(
+    processor: Qwen2_5_VLProcessor,
+    question: Question,
+    frames: Frames | None,
+    response: str,
+    style: str = "full",
+    max_length: int | None = None,
+) -> Batch:
+    """One unpadded training example: prompt, response, end of turn, and its `labels`.
+
+    The loss is on the response and the end of turn only. The response is tokenised by itself, as a
+    model writes it. Raises `TooLongError` for an example of more than `max_length` tokens,
+    `DataError` for a response that holds control tokens."""
+    tokenizer = processor.tokenizer
+    sample = _encode_each(processor, [question], [frames], style)[0]
+    answer = tokenizer(response, add_special_tokens=False)["input_ids"]
+    if special := sorted(set(answer) & set(tokenizer.all_special_ids)):
+        names = ", ".join(tokenizer.convert_ids_to_tokens(special))
+        raise DataError(f"question {question.id!r}: the response holds control tokens ({names})")
+    answer = [*answer, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
+    prompt = list(sample["input_ids"])
+    if max_length is not None and len(prompt) + len(answer) > max_length:
+        raise TooLongError(
+            f"question {question.id!r}: {len(prompt)} prompt + {len(answer)} response tokens are "
+            f"more than the {max_length} allowed, and an example is never cut"
+        )
+    sample["input_ids"] = prompt + answer
+    sample["mm_token_type_ids"] = list(sample["mm_token_type_ids"]) + [0] * len(answer)
+    sample["labels"] = [IGNORED] * len(prompt) + answer
+    return sample
+
+
+def collate_examples(examples: Sequence[Batch], pad_token_id: int) -> Batch:
+    """Right-padded batch of `encode_example` results, as flat model inputs with `labels` (B, L)."""
+    return to_model_inputs(_pad(examples, pad_token_id, left=False))
+
+
+def _pad(samples: Sequence[Batch], pad_token_id: int, *, left: bool) -> Batch:
+    length = max(len(sample["input_ids"]) for sample in samples)
+
+    def pad(key: str, value: int) -> torch.Tensor:
+        rows = []
+        for sample in samples:
+            row = list(sample[key])
+            fill = [value] * (length - len(row))
+            rows.append(fill + row if left else row + fill)
+        return torch.tensor(rows, dtype=torch.long)
+
+    for sample in samples:
+        sample["attention_mask"] = [1] * len(sample["input_ids"])
+    fills = {
+        "input_ids": pad_token_id,
+        "attention_mask": 0,
+        "mm_token_type_ids": 0,
+        "labels": IGNORED,
+    }
+    batch: Batch = {key: pad(key, value) for key, value in fills.items() if key in samples[0]}
+    batch.update({key: [sample[key] for sample in samples] for key in VISION_KEYS})
+    return batch
