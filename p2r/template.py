@@ -207,10 +207,6 @@ class _Tag(NamedTuple):
     start: int
     end: int
 
-    @property
-    def delimits(self) -> bool:
-        return self.exact or self.name != "observation"
-
 
 class _Segment(NamedTuple):
     """Where the text of a segment lies, and the indices of its tags (closing None: unclosed)."""
@@ -229,8 +225,9 @@ def parse(text: str | None) -> Parsed:
     segments, faults = _pair_tags(text, tags)
     depths = _cover(tags, segments)
     faults |= _check_order(tags) | _check_outside(text, tags, depths)
-    faults |= {f"{name} missing" for name in SEGMENTS if all(tag.name != name for tag in tags)}
-    faults |= {f"{tag.name} malformed" for tag in tags if not tag.exact}
+    present = {(tag.name, tag.exact) for tag in tags}
+    faults |= {f"{name} malformed" for name, exact in present if not exact}
+    faults |= {f"{name} missing" for name in set(SEGMENTS) - {name for name, _ in present}}
     if foreign:
         faults.add("foreign tag")
 
@@ -261,9 +258,10 @@ def answer_of(text: str | None) -> str | None:
     A text without any tag of the template is a direct answer and is returned whole, stripped. None
     where there is nothing to score: an empty answer, or tags of other segments only.
     """
+    text = text if isinstance(text, str) else ""
     parsed = parse(text)
-    if parsed.answer is None and all(f"{name} missing" in parsed.problems for name in SEGMENTS):
-        return (text or "").strip() or None
+    if {f"{name} missing" for name in SEGMENTS} <= set(parsed.problems):
+        return text.strip() or None
     return parsed.answer or None
 
 
@@ -298,7 +296,7 @@ def _pair_tags(text: str, tags: Sequence[_Tag]) -> tuple[list[_Segment], set[str
         faults.add(f"{name} unclosed")
 
     for index, tag in enumerate(tags):
-        if not tag.delimits:
+        if tag.name == "observation" and not tag.exact:
             continue
         if not tag.closing:
             if tag.name in latest:
@@ -370,7 +368,7 @@ def perception_length(tokenizer: Any, completion_ids: Sequence[int]) -> int:
     observation. A token across the border belongs to the process of its first character. Taken from
     the token ids, never from re-tokenised text; special tokens have no text, as in decoding with
     `skip_special_tokens=True`. `tokenizer`: of transformers, a tiktoken Encoding, or anything with
-    the same `decode`.
+    `decode(ids)`.
 
     Each token is decoded alone. In a byte-level vocabulary a character may be split over tokens and
     come out as replacement characters, but ASCII always survives, and tags are ASCII.
@@ -398,16 +396,19 @@ def banned_token_ids(tokenizer: Any) -> list[int]:
     return [i for name, i in names if i is not None and tokenizer.convert_ids_to_tokens(i) == name]
 
 
-_texts_of_tokenizer: WeakKeyDictionary[Any, dict[int, str]] = WeakKeyDictionary()
+_texts_of_tokenizers: WeakKeyDictionary[Any, dict[int, str]] = WeakKeyDictionary()
 
 
 def _decode_each(tokenizer: Any, ids: Iterable[int]) -> list[str]:
     """The text of each token alone; every distinct id is decoded once per tokenizer."""
-    texts = _texts_of_tokenizer.setdefault(tokenizer, {})
+    try:
+        texts = _texts_of_tokenizers.setdefault(tokenizer, {})
+    except TypeError:  # cannot be a weak key: nothing is kept between calls
+        texts = {}
     pieces = []
     for token in ids:
         if token not in texts:
-            texts[token] = _decode_one(tokenizer, token)
+            texts[token] = _decode_one(tokenizer, int(token))
         pieces.append(texts[token])
     return pieces
 
@@ -415,7 +416,14 @@ def _decode_each(tokenizer: Any, ids: Iterable[int]) -> list[str]:
 def _decode_one(tokenizer: Any, token: int) -> str:
     if token < 0:  # a mask such as -100
         return ""
-    if hasattr(tokenizer, "decode_single_token_bytes"):  # tiktoken
-        special = tokenizer.is_special_token(token)
-        return "" if special else tokenizer.decode_single_token_bytes(token).decode("latin-1")
-    return tokenizer.decode([token], skip_special_tokens=True)
+    if not hasattr(tokenizer, "decode_single_token_bytes"):
+        try:
+            return tokenizer.decode([token], skip_special_tokens=True)
+        except TypeError:  # a plain `decode(ids)`, which knows of no special tokens
+            return tokenizer.decode([token])
+    if tokenizer.is_special_token(token):  # tiktoken would decode it to its name
+        return ""
+    try:
+        return tokenizer.decode_single_token_bytes(token).decode("latin-1")
+    except KeyError:  # a padded vocabulary has ids without a token
+        return ""
