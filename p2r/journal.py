@@ -28,7 +28,7 @@ class Journal:
     """The one writer of a journal file, at most one record per key.
 
     Opening creates the file, takes its lock (a second writer is refused), cuts off a last line that
-    a killed process left unfinished, and reads the keys. An appended record is on disk when the call
+    a killed process left unfinished, and reads the keys. What is appended is on disk when the call
     returns.
 
     Raises `JournalError` for a locked file, a damaged line or a repeated key.
