@@ -1,0 +1,368 @@
+"""What an answer says: the option it names, the number it gives.
+
+Answers come from models and from data sets, in any form that a person would accept. Reading is
+lenient about form ("B", "(b)", "B. left", "left", "The answer is B.") and strict about meaning: an
+answer that names two options or gives two numbers names none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import NamedTuple
+
+from .template import answer_of
+
+# ---- options
+
+# "A. left", "A) left", "(A) left", "[A] left", "A: left"
+_PREFIX = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\]][.:]?|[.:、．：])\s*(.*)", re.DOTALL)
+
+
+def option_texts(options: Sequence[str]) -> dict[str, str]:
+    """Letter → text of each option: by the prefixes where all have one, else by position."""
+    matches = [_PREFIX.fullmatch(option) for option in options]
+    letters = [match[1].upper() for match in matches if match]
+    if len(set(letters)) == len(options):
+        return {letter: match[2].strip() for letter, match in zip(letters, matches, strict=True)}
+    texts = {}
+    for letter, option, match in zip(ascii_uppercase, options, matches, strict=False):
+        own = match is not None and match[1].upper() == letter
+        texts[letter] = match[2].strip() if own else option.strip()
+    return texts
+
+
+# ---- choices
+
+_AMBIGUOUS = ""  # names several options: no choice, and nothing further is tried
+
+_LETTER_ALONE = re.compile(r"[(\[{\"']*([A-Za-z])[)\]}\"'.:,;!、。：]*")
+_LETTER_IN_MARKS = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
+# A letter, then more: set off by a mark if it is small ("b) left"), by a space if it is a capital.
+_LETTER_FIRST = re.compile(
+    r"[(\[{\"']* (?: (?P<small>[a-z])[)\]}\"']*(?:[)\]}.:]\s|[)\]}：、])"
+    r"     | (?P<capital>[A-Z])[)\]}\"']*(?:(?P<mark>\s*[-.:,;)\]}：、。]+)\s*|\s+) )"
+    r"(?P<rest>.+)",
+    re.VERBOSE | re.DOTALL,
+)
+_NAMED_FIRST = re.compile(
+    r"(?:the\s+)?(?:(?:final|correct|right|best|my)\s+)*(?:answer|option|choice)\s+(?=\W*[A-Za-z]\b)",
+    re.IGNORECASE,
+)
+# "The answer is …", "Answer: …", "the right option would be: …": the answer follows the last one.
+_CUE = re.compile(
+    r"\b(?:answer|ans|option|choice|result)\b(?:\s+[a-z]{2,}){0,6}?"
+    r"\s*(?:\bis\b|\bbe\b|[:：=])\s*[:：]?",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"\b(?:because|since)\b", re.IGNORECASE)
+_CLAUSE_END = re.compile(
+    r"\b(?:[Bb]ecause|[Ss]ince)\b|[;\n]|\.(?=\s|$)|,(?=\s)(?!\s+\W*(?:[A-Z]\b|\d|and\b|or\b))"
+)
+_SAID_RIGHT = re.compile(
+    r"(?<![A-Za-z0-9])([A-Z])\)?\s+(?:is|would be|must be)\s+(?:the\s+)?(?:(?:most|best|only)\s+)?"
+    r"(?:correct|right|best|answer)\b"
+)
+_CHOSEN = re.compile(
+    r"(?:\b(?i:is|be|think|say|guess|choose|pick|select|with|option|choice|answer|letter|so|thus|hence|therefore|"
+    r"definitely|probably|likely|it's)\b|[选選是为為])[\W_]*(?P<letter>[A-Z])(?![A-Za-z0-9'’])"
+)
+# A capital that stands for an option: no part of a word, not denied, no article and no pronoun.
+_MENTION = re.compile(
+    r"(?<![A-Za-z0-9'’.])(?<!\bnot )(?:"
+    r"(?P<letter>[B-HJ-Z])|(?P<article>A)(?!\s+(?!(?:is|as|and|or|because|since)\b)[a-z])|(?P<pronoun>I)(?!\s+[a-z])"
+    r")(?![A-Za-z0-9'’]|[-.][A-Za-z])"
+)
+_LONGEST_REMARK = 25  # words; longer texts need a clear cue to be read as a choice
+
+
+def extract_choice(text: str | None, options: Sequence[str] | None = None) -> str | None:
+    """The capital letter of the one option that an answer names, or None.
+
+    An option is named by its letter ("B", "(b)", "B.", "option B", "The answer is B"), by letter
+    and text ("B) left"), or by exactly its text, whatever the case and the punctuation. Letter and
+    text of two different options, several letters ("A and B") or a letter that no option has name
+    none. Without options every letter is taken for one.
+    """
+    answer = _plain(answer_of(text) or "")
+    texts = option_texts(options) if options else dict.fromkeys(ascii_uppercase)
+    found = _whole(answer, texts)
+    if found is None:
+        found = _after_cue(answer, texts)
+    if found is None:
+        found = _from_remark(answer, texts)
+    return found if found in texts else None
+
+
+def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
+    """The choice of a text that is nothing but an answer: letter, text, or both."""
+    if match := _LETTER_ALONE.fullmatch(answer):
+        return match[1].upper()
+    if found := _named_by_text(answer, texts):
+        return found
+    if match := _LETTER_IN_MARKS.fullmatch(answer):
+        return match[1].upper()
+    answer = _NAMED_FIRST.sub("", answer, count=1) if _NAMED_FIRST.match(answer) else answer
+    if match := _LETTER_ALONE.fullmatch(answer):
+        return match[1].upper()
+    if not (match := _LETTER_FIRST.fullmatch(answer)):
+        return None
+    letter, rest = (match["small"] or match["capital"]).upper(), match["rest"]
+    named = _named_by_text(rest, texts)
+    if named is not None:
+        return letter if named in (letter, _AMBIGUOUS) else _AMBIGUOUS
+    if match["capital"] and not match["mark"] and letter not in _mentions(answer):
+        return None  # an article, a pronoun
+    return letter if _mentions(rest) <= {letter} else _AMBIGUOUS
+
+
+def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
+    """The choice after the last "answer is", or said to be the right one ("B is correct")."""
+    cues = list(_CUE.finditer(answer))
+    if cues:
+        rest = answer[cues[-1].end() :].strip()
+        for part in (rest, _CLAUSE_END.split(rest)[0].strip()):
+            found = _whole(part, texts)
+            if found is not None:
+                return found
+    said = set(_SAID_RIGHT.findall(answer))
+    return said.pop() if len(said) == 1 else None
+
+
+def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
+    """The choice of a short remark ("I would go with B"): the only letter it mentions."""
+    if len(answer.split()) > _LONGEST_REMARK:
+        return None
+    mentions = _mentions(answer) & set(texts)
+    chosen = {match["letter"] for match in _CHOSEN.finditer(answer)}
+    return mentions.pop() if len(mentions) == 1 and mentions <= chosen else None
+
+
+def _mentions(text: str) -> set[str]:
+    return {match[0] for match in _MENTION.finditer(text)}
+
+
+def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
+    """The option whose text this is, if need be but for punctuation."""
+    for key in (_same_case, _same_words):
+        wanted = key(text)
+        found = [letter for letter, option in texts.items() if option and key(option) == wanted]
+        if wanted and found:
+            return found[0] if len(found) == 1 else _AMBIGUOUS
+    return None
+
+
+def _same_case(text: str) -> str:
+    return _plain(text).casefold().strip(" .,;:!?\"'。，")
+
+
+# Punctuation that carries no meaning: all but signs, decimal points and the like before a digit.
+_PUNCTUATION = re.compile(r"[!\"'()\[\]{};?\\*_…“”‘’«»。，、！？；：（）]|[.,:/](?!\d)|-(?!\.?\d)")
+
+
+def _same_words(text: str) -> str:
+    return " ".join(_PUNCTUATION.sub(" ", _plain(text).casefold()).split())
+
+
+_WRAPPED = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit)\s*\{([^{}]*)\}")
+_BOXED = re.compile(r"\\f?box(?:ed)?\s*\{([^{}]*)\}")
+_DASHES = str.maketrans("−–—", "---")
+_MARKUP = re.compile(r"\\[()\[\]]|\$|\*\*|`")
+
+
+def _plain(text: str) -> str:
+    """A text without Markdown and LaTeX wrappers, in compatible characters, on one line."""
+    text = _MARKUP.sub("", unicodedata.normalize("NFKC", text).translate(_DASHES))
+    return " ".join(_unwrap(text).split())
+
+
+def _unwrap(text: str) -> str:
+    """What is in the last box, or the whole text; without LaTeX's font commands."""
+    text = _WRAPPED.sub(r"\1", text)
+    boxes = _BOXED.findall(text)
+    return boxes[-1] if boxes else text
+
+
+# ---- numbers
+
+
+class Number(NamedTuple):
+    """A number as written: digits after the point (None: exact, as 1/3 or 2e5), percent sign."""
+
+    value: float
+    decimals: int | None
+    percent: bool = False
+
+    def as_fraction(self) -> Number:
+        """50% as 0.50."""
+        decimals = None if self.decimals is None else self.decimals + 2
+        return Number(self.value / 100, decimals)
+
+
+# fmt: off
+_SMALL = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
+    "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
+    "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}
+# fmt: on
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_SCALES |= {"trillion": 10**12}
+
+_SCALE = "|".join(_SCALES)
+_WORD = "|".join((*_SMALL, *_SCALES))
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_NUMBER = re.compile(
+    rf"""
+    (?<![A-Za-z\d.^_])                             # no part of a word, an index or an exponent
+    (?P<sign>(?<![\w)\]])[-+])?
+    (?: (?P<whole>\d+)\s+ (?=\d+\s*/\s*\d) )?      # the 1 of 1 1/2
+    (?P<digits>{_DIGITS})
+    (?: (?P<exponent>[eE][-+]?\d+)
+      | \s*(?:[x×*·⋅]|\\times|\\cdot)\s*10\s*\^(?P<power>[-+]?\d+)
+      | \^(?P<raised>[-+]?\d+) )?
+    (?: \s*/\s*(?P<under>[-+]?(?:{_DIGITS})) )?
+    (?!\.?\d)
+    (?: [\s-]*(?P<scale>{_SCALE})\b )?
+    (?P<percent>\s*(?:%|percent\b|per\ cent\b))?
+    """,
+    re.VERBOSE,
+)
+_IN_WORDS = re.compile(
+    rf"(?<![a-z])(?P<minus>(?:minus|negative)\s+)?"
+    rf"(?P<words>(?:{_WORD})(?:(?:[\s-]|\s+and\s+)+(?:{_WORD}))*)(?![a-z])"
+    rf"(?P<percent>\s*(?:%|percent\b|per cent\b))?"
+)
+_EQUALS = re.compile(r"[=≈≃≅]|\\approx\b")
+_NOT_PLAIN = re.compile(r"[π√∞∛]|\\infty|(?<![a-z])(?:pi|sqrt)(?![a-z])")  # 2π is not 2
+
+_CHARACTERS = str.maketrans("−–—﹣－＋，．％／⁄∕：", "-----+,.%///:")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+# What is rewritten before numbers are looked for, in this order.
+_REWRITES = (
+    (re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"), lambda m: "^" + m[0].translate(_SUPERSCRIPTS)),
+    (re.compile(r"[¼½¾⅐-⅞]"), lambda m: " " + unicodedata.normalize("NFKC", m[0])),
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}"), r" \1/\2"),
+    (re.compile(r"(?<=\d)(?:\{,\}|\\[,!]|[\u00a0\u2007\u2009\u202f'’])(?=\d{3}(?!\d))"), ","),
+    (re.compile(r"\\[,;:!]"), " "),
+    (re.compile(r"\\?%"), "%"),
+    (re.compile(r"([-+]?)\s*\\?[$€£¥₹]\s*"), r" \1"),
+    (re.compile(r"(?<=[A-Za-z)}])\s*\^\s*\{?[-+]?\d+\}?"), ""),
+    (re.compile(r"\^\s*[{(]?([-+]?\d+)[)}]?"), r"^\1"),
+    (re.compile(r"(?i)\b(?:minus|negative)\s+(?=[\d.])|^\s*-\s+(?=\d)"), "-"),
+)
+
+
+def parse_number(text: str | float | None) -> float | None:
+    """The one number that an answer gives, or None; "50%" is 50.
+
+    Understood: signs, thousands separators, currencies and units, fractions ("1/2", "1 1/2", "½"),
+    powers ("1e3", "1.5 × 10^3"), number words, LaTeX, and sentences in which one number stands
+    alone, or after "the answer is", or after the last "=". Several different numbers are none.
+    """
+    number = read_number(text)
+    return None if number is None else number.value
+
+
+def read_number(text: str | float | None) -> Number | None:
+    """As `parse_number`, with what a comparison needs to know of how the number was written."""
+    answer = answer_of(text if text is None else str(text)) or ""
+    answer = "\n".join(" ".join(line.split()) for line in answer.splitlines())
+    for pattern, replacement in _REWRITES:
+        answer = pattern.sub(replacement, answer)
+    answer = _unwrap(answer.translate(_CHARACTERS)).lower()
+    for narrow in (_after_answer_is, _before_reason, _after_equals):
+        narrowed = narrow(answer)
+        if _numbers(narrowed):
+            answer = narrowed
+    if _NOT_PLAIN.search(answer):
+        return None
+    numbers = _numbers(answer)
+    if not numbers or None in numbers:
+        return None
+    return numbers[0] if all(same_value(numbers[0], other) for other in numbers) else None
+
+
+def same_value(a: Number, b: Number) -> bool:
+    """Equal but for float noise; a percentage also equals the bare number and its fraction."""
+    return any(
+        math.isclose(x.value, y.value, rel_tol=1e-9, abs_tol=1e-12) for x, y in readings(a, b)
+    )
+
+
+def readings(a: Number, b: Number) -> list[tuple[Number, Number]]:
+    """The pairs to compare: if only one has a percent sign, 50% may mean 50 or 0.5."""
+    if a.percent == b.percent:
+        return [(a, b)]
+    return [(a, b), (a.as_fraction(), b) if a.percent else (a, b.as_fraction())]
+
+
+def _after_answer_is(text: str) -> str:
+    cues = list(_CUE.finditer(text))
+    return _CLAUSE_END.split(text[cues[-1].end() :])[0] if cues else text
+
+
+def _before_reason(text: str) -> str:
+    return _REASON.split(text)[0]
+
+
+def _after_equals(text: str) -> str:
+    return _EQUALS.split(text)[-1]
+
+
+def _numbers(text: str) -> list[Number | None]:
+    """Every number of a text, digits first; None stands for one without a finite value."""
+    found = [_from_digits(match) for match in _NUMBER.finditer(text)]
+    pronouns = []
+    for match in _IN_WORDS.finditer(_NUMBER.sub(" ", text)):
+        sign = -1.0 if match["minus"] else 1.0
+        for value in _from_words(re.findall(_WORD, match["words"])):
+            number = Number(sign * value, 0, bool(match["percent"]))
+            (pronouns if match["words"] == "one" else found).append(number)
+    return found or pronouns  # "one" beside other numbers is hardly a number: "the one on the left"
+
+
+def _from_digits(match: re.Match[str]) -> Number | None:
+    digits = match["digits"].replace(",", "")
+    try:
+        value = float(digits + (match["exponent"] or ""))
+        if match["power"]:
+            value *= 10.0 ** int(match["power"])
+        if match["raised"]:
+            value **= int(match["raised"])
+        if match["under"]:
+            value /= float(match["under"].replace(",", ""))
+    except (OverflowError, ZeroDivisionError):
+        return None
+    value = (value + float(match["whole"] or 0)) * _SCALES.get(match["scale"], 1)
+    if not math.isfinite(value):
+        return None
+    exact = any(match[part] for part in ("exponent", "power", "raised", "under", "scale"))
+    decimals = None if exact else len(digits.partition(".")[2])
+    return Number(-value if match["sign"] == "-" else value, decimals, bool(match["percent"]))
+
+
+def _from_words(words: Sequence[str]) -> list[float]:
+    """The numbers that number words spell: ["twenty", "one"] → [21], ["five", "six"] → [5, 6]."""
+    numbers: list[float] = []
+    total = current = 0
+    for word in words:
+        value = _SMALL.get(word)
+        if value is None:
+            scale = _SCALES[word]
+            if scale > 100:
+                total, current = total + max(current, 1) * scale, 0
+            else:
+                current = max(current, 1) * scale
+            continue
+        rest = current % 100
+        fits = rest == 0 if value >= 10 else rest == 0 or (rest >= 20 and rest % 10 == 0)
+        if not fits or (value == 0 and current):
+            numbers.append(float(total + current))
+            total = current = 0
+        current += value
+    return [*numbers, float(total + current)]
