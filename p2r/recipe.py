@@ -1,7 +1,8 @@
 """Recipes: the dial. One YAML file sets sizes, models and engines; the code path stays the same.
 
-A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/recipes/`) or from a path, and single values
-are overridden as `section.key=value`. A misspelt key is an error that names the keys there are.
+A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/recipes/`) or from a path, and single
+values are overridden as `section.key=value`. A misspelt key is an error that names the keys there
+are.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class GenerateSettings(Section):
 
 
 class FilterSettings(Section):
-    """Steps 2 and 3: the answer scores at least `min_accuracy`, the judge finds the observation sufficient."""
+    """Steps 2 and 3: the answer scores at least `min_accuracy`, the judge finds the observation
+    sufficient.
+    """
 
     min_accuracy: float = 0.6
     judge: str = "oracle"
@@ -105,6 +108,7 @@ class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
     questions: int | None = None
+    judge: str = "oracle"
     batch_size: int = 8
     temperature: float = 0.01
     top_p: float = 0.001
@@ -134,13 +138,15 @@ class Recipe(Section):
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
 
-    def write(self, path: Path) -> None:
-        """Write the resolved recipe as YAML."""
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+    def to_yaml(self) -> str:
+        """The resolved recipe as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe by name or path and apply `section.key=value` overrides; raises `RecipeError`."""
+    """Read a recipe by name or path and apply `section.key=value` overrides; raises
+    `RecipeError`.
+    """
     path = FOLDER / f"{name}.yaml" if (FOLDER / f"{name}.yaml").is_file() else Path(name)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))

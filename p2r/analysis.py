@@ -1,0 +1,162 @@
+"""What traces show: the filter's funnel, think-answer mismatch, perception x answer.
+
+Pure functions over `Case`s. Unknown is never counted as wrong: a case without a score or a verdict
+has its own column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from p2r.answers import extract_choice, option_texts
+from p2r.records import Case
+from p2r.template import parse
+
+# The steps of the filter in order; each counts the traces that passed it and all before it.
+FUNNEL_STEPS = ("generated", "on template", "right answer", "sufficient observation", "kept")
+UNKNOWN = ("unreadable", "answer unknown", "verdict unknown")
+
+_CUE = re.compile(
+    r"\b(?:answers?|options?|choices?|conclude|conclusion|therefore|thus|hence|so|correct|choose|pick|select)\b",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"(?:n't|\b(?:not|neither|nor|without|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of))"
+    r"\W+(?:\w+\W+){0,2}$",
+    re.IGNORECASE,
+)
+
+
+def funnel_step(case: Case, min_accuracy: float = 0.6) -> str:
+    """The last step of `FUNNEL_STEPS` that a case reaches, or the unknown of `UNKNOWN` that stops
+    it there.
+    """
+    if not parse(case.trace.text).ok:
+        return "generated"
+    if case.accuracy is None:
+        return "answer unknown"
+    if case.accuracy < min_accuracy:
+        return "on template"
+    if case.verdict is None or case.verdict.sufficient is None:
+        return "verdict unknown"
+    return "kept" if case.verdict.sufficient else "right answer"
+
+
+def funnel(steps: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Counts per problem type, and in all, from (problem type, where a case ended: see
+    `funnel_step`).
+
+    Returns {problem type or "all": {step: traces that reached it, …, unknown: traces stopped by
+    it}}.
+    """
+    reached = {
+        "unreadable": 0,
+        "generated": 1,
+        "answer unknown": 2,
+        "on template": 2,
+        "verdict unknown": 3,
+        "right answer": 3,
+        "kept": 5,
+    }
+    ends = Counter(steps)
+    types = sorted({problem_type for problem_type, _ in ends})
+    table: dict[str, dict[str, int]] = {}
+    for name in [*types, "all"]:
+        row = dict.fromkeys((*FUNNEL_STEPS, *UNKNOWN), 0)
+        for (problem_type, end), count in ends.items():
+            if name not in (problem_type, "all"):
+                continue
+            for step in FUNNEL_STEPS[: reached[end]]:
+                row[step] += count
+            if end in UNKNOWN:
+                row[end] += count
+        table[name] = row
+    return table
+
+
+def perception_by_answer(
+    cases: Iterable[Case], min_accuracy: float = 0.6
+) -> dict[str, dict[str, int]]:
+    """The 2 x 2: {"sufficient" | "insufficient" | "unknown": {"right" | "wrong" | "unknown":
+    cases}}.
+    """
+    table = {
+        row: dict.fromkeys(("right", "wrong", "unknown"), 0)
+        for row in ("sufficient", "insufficient", "unknown")
+    }
+    for case in cases:
+        sufficient = case.verdict.sufficient if case.verdict else None
+        row = {True: "sufficient", False: "insufficient", None: "unknown"}[sufficient]
+        right = None if case.accuracy is None else case.accuracy >= min_accuracy
+        table[row][{True: "right", False: "wrong", None: "unknown"}[right]] += 1
+    return table
+
+
+def mismatch(case: Case) -> bool | None:
+    """Does the answer differ from what the thinking ended on? None where that cannot be said.
+
+    Multiple choice only, by rule (see `think_choice`); None without a choice in either segment.
+    The paper reads the think segment with an LLM; this rule costs nothing and is exact on clear
+    endings.
+    """
+    question, trace = case.question, case.trace
+    if question.problem_type != "multiple choice" or not trace.think or trace.answer is None:
+        return None
+    thought = think_choice(trace.think, question.options)
+    answered = extract_choice(trace.answer, question.options)
+    return None if thought is None or answered is None else thought != answered
+
+
+def think_choice(think: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that thinking ends on, or None if it ends on none.
+
+    The last sentence that names an option after a word of concluding ("so", "the answer is")
+    decides; without one, the last sentence that names any. A sentence that names two different
+    options there is no choice. Options are named by their text, or by their letter as "(B)", "B."
+    or "option B"; "not B" names none.
+    """
+    patterns = _option_patterns(options)
+    sentences = re.split(r"(?<=[.!?;])\s+|\n+", think)
+    named: str | None = None
+    for sentence in reversed(sentences):
+        for cue in reversed(list(_CUE.finditer(sentence))):
+            found = _named_options(sentence[cue.start() :], patterns)
+            if found:
+                return found.pop() if len(found) == 1 else None
+        found = _named_options(sentence, patterns)
+        if named is None and found:
+            named = found.pop() if len(found) == 1 else ""
+    return named or None
+
+
+def _named_options(text: str, patterns: dict[str, re.Pattern[str]]) -> set[str]:
+    """Letters of the options named in a text; where names overlap the longest counts."""
+    matches = [
+        (match.start(), match.end(), letter)
+        for letter, pattern in patterns.items()
+        for match in pattern.finditer(text)
+        if not _REFUSED.search(text[: match.start()])
+    ]
+    return {
+        letter
+        for start, end, letter in matches
+        if not any(s <= start and end <= e and e - s > end - start for s, e, _ in matches)
+    }
+
+
+def _option_patterns(options: Sequence[str]) -> dict[str, re.Pattern[str]]:
+    patterns = {}
+    for letter, text in option_texts(options).items():
+        forms = [
+            rf"\({letter}\)",
+            rf"(?<!\w){letter}[.):](?=\s|$)",
+            rf"(?i:\b(?:option|answer|choice)s?(?: is)?:? ){letter}\b",
+        ]
+        if letter != "I":
+            forms.append(rf"(?<![\w'’]){letter}(?=[.,;!?]?\s*$)")
+        if text := text.rstrip(".").strip():
+            forms.append(rf"(?i:(?<!\w){re.escape(text)}(?!\w))")
+        patterns[letter] = re.compile("|".join(forms))
+    return patterns

@@ -1,0 +1,143 @@
+"""Funnel, think-answer mismatch and the 2 x 2, on hand-made cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2r.analysis import funnel, funnel_step, mismatch, perception_by_answer, think_choice
+from p2r.records import Case, Question, Trace, Verdict
+from p2r.template import parse, render
+
+COLOURS = ["A. red", "B. blue", "C. red circle", "D. dark blue"]
+NUMBERS = ["A. 1", "B. 2", "C. 12"]
+
+
+def make_case(
+    text: str = render("I see red.", "So it is red.", "A"),
+    accuracy: float | None = 1.0,
+    sufficient: bool | None = True,
+    kind: str = "multiple choice",
+) -> Case:
+    parsed = parse(text)
+    question = Question(id="q", problem="?", options=COLOURS, problem_type=kind, answer="A")
+    trace = Trace(question_id="q", text=text, think=parsed.think, answer=parsed.answer)
+    verdict = Verdict(sufficient=sufficient)
+    return Case(question=question, trace=trace, accuracy=accuracy, verdict=verdict)
+
+
+# ---- funnel
+
+
+@pytest.mark.parametrize(
+    ("case", "step"),
+    [
+        (make_case(), "kept"),
+        (make_case(sufficient=False), "right answer"),
+        (make_case(sufficient=None), "verdict unknown"),
+        (make_case(accuracy=0.59), "on template"),
+        (make_case(accuracy=0.6), "kept"),
+        (make_case(accuracy=None), "answer unknown"),
+        (make_case(text="A"), "generated"),
+        (make_case(text=render("a", "b", "A") + " <b>"), "generated"),
+    ],
+)
+def test_a_case_ends_at_the_first_step_it_fails(case, step):
+    assert funnel_step(case) == step
+
+
+def test_a_note_about_the_text_is_no_fault():
+    """A foreign tag inside a segment breaks no process: the trace is on the template."""
+    assert funnel_step(make_case(text=render("I see <i>red.", "So red.", "A"))) == "kept"
+
+
+def test_funnel_counts_every_step_passed_and_unknowns_apart():
+    ends = ["kept", "kept", "right answer", "on template", "generated", "verdict unknown"]
+    steps = [("OCR", end) for end in ends] + [("numerical", "unreadable")]
+    table = funnel(steps)
+    assert table["OCR"] == {
+        "generated": 6,
+        "on template": 5,
+        "right answer": 4,
+        "sufficient observation": 2,
+        "kept": 2,
+        "unreadable": 0,
+        "answer unknown": 0,
+        "verdict unknown": 1,
+    }
+    assert table["numerical"]["generated"] == 0 and table["numerical"]["unreadable"] == 1
+    assert table["all"]["generated"] == 6 and table["all"]["unreadable"] == 1
+
+
+def test_funnel_of_nothing():
+    assert set(funnel([])["all"].values()) == {0}
+
+
+# ---- perception x answer
+
+
+def test_two_by_two_keeps_unknown_apart():
+    table = perception_by_answer(
+        [
+            make_case(),
+            make_case(sufficient=False),
+            make_case(accuracy=0.0),
+            make_case(accuracy=None, sufficient=None),
+        ]
+    )
+    assert table["sufficient"] == {"right": 1, "wrong": 1, "unknown": 0}
+    assert table["insufficient"] == {"right": 1, "wrong": 0, "unknown": 0}
+    assert table["unknown"] == {"right": 0, "wrong": 0, "unknown": 1}
+
+
+# ---- mismatch
+
+
+@pytest.mark.parametrize(
+    ("think", "choice"),
+    [
+        ("Based on the observations, the ball is blue.", "B"),
+        ("It may be red. No, it is blue.", "B"),
+        ("It looks blue at first. So the answer is red.", "A"),
+        ("The answer is (B). Red is not seen.", "B"),
+        ("So the answer is B, not A.", "B"),
+        ("The answer is B.", "B"),
+        ("I choose option B because of the colour.", "B"),
+        ("The red circle is what moves.", "C"),
+        ("Dark blue it is.", "D"),
+        ("Therefore it is either red or blue.", None),
+        ("It is red and blue.", None),
+        ("It is not red.", None),
+        ("A ball rolls and stops.", None),
+        ("Nothing can be said.", None),
+        ("", None),
+        ("The reddish and bluest things move.", None),
+    ],
+)
+def test_choice_that_thinking_ends_on(think, choice):
+    assert think_choice(think, COLOURS) == choice
+
+
+@pytest.mark.parametrize(
+    ("think", "choice"),
+    [
+        ("There are 2 circles, hence 2.", "B"),
+        ("I count 12 of them.", "C"),
+        ("1 moves left, 1 moves right. So there are 2.", "B"),
+    ],
+)
+def test_options_that_are_numbers(think, choice):
+    assert think_choice(think, NUMBERS) == choice
+
+
+def test_mismatch_is_thinking_one_and_answering_another():
+    assert mismatch(make_case(render("x", "So it is red.", "B"))) is True
+    assert mismatch(make_case(render("x", "So it is red.", "A"))) is False
+    assert mismatch(make_case(render("x", "So it is red.", "(A) red"))) is False
+
+
+def test_mismatch_is_unknown_without_a_choice_on_both_sides():
+    assert mismatch(make_case(render("x", "Hard to say.", "A"))) is None
+    assert mismatch(make_case(render("x", "So it is red.", "green"))) is None
+    assert mismatch(make_case("<think>So it is red.</think>")) is None
+    assert mismatch(make_case("A")) is None
+    assert mismatch(make_case(render("x", "So it is red.", "B"), kind="free-form")) is None
