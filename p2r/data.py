@@ -8,7 +8,8 @@ questions.
 In a batch token fields are tensors (B, L); vision fields are lists of B, one entry per question
 (None where the question has none), so that a batch can be shuffled, sliced and repeated by
 question. `to_model_inputs` joins the lists into the flat tensors that a model's `forward` and
-`generate` take."""
+`generate` take.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +21,15 @@ import torch
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 from transformers.video_utils import VideoMetadata
 
+from .media import resolve_media
 from .records import Question
 from .template import build_messages
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLProcessor
 
-    from .video import Frames
+    from .recipe import VideoSettings
+    from .video import FrameCache, Frames
 
 PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
 TOKEN_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids")
@@ -49,7 +52,8 @@ class DataError(ValueError):
 
 class TooLongError(DataError):
     """An example longer than the limit: it is never cut, because half a trace teaches the wrong
-    end."""
+    end.
+    """
 
 
 class ModelError(ValueError):
@@ -100,6 +104,37 @@ def _explain(name: str | Path, error: Exception) -> str:
     return f"cannot load model {str(name)!r} (a folder, a hub id, or playground/NAME): {reason}"
 
 
+# ------------------------------------------------------------------------------------------ frames
+
+
+def read_frames(
+    question: Question, *, root: str | Path, cache: FrameCache, **settings: Any
+) -> Frames | None:
+    """The frames of a question, None where it is about text alone; `settings`: of `sample_frames`.
+
+    Raises `p2r.video.VideoError`, `p2r.media.MediaError`.
+    """
+    return cache.get(resolve_media(root, question.path), **settings) if question.path else None
+
+
+def train_settings(video: VideoSettings) -> dict[str, Any]:
+    """How frames are sampled in training."""
+    return {
+        "max_frames": video.train_frames,
+        "max_pixels": video.train_pixels,
+        "factor": video.factor,
+        "timeout": video.timeout,
+    }
+
+
+def eval_settings(video: VideoSettings) -> dict[str, Any]:
+    """How frames are sampled at inference."""
+    return train_settings(video) | {
+        "max_frames": video.eval_frames,
+        "max_pixels": video.eval_pixels,
+    }
+
+
 # ------------------------------------------------------------------------------------------ prompts
 
 
@@ -114,7 +149,8 @@ def encode_prompts(
     `frames[i]` are the frames of `questions[i]`, None for a text-only question. Returns
     `input_ids`, `attention_mask` and `mm_token_type_ids` (0 text, 1 image, 2 video) of shape (B,
     L), and lists of B for `VISION_KEYS`: patches (rows, channels × temporal patch × patch²), grid
-    (1, 3) in patches, seconds per temporal patch (1,). Raises `DataError`."""
+    (1, 3) in patches, seconds per temporal patch (1,). Raises `DataError`.
+    """
     samples = _encode_each(processor, questions, frames, style)
     return _pad(samples, processor.tokenizer.pad_token_id, left=True)
 
@@ -234,7 +270,8 @@ def _check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Fra
 
 def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str) -> None:
     """Every block of patches has one placeholder token and the other way round; raises
-    `DataError`."""
+    `DataError`.
+    """
     for kind in ("image", "video"):
         grid = sample[f"{kind}_grid_thw"]
         vision = processor.video_processor if kind == "video" else processor.image_processor
@@ -263,7 +300,8 @@ def encode_example(
 
     The loss is on the response and the end of turn only. The response is tokenised by itself, as a
     model writes it. Raises `TooLongError` for an example of more than `max_length` tokens,
-    `DataError` for a response that holds control tokens."""
+    `DataError` for a response that holds control tokens.
+    """
     tokenizer = processor.tokenizer
     sample = _encode_each(processor, [question], [frames], style)[0]
     answer = tokenizer(response, add_special_tokens=False)["input_ids"]

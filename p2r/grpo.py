@@ -1,0 +1,217 @@
+"""PA-GRPO (credit=process) and GRPO (credit=outcome) from the SFT model: one stage, one code
+path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from trl import GRPOConfig
+
+from . import data
+from .media import MediaError
+from .recipe import Recipe, RlSettings
+from .records import Case, Question
+from .rollouts import Judge
+from .runs import claim, model_fingerprint, use_threads
+from .template import TemplateError, banned_token_ids, build_messages, prompt_hash
+from .trainer import FramesOf, ProcessAwareGRPOTrainer
+from .training import (
+    StepLog,
+    TrainingError,
+    append_lines,
+    hash_lines,
+    keep_until,
+    latest_checkpoint,
+    record_skipped,
+    save_final,
+    shared_arguments,
+    show_progress,
+    step_of,
+    training_dtype,
+)
+from .video import FrameCache, VideoError
+
+
+def train_grpo(
+    recipe: Recipe,
+    questions: Sequence[Question],
+    start_model: str | Path,
+    out: str | Path,
+    *,
+    judge: Judge | None,
+    data_root: str | Path,
+    frames: FrameCache | None = None,
+    run: str = "",
+) -> Path:
+    """Train `start_model` by RL as `recipe.rl` says, towards it by KL; returns `out/model`.
+
+    Writes `metrics.jsonl` (a line per step), `rollouts.jsonl` (every rollout as a `Case`),
+    `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
+    stage returns at once. `judge` may be None for credit=outcome only. Raises `TrainingError`,
+    `data.ModelError`.
+    """
+    out = Path(out)
+    final = out / "model"
+    if final.is_dir():
+        return final
+    out.mkdir(parents=True, exist_ok=True)
+    rl = recipe.rl
+    if judge is None and rl.credit != "outcome":
+        raise TrainingError(
+            f"credit={rl.credit} needs a judge: the perception reward is its verdict"
+        )
+    use_threads(recipe)
+    cache = frames or FrameCache(None)
+    frames_of = partial(
+        data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
+    )
+    rows, skipped = plan_steps(questions, rl, recipe.seed, frames_of, recipe.models.prompt)
+    record_skipped(out, skipped)
+    processor = data.load_processor(start_model)
+    arguments = grpo_arguments(recipe, processor, out / "checkpoints")
+    claim(
+        out / "made.json",
+        {
+            "start": model_fingerprint(data.resolve_model(start_model)),
+            "prompt": prompt_hash(recipe.models.prompt),
+            "questions": hash_lines(question.model_dump_json() for question in rows),
+            "rl": rl.model_dump(mode="json"),
+            "video": recipe.video.model_dump(mode="json"),
+            "seed": recipe.seed,
+        },
+    )
+    print(describe(arguments, rl), flush=True)
+
+    checkpoint = latest_checkpoint(out / "checkpoints")
+    keep_until(out / "metrics.jsonl", step_of(checkpoint))
+    keep_until(out / "rollouts.jsonl", step_of(checkpoint), "trace.step")
+    trainer = ProcessAwareGRPOTrainer(
+        data.resolve_model(start_model),
+        questions={question.id: question for question in rows},
+        frames_of=frames_of,
+        judge=judge,
+        settings=rl,
+        style=recipe.models.prompt,
+        on_rollouts=partial(_append_cases, out / "rollouts.jsonl"),
+        trace_fields={
+            "model": str(start_model),
+            "run": run,
+            "stage": "rl",
+            "sampling": {
+                "temperature": rl.temperature,
+                "top_p": rl.top_p,
+                "max_tokens": rl.max_tokens,
+                "seed": recipe.seed,
+                "prompt": prompt_hash(recipe.models.prompt),
+            },
+        },
+        args=arguments,
+        train_dataset=Dataset.from_list(
+            [{"prompt": build_messages(q, recipe.models.prompt), "question": q.id} for q in rows]
+        ),
+        processing_class=processor,
+        callbacks=[StepLog(out / "metrics.jsonl")],
+    )
+    show_progress(trainer, "rl", "reward", "perception/accuracy", "reasoning/accuracy", "kl")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return save_final(trainer, processor, final)
+
+
+def plan_steps(
+    questions: Sequence[Question],
+    rl: RlSettings,
+    seed: int,
+    frames_of: FramesOf,
+    style: str,
+) -> tuple[list[Question], list[tuple[Question, str]]]:
+    """The questions of all steps, `prompts_per_step` each, and those left out with the reason.
+
+    Passes over the questions in random order, each once per pass and never twice in a step. Only as
+    many as the steps need are opened; one whose video cannot be read, or that makes no prompt, is
+    left out, never swapped inside a group. Raises `TrainingError` where too few are left.
+    """
+    if len({question.id for question in questions}) < len(questions):
+        raise TrainingError("two questions have the same id: ids must be unique")
+    generator = torch.Generator().manual_seed(seed)
+    needed = rl.steps * rl.prompts_per_step
+    kept: list[Question] = []
+    skipped: list[tuple[Question, str]] = []
+    for index in torch.randperm(len(questions), generator=generator).tolist():
+        if len(kept) == needed:
+            break
+        try:
+            build_messages(questions[index], style)
+            frames_of(questions[index])
+        except (VideoError, MediaError, TemplateError) as error:
+            skipped.append((questions[index], str(error)))
+        else:
+            kept.append(questions[index])
+    per_pass = len(kept) // rl.prompts_per_step * rl.prompts_per_step
+    if not per_pass:
+        raise TrainingError(
+            f"{len(kept)} of {len(questions)} questions can be used but a step takes "
+            f"{rl.prompts_per_step}: {skipped[0][1] if skipped else 'give more questions'}"
+        )
+    rows = kept[:per_pass]
+    while len(rows) < needed:
+        order = torch.randperm(len(kept), generator=generator).tolist()[:per_pass]
+        rows += [kept[index] for index in order]
+    return rows[:needed], skipped
+
+
+def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOConfig:
+    """`GRPOConfig` from the recipe, with the paper's loss rather than TRL's defaults."""
+    rl = recipe.rl
+    rollouts = rl.prompts_per_step * rl.group_size
+    processes = PartialState().num_processes
+    accumulation, left = divmod(rollouts, rl.micro_batch * processes)
+    if left or not accumulation:
+        raise TrainingError(
+            f"{rl.prompts_per_step} prompts × {rl.group_size} rollouts do not divide into "
+            f"micro-batches of {rl.micro_batch} on {processes} process(es): change rl.micro_batch"
+        )
+    return GRPOConfig(
+        **shared_arguments(recipe, checkpoints),
+        max_steps=rl.steps,
+        save_steps=rl.save_steps,
+        per_device_train_batch_size=rl.micro_batch,
+        gradient_accumulation_steps=accumulation,
+        num_generations=rl.group_size,
+        shuffle_dataset=False,  # the order is planned, and the same in a resumed run
+        max_completion_length=rl.max_tokens,
+        temperature=rl.temperature,
+        top_p=rl.top_p,
+        # A sampled vision token would have no features, and the next forward pass would fail.
+        generation_kwargs={"suppress_tokens": banned_token_ids(processor.tokenizer)},
+        learning_rate=rl.learning_rate,
+        lr_scheduler_type=rl.scheduler,
+        weight_decay=rl.weight_decay,
+        max_grad_norm=rl.max_grad_norm,
+        beta=rl.beta,
+        epsilon=rl.epsilon,
+        loss_type="grpo",  # mean over each response's tokens, then over responses, as in eq. (7)
+        use_bias_correction_kl=False,  # the plain k3 estimator of the KL term
+        mask_truncated_completions=False,  # a response cut off loses its format reward instead
+        model_init_kwargs={"dtype": training_dtype(recipe), "use_safetensors": True},
+    )
+
+
+def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
+    """What one step does, in a line."""
+    return (
+        f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = "
+        f"{rl.prompts_per_step * rl.group_size} rollouts, 1 update "
+        f"({arguments.gradient_accumulation_steps} micro-batches of {rl.micro_batch} "
+        f"on {arguments.world_size} process(es)); {rl.steps} steps, credit={rl.credit}"
+    )
+
+
+def _append_cases(path: Path, cases: Sequence[Case]) -> None:
+    append_lines(path, (case.model_dump(mode="json") for case in cases))

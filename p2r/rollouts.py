@@ -1,0 +1,142 @@
+"""Rollouts of PA-GRPO: from sampled text to scored cases (eq. 5) and to the numbers a step is
+watched by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from .recipe import RlSettings
+from .records import Case, ProcessReward, Question, Trace, Verdict
+from .rewards import collapsed, process_reward
+from .scoring import accuracy
+from .template import Parsed, answer_of, parse, perception_length
+
+PROCESSES = ("perception", "reasoning")
+
+
+class Judge(Protocol):
+    """Says of each observation whether the question's correct answer can be deduced from it
+    alone.
+    """
+
+    def judge(self, questions: list[Question], observations: list[str]) -> list[Verdict]:
+        """One verdict per observation; `sufficient` None where there is none. Does not raise."""
+
+
+def judge_rollouts(
+    judge: Judge | None, questions: Sequence[Question], parsed: Sequence[Parsed]
+) -> list[Verdict | None]:
+    """A verdict for every rollout; equal observations on one question are judged once.
+
+    An observation that cannot be read, missing or cut off, is not sufficient, and nobody is asked.
+    Without a judge all verdicts are None.
+    """
+    if judge is None:
+        return [None] * len(parsed)
+    asked: dict[tuple[str, str], Question] = {}
+    for question, part in zip(questions, parsed, strict=True):
+        if part.observation:
+            asked.setdefault((question.id, part.observation), question)
+    verdicts: dict[tuple[str, str], Verdict] = {}
+    if asked:
+        found = judge.judge(list(asked.values()), [observation for _, observation in asked])
+        verdicts = dict(zip(asked, found, strict=True))
+    unreadable = Verdict(sufficient=False, rationale="no readable observation")
+    return [
+        verdicts[question.id, part.observation] if part.observation else unreadable
+        for question, part in zip(questions, parsed, strict=True)
+    ]
+
+
+def score_rollouts(
+    tokenizer: Any,
+    questions: Sequence[Question],
+    texts: Sequence[str],
+    completions: Sequence[Sequence[int]],
+    truncated: Sequence[bool],
+    judge: Judge | None,
+    settings: RlSettings,
+    trace_fields: Sequence[dict[str, Any]],
+) -> list[Case]:
+    """One case per rollout with both process rewards of eq. (5).
+
+    `completions` are token ids with the end of turn, without pads; `trace_fields` are further
+    fields of each `Trace`. An answer that is missing or cannot be read earns 0; an answer whose
+    truth cannot be scored, and a verdict that the judge could not give, are unknown.
+    """
+    parsed = [parse(text) for text in texts]
+    verdicts = judge_rollouts(judge, questions, parsed)
+    cases = []
+    for question, text, ids, cut, part, verdict, fields in zip(
+        questions, texts, completions, truncated, parsed, verdicts, trace_fields, strict=True
+    ):
+        looked = perception_length(tokenizer, ids)
+        sufficient = verdict.sufficient if verdict else None
+        right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
+        trace = Trace(
+            question_id=question.id,
+            text=text,
+            observation=part.observation,
+            think=part.think,
+            answer=part.answer,
+            problems=part.problems,
+            completion_tokens=len(ids),
+            perception_tokens=looked,
+            truncated=cut,
+            **fields,
+        )
+        perception = process_reward(
+            None if sufficient is None else float(sufficient),
+            part.format_ok["perception"],
+            looked,
+            settings.perception_length,
+            settings.length_bonus,
+        )
+        reasoning = process_reward(
+            right,
+            part.format_ok["reasoning"],
+            len(ids) - looked,
+            settings.reasoning_length,
+            settings.length_bonus,
+        )
+        cases.append(
+            Case(
+                question=question,
+                trace=trace,
+                accuracy=right,
+                verdict=verdict,
+                perception=perception,
+                reasoning=reasoning,
+            )
+        )
+    return cases
+
+
+def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, float]:
+    """The numbers a step is watched by: rewards by part, lengths, what is unknown, and collapse.
+
+    `rewards` (N, 2) are those of the cases. A group has collapsed for a process whose rewards are
+    all equal or unknown, jointly when for both. Accuracies are means over the known.
+    """
+    metrics: dict[str, float] = {}
+    for process in PROCESSES:
+        parts: list[ProcessReward] = [getattr(case, process) for case in cases]
+        known = [part.accuracy for part in parts if part.accuracy is not None]
+        metrics[f"{process}/accuracy"] = float(np.mean(known)) if known else math.nan
+        metrics[f"{process}/format"] = float(np.mean([part.format for part in parts]))
+        metrics[f"{process}/length_bonus"] = float(np.mean([part.length for part in parts]))
+        metrics[f"{process}/unknown"] = 1 - len(known) / len(parts)
+    looked = np.array([case.trace.perception_tokens for case in cases])
+    total = np.array([case.trace.completion_tokens for case in cases])
+    metrics["perception/tokens"] = float(looked.mean())
+    metrics["reasoning/tokens"] = float((total - looked).mean())
+    flat = np.asarray(collapsed(rewards, group_size), dtype=bool)
+    metrics["perception/collapse"], metrics["reasoning/collapse"] = flat.mean(0).tolist()
+    metrics["joint/collapse"] = float(flat.all(1).mean())
+    metrics["truncated"] = float(np.mean([case.trace.truncated for case in cases]))
+    return metrics

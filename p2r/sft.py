@@ -1,0 +1,203 @@
+"""SFT on filtered traces: TRL's `SFTTrainer` with our video collator.
+
+The loss is on the response only. Videos are decoded when a batch needs them; an example whose video
+cannot be read, or that is too long, is left out of its batch and listed with the reason: never cut,
+never replaced by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from . import data
+from .media import MediaError
+from .recipe import Recipe
+from .records import Case, Question
+from .runs import claim, model_fingerprint, use_threads
+from .template import TemplateError, render
+from .training import (
+    StepLog,
+    TrainingError,
+    hash_lines,
+    keep_until,
+    latest_checkpoint,
+    record_skipped,
+    save_final,
+    shared_arguments,
+    show_progress,
+    step_of,
+    training_dtype,
+)
+from .video import FrameCache, Frames, VideoError
+
+AGNOSTIC_STYLE = {"full": "think", "brief": "brief-think"}
+
+
+class TraceCollator:
+    """Batches of training examples, by their place among `questions` and `responses`.
+
+    What cannot be used is handed to `on_skip` with the reason, once. A batch of which nothing is
+    left becomes one example without any label: its loss is 0.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        questions: Sequence[Question],
+        responses: Sequence[str],
+        frames_of: Callable[[Question], Frames | None],
+        style: str,
+        max_length: int | None,
+        on_skip: Callable[[Question, str], None],
+    ) -> None:
+        self.processor = processor
+        self.questions = questions
+        self.responses = responses
+        self.frames_of = frames_of
+        self.style = style
+        self.max_length = max_length
+        self.on_skip = on_skip
+        self._skipped: set[int] = set()
+
+    def __call__(self, rows: Sequence[dict[str, int]]) -> data.Batch:
+        examples = [example for row in rows if (example := self.encode(row["example"]))]
+        return data.collate_examples(
+            examples or [self._nothing()], self.processor.tokenizer.pad_token_id
+        )
+
+    def encode(self, index: int) -> data.Batch | None:
+        """One unpadded example, None where it cannot be used."""
+        question = self.questions[index]
+        try:
+            return data.encode_example(
+                self.processor,
+                question,
+                self.frames_of(question),
+                self.responses[index],
+                self.style,
+                self.max_length,
+            )
+        except (VideoError, MediaError, TemplateError, data.DataError) as error:
+            if index not in self._skipped:
+                self._skipped.add(index)
+                self.on_skip(question, str(error))
+            return None
+
+    def _nothing(self) -> data.Batch:
+        end = self.processor.tokenizer.convert_tokens_to_ids(data.END_OF_TURN)
+        fields = {
+            "input_ids": [end] * 2,
+            "mm_token_type_ids": [0] * 2,
+            "labels": [data.IGNORED] * 2,
+        }
+        return {**fields, **dict.fromkeys(data.VISION_KEYS)}
+
+
+def train_sft(
+    recipe: Recipe,
+    cases: Sequence[Case],
+    out: str | Path,
+    *,
+    data_root: str | Path,
+    base_model: str | Path | None = None,
+    frames: FrameCache | None = None,
+    process_aware: bool = True,
+) -> Path:
+    """Teach `base_model` (the recipe's base) the traces of `cases`; returns `out/model`.
+
+    Targets are the traces' segments in the template; with `process_aware=False` think and answer
+    alone, under the prompt that asks for those. Writes `metrics.jsonl` (a line per step) and
+    `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
+    stage returns at once. Raises `TrainingError`, `data.ModelError`.
+    """
+    out = Path(out)
+    final = out / "model"
+    if final.is_dir():
+        return final
+    out.mkdir(parents=True, exist_ok=True)
+    use_threads(recipe)
+    base = base_model or recipe.models.base
+    processor = data.load_processor(base)
+    model = data.load_model(base, training_dtype(recipe)).train()
+    usable = [case for case in cases if _has_segments(case, process_aware)]
+    collator = TraceCollator(
+        processor,
+        [case.question for case in usable],
+        [target(case, process_aware) for case in usable],
+        partial(
+            data.read_frames,
+            root=data_root,
+            cache=frames or FrameCache(None),
+            **data.train_settings(recipe.video),
+        ),
+        recipe.models.prompt if process_aware else AGNOSTIC_STYLE[recipe.models.prompt],
+        model.config.text_config.max_position_embeddings,
+        lambda question, reason: record_skipped(out, [(question, reason)]),
+    )
+    if not any(collator.encode(index) for index in range(len(usable))):
+        raise TrainingError(
+            f"none of {len(cases)} cases can be learnt from: {len(cases) - len(usable)} lack a "
+            f"segment of the trace, for the others see {out / 'skipped.jsonl'}"
+        )
+    claim(
+        out / "made.json",
+        {
+            "base": model_fingerprint(data.resolve_model(base)),
+            "style": collator.style,
+            "examples": hash_lines(
+                q.model_dump_json() + r
+                for q, r in zip(collator.questions, collator.responses, strict=True)
+            ),
+            "sft": recipe.sft.model_dump(mode="json"),
+            "video": recipe.video.model_dump(mode="json"),
+            "seed": recipe.seed,
+        },
+    )
+    checkpoint = latest_checkpoint(out / "checkpoints")
+    keep_until(out / "metrics.jsonl", step_of(checkpoint))
+    trainer = SFTTrainer(
+        model,
+        args=sft_arguments(recipe, out / "checkpoints"),
+        data_collator=collator,
+        train_dataset=Dataset.from_dict({"example": list(range(len(usable)))}),
+        processing_class=processor,
+        callbacks=[StepLog(out / "metrics.jsonl")],
+    )
+    show_progress(trainer, "sft", "loss", "mean_token_accuracy")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return save_final(trainer, processor, final)
+
+
+def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
+    """`SFTConfig` from the recipe."""
+    sft = recipe.sft
+    return SFTConfig(
+        **shared_arguments(recipe, checkpoints),
+        num_train_epochs=sft.epochs,
+        max_steps=sft.max_steps,
+        save_steps=sft.save_steps,
+        per_device_train_batch_size=sft.batch_size,
+        gradient_accumulation_steps=sft.accumulation,
+        learning_rate=sft.learning_rate,
+        warmup_steps=sft.warmup_steps,
+        weight_decay=sft.weight_decay,
+        max_length=None,  # what is too long is left out with a reason, never cut
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+
+
+def _has_segments(case: Case, process_aware: bool) -> bool:
+    trace = case.trace
+    return bool(trace.think and trace.answer and (trace.observation or not process_aware))
+
+
+def target(case: Case, process_aware: bool = True) -> str:
+    """What the model is to write for a case."""
+    trace = case.trace
+    return render(trace.observation if process_aware else None, trace.think, trace.answer)

@@ -1,0 +1,250 @@
+"""TRL's GRPO trainer, made process-aware and able to see video in the loss.
+
+TRL 1.16's `GRPOTrainer` samples with a video but computes log-probs without it, silently, and knows
+one advantage per response. `ProcessAwareGRPOTrainer` builds all model inputs through `p2r.data`,
+hands the vision inputs to every forward pass (policy, old policy, reference), scores both processes
+(eq. 5), normalises them within their group (eq. 6) and spreads them over the tokens of each process
+as the credit scheme says (eq. 7). TRL keeps the loop, the sampling, the clipped loss, the KL term,
+the reference model, accumulation and distribution.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from trl import GRPOTrainer
+
+from . import data
+from .prefix import Prompts, share_prompts, sharing
+from .recipe import RlSettings
+from .records import Case, Question
+from .rewards import credit_advantages, spread_advantages
+from .rollouts import Judge, rollout_metrics, score_rollouts
+from .video import Frames
+
+FramesOf = Callable[[Question], Frames | None]
+
+
+class ProcessAwareGRPOTrainer(GRPOTrainer):
+    """TRL's GRPO trainer for rewards per process, on video, image and text questions in one batch.
+
+    `questions` are all questions by id, `frames_of` gives the frames of one (None: text only); a
+    row of the data set names its question in the column `question`. `on_rollouts` receives every
+    generation's cases. All else goes to `GRPOTrainer`; `model` is a path or hub id, so that the KL
+    reference is that same model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        questions: Mapping[str, Question],
+        frames_of: FramesOf,
+        judge: Judge | None,
+        settings: RlSettings,
+        style: str,
+        on_rollouts: Callable[[list[Case]], None],
+        trace_fields: Mapping[str, Any],
+        **arguments: Any,
+    ) -> None:
+        self.questions = questions
+        self.frames_of = frames_of
+        self.judge = judge
+        self.settings = settings
+        self.style = style
+        self.on_rollouts = on_rollouts
+        self.trace_fields = dict(trace_fields)
+        # The current batch by rows; rows with the same prompt have one and the same vision entry.
+        self._batch: list[Question] = []
+        self._vision: list[data.Batch] = []
+        self._cases: list[Case] = []
+        self._seconds: dict[str, float] = defaultdict(float)
+        super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
+        for each in (self.model, self.ref_model):
+            if each is not None:
+                share_prompts(self.accelerator.unwrap_model(each))
+
+    # ------------------------------------------------------------------ sampling and scoring
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Prompts of the current batch's questions; each distinct one is encoded once."""
+        distinct = {question.id: question for question in self._batch}
+        frames = [self.frames_of(question) for question in distinct.values()]
+        encoded = data.encode_prompts(
+            self.processing_class, list(distinct.values()), frames, self.style
+        )
+        place = {name: index for index, name in enumerate(distinct)}
+        rows = [place[question.id] for question in self._batch]
+        vision = [{key: encoded[key][i] for key in data.VISION_KEYS} for i in range(len(distinct))]
+        self._vision = [vision[row] for row in rows]
+        self._media = [{} if frames[row] is None else frames[row].info() for row in rows]
+        mask = encoded["attention_mask"].bool()
+        prompt_ids = [encoded["input_ids"][row][mask[row]].tolist() for row in rows]
+        types = [encoded["mm_token_type_ids"][row][mask[row]].tolist() for row in rows]
+        self._prompt_tokens = [len(ids) for ids in prompt_ids]
+        return prompt_ids, None, {"mm_token_type_ids": types, **_flat(self._vision)}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        length = max(self._prompt_tokens)
+        sharing_prompts = self._sharing(self.model, slice(None), length, sampling=True)
+        with self._timed("generate"), sharing_prompts:
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        """Score every rollout once; TRL then gathers the rewards of both processes, (N, 2)."""
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        first = self.accelerator.process_index * len(inputs)
+        fields = [
+            {
+                **self.trace_fields,
+                "step": self.state.global_step + 1,
+                "rollout": (first + row) % self._group_size,
+                "prompt_tokens": self._prompt_tokens[row],
+                "media": self._media[row],
+            }
+            for row in range(len(inputs))
+        ]
+        with self._timed("judge"):
+            self._cases = score_rollouts(
+                self._tokenizer,
+                self._batch,
+                [completion[0]["content"] for completion in completions],
+                completion_ids_list,
+                [ids[-1] not in ends for ids in completion_ids_list],
+                self.judge,
+                self.settings,
+                fields,
+            )
+        self._rewards = super()._calculate_rewards(
+            inputs, prompts, completions, completion_ids_list
+        )
+        return self._rewards
+
+    def perception(self, **columns: Any) -> list[float | None]:
+        """R_P of eq. (5) for the rollouts just scored; None where unknown."""
+        return [case.perception.total for case in self._cases]
+
+    def reasoning(self, **columns: Any) -> list[float | None]:
+        """R_R of eq. (5) for the rollouts just scored; None where unknown."""
+        return [case.reasoning.total for case in self._cases]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's batch, with the vision inputs of every row and (B, T) advantages."""
+        self._batch = [self.questions[row["question"]] for row in inputs]
+        output = super()._generate_and_score_completions(inputs)
+        mode = "train" if self.model.training else "eval"
+        # Groups lie on several processes: normalise all of them, keep the rows of this one.
+        everyone = credit_advantages(self.settings.credit, self._rewards, self._group_size)
+        first = self.accelerator.process_index * len(inputs)
+        advantages = everyone[first : first + len(inputs)]
+        lengths = torch.tensor([case.trace.perception_tokens for case in self._cases])
+        output["advantages"] = spread_advantages(advantages, lengths, output["completion_mask"])
+        output["vision"] = self._vision
+        for case, (looked, reasoned) in zip(self._cases, advantages.tolist(), strict=True):
+            case.perception_advantage, case.reasoning_advantage = looked, reasoned
+        cases = gather_object(self._cases)
+        for name, value in rollout_metrics(
+            cases, self._rewards.cpu().numpy(), self._group_size
+        ).items():
+            self._metrics[mode][name].append(value)
+        if mode == "train" and self.accelerator.is_main_process:
+            self.on_rollouts(cases)
+        return output
+
+    # --------------------------------------------------------------------- forward and loss
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        compute_aux_loss=False,
+        **_: Any,
+    ):
+        """TRL's log-probs, with each row's own vision inputs; all four callers come through here.
+
+        `self._vision` holds the vision inputs of the rows: the generation's while it is scored, the
+        micro-batch's in the loss.
+        """
+        count = input_ids.size(0)
+        if count != len(self._vision):
+            raise ValueError(f"{count} rows but vision inputs of {len(self._vision)}")
+        types = self._token_types(input_ids, logits_to_keep)
+        size = batch_size or count
+        results = []
+        with self._timed("policy" if torch.is_grad_enabled() else "reference"):
+            for start in range(0, count, size):
+                rows = slice(start, start + size)
+                seeing = partial(model, **_flat(self._vision[rows], input_ids.device))
+                with self._sharing(model, rows, input_ids.size(1) - logits_to_keep):
+                    results.append(
+                        super()._get_per_token_logps_and_entropies(
+                            seeing,
+                            input_ids[rows],
+                            attention_mask[rows],
+                            logits_to_keep,
+                            compute_entropy=compute_entropy,
+                            compute_aux_loss=compute_aux_loss,
+                            mm_token_type_ids=types[rows],
+                        )
+                    )
+        logps, entropies, losses = zip(*results, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if compute_entropy else None,
+            torch.stack(losses).mean() if compute_aux_loss else None,
+        )
+
+    def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
+        """0 text, 1 image, 2 video, in the prompt; without them all would have text's RoPE."""
+        types = (input_ids == self._image_pad_token_id).long()
+        types += 2 * (input_ids == self._video_pad_token_id).long()
+        types[:, input_ids.size(1) - logits_to_keep :] = 0
+        return types
+
+    def _compute_loss(self, model, inputs):
+        self._vision = inputs["vision"]
+        return super()._compute_loss(model, inputs)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """TRL's step; the seconds spent in each part are logged with it."""
+        output = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            for part, seconds in self._seconds.items():
+                self._metrics["train"][f"time/{part}"].append(seconds)
+            self._seconds.clear()
+        return output
+
+    @property
+    def _group_size(self) -> int:
+        return self.num_generations if self.model.training else self.num_generations_eval
+
+    def _sharing(self, model, rows: slice, length: int, sampling: bool = False):
+        """Compute each distinct prompt of some rows once, unless its states may not be kept."""
+        if self.args.gradient_checkpointing and torch.is_grad_enabled() and not sampling:
+            return nullcontext()
+        prompts = Prompts.of(self._vision[rows], length, self.accelerator.device)
+        return sharing(self.accelerator.unwrap_model(model), prompts)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[part] += time.perf_counter() - start
+
+
+def _flat(vision: Sequence[data.Batch], device: torch.device | None = None) -> dict[str, Any]:
+    """The vision inputs of some rows as the flat tensors a model takes."""
+    return data.to_model_inputs(
+        {key: [row[key] for row in vision] for key in data.VISION_KEYS}, device
+    )
