@@ -1,0 +1,322 @@
+"""The records of Video-R1 and VideoP2R files, to and from `Question` and `Case`.
+
+A record's fields become fields of `Question` and `Trace`. Whatever has no place there goes into
+`Question.meta`, and so does a value whose own form is not the one that is written back, such as
+options in a string. So a record that was read can be restored field for field. A raw value in
+`meta` is used only as long as the field still says the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple, TypeVar
+
+from .records import PROBLEM_TYPES, Case, Question, Trace
+from .template import answer_of, parse, render
+
+Item = TypeVar("Item", Question, Case)
+Raw = dict[str, Any]
+
+IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+# In meta, of the record itself: the fields that it did not give → what was read in their place;
+# whether all its values are strings, as in the RL file of VideoP2R.
+ABSENT, STRINGS = "_absent", "_strings"
+_VIDEOP2R = {"observation", "output", "reward", "select", "clean_version"}
+
+
+class BadValue(ValueError):
+    """Why a record is bad, in one line."""
+
+
+# ---- values, in and out
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _number_or_text(identifier: str) -> int | str:
+    return int(identifier) if re.fullmatch(r"0|[1-9]\d{0,17}", identifier) else identifier
+
+
+def _problem(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise BadValue("no problem text")
+    return value
+
+
+def _problem_type(value: Any) -> str:
+    if value not in PROBLEM_TYPES:
+        what = f"unknown problem type {_short(value)}" if value else "no problem type"
+        raise BadValue(f"{what}: known are {', '.join(PROBLEM_TYPES)}")
+    return value
+
+
+def _data_type(value: Any) -> str:
+    if value not in ("video", "image"):
+        raise BadValue(f"unknown data type {_short(value)}: known are video, image")
+    return value
+
+
+def _options(value: Any) -> list[str]:
+    """Options given as a list, as a string of a list (JSON or Python), or not at all."""
+    given = value
+    if isinstance(value, str):
+        value = _literal(value.strip()) if value.strip() else []
+    if not isinstance(value, list | tuple):
+        if value is None:
+            return []
+        raise BadValue(f"options are no list: {_short(given)}")
+    return [str(option) for option in value]
+
+
+def _literal(text: str) -> Any:
+    """The value that a text writes out in JSON or Python; the text itself if it is neither."""
+    for evaluate in (json.loads, ast.literal_eval):
+        try:
+            return evaluate(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return text
+
+
+def _bare(value: Any) -> str:
+    return answer_of(_text(value)) or ""
+
+
+def _tagged(answer: str) -> str:
+    return f"<answer>{answer}</answer>"
+
+
+def _segment(name: str) -> Callable[[Any], str | None]:
+    """Reads a segment given with or without its tags; None where there is nothing."""
+    tags = re.compile(rf"\s*<{name}>(.*)</{name}>\s*", re.DOTALL)
+
+    def read(value: Any) -> str | None:
+        match = tags.fullmatch(_text(value))
+        return (match[1] if match else _text(value)).strip() or None
+
+    return read
+
+
+def _given(value: Any) -> bool:
+    """Whether there is text; where all values are strings, so are the nulls."""
+    return isinstance(value, str) and value.strip() not in ("", "None", "nan", "null")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# ---- fields
+
+
+class _Field(NamedTuple):
+    """A field of a record: the attribute that holds it, and its way in and out."""
+
+    attribute: str
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any]
+
+
+_QUESTION = {
+    "problem_id": _Field("id", _text, _number_or_text),
+    "problem": _Field("problem", _problem, str),
+    "data_type": _Field("data_type", _data_type, str),
+    "problem_type": _Field("problem_type", _problem_type, str),
+    "options": _Field("options", _options, list),
+    "solution": _Field("answer", _bare, _tagged),
+    "path": _Field("path", _text, str),
+    "data_source": _Field("source", _text, str),
+}
+_SEGMENTS = {
+    "observation": _Field("observation", _segment("observation"), _text),
+    "process": _Field("think", _segment("think"), _text),
+    "answer": _Field("answer", lambda value: answer_of(_text(value)), _text),
+}
+_OUTPUT = {"output": _Field("text", _text, str)}
+
+
+def _take(record: Raw, fields: dict[str, _Field], derived: Raw, meta: Raw) -> Raw:
+    """The attributes that a record's fields hold; `derived` stands in for absent and null ones.
+
+    `meta` holds the whole record; what `_restore` writes without it is removed from it.
+    """
+    values, absent = {}, {}
+    for key, field in fields.items():
+        raw = record.get(key)
+        if raw is None and field.attribute in derived:
+            values[field.attribute] = absent[key] = derived[field.attribute]
+            continue
+        values[field.attribute] = field.read(raw)
+        written = field.write(values[field.attribute])
+        written = str(written) if meta.get(STRINGS) else written
+        if type(written) is type(raw) and written == raw:
+            del meta[key]
+    if absent:
+        meta[ABSENT] = meta.get(ABSENT, {}) | absent
+    return values
+
+
+def _restore(source: Question | Trace, fields: dict[str, _Field], meta: Raw) -> Raw:
+    """The fields of a record, in their raw form where `meta` has one that still says the same."""
+    record, absent = {}, meta.get(ABSENT, {})
+    for key, field in fields.items():
+        value = getattr(source, field.attribute)
+        if key in absent and absent[key] == value:
+            if key in meta:  # it was null
+                record[key] = meta[key]
+        elif key in meta and _says(field, meta[key], value):
+            record[key] = meta[key]
+        else:
+            record[key] = field.write(value)
+    return record
+
+
+def _says(field: _Field, raw: Any, value: Any) -> bool:
+    try:
+        return field.read(raw) == value
+    except BadValue:
+        return False
+
+
+# ---- from records
+
+
+def to_question(record: Any, place: int) -> Question:
+    """The question of a record of any format; `place` is its id if it has none. Raises BadValue."""
+    if isinstance(record, Case):
+        return _checked(record).question
+    if not isinstance(record, dict):
+        raise BadValue(f"no object: {_short(record)}")
+    if record.keys() >= {"question", "trace"}:
+        return _checked(Case.model_validate(record)).question
+    if "id" in record and record.keys() <= Question.model_fields.keys():
+        return _checked(Question.model_validate(record))
+    return _read_question(record, place)
+
+
+def to_case(record: Any, place: int) -> Case:
+    """The question and the trace of a record of any format. Raises BadValue, also without trace."""
+    if isinstance(record, Case):
+        return _checked(record)
+    if isinstance(record, dict) and record.keys() >= {"question", "trace"}:
+        return _checked(Case.model_validate(record))
+    question = to_question(record, place)
+    if _given(record.get("output")) or all(
+        _given(record.get(k)) for k in ("observation", "process")
+    ):
+        trace = _read_videop2r_trace(record, question)
+    elif _given(record.get("process")):
+        trace = _read_video_r1_trace(record, question)
+    else:
+        raise BadValue("no trace: neither `output` nor `process` holds one")
+    return Case(question=question, trace=trace)
+
+
+def _checked(item: Item) -> Item:
+    question = item.question if isinstance(item, Case) else item
+    _problem(question.problem)
+    _problem_type(question.problem_type)
+    return item
+
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+def _read_question(record: Raw, place: int) -> Question:
+    for key, value in record.items():
+        if isinstance(value, str) and not value.isascii() and _HALF_CHARACTER.search(value):
+            raise BadValue(f"{key} holds half a character (a lone surrogate)")
+    suffix = PurePosixPath(_text(record.get("path"))).suffix.lower()
+    derived = {
+        "id": str(place),
+        "data_type": "image" if suffix in IMAGES else "video",
+        "options": [],
+        "answer": _bare(record.get("answer")),
+        "path": "",
+        "source": "",
+    }
+    meta = dict(record)
+    if record.keys() & _VIDEOP2R and all(isinstance(value, str) for value in record.values()):
+        meta[STRINGS] = True
+    return Question(**_take(record, _QUESTION, derived, meta), meta=meta)
+
+
+def _read_videop2r_trace(record: Raw, question: Question) -> Trace:
+    """The trace of a VideoP2R record; a segment that it does not give is read from its output."""
+    output = record["output"] if _given(record.get("output")) else None
+    parsed = parse(output)
+    derived = {name: getattr(parsed, name) for name in ("observation", "think", "answer")}
+    values = _take(record, _SEGMENTS, derived, question.meta)
+    whole = render(values["observation"], values["think"] or "", values["answer"] or "")
+    values |= _take(record | {"output": output}, _OUTPUT, {"text": whole}, question.meta)
+    problems = parse(values["text"]).problems
+    return Trace(question_id=question.id, problems=problems, **values)
+
+
+def _read_video_r1_trace(record: Raw, question: Question) -> Trace:
+    """The trace of a CoT record: process, a line feed, solution, as Video-R1 trains on it."""
+    head = _thought(record["process"])
+    if head == record["process"]:
+        del question.meta["process"]
+    text = f"{head}\n{_tagged(question.answer)}"
+    parsed = parse(text)
+    return Trace(
+        question_id=question.id,
+        text=text,
+        observation=parsed.observation,
+        think=parsed.think,
+        answer=parsed.answer,
+        problems=parsed.problems,
+    )
+
+
+def _thought(process: str) -> str:
+    process = process.strip()
+    return process if "<think>" in process else f"<think>{process}</think>"
+
+
+# ---- to records
+
+
+def to_video_r1(item: Question | Case) -> Raw:
+    """A Video-R1 record; of a case a CoT record, whose `process` is the trace up to the answer."""
+    question, trace = _parts(item)
+    record = _restore(question, _QUESTION, question.meta)
+    if trace is not None:
+        head = trace.text.rpartition("<answer>")[0].strip() or trace.text.strip()
+        raw = question.meta.get("process")
+        record["process"] = raw if _given(raw) and _thought(raw) == head else head
+    return record | _further(question.meta, record)
+
+
+def to_videop2r(item: Question | Case, strings: bool | None = None) -> Raw:
+    """A record of the VideoP2R release.
+
+    `strings`: every value as a string, as in its RL file; None: if they were strings when read.
+    """
+    question, trace = _parts(item)
+    record = _restore(question, _QUESTION, question.meta)
+    if trace is not None:
+        record |= _restore(trace, _SEGMENTS | _OUTPUT, question.meta)
+    record |= _further(question.meta, record)
+    strings = question.meta.get(STRINGS, False) if strings is None else strings
+    return {key: str(value) for key, value in record.items()} if strings else record
+
+
+def _parts(item: Question | Case) -> tuple[Question, Trace | None]:
+    return (item.question, item.trace) if isinstance(item, Case) else (item, None)
+
+
+def _further(meta: Raw, record: Raw) -> Raw:
+    return {
+        key: value
+        for key, value in meta.items()
+        if key not in record and key not in (ABSENT, STRINGS)
+    }
