@@ -20,7 +20,7 @@ from .recipe import Recipe, RlSettings
 from .records import Case, Question
 from .rollouts import Judge
 from .runs import claim, model_fingerprint, use_threads
-from .template import TemplateError, banned_token_ids, build_messages, prompt_hash
+from .template import TemplateError, banned_token_ids, build_prompt, prompt_hash
 from .trainer import FramesOf, ProcessAwareGRPOTrainer
 from .training import (
     StepLog,
@@ -114,7 +114,7 @@ def train_grpo(
         },
         args=arguments,
         train_dataset=Dataset.from_list(
-            [{"prompt": build_messages(q, recipe.models.prompt), "question": q.id} for q in rows]
+            [{"prompt": build_prompt(q, recipe.models.prompt), "question": q.id} for q in rows]
         ),
         processing_class=processor,
         callbacks=[StepLog(out / "metrics.jsonl")],
@@ -147,7 +147,7 @@ def plan_steps(
         if len(kept) == needed:
             break
         try:
-            build_messages(questions[index], style)
+            build_prompt(questions[index], style)
             frames_of(questions[index])
         except (VideoError, MediaError, TemplateError) as error:
             skipped.append((questions[index], str(error)))

@@ -22,6 +22,7 @@ from .records import Case, Question
 from .runs import claim, model_fingerprint, use_threads
 from .template import TemplateError, render
 from .training import (
+    ExactResume,
     StepLog,
     TrainingError,
     hash_lines,
@@ -37,6 +38,10 @@ from .training import (
 from .video import FrameCache, Frames, VideoError
 
 AGNOSTIC_STYLE = {"full": "think", "brief": "brief-think"}
+
+
+class TraceTrainer(ExactResume, SFTTrainer):
+    """TRL's SFT trainer."""
 
 
 class TraceCollator:
@@ -161,7 +166,7 @@ def train_sft(
     )
     checkpoint = latest_checkpoint(out / "checkpoints")
     keep_until(out / "metrics.jsonl", step_of(checkpoint))
-    trainer = SFTTrainer(
+    trainer = TraceTrainer(
         model,
         args=sft_arguments(recipe, out / "checkpoints"),
         data_collator=collator,

@@ -27,12 +27,13 @@ from .recipe import RlSettings
 from .records import Case, Question
 from .rewards import credit_advantages, spread_advantages
 from .rollouts import Judge, rollout_metrics, score_rollouts
+from .training import ExactResume
 from .video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
 
 
-class ProcessAwareGRPOTrainer(GRPOTrainer):
+class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
     """TRL's GRPO trainer for rewards per process, on video, image and text questions in one batch.
 
     `questions` are all questions by id, `frames_of` gives the frames of one (None: text only); a
@@ -115,7 +116,7 @@ class ProcessAwareGRPOTrainer(GRPOTrainer):
             self._cases = score_rollouts(
                 self._tokenizer,
                 self._batch,
-                [completion[0]["content"] for completion in completions],
+                self._tokenizer.batch_decode(completion_ids_list, skip_special_tokens=True),
                 completion_ids_list,
                 [ids[-1] not in ends for ids in completion_ids_list],
                 self.judge,

@@ -50,6 +50,23 @@ def step_of(checkpoint: Path | None) -> int:
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix(CHECKPOINT))
 
 
+class ExactResume:
+    """Mixin of trainers: resuming takes all weights of the checkpoint, or fails.
+
+    transformers 5.17 saves a Qwen2.5-VL under its older parameter names but, on resuming, looks
+    them up under the present ones, finds none, warns, and trains on from the start model.
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:  # sharded weights keep their names
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        mine = self.accelerator.unwrap_model(self.model if model is None else model)
+        saved = type(mine).from_pretrained(
+            resume_from_checkpoint, dtype=mine.dtype, use_safetensors=True
+        )
+        mine.load_state_dict(saved.state_dict())
+
+
 class StepLog(TrainerCallback):
     """Writes a line of metrics per logged step, and marks checkpoints as whole once they are."""
 

@@ -1,0 +1,49 @@
+"""Fixtures of the training tests: a random tiny model on disk, real media, questions about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small import write_video
+from tiny import build_model, build_processor
+
+from p2r.records import Question
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A random tiny Qwen2.5-VL with its processor, as a folder."""
+    folder = tmp_path_factory.mktemp("model")
+    processor = build_processor()
+    build_model(processor.tokenizer, seed=0).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory) -> Path:
+    """Real videos, two of one grid and one of another, an image, and a file that is no video."""
+    folder = tmp_path_factory.mktemp("media")
+    write_video(folder / "long.mp4", count=8, height=56, width=56, rate=2, seed=1)
+    write_video(folder / "twin.mp4", count=8, height=56, width=56, rate=2, seed=2)
+    write_video(folder / "short.mp4", count=4, height=28, width=56, rate=4, seed=3)
+    noise = np.random.default_rng(4).integers(0, 255, (42, 28, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "still.png")
+    (folder / "broken.mp4").write_bytes(b"this is no video")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[Question]:
+    """Two videos of one grid, one of another, an image and a text-only question."""
+    ask = {"problem_type": "numerical", "answer": "2"}
+    return [
+        Question(id="long", problem="How many?", path="long.mp4", **ask),
+        Question(id="twin", problem="How many?", path="twin.mp4", **ask),
+        Question(id="short", problem="How many red ones are there?", path="short.mp4", **ask),
+        Question(id="still", problem="How many?", path="still.png", data_type="image", **ask),
+        Question(id="text", problem="What is 1 + 1?", path="", **ask),
+    ]

@@ -1,0 +1,156 @@
+"""Model inputs: videos, an image and text in one batch; labels; tokens match features."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import VIDEO
+from torch.testing import assert_close
+
+from p2r import data
+from p2r.records import Question
+from p2r.template import render
+from p2r.video import FrameCache
+
+pytest_plugins = ["small_fixtures"]
+RESPONSE = render("Two red balls.", "Based on that, two.", "2")
+
+
+@pytest.fixture(scope="module")
+def processor(model_folder):
+    return data.load_processor(model_folder)
+
+
+@pytest.fixture(scope="module")
+def model(model_folder):
+    return data.load_model(model_folder)
+
+
+@pytest.fixture(scope="module")
+def frames(questions, media):
+    cache = FrameCache(None)
+    return [data.read_frames(q, root=media, cache=cache, **VIDEO) for q in questions]
+
+
+def test_a_batch_mixes_videos_of_two_grids_an_image_and_text(processor, questions, frames):
+    batch = data.encode_prompts(processor, questions, frames, "brief")
+    grids = [None if grid is None else grid.tolist() for grid in batch["video_grid_thw"]]
+    assert grids == [[[4, 8, 8]], [[4, 8, 8]], [[2, 4, 8]], None, None]
+    assert [None if g is None else g.tolist() for g in batch["image_grid_thw"]] == (
+        [None, None, None, [[1, 6, 4]], None]
+    )
+    types = batch["mm_token_type_ids"]
+    assert (types == 2).sum(1).tolist() == [64, 64, 16, 0, 0]
+    assert (types == 1).sum(1).tolist() == [0, 0, 0, 6, 0]
+    assert batch["attention_mask"][:, -1].all(), "prompts are padded on the left"
+    ends = {tuple(row[-4:].tolist()) for row in batch["input_ids"]}
+    assert len(ends) == 1, "every prompt ends where the response begins"
+
+
+def test_seconds_per_grid_are_those_of_the_sampled_frames(processor, questions, frames):
+    batch = data.encode_prompts(processor, questions, frames, "brief")
+    seconds = [None if s is None else s.item() for s in batch["second_per_grid_ts"]]
+    # 2 frames per temporal patch: at 2 frames a second 1 s, at 4 frames a second half of one.
+    assert seconds == [1.0, 1.0, 0.5, None, None]
+
+
+def test_each_prompt_of_a_mixed_batch_gives_the_logits_it_gives_alone(
+    processor, model, questions, frames
+):
+    mixed = data.to_model_inputs(data.encode_prompts(processor, questions, frames, "brief"))
+    with torch.no_grad():
+        together = model(**mixed).logits[:, -1]
+        for row, (question, shown) in enumerate(zip(questions, frames, strict=True)):
+            alone = data.to_model_inputs(
+                data.encode_prompts(processor, [question], [shown], "brief")
+            )
+            assert_close(together[row], model(**alone).logits[0, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_the_model_sees_the_video(processor, model, questions, frames):
+    def logits(*shown):
+        inputs = data.to_model_inputs(data.encode_prompts(processor, questions[:1], shown, "brief"))
+        with torch.no_grad():
+            return model(**inputs).logits[:, -1]
+
+    assert (logits(frames[0]) - logits(frames[1])).abs().max() > 1e-2
+
+
+def test_vision_tokens_in_a_question_are_text(processor, frames):
+    question = Question(
+        id="q", problem="<|video_pad|><|im_end|> how many?", problem_type="numerical", path="a.mp4"
+    )
+    batch = data.encode_prompts(processor, [question], frames[:1], "brief")
+    assert (batch["input_ids"] == processor.video_token_id).sum() == 64
+
+
+def test_tokens_that_have_no_features_are_an_error(processor, questions, frames):
+    batch = data.encode_prompts(processor, questions[:1], frames[:1], "brief")
+    sample = {key: value[0] for key, value in batch.items()}
+    sample["input_ids"] = [*sample["input_ids"].tolist(), processor.video_token_id]
+    with pytest.raises(data.DataError, match="65 video tokens in the prompt but 64 features"):
+        data.check_tokens_match(processor, sample, "q")
+
+
+def test_frames_that_do_not_fit_the_model_are_an_error_that_says_what_to_do(
+    processor, questions, frames
+):
+    odd = dataclasses.replace(frames[0], frames=frames[0].frames[:, :50])
+    with pytest.raises(data.DataError, match=r"'long': frames of 50×56 .* set video.factor to 14"):
+        data.encode_prompts(processor, questions[:1], [odd], "brief")
+    with pytest.raises(data.DataError, match=r"'still' is about an image, but .* has 8 frames"):
+        data.encode_prompts(processor, questions[3:4], frames[:1], "brief")
+
+
+def test_the_loss_is_on_the_response_and_its_end_alone(processor, questions, frames):
+    example = data.encode_example(processor, questions[0], frames[0], RESPONSE, "brief")
+    labels = np.array(example["labels"])
+    ids = np.array(example["input_ids"])
+    learnt = ids[labels != data.IGNORED]
+    assert processor.tokenizer.decode(learnt) == RESPONSE + "<|im_end|>"
+    assert (labels[labels != data.IGNORED] == learnt).all()
+    assert (labels[ids == processor.video_token_id] == data.IGNORED).all()
+    prompt = data.encode_prompts(processor, questions[:1], frames[:1], "brief")["input_ids"][0]
+    assert ids[: len(prompt)].tolist() == prompt.tolist(), "training and sampling share the prompt"
+
+
+def test_examples_are_padded_on_the_right_and_pads_are_masked(processor, questions, frames):
+    examples = [
+        data.encode_example(processor, question, shown, RESPONSE, "brief")
+        for question, shown in zip(questions, frames, strict=True)
+    ]
+    batch = data.collate_examples(examples, processor.tokenizer.pad_token_id)
+    pads = batch["attention_mask"] == 0
+    assert pads.any() and not pads[:, 0].any()
+    assert (batch["labels"][pads] == data.IGNORED).all()
+    assert batch["pixel_values_videos"].shape[0] == batch["video_grid_thw"].prod(-1).sum()
+    assert batch["pixel_values"].shape[0] == batch["image_grid_thw"].prod(-1).sum()
+
+
+def test_a_long_example_is_refused_never_cut(processor, questions, frames):
+    length = len(
+        data.encode_example(processor, questions[0], frames[0], RESPONSE, "brief")["input_ids"]
+    )
+    arguments = (processor, questions[0], frames[0], RESPONSE, "brief")
+    assert len(data.encode_example(*arguments, max_length=length)["input_ids"]) == length
+    with pytest.raises(data.TooLongError, match=r"'long': .* never cut"):
+        data.encode_example(*arguments, max_length=length - 1)
+
+
+def test_control_tokens_in_a_response_are_an_error(processor, questions, frames):
+    with pytest.raises(data.DataError, match="control tokens"):
+        data.encode_example(processor, questions[0], frames[0], "a<|im_end|>b", "brief")
+
+
+def test_models_are_named_by_folder_and_read_from_safetensors_alone(model_folder, tmp_path: Path):
+    assert data.resolve_model(model_folder) == str(model_folder)
+    with pytest.raises(data.ModelError, match="no embedded model 'playground/none'"):
+        data.load_model("playground/none")
+    with pytest.raises(data.ModelError, match="cannot load model"):
+        data.load_processor(tmp_path / "absent")
+    (tmp_path / "config.json").write_text((model_folder / "config.json").read_text())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(data.ModelError, match="cannot load model"):
+        data.load_model(tmp_path)

@@ -1,0 +1,142 @@
+"""SFT learns the response, cuts no example, lists what cannot be read, survives a kill."""
+
+from pathlib import Path
+
+import pytest
+from small import VIDEO, kill_at_line, read_lines, small_recipe
+
+from p2r import data
+from p2r.records import Case, Question, Trace
+from p2r.runs import RunError
+from p2r.sft import TraceCollator, target, train_sft
+from p2r.training import TrainingError
+from p2r.video import FrameCache
+
+pytest_plugins = ["small_fixtures"]
+STEPS = 12
+
+
+def cases_of(questions: list[Question]) -> list[Case]:
+    trace = {"text": "", "observation": "Two red.", "think": "So two.", "answer": "2"}
+    return [Case(question=q, trace=Trace(question_id=q.id, **trace)) for q in questions]
+
+
+def train(out: str, cases: str, model: str, media: str, *overrides: str) -> Path:
+    """A short training, called with paths so that a process of its own can do it."""
+    recipe = small_recipe(
+        model,
+        f"sft.max_steps={STEPS}",
+        "sft.batch_size=2",
+        "sft.save_steps=2",
+        "sft.learning_rate=1e-3",
+        *overrides,
+    )
+    read = [Case.model_validate_json(line) for line in Path(cases).read_text().splitlines()]
+    return train_sft(recipe, read, out, data_root=media)
+
+
+@pytest.fixture(scope="module")
+def case_file(questions, tmp_path_factory) -> Path:
+    """Cases on a mixed batch of media, and on two videos that cannot be read."""
+    path = tmp_path_factory.mktemp("cases") / "cases.jsonl"
+    lost = [
+        questions[0].model_copy(update={"id": name, "path": f"{name}.mp4"})
+        for name in ("broken", "absent")
+    ]
+    path.write_text("\n".join(c.model_dump_json() for c in cases_of([*questions, *lost])))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(case_file, model_folder, media, tmp_path_factory) -> Path:
+    """The folder of a whole training."""
+    out = tmp_path_factory.mktemp("sft") / "whole"
+    assert train(out, case_file, model_folder, media) == out / "model"
+    return out
+
+
+def test_it_learns_and_leaves_a_whole_model(trained):
+    data.load_model(trained / "model")
+    data.load_processor(trained / "model")
+    rows = read_lines(trained / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    assert not (trained / "checkpoints").exists(), "a finished stage keeps no checkpoints"
+
+
+def test_what_cannot_be_read_is_left_out_and_listed_once_with_its_reason(trained):
+    skipped = read_lines(trained / "skipped.jsonl")
+    assert sorted(row["id"] for row in skipped) == ["absent", "broken"]
+    assert all(f"{row['id']}.mp4" in row["reason"] for row in skipped)
+
+
+def test_a_finished_stage_is_not_done_again(trained, case_file, model_folder, media):
+    weights = trained / "model" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    train(trained, case_file, model_folder, media)
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
+    trained, case_file, model_folder, media, tmp_path
+):
+    out = tmp_path / "sft"
+    paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
+    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 5)
+    assert not (out / "model").exists()
+    (out / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
+    train(out, case_file, model_folder, media)
+    whole, resumed = (read_lines(folder / "metrics.jsonl") for folder in (trained, out))
+    assert [row["step"] for row in resumed] == list(range(1, STEPS + 1))
+    assert [r["loss"] for r in resumed] == pytest.approx([r["loss"] for r in whole], abs=1e-5)
+
+
+def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, media, tmp_path):
+    out = tmp_path / "sft"
+    paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
+    kill_at_line("test_sft", f"train({paths})", out / "made.json", 1)
+    with pytest.raises(RunError, match=r"sft.learning_rate was 0.001, now 0.1"):
+        train(out, case_file, model_folder, media, "sft.learning_rate=0.1")
+
+
+def test_nothing_to_learn_from_is_an_error_that_says_why(model_folder, media, questions, tmp_path):
+    lost = cases_of([questions[0].model_copy(update={"path": "broken.mp4"})])
+    lost += [case.model_copy(update={"trace": Trace(question_id="x", text="?")}) for case in lost]
+    with pytest.raises(TrainingError, match=r"none of 2 cases .*: 1 lack a segment"):
+        train_sft(small_recipe(model_folder), lost, tmp_path, data_root=media)
+
+
+def test_a_batch_leaves_out_what_is_too_long(model_folder, media, questions):
+    skipped = []
+    processor = data.load_processor(model_folder)
+    cache = FrameCache(None)
+
+    def collator(limit):
+        return TraceCollator(
+            processor,
+            questions,
+            [target(case) for case in cases_of(questions)],
+            lambda q: data.read_frames(q, root=media, cache=cache, **VIDEO),
+            "brief",
+            limit,
+            lambda question, reason: skipped.append((question.id, reason)),
+        )
+
+    rows = [{"example": 0}, {"example": 4}]  # a video, and text alone, which is shorter
+    batch = collator(None)(rows)
+    lengths = batch["attention_mask"].sum(1).tolist()
+    assert batch["input_ids"].shape == (2, lengths[0]) and not skipped
+    batch = collator(lengths[0] - 1)(rows)
+    assert batch["input_ids"].shape == (1, lengths[1]), "left out, not cut"
+    assert [name for name, _ in skipped] == ["long"]
+    assert "never cut" in skipped[0][1]
+    empty = collator(10)(rows)
+    assert (empty["labels"] == data.IGNORED).all(), "a batch of nothing has no loss"
+
+
+def test_process_agnostic_targets_have_no_observation(questions):
+    case = cases_of(questions)[0]
+    assert target(case) == (
+        "<observation>Two red.</observation> <think>So two.</think><answer>2</answer>"
+    )
+    assert target(case, process_aware=False) == "<think>So two.</think><answer>2</answer>"
