@@ -116,6 +116,8 @@ def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
         return letter if named in (letter, _AMBIGUOUS) else _AMBIGUOUS
     if match["capital"] and not match["mark"] and letter not in _mentions(answer):
         return None  # an article, a pronoun
+    if _CUE.search(rest):
+        return None  # says later what the answer is
     return letter if _mentions(rest) <= {letter} else _AMBIGUOUS
 
 
@@ -146,10 +148,14 @@ def _mentions(text: str) -> set[str]:
 
 
 def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
-    """The option whose text this is, if need be but for punctuation."""
+    """The option whose text this is, with or without its letter, if need be but for punctuation."""
     for key in (_same_case, _same_words):
         wanted = key(text)
-        found = [letter for letter, option in texts.items() if option and key(option) == wanted]
+        found = [
+            letter
+            for letter, option in texts.items()
+            if option and wanted in (key(option), key(f"{letter}. {option}"))
+        ]
         if wanted and found:
             return found[0] if len(found) == 1 else _AMBIGUOUS
     return None
@@ -242,6 +248,7 @@ _NOT_PLAIN = re.compile(r"[π√∞∛]|\\infty|(?<![a-z])(?:pi|sqrt)(?![a-z])")
 
 _CHARACTERS = str.maketrans("−–—﹣－＋，．％／⁄∕：", "-----+,.%///:")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_SPACES = re.compile(r"(\s)\s+")
 # What is rewritten before numbers are looked for, in this order.
 _REWRITES = (
     (re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"), lambda m: "^" + m[0].translate(_SUPERSCRIPTS)),
@@ -271,7 +278,8 @@ def parse_number(text: str | float | None) -> float | None:
 def read_number(text: str | float | None) -> Number | None:
     """As `parse_number`, with what a comparison needs to know of how the number was written."""
     answer = answer_of(text if text is None else str(text)) or ""
-    answer = "\n".join(" ".join(line.split()) for line in answer.splitlines())
+    answer = "\n".join(filter(None, map(str.strip, answer.splitlines())))
+    answer = _SPACES.sub(r"\1", answer)
     for pattern, replacement in _REWRITES:
         answer = pattern.sub(replacement, answer)
     answer = _unwrap(answer.translate(_CHARACTERS)).lower()

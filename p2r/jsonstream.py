@@ -199,7 +199,8 @@ def _decode(chunks: Iterator[bytes]) -> Iterator[str]:
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            yield error.object[: error.start].decode(encoding)  # what is readable before it
+            if error.start:  # what is readable before it
+                yield error.object[: error.start].decode(encoding)
             raise
         if text:
             yield text

@@ -1,0 +1,210 @@
+"""Equations (5) and (6) on hand-made numbers, collapsed groups, and credit over tokens."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from trl.trainer.utils import nanstd
+
+from p2r.rewards import (
+    CREDITS,
+    collapsed,
+    credit_advantages,
+    process_advantages,
+    process_reward,
+    spread_advantages,
+)
+
+NAN = math.nan
+
+# ---- eq. (5)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "format_ok", "tokens", "total"),
+    [
+        (1.0, True, 200, 2.2),
+        (1.0, True, 128, 2.2),  # the range is closed
+        (1.0, True, 320, 2.2),
+        (1.0, True, 127, 2.0),
+        (1.0, True, 321, 2.0),
+        (0.5, True, 200, 1.7),
+        (0.0, True, 200, 1.0),  # no length reward without accuracy
+        (1.0, False, 200, 1.0),  # nor without format
+        (0.0, False, 200, 0.0),
+        (1.0, True, None, 2.0),
+    ],
+)
+def test_a_process_reward_is_accuracy_format_and_length(accuracy, format_ok, tokens, total):
+    assert process_reward(accuracy, format_ok, tokens, (128, 320)).total == pytest.approx(total)
+
+
+@pytest.mark.parametrize("unknown", [None, NAN])
+def test_an_unknown_accuracy_stays_unknown(unknown):
+    reward = process_reward(unknown, True, 200, (128, 320))
+    assert (reward.accuracy, reward.format, reward.length, reward.total) == (None, 1.0, 0.0, None)
+
+
+def test_the_bonus_is_a_setting():
+    assert process_reward(1.0, True, 5, (1, 9), bonus=0.5).length == 0.5
+
+
+# ---- eq. (6)
+
+
+def test_advantages_by_hand():
+    # perception: mean 0.5, std sqrt(1/3); reasoning: mean 2.5, std sqrt(5/3)
+    rewards = [[0, 1], [0, 2], [1, 3], [1, 4]]
+    p, r = 0.5 / (math.sqrt(1 / 3) + 1e-4), 1 / (math.sqrt(5 / 3) + 1e-4)
+    expected = [[-p, -1.5 * r], [-p, -0.5 * r], [p, 0.5 * r], [p, 1.5 * r]]
+    np.testing.assert_allclose(process_advantages(rewards, 4), expected, rtol=1e-12)
+
+
+def trl_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
+    """TRL's GRPOTrainer with scale_rewards="group", for one reward: its own statistics."""
+    groups = rewards.view(-1, group_size)
+    mean = torch.nanmean(groups, dim=1).repeat_interleave(group_size)
+    std = nanstd(groups, dim=1).repeat_interleave(group_size)
+    return torch.nan_to_num((rewards - mean) / (std + 1e-4), nan=0.0)
+
+
+def test_equal_rewards_of_both_processes_are_grpo():
+    torch.manual_seed(0)
+    reward = torch.rand(48)
+    reward[[3, 17, 18]] = NAN
+    reward[24:31] = NAN  # one known reward in its group
+    advantages = process_advantages(torch.stack([reward, reward], dim=1), 8)
+    expected = trl_advantages(reward, 8)
+    torch.testing.assert_close(advantages, torch.stack([expected, expected], dim=1))
+
+
+def test_processes_and_groups_do_not_mix():
+    rewards = np.random.default_rng(0).random((16, 2))
+    whole = process_advantages(rewards, 8)
+    np.testing.assert_allclose(whole[8:], process_advantages(rewards[8:], 8))
+    np.testing.assert_allclose(whole[:, ::-1], process_advantages(rewards[:, ::-1], 8))
+
+
+def test_unknown_rewards_are_left_out_and_get_zero():
+    advantages = process_advantages([[0, 1], [1, 1], [NAN, 0], [None, 0]], 4)
+    known = process_advantages([[0, 0], [1, 0]], 2)[:, 0]
+    np.testing.assert_allclose(advantages[:, 0], [*known, 0, 0])
+    assert not np.isnan(advantages).any()
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        [1.0, 1.0, 1.0, 1.0],
+        [NAN, NAN, NAN, NAN],
+        [NAN, 0.7, NAN, NAN],
+        [0.1 + 0.2, 0.3, 0.3, NAN],  # equal but for float noise
+    ],
+)
+def test_a_group_without_a_difference_gives_zeros(group):
+    rewards = np.array([group, [0.0, 1.0, 0.0, 1.0]]).T
+    advantages = process_advantages(rewards, 4)
+    assert advantages[:, 0].tolist() == [0.0] * 4
+    assert np.abs(advantages[:, 1]).min() > 0.8
+    noisy = torch.tensor(rewards, dtype=torch.float32)
+    assert process_advantages(noisy, 4)[:, 0].tolist() == [0.0] * 4
+
+
+def test_groups_of_one_give_zeros():
+    assert process_advantages([[1, 2], [3, 4]], 1).tolist() == [[0, 0], [0, 0]]
+
+
+def test_no_rewards_give_no_advantages():
+    assert process_advantages(np.zeros((0, 2)), 8).shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_tensors_come_back_as_they_came(dtype):
+    rewards = torch.tensor([[0, 1], [1, 0]], dtype=dtype)
+    for result in (process_advantages(rewards, 2), credit_advantages("shared", rewards, 2)):
+        assert result.dtype == dtype
+        assert result.shape == (2, 2)
+    assert process_advantages(torch.tensor([[0, 1], [1, 0]]), 2).dtype == torch.float32
+    assert process_advantages(np.zeros((2, 2), np.float32), 2).dtype == np.float32
+    assert isinstance(process_advantages([[0, 1], [1, 0]], 2), np.ndarray)
+
+
+def test_rewards_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="6 rewards cannot be split into groups of 4"):
+        process_advantages(np.zeros((6, 2)), 4)
+    with pytest.raises(ValueError, match="groups of 0"):
+        process_advantages(np.zeros((6, 2)), 0)
+    with pytest.raises(ValueError, match="shape"):
+        process_advantages([1.0, 2.0], 2)
+    with pytest.raises(ValueError, match="shape"):
+        credit_advantages("process", np.zeros((4, 1)), 2)
+
+
+# ---- collapse
+
+
+def test_a_collapsed_group_gives_no_signal_for_its_process():
+    rewards = [[1, 0], [1, 1], [NAN, 1], [0, 1], [0.5, NAN], [0.5 + 1e-9, 0]]
+    assert collapsed(rewards, 2).tolist() == [[1, 0], [1, 1], [1, 1]]
+    gives_signal = np.abs(process_advantages(rewards, 2)).reshape(3, 2, 2).max(axis=1) > 0
+    assert (collapsed(rewards, 2) == ~gives_signal).all()
+
+
+def test_nearly_equal_is_a_setting():
+    rewards = [[1.0, 0.0], [1.01, 1.0]]
+    assert collapsed(rewards, 2).tolist() == [[0, 0]]
+    assert collapsed(rewards, 2, tolerance=0.05).tolist() == [[1, 0]]
+
+
+# ---- credit
+
+REWARDS = np.array([[1, 0], [0, 2], [1, 1], [NAN, 2]])
+
+
+def test_process_credit_keeps_the_processes_apart():
+    np.testing.assert_allclose(
+        credit_advantages("process", REWARDS, 4), process_advantages(REWARDS, 4)
+    )
+
+
+def test_shared_credit_is_the_advantage_of_the_sum_for_all_tokens():
+    totals = np.array([1, 2, 2, NAN])[:, None]
+    expected = process_advantages(totals, 4)
+    np.testing.assert_allclose(
+        credit_advantages("shared", REWARDS, 4), np.hstack([expected, expected])
+    )
+    assert expected[3] == 0  # an unknown part makes the sum unknown
+
+
+def test_outcome_credit_is_grpo():
+    reasoning = process_advantages(REWARDS, 4)[:, 1:]
+    np.testing.assert_allclose(
+        credit_advantages("outcome", REWARDS, 4), np.hstack([reasoning, reasoning])
+    )
+
+
+def test_decoupled_credit_adds_the_normalised_rewards():
+    both = process_advantages(REWARDS, 4).sum(axis=1)
+    np.testing.assert_allclose(
+        credit_advantages("decoupled", REWARDS, 4), np.stack([both, both], axis=1)
+    )
+
+
+def test_an_unknown_scheme_names_the_known():
+    with pytest.raises(ValueError, match=", ".join(CREDITS)):
+        credit_advantages("magic", REWARDS, 4)
+
+
+def test_every_token_gets_the_advantage_of_its_process():
+    advantages = torch.tensor([[1.0, -1.0], [2.0, -2.0], [3.0, -3.0], [4.0, -4.0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    spread = spread_advantages(advantages, torch.tensor([2, 0, 9, 1]), mask)
+    expected = [[1, 1, -1, -1], [-2, -2, -2, 0], [3, 3, 0, 0], [0, 0, 0, 0]]
+    assert spread.tolist() == expected
+    assert spread.dtype == advantages.dtype
+
+
+def test_spreading_checks_shapes():
+    with pytest.raises(ValueError, match="do not fit 3 completions"):
+        spread_advantages(torch.zeros(2, 2), [1, 1], torch.ones(3, 4))
