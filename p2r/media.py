@@ -10,7 +10,7 @@ class MediaError(ValueError):
 
     def __init__(self, path: str, reason: str) -> None:
         self.path, self.reason = path, reason
-        super().__init__(f"media path {path!r} refused: {reason}")
+        super().__init__(f"cannot use media path {path!r}: {reason}")
 
 
 def resolve_media(root: str | Path, relative: str) -> Path:

@@ -1,0 +1,1 @@
+"""Apps over the library: the case browser."""

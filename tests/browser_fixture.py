@@ -1,0 +1,78 @@
+"""A real browser for the tests of what is seen: Chromium, driven by Playwright.
+
+Use it with `pytest_plugins = ("browser_fixture",)` and the fixture `open_page`.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_chromium() -> str:
+    """Its path; installed with apt-get where that is possible, else a skip that says why not."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found:
+        return found
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("no Chromium here, and it cannot be installed: apt-get needs root")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+        try:
+            subprocess.run(
+                ["apt-get", *command], env=environment, check=True, capture_output=True, timeout=900
+            )
+        except (subprocess.SubprocessError, OSError) as error:
+            pytest.skip(f"no Chromium here, and apt-get {command[0]} failed: {error}")
+    return shutil.which("chromium") or pytest.skip("apt-get brought no Chromium")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    path = find_chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium) -> Iterator[Callable[..., Page]]:
+    """Opens an address of this machine; no page may complain or call elsewhere."""
+    complaints: list[str] = []
+    contexts = []
+
+    def watch(page: Page) -> None:
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on(
+            "console",
+            lambda message: (
+                complaints.append(f"console: {message.text}") if message.type == "error" else None
+            ),
+        )
+        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: complaints.extend(_elsewhere(request.url)))
+
+    def open_address(address: str, **options) -> Page:
+        context = chromium.new_context(viewport={"width": 1280, "height": 800}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        watch(page)
+        page.goto(address)
+        return page
+
+    yield open_address
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def _elsewhere(url: str) -> list[str]:
+    here = url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:"))
+    return [] if here else [f"request to {url}"]
