@@ -66,15 +66,17 @@ _SAID_RIGHT = re.compile(
     r"(?<![A-Za-z0-9])([A-Z])\)?\s+(?:is|would be|must be)\s+(?:the\s+)?(?:(?:most|best|only)\s+)?"
     r"(?:correct|right|best|answer)\b"
 )
+# A capital right after a word of choosing or concluding.
 _CHOSEN = re.compile(
-    r"(?:\b(?i:is|be|think|say|guess|choose|pick|select|with|option|choice|answer|letter|so|thus|hence|therefore|"
-    r"definitely|probably|likely|it's)\b|[选選是为為])[\W_]*(?P<letter>[A-Z])(?![A-Za-z0-9'’])"
+    r"(?:\b(?i:is|be|think|say|guess|choose|pick|select|with|option|choice|answer|letter|so|thus"
+    r"|hence|therefore|definitely|probably|likely|it's)\b|[选選是为為])"
+    r"[\W_]*([A-Z])(?![A-Za-z0-9'’])"
 )
 # A capital that stands for an option: no part of a word, not denied, no article and no pronoun.
 _MENTION = re.compile(
-    r"(?<![A-Za-z0-9'’.])(?<!\bnot )(?:"
-    r"(?P<letter>[B-HJ-Z])|(?P<article>A)(?!\s+(?!(?:is|as|and|or|because|since)\b)[a-z])|(?P<pronoun>I)(?!\s+[a-z])"
-    r")(?![A-Za-z0-9'’]|[-.][A-Za-z])"
+    r"(?<![A-Za-z0-9'’.])(?<!\bnot )"
+    r"(?:[B-HJ-Z]|A(?!\s+(?!(?:is|as|and|or|because|since)\b)[a-z])|I(?!\s+[a-z]))"
+    r"(?![A-Za-z0-9'’]|[-.][A-Za-z])"
 )
 _LONGEST_REMARK = 25  # words; longer texts need a clear cue to be read as a choice
 
@@ -116,8 +118,8 @@ def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
         return letter if named in (letter, _AMBIGUOUS) else _AMBIGUOUS
     if match["capital"] and not match["mark"] and letter not in _mentions(answer):
         return None  # an article, a pronoun
-    if _CUE.search(rest):
-        return None  # says later what the answer is
+    if _CUE.search(rest) or _SAID_RIGHT.match(answer):
+        return None  # says in words what the answer is
     return letter if _mentions(rest) <= {letter} else _AMBIGUOUS
 
 
@@ -138,13 +140,13 @@ def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
     """The choice of a short remark ("I would go with B"): the only letter it mentions."""
     if len(answer.split()) > _LONGEST_REMARK:
         return None
-    mentions = _mentions(answer) & set(texts)
-    chosen = {match["letter"] for match in _CHOSEN.finditer(answer)}
+    mentions = _mentions(answer) & texts.keys()
+    chosen = set(_CHOSEN.findall(answer))
     return mentions.pop() if len(mentions) == 1 and mentions <= chosen else None
 
 
 def _mentions(text: str) -> set[str]:
-    return {match[0] for match in _MENTION.finditer(text)}
+    return set(_MENTION.findall(text))
 
 
 def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
@@ -328,9 +330,10 @@ def _numbers(text: str) -> list[Number | None]:
     pronouns = []
     for match in _IN_WORDS.finditer(_NUMBER.sub(" ", text)):
         sign = -1.0 if match["minus"] else 1.0
-        for value in _from_words(re.findall(_WORD, match["words"])):
+        for value in _from_words(re.split(r"[\s-]+", match["words"])):
             number = Number(sign * value, 0, bool(match["percent"]))
-            (pronouns if match["words"] == "one" else found).append(number)
+            kind = pronouns if match["words"] == "one" else found
+            kind.append(number if math.isfinite(value) else None)
     return found or pronouns  # "one" beside other numbers is hardly a number: "the one on the left"
 
 
@@ -344,7 +347,7 @@ def _from_digits(match: re.Match[str]) -> Number | None:
             value **= int(match["raised"])
         if match["under"]:
             value /= float(match["under"].replace(",", ""))
-    except (OverflowError, ZeroDivisionError):
+    except (OverflowError, ZeroDivisionError, ValueError):  # ValueError: thousands of digits
         return None
     value = (value + float(match["whole"] or 0)) * _SCALES.get(match["scale"], 1)
     if not math.isfinite(value):
@@ -357,20 +360,17 @@ def _from_digits(match: re.Match[str]) -> Number | None:
 def _from_words(words: Sequence[str]) -> list[float]:
     """The numbers that number words spell: ["twenty", "one"] → [21], ["five", "six"] → [5, 6]."""
     numbers: list[float] = []
-    total = current = 0
+    total = current = 0.0
     for word in words:
-        value = _SMALL.get(word)
-        if value is None:
-            scale = _SCALES[word]
-            if scale > 100:
-                total, current = total + max(current, 1) * scale, 0
-            else:
-                current = max(current, 1) * scale
-            continue
-        rest = current % 100
-        fits = rest == 0 if value >= 10 else rest == 0 or (rest >= 20 and rest % 10 == 0)
-        if not fits or (value == 0 and current):
-            numbers.append(float(total + current))
-            total = current = 0
-        current += value
-    return [*numbers, float(total + current)]
+        if word in _SMALL:
+            value, rest = _SMALL[word], current % 100
+            fits = rest == 0 or (value < 10 and rest >= 20 and rest % 10 == 0)
+            if not fits or (value == 0 and current):
+                numbers.append(total + current)
+                total = current = 0.0
+            current += value
+        elif word in ("dozen", "hundred"):
+            current = max(current, 1) * _SCALES[word]
+        elif word in _SCALES:
+            total, current = total + max(current, 1) * _SCALES[word], 0.0
+    return [*numbers, total + current]

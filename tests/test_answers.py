@@ -135,6 +135,8 @@ def test_two_options_with_one_text_are_told_apart_by_letter_only():
 
 def test_the_last_statement_of_an_answer_counts():
     assert extract_choice("Option B is wrong, so the answer is A", OPTIONS) == "A"
+    assert extract_choice("A is correct, B is wrong.", OPTIONS) == "A"
+    assert extract_choice("A is correct and B is correct.", OPTIONS) is None
 
 
 def test_without_options_every_letter_is_one():
@@ -185,6 +187,9 @@ def test_without_options_every_letter_is_one():
         ("five", 5),
         ("Five.", 5),
         ("one", 1),
+        ("seventeen", 17),
+        ("sixty", 60),
+        ("eighty-four", 84),
         ("twenty-one", 21),
         ("one hundred and five", 105),
         ("two thousand three hundred", 2300),
@@ -282,6 +287,7 @@ EVIL += [
     "\0",
     "½",
 ]
+EVIL += ["hundred ", "million-", "seven-and-", "10^" + "9" * 5000]
 
 
 @pytest.mark.parametrize("piece", EVIL)
