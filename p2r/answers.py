@@ -370,7 +370,7 @@ def _from_words(words: Sequence[str]) -> list[float]:
                 total = current = 0.0
             current += value
         elif word in ("dozen", "hundred"):
-            current = max(current, 1) * _SCALES[word]
+            current = max(current, 1.0) * _SCALES[word]
         elif word in _SCALES:
-            total, current = total + max(current, 1) * _SCALES[word], 0.0
+            total, current = total + max(current, 1.0) * _SCALES[word], 0.0
     return [*numbers, total + current]
