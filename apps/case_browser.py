@@ -177,6 +177,7 @@ def _make_controls(store: CaseStore) -> dict[str, gr.components.Component]:
     controls: dict[str, gr.components.Component] = {
         "text": gr.Textbox(
             placeholder="search in questions, responses, rationales",
+            label="search",
             show_label=False,
             container=False,
             elem_id="search",

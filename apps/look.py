@@ -38,9 +38,12 @@ watch('value', () => {
 
 # A new case sets the address (permalink) and fetches its frames; late ones of another are dropped.
 ON_CASE = """
+let open = null;
 watch('value', () => {
   const id = element.querySelector('article')?.dataset.case;
   if (!id) return;
+  if (open !== null && open !== id) window.scrollTo(0, 0);
+  open = id;
   const address = new URL(location.href);
   address.searchParams.set('case', id);
   history.replaceState(null, '', address);
