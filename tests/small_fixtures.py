@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small import write_video
+from small import small_recipe, write_video
 from tiny import build_model, build_processor
 
-from p2r.records import Question
+from p2r.records import Case, Question, Trace
+from p2r.sft import train_sft
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +48,20 @@ def questions() -> list[Question]:
         Question(id="still", problem="How many?", path="still.png", data_type="image", **ask),
         Question(id="text", problem="What is 1 + 1?", path="", **ask),
     ]
+
+
+@pytest.fixture(scope="session")
+def taught_folder(model_folder, media, questions, tmp_path_factory) -> Path:
+    """The tiny model after SFT: in the template, sufficient and right half of the time each."""
+    cases = []
+    for question in (questions[0], questions[2], questions[3]):
+        for observation in ("I see two.", "I see."):
+            for answer in ("2", "3"):
+                trace = {"observation": observation, "think": "So.", "answer": answer}
+                cases.append(
+                    Case(question=question, trace=Trace(question_id=question.id, text="", **trace))
+                )
+    recipe = small_recipe(
+        model_folder, "sft.max_steps=32", "sft.batch_size=4", "sft.learning_rate=2e-3"
+    )
+    return train_sft(recipe, cases, tmp_path_factory.mktemp("taught"), data_root=media)
