@@ -82,5 +82,5 @@ def find_media_root(run: Path) -> Path:
     """A run's media: the folder that its file `data_root` names, else `media`, else the run."""
     named = run / "data_root"
     if named.is_file():
-        return run / named.read_text().strip()
+        return run / named.read_text(encoding="utf-8").strip()
     return run / "media" if (run / "media").is_dir() else run
