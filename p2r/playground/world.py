@@ -1,0 +1,245 @@
+"""A synthetic video world with exact truth: scenes of moving shapes, events and signs, drawn to frames.
+
+A scene lasts two seconds: 15 frames at 8 frames a second, of which every second one (8) is what the
+tiny model sees. Coordinates are in units of a 56 x 56 stage, the tiny model's frame size; drawings are
+made larger and scaled down. Events fall on 0.5, 1.0 or 1.5 s. Scenes are a pure function of their seed,
+and the splits use disjoint ranges of seeds.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+STAGE = 56
+FPS = 8
+TICKS = 15
+SPEED = 8.0  # stage units per second
+TIMES = (0.5, 1.0, 1.5)
+
+COLOURS = {
+    "red": (225, 50, 50),
+    "green": (50, 190, 80),
+    "blue": (70, 110, 250),
+    "yellow": (240, 215, 60),
+    "purple": (170, 70, 205),
+    "white": (240, 240, 240),
+}
+SHAPES = ("circle", "square", "triangle")
+SIZES = {"big": 6.0, "small": 3.5}  # half the side, in stage units
+MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+EVENTS = ("appears", "vanishes", "stops", "turns", "hits")
+SIGNS = ("STOP", "GO", "EXIT", "SLOW", "TAXI", "SHOP", "BUS", "ZOO", "CAFE", "OPEN", "WAIT", "PARK")
+BACKGROUND = (42, 44, 52)
+SIGN_TOP = 45  # signs stand in a strip at the bottom
+
+# Five columns by seven rows, one string of bits a row: enough letters for the signs.
+_GLYPHS = {
+    "A": "01110 10001 10001 11111 10001 10001 10001",
+    "B": "11110 10001 10001 11110 10001 10001 11110",
+    "C": "01111 10000 10000 10000 10000 10000 01111",
+    "E": "11111 10000 10000 11110 10000 10000 11111",
+    "F": "11111 10000 10000 11110 10000 10000 10000",
+    "G": "01111 10000 10000 10011 10001 10001 01111",
+    "H": "10001 10001 10001 11111 10001 10001 10001",
+    "I": "11111 00100 00100 00100 00100 00100 11111",
+    "K": "10001 10010 10100 11000 10100 10010 10001",
+    "L": "10000 10000 10000 10000 10000 10000 11111",
+    "N": "10001 11001 10101 10101 10011 10001 10001",
+    "O": "01110 10001 10001 10001 10001 10001 01110",
+    "P": "11110 10001 10001 11110 10000 10000 10000",
+    "R": "11110 10001 10001 11110 10100 10010 10001",
+    "S": "01111 10000 10000 01110 00001 00001 11110",
+    "T": "11111 00100 00100 00100 00100 00100 00100",
+    "U": "10001 10001 10001 10001 10001 10001 01110",
+    "W": "10001 10001 10001 10101 10101 11011 10001",
+    "X": "10001 10001 01010 00100 01010 10001 10001",
+    "Z": "11111 00001 00010 00100 01000 10000 11111",
+}
+
+
+@dataclass
+class SceneObject:
+    """One object: look, start (centre, stage units), motion and at most one event.
+
+    `detail` is the new colour of "turns" and the name ("blue square") of what "hits" hits.
+    """
+
+    colour: str
+    shape: str
+    size: str
+    x: float
+    y: float
+    motion: str | None = None
+    event: str | None = None
+    time: float | None = None
+    detail: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour} {self.shape}"
+
+    def position(self, second: float) -> tuple[float, float]:
+        """The centre at a time; "stops" and "hits" end the motion."""
+        if self.motion is None:
+            return self.x, self.y
+        if self.event in ("stops", "hits"):
+            second = min(second, self.time)
+        dx, dy = MOTIONS[self.motion]
+        return self.x + dx * SPEED * second, self.y + dy * SPEED * second
+
+    def visible(self, second: float) -> bool:
+        if self.event == "appears":
+            return second >= self.time
+        return not (self.event == "vanishes" and second >= self.time)
+
+    def colour_at(self, second: float) -> str:
+        return self.detail if self.event == "turns" and second >= self.time else self.colour
+
+    def swept(self) -> tuple[float, float, float, float]:
+        """The box that the object covers over the whole scene."""
+        half = SIZES[self.size]
+        (x0, y0), (x1, y1) = self.position(0), self.position((TICKS - 1) / FPS)
+        return min(x0, x1) - half, min(y0, y1) - half, max(x0, x1) + half, max(y0, y1) + half
+
+
+@dataclass
+class Scene:
+    """Objects in order of their start from left to right, and at most one sign."""
+
+    objects: list[SceneObject] = field(default_factory=list)
+    sign: str | None = None
+    sign_x: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Scene:
+        objects = [SceneObject(**o) for o in data["objects"]]
+        return cls(objects=objects, sign=data["sign"], sign_x=data["sign_x"])
+
+
+def sample_scene(seed: int, max_objects: int = 3, events: bool = True, signs: bool = True) -> Scene:
+    """The scene of a seed. The switches make the easier worlds of a curriculum."""
+    rng = random.Random(f"scene {seed}")
+    while True:  # a draw that does not fit the stage is drawn again, whole
+        sign = rng.choice(SIGNS) if signs and rng.random() < 0.3 else None
+        floor = SIGN_TOP - 1 if sign else STAGE
+        count = rng.choice(range(1, max_objects + 1)) if max_objects < 3 else rng.choice((2, 3, 3))
+        objects = [_sample_object(rng, floor) for _ in range(count)]
+        if events:
+            _add_events(rng, objects)
+        scene = Scene(sorted(objects, key=lambda o: o.x), sign, rng.choice((2, 16, 30)))
+        if _fits(scene, floor):
+            return scene
+
+
+def _sample_object(rng: random.Random, floor: float) -> SceneObject:
+    size = rng.choice(tuple(SIZES))
+    half = SIZES[size]
+    return SceneObject(
+        colour=rng.choice(tuple(COLOURS)),
+        shape=rng.choice(SHAPES),
+        size=size,
+        x=round(rng.uniform(half + 1, STAGE - half - 1), 1),
+        y=round(rng.uniform(half + 1, floor - half - 1), 1),
+        motion=rng.choice(tuple(MOTIONS)) if rng.random() < 0.6 else None,
+    )
+
+
+def _add_events(rng: random.Random, objects: list[SceneObject]) -> None:
+    """Give up to two objects an event, at different times so that their order is defined."""
+    times = rng.sample(TIMES, 2)
+    chosen = rng.sample(objects, rng.choice((0, 1, 1, 2)) if len(objects) > 1 else rng.choice((0, 1)))
+    for obj, time in zip(chosen, times, strict=False):
+        choices = ["appears", "vanishes", "turns"]
+        still = [o for o in objects if o is not obj and o.motion is None and o.event is None]
+        if obj.motion:
+            choices += ["stops", "stops"]
+            if still:
+                choices += ["hits", "hits"]
+        obj.event, obj.time = rng.choice(choices), time
+        if obj.event == "turns":
+            obj.detail = rng.choice([c for c in COLOURS if c != obj.colour])
+        elif obj.event == "hits":
+            target = rng.choice(still)
+            obj.detail = target.name
+            dx, dy = MOTIONS[obj.motion]
+            reach = SIZES[obj.size] + SIZES[target.size] + SPEED * time  # touch exactly at `time`
+            obj.x, obj.y = round(target.x - dx * reach, 1), round(target.y - dy * reach, 1)
+
+
+def _fits(scene: Scene, floor: float) -> bool:
+    """Names are unique, starts have an order, all stay on the stage and only hits bring contact."""
+    objects = scene.objects
+    names = [o.name for o in objects]
+    turned = [f"{o.detail} {o.shape}" for o in objects if o.event == "turns"]
+    if len(set(names + turned)) < len(names) + len(turned):
+        return False
+    if any(b.x - a.x < 4 for a, b in zip(objects, objects[1:], strict=False)):
+        return False
+    for obj in objects:
+        left, top, right, bottom = obj.swept()
+        if left < 0 or top < 0 or right > STAGE or bottom > floor:
+            return False
+        if obj.event == "hits":
+            target = next((o for o in objects if o.name == obj.detail), None)
+            if target is None or target.motion or target.event:
+                return False
+    for i, a in enumerate(objects):
+        for b in objects[i + 1 :]:
+            gap = -0.2 if b.name == a.detail or a.name == b.detail else 1.5
+            (al, at, ar, ab), (bl, bt, br, bb) = a.swept(), b.swept()
+            if al < br + gap and bl < ar + gap and at < bb + gap and bt < ab + gap:
+                return False
+    return True
+
+
+def render(scene: Scene, seconds: list[float], side: int = 4 * STAGE) -> np.ndarray:
+    """Draw the scene at the given times: uint8 (T, side, side, 3)."""
+    return np.stack([np.asarray(_draw(scene, second, side)) for second in seconds])
+
+
+def ticks() -> list[float]:
+    """The times (s) of the 15 frames of a rendered video."""
+    return [tick / FPS for tick in range(TICKS)]
+
+
+def _draw(scene: Scene, second: float, side: int) -> Image.Image:
+    scale = side / STAGE
+    image = Image.new("RGB", (side, side), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    for obj in scene.objects:
+        if not obj.visible(second):
+            continue
+        x, y = (value * scale for value in obj.position(second))
+        half = SIZES[obj.size] * scale
+        box = (x - half, y - half, x + half, y + half)
+        colour = COLOURS[obj.colour_at(second)]
+        if obj.shape == "circle":
+            draw.ellipse(box, fill=colour)
+        elif obj.shape == "square":
+            draw.rectangle(box, fill=colour)
+        else:
+            draw.polygon([(x, y - half), (x - half, y + half), (x + half, y + half)], fill=colour)
+    if scene.sign:
+        _draw_sign(draw, scene, scale)
+    return image
+
+
+def _draw_sign(draw: ImageDraw.ImageDraw, scene: Scene, scale: float) -> None:
+    left, width = scene.sign_x, 6 * len(scene.sign) + 1
+    plate = (left - 1, SIGN_TOP, left + width, SIGN_TOP + 9)
+    draw.rectangle([value * scale for value in plate], fill=(235, 235, 225))
+    for index, letter in enumerate(scene.sign):
+        for row, bits in enumerate(_GLYPHS[letter].split()):
+            for column, bit in enumerate(bits):
+                if bit == "1":
+                    x, y = left + 1 + 6 * index + column, SIGN_TOP + 1.5 + row
+                    cell = (x * scale, y * scale, (x + 1) * scale - 1, (y + 1) * scale - 1)
+                    draw.rectangle(cell, fill=(25, 25, 30))
