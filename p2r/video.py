@@ -1,0 +1,316 @@
+"""Open, sample, resize and cache frames of videos and pictures; say why a file cannot be read.
+
+`sample_frames` is the one owner of frame sampling. Decoding runs in worker processes with a time limit
+(`video_process`), because a damaged file can hang or crash a decoder; `video_worker` is what runs there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import stat
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from p2r.video_process import WORKERS, DecodeFailure, decode
+
+MAX_FRAMES = 16
+MAX_PIXELS = 128 * 28 * 28
+FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 × 2
+TIMEOUT = 30.0
+MAX_ASPECT = 200  # Qwen's image and video processors refuse anything longer
+
+
+class VideoError(ValueError):
+    """A video or picture that cannot be read: `path` and a one-line `reason`."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str):
+        super().__init__(os.fspath(path), reason)
+        self.path, self.reason = os.fspath(path), reason
+
+    def __str__(self) -> str:
+        return f"cannot read {self.path}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Sampled frames of one video or picture, and how they were sampled.
+
+    `frames` is uint8 RGB (T, H, W, 3), upright, in order of presentation; treat it as read-only, a cache
+    shares it. `timestamps` (seconds, as stored in the file: a clip may start after 0) and `indices` (into
+    the `total_frames` frames that the file can show) have one entry per frame. `fps` and `duration` (seconds)
+    are the source's; a picture has fps 1 and duration 0. `decoder` is "decord", "pyav" or "image". `note` says
+    what a reader should know ("28 of 50 frames readable: …"). The last three are the limits asked for.
+    """
+
+    frames: np.ndarray
+    timestamps: list[float]
+    indices: list[int]
+    fps: float
+    duration: float
+    total_frames: int
+    decoder: str
+    path: str
+    note: str = ""
+    max_frames: int = MAX_FRAMES
+    max_pixels: int = MAX_PIXELS
+    factor: int = FACTOR
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.frames, dtype=dtype, copy=copy)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.frames.shape
+
+    @property
+    def sampled_fps(self) -> float:
+        """Sampled frames per second, by their true timestamps; the source's fps for a single frame."""
+        span = self.timestamps[-1] - self.timestamps[0]
+        return (len(self) - 1) / span if span > 0 else self.fps
+
+    def info(self) -> dict[str, Any]:
+        """All but the pixels, as plain data: what `Trace.media` stores."""
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"}
+        return known | {"height": self.shape[1], "width": self.shape[2]}
+
+
+# What a cached sample depends on where a caller says nothing.
+_SAMPLING = {"max_frames": MAX_FRAMES, "max_pixels": MAX_PIXELS, "factor": FACTOR, "min_frames": 1}
+
+
+def uniform_indices(total: int, count: int) -> list[int]:
+    """At most `count` of `total` frames, evenly from the first to the last, none twice.
+
+    The uniform sampling of Qwen's and Video-R1's readers: a rounded linspace over frame indices. An odd number
+    of frames is left odd; Qwen2.5-VL's processor repeats the last frame to fill a temporal patch of two.
+    """
+    return np.linspace(0, total - 1, min(total, count)).round().astype(int).tolist()
+
+
+def fit_size(
+    height: int, width: int, max_pixels: int = MAX_PIXELS, factor: int = FACTOR
+) -> tuple[int, int]:
+    """The (height, width) that a frame is resized to: multiples of `factor`, area ≤ `max_pixels`.
+
+    Qwen's smart_resize with one factor × factor as its least size, so that the processor need not resize again;
+    unlike it, the area bound also holds for very long frames, whose short side is one factor.
+    """
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(f"the picture of {width}x{height} is longer than {MAX_ASPECT}:1")
+    sides = [max(factor, round(side / factor) * factor) for side in (height, width)]
+    if sides[0] * sides[1] > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        sides = [max(factor, int(side / shrink / factor) * factor) for side in (height, width)]
+        longest = max_pixels // min(sides) // factor * factor
+        sides = [min(side, longest) for side in sides]
+    return sides[0], sides[1]
+
+
+def sample_frames(
+    path: str | os.PathLike[str],
+    max_frames: int = MAX_FRAMES,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    factor: int = FACTOR,
+    min_frames: int = 1,
+    timeout: float = TIMEOUT,
+) -> Frames:
+    """Sample at most `max_frames` frames evenly over a local video, resized to fit `max_pixels`.
+
+    A picture is one frame. A clip of fewer frames gives all of them, none twice. A damaged clip gives an even
+    sample of the frames that can be read, and a `note`. `timeout` (seconds) bounds one attempt to decode: a
+    decord that hangs or crashes is followed by one attempt with PyAV alone.
+
+    Raises VideoError for a file that cannot be read, takes too long or has fewer than `min_frames` frames (a
+    picture is exempt); ValueError for settings that make no sense.
+    """
+    if max_frames < 1 or factor < 1 or max_pixels < factor * factor:
+        raise ValueError(
+            f"cannot sample {max_frames} frames of at most {max_pixels} pixels in multiples of {factor}: "
+            f"need at least 1 frame of {factor}x{factor} = {factor * factor} pixels"
+        )
+    settings = {"max_frames": max_frames, "max_pixels": max_pixels, "factor": factor}
+    try:
+        _check_file(path)
+        meta, pixels = decode({"path": os.path.abspath(path), **settings}, timeout)
+    except DecodeFailure as failure:
+        raise VideoError(path, str(failure)) from None
+    found = Frames(frames=pixels, path=os.fspath(path), **meta, **settings)
+    if len(found) < min_frames and found.decoder != "image":
+        raise VideoError(path, f"has {found.total_frames} frames, at least {min_frames} are needed")
+    return found
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    """Raise DecodeFailure unless `path` is a local, regular, readable file that is not empty."""
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise DecodeFailure("it is a folder")
+        if not stat.S_ISREG(found.st_mode):
+            raise DecodeFailure("it is not a regular file")
+        if found.st_size == 0:
+            raise DecodeFailure("the file is empty")
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        known = {FileNotFoundError: "no such file", PermissionError: "permission denied"}
+        raise DecodeFailure(known.get(type(error), error.strerror or str(error))) from None
+    except ValueError as error:  # a NUL character in the name
+        raise DecodeFailure(str(error)) from None
+
+
+def check_media(
+    paths: Iterable[str | os.PathLike[str]],
+    manifest: str | os.PathLike[str] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+) -> list[dict[str, Any]]:
+    """Try every file: its status ("have", "missing" or "unreadable"), the reason, and what is in it.
+
+    The first and the last frame of each are decoded. With `manifest` the rows are also written there as JSON
+    lines, at once and whole. Rows come in the order of `paths`.
+    """
+    with ThreadPoolExecutor(WORKERS) as threads:
+        rows = list(threads.map(lambda path: _check_one(path, timeout), paths))
+    if manifest is not None:
+        with write_whole(Path(manifest)) as file:
+            file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+    return rows
+
+
+@contextlib.contextmanager
+def write_whole(target: Path) -> Iterator[IO[bytes]]:
+    """Write a file that is there whole or not at all, whoever writes it at the same time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_one(path: str | os.PathLike[str], timeout: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": os.fspath(path), "status": "have", "reason": ""}
+    try:
+        found = sample_frames(path, max_frames=2, timeout=timeout)
+    except VideoError as error:
+        there = os.path.lexists(path) if "\0" not in os.fspath(path) else False
+        return row | {"status": "unreadable" if there else "missing", "reason": error.reason}
+    kept = ("total_frames", "fps", "duration", "decoder")
+    return row | {"reason": found.note} | {name: getattr(found, name) for name in kept}
+
+
+class FrameCache:
+    """Sampled frames, each file decoded once for each way of sampling; safe to share between threads.
+
+    The memory keeps the last used up to `max_bytes` and `max_items`; `folder`, where given, keeps all as npz
+    files for other runs. A file that changes (size or time) is decoded again. What could not be read is
+    remembered too, in memory. `decoded` and `hits` count the work done and spared.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        max_items: int | None = None,
+        max_bytes: int = 2**30,
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.max_items, self.max_bytes = max_items, max_bytes
+        self.decoded = self.hits = 0
+        self._kept: OrderedDict[str, Frames | VideoError] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._busy: dict[str, threading.Lock] = {}
+
+    def get(self, path: str | os.PathLike[str], **settings: Any) -> Frames:
+        """`sample_frames(path, **settings)`, decoded at most once; raises the same VideoError again."""
+        key = self._key(path, settings)
+        with self._lock:
+            busy = self._busy.setdefault(key, threading.Lock())
+        with busy:
+            with self._lock:
+                found = self._kept.get(key)
+                if found is not None:
+                    self._kept.move_to_end(key)
+                    self.hits += 1
+            if found is None:
+                found = self._load(key) or self._decode(key, path, settings)
+                self._keep(key, found)
+        if isinstance(found, VideoError):
+            raise VideoError(path, found.reason)
+        return replace(found, path=os.fspath(path))
+
+    def _key(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> str:
+        chosen = {**_SAMPLING, **settings}
+        chosen.pop("timeout", None)
+        try:
+            found = os.stat(path)
+            state: tuple[int, ...] = (found.st_size, found.st_mtime_ns)
+        except (OSError, ValueError):
+            state = ()
+        name = os.fspath(path) if "\0" in os.fspath(path) else os.path.realpath(path)
+        return json.dumps([name, state, chosen], sort_keys=True)
+
+    def _decode(
+        self, key: str, path: str | os.PathLike[str], settings: dict[str, Any]
+    ) -> Frames | VideoError:
+        try:
+            found = sample_frames(path, **settings)
+        except VideoError as error:
+            return error.with_traceback(None)
+        finally:
+            with self._lock:
+                self.decoded += 1
+        if self.folder is not None:
+            meta = json.dumps({f.name: getattr(found, f.name) for f in fields(found)[1:]})
+            with write_whole(self._file(key)) as file:
+                np.savez(file, frames=found.frames, meta=np.array(meta))
+        return found
+
+    def _load(self, key: str) -> Frames | None:
+        if self.folder is None or not self._file(key).exists():
+            return None
+        try:
+            with np.load(self._file(key), allow_pickle=False) as stored:
+                found = Frames(frames=stored["frames"], **json.loads(str(stored["meta"])))
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return None  # damaged: decoded and written anew
+        with self._lock:
+            self.hits += 1
+        return found
+
+    def _file(self, key: str) -> Path:
+        return Path(self.folder or "") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+
+    def _keep(self, key: str, found: Frames | VideoError) -> None:
+        with self._lock:
+            self._kept[key] = found
+            self._bytes += _size(found)
+            while self._kept and (
+                self._bytes > self.max_bytes
+                or (self.max_items is not None and len(self._kept) > self.max_items)
+            ):
+                self._bytes -= _size(self._kept.popitem(last=False)[1])
+            self._busy.pop(key, None)
+
+
+def _size(found: Frames | VideoError) -> int:
+    return found.frames.nbytes if isinstance(found, Frames) else 0
