@@ -6,7 +6,6 @@ import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2r.video import FrameCache, Frames, VideoError
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -15,8 +14,10 @@ from apps.media_views import render_frames, render_no_media
 from p2r.media import MediaError, resolve_media
 from p2r.records import Case
 from p2r.store import CaseStore, StoreError
+from p2r.video import FrameCache, Frames
 
-_FRAME_SETTINGS = ("max_frames", "min_frames", "max_pixels", "factor")
+_FRAME_SETTINGS = ("max_frames", "max_pixels", "factor")
+_CACHE_BYTES = 2**28
 
 
 class Library:
@@ -32,7 +33,7 @@ class Library:
             file: Path(media_root) if media_root else find_media_root(file.parent)
             for file in self.store.files
         }
-        self._frames = FrameCache(None)
+        self._frames = FrameCache(None, max_bytes=_CACHE_BYTES)
 
     def find_media(self, case: Case) -> Path:
         """The media file of a case; raises `MediaError` where it is refused or absent."""
@@ -45,10 +46,10 @@ class Library:
     def sample_frames(self, case: Case) -> Frames:
         """The frames the model saw: the file sampled again with the settings the trace recorded.
 
-        Raises `MediaError` or `VideoError`.
+        Raises `MediaError`, `VideoError`, or `ValueError` for recorded settings that make no sense.
         """
-        media = case.trace.media
-        settings = {name: media[name] for name in _FRAME_SETTINGS if media.get(name) is not None}
+        recorded = {name: case.trace.media.get(name) for name in _FRAME_SETTINGS}
+        settings = {name: value for name, value in recorded.items() if isinstance(value, int)}
         return self._frames.get(self.find_media(case), **settings)
 
     def routes(self) -> list[Route]:
@@ -73,7 +74,7 @@ class Library:
         try:
             case = self.store.get(request.query_params.get("case", ""))
             page = render_frames(self.sample_frames(case), case.trace.media)
-        except (StoreError, MediaError, VideoError) as error:
+        except ValueError as error:
             page = render_no_media("No frames", getattr(error, "reason", str(error)))
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 

@@ -75,17 +75,19 @@ def render_frames(frames: Frames, recorded: Mapping[str, Any]) -> Markup:
     )
     return Markup(
         '<h3>What the model saw <span class="notes">{}</span></h3>{}<div class="strip">{}</div>'
-    ).format(join(chip("", fact) for fact in facts), _differences(frames, recorded), items)
+    ).format(join(chip("", fact) for fact in facts), _render_warning(frames, recorded), items)
 
 
-def _differences(frames: Frames, recorded: Mapping[str, Any]) -> Markup:
-    """A warning where the file gives other frames now than the trace says it gave."""
+def _render_warning(frames: Frames, recorded: Mapping[str, Any]) -> Markup:
+    """What a reader should know: a damaged file, other frames than the trace says it gave."""
+    if frames.note:
+        return Markup('<p class="warning">{}</p>').format(frames.note)
     if not recorded:
         return Markup('<p class="warning">{}</p>').format(
             "The trace does not say how its frames were sampled: these are the default ones."
         )
     indices = recorded.get("indices")
-    if indices is not None and list(indices) != list(frames.indices):
+    if indices is not None and indices != list(frames.indices):
         return Markup('<p class="warning">{}</p>').format(
             "The file gives other frames now than the trace recorded: it was changed, or the "
             "decoder was."

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from p2r.video import sample_frames
+from PIL import Image
 from playwright.sync_api import expect
 
 from apps.case_browser import launch
@@ -18,6 +18,7 @@ from apps.library import Library, find_media_root
 from p2r.media import MediaError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.store import StoreError, write_cases
+from p2r.video import sample_frames
 
 pytest_plugins = ("browser_fixture",)
 
@@ -118,6 +119,7 @@ def run(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "demo"
     clip = write_clip(run / "media" / "clips" / "a.mp4")
     (run / "media" / "clips" / "broken.mp4").write_bytes(b"no video")
+    Image.new("RGB", (120, 80), "teal").save(run / "media" / "clips" / "picture.png")
     (run / "secret.txt").write_text("secret")
     media = sample_frames(clip, max_frames=8, max_pixels=3136, factor=14).info()
     cases = [make_case(n, media=media) for n in range(120)]
@@ -129,9 +131,12 @@ def run(tmp_path_factory) -> Path:
         make_case(303, "../secret.txt"),
         make_case(304, media=media | {"indices": [0, 1]}),
         make_case(305, problems=["think missing"], think=None, truncated=True),
+        make_case(306, media=media | {"max_frames": -1, "factor": "x"}),
         make_hostile_case(),
     ]
-    write_cases(run, cases)
+    picture = make_case(307, "clips/picture.png")
+    picture.question.data_type = "image"
+    write_cases(run, [*cases, picture])
     return run
 
 
@@ -152,9 +157,9 @@ def link(address: str, case: str) -> str:
 
 def test_the_list_and_a_whole_case_are_shown(address, open_page):
     page = open_page(address)
-    expect(page.locator("#title")).to_contain_text("131 cases")
+    expect(page.locator("#title")).to_contain_text("133 cases")
     expect(page.locator("#list .item")).to_have_count(50)
-    expect(page.locator("#list .pager")).to_contain_text("1–50 of 131")
+    expect(page.locator("#list .pager")).to_contain_text("1–50 of 133")
     page.locator("#list .item").nth(1).click()
     case = page.locator("article.case")
     expect(case.locator("h2")).to_have_text("Which way does square number 1 move?")
@@ -193,6 +198,13 @@ def test_the_video_plays_and_the_frames_are_those_the_model_saw(address, open_pa
     expect(frames.nth(5)).to_have_class(re.compile("at"))
 
 
+def test_a_picture_is_shown_with_what_the_model_saw_of_it(address, open_page):
+    page = open_page(link(address, case_id(307)))
+    expect(page.locator("img.player")).to_be_visible()
+    expect(page.locator(".strip button")).to_have_count(1)
+    expect(page.locator(".frames h3")).to_contain_text("112 × 84")
+
+
 def test_the_2x2_filters_and_keeps_its_counts(address, open_page):
     page = open_page(address)
     lucky = page.locator("[data-verdict=no][data-outcome=right]")
@@ -204,7 +216,7 @@ def test_the_2x2_filters_and_keeps_its_counts(address, open_page):
     expect(lucky.locator("b")).to_have_text(count)
     expect(page.locator("#list .item .chip.good").first).to_have_text("✓ ans")
     lucky.click()
-    expect(page.locator("#list .pager")).to_contain_text("of 131")
+    expect(page.locator("#list .pager")).to_contain_text("of 133")
 
 
 def test_search_and_facets_narrow_the_list(address, open_page):
@@ -216,7 +228,7 @@ def test_search_and_facets_narrow_the_list(address, open_page):
     expect(page.locator("#list")).to_contain_text("No case passes these filters.")
     expect(page.locator("#nav")).to_contain_text("not in this list")
     page.locator("#search :is(textarea, input)").fill("")
-    expect(page.locator("#list .pager")).to_contain_text("of 131")
+    expect(page.locator("#list .pager")).to_contain_text("of 133")
     page.get_by_role("button", name="Filters and order").click()
     page.get_by_label("only responses with format faults").check()
     expect(page.locator("#list .pager")).to_contain_text("of 2")
@@ -233,20 +245,20 @@ def test_search_and_facets_narrow_the_list(address, open_page):
 def test_pages_and_keys_lead_through_the_list(address, open_page):
     page = open_page(address)
     place = page.locator("#nav .place")
-    expect(place).to_have_text("1 of 131")
+    expect(place).to_have_text("1 of 133")
     expect(page.locator("#previous-case")).to_be_disabled()
     for _ in range(3):
         page.keyboard.press("j")
-    expect(place).to_have_text("4 of 131")
+    expect(place).to_have_text("4 of 133")
     page.keyboard.press("k")
-    expect(place).to_have_text("3 of 131")
+    expect(place).to_have_text("3 of 133")
     expect(page.locator("#list [aria-current=true]")).to_contain_text("square number 2 ")
     page.get_by_label("next page").click()
-    expect(page.locator("#list .pager")).to_contain_text("51–100 of 131")
+    expect(page.locator("#list .pager")).to_contain_text("51–100 of 133")
     page.locator("#list .item").first.click()
-    expect(place).to_have_text("51 of 131")
+    expect(place).to_have_text("51 of 133")
     page.keyboard.press("k")
-    expect(page.locator("#list .pager")).to_contain_text("1–50 of 131")
+    expect(page.locator("#list .pager")).to_contain_text("1–50 of 133")
     expect(page.locator("#list [aria-current=true]")).to_be_in_viewport()
 
 
@@ -270,22 +282,20 @@ def test_an_unknown_permalink_says_so(address, open_page):
     expect(page.locator("#list .item")).to_have_count(50)
 
 
-@pytest.mark.parametrize(
-    ("n", "place", "reason"),
-    [
+def test_media_that_cannot_be_had_leave_their_reason_and_the_case_opens(address, open_page):
+    page = open_page(address)
+    page.locator("#search :is(textarea, input)").fill("square number 30")
+    for n, place, reason in [
         (301, ".no-media", "there is no such file below the media root"),
-        (302, ".frames .no-media", "broken.mp4|video|data|file"),
+        (302, ".frames .no-media", "decode|format|invalid|read"),
         (303, ".no-media", "leaves the media root"),
         (304, ".frames .warning", "other frames now than the trace recorded"),
         (305, ".frames .warning", "does not say how its frames were sampled"),
-    ],
-)
-def test_media_that_cannot_be_had_leave_their_reason_and_the_case_opens(
-    address, open_page, n, place, reason
-):
-    page = open_page(link(address, case_id(n, "base" if n % 4 == 0 else "sft")))
-    expect(page.locator(place)).to_contain_text(re.compile(reason))
-    expect(page.locator(".panel.judge")).to_contain_text(f"Verdict {n}.")
+        (306, ".frames .no-media", "cannot sample -1 frames"),
+    ]:
+        page.locator("#list .item", has_text=f"square number {n} ").click()
+        expect(page.locator(".panel.judge")).to_contain_text(f"Verdict {n}.")
+        expect(page.locator(place)).to_contain_text(re.compile(reason, re.IGNORECASE))
 
 
 def test_a_faulty_response_is_shown_whole_with_its_faults(address, open_page):
@@ -320,7 +330,7 @@ def test_hostile_text_is_text(address, open_page):
 def test_it_is_accessible_in_light_and_dark(address, open_page, scheme):
     page = open_page(link(address, case_id(200, "pa_grpo", 3, 1)), color_scheme=scheme)
     expect(page.locator(".strip button")).to_have_count(8)
-    expect(page.locator("#list .item")).to_have_count(31)
+    expect(page.locator("#list .item")).to_have_count(33)
     found = Axe().run(page, context="#browser").response["violations"]
     assert [(fault["id"], [node["target"] for node in fault["nodes"]][:3]) for fault in found] == []
 
