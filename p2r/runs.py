@@ -128,10 +128,11 @@ def claim(path: Path, made: dict[str, Any]) -> None:
     changed = differences(read_json(path), json.loads(json.dumps(made)))
     if changed:
         stage = path.name.removesuffix(".made.json")
+        files = path.parent if path.name == "made.json" else path.with_name(f"{stage}.*")
         listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, (old, new) in changed.items())
         raise RunError(
             f"{path} says this stage was made otherwise ({listed}): "
-            f"use another run folder, or delete {stage}.* there to make it anew"
+            f"use another run folder, or delete {files} to make it anew"
         )
 
 

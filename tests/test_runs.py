@@ -95,7 +95,7 @@ def test_claim_refuses_another_making(tmp_path):
     path = tmp_path / "generate.made.json"
     claim(path, {"model": "a", "prompt": "x"})
     claim(path, {"model": "a", "prompt": "x"})
-    with pytest.raises(RunError, match=r"model was 'a', now 'b'.*delete generate\.\*"):
+    with pytest.raises(RunError, match=r"model was 'a', now 'b'.*delete .*generate\.\*"):
         claim(path, {"model": "b", "prompt": "x"})
 
 

@@ -1,0 +1,120 @@
+"""The demo: all stages on one recipe, then base, SFT, GRPO and PA-GRPO side by side.
+
+Every stage skips itself when it is done, so that the same call resumes a demo that was killed at
+any point.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+
+from rich.console import Console
+
+from p2r import stages
+from p2r.pipeline import collect_cases
+from p2r.recipe import Credit
+from p2r.runs import Run, write_json
+from p2r.tables import Results, funnel_table, results_table
+
+CREDITS: tuple[Credit, ...] = ("process", "outcome")
+
+
+class DemoError(ValueError):
+    """A demo that cannot go on; the message says which stage failed and where to look."""
+
+
+def run_demo(run: Run, console: Console) -> Results:
+    """Stages 1 to 5 of a run; writes `results.json` and `cases.parquet`, returns the results."""
+    started = time.monotonic()
+
+    @contextmanager
+    def heading(title: str) -> Iterator[None]:
+        console.rule(f"[bold]{title}", align="left")
+        begun = time.monotonic()
+        yield
+        now = time.monotonic()
+        console.print(f"[dim]{_clock(now - begun)}, {_clock(now - started)} in all[/dim]")
+
+    with heading("0  playground: scenes, questions, videos"):
+        for split in ("train", "validation", "test"):
+            stages.make_playground(run, split)
+    with heading("1  generate: the teacher writes traces"):
+        stages.generate(run)
+    with heading("2  filter: right answers, sufficient observations"):
+        console.print(funnel_table(stages.filter(run)))
+    with heading("3  SFT: the base learns the template"):
+        stages.sft(run)
+    with heading("4  RL from the SFT model: PA-GRPO and GRPO"):
+        train_both(run)
+    with heading("5  evaluation on held-out scenes"):
+        results = evaluate_all(run)
+    collect_cases(run)
+    write_json(run.path("results.json"), results)
+    console.print(results_table(results))
+    return results
+
+
+def train_both(run: Run) -> None:
+    """RL with process and with outcome credit: side by side on a CPU's cores, else in turn.
+
+    Two tiny trainings with half the cores each take less time than one after the other with all.
+    """
+    import torch
+
+    cores = os.cpu_count() or 1
+    if torch.cuda.is_available() or cores < 2:
+        for credit in CREDITS:
+            stages.rl(run, credit)
+        return
+    recipe = run.recipe.model_copy(update={"threads": run.recipe.threads or cores // 2})
+    context = multiprocessing.get_context("spawn")
+    children = []
+    for place, credit in enumerate(CREDITS):
+        os.environ["TQDM_POSITION"] = str(place)  # each child's bar has its own line
+        children.append(context.Process(target=_train_one, args=(Run(run.folder, recipe), credit)))
+        children[-1].start()
+    del os.environ["TQDM_POSITION"]
+    for child in children:
+        child.join()
+    if any(child.exitcode for child in children):
+        raise DemoError("RL did not end well, see above; the same command goes on from here")
+
+
+def _train_one(run: Run, credit: Credit) -> None:
+    """One RL training in a process of its own, which ends when the one that began it does."""
+    ended = multiprocessing.parent_process().sentinel
+    watch = threading.Thread(target=lambda: wait([ended]) and os._exit(1), daemon=True)
+    watch.start()
+    try:
+        stages.rl(run, credit)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def evaluate_all(run: Run) -> Results:
+    """Metrics of every row of the results on the test split."""
+    models = {
+        "base": run.recipe.models.base,
+        "base_direct": run.recipe.models.base,
+        **{name: str(run.folder / name / "model") for name in ("sft", "grpo", "pa_grpo")},
+    }
+    results: Results = {}
+    for name, model in models.items():
+        style = "direct" if name == "base_direct" else None
+        _, result = stages.evaluate(run, model, name, style=style)
+        results[name] = result["metrics"]
+    return results
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,180 @@
+"""The plain engine: `generate` of transformers, in batches of similar length."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, StoppingCriteria, TextIteratorStreamer
+
+from p2r.data import encode_prompts, load_model, load_processor, resolve_model, to_model_inputs
+from p2r.engines import Completion, Request, Sampling
+from p2r.runs import model_fingerprint
+from p2r.template import banned_token_ids, perception_length, prompt_hash
+
+log = logging.getLogger(__name__)
+
+# Batches are cut from this many batches' worth of requests, sorted by length.
+WINDOW = 8
+
+
+class TransformersEngine:
+    """Answers with one model on one device. A batch that fails is tried again one by one.
+
+    Vision tokens are never sampled. Sampling is by seed: the same batch with the same seed gives
+    the same text. Raises `p2r.data.ModelError` for a model that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str = "bfloat16",
+        batch_size: int = 8,
+        style: str = "full",
+        device: str | None = None,
+    ) -> None:
+        self.name = str(model)
+        self.style = style
+        self.batch_size = batch_size
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.processor = load_processor(model)
+        self.tokenizer = self.processor.tokenizer
+        self.model = load_model(model, dtype).to(self.device)
+        self.made = {
+            "engine": "transformers",
+            "model": self.name,
+            "weights": model_fingerprint(resolve_model(model)),
+            "dtype": dtype,
+            "prompt": prompt_hash(style),
+        }
+        ends = self.model.generation_config.eos_token_id
+        self._ends = {ends} if isinstance(ends, int) else set(ends or ())
+
+    def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
+        """One completion per request, in any order; requests are drawn as they are needed."""
+        requests = iter(requests)
+        while window := list(itertools.islice(requests, self.batch_size * WINDOW)):
+            window.sort(key=_length, reverse=True)
+            for start in range(0, len(window), self.batch_size):
+                yield from self._answer(window[start : start + self.batch_size], sampling)
+
+    def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
+        """The text of one answer, piece by piece as it is generated."""
+        inputs = self._encode([request])
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stop = _Stop()
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._run(inputs, sampling, [request], streamer=streamer, stopping_criteria=[stop])
+            except BaseException as error:  # handed to the reader below
+                failures.append(error)
+                streamer.end()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            stop.now = True
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def _answer(self, batch: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        try:
+            return self._complete(batch, sampling)
+        except Exception as error:  # whatever one request did must not stop the others
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if len(batch) == 1:
+                log.warning("no answer for %s: %s", batch[0].key, reason)
+                return [Completion(key=batch[0].key, error=reason)]
+            log.warning("a batch of %d failed and is tried one by one: %s", len(batch), reason)
+        return [completion for request in batch for completion in self._answer([request], sampling)]
+
+    def _complete(self, batch: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        inputs = self._encode(batch)
+        output = self._run(inputs, sampling, batch)
+        start = inputs["input_ids"].shape[1]
+        prompt_tokens = inputs["attention_mask"].sum(1).tolist()
+        completions = []
+        for request, row, count in zip(
+            batch, output[:, start:].tolist(), prompt_tokens, strict=True
+        ):
+            ids, ended = self._cut(row)
+            completions.append(
+                Completion(
+                    key=request.key,
+                    text=self.tokenizer.decode(ids, skip_special_tokens=True),
+                    token_ids=ids,
+                    prompt_tokens=count,
+                    perception_tokens=perception_length(self.tokenizer, ids),
+                    truncated=not ended,
+                )
+            )
+        return completions
+
+    def _encode(self, batch: Sequence[Request]) -> dict[str, Any]:
+        encoded = encode_prompts(
+            self.processor, [r.question for r in batch], [r.frames for r in batch], self.style
+        )
+        return to_model_inputs(encoded, self.device)
+
+    def _run(
+        self, inputs: dict[str, Any], sampling: Sampling, batch: Sequence[Request], **how: Any
+    ) -> torch.Tensor:
+        # All of it is said here: a checkpoint's own generation settings (a repetition penalty,
+        # say) must not leak in.
+        settings: dict[str, Any] = {"do_sample": False}
+        if not sampling.greedy:
+            settings = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": 0,
+            }
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_tokens,
+            suppress_tokens=banned_token_ids(self.tokenizer) or None,
+            eos_token_id=sorted(self._ends) or None,
+            pad_token_id=self.tokenizer.pad_token_id,
+            **settings,
+        )
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.inference_mode():
+            torch.manual_seed(_seed(sampling.seed, [request.key for request in batch]))
+            return self.model.generate(**inputs, generation_config=config, **how)
+
+    def _cut(self, row: list[int]) -> tuple[list[int], bool]:
+        """A completion up to and with its end token, and whether it has one."""
+        for index, token in enumerate(row):
+            if token in self._ends:
+                return row[: index + 1], True
+        return row, False
+
+
+class _Stop(StoppingCriteria):
+    """Ends a generation whose reader has gone."""
+
+    now = False
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self.now, device=input_ids.device)
+
+
+def _length(request: Request) -> tuple[int, int]:
+    pixels = 0 if request.frames is None else request.frames.frames.size
+    question = request.question
+    return pixels, len(question.problem) + sum(map(len, question.options))
+
+
+def _seed(seed: int, keys: Sequence[str]) -> int:
+    digest = hashlib.sha256("\0".join([str(seed), *keys]).encode()).digest()
+    return int.from_bytes(digest[:7], "big")

@@ -1,0 +1,164 @@
+"""Evaluation: held-out accuracy, sufficiency, format and think-answer mismatch, with how they were
+made.
+
+A result is `eval/STAGE.json`: every metric with its mean, 95 % interval and n, over all questions
+and per problem type, beside what it depends on (frames, pixels, sampling, prompt, model weights,
+versions). Unreadable media and failed verdicts are counted and left out, never zeros.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from p2r.analysis import mismatch, perception_by_answer
+from p2r.data import eval_settings
+from p2r.engines import Engine, Sampling
+from p2r.engines.responses import ResponseJournal
+from p2r.journal import Journal
+from p2r.judges import JournaledJudge, Judge
+from p2r.pipeline import judge_observations, score_answer
+from p2r.recipe import Recipe
+from p2r.records import Case, Question
+from p2r.runs import Run, claim, environment, replacing, write_json
+from p2r.scoring import mean_interval
+from p2r.template import parse
+
+Metric = Callable[[Case], float | None]
+
+
+class EvaluationError(ValueError):
+    """An evaluation that cannot start; the message says why and what to do."""
+
+
+def _sufficiency(case: Case) -> float | None:
+    return None if case.verdict is None else _number(case.verdict.sufficient)
+
+
+def _format(case: Case) -> float | None:
+    return float(parse(case.trace.text).ok)
+
+
+def _number(value: bool | None) -> float | None:
+    return None if value is None else float(value)
+
+
+# Each metric of a case; None leaves the case out of that metric.
+METRICS: dict[str, Metric] = {
+    "accuracy": lambda case: case.accuracy,
+    "sufficiency": _sufficiency,
+    "format": _format,
+    "mismatch": lambda case: _number(mismatch(case)),
+}
+# A bare answer has no observation, no format and no thinking to hold against it.
+DIRECT_METRICS = ("accuracy",)
+
+
+def evaluate(
+    recipe: Recipe,
+    questions: Sequence[Question],
+    engine: Engine,
+    run: Run,
+    stage: str,
+    judge: Judge,
+    data_root: Path,
+    style: str | None = None,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Answer the questions with a model, score the answers and judge the observations.
+
+    Writes the journal `eval/STAGE.jsonl`, the scored cases `cases/eval-STAGE.jsonl` and
+    `eval/STAGE.json`; returns cases and that result. Killed and called again it goes on; another
+    model under the same stage is refused. `style` is the prompt's, as the engine was loaded with
+    (default: the recipe's).
+    """
+    settings, style = recipe.eval, style or recipe.models.prompt
+    chosen = list(questions[: settings.questions])
+    if not chosen:
+        raise EvaluationError("there are no questions to evaluate on: give a file that holds some")
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    claim(run.path("eval", f"{stage}.made.json"), engine.made)
+    journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))
+    journal.write(
+        chosen,
+        engine,
+        sampling,
+        frames=eval_settings(recipe.video),
+        style=style,
+        trace_fields={"run": run.name, "stage": f"eval-{stage}"},
+        data_root=data_root,
+        title=f"evaluate {stage}",
+    )
+    order = {question.id: index for index, question in enumerate(chosen)}
+    answered = [case for case in journal.cases() if case.question.id in order]
+    answered.sort(key=lambda case: order[case.question.id])
+    cases = score_cases(answered, judge, run) if style != "direct" else score_answers(answered)
+    with replacing(run.path("cases", f"eval-{stage}.jsonl")) as lines:
+        lines.writelines(json.dumps(case.model_dump(mode="json")) + "\n" for case in cases)
+    result = {
+        "stage": stage,
+        **summarise(cases, DIRECT_METRICS if style == "direct" else tuple(METRICS)),
+        "unreadable": [error for error in journal.errors() if error["question_id"] in order],
+        "questions": len(chosen),
+        "made": {
+            **engine.made,
+            "frames": eval_settings(recipe.video),
+            "sampling": answered[0].trace.sampling if answered else {},
+            "judge": judge.name,
+            "seed": recipe.seed,
+            "environment": environment(),
+        },
+    }
+    write_json(run.path("eval", f"{stage}.json"), result)
+    return cases, result
+
+
+def score_answers(cases: Sequence[Case]) -> list[Case]:
+    """The cases with their accuracy."""
+    return [case.model_copy(update={"accuracy": score_answer(case)}) for case in cases]
+
+
+def score_cases(cases: Sequence[Case], judge: Judge, run: Run) -> list[Case]:
+    """The cases with accuracy, verdict, and a tag where answer and thinking differ."""
+    with Journal(run.path("verdicts.jsonl")) as verdicts:
+        found = judge_observations(cases, JournaledJudge(judge, verdicts))
+    scored = [
+        case.model_copy(update={"verdict": verdict})
+        for case, verdict in zip(score_answers(cases), found, strict=True)
+    ]
+    return [
+        case.model_copy(update={"tags": ["mismatch"]}) if mismatch(case) else case
+        for case in scored
+    ]
+
+
+def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) -> dict[str, Any]:
+    """Metrics over all cases and per problem type, the 2 x 2 of perception and answer, and what
+    was left out.
+
+    Each metric is {"mean", "low", "high", "n"}: n counts the cases it is known for.
+    """
+    types = sorted({case.question.problem_type for case in cases})
+    per_type = {
+        kind: _measure([case for case in cases if case.question.problem_type == kind], metrics)
+        for kind in types
+    }
+    return {
+        "metrics": _measure(cases, metrics),
+        "per_type": per_type,
+        "perception_by_answer": perception_by_answer(cases),
+        "counts": {
+            "answered": len(cases),
+            "truncated": sum(case.trace.truncated for case in cases),
+            "no readable answer": sum(case.trace.answer is None for case in cases),
+            "answer cannot be scored": sum(case.accuracy is None for case in cases),
+            "no verdict": sum(
+                case.verdict is not None and case.verdict.sufficient is None for case in cases
+            ),
+        },
+    }
+
+
+def _measure(cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    return {name: mean_interval(map(METRICS[name], cases)) for name in metrics}

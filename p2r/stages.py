@@ -1,0 +1,235 @@
+"""The stages of a run, each one call: what the command line and the demo do.
+
+    generate -> filter -> sft -> rl -> eval
+
+A stage finds its inputs in the run folder, leaves its outputs there and skips what is done, so
+that the same call resumes it. Where questions and media came from is kept in `sources.json` and
+`data_root`, so that a later stage need not be told again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2r.journal import Journal
+from p2r.judges import JournaledJudge, load_judge
+from p2r.recipe import Credit
+from p2r.records import Case, Question
+from p2r.runs import Run, read_json, replacing, use_threads, write_json, write_text
+
+if TYPE_CHECKING:
+    from p2r.engines.responses import ResponseJournal
+
+# The folder, and the name in results, of RL under each credit scheme.
+RL_STAGES: dict[Credit, str] = {
+    "process": "pa_grpo",
+    "outcome": "grpo",
+    "shared": "grpo_shared",
+    "decoupled": "grpo_decoupled",
+}
+SPLITS = {"generate": "train", "rl": "train", "eval": "test"}
+
+
+class StageError(ValueError):
+    """A stage whose input is not there; the message says what is missing and what to do."""
+
+
+def find_questions(
+    run: Run, purpose: str, questions: Path | None = None, data_root: Path | None = None
+) -> tuple[list[Question], Path]:
+    """The questions of a stage ("generate", "rl", "eval") and the root of their media.
+
+    Those given, or those the run was given before (RL learns on the questions of generation), or
+    the playground's, made in the run where its recipe has some. Raises `StageError` where there
+    are none, and for a second data root: one run has one, under which the browser finds the media
+    of all cases.
+    """
+    from p2r.formats import read_questions
+
+    kept = run.path("sources.json")
+    sources: dict[str, str] = read_json(kept) if kept.is_file() else {}
+    given = questions or sources.get(purpose) or (purpose == "rl" and sources.get("generate"))
+    file = Path(given) if given else make_playground(run, SPLITS[purpose])
+    root = _claim_data_root(run, data_root, file.parent)
+    loaded = list(read_questions(file))
+    if not loaded:
+        raise StageError(f"{file} holds no usable question: give a file with some")
+    if questions is not None:
+        write_json(kept, {**sources, purpose: str(file.resolve())})
+    return loaded, root
+
+
+def find_data_root(run: Run) -> Path:
+    """The run's root of media, as the stage that read the questions left it."""
+    kept = run.folder / "data_root"
+    if not kept.is_file():
+        raise StageError(f"run {run.folder} knows no media: give --data-root their folder")
+    return run.folder / kept.read_text(encoding="utf-8").strip()
+
+
+def _claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
+    kept = run.folder / "data_root"
+    if kept.is_file():
+        root = find_data_root(run)
+        if given is not None and given.resolve() != root.resolve():
+            raise StageError(
+                f"run {run.folder} has its media in {root}, not in {given}: give a --data-root "
+                "that holds both, or use another run folder"
+            )
+        return root
+    root = given or default
+    if not root.is_dir():
+        raise StageError(f"data root {root} is no folder: give --data-root the folder of the media")
+    inside = root.resolve().is_relative_to(run.folder.resolve())
+    place = root.resolve().relative_to(run.folder.resolve()) if inside else root.resolve()
+    write_text(kept, f"{place}\n")
+    return root
+
+
+def make_playground(run: Run, split: str) -> Path:
+    """Write a split of the playground into the run, as large as the recipe says; resumable.
+
+    Returns its questions, `data/SPLIT.jsonl`, whose media are relative to `data`.
+    """
+    file = run.path("data", f"{split}.jsonl")
+    size = getattr(run.recipe.playground, split)
+    if file.is_file():
+        return file
+    if not size:
+        raise StageError(
+            f"no questions: give --questions FILE (recipe {run.recipe.name!r} makes none itself, "
+            f"its playground.{split} is 0)"
+        )
+    from p2r.formats import read_questions
+    from p2r.playground.splits import write_split
+
+    written = write_split(run.folder / "data" / split, split, size)
+    with replacing(file) as lines:
+        for question in read_questions(written):
+            question.path = f"{split}/{question.path}"
+            lines.write(json.dumps(question.model_dump(mode="json")) + "\n")
+    return file
+
+
+def generate(
+    run: Run, questions: Path | None = None, data_root: Path | None = None
+) -> ResponseJournal:
+    """Step 1 of the pipeline: the recipe's teacher writes a trace per question."""
+    from p2r.engines import load_engine
+    from p2r.pipeline import generate_traces
+
+    asked, root = find_questions(run, "generate", questions, data_root)
+    _prepare(run)
+    recipe = run.recipe
+    engine = load_engine(recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size)
+    return generate_traces(recipe, asked, engine, run, root)
+
+
+def filter(run: Run) -> dict[str, dict[str, int]]:
+    """Steps 2 and 3 of the pipeline; returns the funnel."""
+    from p2r.pipeline import collect_cases, filter_traces
+
+    table = filter_traces(run.recipe, run, load_judge(run.recipe.filter.judge))
+    collect_cases(run)
+    return table
+
+
+def sft(run: Run) -> Path:
+    """The recipe's base learns the kept traces; returns the model's folder, `sft/model`."""
+    from p2r.pipeline import read_kept
+
+    out = run.folder / "sft"
+    if (out / "model").is_dir():
+        return out / "model"
+    cases = read_kept(run)
+    _prepare(run)
+    from p2r.sft import train_sft
+
+    return train_sft(run.recipe, cases, out, data_root=find_data_root(run))
+
+
+def rl(
+    run: Run,
+    credit: Credit | None = None,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    start_model: str | None = None,
+) -> Path:
+    """RL from the SFT model under a credit scheme; returns the model's folder, `STAGE/model`."""
+    recipe = run.recipe
+    if credit is not None:
+        recipe = recipe.model_copy(update={"rl": recipe.rl.model_copy(update={"credit": credit})})
+    stage = RL_STAGES[recipe.rl.credit]
+    out = run.folder / stage
+    start = start_model or str(run.folder / "sft" / "model")
+    if not (out / "model").is_dir():
+        if start_model is None and not Path(start).is_dir():
+            raise StageError(
+                f"run {run.folder} has no SFT model yet: run `p2r sft` first, or give --model"
+            )
+        asked, root = find_questions(run, "rl", questions, data_root)
+        _prepare(run)
+        from p2r.grpo import train_grpo
+
+        # One journal per process: several train together under `accelerate launch`.
+        with Journal(run.path(stage, f"verdicts-{os.environ.get('RANK', '0')}.jsonl")) as verdicts:
+            judge = JournaledJudge(load_judge(recipe.rl.judge), verdicts)
+            train_grpo(recipe, asked, start, out, judge=judge, data_root=root, run=run.name)
+    keep_last_rollouts(run, stage)
+    return out / "model"
+
+
+def keep_last_rollouts(run: Run, stage: str, steps: int = 5) -> None:
+    """Put the rollouts of the last steps of an RL stage among the run's cases, under the stage's
+    name.
+    """
+    from p2r.formats import read_cases
+
+    source = run.folder / stage / "rollouts.jsonl"
+    last = max((case.trace.step or 0 for case in read_cases(source)), default=0)
+    with replacing(run.path("cases", f"rl-{stage}.jsonl")) as lines:
+        for case in read_cases(source):
+            if (case.trace.step or 0) > last - steps:
+                case.trace.stage = f"rl-{stage}"
+                lines.write(json.dumps(case.model_dump(mode="json")) + "\n")
+
+
+def evaluate(
+    run: Run,
+    model: str,
+    stage: str,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    style: str | None = None,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Evaluate a model under a name; returns its cases and the result of `eval/NAME.json`."""
+    from p2r.engines import load_engine
+    from p2r.evaluate import evaluate as evaluate_model
+
+    asked, root = find_questions(run, "eval", questions, data_root)
+    _prepare(run)
+    recipe = run.recipe
+    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
+    judge = load_judge(recipe.eval.judge)
+    return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
+
+
+def name_of_model(model: str) -> str:
+    """A short name for the results of a model: `runs/x/sft/model` is sft, `playground/base` is
+    base.
+    """
+    parts = [part for part in Path(model).parts if part != "model"]
+    return re.sub(r"[^\w.-]", "_", parts[-1]) if parts else "model"
+
+
+def _prepare(run: Run) -> None:
+    """Before a model is loaded: threads as the recipe says, and libraries that keep to warnings."""
+    use_threads(run.recipe)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

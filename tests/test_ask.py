@@ -1,0 +1,51 @@
+"""Asking about a clip: the question that is built, and segments shown as they come."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2r.ask import AskError, make_question, with_headings
+from p2r.template import render
+
+RESPONSE = render("A red ball.", "It is < 2, so one.", "1")
+
+
+def test_options_make_a_multiple_choice_and_get_letters():
+    question = make_question("Where?", ["left", "B. right"])
+    assert question.problem_type == "multiple choice"
+    assert question.options == ["A. left", "B. right"]
+    assert make_question("Where?").problem_type == "free-form"
+    assert make_question("How many?", problem_type="numerical").options == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "options", "kind", "said"),
+    [
+        ("Where?", [], "riddle", "unknown problem type 'riddle'"),
+        ("Where?", [], "multiple choice", "--option"),
+        ("Where?", ["left"], "numerical", "multiple choice"),
+        (" ", [], None, "empty"),
+    ],
+)
+def test_question_that_cannot_be_asked(problem, options, kind, said):
+    with pytest.raises(AskError, match=said):
+        make_question(problem, options, kind)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_segments_stand_under_headings_however_the_text_is_cut(size):
+    pieces = [RESPONSE[i : i + size] for i in range(0, len(RESPONSE), size)]
+    shown = "".join(with_headings(pieces))
+    words = " ".join(shown.split())
+    assert words == "Observation A red ball. Think It is < 2, so one. Answer 1"
+
+
+def test_words_are_shown_before_the_response_ends():
+    shown = list(with_headings(["<observation>A red", " ball", " rolls"]))
+    assert "A red" in "".join(shown[:3])
+
+
+def test_what_is_off_the_template_is_named():
+    shown = "".join(with_headings(["<observation>A ball"]))
+    assert "observation unclosed" in shown and "answer missing" in shown
+    assert "(off the template" not in "".join(with_headings([RESPONSE]))

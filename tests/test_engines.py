@@ -1,0 +1,145 @@
+"""The transformers engine: every request is answered once and none stops another."""
+
+from __future__ import annotations
+
+import pytest
+from p2r.video import sample_frames
+from small import VIDEO
+
+from p2r.data import ModelError
+from p2r.engines import Request, Sampling, load_engine
+from p2r.engines.transformers import TransformersEngine
+from p2r.recipe import load_recipe
+from p2r.records import Question
+from p2r.template import VISION_TOKENS
+
+pytest_plugins = ["small_fixtures"]
+GREEDY = Sampling(temperature=0.0, max_tokens=12)
+DRAWN = Sampling(temperature=1.0, top_p=0.95, max_tokens=12, seed=3)
+
+
+@pytest.fixture(scope="module")
+def engine(model_folder) -> TransformersEngine:
+    recipe = load_recipe("tiny")
+    return load_engine(recipe, str(model_folder), batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def requests(questions, media) -> list[Request]:
+    """Two grids, an image and a question about text alone."""
+    return [
+        Request(q.id, q, sample_frames(media / q.path, **VIDEO) if q.path else None)
+        for q in questions
+    ]
+
+
+def answers(engine, requests, sampling) -> dict[str, str]:
+    return {c.key: c.text for c in engine.generate(requests, sampling)}
+
+
+def test_every_request_is_answered_once(engine, requests):
+    completions = list(engine.generate(iter(requests), GREEDY))
+    assert sorted(c.key for c in completions) == sorted(r.key for r in requests)
+    for completion in completions:
+        assert completion.error is None
+        assert 0 < len(completion.token_ids) <= 12
+        assert completion.prompt_tokens > 10
+        assert 0 <= completion.perception_tokens <= len(completion.token_ids)
+
+
+def test_completion_is_cut_at_its_end_and_says_whether_it_has_one(engine, requests):
+    ends = engine.model.generation_config.eos_token_id
+    for completion in engine.generate(requests, DRAWN):
+        assert completion.truncated == (completion.token_ids[-1] != ends)
+        assert ends not in completion.token_ids[:-1]
+        assert "<|" not in completion.text
+
+
+def test_greedy_does_not_depend_on_the_batch(engine, requests):
+    together = answers(engine, requests, GREEDY)
+    alone = {r.key: answers(engine, [r], GREEDY)[r.key] for r in requests}
+    assert together == alone
+
+
+def test_temperature_of_a_hundredth_is_greedy(engine, requests):
+    nearly = Sampling(temperature=0.01, top_p=0.001, max_tokens=12, seed=9)
+    assert answers(engine, requests, nearly) == answers(engine, requests, GREEDY)
+
+
+def test_sampling_follows_the_seed(engine, requests):
+    again = Sampling(temperature=1.0, top_p=0.95, max_tokens=12, seed=3)
+    other = Sampling(temperature=1.0, top_p=0.95, max_tokens=12, seed=4)
+    first = answers(engine, requests, DRAWN)
+    assert first == answers(engine, requests, again)
+    assert first != answers(engine, requests, other)
+
+
+def test_vision_tokens_are_never_sampled(engine, requests, monkeypatch):
+    """Even where the model wants nothing else."""
+    ids = engine.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
+    head = engine.model.get_output_embeddings()
+
+    def prefer_vision(module, inputs, logits):
+        logits[..., ids] += 1e4
+        return logits
+
+    hook = head.register_forward_hook(prefer_vision)
+    try:
+        for sampling in (GREEDY, DRAWN):
+            for completion in engine.generate(requests, sampling):
+                assert completion.error is None
+                assert not set(completion.token_ids) & set(ids)
+    finally:
+        hook.remove()
+
+
+def test_a_bad_request_fails_alone_with_its_reason(engine, requests):
+    unknown = Question(id="bad", problem="?", problem_type="riddle")
+    completions = list(engine.generate([*requests, Request("bad", unknown, None)], GREEDY))
+    failed = {c.key: c.error for c in completions if c.error}
+    assert list(failed) == ["bad"] and "unknown problem type 'riddle'" in failed["bad"]
+    assert len(completions) == len(requests) + 1
+
+
+def test_the_model_sees_the_video(engine, requests):
+    """The same question about another clip of the same size gets other first-token odds."""
+    long, twin = requests[:2]
+    swapped = Request(long.key, long.question, twin.frames)
+    logits = [
+        engine.model(**engine._encode([request])).logits[0, -1] for request in (long, swapped)
+    ]
+    assert (logits[0] - logits[1]).abs().max() > 1e-3
+
+
+def test_stream_yields_the_text_of_generate(engine, requests):
+    text = "".join(engine.stream(requests[0], GREEDY))
+    assert text == answers(engine, requests[:1], GREEDY)[requests[0].key]
+
+
+def test_stream_hands_on_what_failed(engine):
+    unknown = Question(id="bad", problem="?", problem_type="riddle")
+    with pytest.raises(ValueError, match="riddle"):
+        list(engine.stream(Request("bad", unknown, None), GREEDY))
+
+
+def test_stream_may_be_left_early(engine, requests):
+    stream = engine.stream(requests[0], Sampling(max_tokens=400))
+    next(stream)
+    stream.close()
+    assert answers(engine, requests[:1], GREEDY), "the engine is free again"
+
+
+def test_engine_says_what_its_answers_depend_on(engine, model_folder):
+    assert engine.name == str(model_folder)
+    assert set(engine.made) == {"engine", "model", "weights", "dtype", "prompt"}
+
+
+@pytest.mark.parametrize("name", ["playground/nobody", "no/such/folder/at/all"])
+def test_a_model_that_is_none_is_named(name):
+    with pytest.raises(ModelError, match=name):
+        load_engine(load_recipe("tiny"), name)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load_engine(load_recipe("tiny"), str(tmp_path))

@@ -1,0 +1,139 @@
+"""Evaluation: metrics with n, unknowns counted and left out, results that say how they came."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from scripted import ScriptedEngine, WordJudge
+
+from p2r.evaluate import EvaluationError, evaluate, summarise
+from p2r.records import Question
+from p2r.runs import RunError, open_run, read_json
+from p2r.template import render
+
+pytest_plugins = ["small_fixtures"]
+OPTIONS = ["A. 2", "B. 3"]
+# Of each question: its type, its right answer, what the model says.
+SCRIPT = {
+    "q1": ("multiple choice", "A", render("I see A here.", "So it is 2.", "A")),
+    "q2": ("multiple choice", "A", render("I see some.", "So it is 2.", "B")),
+    "q3": ("multiple choice", "A", render("I see perhaps A.", "Who knows.", "A")),
+    "q4": ("numerical", "2", "2"),
+    "q5": ("numerical", "2", "<observation>I see 2</observation> <think>So"),
+    "q6": ("numerical", "two or three", render("x", "y", "2")),
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return open_run(tmp_path / "run", "tiny")
+
+
+@pytest.fixture
+def test_questions() -> list[Question]:
+    return [
+        Question(
+            id=name,
+            problem="?",
+            path="twin.mp4",
+            problem_type=kind,
+            answer=answer,
+            options=OPTIONS if kind == "multiple choice" else [],
+        )
+        for name, (kind, answer, _) in SCRIPT.items()
+    ]
+
+
+def model(weights: str = "w1") -> ScriptedEngine:
+    return ScriptedEngine(lambda question: SCRIPT[question.id][2], weights)
+
+
+def test_metrics_and_their_n(run, test_questions, media):
+    cases, result = evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
+    assert [case.question.id for case in cases] == list(SCRIPT), "in the order of the file"
+    metrics = {name: (m["mean"], m["n"]) for name, m in result["metrics"].items()}
+    assert metrics == {
+        "accuracy": (pytest.approx(2 / 5), 5),  # q6 has no readable truth; q4 is no template
+        "sufficiency": (pytest.approx(2 / 5), 5),  # q3 has no verdict; q4 no observation
+        "format": (pytest.approx(4 / 6), 6),
+        "mismatch": (pytest.approx(1 / 2), 2),  # q3 thinks of no option
+    }
+    for metric in result["metrics"].values():
+        assert metric["low"] <= metric["mean"] <= metric["high"]
+    assert set(result["per_type"]) == {"multiple choice", "numerical"}
+    assert result["per_type"]["numerical"]["mismatch"]["n"] == 0
+
+
+def test_counts_of_what_is_unknown(run, test_questions, media):
+    bad = Question(id="b", problem="?", path="broken.mp4", problem_type="OCR", answer="x")
+    _, result = evaluate(
+        run.recipe, [*test_questions, bad], model(), run, "sft", WordJudge(), media
+    )
+    assert result["questions"] == 7
+    assert result["counts"] == {
+        "answered": 6,
+        "truncated": 0,
+        "no readable answer": 2,
+        "answer cannot be scored": 1,
+        "no verdict": 1,
+    }
+    (unreadable,) = result["unreadable"]
+    assert unreadable["question_id"] == "b" and "broken.mp4" in unreadable["reason"]
+
+
+def test_result_says_how_it_was_made(run, test_questions, media):
+    evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
+    made = read_json(run.path("eval", "sft.json"))["made"]
+    assert made["weights"] == "w1" and made["judge"] == "word" and made["seed"] == 0
+    assert made["frames"]["max_frames"] == 8 and made["frames"]["max_pixels"] == 3136
+    assert made["sampling"]["temperature"] == 0.01 and made["sampling"]["prompt"]
+    assert made["environment"]["versions"]["torch"]
+
+
+def test_direct_answers_are_scored_whole_and_for_accuracy_alone(run, test_questions, media):
+    chosen = [question for question in test_questions if question.id in ("q4", "q5")]
+    engine = ScriptedEngine(lambda question: {"q4": "2", "q5": "3"}[question.id])
+    judge = WordJudge()
+    cases, result = evaluate(
+        run.recipe, chosen, engine, run, "base_direct", judge, media, style="direct"
+    )
+    assert list(result["metrics"]) == ["accuracy"]
+    assert result["metrics"]["accuracy"]["mean"] == 0.5
+    assert judge.asked == 0 and cases[0].verdict is None and cases[0].trace.problems == []
+
+
+def test_mismatch_is_tagged(run, test_questions, media):
+    cases, _ = evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
+    assert [case.question.id for case in cases if "mismatch" in case.tags] == ["q2"]
+
+
+def test_resumed_evaluation_is_the_same_as_one_in_one_go(run, test_questions, media, tmp_path):
+    _, whole = evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
+    other = open_run(tmp_path / "other", "tiny")
+    journal = other.path("eval", "sft.jsonl")
+    lines = run.path("eval", "sft.jsonl").read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:2]) + lines[2][:30])  # killed while writing the third
+    engine = model()
+    _, resumed = evaluate(other.recipe, test_questions, engine, other, "sft", WordJudge(), media)
+    assert len(engine.asked) == 4
+    assert resumed["metrics"] == whole["metrics"] and resumed["per_type"] == whole["per_type"]
+
+
+def test_another_model_under_the_same_name_is_refused(run, test_questions, media):
+    evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
+    with pytest.raises(RunError, match="weights was 'w1', now 'w2'"):
+        evaluate(run.recipe, test_questions, model("w2"), run, "sft", WordJudge(), media)
+
+
+def test_no_questions_is_an_error(run, media):
+    with pytest.raises(EvaluationError, match="no questions"):
+        evaluate(run.recipe, [], model(), run, "sft", WordJudge(), media)
+
+
+def test_summary_of_no_cases_has_no_numbers():
+    metrics = summarise([])["metrics"]
+    assert all(
+        metric == {"mean": None, "low": None, "high": None, "n": 0} for metric in metrics.values()
+    )
+    json.dumps(metrics, allow_nan=False)

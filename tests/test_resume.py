@@ -1,0 +1,123 @@
+"""Generate and filter killed at a random moment and started again: nothing lost, nothing twice.
+
+(SFT and RL are killed in test_sft.py and test_grpo.py.)
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small import read_lines
+
+from p2r.records import Case, Question, Trace
+from p2r.template import parse, render
+
+pytest_plugins = ["small_fixtures"]
+NUMBER = 120
+random.seed()
+
+
+def p2r(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "p2r.cli", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(child: subprocess.Popen) -> None:
+    _, errors = child.communicate(timeout=240)
+    assert child.returncode == 0, errors.decode()
+
+
+def kill_when(child: subprocess.Popen, moment: Callable[[], bool]) -> bool:
+    """SIGKILL a process when something holds; False where it ended by itself before that."""
+    while child.poll() is None:
+        if moment():
+            child.send_signal(signal.SIGKILL)
+            child.communicate()
+            return True
+        time.sleep(0.005)
+    child.communicate()
+    return False
+
+
+def count_lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+@pytest.fixture(scope="module")
+def many(questions) -> list[Question]:
+    return [
+        questions[n % 4].model_copy(update={"id": f"q{n}", "problem": f"How many of {n}?"})
+        for n in range(NUMBER)
+    ]
+
+
+def test_generate_killed_and_started_again(tmp_path, many, media, model_folder):
+    file, run = tmp_path / "q.jsonl", tmp_path / "run"
+    file.write_text("".join(question.model_dump_json() + "\n" for question in many))
+    command = [
+        *("generate", "--run", str(run), "--questions", str(file), "--data-root", str(media)),
+        *("--set", f"models.teacher={model_folder}", "--set", "generate.batch_size=4"),
+        *("--set", "generate.max_tokens=8", "--set", "threads=1"),
+    ]
+    journal = run / "generate.jsonl"
+    kills = 0
+    for wanted in sorted(random.sample(range(1, NUMBER - 20), 2)):
+        kills += kill_when(p2r(*command), lambda wanted=wanted: count_lines(journal) >= wanted)
+    assert kills == 2
+    before = journal.read_bytes()
+    finish(p2r(*command))
+    after = journal.read_bytes()
+    assert after.startswith(before[: before.rfind(b"\n") + 1]), "what was done stands as it was"
+    keys = [line["key"] for line in read_lines(journal)]
+    assert len(keys) == NUMBER and set(keys) == {f"q{n}/0" for n in range(NUMBER)}
+    finish(p2r(*command))
+    assert journal.read_bytes() == after, "a finished stage is left alone"
+
+
+def write_traces(run: Path, many: list[Question], model: Path) -> None:
+    """A run whose traces are all on the template and right, half with a bare observation."""
+    run.mkdir()
+    (run / "recipe.yaml").write_text(
+        f"name: x\nmodels: {{base: {model}, teacher: {model}}}\nfilter: {{judge: 'oracle'}}\n"
+    )
+    with (run / "generate.jsonl").open("w") as journal:
+        for n, question in enumerate(many):
+            text = render(f"I see {n} things." if n % 2 else "Dark.", "So 2.", "2")
+            parsed = parse(text)
+            trace = Trace(
+                question_id=question.id,
+                text=text,
+                observation=parsed.observation,
+                think=parsed.think,
+                answer=parsed.answer,
+                stage="cot",
+            )
+            record = Case(question=question, trace=trace).model_dump(mode="json")
+            journal.write(json.dumps({"key": f"{question.id}/0", "record": record}) + "\n")
+
+
+def test_filter_killed_and_started_again(tmp_path, many, model_folder):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for run in (killed, whole):
+        write_traces(run, many, model_folder)
+    finish(p2r("filter", "--run", str(whole)))
+
+    started = time.monotonic()
+    moment = random.uniform(0.2, 2.5)
+    kill_when(p2r("filter", "--run", str(killed)), lambda: time.monotonic() - started > moment)
+    finish(p2r("filter", "--run", str(killed)))
+    for name in ("sft.jsonl", "cases/cot.jsonl", "funnel.json"):
+        assert (killed / name).read_text() == (whole / name).read_text()
+    keys = [line["key"] for line in read_lines(killed / "verdicts.jsonl")]
+    assert len(keys) == len(set(keys))
