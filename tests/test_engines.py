@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from p2r.video import sample_frames
 from small import VIDEO
 
 from p2r.data import ModelError
@@ -12,6 +11,7 @@ from p2r.engines.transformers import TransformersEngine
 from p2r.recipe import load_recipe
 from p2r.records import Question
 from p2r.template import VISION_TOKENS
+from p2r.video import sample_frames
 
 pytest_plugins = ["small_fixtures"]
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
