@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from trl import GRPOConfig
 
@@ -19,7 +18,7 @@ from .media import MediaError
 from .recipe import Recipe, RlSettings
 from .records import Case, Question
 from .rollouts import Judge
-from .runs import claim, model_fingerprint, use_threads
+from .runs import model_fingerprint, use_threads
 from .template import TemplateError, banned_token_ids, build_prompt, prompt_hash
 from .trainer import FramesOf, ProcessAwareGRPOTrainer
 from .training import (
@@ -27,14 +26,13 @@ from .training import (
     TrainingError,
     append_lines,
     hash_lines,
-    keep_until,
-    latest_checkpoint,
+    open_stage,
     record_skipped,
     save_final,
     shared_arguments,
     show_progress,
-    step_of,
     training_dtype,
+    training_processes,
 )
 from .video import FrameCache, VideoError
 
@@ -76,22 +74,16 @@ def train_grpo(
     record_skipped(out, skipped)
     processor = data.load_processor(start_model)
     arguments = grpo_arguments(recipe, processor, out / "checkpoints")
-    claim(
-        out / "made.json",
-        {
-            "start": model_fingerprint(data.resolve_model(start_model)),
-            "prompt": prompt_hash(recipe.models.prompt),
-            "questions": hash_lines(question.model_dump_json() for question in rows),
-            "rl": rl.model_dump(mode="json"),
-            "video": recipe.video.model_dump(mode="json"),
-            "seed": recipe.seed,
-        },
-    )
-    print(describe(arguments, rl), flush=True)
-
-    checkpoint = latest_checkpoint(out / "checkpoints")
-    keep_until(out / "metrics.jsonl", step_of(checkpoint))
-    keep_until(out / "rollouts.jsonl", step_of(checkpoint), "trace.step")
+    made = {
+        "start": model_fingerprint(data.resolve_model(start_model)),
+        "prompt": prompt_hash(recipe.models.prompt),
+        "questions": hash_lines(question.model_dump_json() for question in rows),
+        "rl": rl.model_dump(mode="json"),
+        "video": recipe.video.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+    logs = {"metrics.jsonl": "step", "rollouts.jsonl": "trace.step"}
+    checkpoint = open_stage(out, made, logs)
     trainer = ProcessAwareGRPOTrainer(
         data.resolve_model(start_model),
         questions={question.id: question for question in rows},
@@ -119,6 +111,8 @@ def train_grpo(
         processing_class=processor,
         callbacks=[StepLog(out / "metrics.jsonl")],
     )
+    if trainer.is_world_process_zero():
+        print(describe(arguments, rl), flush=True)
     show_progress(trainer, "rl", "reward", "perception/accuracy", "reasoning/accuracy", "kl")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return save_final(trainer, processor, final)
@@ -170,7 +164,7 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
     """`GRPOConfig` from the recipe, with the paper's loss rather than TRL's defaults."""
     rl = recipe.rl
     rollouts = rl.prompts_per_step * rl.group_size
-    processes = PartialState().num_processes
+    processes = training_processes().num_processes
     accumulation, left = divmod(rollouts, rl.micro_batch * processes)
     if left or not accumulation:
         raise TrainingError(

@@ -19,20 +19,18 @@ from . import data
 from .media import MediaError
 from .recipe import Recipe
 from .records import Case, Question
-from .runs import claim, model_fingerprint, use_threads
+from .runs import model_fingerprint, use_threads
 from .template import TemplateError, render
 from .training import (
     ExactResume,
     StepLog,
     TrainingError,
     hash_lines,
-    keep_until,
-    latest_checkpoint,
+    open_stage,
     record_skipped,
     save_final,
     shared_arguments,
     show_progress,
-    step_of,
     training_dtype,
 )
 from .video import FrameCache, Frames, VideoError
@@ -150,22 +148,18 @@ def train_sft(
             f"none of {len(cases)} cases can be learnt from: {len(cases) - len(usable)} lack a "
             f"segment of the trace, for the others see {out / 'skipped.jsonl'}"
         )
-    claim(
-        out / "made.json",
-        {
-            "base": model_fingerprint(data.resolve_model(base)),
-            "style": collator.style,
-            "examples": hash_lines(
-                q.model_dump_json() + r
-                for q, r in zip(collator.questions, collator.responses, strict=True)
-            ),
-            "sft": recipe.sft.model_dump(mode="json"),
-            "video": recipe.video.model_dump(mode="json"),
-            "seed": recipe.seed,
-        },
-    )
-    checkpoint = latest_checkpoint(out / "checkpoints")
-    keep_until(out / "metrics.jsonl", step_of(checkpoint))
+    made = {
+        "base": model_fingerprint(data.resolve_model(base)),
+        "style": collator.style,
+        "examples": hash_lines(
+            question.model_dump_json() + response
+            for question, response in zip(collator.questions, collator.responses, strict=True)
+        ),
+        "sft": recipe.sft.model_dump(mode="json"),
+        "video": recipe.video.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+    checkpoint = open_stage(out, made, {"metrics.jsonl": "step"})
     trainer = TraceTrainer(
         model,
         args=sft_arguments(recipe, out / "checkpoints"),

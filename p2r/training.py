@@ -12,16 +12,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from accelerate import PartialState
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
 from .recipe import Recipe
 from .records import Question
-from .runs import write_text
+from .runs import claim, write_text
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -32,6 +34,28 @@ CHECKPOINT = "checkpoint-"
 
 class TrainingError(ValueError):
     """Training that cannot start or go on; the message says why and what to change."""
+
+
+def training_processes() -> PartialState:
+    """The processes that train together, set up as `TrainingArguments` will set them up."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def open_stage(out: Path, made: dict[str, Any], step_keys: Mapping[str, str]) -> Path | None:
+    """Make a stage's folder ready to begin or to go on; returns the checkpoint to go on from.
+
+    `made` is what the stage's outcome depends on: it must be what the stage began with. The logs in
+    `step_keys` (file → dotted key of the step) lose the steps after the checkpoint, which are done
+    again. Raises `RunError`.
+    """
+    processes = training_processes()
+    with processes.main_process_first():
+        checkpoint = latest_checkpoint(out / "checkpoints")
+        if processes.is_main_process:
+            claim(out / "made.json", made)
+            for name, key in step_keys.items():
+                keep_until(out / name, step_of(checkpoint), key)
+    return checkpoint
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -92,7 +116,7 @@ def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
         file.write(lines)
 
 
-def keep_until(path: Path, step: int, step_key: str = "step") -> None:
+def keep_until(path: Path, step: int, step_key: str) -> None:
     """Drop the lines of steps after `step`, and a torn last line, so that no step stands twice.
 
     `step_key` is the dotted key that holds a line's step.
@@ -130,7 +154,7 @@ def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> Non
         for question, reason in skipped
         if question.id not in listed
     ]
-    if rows:
+    if rows and training_processes().is_main_process:
         append_lines(path, rows)
 
 
@@ -197,6 +221,7 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
     return {
         "output_dir": str(checkpoints),
         "seed": recipe.seed,
+        "use_cpu": not torch.cuda.is_available(),
         "bf16": large,
         "gradient_checkpointing": large,  # pays in memory at billions of weights, costs time below
         "logging_steps": 1,

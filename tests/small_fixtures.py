@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 from small import small_recipe, write_video
-from tiny import build_model, build_processor
 
+from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 from p2r.records import Case, Question, Trace
 from p2r.sft import train_sft
+from p2r.template import render
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A random tiny Qwen2.5-VL with its processor, as a folder."""
     folder = tmp_path_factory.mktemp("model")
-    processor = build_processor()
-    build_model(processor.tokenizer, seed=0).save_pretrained(folder)
-    processor.save_pretrained(folder)
+    corpus = [render("I see two.", "So.", "2"), "How many? What is the colour of the red one?"] * 4
+    tokenizer = build_tokenizer(corpus, vocabulary=320)
+    build_processor(tokenizer).save_pretrained(folder)
+    build_model(tokenizer, seed=0).save_pretrained(folder)
     return folder
 
 

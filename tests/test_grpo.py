@@ -1,5 +1,7 @@
 """PA-GRPO: the loss sees the video, each process has its advantages, a run survives a kill."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -378,6 +380,33 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
         assert_close(ends[1][name], weight, atol=1e-6, rtol=1e-5, msg=name)
 
 
+def test_a_group_may_lie_on_two_processes(taught_folder, media, tmp_path):
+    sizes = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    paths = [str(path) for path in (tmp_path / "rl", taught_folder, media)]
+    done = subprocess.run(
+        [*launch, __file__, *paths, *sizes], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 prompts × 8 rollouts = 8 rollouts, 1 update (1 micro-batches of 4 on 2" in done.stdout
+    cases = [Case.model_validate(row) for row in read_lines(tmp_path / "rl" / "rollouts.jsonl")]
+    assert [case.trace.rollout for case in cases] == list(range(8))
+    rewards = torch.tensor([case.perception.total for case in cases])
+    assert_close(
+        torch.tensor([case.perception_advantage for case in cases]),
+        (rewards - rewards.mean()) / (rewards.std() + 1e-4),
+    )
+
+
+def test_the_settings_of_large_models_take_the_same_path(model_folder, media, tmp_path):
+    # bfloat16 autocast and gradient checkpointing, where prompts are not shared in the loss.
+    model = train(
+        tmp_path, model_folder, media, "models.dtype=bfloat16", "rl.steps=1", "rl.max_tokens=8"
+    )
+    assert data.load_model(model).dtype == torch.float32
+    assert abs(read_lines(tmp_path / "metrics.jsonl")[0]["kl"]) < 1e-3
+
+
 def test_the_plan_takes_each_question_once_a_pass_and_never_twice_a_step(questions):
     rl = small_recipe(Path("x"), "rl.steps=4", "rl.prompts_per_step=2").rl
     rows, skipped = plan_steps(questions, rl, 0, lambda question: None, "brief")
@@ -404,3 +433,7 @@ def test_process_credit_needs_a_judge(model_folder, media, questions, tmp_path):
     recipe = small_recipe(model_folder)
     with pytest.raises(TrainingError, match="needs a judge"):
         train_grpo(recipe, questions, model_folder, tmp_path, judge=None, data_root=media)
+
+
+if __name__ == "__main__":
+    train(*sys.argv[1:])

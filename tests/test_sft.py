@@ -82,7 +82,7 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
 ):
     out = tmp_path / "sft"
     paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
-    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 5)
+    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 3)
     assert not (out / "model").exists()
     (out / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
     train(out, case_file, model_folder, media)
