@@ -1,7 +1,8 @@
 """Open, sample, resize and cache frames of videos and pictures; say why a file cannot be read.
 
-`sample_frames` is the one owner of frame sampling. Decoding runs in worker processes with a time limit
-(`video_process`), because a damaged file can hang or crash a decoder; `video_worker` is what runs there.
+`sample_frames` is the one owner of frame sampling. Decoding runs in worker processes with a time
+limit (`video_process`), because a damaged file can hang or crash a decoder; `video_worker` is what
+runs there.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MAX_FRAMES = 16
 MAX_PIXELS = 128 * 28 * 28
 FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 × 2
 TIMEOUT = 30.0
+NO_FILE = "no such file"
 MAX_ASPECT = 200  # Qwen's image and video processors refuse anything longer
 
 
@@ -47,11 +49,12 @@ class VideoError(ValueError):
 class Frames:
     """Sampled frames of one video or picture, and how they were sampled.
 
-    `frames` is uint8 RGB (T, H, W, 3), upright, in order of presentation; treat it as read-only, a cache
-    shares it. `timestamps` (seconds, as stored in the file: a clip may start after 0) and `indices` (into
-    the `total_frames` frames that the file can show) have one entry per frame. `fps` and `duration` (seconds)
-    are the source's; a picture has fps 1 and duration 0. `decoder` is "decord", "pyav" or "image". `note` says
-    what a reader should know ("28 of 50 frames readable: …"). The last three are the limits asked for.
+    `frames` is uint8 RGB (T, H, W, 3), upright, in order of presentation; treat it as read-only, a
+    cache shares it. `timestamps` (seconds, as stored in the file: a clip may start after 0) and
+    `indices` (into the `total_frames` frames that the file can show) have one entry per frame.
+    `fps` and `duration` (seconds) are the source's; a picture has fps 1 and duration 0. `decoder`
+    is "decord", "pyav" or "image". `note` says what a reader should know ("28 of 50 frames
+    readable: …"). The last three are the limits asked for.
     """
 
     frames: np.ndarray
@@ -79,7 +82,7 @@ class Frames:
 
     @property
     def sampled_fps(self) -> float:
-        """Sampled frames per second, by their true timestamps; the source's fps for a single frame."""
+        """Sampled frames per second by their true times; the source's fps for a single frame."""
         span = self.timestamps[-1] - self.timestamps[0]
         return (len(self) - 1) / span if span > 0 else self.fps
 
@@ -96,8 +99,9 @@ _SAMPLING = {"max_frames": MAX_FRAMES, "max_pixels": MAX_PIXELS, "factor": FACTO
 def uniform_indices(total: int, count: int) -> list[int]:
     """At most `count` of `total` frames, evenly from the first to the last, none twice.
 
-    The uniform sampling of Qwen's and Video-R1's readers: a rounded linspace over frame indices. An odd number
-    of frames is left odd; Qwen2.5-VL's processor repeats the last frame to fill a temporal patch of two.
+    The uniform sampling of Qwen's and Video-R1's readers: a rounded linspace over frame indices. An
+    odd number of frames is left odd; Qwen2.5-VL's processor repeats the last frame to fill a
+    temporal patch of two.
     """
     return np.linspace(0, total - 1, min(total, count)).round().astype(int).tolist()
 
@@ -107,11 +111,12 @@ def fit_size(
 ) -> tuple[int, int]:
     """The (height, width) that a frame is resized to: multiples of `factor`, area ≤ `max_pixels`.
 
-    Qwen's smart_resize with one factor × factor as its least size, so that the processor need not resize again;
-    unlike it, the area bound also holds for very long frames, whose short side is one factor.
+    Qwen's smart_resize with one factor × factor as its least size, so that the processor need not
+    resize again; unlike it, the area bound also holds for very long frames, whose short side is one
+    factor.
     """
     if max(height, width) > MAX_ASPECT * min(height, width):
-        raise ValueError(f"the picture of {width}x{height} is longer than {MAX_ASPECT}:1")
+        raise ValueError(f"a frame of {width}x{height} is longer than {MAX_ASPECT}:1")
     sides = [max(factor, round(side / factor) * factor) for side in (height, width)]
     if sides[0] * sides[1] > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
@@ -132,17 +137,18 @@ def sample_frames(
 ) -> Frames:
     """Sample at most `max_frames` frames evenly over a local video, resized to fit `max_pixels`.
 
-    A picture is one frame. A clip of fewer frames gives all of them, none twice. A damaged clip gives an even
-    sample of the frames that can be read, and a `note`. `timeout` (seconds) bounds one attempt to decode: a
-    decord that hangs or crashes is followed by one attempt with PyAV alone.
+    A picture is one frame. A clip of fewer frames gives all of them, none twice. A damaged clip
+    gives an even sample of the frames that can be read, and a `note`. `timeout` (seconds) bounds
+    one attempt to decode: a decord that hangs or crashes is followed by one attempt with PyAV
+    alone.
 
-    Raises VideoError for a file that cannot be read, takes too long or has fewer than `min_frames` frames (a
-    picture is exempt); ValueError for settings that make no sense.
+    Raises VideoError for a file that cannot be read, takes too long or has fewer than `min_frames`
+    frames (a picture is exempt); ValueError for settings that make no sense.
     """
     if max_frames < 1 or factor < 1 or max_pixels < factor * factor:
         raise ValueError(
-            f"cannot sample {max_frames} frames of at most {max_pixels} pixels in multiples of {factor}: "
-            f"need at least 1 frame of {factor}x{factor} = {factor * factor} pixels"
+            f"cannot sample {max_frames} frames of {max_pixels} pixels in multiples of {factor}: "
+            f"give at least 1 frame of {factor}x{factor} = {factor * factor} pixels"
         )
     settings = {"max_frames": max_frames, "max_pixels": max_pixels, "factor": factor}
     try:
@@ -168,7 +174,7 @@ def _check_file(path: str | os.PathLike[str]) -> None:
             raise DecodeFailure("the file is empty")
         os.close(os.open(path, os.O_RDONLY))
     except OSError as error:
-        known = {FileNotFoundError: "no such file", PermissionError: "permission denied"}
+        known = {FileNotFoundError: NO_FILE, PermissionError: "permission denied"}
         raise DecodeFailure(known.get(type(error), error.strerror or str(error))) from None
     except ValueError as error:  # a NUL character in the name
         raise DecodeFailure(str(error)) from None
@@ -180,21 +186,21 @@ def check_media(
     *,
     timeout: float = TIMEOUT,
 ) -> list[dict[str, Any]]:
-    """Try every file: its status ("have", "missing" or "unreadable"), the reason, and what is in it.
+    """Try every file: status ("have", "missing", "unreadable"), reason, and what is in it.
 
-    The first and the last frame of each are decoded. With `manifest` the rows are also written there as JSON
-    lines, at once and whole. Rows come in the order of `paths`.
+    The first and the last frame of each are decoded. With `manifest` the rows are also written
+    there as JSON lines, at once and whole. Rows come in the order of `paths`.
     """
     with ThreadPoolExecutor(WORKERS) as threads:
         rows = list(threads.map(lambda path: _check_one(path, timeout), paths))
     if manifest is not None:
-        with write_whole(Path(manifest)) as file:
+        with _write_whole(Path(manifest)) as file:
             file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     return rows
 
 
 @contextlib.contextmanager
-def write_whole(target: Path) -> Iterator[IO[bytes]]:
+def _write_whole(target: Path) -> Iterator[IO[bytes]]:
     """Write a file that is there whole or not at all, whoever writes it at the same time."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
@@ -211,18 +217,18 @@ def _check_one(path: str | os.PathLike[str], timeout: float) -> dict[str, Any]:
     try:
         found = sample_frames(path, max_frames=2, timeout=timeout)
     except VideoError as error:
-        there = os.path.lexists(path) if "\0" not in os.fspath(path) else False
-        return row | {"status": "unreadable" if there else "missing", "reason": error.reason}
+        status = "missing" if error.reason == NO_FILE else "unreadable"
+        return row | {"status": status, "reason": error.reason}
     kept = ("total_frames", "fps", "duration", "decoder")
     return row | {"reason": found.note} | {name: getattr(found, name) for name in kept}
 
 
 class FrameCache:
-    """Sampled frames, each file decoded once for each way of sampling; safe to share between threads.
+    """Sampled frames, each file decoded once per way of sampling; safe to share between threads.
 
-    The memory keeps the last used up to `max_bytes` and `max_items`; `folder`, where given, keeps all as npz
-    files for other runs. A file that changes (size or time) is decoded again. What could not be read is
-    remembered too, in memory. `decoded` and `hits` count the work done and spared.
+    The memory keeps the last used up to `max_bytes` and `max_items`; `folder`, where given, keeps
+    all as npz files for other runs. A file that changes (size or time) is decoded again. What could
+    not be read is remembered too, in memory. `decoded` and `hits` count the work done and spared.
     """
 
     def __init__(
@@ -241,7 +247,7 @@ class FrameCache:
         self._busy: dict[str, threading.Lock] = {}
 
     def get(self, path: str | os.PathLike[str], **settings: Any) -> Frames:
-        """`sample_frames(path, **settings)`, decoded at most once; raises the same VideoError again."""
+        """`sample_frames(path, **settings)`, decoded once; a VideoError is raised again."""
         key = self._key(path, settings)
         with self._lock:
             busy = self._busy.setdefault(key, threading.Lock())
@@ -281,7 +287,7 @@ class FrameCache:
                 self.decoded += 1
         if self.folder is not None:
             meta = json.dumps({f.name: getattr(found, f.name) for f in fields(found)[1:]})
-            with write_whole(self._file(key)) as file:
+            with _write_whole(self._file(key)) as file:
                 np.savez(file, frames=found.frames, meta=np.array(meta))
         return found
 

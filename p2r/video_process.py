@@ -1,9 +1,10 @@
-"""Worker processes that decode, so that a decoder which hangs or crashes costs one file and not the run.
+"""Worker processes that decode: a decoder that hangs or crashes costs one file, not the run.
 
-A worker is `python -c "… video_worker.main()"`, started when first needed and kept: it never imports the user's
-main module, so it works in notebooks, tests and scripts without a guard. Both ends speak length-prefixed
-messages over a socket pair: JSON headers, then raw pixels. What decoders print goes to a file and is used in
-reasons. `P2R_VIDEO_WORKERS` bounds the number of workers; one thread uses one worker.
+A worker is `python -c "… video_worker.main()"`, started when first needed and kept: it never
+imports the user's main module, so it works in notebooks, tests and scripts without a guard. Both
+ends speak length-prefixed messages over a socket pair: JSON headers, then raw pixels. What decoders
+print goes to a file and is used in reasons. `P2R_VIDEO_WORKERS` bounds the number of workers; one
+thread uses one worker.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _START = (
 
 
 class DecodeFailure(Exception):
-    """Why a file could not be decoded, in one line; `lost` is the stage in which the worker died."""
+    """Why a file could not be decoded, in one line; `lost`: the stage that lost a worker."""
 
     def __init__(self, reason: str, lost: str = ""):
         super().__init__(" ".join(reason.split())[:MAX_REASON])
@@ -58,10 +59,14 @@ class Worker:
             pass_fds=(theirs.fileno(),),
         )
         theirs.close()
-        self._receive(time.monotonic() + START_LIMIT, START_LIMIT, "start")
+        try:
+            self._receive(time.monotonic() + START_LIMIT, START_LIMIT, "start")
+        except BaseException:
+            self.kill()
+            raise
 
     def ask(self, request: dict[str, Any], timeout: float) -> tuple[dict[str, Any], np.ndarray]:
-        """The answer's header and its pixels (T, H, W, 3). After a failure with `lost` the worker is dead."""
+        """The answer's header and its pixels; after a failure with `lost` it must be killed."""
         self.log.seek(0)
         self.log.truncate()
         deadline = time.monotonic() + timeout
@@ -103,9 +108,8 @@ class Worker:
     def kill(self) -> None:
         self.connection.close()
         self.process.kill()
-        with contextlib.suppress(
-            subprocess.TimeoutExpired
-        ):  # one stuck in the kernel is left behind
+        # A process that is stuck in the kernel is left behind.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         self.log.close()
 
@@ -119,10 +123,7 @@ class WorkerPool:
 
     def ask(self, request: dict[str, Any], timeout: float) -> tuple[dict[str, Any], np.ndarray]:
         with self._slots:
-            try:
-                worker = self._idle.pop()
-            except IndexError:
-                worker = Worker()
+            worker = self._take()
             try:
                 answer = worker.ask(request, timeout)
             except DecodeFailure as failure:
@@ -131,13 +132,21 @@ class WorkerPool:
                 else:
                     self._idle.append(worker)
                 raise
-            except (
-                BaseException
-            ):  # an interrupt leaves an answer unread: this worker is out of step
-                worker.kill()
+            except BaseException:
+                worker.kill()  # an interrupt leaves an answer unread: this worker is out of step
                 raise
             self._idle.append(worker)
             return answer
+
+    def _take(self) -> Worker:
+        while True:
+            try:
+                worker = self._idle.pop()
+            except IndexError:
+                return Worker()
+            if worker.process.poll() is None:
+                return worker
+            worker.kill()  # it ended while idle; that is no file's fault
 
     def close(self) -> None:
         while self._idle:
@@ -153,7 +162,7 @@ _pool = WorkerPool()
 
 
 def decode(request: dict[str, Any], timeout: float) -> tuple[dict[str, Any], np.ndarray]:
-    """Decode in a worker; a file on which decord itself hangs or crashes is tried again with PyAV alone."""
+    """Decode in a worker; where decord itself hangs or crashes, once more with PyAV alone."""
     try:
         return _pool.ask(request, timeout)
     except DecodeFailure as failure:

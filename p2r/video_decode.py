@@ -1,0 +1,329 @@
+"""Sampled frames of a video through decord, and through PyAV where decord is not exact.
+
+Decord finds a frame by counting from a keyframe. Where pictures are shown before the keyframe that
+they follow in the file (open GOPs), in MPEG-TS, and in AVI with B-frames, that gives wrong frames
+without a word. So the packets are indexed first, without decoding: the index says whether decord is
+exact, and gives the true timestamps. Both decoders convert and resize in one step by swscale's
+antialiased bilinear filter, so that their pixels agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from p2r.video import fit_size, uniform_indices
+
+# No playlists and scripts (HLS, DASH, concat, SDP): they name other files and addresses to open.
+CONTAINERS = (
+    "aac,ac3,aiff,amr,apng,asf,av1,avi,caf,dv,flac,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mjpeg,"
+    "mov,mp3,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,vvc,wav,webm,wtv,yuv4mpegpipe"
+)
+DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
+MAX_AREA = 8192 * 8192  # a header can claim more than the memory holds
+ANY_FAULT = 1e-9  # decord's share of frames replaced by their neighbours beyond which it fails
+
+FAULTS = (av.FFmpegError, OSError)
+
+Answer = tuple[dict[str, Any], np.ndarray]
+
+
+class Unreadable(Exception):
+    """Why a file cannot be read, in one line."""
+
+
+class Limits(NamedTuple):
+    """What a frame is resized to: an area, and a divisor of both sides."""
+
+    max_pixels: int
+    factor: int
+
+
+@dataclass
+class Index:
+    """The frames of a stream by their times (units of `base` seconds), known from its packets."""
+
+    base: Fraction
+    rate: float  # frames per second as the file states them, 0 where it does not
+    times: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    last_duration: int = 0
+    exact: bool = True  # each packet is one whole frame with a time of its own
+    closed: bool = True  # no frame is shown before the keyframe that it follows in the file
+    hidden: int = 0  # packets that an edit list cuts off
+    fault: str = ""
+
+
+def fit(height: int, width: int, limits: Limits) -> tuple[int, int]:
+    """`fit_size`, where a picture of impossible shape is the file's fault."""
+    try:
+        return fit_size(height, width, *limits)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+
+
+def read_video(
+    path: str,
+    max_frames: int,
+    limits: Limits,
+    use_decord: bool = True,
+    enter: Callable[[str], None] = lambda stage: None,
+) -> Answer:
+    """Fields of `p2r.video.Frames` and pixels. `enter` is told which decoder works from here on."""
+    with open_video(path) as container:
+        stream = find_stream(container)
+        enter("PyAV")
+        index = read_index(container, stream)
+        if use_decord and decord_is_exact(container, stream, index):
+            size = _first_size(container, stream, index, limits)
+            chosen = uniform_indices(len(index.times), max_frames)
+            enter("decord")
+            frames = size and _read_with_decord(path, chosen, size, len(index.times))
+            enter("PyAV")
+            if frames is not None:
+                return _describe(index, chosen, "decord"), frames
+        promised = max(stream.frames - index.hidden, len(index.times))
+        found = _read_by_time(container, stream, index, max_frames, limits)
+    index, chosen, frames = found or _read_in_order(path, max_frames, limits)
+    fault = index.fault and f": {index.fault}"
+    if not frames:
+        raise Unreadable(f"no frame can be decoded{fault}")
+    lost = fault or len(index.times) < promised
+    note = f"{len(index.times)} of {promised} frames readable{fault}" if lost else ""
+    return _describe(index, chosen, "pyav") | {"note": note}, np.stack(frames)
+
+
+def open_video(path: str) -> InputContainer:
+    """Open a local media file, or say in one line why it is none."""
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    try:
+        return av.open(path, options=options)
+    except FAULTS as error:
+        reason = error.strerror or str(error)
+    # Logging costs locks that decoding threads could wait for, so it is only used to know more.
+    av.logging.set_level(av.logging.ERROR)
+    with av.logging.Capture() as said, contextlib.suppress(*FAULTS):
+        av.open(path, options=options).close()
+    av.logging.set_level(None)
+    detail = said[-1][2].strip() if said else ""
+    if "whitelist" in detail:
+        reason, detail = "neither a video nor a picture", ""
+    raise Unreadable(f"cannot be opened as a video: {', '.join(filter(None, (reason, detail)))}")
+
+
+def find_stream(container: InputContainer) -> VideoStream:
+    """The video stream that a player would show; a song's cover picture is none."""
+    covers = [s for s in container.streams.video if s.disposition & s.disposition.attached_pic]
+    streams = [s for s in container.streams.video if s not in covers]
+    if not streams:
+        kinds = sorted({s.type for s in container.streams if s not in covers})
+        raise Unreadable(f"holds no video, only {' and '.join(kinds) or 'nothing'}")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    codec = stream.codec_context
+    if codec is None:
+        raise Unreadable("the video's codec is unknown")
+    if codec.width * codec.height > MAX_AREA:
+        raise Unreadable(f"the frames of {codec.width}x{codec.height} are too large")
+    codec.thread_count = 1  # threads cost small clips more than they give
+    return stream
+
+
+def read_index(container: InputContainer, stream: VideoStream) -> Index:
+    """Read all packets of the stream, decoding none."""
+    index = _start_index(stream)
+    packets = container.demux(stream)
+    key = latest = None
+    while True:
+        try:
+            packet = next(packets, None)
+        except FAULTS as error:
+            index.fault, index.exact = error.strerror or str(error), False
+            break
+        if packet is None or not packet.size:  # the empty last one only flushes a decoder
+            break
+        if packet.is_discard:
+            index.hidden += 1
+            index.closed = False
+            continue
+        if packet.pts is None or packet.is_corrupt:
+            index.exact = False
+        time = packet.pts if packet.pts is not None else packet.dts or 0
+        if packet.is_keyframe:
+            key = time
+            index.keys.append(time)
+        index.closed &= key is not None and time >= key
+        if latest is None or time > latest:
+            latest, index.last_duration = time, packet.duration or 0
+        index.times.append(time)
+    index.times.sort()
+    index.keys.sort()
+    index.exact &= bool(index.keys) and len(set(index.times)) == len(index.times)
+    return index
+
+
+def _start_index(stream: VideoStream) -> Index:
+    return Index(Fraction(stream.time_base), float(stream.average_rate or 0))
+
+
+def decord_is_exact(container: InputContainer, stream: VideoStream, index: Index) -> bool:
+    """Whether decord finds the frames of this file by counting (see the module's head)."""
+    return (
+        index.exact
+        and index.closed
+        and index.times[0] == index.keys[0] >= 0
+        and stream.frames in (0, len(index.times))
+        and container.format.name in DECORD_CONTAINERS
+        and stream.codec_context.codec.canonical_name in DECORD_CODECS
+        and len(container.streams.video) == 1
+    )
+
+
+def _read_with_decord(
+    path: str, chosen: list[int], size: tuple[int, int], total: int
+) -> np.ndarray | None:
+    """Frames (T, H, W, 3), or None where decord cannot read the file or is not installed."""
+    try:
+        import decord
+
+        reader = decord.VideoReader(
+            path,
+            ctx=decord.cpu(0),
+            height=size[0],
+            width=size[1],
+            num_threads=1,
+            fault_tol=ANY_FAULT,
+        )
+        if len(reader) != total:
+            return None
+        frames = reader.get_batch(chosen).asnumpy()
+    except Exception:  # decord raises many types; PyAV then says what is wrong
+        return None
+    return frames if frames.shape == (len(chosen), *size, 3) else None
+
+
+def _read_by_time(
+    container: InputContainer, stream: VideoStream, index: Index, max_frames: int, limits: Limits
+) -> tuple[Index, list[int], list[np.ndarray]] | None:
+    """Decode from the last keyframe before each frame; None unless all frames are as indexed."""
+    if not index.exact:
+        return None
+    chosen = uniform_indices(len(index.times), max_frames)
+    frames: list[np.ndarray] = []
+    coming: Iterator[VideoFrame] = iter(())
+    size, upcoming = None, -1
+    try:
+        for position in chosen:
+            key_time = index.keys[bisect_right(index.keys, index.times[position]) - 1]
+            key = bisect_left(index.times, key_time)
+            if upcoming < key:
+                container.seek(key_time, stream=stream)
+                coming, upcoming = _from(key_time, container.decode(stream)), key
+            for frame in coming:
+                if frame.pts != index.times[upcoming]:
+                    return None
+                upcoming += 1
+                if upcoming > position:
+                    size = size or _upright_size(frame, limits)
+                    frames.append(_to_pixels(frame, size))
+                    break
+    except (*FAULTS, TypeError):  # a damaged packet; a frame without a time
+        return None
+    return (index, chosen, frames) if len(frames) == len(chosen) else None
+
+
+def _from(time: int, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    return itertools.dropwhile(lambda frame: frame.pts < time, frames)
+
+
+def _read_in_order(
+    path: str, max_frames: int, limits: Limits
+) -> tuple[Index, list[int], list[np.ndarray]]:
+    """Decode all frames twice, to count those that can be read and then to keep the chosen."""
+    told: list[int | None] = []
+    with open_video(path) as container:
+        stream = find_stream(container)
+        index = _start_index(stream)
+        try:
+            for frame in container.decode(stream):
+                told.append(frame.pts)
+                index.last_duration = frame.duration or 0
+        except FAULTS as error:
+            index.fault = error.strerror or str(error)
+        if None in told or any(a >= b for a, b in itertools.pairwise(told)):
+            tick = 1 / (Fraction(stream.guessed_rate or 25) * index.base)
+            index.times = [round(position * tick) for position in range(len(told))]
+            index.last_duration = round(tick)
+        else:
+            index.times = told
+    chosen = uniform_indices(len(told), max_frames)
+    if not chosen:
+        return index, [], []
+    frames: list[np.ndarray] = []
+    size = None
+    with open_video(path) as container:
+        decoded = container.decode(find_stream(container))
+        for position, frame in enumerate(itertools.islice(decoded, chosen[-1] + 1)):
+            size = size or _upright_size(frame, limits)
+            if position in chosen:
+                frames.append(_to_pixels(frame, size))
+    return index, chosen, frames
+
+
+def _first_size(
+    container: InputContainer, stream: VideoStream, index: Index, limits: Limits
+) -> tuple[int, int] | None:
+    """The size to decode to; only a decoded frame tells how it is to be turned."""
+    try:
+        container.seek(index.times[0], stream=stream)
+        return _upright_size(next(container.decode(stream)), limits)
+    except (*FAULTS, StopIteration):
+        return None
+
+
+def _upright_size(frame: VideoFrame, limits: Limits) -> tuple[int, int]:
+    size = (frame.height, frame.width)
+    return fit(*(size[::-1] if _quarter_turns(frame) % 2 else size), limits)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Quarter turns to the left that set the frame upright, by its display matrix."""
+    return round(frame.rotation / 90) % 4
+
+
+def _to_pixels(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    """Upright RGB (H, W, 3) of the given size."""
+    turns = _quarter_turns(frame)
+    height, width = size[::-1] if turns % 2 else size
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
+    return np.rot90(pixels, turns)
+
+
+def _describe(index: Index, chosen: list[int], decoder: str) -> dict[str, Any]:
+    """The header of an answer; the stated frame rate only where it agrees with the times."""
+    total, base = len(index.times), index.base
+    span = float((index.times[-1] - index.times[0]) * base)
+    last = float(index.last_duration * base)
+    if last <= 0:
+        last = span / (total - 1) if total > 1 else 1 / (index.rate or 1)
+    counted = total / (span + last)
+    return {
+        "timestamps": [round(float(index.times[i] * base), 6) for i in chosen],
+        "indices": chosen,
+        "fps": round(index.rate if abs(index.rate - counted) < 0.01 * counted else counted, 6),
+        "duration": round(span + last, 6),
+        "total_frames": total,
+        "decoder": decoder,
+    }
