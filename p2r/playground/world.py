@@ -1,8 +1,8 @@
 """A synthetic video world with exact truth: scenes of moving shapes, events and signs, drawn to frames.
 
-A scene lasts two seconds: 15 frames at 8 frames a second, of which every second one (8) is what the
+A scene lasts 3.75 seconds: 15 frames at 4 a second, of which every second one (8) is what the
 tiny model sees. Coordinates are in units of a 56 x 56 stage, the tiny model's frame size; drawings are
-made larger and scaled down. Events fall on 0.5, 1.0 or 1.5 s. Scenes are a pure function of their seed,
+made larger and scaled down. Events fall on 1, 2 or 3 s. Scenes are a pure function of their seed,
 and the splits use disjoint ranges of seeds.
 """
 
@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 STAGE = 56
-FPS = 8
+FPS = 4
 TICKS = 15
-SPEED = 8.0  # stage units per second
-TIMES = (0.5, 1.0, 1.5)
+SPEED = 4.0  # stage units per second
+TIMES = (1, 2, 3)
 
 COLOURS = {
     "red": (225, 50, 50),
@@ -76,7 +76,7 @@ class SceneObject:
     y: float
     motion: str | None = None
     event: str | None = None
-    time: float | None = None
+    time: int | None = None
     detail: str | None = None
 
     @property
@@ -155,7 +155,9 @@ def _sample_object(rng: random.Random, floor: float) -> SceneObject:
 def _add_events(rng: random.Random, objects: list[SceneObject]) -> None:
     """Give up to two objects an event, at different times so that their order is defined."""
     times = rng.sample(TIMES, 2)
-    chosen = rng.sample(objects, rng.choice((0, 1, 1, 2)) if len(objects) > 1 else rng.choice((0, 1)))
+    chosen = rng.sample(
+        objects, rng.choice((0, 1, 1, 2)) if len(objects) > 1 else rng.choice((0, 1))
+    )
     for obj, time in zip(chosen, times, strict=False):
         choices = ["appears", "vanishes", "turns"]
         still = [o for o in objects if o is not obj and o.motion is None and o.event is None]

@@ -1,0 +1,307 @@
+"""What the playground says about its scenes: facts as sentences, questions, and traces in the template.
+
+One sentence tells one object ("A big red circle moves left and stops at 2 s.") or the sign ("The
+sign says STOP."). `read_facts` reads such sentences back; `p2r.playground.oracle` judges by it. How
+traces describe is a habit: `Habit` says how likely a sentence that the question needs, or one that it
+does not need, is told at all.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from p2r.playground.world import COLOURS, MOTIONS, SHAPES, SIGNS, SIZES, TIMES, Scene, SceneObject
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What one sentence tells of one object; the fields are those of `SceneObject`."""
+
+    colour: str
+    shape: str
+    size: str
+    motion: str | None
+    event: str | None = None
+    time: int | None = None
+    detail: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour} {self.shape}"
+
+    @classmethod
+    def of(cls, obj: SceneObject) -> Fact:
+        return cls(obj.colour, obj.shape, obj.size, obj.motion, obj.event, obj.time, obj.detail)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is known: objects and sign. `consistent` is False where sentences contradict."""
+
+    objects: tuple[Fact, ...] = ()
+    sign: str | None = None
+    consistent: bool = True
+
+    @classmethod
+    def of(cls, scene: Scene) -> Facts:
+        return cls(tuple(Fact.of(obj) for obj in scene.objects), scene.sign)
+
+    def named(self, name: str) -> Fact | None:
+        return next((fact for fact in self.objects if fact.name == name), None)
+
+
+def tell_event(fact: Fact, time: bool = True) -> str:
+    """ "stops at 2 s", "turns blue at 1 s", "hits the blue square at 3 s"."""
+    detail = {"turns": f" {fact.detail}", "hits": f" the {fact.detail}"}.get(fact.event, "")
+    return f"{fact.event}{detail}" + (f" at {fact.time} s" if time else "")
+
+
+def tell_motion(fact: Fact) -> str:
+    return f"moves {fact.motion}" if fact.motion else "stays still"
+
+
+def tell(fact: Fact) -> str:
+    """The sentence of an object."""
+    event = f" and {tell_event(fact)}" if fact.event else ""
+    return f"A {fact.size} {fact.colour} {fact.shape} {tell_motion(fact)}{event}."
+
+
+def tell_sign(sign: str) -> str:
+    return f"The sign says {sign}."
+
+
+_COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)
+_SENTENCE = re.compile(
+    rf"\bA (?P<size>{'|'.join(SIZES)}) (?P<colour>{_COLOUR}) (?P<shape>{_SHAPE})"
+    rf" (?:stays still|moves (?P<motion>{'|'.join(MOTIONS)}))"
+    rf"(?: and (?P<event>appears|vanishes|stops|turns|hits)"
+    rf"(?: (?:the )?(?P<detail>(?:{_COLOUR})(?: (?:{_SHAPE}))?))?"
+    rf" at (?P<time>{'|'.join(map(str, TIMES))}) s)?\."
+)
+_SIGN = re.compile(r"\bThe sign says ([A-Z]{2,4})\.")
+
+
+def read_facts(text: str) -> Facts:
+    """Read the sentences of an observation; what is not of their form tells nothing."""
+    objects: dict[str, Fact] = {}
+    consistent = True
+    for match in _SENTENCE.finditer(text):
+        parts = match.groupdict()
+        fact = Fact(**{**parts, "time": int(parts["time"]) if parts["time"] else None})
+        consistent &= objects.setdefault(fact.name, fact) == fact
+    signs = set(_SIGN.findall(text))
+    sign = next(iter(signs)) if len(signs) == 1 else None
+    return Facts(tuple(objects.values()), sign, consistent and len(signs) < 2)
+
+
+class Asked(NamedTuple):
+    """A question with its making: `notice` names what has to be noticed, `needs` the names of the
+    objects (or "sign") it takes to answer, `reason` is the chain of thought that ends in it."""
+
+    problem: str
+    problem_type: str
+    answer: str
+    options: list[str]
+    notice: str
+    needs: frozenset[str]
+    reason: str
+
+
+LETTERS = "ABCD"
+
+
+def _choose(
+    rng: random.Random, problem: str, right: str, wrong: Sequence[str], notice: str, needs, reason
+) -> Asked:
+    """A multiple-choice question: the right option among up to three wrong ones, shuffled."""
+    texts = [right, *rng.sample(list(wrong), min(3, len(wrong)))]
+    rng.shuffle(texts)
+    letter = LETTERS[texts.index(right)]
+    options = [f"{a}. {text}" for a, text in zip(LETTERS, texts, strict=False)]
+    reason = f"{reason} That is option {letter}."
+    return Asked(problem, "multiple choice", letter, options, notice, frozenset(needs), reason)
+
+
+def _direction(rng: random.Random, facts: Facts) -> Asked:
+    fact = rng.choice(facts.objects)
+    ways = [*MOTIONS, "it stays still"]
+    right = fact.motion or "it stays still"
+    wrong = [way for way in ways if way != right]
+    problem = f"Which way does the {fact.name} move?"
+    reason = f"the {fact.name} {tell_motion(fact)}."
+    return _choose(rng, problem, right, wrong, f"the {fact.name}", {fact.name}, reason)
+
+
+def _happening(rng: random.Random, facts: Facts) -> Asked | None:
+    fact = rng.choice([f for f in facts.objects if f.event] or [None])
+    if fact is None:
+        return None
+    problem = f"What happens to the {fact.name}?"
+    others = ["it appears", "it vanishes", "it stops"]
+    others += [f"it turns {rng.choice([c for c in COLOURS if c != fact.detail])}"]
+    right = f"it {tell_event(fact, time=False)}"
+    wrong = [text for text in others if text != right]
+    reason = f"the {fact.name} {tell_event(fact)}."
+    return _choose(rng, problem, right, wrong, f"the {fact.name}", {fact.name}, reason)
+
+
+def _order(rng: random.Random, facts: Facts) -> Asked | None:
+    timed = [f for f in facts.objects if f.event]
+    if len(timed) != 2:
+        return None
+    rng.shuffle(timed)
+    first, second = sorted(timed, key=lambda f: f.time)
+    texts = [f"the {f.name} {tell_event(f, time=False)}" for f in (first, second)]
+    reason = f"the {timed[0].name} {tell_event(timed[0])} and the {timed[1].name} "
+    reason += f"{tell_event(timed[1])}, so the {first.name} is first."
+    notice = f"the {timed[0].name} and the {timed[1].name}"
+    needs = {f.name for f in timed}
+    return _choose(rng, "Which happens first?", texts[0], texts[1:], notice, needs, reason)
+
+
+def _bigger(rng: random.Random, facts: Facts) -> Asked | None:
+    if len(facts.objects) < 2:
+        return None
+    a, b = rng.sample(facts.objects, 2)
+    if a.size == b.size:
+        right = "they are equal"
+    else:
+        right = f"the {(a if a.size == 'big' else b).name}"
+    texts = [f"the {a.name}", f"the {b.name}", "they are equal"]
+    reason = f"the {a.name} is {a.size} and the {b.name} is {b.size}."
+    problem = f"Which is bigger, the {a.name} or the {b.name}?"
+    notice = f"the {a.name} and the {b.name}"
+    wrong = [text for text in texts if text != right]
+    return _choose(rng, problem, right, wrong, notice, {a.name, b.name}, reason)
+
+
+def _colour(rng: random.Random, facts: Facts) -> Asked | None:
+    moving = [f for f in facts.objects if f.motion]
+    unique = [f for f in moving if sum(o.motion == f.motion for o in moving) == 1]
+    if not unique:
+        return None
+    fact = rng.choice(unique)
+    who = f"the object that moves {fact.motion}"
+    wrong = [colour for colour in COLOURS if colour not in (fact.colour, fact.detail)]
+    problem = f"What colour does {who} have at first?"
+    return _choose(rng, problem, fact.colour, wrong, who, {fact.name}, f"{who} is {fact.colour}.")
+
+
+# What can be counted: the plural as it stands in questions, and its test. Motion, size and looks at
+# the start of the scene count; an object that appears later is an object all the same.
+COUNTED: dict[str, Callable[[Fact], bool]] = {
+    "objects are there": lambda fact: True,
+    "objects move": lambda fact: fact.motion is not None,
+    "objects stay still": lambda fact: fact.motion is None,
+    **{f"{size} objects are there": lambda fact, s=size: fact.size == s for size in SIZES},
+    **{f"{shape}s are there": lambda fact, s=shape: fact.shape == s for shape in SHAPES},
+}
+
+
+def _count(rng: random.Random, facts: Facts) -> Asked | None:
+    what = rng.choice(list(COUNTED))
+    found = [fact for fact in facts.objects if COUNTED[what](fact)]
+    if (
+        not found and rng.random() < 0.75
+    ):  # "none" is easy to say and easy to be right with: keep it rare
+        return None
+    names = ", ".join(f"the {fact.name}" for fact in found) or "none"
+    plural = what.removesuffix(" are there").replace("objects move", "objects that move")
+    plural = plural.replace("objects stay", "objects that stay")
+    reason = f"{names}. The count is {len(found)}."
+    needs = frozenset(fact.name for fact in found)
+    notice = f"all {plural}"
+    return Asked(f"How many {what}?", "numerical", str(len(found)), [], notice, needs, reason)
+
+
+def _sign(rng: random.Random, facts: Facts) -> Asked | None:
+    if facts.sign is None:
+        return None
+    reason = f"the sign says {facts.sign}."
+    needs = frozenset({"sign"})
+    return Asked("What does the sign say?", "OCR", facts.sign, [], "the sign", needs, reason)
+
+
+def _behaviour(rng: random.Random, facts: Facts) -> Asked:
+    fact = rng.choice([f for f in facts.objects if f.event] or list(facts.objects))
+    event = f" and {tell_event(fact, time=False)}" if fact.event else ""
+    does = f"{tell_motion(fact)}{event}"
+    problem, needs = f"What does the {fact.name} do?", frozenset({fact.name})
+    reason = f"the {fact.name} {does}."
+    return Asked(problem, "free-form", f"It {does}.", [], f"the {fact.name}", needs, reason)
+
+
+VERBS = {"appears": "appear", "vanishes": "vanish", "stops": "stop", "turns": "turn", "hits": "hit"}
+
+
+def _seconds(rng: random.Random, facts: Facts) -> Asked | None:
+    fact = rng.choice([f for f in facts.objects if f.event] or [None])
+    if fact is None:
+        return None
+    verb = tell_event(fact, time=False).replace(fact.event, VERBS[fact.event], 1)
+    problem = f"After how many seconds does the {fact.name} {verb}?"
+    needs = frozenset({fact.name})
+    reason = f"the {fact.name} {tell_event(fact)}."
+    return Asked(problem, "regression", str(fact.time), [], f"the {fact.name}", needs, reason)
+
+
+_KINDS = {
+    _direction: 2,
+    _happening: 1,
+    _order: 2,
+    _bigger: 1.5,
+    _colour: 1.5,
+    _count: 3.5,
+    _sign: 2,
+    _behaviour: 1.5,
+    _seconds: 1.5,
+}
+
+
+def ask(scene: Scene, rng: random.Random) -> Asked:
+    """One question about the scene, its kind drawn by weight among those the scene allows."""
+    facts = Facts.of(scene)
+    while True:
+        (kind,) = rng.choices(list(_KINDS), list(_KINDS.values()))
+        asked = kind(rng, facts)
+        if asked is not None:
+            return asked
+
+
+class Habit(NamedTuple):
+    """How likely a needed and a needless sentence is told."""
+
+    needed: float
+    needless: float
+
+
+COMPLETE = Habit(1.0, 1.0)
+TARGETED = Habit(1.0, 0.0)
+
+
+def describe(scene: Scene, rng: random.Random, habit: Habit, needs: frozenset[str]) -> str:
+    """Sentences about the scene in its order, told or left out by habit; at least one is told."""
+    sentences = [(obj.name, tell(Fact.of(obj))) for obj in scene.objects]
+    if scene.sign:
+        sentences.append(("sign", tell_sign(scene.sign)))
+    told = [
+        sentence
+        for name, sentence in sentences
+        if rng.random() < (habit.needed if name in needs else habit.needless)
+    ]
+    return " ".join(told or [rng.choice(sentences)[1]])
+
+
+def observe(scene: Scene, asked: Asked, rng: random.Random, habit: Habit) -> str:
+    """The observation segment of a trace."""
+    seen = describe(scene, rng, habit, asked.needs)
+    return f"Based on the question, I need to notice {asked.notice}. {seen}"
+
+
+def think(asked: Asked) -> str:
+    """The think segment of a trace."""
+    return f"Based on the observations, {asked.reason}"

@@ -1,0 +1,168 @@
+"""The playground's perception judge: is the observation sufficient to deduce the correct answer?
+
+Like the LLM judge it sees question, correct answer and observation, never the video nor the reasoning.
+It reads the sentences of the observation (`read_facts`), takes them for all there is (closed world),
+answers the question from them, and finds the observation sufficient if that answer is the correct one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from p2r.playground.language import (
+    COUNTED,
+    VERBS,
+    Fact,
+    Facts,
+    read_facts,
+    tell,
+    tell_event,
+    tell_motion,
+)
+from p2r.playground.world import Scene
+from p2r.records import Question, Verdict
+from p2r.scoring import accuracy
+
+
+class NotTold(Exception):
+    """The observation does not tell what the question needs; the message says what."""
+
+
+def _told(facts: Facts, name: str) -> Fact:
+    fact = facts.named(name)
+    if fact is None:
+        raise NotTold(f"the {name} is not described")
+    return fact
+
+
+def _happened(facts: Facts, name: str) -> Fact:
+    fact = _told(facts, name)
+    if fact.event is None:
+        raise NotTold(f"no event of the {name} is told")
+    return fact
+
+
+def _first(facts: Facts, options: Sequence[str]) -> str:
+    """The option whose event comes first; every option's event must be told."""
+    told = {f"the {f.name} {tell_event(f, time=False)}": f.time for f in facts.objects if f.event}
+    for option in options:
+        if option not in told:
+            raise NotTold(f"that {option} is not told")
+    return min(options, key=told.__getitem__)
+
+
+def _bigger(facts: Facts, a: str, b: str) -> str:
+    sizes = {name: _told(facts, name).size for name in (a, b)}
+    if sizes[a] == sizes[b]:
+        return "they are equal"
+    return f"the {max(sizes, key=lambda name: sizes[name] == 'big')}"
+
+
+def _colour_of_mover(facts: Facts, motion: str) -> str:
+    colours = {fact.colour for fact in facts.objects if fact.motion == motion}
+    if len(colours) != 1:
+        raise NotTold(f"{len(colours) or 'no'} objects are told to move {motion}, not one")
+    return colours.pop()
+
+
+def _count(facts: Facts, what: str) -> str:
+    if what not in COUNTED:
+        raise NotTold(f"no description counts {what!r}")
+    return str(sum(map(COUNTED[what], facts.objects)))
+
+
+def _sign(facts: Facts) -> str:
+    if facts.sign is None:
+        raise NotTold("the text of the sign is not told")
+    return facts.sign
+
+
+def _behaviour(facts: Facts, name: str) -> str:
+    fact = _told(facts, name)
+    event = f" and {tell_event(fact, time=False)}" if fact.event else ""
+    return f"It {tell_motion(fact)}{event}."
+
+
+def _second(facts: Facts, name: str, event: str) -> str:
+    fact = _happened(facts, name)
+    told = tell_event(fact, time=False).replace(fact.event, VERBS[fact.event], 1)
+    if told != event:
+        raise NotTold(f"that the {name} should {event} is not told")
+    return str(fact.time)
+
+
+# What each form of question asks of the facts; options are there without their letters.
+_ANSWERS: dict[str, Callable[..., str]] = {
+    r"Which way does the (\w+ \w+) move\?": lambda facts, options, name: (
+        _told(facts, name).motion or "it stays still"
+    ),
+    r"What happens to the (\w+ \w+)\?": lambda facts, options, name: (
+        f"it {tell_event(_happened(facts, name), time=False)}"
+    ),
+    r"Which happens first\?": _first,
+    r"Which is bigger, the (\w+ \w+) or the (\w+ \w+)\?": lambda facts, options, a, b: _bigger(
+        facts, a, b
+    ),
+    r"What colour does the object that moves (\w+) have at first\?": lambda facts, options, way: (
+        _colour_of_mover(facts, way)
+    ),
+    r"How many (.+)\?": lambda facts, options, what: _count(facts, what),
+    r"What does the sign say\?": lambda facts, options: _sign(facts),
+    r"What does the (\w+ \w+) do\?": lambda facts, options, name: _behaviour(facts, name),
+    r"After how many seconds does the (\w+ \w+) (.+)\?": lambda facts, options, name, event: (
+        _second(facts, name, event)
+    ),
+}
+
+
+def deduce(question: Question, facts: Facts) -> str | None:
+    """The answer that follows from the facts alone; None for a question not of the playground.
+
+    Raises `NotTold` where the facts do not say enough.
+    """
+    options = [option.partition(". ")[2] for option in question.options]
+    for form, answer in _ANSWERS.items():
+        if match := re.fullmatch(form, question.problem):
+            return answer(facts, options, *match.groups())
+    return None
+
+
+class OracleJudge:
+    """The judge of the closed world; free and exact."""
+
+    name = "oracle"
+
+    def judge(self, questions: Sequence[Question], observations: Sequence[str]) -> list[Verdict]:
+        """One verdict per observation; no verdict on questions that are not the playground's."""
+        return [self._judge(q, o) for q, o in zip(questions, observations, strict=True)]
+
+    def _judge(self, question: Question, observation: str) -> Verdict:
+        facts = read_facts(observation)
+        if not facts.consistent:
+            return self._verdict(False, "The observation contradicts itself.")
+        try:
+            deduced = deduce(question, facts)
+        except NotTold as missing:
+            return self._verdict(False, f"Not deducible: {missing}.")
+        if deduced is None:
+            return self._verdict(None, "The oracle knows the playground's questions only.")
+        score = accuracy(question.problem_type, deduced, question.answer, question.options or None)
+        if score is None:
+            return self._verdict(None, f"The correct answer {question.answer!r} cannot be scored.")
+        if score < 1.0:
+            return self._verdict(False, f"The observation leads to {deduced!r} instead.")
+        return self._verdict(True, f"The observation leads to {deduced!r}, the correct answer.")
+
+    def _verdict(self, sufficient: bool | None, rationale: str) -> Verdict:
+        return Verdict(sufficient=sufficient, rationale=rationale, judge=self.name)
+
+
+def faithful_share(observation: str, scene: Scene) -> float | None:
+    """The share of the observation's facts that are true of the scene; None where it tells none."""
+    told = read_facts(observation)
+    truth = Facts.of(scene)
+    right = [tell(fact) in {tell(real) for real in truth.objects} for fact in told.objects]
+    if told.sign is not None:
+        right.append(told.sign == truth.sign)
+    return sum(right) / len(right) if right else None

@@ -1,0 +1,297 @@
+"""How the shipped tiny models were made: `python -m p2r.playground.pretrain --out FOLDER`.
+
+From scratch, on scenes drawn on the fly whose seeds no split uses:
+1. *see*: captions of one or two plain objects, then of whole scenes;
+2. *skills*: captions, direct answers and traces in the template, of every habit of describing;
+3. **teacher**: traces that tell what the question needs more often than not, and needless facts too;
+4. **base**: captions that tell each fact or not whatever the question is, and direct answers, whatever
+   the prompt. It sees and can look up, but its habit of describing is untargeted and it does not use
+   the template: the place of Qwen2.5-VL-7B-Instruct.
+Held-out scores are written beside the weights (`card.json`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from p2r import data, template
+from p2r.playground.language import COMPLETE, TARGETED, Asked, Habit, ask, describe, observe, think
+from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
+from p2r.playground.world import FPS, TICKS, Scene, render, sample_scene, ticks
+from p2r.records import Question
+from p2r.scoring import accuracy
+from p2r.video import Frames
+
+FIRST_SEED = 100_000_000  # the splits' seeds lie below
+HELD_OUT_SEED = 90_000_000
+TEACHER = Habit(needed=0.8, needless=0.4)
+BASE = Habit(needed=0.5, needless=0.5)
+STEPS = {"see": 350, "scenes": 650, "skills": 1300, "teacher": 120, "base": 220}
+BATCH = 24
+STYLE = "brief"
+CAPTION = "Describe the video."
+
+Example = tuple[Scene, Question, str]  # scene, question, response
+
+
+def to_question(asked: Asked, id: str = "") -> Question:
+    return Question(
+        id=id,
+        problem=asked.problem,
+        options=asked.options,
+        problem_type=asked.problem_type,
+        answer=asked.answer,
+    )
+
+
+def caption(scene: Scene, rng: random.Random, habit: Habit = COMPLETE) -> Example:
+    question = Question(id="", problem=CAPTION, problem_type="free-form")
+    return scene, question, describe(scene, rng, habit, frozenset())
+
+
+def direct_answer(scene: Scene, rng: random.Random) -> Example:
+    asked = ask(scene, rng)
+    return scene, to_question(asked), asked.answer
+
+
+def trace(scene: Scene, rng: random.Random, habit: Habit) -> Example:
+    asked = ask(scene, rng)
+    response = template.render(observe(scene, asked, rng, habit), think(asked), asked.answer)
+    return scene, to_question(asked), response
+
+
+def corpus(count: int = 3000) -> Iterator[str]:
+    """Text for the tokenizer: prompts and responses of every kind."""
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        rng = random.Random(seed)
+        _, question, response = trace(sample_scene(seed), rng, COMPLETE)
+        yield template.build_prompt(question, STYLE) + "\n" + response
+        yield template.build_prompt(question, "direct")
+    yield from [f"user\n{CAPTION}", "assistant\n", *map(str, range(10))] * 50
+
+
+def draw(scene: Scene, rng: random.Random | None = None, scale: int = 4) -> Frames:
+    """The 8 frames the model sees, without the detour over a video file.
+
+    Drawn `scale` times as large and averaged down; with `rng`, a little noise for robustness.
+    """
+    seconds = ticks()[::2]
+    drawn = render(scene, seconds, side=scale * 56)
+    drawn = drawn.reshape(8, 56, scale, 56, scale, 3).mean((2, 4))
+    if rng is not None:
+        noise = torch.randn(
+            drawn.shape, generator=torch.Generator().manual_seed(rng.getrandbits(31))
+        )
+        drawn = drawn + 3 * noise.numpy()
+    frames = drawn.round().clip(0, 255).astype("uint8")
+    return Frames(
+        frames=frames,
+        timestamps=seconds,
+        indices=list(range(0, TICKS, 2)),
+        fps=float(FPS),
+        duration=TICKS / FPS,
+        total_frames=TICKS,
+        decoder="drawn",
+        path="",
+        max_frames=8,
+        max_pixels=56 * 56,
+        factor=14,
+    )
+
+
+def style_of(question: Question, rng: random.Random, response: str) -> str:
+    return STYLE if response.startswith("<observation>") else "direct"
+
+
+def train(
+    model,
+    processor,
+    make: Callable[[int], Example],
+    steps: int,
+    rate: float,
+    *,
+    first: int,
+    scale: int = 2,
+    style: Callable = style_of,
+    name: str = "",
+    warmup: int = 50,
+    final: float = 0.05,
+    every: int = 0,
+    out: Path | None = None,
+) -> None:
+    """AdamW with a cosine schedule on `make(seed)` for fresh seeds from `first` on."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+
+    def batch(step: int) -> dict[str, torch.Tensor]:
+        examples = []
+        for seed in range(first + step * BATCH, first + (step + 1) * BATCH):
+            rng = random.Random(f"pixels {seed}")
+            scene, question, response = make(seed)
+            chosen = style(question, rng, response)
+            examples.append(
+                data.encode_example(processor, question, draw(scene, rng, scale), response, chosen)
+            )
+        return data.collate_examples(examples, processor.tokenizer.pad_token_id)
+
+    model.train()
+    start = time.time()
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(batch, 0)
+        for step in range(steps):
+            inputs = following.result()
+            following = pool.submit(batch, step + 1)
+            scale = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (step + 1) / warmup) * scale
+            loss = model(**inputs).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if every and step and step % every == 0:
+                _save(model, processor, out)
+            if step % 50 == 0 or step == steps - 1:
+                pace = (time.time() - start) / (step + 1)
+                print(f"{name} {step}/{steps} loss {loss.item():.4f} {pace:.2f} s/step", flush=True)
+    model.eval()
+
+
+@torch.no_grad()
+def score(model, processor, count: int = 300, style: str = STYLE) -> dict[str, float]:
+    """Held-out scores: caption or observation exactly right where complete, sufficiency, answers."""
+    from p2r.playground.oracle import OracleJudge
+
+    rights, sufficient, told, formats = [], [], [], []
+    for start in range(0, count, 50):
+        scenes = [sample_scene(HELD_OUT_SEED + i) for i in range(start, start + 50)]
+        rngs = [random.Random(f"ask {start + i}") for i in range(50)]
+        questions = [to_question(ask(s, r)) for s, r in zip(scenes, rngs, strict=True)]
+        batch = data.encode_prompts(processor, questions, [draw(s) for s in scenes], style)
+        inputs = data.to_model_inputs(batch)
+        out = model.generate(**inputs, max_new_tokens=170, do_sample=False)
+        texts = processor.tokenizer.batch_decode(
+            out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        parsed = [template.parse(text) for text in texts]
+        verdicts = OracleJudge().judge(questions, [p.observation or "" for p in parsed])
+        for scene, question, text, segments, verdict in zip(
+            scenes, questions, texts, parsed, verdicts, strict=True
+        ):
+            answer = template.answer_of(text)
+            rights.append(
+                accuracy(question.problem_type, answer, question.answer, question.options or None)
+            )
+            sufficient.append(bool(verdict.sufficient))
+            formats.append(segments.ok)
+            seen = describe(scene, random.Random(0), COMPLETE, frozenset()).split(". ")
+            said = (segments.observation or "").split(". ")[1:]
+            told += [sentence.rstrip(".") in [s.rstrip(".") for s in seen] for sentence in said]
+    mean = lambda values: round(sum(values) / max(1, len(values)), 4)  # noqa: E731
+    return {
+        "n": count,
+        "accuracy": mean(rights),
+        "sufficient": mean(sufficient),
+        "format": mean(formats),
+        "sentences_true": mean(told),
+        "sentences": len(told),
+    }
+
+
+def _skills(seed: int) -> Example:
+    scene, rng = sample_scene(seed), random.Random(f"talk {seed}")
+    part = rng.random()
+    if part < 0.2:
+        return caption(scene, rng)
+    if part < 0.4:
+        return direct_answer(scene, rng)
+    habit = rng.choice((COMPLETE, COMPLETE, TARGETED, TEACHER, BASE))
+    return trace(scene, rng, habit)
+
+
+def _base(seed: int) -> Example:
+    scene, rng = sample_scene(seed), random.Random(f"talk {seed}")
+    return caption(scene, rng, BASE) if rng.random() < 0.5 else direct_answer(scene, rng)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from-skills", action="store_true", help="start from OUT/skills")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    card = {"seed": arguments.seed, "steps": STEPS, "batch": BATCH, "torch": torch.__version__}
+
+    if arguments.from_skills:
+        processor = data.load_processor(out / "skills")
+    else:
+        processor = build_processor(build_tokenizer(corpus()))
+        model = build_model(processor.tokenizer, arguments.seed)
+        first = FIRST_SEED
+        for name, plain in (("see", True), ("scenes", False)):
+            train(
+                model,
+                processor,
+                lambda seed, plain=plain: caption(
+                    sample_scene(seed, 2, events=False, signs=False)
+                    if plain
+                    else sample_scene(seed),
+                    random.Random(seed),
+                ),
+                STEPS[name],
+                1e-3,
+                first=first,
+                name=name,
+                final=0.5,
+            )
+            first += STEPS[name] * BATCH
+            _save(model, processor, out / name)
+        train(
+            model,
+            processor,
+            _skills,
+            STEPS["skills"],
+            1e-3,
+            first=first,
+            name="skills",
+            every=300,
+            out=out / "skills",
+        )
+        _save(model, processor, out / "skills")
+        print("skills", score(model, processor), flush=True)
+
+    first = FIRST_SEED + 10_000_000
+    kinds: dict[str, Callable[[int], Example]] = {
+        "teacher": lambda seed: trace(sample_scene(seed), random.Random(f"talk {seed}"), TEACHER),
+        "base": _base,
+    }
+    for name, make in kinds.items():
+        model = data.load_model(out / "skills", "float32")
+        # The base answers directly under either prompt; captions have a prompt of their own.
+        style = style_of if name == "teacher" else lambda q, rng, r: rng.choice((STYLE, "direct"))
+        train(
+            model, processor, make, STEPS[name], 2e-4, first=first, scale=4, style=style, name=name
+        )
+        first += STEPS[name] * BATCH
+        scores = {s: score(model, processor, style=s) for s in (STYLE, "direct")}
+        print(name, scores, flush=True)
+        _save(model.to(torch.bfloat16), processor, out / name)
+        (out / name / "card.json").write_text(json.dumps({**card, "held_out": scores}, indent=1))
+
+
+def _save(model, processor, folder: Path) -> None:
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()
