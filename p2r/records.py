@@ -1,7 +1,7 @@
 """The records everything passes: Question -> Trace -> Case. One case is one row.
 
-Pipeline, trainer, evaluation, analysis and browser read and write this one schema. `Case.to_row` and
-`Case.from_row` are the only translation between the nested records and a flat Parquet row.
+Pipeline, trainer, evaluation, analysis and browser read and write this one schema. `Case.to_row`
+and `Case.from_row` are the only translation between the nested records and a flat Parquet row.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Record(BaseModel):
 class Question(Record):
     """One question about one video or image, with its reference answer.
 
-    `path` is relative to a data root; `answer` is the bare reference answer (no tags); `options` keep their
-    prefixes ("A. left"). What a file format knows beyond these fields is kept in `meta`.
+    `path` is relative to a data root; `answer` is the bare reference answer (no tags); `options`
+    keep their prefixes ("A. left"). What a file format knows beyond these fields is kept in `meta`.
     """
 
     id: str
@@ -42,9 +42,10 @@ class Question(Record):
 class Trace(Record):
     """One response to one question, its segments and how it was made.
 
-    Token counts: the first `perception_tokens` of the `completion_tokens` belong to perception, the rest to
-    reasoning (rule 3 of the template). `media` is what the model saw: frame count, size, indices, timestamps
-    (s), source fps, decoder. `sampling` holds temperature, top_p, max tokens, seed and the prompt's hash.
+    Token counts: the first `perception_tokens` of the `completion_tokens` belong to perception, the
+    rest to reasoning (rule 3 of the template). `media` is what the model saw: frame count, size,
+    indices, timestamps (s), source fps, decoder. `sampling` holds temperature, top_p, max tokens,
+    seed and the prompt's hash.
     """
 
     question_id: str
@@ -67,7 +68,8 @@ class Trace(Record):
 
 
 class Verdict(Record):
-    """A judge's word on an observation: sufficient, not sufficient, or None where there is no verdict."""
+    """A judge's word on an observation: sufficient, not sufficient, or None where there is no
+    verdict."""
 
     sufficient: bool | None
     rationale: str = ""
@@ -89,7 +91,8 @@ class ProcessReward(Record):
 
 
 class Case(Record):
-    """A question, one trace of it and its scores. `accuracy` is None where the answer cannot be scored."""
+    """A question, one trace of it and its scores. `accuracy` is None where the answer cannot be
+    scored."""
 
     question: Question
     trace: Trace

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-# Real videos, traces and predictions live beside the checkout; tests that need them skip where they are absent.
+# Real videos, traces and predictions live beside the checkout; tests that need them skip where they
+# are absent.
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,9 +1,10 @@
-"""What the playground says about its scenes: facts as sentences, questions, and traces in the template.
+"""What the playground says about its scenes: facts as sentences, questions, and traces in the
+template.
 
 One sentence tells one object ("A big red circle moves left and stops at 2 s.") or the sign ("The
 sign says STOP."). `read_facts` reads such sentences back; `p2r.playground.oracle` judges by it. How
-traces describe is a habit: `Habit` says how likely a sentence that the question needs, or one that it
-does not need, is told at all.
+traces describe is a habit: `Habit` says how likely a sentence that the question needs, or one that
+it does not need, is told at all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from p2r.playground.world import COLOURS, MOTIONS, SHAPES, SIGNS, SIZES, TIMES, Scene, SceneObject
+from p2r.playground.world import COLOURS, MOTIONS, SHAPES, SIZES, TIMES, Scene, SceneObject
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,8 @@ def _bigger(rng: random.Random, facts: Facts) -> Asked | None:
     if len(facts.objects) < 2:
         return None
     a, b = rng.sample(facts.objects, 2)
-    if a.size == b.size:
-        right = "they are equal"
-    else:
-        right = f"the {(a if a.size == 'big' else b).name}"
+    bigger = a if a.size == "big" else b
+    right = "they are equal" if a.size == b.size else f"the {bigger.name}"
     texts = [f"the {a.name}", f"the {b.name}", "they are equal"]
     reason = f"the {a.name} is {a.size} and the {b.name} is {b.size}."
     problem = f"Which is bigger, the {a.name} or the {b.name}?"

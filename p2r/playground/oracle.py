@@ -1,8 +1,9 @@
 """The playground's perception judge: is the observation sufficient to deduce the correct answer?
 
-Like the LLM judge it sees question, correct answer and observation, never the video nor the reasoning.
-It reads the sentences of the observation (`read_facts`), takes them for all there is (closed world),
-answers the question from them, and finds the observation sufficient if that answer is the correct one.
+Like the LLM judge it sees question, correct answer and observation, never the video nor the
+reasoning. It reads the sentences of the observation (`read_facts`), takes them for all there is
+(closed world), answers the question from them, and finds the observation sufficient if that answer
+is the correct one.
 """
 
 from __future__ import annotations

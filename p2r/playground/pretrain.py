@@ -3,10 +3,12 @@
 From scratch, on scenes drawn on the fly whose seeds no split uses:
 1. *see*: captions of one or two plain objects, then of whole scenes;
 2. *skills*: captions, direct answers and traces in the template, of every habit of describing;
-3. **teacher**: traces that tell what the question needs more often than not, and needless facts too;
-4. **base**: captions that tell each fact or not whatever the question is, and direct answers, whatever
-   the prompt. It sees and can look up, but its habit of describing is untargeted and it does not use
-   the template: the place of Qwen2.5-VL-7B-Instruct.
+3. **teacher**: traces that tell what the question needs more often than not, and needless facts
+too;
+4. **base**: captions that tell each fact or not whatever the question is, and direct answers,
+whatever
+   the prompt. It sees and can look up, but its habit of describing is untargeted and it does not
+   use the template: the place of Qwen2.5-VL-7B-Instruct.
 Held-out scores are written beside the weights (`card.json`).
 """
 
@@ -25,6 +27,7 @@ import torch
 
 from p2r import data, template
 from p2r.playground.language import COMPLETE, TARGETED, Asked, Habit, ask, describe, observe, think
+from p2r.playground.oracle import OracleJudge
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 from p2r.playground.world import FPS, TICKS, Scene, render, sample_scene, ticks
 from p2r.records import Question
@@ -167,9 +170,7 @@ def train(
 
 @torch.no_grad()
 def score(model, processor, count: int = 300, style: str = STYLE) -> dict[str, float]:
-    """Held-out scores: caption or observation exactly right where complete, sufficiency, answers."""
-    from p2r.playground.oracle import OracleJudge
-
+    """Held-out scores, greedy: answers, sufficient observations, format, true sentences."""
     rights, sufficient, told, formats = [], [], [], []
     for start in range(0, count, 50):
         scenes = [sample_scene(HELD_OUT_SEED + i) for i in range(start, start + 50)]

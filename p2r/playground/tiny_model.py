@@ -1,8 +1,9 @@
-"""The playground's tiny Qwen2.5-VL: the real classes, made small (2.7M parameters) and from scratch.
+"""The playground's tiny Qwen2.5-VL: the real classes, made small (2.7M parameters) and from
+scratch.
 
 8 frames of 56 x 56 pixels become 4 x 4 x 4 = 64 visual tokens (patch 7, merge 2, temporal patch 2).
-The tokenizer is a byte-level BPE with Qwen2's own pre-tokenizer and special tokens, so that tags split
-and straddle as they do in the large vocabulary.
+The tokenizer is a byte-level BPE with Qwen2's own pre-tokenizer and special tokens, so that tags
+split and straddle as they do in the large vocabulary.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
-"""A synthetic video world with exact truth: scenes of moving shapes, events and signs, drawn to frames.
+"""A synthetic video world with exact truth: scenes of moving shapes, events and signs, drawn to
+frames.
 
 A scene lasts 3.75 seconds: 15 frames at 4 a second, of which every second one (8) is what the
-tiny model sees. Coordinates are in units of a 56 x 56 stage, the tiny model's frame size; drawings are
-made larger and scaled down. Events fall on 1, 2 or 3 s. Scenes are a pure function of their seed,
-and the splits use disjoint ranges of seeds.
+tiny model sees. Coordinates are in units of a 56 x 56 stage, the tiny model's frame size; drawings
+are made larger and scaled down. Events fall on 1, 2 or 3 s. Scenes are a pure function of their
+seed, and the splits use disjoint ranges of seeds.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -183,7 +185,7 @@ def _fits(scene: Scene, floor: float) -> bool:
     turned = [f"{o.detail} {o.shape}" for o in objects if o.event == "turns"]
     if len(set(names + turned)) < len(names) + len(turned):
         return False
-    if any(b.x - a.x < 4 for a, b in zip(objects, objects[1:], strict=False)):
+    if any(b.x - a.x < 4 for a, b in pairwise(objects)):
         return False
     for obj in objects:
         left, top, right, bottom = obj.swept()
