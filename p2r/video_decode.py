@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -30,7 +31,8 @@ CONTAINERS = (
     "aac,ac3,aiff,amr,apng,asf,av1,avi,caf,dv,flac,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mjpeg,"
     "mov,mp3,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,vvc,wav,webm,wtv,yuv4mpegpipe"
 )
-DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+DECORD_CONTAINERS = {MOV, "matroska,webm"}
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
 MAX_AREA = 8192 * 8192  # a header can claim more than the memory holds
 ANY_FAULT = 1e-9  # decord's share of frames replaced by their neighbours beyond which it fails
@@ -87,13 +89,14 @@ def read_video(
         enter("PyAV")
         index = read_index(container, stream)
         if use_decord and decord_is_exact(container, stream, index):
-            size = _first_size(container, stream, index, limits)
+            size = _decord_size(container, stream, index, limits)
             chosen = uniform_indices(len(index.times), max_frames)
-            enter("decord")
-            frames = size and _read_with_decord(path, chosen, size, len(index.times))
-            enter("PyAV")
-            if frames is not None:
-                return _describe(index, chosen, "decord"), frames
+            if size is not None:
+                enter("decord")
+                frames = _read_with_decord(path, chosen, size, len(index.times))
+                enter("PyAV")
+                if frames is not None:
+                    return _describe(index, chosen, "decord"), frames
         promised = max(stream.frames - index.hidden, len(index.times))
         found = _read_by_time(container, stream, index, max_frames, limits)
     index, chosen, frames = found or _read_in_order(path, max_frames, limits)
@@ -282,33 +285,51 @@ def _read_in_order(
     return index, chosen, frames
 
 
-def _first_size(
+def _decord_size(
     container: InputContainer, stream: VideoStream, index: Index, limits: Limits
 ) -> tuple[int, int] | None:
-    """The size to decode to; only a decoded frame tells how it is to be turned."""
+    """The size that decord is to resize to; None where it would not set the frames upright.
+
+    Decord turns what a MOV or MP4 says, and mirrors nothing. Only a decoded frame tells.
+    """
     try:
         container.seek(index.times[0], stream=stream)
-        return _upright_size(next(container.decode(stream)), limits)
+        frame = next(container.decode(stream))
     except (*FAULTS, StopIteration):
         return None
+    turned = _orientation(frame)
+    mirrored = sum(turned) % 2
+    if any(turned) and (mirrored or container.format.name != MOV):
+        return None
+    return _upright_size(frame, limits)
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """What sets a frame upright: swap rows and columns; then flip up-down; then left-right.
+
+    The display matrix (a b u, c d v, x y w) sends column x and row y to ax + cy and bx + dy.
+    """
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, d < 0, a < 0
+    return True, b < 0, c < 0
 
 
 def _upright_size(frame: VideoFrame, limits: Limits) -> tuple[int, int]:
     size = (frame.height, frame.width)
-    return fit(*(size[::-1] if _quarter_turns(frame) % 2 else size), limits)
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Quarter turns to the left that set the frame upright, by its display matrix."""
-    return round(frame.rotation / 90) % 4
+    return fit(*(size[::-1] if _orientation(frame)[0] else size), limits)
 
 
 def _to_pixels(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
     """Upright RGB (H, W, 3) of the given size."""
-    turns = _quarter_turns(frame)
-    height, width = size[::-1] if turns % 2 else size
+    swap, flip_rows, flip_columns = _orientation(frame)
+    height, width = size[::-1] if swap else size
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
-    return np.rot90(pixels, turns)
+    pixels = pixels.transpose(1, 0, 2) if swap else pixels
+    return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 
 
 def _describe(index: Index, chosen: list[int], decoder: str) -> dict[str, Any]:
