@@ -1,0 +1,39 @@
+# demo and test set up all they need in .venv; everything else is a shortcut.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+EXTRAS := notebooks,app,judges,dev
+RUN ?= runs/demo
+
+.PHONY: demo test lab app bench install format clean
+
+demo: $(INSTALLED)  ## the whole pipeline on the embedded default, then the case browser
+	$(BIN)/p2r demo --run $(RUN)
+
+test: $(INSTALLED)  ## all tests, the notebooks and the browser too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lab: $(INSTALLED)  ## JupyterLab in notebooks/
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+app: $(INSTALLED)  ## the case browser on RUN
+	$(BIN)/p2r app --run $(RUN)
+
+bench: $(INSTALLED)  ## speed, side by side with what one would use instead
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[$(EXTRAS)]"
+	touch $@
+
+clean:  ## all but the runs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
