@@ -17,8 +17,12 @@ from pathlib import Path
 import pytest
 from small import read_lines
 
+from p2r.playground.language import Facts, tell
+from p2r.playground.splits import make_question
+from p2r.playground.world import Scene
+from p2r.recipe import load_recipe
 from p2r.records import Case, Question, Trace
-from p2r.template import parse, render
+from p2r.template import render
 
 pytest_plugins = ["small_fixtures"]
 NUMBER = 120
@@ -85,33 +89,34 @@ def test_generate_killed_and_started_again(tmp_path, many, media, model_folder):
     assert journal.read_bytes() == after, "a finished stage is left alone"
 
 
-def write_traces(run: Path, many: list[Question], model: Path) -> None:
-    """A run whose traces are all on the template and right, half with a bare observation."""
+def write_traces(run: Path) -> None:
+    """A run of right answers on the template; every second observation tells nothing."""
     run.mkdir()
-    (run / "recipe.yaml").write_text(
-        f"name: x\nmodels: {{base: {model}, teacher: {model}}}\nfilter: {{judge: 'oracle'}}\n"
-    )
+    (run / "recipe.yaml").write_text(load_recipe("tiny").to_yaml())
     with (run / "generate.jsonl").open("w") as journal:
-        for n, question in enumerate(many):
-            text = render(f"I see {n} things." if n % 2 else "Dark.", "So 2.", "2")
-            parsed = parse(text)
+        for n in range(4 * NUMBER):
+            question = make_question("train", n)
+            facts = Facts.of(Scene.from_dict(question.meta["scene"]))
+            seen = " ".join(tell(fact) for fact in facts.objects) if n % 2 else "It is dark."
+            text = render(seen, "So it is.", question.answer)
             trace = Trace(
                 question_id=question.id,
                 text=text,
-                observation=parsed.observation,
-                think=parsed.think,
-                answer=parsed.answer,
+                observation=seen,
+                think="So it is.",
+                answer=question.answer,
                 stage="cot",
             )
             record = Case(question=question, trace=trace).model_dump(mode="json")
             journal.write(json.dumps({"key": f"{question.id}/0", "record": record}) + "\n")
 
 
-def test_filter_killed_and_started_again(tmp_path, many, model_folder):
+def test_filter_killed_and_started_again(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     for run in (killed, whole):
-        write_traces(run, many, model_folder)
+        write_traces(run)
     finish(p2r("filter", "--run", str(whole)))
+    assert NUMBER < count_lines(whole / "sft.jsonl") <= 2 * NUMBER
 
     started = time.monotonic()
     moment = random.uniform(0.2, 2.5)

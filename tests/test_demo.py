@@ -1,0 +1,119 @@
+"""The demo, shrunk: every stage, results in the promised form, killed and resumed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from p2r.store import CaseStore
+from p2r.tables import format_interval, results_table
+
+SHRUNK = (
+    "playground.train=64",
+    "playground.validation=4",
+    "playground.test=12",
+    "generate.batch_size=16",
+    "sft.max_steps=3",
+    "sft.batch_size=4",
+    "sft.save_steps=1",
+    "rl.steps=2",
+    "rl.prompts_per_step=2",
+    "rl.group_size=4",
+    "rl.micro_batch=8",
+    "rl.max_tokens=48",
+    "rl.save_steps=1",
+    "eval.max_tokens=64",
+)
+MODELS = ("base", "sft", "grpo", "pa_grpo")
+METRICS = ("accuracy", "sufficiency", "format", "mismatch")
+
+
+def start(run: Path) -> subprocess.Popen:
+    overrides = [part for override in SHRUNK for part in ("--set", override)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "p2r.cli", "demo", "--run", str(run), *overrides],
+        env={**os.environ, "P2R_NO_APP": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """A demo killed twice at random moments, then run to its end; its run and what it said."""
+    run = tmp_path_factory.mktemp("demo") / "run"
+    for _ in range(2):
+        child = start(run)
+        time.sleep(random.uniform(5, 25))
+        child.kill()
+        child.communicate()
+    child = start(run)
+    words, errors = child.communicate(timeout=600)
+    assert child.returncode == 0, errors
+    return run, words
+
+
+def test_results_have_the_promised_form(finished):
+    run, _ = finished
+    results = json.loads((run / "results.json").read_text())
+    assert set(MODELS) <= set(results)
+    for model in MODELS:
+        assert tuple(results[model]) == METRICS
+        for metric in results[model].values():
+            assert set(metric) == {"mean", "low", "high", "n"}
+        assert results[model]["accuracy"]["n"] == 12
+    assert list(results["base_direct"]) == ["accuracy"]
+
+
+def test_cases_of_all_stages_are_in_the_run(finished):
+    run, _ = finished
+    stages = CaseStore([run]).values("trace.stage")
+    assert stages["cot"] == 64
+    assert all(stages[f"eval-{model}"] == 12 for model in (*MODELS, "base_direct"))
+    assert stages["rl-pa_grpo"] == stages["rl-grpo"] == 16
+
+
+def test_nothing_is_done_twice(finished):
+    run, _ = finished
+    for journal in [run / "generate.jsonl", run / "verdicts.jsonl", *run.glob("eval/*.jsonl")]:
+        keys = [json.loads(line)["key"] for line in journal.read_text().splitlines()]
+        assert len(keys) == len(set(keys))
+    for metrics in run.glob("*/metrics.jsonl"):
+        steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+        assert steps == sorted(set(steps))
+
+
+def test_media_of_every_case_are_found_under_one_root(finished):
+    run, _ = finished
+    root = run / (run / "data_root").read_text().strip()
+    assert all((root / case.question.path).is_file() for case in CaseStore([run]).cases())
+
+
+def test_a_finished_demo_shows_its_results_at_once(finished):
+    run, words = finished
+    assert "SFT + PA-GRPO" in words
+    before = (run / "results.json").read_text()
+    child = start(run)
+    child.communicate(timeout=120)
+    assert child.returncode == 0 and (run / "results.json").read_text() == before
+
+
+def test_table_of_results():
+    interval = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
+    empty = {"mean": None, "low": None, "high": None, "n": 0}
+    assert format_interval(interval) == "50.0 [25.0, 75.0]"
+    assert format_interval(empty) == format_interval(None) == "–"
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(results_table({"base": {"accuracy": interval}, "sft": {"mismatch": empty}}))
+    text = console.export_text()
+    assert "base" in text and "SFT" in text and "50.0 [25.0, 75.0]" in text
