@@ -14,10 +14,10 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from . import data
+from .judges import Judge
 from .media import MediaError
 from .recipe import Recipe, RlSettings
 from .records import Case, Question
-from .rollouts import Judge
 from .runs import model_fingerprint, use_threads
 from .template import TemplateError, banned_token_ids, build_prompt, prompt_hash
 from .trainer import FramesOf, ProcessAwareGRPOTrainer

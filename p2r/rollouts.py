@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from .judges import Judge, judge_distinct
 from .recipe import RlSettings
 from .records import Case, ProcessReward, Question, Trace, Verdict
 from .rewards import collapsed, process_reward
@@ -17,15 +18,6 @@ from .scoring import accuracy
 from .template import Parsed, answer_of, parse, perception_length
 
 PROCESSES = ("perception", "reasoning")
-
-
-class Judge(Protocol):
-    """Says of each observation whether the question's correct answer can be deduced from it
-    alone.
-    """
-
-    def judge(self, questions: list[Question], observations: list[str]) -> list[Verdict]:
-        """One verdict per observation; `sufficient` None where there is none. Does not raise."""
 
 
 def judge_rollouts(
@@ -38,19 +30,16 @@ def judge_rollouts(
     """
     if judge is None:
         return [None] * len(parsed)
-    asked: dict[tuple[str, str], Question] = {}
-    for question, part in zip(questions, parsed, strict=True):
-        if part.observation:
-            asked.setdefault((question.id, part.observation), question)
-    verdicts: dict[tuple[str, str], Verdict] = {}
-    if asked:
-        found = judge.judge(list(asked.values()), [observation for _, observation in asked])
-        verdicts = dict(zip(asked, found, strict=True))
-    unreadable = Verdict(sufficient=False, rationale="no readable observation")
-    return [
-        verdicts[question.id, part.observation] if part.observation else unreadable
-        for question, part in zip(questions, parsed, strict=True)
-    ]
+    verdicts = [Verdict(sufficient=False, rationale="no readable observation") for _ in parsed]
+    readable = [row for row, part in enumerate(parsed) if part.observation]
+    found = judge_distinct(
+        judge.judge,
+        [questions[row] for row in readable],
+        [parsed[row].observation for row in readable],
+    )
+    for row, verdict in zip(readable, found, strict=True):
+        verdicts[row] = verdict
+    return verdicts
 
 
 def score_rollouts(

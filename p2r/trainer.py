@@ -22,11 +22,12 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from . import data
+from .judges import Judge
 from .prefix import Prompts, share_prompts, sharing
 from .recipe import RlSettings
 from .records import Case, Question
 from .rewards import credit_advantages, spread_advantages
-from .rollouts import Judge, rollout_metrics, score_rollouts
+from .rollouts import rollout_metrics, score_rollouts
 from .training import ExactResume
 from .video import Frames
 

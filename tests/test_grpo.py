@@ -164,6 +164,16 @@ def test_sharing_prompts_changes_neither_log_probs_nor_gradients(sampled):
         assert_close(gradient, gradients[1][name], atol=2e-5, rtol=1e-3, msg=name)
 
 
+def test_evaluation_sees_the_same_videos(model_folder, media, questions, tmp_path):
+    trainer, cases = make_trainer(ProcessAwareGRPOTrainer, model_folder, media, questions, tmp_path)
+    trainer.model.eval()  # neither shuffled nor split, and in batches of 8 of these 10 rows
+    batch = trainer._prepare_inputs(generation(questions))
+    reference = batch["ref_per_token_logps"] * batch["completion_mask"]
+    assert_close(logps(trainer, batch, batch["vision"]), reference, atol=1e-5, rtol=0)
+    assert trainer.compute_loss(trainer.model, batch).isfinite()
+    assert not cases, "only rollouts that are trained on are kept"
+
+
 def test_vision_tokens_are_never_sampled(model_folder, media, questions, tmp_path):
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model_folder, media, questions, tmp_path)
     banned = banned_token_ids(trainer._tokenizer)
