@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ from p2r.journal import Journal, read_journal
 from p2r.records import Case, Question, Trace
 from p2r.template import answer_of, parse, prompt_hash
 from p2r.video import FrameCache, Frames
+from p2r.video_process import WORKERS
+
+READ_AHEAD = 32  # clips
 
 
 class ResponseError(ValueError):
@@ -88,11 +94,13 @@ class ResponseJournal:
                 bar.update()
 
             def requests() -> Iterator[Request]:
-                cache = FrameCache(None)
-                for key in missing:
-                    question = wanted[key][0]
+                read = partial(read_frames, root=data_root, cache=FrameCache(None), **frames)
+                asked = [wanted[key][0] for key in missing]
+                for key, question, reading in zip(
+                    missing, asked, _read_ahead(read, asked), strict=True
+                ):
                     try:
-                        shown = read_frames(question, root=data_root, cache=cache, **frames)
+                        shown = reading.result()
                     except (OSError, ValueError) as error:
                         fail(key, str(error))
                     else:
@@ -151,6 +159,22 @@ def make_trace(question: Question, completion: Completion, style: str, **fields:
         truncated=completion.truncated,
         **fields,
     )
+
+
+def _read_ahead(
+    read: Callable[[Question], Frames | None], questions: Sequence[Question]
+) -> Iterator[Future[Frames | None]]:
+    """The frames of each question in order; the next ones are decoded while a model works."""
+    pool = ThreadPoolExecutor(WORKERS)
+    waiting: deque[Future[Frames | None]] = deque()
+    try:
+        for question in questions:
+            waiting.append(pool.submit(read, question))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _media_of(frames: Frames | None) -> dict[str, Any]:
