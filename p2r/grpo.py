@@ -71,7 +71,8 @@ def train_grpo(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
     rows, skipped = plan_steps(questions, rl, recipe.seed, frames_of, recipe.models.prompt)
-    record_skipped(out, skipped)
+    if training_processes().is_main_process:
+        record_skipped(out, skipped)
     processor = data.load_processor(start_model)
     arguments = grpo_arguments(recipe, processor, out / "checkpoints")
     made = {

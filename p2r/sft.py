@@ -129,6 +129,8 @@ def train_sft(
     processor = data.load_processor(base)
     model = data.load_model(base, training_dtype(recipe)).train()
     usable = [case for case in cases if _has_segments(case, process_aware)]
+    lacking = [case.question for case in cases if not _has_segments(case, process_aware)]
+    record_skipped(out, [(question, "the trace lacks a segment") for question in lacking])
     collator = TraceCollator(
         processor,
         [case.question for case in usable],
@@ -145,8 +147,8 @@ def train_sft(
     )
     if not any(collator.encode(index) for index in range(len(usable))):
         raise TrainingError(
-            f"none of {len(cases)} cases can be learnt from: {len(cases) - len(usable)} lack a "
-            f"segment of the trace, for the others see {out / 'skipped.jsonl'}"
+            f"none of {len(cases)} cases can be learnt from: {len(lacking)} lack a segment of the "
+            f"trace; all reasons are in {out / 'skipped.jsonl'}"
         )
     made = {
         "base": model_fingerprint(data.resolve_model(base)),

@@ -146,22 +146,20 @@ def hash_lines(lines: Iterable[str]) -> str:
 def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> None:
     """List in `skipped.jsonl` what a training leaves out: question, file, reason; each once."""
     path = folder / "skipped.jsonl"
-    listed = set()
-    if path.is_file():
-        listed = {json.loads(line)["id"] for line in path.read_text("utf-8").splitlines()}
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    listed = {json.loads(line)["id"] for line in before.splitlines()}
     rows = [
         {"id": question.id, "path": question.path, "reason": reason}
         for question, reason in skipped
         if question.id not in listed
     ]
-    if rows and training_processes().is_main_process:
-        append_lines(path, rows)
+    if rows:
+        added = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_text(path, before + "".join(added))
 
 
 def show_progress(trainer: Trainer, title: str, *shown: str) -> None:
-    """One bar of optimiser steps with the latest of the metrics `shown`, in place of a line
-    each.
-    """
+    """One bar of optimiser steps with the latest of the metrics `shown`, not a line for each."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Progress(title, shown))
 
@@ -192,18 +190,14 @@ class _Progress(TrainerCallback):
 
 
 def save_final(trainer: Trainer, processor: Any, folder: Path) -> Path:
-    """Save model and processor so that `folder` exists whole or not at all, then drop the
-    checkpoints.
-    """
+    """Save model and processor, so that `folder` is there whole or not at all; drop checkpoints."""
     temporary = folder.with_name(f".{folder.name}.part")
     if trainer.is_world_process_zero():
         shutil.rmtree(temporary, ignore_errors=True)
     trainer.save_model(str(temporary))
     if trainer.is_world_process_zero():
         processor.save_pretrained(temporary)
-        (temporary / "training_args.bin").unlink(
-            missing_ok=True
-        )  # a pickle, and of no use to a reader
+        (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle
         os.replace(temporary, folder)
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
