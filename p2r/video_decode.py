@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,7 +67,8 @@ class Index:
     exact: bool = True  # each packet is one whole frame with a time of its own
     closed: bool = True  # no frame is shown before the keyframe that it follows in the file
     hidden: int = 0  # packets that an edit list cuts off
-    fault: str = ""
+    fault: str = ""  # why reading ended early
+    damaged: int = 0  # how many of the sampled frames the decoder had to patch
 
 
 def fit(height: int, width: int, limits: Limits) -> tuple[int, int]:
@@ -103,22 +106,25 @@ def read_video(
     fault = index.fault and f": {index.fault}"
     if not frames:
         raise Unreadable(f"no frame can be decoded{fault}")
-    lost = fault or len(index.times) < promised
-    note = f"{len(index.times)} of {promised} frames readable{fault}" if lost else ""
-    return _describe(index, chosen, "pyav") | {"note": note}, np.stack(frames)
+    notes = []
+    if fault or len(index.times) < promised:
+        notes.append(f"{len(index.times)} of {promised} frames readable{fault}")
+    if index.damaged:
+        notes.append(f"damaged: {index.damaged} of the {len(frames)} sampled frames")
+    return _describe(index, chosen, "pyav") | {"note": "; ".join(notes)}, np.stack(frames)
 
 
 def open_video(path: str) -> InputContainer:
     """Open a local media file, or say in one line why it is none."""
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        return av.open(path, options=options)
+        return av.open(path, options=options, metadata_errors="replace")
     except FAULTS as error:
         reason = error.strerror or str(error)
     # Logging costs locks that decoding threads could wait for, so it is only used to know more.
     av.logging.set_level(av.logging.ERROR)
     with av.logging.Capture() as said, contextlib.suppress(*FAULTS):
-        av.open(path, options=options).close()
+        av.open(path, options=options, metadata_errors="replace").close()
     av.logging.set_level(None)
     detail = said[-1][2].strip() if said else ""
     if "whitelist" in detail:
@@ -173,7 +179,8 @@ def read_index(container: InputContainer, stream: VideoStream) -> Index:
         index.times.append(time)
     index.times.sort()
     index.keys.sort()
-    index.exact &= bool(index.keys) and len(set(index.times)) == len(index.times)
+    distinct = len(set(index.times)) == len(index.times)
+    index.exact &= distinct and index.keys[:1] == index.times[:1] != []
     return index
 
 
@@ -186,7 +193,7 @@ def decord_is_exact(container: InputContainer, stream: VideoStream, index: Index
     return (
         index.exact
         and index.closed
-        and index.times[0] == index.keys[0] >= 0
+        and index.times[0] >= 0
         and stream.frames in (0, len(index.times))
         and container.format.name in DECORD_CONTAINERS
         and stream.codec_context.codec.canonical_name in DECORD_CODECS
@@ -197,10 +204,15 @@ def decord_is_exact(container: InputContainer, stream: VideoStream, index: Index
 def _read_with_decord(
     path: str, chosen: list[int], size: tuple[int, int], total: int
 ) -> np.ndarray | None:
-    """Frames (T, H, W, 3), or None where decord cannot read the file or is not installed."""
+    """Frames (T, H, W, 3), or None where decord is not installed or something is wrong.
+
+    Decord shows a frame that it cannot decode as its neighbour, and only logs the fault.
+    """
+    said = _logged()
     try:
         import decord
 
+        decord.logging.set_level(decord.logging.ERROR)
         reader = decord.VideoReader(
             path,
             ctx=decord.cpu(0),
@@ -214,7 +226,14 @@ def _read_with_decord(
         frames = reader.get_batch(chosen).asnumpy()
     except Exception:  # decord raises many types; PyAV then says what is wrong
         return None
-    return frames if frames.shape == (len(chosen), *size, 3) else None
+    whole = frames.shape == (len(chosen), *size, 3) and _logged() == said
+    return frames if whole else None
+
+
+def _logged() -> int:
+    """The length of what this process has logged: in a worker, standard error is a file."""
+    log = os.fstat(2)
+    return log.st_size if stat.S_ISREG(log.st_mode) else 0
 
 
 def _read_by_time(
@@ -241,6 +260,7 @@ def _read_by_time(
                 if upcoming > position:
                     size = size or _upright_size(frame, limits)
                     frames.append(_to_pixels(frame, size))
+                    index.damaged += frame.is_corrupt
                     break
     except (*FAULTS, TypeError):  # a damaged packet; a frame without a time
         return None
@@ -265,12 +285,13 @@ def _read_in_order(
                 index.last_duration = frame.duration or 0
         except FAULTS as error:
             index.fault = error.strerror or str(error)
-        if None in told or any(a >= b for a, b in itertools.pairwise(told)):
-            tick = 1 / (Fraction(stream.guessed_rate or 25) * index.base)
-            index.times = [round(position * tick) for position in range(len(told))]
-            index.last_duration = round(tick)
-        else:
-            index.times = told
+        tick = max(1, round(1 / (Fraction(stream.guessed_rate or 25) * index.base)))
+    for time in told:  # one that is missing, or not after the one before, follows the frame rate
+        before = index.times[-1] if index.times else None
+        if time is None or (before is not None and time <= before):
+            time = 0 if before is None else before + tick
+        index.times.append(time)
+    index.last_duration = index.last_duration or tick
     chosen = uniform_indices(len(told), max_frames)
     if not chosen:
         return index, [], []
@@ -282,6 +303,7 @@ def _read_in_order(
             size = size or _upright_size(frame, limits)
             if position in chosen:
                 frames.append(_to_pixels(frame, size))
+                index.damaged += frame.is_corrupt
     return index, chosen, frames
 
 
