@@ -1,7 +1,7 @@
 """How the shipped tiny models were made: `python -m p2r.playground.pretrain --out FOLDER`.
 
 From scratch, on scenes drawn on the fly whose seeds no split uses:
-1. *see*: captions of one or two plain objects, then of whole scenes;
+1. *see*, *scenes*: captions of one or two plain objects, then of whole scenes;
 2. *skills*: captions, direct answers and traces in the template, of every habit of describing;
 3. **teacher**: traces that tell what the question needs more often than not, and needless facts
 too;
@@ -9,7 +9,8 @@ too;
 whatever
    the prompt. It sees and can look up, but its habit of describing is untargeted and it does not
    use the template: the place of Qwen2.5-VL-7B-Instruct.
-Held-out scores are written beside the weights (`card.json`).
+Held-out scores are written beside the weights (`card.json`). A stage whose folder is there is
+not made again.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ FIRST_SEED = 100_000_000  # the splits' seeds lie below
 HELD_OUT_SEED = 90_000_000
 TEACHER = Habit(needed=0.8, needless=0.4)
 BASE = Habit(needed=0.5, needless=0.5)
-STEPS = {"see": 350, "scenes": 650, "skills": 1300, "teacher": 120, "base": 220}
+STEPS = {"see": 350, "scenes": 650, "skills": 1200, "teacher": 120, "base": 220}
 BATCH = 24
 STYLE = "brief"
+SLOW = 4.0  # the first scenes move more slowly (stage units per second)
 CAPTION = "Describe the video."
 
 Example = tuple[Scene, Question, str]  # scene, question, response
@@ -128,8 +130,6 @@ def train(
     name: str = "",
     warmup: int = 50,
     final: float = 0.05,
-    every: int = 0,
-    out: Path | None = None,
 ) -> None:
     """AdamW with a cosine schedule on `make(seed)` for fresh seeds from `first` on."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
@@ -152,16 +152,14 @@ def train(
         for step in range(steps):
             inputs = following.result()
             following = pool.submit(batch, step + 1)
-            scale = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            decay = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / steps))
             for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (step + 1) / warmup) * scale
+                group["lr"] = rate * min(1.0, (step + 1) / warmup) * decay
             loss = model(**inputs).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            if every and step and step % every == 0:
-                _save(model, processor, out)
             if step % 50 == 0 or step == steps - 1:
                 pace = (time.time() - start) / (step + 1)
                 print(f"{name} {step}/{steps} loss {loss.item():.4f} {pace:.2f} s/step", flush=True)
@@ -210,12 +208,28 @@ def score(model, processor, count: int = 300, style: str = STYLE) -> dict[str, f
 def _skills(seed: int) -> Example:
     scene, rng = sample_scene(seed), random.Random(f"talk {seed}")
     part = rng.random()
-    if part < 0.2:
-        return caption(scene, rng)
     if part < 0.4:
+        return caption(scene, rng)
+    if part < 0.55:
         return direct_answer(scene, rng)
     habit = rng.choice((COMPLETE, COMPLETE, TARGETED, TEACHER, BASE))
     return trace(scene, rng, habit)
+
+
+def _see(seed: int) -> Example:
+    scene = sample_scene(seed, max_objects=2, events=False, signs=False, speed=SLOW)
+    return caption(scene, random.Random(seed))
+
+
+def _scenes(seed: int) -> Example:
+    return caption(sample_scene(seed, speed=SLOW), random.Random(seed))
+
+
+CURRICULUM: dict[str, Callable[[int], Example]] = {
+    "see": _see,
+    "scenes": _scenes,
+    "skills": _skills,
+}
 
 
 def _base(seed: int) -> Example:
@@ -227,56 +241,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--from-skills", action="store_true", help="start from OUT/skills")
     arguments = parser.parse_args()
     out: Path = arguments.out
     card = {"seed": arguments.seed, "steps": STEPS, "batch": BATCH, "torch": torch.__version__}
 
-    if arguments.from_skills:
-        processor = data.load_processor(out / "skills")
-    else:
-        processor = build_processor(build_tokenizer(corpus()))
-        model = build_model(processor.tokenizer, arguments.seed)
-        first = FIRST_SEED
-        for name, plain in (("see", True), ("scenes", False)):
-            train(
-                model,
-                processor,
-                lambda seed, plain=plain: caption(
-                    sample_scene(seed, 2, events=False, signs=False)
-                    if plain
-                    else sample_scene(seed),
-                    random.Random(seed),
-                ),
-                STEPS[name],
-                1e-3,
-                first=first,
-                name=name,
-                final=0.5,
-            )
-            first += STEPS[name] * BATCH
+    first, before = FIRST_SEED, None
+    for name, make in CURRICULUM.items():
+        if not (out / name).is_dir():
+            if before is None:
+                processor = build_processor(build_tokenizer(corpus()))
+                model = build_model(processor.tokenizer, arguments.seed)
+            else:
+                processor = data.load_processor(out / before)
+                model = data.load_model(out / before, "float32")
+            train(model, processor, make, STEPS[name], 1e-3, first=first, name=name, final=0.1)
             _save(model, processor, out / name)
-        train(
-            model,
-            processor,
-            _skills,
-            STEPS["skills"],
-            1e-3,
-            first=first,
-            name="skills",
-            every=300,
-            out=out / "skills",
-        )
-        _save(model, processor, out / "skills")
-        print("skills", score(model, processor), flush=True)
+        first += STEPS[name] * BATCH
+        before = name
 
+    processor = data.load_processor(out / before)
     first = FIRST_SEED + 10_000_000
     kinds: dict[str, Callable[[int], Example]] = {
         "teacher": lambda seed: trace(sample_scene(seed), random.Random(f"talk {seed}"), TEACHER),
         "base": _base,
     }
     for name, make in kinds.items():
-        model = data.load_model(out / "skills", "float32")
+        model = data.load_model(out / before, "float32")
         # The base answers directly under either prompt; captions have a prompt of their own.
         style = style_of if name == "teacher" else lambda q, rng, r: rng.choice((STYLE, "direct"))
         train(

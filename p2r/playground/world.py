@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 STAGE = 56
 FPS = 4
 TICKS = 15
-SPEED = 4.0  # stage units per second
+SPEED = 6.0  # stage units per second
 TIMES = (1, 2, 3)
 
 COLOURS = {
@@ -80,6 +80,7 @@ class SceneObject:
     event: str | None = None
     time: int | None = None
     detail: str | None = None
+    speed: float = SPEED
 
     @property
     def name(self) -> str:
@@ -92,7 +93,8 @@ class SceneObject:
         if self.event in ("stops", "hits"):
             second = min(second, self.time)
         dx, dy = MOTIONS[self.motion]
-        return self.x + dx * SPEED * second, self.y + dy * SPEED * second
+        distance = self.speed * second
+        return self.x + dx * distance, self.y + dy * distance
 
     def visible(self, second: float) -> bool:
         if self.event == "appears":
@@ -126,14 +128,20 @@ class Scene:
         return cls(objects=objects, sign=data["sign"], sign_x=data["sign_x"])
 
 
-def sample_scene(seed: int, max_objects: int = 3, events: bool = True, signs: bool = True) -> Scene:
-    """The scene of a seed. The switches make the easier worlds of a curriculum."""
+def sample_scene(
+    seed: int,
+    max_objects: int = 3,
+    events: bool = True,
+    signs: bool = True,
+    speed: float = SPEED,
+) -> Scene:
+    """The scene of a seed. The other arguments make the worlds of a curriculum."""
     rng = random.Random(f"scene {seed}")
     while True:  # a draw that does not fit the stage is drawn again, whole
         sign = rng.choice(SIGNS) if signs and rng.random() < 0.3 else None
         floor = SIGN_TOP - 1 if sign else STAGE
         count = rng.choice(range(1, max_objects + 1)) if max_objects < 3 else rng.choice((2, 3, 3))
-        objects = [_sample_object(rng, floor) for _ in range(count)]
+        objects = [_sample_object(rng, floor, speed) for _ in range(count)]
         if events:
             _add_events(rng, objects)
         scene = Scene(sorted(objects, key=lambda o: o.x), sign, rng.choice((2, 16, 30)))
@@ -141,7 +149,7 @@ def sample_scene(seed: int, max_objects: int = 3, events: bool = True, signs: bo
             return scene
 
 
-def _sample_object(rng: random.Random, floor: float) -> SceneObject:
+def _sample_object(rng: random.Random, floor: float, speed: float) -> SceneObject:
     size = rng.choice(tuple(SIZES))
     half = SIZES[size]
     return SceneObject(
@@ -151,6 +159,7 @@ def _sample_object(rng: random.Random, floor: float) -> SceneObject:
         x=round(rng.uniform(half + 1, STAGE - half - 1), 1),
         y=round(rng.uniform(half + 1, floor - half - 1), 1),
         motion=rng.choice(tuple(MOTIONS)) if rng.random() < 0.6 else None,
+        speed=speed,
     )
 
 
@@ -174,7 +183,9 @@ def _add_events(rng: random.Random, objects: list[SceneObject]) -> None:
             target = rng.choice(still)
             obj.detail = target.name
             dx, dy = MOTIONS[obj.motion]
-            reach = SIZES[obj.size] + SIZES[target.size] + SPEED * time  # touch exactly at `time`
+            reach = (
+                SIZES[obj.size] + SIZES[target.size] + obj.speed * time
+            )  # touch exactly at `time`
             obj.x, obj.y = round(target.x - dx * reach, 1), round(target.y - dy * reach, 1)
 
 
