@@ -18,7 +18,7 @@ lab: $(INSTALLED)  ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 app: $(INSTALLED)  ## the case browser on RUN
-	$(BIN)/p2r app --run $(RUN)
+	$(BIN)/p2r app $(RUN)
 
 bench: $(INSTALLED)  ## speed, side by side with what one would use instead
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -185,18 +185,43 @@ def evaluate(
     _report_unanswered(opened.folder / "eval" / f"{name}.errors.jsonl", len(result["unreadable"]))
 
 
-@app.command(name="app", epilog="Example: p2r app --run runs/demo")
+@app.command(epilog="Example: p2r study --run runs/demo --seeds 0,1,2")
+def study(
+    run: RunOption,
+    seeds: Annotated[str, typer.Option(help="RL seeds, with commas between.")] = "0,1,2",
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+) -> None:
+    """Compare PA-GRPO and GRPO over RL seeds.
+
+    From the run's SFT model, on its test split; the run's own RL models stand for its seed.
+    """
+    opened = _open(run, recipe, set, must_exist=True)
+    try:
+        chosen = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds {seeds!r} is no list of whole numbers: write 0,1,2") from None
+    from rich.console import Console
+
+    from p2r.studies import compare_credits, study_table
+
+    Console().print(study_table(compare_credits(opened, chosen)))
+
+
+@app.command(name="app", epilog="Example: p2r app runs/demo")
 def browse(
-    run: Annotated[list[Path], typer.Option("--run", help="Run folder. Repeatable: to compare.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or several.")
+    ],
     media_root: Annotated[
         Path | None, typer.Option(help="Folder of the media. Default: each run's own.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port. Default: the first free one.")] = None,
 ) -> None:
     """Browse the cases of one run or several."""
-    for folder in run:
+    for folder in runs:
         _open(folder, None, None, must_exist=True)
-    _browse(run, media_root, port)
+    _browse(runs, media_root, port)
 
 
 @app.command(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from typing import Any
 
 from rich.console import Console
 
@@ -61,8 +62,10 @@ def run_demo(run: Run, console: Console) -> Results:
     return results
 
 
-def train_both(run: Run) -> None:
+def train_both(run: Run, **inputs: Any) -> None:
     """RL with process and with outcome credit: side by side on a CPU's cores, else in turn.
+
+    `inputs` go to `stages.rl` (questions, data_root, start_model).
 
     Two tiny trainings with half the cores each take less time than one after the other with all.
     """
@@ -71,14 +74,16 @@ def train_both(run: Run) -> None:
     cores = os.cpu_count() or 1
     if torch.cuda.is_available() or cores < 2:
         for credit in CREDITS:
-            stages.rl(run, credit)
+            stages.rl(run, credit, **inputs)
         return
     recipe = run.recipe.model_copy(update={"threads": run.recipe.threads or cores // 2})
     context = multiprocessing.get_context("spawn")
     children = []
     for place, credit in enumerate(CREDITS):
         os.environ["TQDM_POSITION"] = str(place)  # each child's bar has its own line
-        children.append(context.Process(target=_train_one, args=(Run(run.folder, recipe), credit)))
+        children.append(
+            context.Process(target=_train_one, args=(Run(run.folder, recipe), credit, inputs))
+        )
         children[-1].start()
     del os.environ["TQDM_POSITION"]
     for child in children:
@@ -87,13 +92,13 @@ def train_both(run: Run) -> None:
         raise DemoError("RL did not end well, see above; the same command goes on from here")
 
 
-def _train_one(run: Run, credit: Credit) -> None:
+def _train_one(run: Run, credit: Credit, inputs: dict[str, Any]) -> None:
     """One RL training in a process of its own, which ends when the one that began it does."""
     ended = multiprocessing.parent_process().sentinel
     watch = threading.Thread(target=lambda: wait([ended]) and os._exit(1), daemon=True)
     watch.start()
     try:
-        stages.rl(run, credit)
+        stages.rl(run, credit, **inputs)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
