@@ -16,7 +16,7 @@ from conftest import shared_data
 from p2r.cli import run_cli
 
 pytest_plugins = ["small_fixtures"]
-VERBS = ("generate", "filter", "sft", "rl", "eval", "app", "ask", "demo", "doctor")
+VERBS = ("generate", "filter", "sft", "rl", "eval", "app", "ask", "demo", "doctor", "study")
 OCR = {"problem": "?", "problem_type": "OCR", "solution": "<answer>x</answer>"}
 
 
@@ -77,9 +77,11 @@ def test_misspelt_verb_and_missing_option(capsys):
     assert "--run" in error_of(capsys, "filter")
 
 
-@pytest.mark.parametrize("verb", ["filter", "sft", "app"])
+@pytest.mark.parametrize(
+    "verb", [("filter", "--run"), ("sft", "--run"), ("study", "--run"), ("app",)]
+)
 def test_missing_run_folder(verb, capsys, tmp_path):
-    message = error_of(capsys, verb, "--run", str(tmp_path / "none"))
+    message = error_of(capsys, *verb, str(tmp_path / "none"))
     assert "none does not exist" in message
 
 

@@ -108,6 +108,25 @@ def test_a_finished_demo_shows_its_results_at_once(finished):
     assert child.returncode == 0 and (run / "results.json").read_text() == before
 
 
+def test_study_over_seeds_takes_the_run_as_its_own_seed(finished):
+    run, _ = finished
+    study = subprocess.run(
+        [sys.executable, "-m", "p2r.cli", "study", "--run", str(run), "--seeds", "0,1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert study.returncode == 0, study.stderr
+    written = json.loads((run / "study_credit.json").read_text())
+    assert written["seeds"] == [0, 1] and written["questions"] == 12
+    own = json.loads((run / "results.json").read_text())["pa_grpo"]["accuracy"]["mean"]
+    assert written["pa_grpo"]["accuracy"]["per_seed"][0] == pytest.approx(own, abs=1e-5)
+    for metric in METRICS[:3]:
+        gained = written["difference"][metric]["mean"]
+        both = written["pa_grpo"][metric]["mean"] - written["grpo"][metric]["mean"]
+        assert gained == pytest.approx(both, abs=1e-6)
+
+
 def test_table_of_results():
     interval = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
     empty = {"mean": None, "low": None, "high": None, "n": 0}
