@@ -101,7 +101,7 @@ def extract_choice(text: str | None, options: Sequence[str] | None = None) -> st
 
 def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
     """The choice of a text that is nothing but an answer: letter, text, or both."""
-    if match := _LETTER_ALONE.fullmatch(answer):
+    if (match := _LETTER_ALONE.fullmatch(answer)) and match[1].upper() in texts:
         return match[1].upper()
     if found := _named_by_text(answer, texts):
         return found

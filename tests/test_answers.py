@@ -297,3 +297,8 @@ def test_any_text_is_read_in_time(piece):
     extract_choice(text, OPTIONS)
     parse_number(text)
     assert time.perf_counter() - start < 5
+
+
+def test_a_letter_that_is_an_options_text_and_no_options_letter_names_that_option():
+    assert extract_choice("x", ["A. x", "B. y"]) == "A"
+    assert extract_choice("B", ["A. B", "B. C"]) == "B"
