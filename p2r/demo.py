@@ -44,8 +44,9 @@ def run_demo(run: Run, console: Console) -> Results:
         console.print(f"[dim]{_clock(now - begun)}, {_clock(now - started)} in all[/dim]")
 
     with heading("0  playground: scenes, questions, videos"):
-        for split in ("train", "validation", "test"):
-            stages.make_playground(run, split)
+        for split, size in run.recipe.playground:
+            if size:
+                stages.make_playground(run, split)
     with heading("1  generate: the teacher writes traces"):
         stages.generate(run)
     with heading("2  filter: right answers, sufficient observations"):

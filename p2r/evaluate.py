@@ -78,7 +78,7 @@ def evaluate(
     if not chosen:
         raise EvaluationError("there are no questions to evaluate on: give a file that holds some")
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
-    claim(run.path("eval", f"{stage}.made.json"), engine.made)
+    claim(run.path("eval", f"{stage}.made.json"), engine.identity)
     journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))
     journal.write(
         chosen,
@@ -102,7 +102,8 @@ def evaluate(
         "unreadable": [error for error in journal.errors() if error["question_id"] in order],
         "questions": len(chosen),
         "made": {
-            **engine.made,
+            "model": engine.name,
+            **engine.identity,
             "frames": eval_settings(recipe.video),
             "sampling": answered[0].trace.sampling if answered else {},
             "judge": judge.name,

@@ -47,7 +47,7 @@ def generate_traces(
     if not chosen:
         raise PipelineError("there are no questions to answer: give a file that holds some")
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
-    claim(run.path("generate.made.json"), engine.made)
+    claim(run.path("generate.made.json"), engine.identity)
     journal = ResponseJournal(run.path(GENERATED))
     journal.write(
         chosen,
@@ -80,7 +80,8 @@ def filter_traces(recipe: Recipe, run: Run, judge: Judge) -> dict[str, dict[str,
         replacing(kept) as kept_lines,
     ):
         remembered = JournaledJudge(judge, verdicts)
-        for chunk in _chunks(tqdm(journal.cases(), desc="filter", unit="trace")):
+        bar = tqdm(journal.cases(), desc="filter", unit="trace", total=len(journal))
+        for chunk in _chunks(bar):
             for case in verify(chunk, remembered, recipe.filter.min_accuracy):
                 end = funnel_step(case, recipe.filter.min_accuracy)
                 ends.append((case.question.problem_type, end))

@@ -13,7 +13,7 @@ class ScriptedEngine:
 
     def __init__(self, answer: Callable[[Question], str], weights: str = "w1") -> None:
         self.name = "scripted"
-        self.made = {"engine": "scripted", "weights": weights}
+        self.identity = {"engine": "scripted", "weights": weights}
         self.answer = answer
         self.asked: list[str] = []
 

@@ -131,7 +131,7 @@ def test_stream_may_be_left_early(engine, requests):
 
 def test_engine_says_what_its_answers_depend_on(engine, model_folder):
     assert engine.name == str(model_folder)
-    assert set(engine.made) == {"engine", "model", "weights", "dtype", "prompt"}
+    assert set(engine.identity) == {"engine", "weights", "dtype", "prompt"}
 
 
 @pytest.mark.parametrize("name", ["playground/nobody", "no/such/folder/at/all"])

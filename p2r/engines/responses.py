@@ -43,6 +43,11 @@ class ResponseJournal:
         """The cases written so far, in the order they were answered."""
         return (Case.model_validate(record) for _, record in read_journal(self.path))
 
+    def __len__(self) -> int:
+        """How many responses there are."""
+        with self.path.open("rb") as lines:
+            return sum(1 for _ in lines)
+
     def errors(self) -> list[dict[str, str]]:
         """What could not be answered: key, question id, problem type, path and reason."""
         if not self.errors_path.is_file():

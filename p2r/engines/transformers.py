@@ -7,7 +7,8 @@ import itertools
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, TextIteratorStreamer
@@ -16,6 +17,9 @@ from p2r.data import encode_prompts, load_model, load_processor, resolve_model, 
 from p2r.engines import Completion, Request, Sampling
 from p2r.runs import model_fingerprint
 from p2r.template import banned_token_ids, perception_length, prompt_hash
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +47,31 @@ class TransformersEngine:
         self.style = style
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype
         self.processor = load_processor(model)
         self.tokenizer = self.processor.tokenizer
-        self.model = load_model(model, dtype).to(self.device)
-        self.made = {
+        self.identity = {
             "engine": "transformers",
-            "model": self.name,
             "weights": model_fingerprint(resolve_model(model)),
             "dtype": dtype,
             "prompt": prompt_hash(style),
         }
+
+    @cached_property
+    def model(self) -> Qwen2_5_VLForConditionalGeneration:
+        """The model, loaded when it is first needed: a stage that is done never loads it."""
+        return load_model(self.name, self.dtype).to(self.device)
+
+    @cached_property
+    def _ends(self) -> set[int]:
         ends = self.model.generation_config.eos_token_id
-        self._ends = {ends} if isinstance(ends, int) else set(ends or ())
+        return {ends} if isinstance(ends, int) else set(ends or ())
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         """One completion per request, in any order; requests are drawn as they are needed."""
         requests = iter(requests)
         while window := list(itertools.islice(requests, self.batch_size * WINDOW)):
+            self.model.eval()  # loaded out here: its failure is no failure of a request
             window.sort(key=_length, reverse=True)
             for start in range(0, len(window), self.batch_size):
                 yield from self._answer(window[start : start + self.batch_size], sampling)
