@@ -110,8 +110,8 @@ class StepLog(TrainerCallback):
 
 
 def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Append JSON lines in one write."""
-    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    """Append JSON lines in one write; ASCII only, so that no character ends or tears a line."""
+    lines = "".join(json.dumps(record) + "\n" for record in records)
     with path.open("a", encoding="utf-8") as file:
         file.write(lines)
 
@@ -154,7 +154,7 @@ def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> Non
         if question.id not in listed
     ]
     if rows:
-        added = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        added = (json.dumps(row) + "\n" for row in rows)
         write_text(path, before + "".join(added))
 
 
