@@ -95,7 +95,7 @@ def _read_lines(text: _Text) -> Iterator[Any]:
             continue
         try:
             value = _DECODER.decode(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             faults.append(Fault(text.broken or f"malformed JSON: {_reason(error)}"))
             if not good and len(faults) == _TRIAL_LINES:
                 break
@@ -151,7 +151,7 @@ class _Text:
                 if unterminated or error.pos >= size or (near_end and self.broken):
                     raise _Unreadable(self.broken or "the file breaks off", cut=True) from None
                 raise _Unreadable(f"malformed JSON: {_reason(error)}") from None
-            except RecursionError as error:
+            except (ValueError, RecursionError) as error:
                 raise _Unreadable(f"malformed JSON: {_reason(error)}") from None
             if end > len(self._text) - len("e-1") and self._read_on():  # a number may go on
                 continue
@@ -216,5 +216,7 @@ def _read_bytes(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _reason(error: json.JSONDecodeError | RecursionError) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"

@@ -148,3 +148,14 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path):
     assert sum(1 for _ in read_json(path)) == 20_000  # 40 MB
     assert tracemalloc.get_traced_memory()[1] < 5e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("form", "rest"),
+    [('{{"a": 1}}\n{{"a": {}}}\n{{"a": 2}}\n', 2), ('[{{"a": 1}}, {{"a": {}}}]', 0)],
+)
+def test_a_number_too_long_to_read_costs_its_place_alone(tmp_path, form, rest):
+    values = read(tmp_path, form.format("9" * 5000))
+    assert values[0] == {"a": 1}
+    assert isinstance(values[1], Fault) and "a number is too long" in values[1].reason
+    assert values[2:] == ([{"a": rest}] if rest else [])
