@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
@@ -39,23 +39,23 @@ class Models(Section):
 class VideoSettings(Section):
     """Frames the model sees, in training and at inference (pixels: height x width of one frame)."""
 
-    train_frames: int = 16
-    train_pixels: int = 128 * 28 * 28
-    eval_frames: int = 32
-    eval_pixels: int = 256 * 28 * 28
-    factor: int = 28
+    train_frames: PositiveInt = 16
+    train_pixels: PositiveInt = 128 * 28 * 28
+    eval_frames: PositiveInt = 32
+    eval_pixels: PositiveInt = 256 * 28 * 28
+    factor: PositiveInt = 28
     timeout: float = 30.0
 
 
 class GenerateSettings(Section):
     """Step 1 of the CoT pipeline: the teacher writes one trace per question."""
 
-    questions: int | None = None
+    questions: PositiveInt | None = None
     engine: Literal["transformers"] = "transformers"
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     temperature: float = 0.0
     top_p: float = 1.0
-    max_tokens: int = 1024
+    max_tokens: PositiveInt = 1024
 
 
 class FilterSettings(Section):
@@ -72,12 +72,12 @@ class SftSettings(Section):
 
     epochs: float = 1.0
     max_steps: int = -1
-    batch_size: int = 8
-    accumulation: int = 2
+    batch_size: PositiveInt = 8
+    accumulation: PositiveInt = 2
     learning_rate: float = 1e-6
     warmup_steps: int = 0
     weight_decay: float = 0.01
-    save_steps: int = 500
+    save_steps: PositiveInt = 500
 
 
 class RlSettings(Section):
@@ -85,15 +85,15 @@ class RlSettings(Section):
 
     credit: Credit = "process"
     judge: str = "oracle"
-    steps: int = 1000
-    prompts_per_step: int = 7
-    group_size: int = 8
-    micro_batch: int = 8
+    steps: PositiveInt = 1000
+    prompts_per_step: PositiveInt = 7
+    group_size: PositiveInt = 8
+    micro_batch: PositiveInt = 8
     learning_rate: float = 1e-6
     scheduler: str = "cosine"
     beta: float = 0.04
     epsilon: float = 0.2
-    max_tokens: int = 768
+    max_tokens: PositiveInt = 768
     temperature: float = 1.0
     top_p: float = 0.95
     max_grad_norm: float = 5.0
@@ -101,26 +101,26 @@ class RlSettings(Section):
     perception_length: tuple[int, int] = (128, 320)
     reasoning_length: tuple[int, int] = (320, 512)
     length_bonus: float = 0.2
-    save_steps: int = 100
+    save_steps: PositiveInt = 100
 
 
 class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
-    questions: int | None = None
+    questions: PositiveInt | None = None
     judge: str = "oracle"
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     temperature: float = 0.01
     top_p: float = 0.001
-    max_tokens: int = 1024
+    max_tokens: PositiveInt = 1024
 
 
 class PlaygroundSettings(Section):
     """Sizes of the synthetic world's splits (scenes are disjoint by seed)."""
 
-    train: int = 0
-    validation: int = 0
-    test: int = 0
+    train: NonNegativeInt = 0
+    validation: NonNegativeInt = 0
+    test: NonNegativeInt = 0
 
 
 class Recipe(Section):
@@ -128,7 +128,7 @@ class Recipe(Section):
 
     name: str
     seed: int = 0
-    threads: int | None = None
+    threads: PositiveInt | None = None
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
@@ -174,7 +174,10 @@ def _override(settings: dict[str, Any], override: str) -> None:
         settings = settings.setdefault(section, {})
         if not isinstance(settings, dict):
             raise RecipeError(f"override {override!r}: {section!r} is a value, not a section")
-    settings[last] = yaml.safe_load(value)
+    try:
+        settings[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: {value!r} is not a YAML value") from error
 
 
 def _explain(error: ValidationError) -> str:

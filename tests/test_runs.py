@@ -61,6 +61,19 @@ def test_what_only_changes_speed_may_change(tmp_path):
     assert open_run(tmp_path / "x").recipe.generate.batch_size == 2
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("name=[", r"'\[' is not a YAML value"),
+        ("generate.batch_size=0", r"generate\.batch_size: .*greater than 0 \(got 0\)"),
+        ("eval.questions=-1", r"eval\.questions: .*greater than 0 \(got -1\)"),
+    ],
+)
+def test_override_that_is_no_value(override, said):
+    with pytest.raises(RecipeError, match=said):
+        load_recipe("tiny", [override])
+
+
 def test_misspelt_key_is_answered_with_those_there_are(tmp_path):
     with pytest.raises(RecipeError, match=r"unknown key 'sft\.stepz' \(known: .*max_steps"):
         open_run(tmp_path / "x", "tiny", ["sft.stepz=3"])
