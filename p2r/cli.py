@@ -168,10 +168,13 @@ def evaluate(
 
     Accuracy, sufficiency, format and mismatch, per problem type, with 95 % intervals.
     """
+    from p2r import stages
+
+    if name is not None and name != stages.name_of_model(name):
+        raise ValueError(f"--name {name!r} names files: use letters, digits, dots, - and _ alone")
     opened = _open(run, recipe, set)
     from rich.console import Console
 
-    from p2r import stages
     from p2r.tables import evaluation_table
 
     folder = opened.folder / model / "model"
@@ -216,7 +219,9 @@ def browse(
     media_root: Annotated[
         Path | None, typer.Option(help="Folder of the media. Default: each run's own.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port. Default: the first free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port. Default: the first free one.")
+    ] = None,
 ) -> None:
     """Browse the cases of one run or several."""
     for folder in runs:

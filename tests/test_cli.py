@@ -246,3 +246,15 @@ def test_ask_about_a_real_clip(capsys, model_folder):
     asked = ["ask", str(clip), "How many balls?", "--type", "numerical", "--model"]
     assert run_cli([*asked, str(model_folder), "--set", "eval.max_tokens=8"]) == 0
     assert "8 frames" in (shown := capsys.readouterr().out) and "decord" in shown
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", "x y"])
+def test_name_of_a_result_stays_in_the_run(capsys, tmp_path, name):
+    run = tmp_path / "x"
+    arguments = ("--run", str(run), "--model", "m", "--name", name)
+    assert "--name" in error_of(capsys, "eval", *arguments)
+    assert not run.exists()
+
+
+def test_port_that_is_none(capsys, tmp_path):
+    assert "65535" in error_of(capsys, "app", str(tmp_path), "--port", "99999")
