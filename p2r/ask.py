@@ -10,7 +10,7 @@ from p2r.data import eval_settings
 from p2r.engines import Request, Sampling, load_engine
 from p2r.recipe import Recipe
 from p2r.records import PROBLEM_TYPES, Question
-from p2r.runs import use_threads
+from p2r.runs import quiet_libraries, use_threads
 from p2r.template import SEGMENTS, parse
 from p2r.video import sample_frames
 
@@ -40,6 +40,7 @@ def ask_model(
     if frames.decoder == "image":
         question.data_type = "image"
     use_threads(recipe)
+    quiet_libraries()
     engine = load_engine(recipe, model, batch_size=1)
     settings = recipe.eval
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)

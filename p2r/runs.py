@@ -179,6 +179,14 @@ def use_threads(recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
 
 
+def quiet_libraries() -> None:
+    """Keep the model library's bars and notes out of a stage's own output."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def model_fingerprint(folder: str | Path) -> str:
     """12 hex characters that name a model's weights: sizes, and first and last MiB, of its weight
     files.

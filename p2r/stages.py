@@ -19,7 +19,7 @@ from p2r.journal import Journal
 from p2r.judges import JournaledJudge, load_judge
 from p2r.recipe import Credit
 from p2r.records import Case, Question
-from p2r.runs import Run, read_json, replacing, use_threads, write_json, write_text
+from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json, write_text
 
 if TYPE_CHECKING:
     from p2r.engines.responses import ResponseJournal
@@ -123,7 +123,7 @@ def generate(
     from p2r.pipeline import generate_traces
 
     asked, root = find_questions(run, "generate", questions, data_root)
-    _prepare(run)
+    prepare(run)
     recipe = run.recipe
     engine = load_engine(recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size)
     return generate_traces(recipe, asked, engine, run, root)
@@ -146,7 +146,7 @@ def sft(run: Run) -> Path:
     if (out / "model").is_dir():
         return out / "model"
     cases = read_kept(run)
-    _prepare(run)
+    prepare(run)
     from p2r.sft import train_sft
 
     return train_sft(run.recipe, cases, out, data_root=find_data_root(run))
@@ -172,7 +172,7 @@ def rl(
                 f"run {run.folder} has no SFT model yet: run `p2r sft` first, or give --model"
             )
         asked, root = find_questions(run, "rl", questions, data_root)
-        _prepare(run)
+        prepare(run)
         from p2r.grpo import train_grpo
 
         # One journal per process: several train together under `accelerate launch`.
@@ -211,7 +211,7 @@ def evaluate(
     from p2r.evaluate import evaluate as evaluate_model
 
     asked, root = find_questions(run, "eval", questions, data_root)
-    _prepare(run)
+    prepare(run)
     recipe = run.recipe
     engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
     judge = load_judge(recipe.eval.judge)
@@ -226,10 +226,7 @@ def name_of_model(model: str) -> str:
     return re.sub(r"[^\w.-]", "_", parts[-1]) if parts else "model"
 
 
-def _prepare(run: Run) -> None:
-    """Before a model is loaded: threads as the recipe says, and libraries that keep to warnings."""
+def prepare(run: Run) -> None:
+    """Before a model is loaded: threads as the recipe says, and libraries that keep to errors."""
     use_threads(run.recipe)
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet_libraries()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
@@ -25,8 +26,8 @@ ROWS = {
 
 def results_table(results: Results) -> Table:
     """Means in percent with their 95 % intervals, a row per model."""
-    table = Table(title="held-out scenes, % with 95 % intervals", title_justify="left")
-    table.add_column("model")
+    numbers = {row["accuracy"]["n"] for row in results.values() if "accuracy" in row}
+    table = _table("model", f"held-out questions (n = {_range(numbers)}), % [95 % interval]")
     columns = list(dict.fromkeys(metric for row in results.values() for metric in row))
     for metric in columns:
         table.add_column(metric, justify="right")
@@ -37,9 +38,8 @@ def results_table(results: Results) -> Table:
 
 def evaluation_table(result: dict[str, Any]) -> Table:
     """One model's metrics, a row per problem type and one over all."""
-    title = f"{result['stage']}: {result['questions']} questions, % with 95 % intervals"
-    table = Table(title=title, title_justify="left")
-    table.add_column("problem type")
+    title = f"{result['stage']}: {result['questions']} questions, % [95 % interval]"
+    table = _table("problem type", title)
     for metric in result["metrics"]:
         table.add_column(metric, justify="right")
     for name, metrics in {**result["per_type"], "all": result["metrics"]}.items():
@@ -47,30 +47,46 @@ def evaluation_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def format_interval(interval: dict[str, float] | None) -> str:
-    """ "63.0 [57.7, 68.3]" in percent; a dash where there is no value."""
+def format_interval(interval: dict[str, Any] | None) -> str:
+    """ "63.0 [57–68]" in percent; a dash where there is no value."""
     if not interval or not interval["n"]:
         return "–"
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{mean:.1f} [{low:.0f}–{high:.0f}]"
 
 
 def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
-    """The filter's funnel per problem type."""
-    table = Table("problem type", title="funnel of the filter", title_justify="left")
-    columns = (*FUNNEL_STEPS, *UNKNOWN)
-    for name in (*columns, "kept %"):
+    """The filter's funnel: how many traces reached each step, a column per problem type."""
+    table = _table("traces", "funnel of the filter")
+    for name in counts:
         table.add_column(name, justify="right")
-    for name, row in counts.items():
-        share = f"{100 * row['kept'] / row['generated']:.0f}" if row["generated"] else "–"
-        table.add_row(name, *(str(row[column]) for column in columns), share)
+    for step in FUNNEL_STEPS:
+        table.add_row(step, *(str(row[step]) for row in counts.values()))
+    shares = (
+        row["kept"] / row["generated"] if row["generated"] else None for row in counts.values()
+    )
+    table.add_row("kept %", *("–" if share is None else f"{100 * share:.0f}" for share in shares))
+    for unknown in UNKNOWN:
+        if counts["all"][unknown]:
+            table.add_row(unknown, *(str(row[unknown]) for row in counts.values()))
     return table
+
+
+def _table(first: str, title: str) -> Table:
+    """A table narrow enough for a terminal of 80 columns."""
+    return Table(first, title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+
+
+def _range(numbers: set[int]) -> str:
+    return "–".join(map(str, sorted({min(numbers), max(numbers)}))) if numbers else "0"
 
 
 def stack_table(findings: list[Finding]) -> Table:
     """The report as a table."""
     colours = {"ok": "green", "note": "yellow", "fault": "red"}
-    table = Table("what", "state", "found", "what to do", title="p2r doctor", title_justify="left")
+    table = _table("what", "p2r doctor")
+    for name in ("state", "found", "what to do"):
+        table.add_column(name)
     for finding in findings:
         state = f"[{colours[finding.state]}]{finding.state}"
         table.add_row(finding.name, state, escape(finding.detail), escape(finding.advice))

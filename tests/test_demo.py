@@ -130,9 +130,9 @@ def test_study_over_seeds_takes_the_run_as_its_own_seed(finished):
 def test_table_of_results():
     interval = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
     empty = {"mean": None, "low": None, "high": None, "n": 0}
-    assert format_interval(interval) == "50.0 [25.0, 75.0]"
+    assert format_interval(interval) == "50.0 [25–75]"
     assert format_interval(empty) == format_interval(None) == "–"
-    console = Console(width=100, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(results_table({"base": {"accuracy": interval}, "sft": {"mismatch": empty}}))
     text = console.export_text()
-    assert "base" in text and "SFT" in text and "50.0 [25.0, 75.0]" in text
+    assert "base" in text and "SFT" in text and "50.0 [25–75]" in text
