@@ -65,11 +65,11 @@ def demo(
     command goes on. P2R_NO_APP=1 ends after the results.
     """
     opened = _open(run, recipe, set)
-    from rich.console import Console
 
     from p2r.demo import run_demo
+    from p2r.tables import make_console
 
-    run_demo(opened, Console())
+    run_demo(opened, make_console())
     if os.environ.get("P2R_NO_APP") != "1":
         _browse([opened.folder])
 
@@ -100,12 +100,11 @@ def filter(run: RunOption, recipe: RecipeOption = None, set: SetOption = None) -
     Traces on the template, with a right answer and an observation the judge finds sufficient.
     """
     opened = _open(run, recipe, set, must_exist=True)
-    from rich.console import Console
 
     from p2r import stages
-    from p2r.tables import funnel_table
+    from p2r.tables import funnel_table, make_console
 
-    Console().print(funnel_table(stages.filter(opened)))
+    make_console().print(funnel_table(stages.filter(opened)))
 
 
 @app.command(epilog="Example: p2r sft --run runs/x")
@@ -173,9 +172,8 @@ def evaluate(
     if name is not None and name != stages.name_of_model(name):
         raise ValueError(f"--name {name!r} names files: use letters, digits, dots, - and _ alone")
     opened = _open(run, recipe, set)
-    from rich.console import Console
 
-    from p2r.tables import evaluation_table
+    from p2r.tables import evaluation_table, make_console
 
     folder = opened.folder / model / "model"
     chosen = str(folder) if folder.is_dir() else model
@@ -184,7 +182,7 @@ def evaluate(
         opened, chosen, name, questions, data_root, "direct" if direct else None
     )
     _collect(opened)
-    Console().print(evaluation_table(result))
+    make_console().print(evaluation_table(result))
     _report_unanswered(opened.folder / "eval" / f"{name}.errors.jsonl", len(result["unreadable"]))
 
 
@@ -204,11 +202,11 @@ def study(
         chosen = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ValueError(f"--seeds {seeds!r} is no list of whole numbers: write 0,1,2") from None
-    from rich.console import Console
 
     from p2r.studies import compare_credits, study_table
+    from p2r.tables import make_console
 
-    Console().print(study_table(compare_credits(opened, chosen)))
+    make_console().print(study_table(compare_credits(opened, chosen)))
 
 
 @app.command(name="app", epilog="Example: p2r app runs/demo")
@@ -277,13 +275,12 @@ def doctor(
         check = check_rewards(rewards)
         print(check)
         raise typer.Exit(0 if check.ok else 1)
-    from rich.console import Console
 
     from p2r.stack import inspect_stack
-    from p2r.tables import stack_table
+    from p2r.tables import make_console, stack_table
 
     findings = inspect_stack()
-    Console().print(stack_table(findings))
+    make_console().print(stack_table(findings))
     raise typer.Exit(1 if any(finding.state == "fault" for finding in findings) else 0)
 
 

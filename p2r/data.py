@@ -13,6 +13,7 @@ question. `to_model_inputs` joins the lists into the flat tensors that a model's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .recipe import VideoSettings
     from .video import FrameCache, Frames
 
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
 TOKEN_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids")
 VISION_KEYS = (
@@ -67,7 +69,14 @@ def resolve_model(name_or_path: str | Path) -> str:
     """The folder or hub id of a model; `playground/NAME` is one of the embedded ones."""
     name = str(name_or_path)
     kind, _, embedded = name.partition("/")
-    if Path(name).exists() or kind != "playground":
+    if Path(name).exists():
+        return name
+    if kind != "playground":
+        # A mistyped folder is said at once; only what can be a hub id is looked for on the hub.
+        if not _HUB_ID.fullmatch(name) or Path(kind).is_dir():
+            raise ModelError(
+                f"no model folder {name!r} (give a folder, a hub id or playground/NAME)"
+            )
         return name
     if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
         known = ", ".join(sorted(f"playground/{p.name}" for p in PLAYGROUND_MODELS.glob("*/")))

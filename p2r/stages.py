@@ -10,6 +10,7 @@ that the same call resumes it. Where questions and media came from is kept in `s
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -23,6 +24,8 @@ from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, wr
 
 if TYPE_CHECKING:
     from p2r.engines.responses import ResponseJournal
+
+log = logging.getLogger(__name__)
 
 # The folder, and the name in results, of RL under each credit scheme.
 RL_STAGES: dict[Credit, str] = {
@@ -54,13 +57,16 @@ def find_questions(
     sources: dict[str, str] = read_json(kept) if kept.is_file() else {}
     given = questions or sources.get(purpose) or (purpose == "rl" and sources.get("generate"))
     file = Path(given) if given else make_playground(run, SPLITS[purpose])
-    root = _claim_data_root(run, data_root, file.parent)
-    loaded = list(read_questions(file))
+    loaded: dict[str, Question] = {}
+    for question in read_questions(file):
+        if loaded.setdefault(question.id, question) is not question:
+            log.warning("%s: id %r stands twice, the second is left out", file, question.id)
     if not loaded:
         raise StageError(f"{file} holds no usable question: give a file with some")
+    root = _claim_data_root(run, data_root, file if file.is_dir() else file.parent)
     if questions is not None:
         write_json(kept, {**sources, purpose: str(file.resolve())})
-    return loaded, root
+    return list(loaded.values()), root
 
 
 def find_data_root(run: Run) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,13 +26,18 @@ ROWS = {
 }
 
 
+def make_console() -> Console:
+    """The terminal; a file or pipe, which has no width, gets one that the tables fit into."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
 def results_table(results: Results) -> Table:
     """Means in percent with their 95 % intervals, a row per model."""
     numbers = {row["accuracy"]["n"] for row in results.values() if "accuracy" in row}
     table = _table("model", f"held-out questions (n = {_range(numbers)}), % [95 % interval]")
     columns = list(dict.fromkeys(metric for row in results.values() for metric in row))
     for metric in columns:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     for name, row in results.items():
         table.add_row(ROWS.get(name, name), *(format_interval(row.get(m)) for m in columns))
     return table
@@ -41,7 +48,7 @@ def evaluation_table(result: dict[str, Any]) -> Table:
     title = f"{result['stage']}: {result['questions']} questions, % [95 % interval]"
     table = _table("problem type", title)
     for metric in result["metrics"]:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     for name, metrics in {**result["per_type"], "all": result["metrics"]}.items():
         table.add_row(name, *map(format_interval, metrics.values()))
     return table

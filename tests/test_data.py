@@ -148,8 +148,9 @@ def test_models_are_named_by_folder_and_read_from_safetensors_alone(model_folder
     assert data.resolve_model(model_folder) == str(model_folder)
     with pytest.raises(data.ModelError, match="no embedded model 'playground/none'"):
         data.load_model("playground/none")
-    with pytest.raises(data.ModelError, match="cannot load model"):
+    with pytest.raises(data.ModelError, match="no model folder"):
         data.load_processor(tmp_path / "absent")
+    assert data.resolve_model("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
     (tmp_path / "config.json").write_text((model_folder / "config.json").read_text())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(data.ModelError, match="cannot load model"):

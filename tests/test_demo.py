@@ -66,13 +66,14 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
 def test_results_have_the_promised_form(finished):
     run, _ = finished
     results = json.loads((run / "results.json").read_text())
-    assert set(MODELS) <= set(results)
+    assert tuple(results) == ("base", "sft", "grpo", "pa_grpo")
     for model in MODELS:
         assert tuple(results[model]) == METRICS
         for metric in results[model].values():
             assert set(metric) == {"mean", "low", "high", "n"}
         assert results[model]["accuracy"]["n"] == 12
-    assert list(results["base_direct"]) == ["accuracy"]
+    direct = json.loads((run / "eval" / "base_direct.json").read_text())
+    assert list(direct["metrics"]) == ["accuracy"]
 
 
 def test_cases_of_all_stages_are_in_the_run(finished):
