@@ -2,7 +2,8 @@
 
 From scratch, on scenes drawn on the fly whose seeds no split uses:
 1. *see*, *scenes*: captions of one or two plain objects, then of whole scenes;
-2. *skills*: captions, direct answers and traces in the template, of every habit of describing;
+2. *skills*, *practice*: captions, direct answers, look-up in text and traces in the template, of
+   every habit of describing;
 3. **teacher**: traces that tell what the question needs more often than not, and needless facts
 too;
 4. **base**: captions that tell each fact or not whatever the question is, and direct answers,
@@ -39,13 +40,13 @@ FIRST_SEED = 100_000_000  # the splits' seeds lie below
 HELD_OUT_SEED = 90_000_000
 TEACHER = Habit(needed=0.8, needless=0.4)
 BASE = Habit(needed=0.5, needless=0.5)
-STEPS = {"see": 350, "scenes": 650, "skills": 1200, "teacher": 120, "base": 220}
+STEPS = {"see": 350, "scenes": 650, "skills": 1200, "practice": 900, "teacher": 120, "base": 220}
 BATCH = 24
 STYLE = "brief"
 SLOW = 4.0  # the first scenes move more slowly (stage units per second)
 CAPTION = "Describe the video."
 
-Example = tuple[Scene, Question, str]  # scene, question, response
+Example = tuple[Scene | None, Question, str]  # scene, question, response
 
 
 def to_question(asked: Asked, id: str = "") -> Question:
@@ -66,6 +67,14 @@ def caption(scene: Scene, rng: random.Random, habit: Habit = COMPLETE) -> Exampl
 def direct_answer(scene: Scene, rng: random.Random) -> Example:
     asked = ask(scene, rng)
     return scene, to_question(asked), asked.answer
+
+
+def look_up(scene: Scene, rng: random.Random) -> tuple[None, Question, str]:
+    """The facts as text instead of the video: what remains is to look up, count and compare."""
+    asked = ask(scene, rng)
+    question = to_question(asked)
+    question.problem = f"{describe(scene, rng, COMPLETE, asked.needs)} {question.problem}"
+    return None, question, template.render(None, think(asked), asked.answer)
 
 
 def trace(scene: Scene, rng: random.Random, habit: Habit) -> Example:
@@ -114,7 +123,9 @@ def draw(scene: Scene, rng: random.Random | None = None, scale: int = 4) -> Fram
 
 
 def style_of(question: Question, rng: random.Random, response: str) -> str:
-    return STYLE if response.startswith("<observation>") else "direct"
+    """The prompt style that asks for a response of this form."""
+    starts = {"<observation>": STYLE, "<think>": f"{STYLE}-think"}
+    return next((style for tag, style in starts.items() if response.startswith(tag)), "direct")
 
 
 def train(
@@ -140,9 +151,8 @@ def train(
             rng = random.Random(f"pixels {seed}")
             scene, question, response = make(seed)
             chosen = style(question, rng, response)
-            examples.append(
-                data.encode_example(processor, question, draw(scene, rng, scale), response, chosen)
-            )
+            frames = None if scene is None else draw(scene, rng, scale)
+            examples.append(data.encode_example(processor, question, frames, response, chosen))
         return data.collate_examples(examples, processor.tokenizer.pad_token_id)
 
     model.train()
@@ -212,8 +222,25 @@ def _skills(seed: int) -> Example:
         return caption(scene, rng)
     if part < 0.55:
         return direct_answer(scene, rng)
-    habit = rng.choice((COMPLETE, COMPLETE, TARGETED, TEACHER, BASE))
-    return trace(scene, rng, habit)
+    return _trace_of_any_habit(scene, rng)
+
+
+def _practice(seed: int) -> Example:
+    """A batch at a time of one kind, so that short ones cost little: captions of single objects,
+    look-up in a text without a video, traces, direct answers.
+    """
+    rng = random.Random(f"talk {seed}")
+    kind = random.Random(f"kind {seed // BATCH}").choices("olta", (0.35, 0.2, 0.35, 0.1))[0]
+    if kind == "o":
+        return caption(sample_scene(seed, max_objects=1, signs=False), rng)
+    scene = sample_scene(seed)
+    if kind == "l":
+        return look_up(scene, rng)
+    return direct_answer(scene, rng) if kind == "a" else _trace_of_any_habit(scene, rng)
+
+
+def _trace_of_any_habit(scene: Scene, rng: random.Random) -> Example:
+    return trace(scene, rng, rng.choice((COMPLETE, COMPLETE, TARGETED, TEACHER, BASE)))
 
 
 def _see(seed: int) -> Example:
@@ -229,6 +256,7 @@ CURRICULUM: dict[str, Callable[[int], Example]] = {
     "see": _see,
     "scenes": _scenes,
     "skills": _skills,
+    "practice": _practice,
 }
 
 
