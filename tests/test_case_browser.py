@@ -284,6 +284,7 @@ def test_an_unknown_permalink_says_so(address, open_page):
 
 def test_media_that_cannot_be_had_leave_their_reason_and_the_case_opens(address, open_page):
     page = open_page(address)
+    expect(page.locator("#list .item")).to_have_count(50)  # the page is ready
     page.locator("#search :is(textarea, input)").fill("square number 30")
     for n, place, reason in [
         (301, ".no-media", "there is no such file below the media root"),
