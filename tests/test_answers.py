@@ -296,7 +296,7 @@ def test_any_text_is_read_in_time(piece):
     start = time.perf_counter()
     extract_choice(text, OPTIONS)
     parse_number(text)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 60  # a hang, not a speed
 
 
 def test_a_letter_that_is_an_options_text_and_no_options_letter_names_that_option():

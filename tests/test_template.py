@@ -4,11 +4,10 @@ import itertools
 import json
 import random
 import re
-import time
 from pathlib import Path
 
 import pytest
-from conftest import shared_data
+from conftest import growth, shared_data
 
 from p2r.records import PROBLEM_TYPES, Question
 from p2r.template import (
@@ -399,10 +398,8 @@ ADVERSE += ["<observation></observation>", "</\\ <observation", "<aaaaaaaa", "<"
 
 @pytest.mark.parametrize("part", ADVERSE)
 def test_a_megabyte_of_anything_is_parsed_in_linear_time(part):
-    text = "<think>" + part * (1_000_000 // len(part))
-    start = time.process_time()
-    parse(text)
-    assert time.process_time() - start < 1.0
+    short, long = ("<think>" + part * (size // len(part)) for size in (100_000, 1_000_000))
+    assert growth(parse, short, long) < 40  # ten times the text; quadratic would be a hundred
 
 
 @pytest.mark.parametrize(
@@ -578,15 +575,12 @@ def test_border_in_tokens_is_the_border_in_the_decoded_text(qwen):
             assert parse(qwen.fast.decode(ids[: length - 1])).observation is None
 
 
-def test_a_batch_of_rollouts_takes_milliseconds(qwen):
+def test_the_work_on_a_rollout_grows_with_its_length_and_no_faster(qwen):
     rng = random.Random(3)
     start = qwen.encode("<observation>" + "A red cube moves. " * 40 + "</observation>")
-    rollouts = [start + rng.choices(range(151_643), k=768 - len(start)) for _ in range(64)]
-    for ids in rollouts:
-        perception_length(qwen.fast, ids)
-    begin = time.process_time()
-    assert {perception_length(qwen.fast, ids) for ids in rollouts} == {len(start)}
-    assert time.process_time() - begin < 0.25
+    short, long = (start + rng.choices(range(151_643), k=size - len(start)) for size in (768, 7680))
+    assert {perception_length(qwen.fast, ids) for ids in (short, long)} == {len(start)}
+    assert growth(lambda ids: perception_length(qwen.fast, ids), short, long) < 40
 
 
 def test_anything_that_decodes_is_a_tokenizer(qwen):
