@@ -138,7 +138,8 @@ def rl(
 
     if credit is not None and credit not in stages.RL_STAGES:
         raise ValueError(f"no credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
-    opened = _open(run, recipe, set)
+    # A new run takes a model from elsewhere; a run that is misspelt is not begun.
+    opened = _open(run, recipe, set, must_exist=model is None)
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model)}")
     _collect(opened)
 
@@ -171,7 +172,8 @@ def evaluate(
 
     if name is not None and name != stages.name_of_model(name):
         raise ValueError(f"--name {name!r} names files: use letters, digits, dots, - and _ alone")
-    opened = _open(run, recipe, set)
+    # A new run is told what it is about; a run that is misspelt is not begun.
+    opened = _open(run, recipe, set, must_exist=recipe is None and questions is None)
 
     from p2r.tables import evaluation_table, make_console
 
@@ -222,8 +224,10 @@ def browse(
     ] = None,
 ) -> None:
     """Browse the cases of one run or several."""
+    from p2r.runs import check_run
+
     for folder in runs:
-        _open(folder, None, None, must_exist=True)
+        check_run(folder)
     _browse(runs, media_root, port)
 
 

@@ -36,6 +36,8 @@ class BadValue(ValueError):
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list | tuple | dict):
+        raise BadValue(f"a list or an object where text belongs: {_short(value)}")
     return "" if value is None else str(value)
 
 
@@ -223,16 +225,29 @@ def _checked(item: Item) -> Item:
     question = item.question if isinstance(item, Case) else item
     _problem(question.problem)
     _problem_type(question.problem_type)
+    _refuse_half_characters(question.meta)
     return item
 
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-def _read_question(record: Raw, place: int) -> Question:
-    for key, value in record.items():
-        if isinstance(value, str) and not value.isascii() and _HALF_CHARACTER.search(value):
+def _refuse_half_characters(value: Any, key: str = "") -> None:
+    """A lone surrogate is legal in JSON, but no file and no tokenizer takes it."""
+    if isinstance(value, str):
+        if not value.isascii() and _HALF_CHARACTER.search(value):
             raise BadValue(f"{key} holds half a character (a lone surrogate)")
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            _refuse_half_characters(name, "a key")
+            _refuse_half_characters(part, key or name)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _refuse_half_characters(part, key)
+
+
+def _read_question(record: Raw, place: int) -> Question:
+    _refuse_half_characters(record)
     suffix = PurePosixPath(_text(record.get("path"))).suffix.lower()
     derived = {
         "id": str(place),

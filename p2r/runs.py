@@ -87,10 +87,9 @@ def open_run(
     """
     folder = Path(folder)
     kept = folder / "recipe.yaml"
+    if must_exist:
+        check_run(folder)
     if not kept.is_file():
-        if must_exist:
-            known = "is no run (it holds no recipe.yaml)" if folder.is_dir() else "does not exist"
-            raise RunError(f"run folder {folder} {known}: give --run a folder made by `p2r demo`")
         if folder.exists() and not folder.is_dir():
             raise RunError(f"{folder} is a file: give --run a folder")
         resolved = load_recipe(recipe or "tiny", list(overrides))
@@ -104,6 +103,14 @@ def open_run(
             write_text(kept, resolved.to_yaml())
     _record_environment(folder / "environment.json")
     return Run(folder, resolved)
+
+
+def check_run(folder: str | Path) -> None:
+    """Raise `RunError` where a folder is no run; nothing is written."""
+    folder = Path(folder)
+    if not (folder / "recipe.yaml").is_file():
+        known = "is no run (it holds no recipe.yaml)" if folder.is_dir() else "does not exist"
+        raise RunError(f"run folder {folder} {known}: give a folder that `p2r` began")
 
 
 def _check_same_recipe(folder: Path, begun: Recipe, resolved: Recipe) -> None:

@@ -164,6 +164,14 @@ def test_stages_in_the_wrong_order_say_what_comes_first(capsys, tmp_path, questi
     assert "p2r sft" in error_of(capsys, "rl", "--run", run)
 
 
+@pytest.mark.parametrize("verb", [["rl"], ["eval", "--model", "sft"], ["app"]])
+def test_a_misspelt_run_is_not_begun(capsys, tmp_path, verb):
+    run = tmp_path / "mispelt"
+    arguments = [*verb, str(run)] if verb == ["app"] else [*verb, "--run", str(run)]
+    assert "does not exist" in error_of(capsys, *arguments)
+    assert not run.exists()
+
+
 def test_one_run_has_one_data_root(capsys, tmp_path, question_file, media, model_folder):
     assert run_cli(generate_arguments(tmp_path / "x", question_file, media, model_folder)) == 0
     elsewhere = generate_arguments(tmp_path / "x", question_file, tmp_path, model_folder)

@@ -1,5 +1,7 @@
 """Records of Video-R1 and VideoP2R: what is read out of them, and that nothing is lost."""
 
+import re
+
 import pytest
 
 from p2r.rawrecords import BadValue, to_case, to_question, to_video_r1, to_videop2r
@@ -216,11 +218,14 @@ def test_an_output_that_a_record_does_not_give_is_put_together():
         (VIDEO_R1 | {"options": "__import__('os')"}, "options are no list"),
         (VIDEO_R1 | {"options": "[" * 10_000}, "options are no list"),
         (VIDEO_R1 | {"extra": "\ud83d"}, "extra holds half a character"),
+        (VIDEO_R1 | {"extra": {"deep": ["a", "\ud83d"]}}, "extra holds half a character"),
+        (VIDEO_R1 | {"path": ["a.mp4"]}, "a list or an object where text belongs: ['a.mp4']"),
+        (VIDEO_R1 | {"solution": {"A": 1}}, "a list or an object where text belongs"),
     ],
 )
 def test_a_bad_record_says_why(record, reason):
     for convert in (to_question, to_case):
-        with pytest.raises(BadValue, match="^" + reason.replace("(", r"\(").replace(")", r"\)")):
+        with pytest.raises(BadValue, match="^" + re.escape(reason)):
             convert(record, 0)
 
 

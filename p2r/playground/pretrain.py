@@ -4,12 +4,11 @@ From scratch, on scenes drawn on the fly whose seeds no split uses:
 1. *see*, *scenes*: captions of one or two plain objects, then of whole scenes;
 2. *skills*, *practice*: captions, direct answers, look-up in text and traces in the template, of
    every habit of describing;
-3. **teacher**: traces that tell what the question needs more often than not, and needless facts
+5. **teacher**: traces that tell what the question needs more often than not, and needless facts
 too;
-4. **base**: captions that tell each fact or not whatever the question is, and direct answers,
-whatever
-   the prompt. It sees and can look up, but its habit of describing is untargeted and it does not
-   use the template: the place of Qwen2.5-VL-7B-Instruct.
+7. **base**: captions that tell each fact or not whatever the question is, and direct answers,
+whatever the prompt. It sees and can look up, but its habit of describing is untargeted and it does
+not use the template: the place of Qwen2.5-VL-7B-Instruct.
 Held-out scores are written beside the weights (`card.json`). A stage whose folder is there is
 not made again.
 """
@@ -25,13 +24,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from p2r import data, template
 from p2r.playground.language import COMPLETE, TARGETED, Asked, Habit, ask, describe, observe, think
 from p2r.playground.oracle import OracleJudge
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
-from p2r.playground.world import FPS, TICKS, Scene, render, sample_scene, ticks
+from p2r.playground.world import (
+    BACKGROUND,
+    FPS,
+    STAGE,
+    TICKS,
+    Scene,
+    render,
+    sample_scene,
+    ticks,
+)
 from p2r.records import Question
 from p2r.scoring import accuracy
 from p2r.video import Frames
@@ -40,7 +50,18 @@ FIRST_SEED = 100_000_000  # the splits' seeds lie below
 HELD_OUT_SEED = 90_000_000
 TEACHER = Habit(needed=0.8, needless=0.4)
 BASE = Habit(needed=0.5, needless=0.5)
-STEPS = {"see": 350, "scenes": 650, "skills": 1200, "practice": 900, "teacher": 120, "base": 220}
+STEPS = {
+    "see": 350,
+    "scenes": 650,
+    "skills": 1200,
+    "objects": 500,
+    "practice": 1500,
+    "pairs": 250,
+    "events": 450,
+    "rehearsal": 450,
+    "teacher": 120,
+    "base": 220,
+}
 BATCH = 24
 STYLE = "brief"
 SLOW = 4.0  # the first scenes move more slowly (stage units per second)
@@ -93,14 +114,30 @@ def corpus(count: int = 3000) -> Iterator[str]:
     yield from [f"user\n{CAPTION}", "assistant\n", *map(str, range(10))] * 50
 
 
-def draw(scene: Scene, rng: random.Random | None = None, scale: int = 4) -> Frames:
+def draw(
+    scene: Scene,
+    rng: random.Random | None = None,
+    scale: int = 4,
+    grid: tuple[int, int] = (56, 56),
+    backdrop: bool = False,
+) -> Frames:
     """The 8 frames the model sees, without the detour over a video file.
 
-    Drawn `scale` times as large and averaged down; with `rng`, a little noise for robustness.
+    Drawn `scale` times as large, or larger, and averaged down to the height and width of `grid`;
+    with `rng`, a little noise for robustness; with `backdrop`, before a random grey gradient.
     """
     seconds = ticks()[::2]
-    drawn = render(scene, seconds, side=scale * 56)
-    drawn = drawn.reshape(8, 56, scale, 56, scale, 3).mean((2, 4))
+    side = math.lcm(scale * STAGE, *grid)
+    drawn = render(scene, seconds, side=side)
+    if backdrop:
+        greys = torch.tensor([[rng.uniform(25, 140) for _ in range(2)] for _ in range(2)])
+        tint = torch.tensor([rng.uniform(-15, 15) for _ in range(3)])
+        corners = greys + tint[:, None, None]  # (3, 2, 2): one colour for each corner
+        behind = interpolate(corners[None], (side, side), mode="bilinear")[0]
+        empty = (drawn == np.array(BACKGROUND)).all(-1, keepdims=True)
+        drawn = np.where(empty, behind.permute(1, 2, 0).numpy(), drawn)
+    height, width = grid
+    drawn = drawn.reshape(8, height, side // height, width, side // width, 3).mean((2, 4))
     if rng is not None:
         noise = torch.randn(
             drawn.shape, generator=torch.Generator().manual_seed(rng.getrandbits(31))
@@ -122,6 +159,11 @@ def draw(scene: Scene, rng: random.Random | None = None, scale: int = 4) -> Fram
     )
 
 
+def draw_strange(scene: Scene, rng: random.Random) -> Frames:
+    """As `draw`, on one of the grids of other clips and before another background."""
+    return draw(scene, rng, 3, rng.choice(((42, 56), (56, 42), (56, 56))), backdrop=True)
+
+
 def style_of(question: Question, rng: random.Random, response: str) -> str:
     """The prompt style that asks for a response of this form."""
     starts = {"<observation>": STYLE, "<think>": f"{STYLE}-think"}
@@ -141,8 +183,12 @@ def train(
     name: str = "",
     warmup: int = 50,
     final: float = 0.05,
+    strange: float = 0.0,
 ) -> None:
-    """AdamW with a cosine schedule on `make(seed)` for fresh seeds from `first` on."""
+    """AdamW with a cosine schedule on `make(seed)` for fresh seeds from `first` on.
+
+    A share `strange` of the scenes is drawn on other grids and backgrounds.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
 
     def batch(step: int) -> dict[str, torch.Tensor]:
@@ -151,7 +197,11 @@ def train(
             rng = random.Random(f"pixels {seed}")
             scene, question, response = make(seed)
             chosen = style(question, rng, response)
-            frames = None if scene is None else draw(scene, rng, scale)
+            frames = None
+            if scene is not None and strange and rng.random() < strange:
+                frames = draw_strange(scene, rng)
+            elif scene is not None:
+                frames = draw(scene, rng, scale)
             examples.append(data.encode_example(processor, question, frames, response, chosen))
         return data.collate_examples(examples, processor.tokenizer.pad_token_id)
 
@@ -225,14 +275,29 @@ def _skills(seed: int) -> Example:
     return _trace_of_any_habit(scene, rng)
 
 
+def _objects(seed: int) -> Example:
+    return caption(sample_scene(seed, max_objects=1, signs=False), random.Random(f"talk {seed}"))
+
+
+def _pairs(seed: int) -> Example:
+    scene = sample_scene(seed, max_objects=2, events=False, signs=False)
+    return caption(scene, random.Random(f"talk {seed}"))
+
+
+def _events(seed: int) -> Example:
+    few = random.Random(f"kind {seed // BATCH}").random() < 0.4
+    scene = sample_scene(seed, max_objects=2, signs=False) if few else sample_scene(seed)
+    return caption(scene, random.Random(f"talk {seed}"))
+
+
 def _practice(seed: int) -> Example:
     """A batch at a time of one kind, so that short ones cost little: captions of single objects,
     look-up in a text without a video, traces, direct answers.
     """
     rng = random.Random(f"talk {seed}")
-    kind = random.Random(f"kind {seed // BATCH}").choices("olta", (0.35, 0.2, 0.35, 0.1))[0]
+    kind = random.Random(f"kind {seed // BATCH}").choices("olta", (0.2, 0.25, 0.45, 0.1))[0]
     if kind == "o":
-        return caption(sample_scene(seed, max_objects=1, signs=False), rng)
+        return _objects(seed)
     scene = sample_scene(seed)
     if kind == "l":
         return look_up(scene, rng)
@@ -256,8 +321,13 @@ CURRICULUM: dict[str, Callable[[int], Example]] = {
     "see": _see,
     "scenes": _scenes,
     "skills": _skills,
+    "objects": _objects,
     "practice": _practice,
+    "pairs": _pairs,
+    "events": _events,
+    "rehearsal": _practice,
 }
+STRANGE = {"practice": 0.15, "rehearsal": 0.15, "teacher": 0.15, "base": 0.15}
 
 
 def _base(seed: int) -> Example:
@@ -282,7 +352,17 @@ def main() -> None:
             else:
                 processor = data.load_processor(out / before)
                 model = data.load_model(out / before, "float32")
-            train(model, processor, make, STEPS[name], 1e-3, first=first, name=name, final=0.1)
+            train(
+                model,
+                processor,
+                make,
+                STEPS[name],
+                1e-3,
+                first=first,
+                name=name,
+                final=0.1,
+                strange=STRANGE.get(name, 0.0),
+            )
             _save(model, processor, out / name)
         first += STEPS[name] * BATCH
         before = name
@@ -298,7 +378,16 @@ def main() -> None:
         # The base answers directly under either prompt; captions have a prompt of their own.
         style = style_of if name == "teacher" else lambda q, rng, r: rng.choice((STYLE, "direct"))
         train(
-            model, processor, make, STEPS[name], 2e-4, first=first, scale=4, style=style, name=name
+            model,
+            processor,
+            make,
+            STEPS[name],
+            2e-4,
+            first=first,
+            scale=4,
+            style=style,
+            name=name,
+            strange=STRANGE[name],
         )
         first += STEPS[name] * BATCH
         scores = {s: score(model, processor, style=s) for s in (STYLE, "direct")}
