@@ -18,7 +18,7 @@ from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
 from p2r.formats import read_cases
 from p2r.journal import Journal
-from p2r.judges import JournaledJudge, Judge
+from p2r.judges import NO_OBSERVATION, JournaledJudge, Judge
 from p2r.recipe import Recipe
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, replacing, write_json
@@ -29,7 +29,6 @@ from p2r.template import parse
 GENERATED = "generate.jsonl"
 KEPT = "sft.jsonl"
 CHUNK = 512
-NO_OBSERVATION = Verdict(sufficient=False, rationale="no readable observation")
 
 
 class PipelineError(ValueError):

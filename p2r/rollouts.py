@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .judges import Judge, judge_distinct
+from .judges import NO_OBSERVATION, Judge, judge_distinct
 from .recipe import RlSettings
 from .records import Case, ProcessReward, Question, Trace, Verdict
 from .rewards import collapsed, process_reward
@@ -30,7 +30,7 @@ def judge_rollouts(
     """
     if judge is None:
         return [None] * len(parsed)
-    verdicts = [Verdict(sufficient=False, rationale="no readable observation") for _ in parsed]
+    verdicts = [NO_OBSERVATION] * len(parsed)
     readable = [row for row, part in enumerate(parsed) if part.observation]
     found = judge_distinct(
         judge.judge,

@@ -23,6 +23,8 @@ JUDGES = {
     "claude": "p2r.judges.claude:ClaudeJudge",
 }
 CHUNK = 64
+# An observation that cannot be read, missing or cut off: nobody is asked.
+NO_OBSERVATION = Verdict(sufficient=False, rationale="no readable observation")
 
 
 class JudgeError(ValueError):
