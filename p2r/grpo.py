@@ -18,6 +18,7 @@ from .judges import Judge
 from .media import MediaError
 from .recipe import Recipe, RlSettings
 from .records import Case, Question
+from .rewards import rewards_in_use
 from .runs import model_fingerprint, use_threads
 from .template import TemplateError, banned_token_ids, build_prompt, prompt_hash
 from .trainer import FramesOf, ProcessAwareGRPOTrainer
@@ -52,8 +53,8 @@ def train_grpo(
 
     Writes `metrics.jsonl` (a line per step), `rollouts.jsonl` (every rollout as a `Case`),
     `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
-    stage returns at once. `judge` may be None for credit=outcome only. Raises `TrainingError`,
-    `data.ModelError`.
+    stage returns at once. `judge` may be None where the perception reward is not learnt from
+    (credit=outcome, or rewards without perception). Raises `TrainingError`, `data.ModelError`.
     """
     out = Path(out)
     final = out / "model"
@@ -61,7 +62,11 @@ def train_grpo(
         return final
     out.mkdir(parents=True, exist_ok=True)
     rl = recipe.rl
-    if judge is None and rl.credit != "outcome":
+    try:
+        used = rewards_in_use(rl.credit, rl.rewards)
+    except ValueError as error:
+        raise TrainingError(f"{error}: change rl.credit or rl.rewards") from error
+    if judge is None and "perception" in used:
         raise TrainingError(
             f"credit={rl.credit} needs a judge: the perception reward is its verdict"
         )
@@ -191,7 +196,9 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         max_grad_norm=rl.max_grad_norm,
         beta=rl.beta,
         epsilon=rl.epsilon,
-        loss_type="grpo",  # mean over each response's tokens, then over responses, as in eq. (7)
+        # The mean over each response's tokens, then over responses: a token of response i of N
+        # weighs 1 / (N |o_i|). This is normalise=sequence; the trainer reweighs for the others.
+        loss_type="grpo",
         use_bias_correction_kl=False,  # the plain k3 estimator of the KL term
         mask_truncated_completions=False,  # a response cut off loses its format reward instead
         model_init_kwargs={"dtype": training_dtype(recipe), "use_safetensors": True},
@@ -204,7 +211,8 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
         f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = "
         f"{rl.prompts_per_step * rl.group_size} rollouts, 1 update "
         f"({arguments.gradient_accumulation_steps} micro-batches of {rl.micro_batch} "
-        f"on {arguments.world_size} process(es)); {rl.steps} steps, credit={rl.credit}"
+        f"on {arguments.world_size} process(es)); {rl.steps} steps, credit={rl.credit}, "
+        f"normalise={rl.normalise}, rewards={'+'.join(rl.rewards)}"
     )
 
 

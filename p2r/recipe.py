@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
@@ -80,11 +88,37 @@ class SftSettings(Section):
     save_steps: PositiveInt = 500
 
 
+class LengthRanges(Section):
+    """Lengths in tokens that earn a process its length reward: the lowest and the highest."""
+
+    perception: tuple[int, int] = (128, 320)
+    reasoning: tuple[int, int] = (320, 512)
+
+    @field_validator("perception", "reasoning")
+    @classmethod
+    def _check_order(cls, ends: tuple[int, int]) -> tuple[int, int]:
+        if ends[0] > ends[1]:
+            raise ValueError("a range is [lowest, highest]")
+        return ends
+
+
 class RlSettings(Section):
-    """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model."""
+    """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
+
+    `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
+    a run without R_P, R_R or R_len. `max_unknown`: the share of observations without a verdict that
+    a run goes on with.
+    """
 
     credit: Credit = "process"
+    normalise: Literal["sequence", "process"] = "sequence"
+    rewards: list[Literal["perception", "reasoning", "length"]] = [
+        "perception",
+        "reasoning",
+        "length",
+    ]
     judge: str = "oracle"
+    max_unknown: float = Field(0.5, ge=0, le=1)
     steps: PositiveInt = 1000
     prompts_per_step: PositiveInt = 7
     group_size: PositiveInt = 8
@@ -98,8 +132,7 @@ class RlSettings(Section):
     top_p: float = 0.95
     max_grad_norm: float = 5.0
     weight_decay: float = 0.01
-    perception_length: tuple[int, int] = (128, 320)
-    reasoning_length: tuple[int, int] = (320, 512)
+    length_ranges: LengthRanges = Field(default_factory=LengthRanges)
     length_bonus: float = 0.2
     save_steps: PositiveInt = 100
 

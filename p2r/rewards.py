@@ -1,4 +1,5 @@
-"""Process rewards (eq. 5), process advantages (eq. 6) and how credit is spread over tokens.
+"""Process rewards (eq. 5), process advantages (eq. 6) and how credit and weight are spread over
+tokens (eq. 7).
 
 Rewards are (N, 2) arrays: column 0 perception, column 1 reasoning, the rollouts of one question in
 consecutive rows; NaN is unknown. Lists, NumPy arrays and torch tensors come in, and the same kind
@@ -8,7 +9,7 @@ comes out (an array for a list). Paper: VideoP2R, arXiv 2511.11113.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from .records import ProcessReward
 if TYPE_CHECKING:
     import torch
 
+PROCESSES = ("perception", "reasoning")  # the columns of rewards and of advantages
 EPSILON = 1e-4  # added to the standard deviation, as in TRL's GRPOTrainer
 TOLERANCE = 1e-6  # rewards of a group no further apart than this are equal
 
@@ -101,19 +103,45 @@ CREDITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 }
 
 
-def credit_advantages(scheme: str, rewards: Any, group_size: int) -> Any:
-    """The advantages of perception and of reasoning tokens, (N, 2), under a scheme of `CREDITS`.
+def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tuple[str, ...]:
+    """Which of the process rewards switched on ("perception", "reasoning") a scheme learns from.
 
-    An unknown reward makes the sum of "shared" unknown: that rollout is left out of its group and
-    gets 0. In "decoupled" the other reward still counts. Raises ValueError for an unknown scheme
-    or a shape that does not fit.
+    "outcome" learns from the reasoning reward alone. Raises ValueError for an unknown scheme, or
+    where no reward is left.
     """
     if scheme not in CREDITS:
         raise ValueError(f"unknown credit scheme {scheme!r}: use one of {', '.join(CREDITS)}")
+    read = ("reasoning",) if scheme == "outcome" else PROCESSES
+    used = tuple(process for process in read if process in switched_on)
+    if not used:
+        raise ValueError(
+            f"credit {scheme!r} learns from the reward of {' and '.join(read)}, "
+            f"which the rewards switched on ({', '.join(switched_on) or 'none'}) leave out"
+        )
+    return used
+
+
+def credit_advantages(
+    scheme: str, rewards: Any, group_size: int, switched_on: Collection[str] = PROCESSES
+) -> Any:
+    """The advantages of perception and of reasoning tokens, (N, 2), under a scheme of `CREDITS`.
+
+    An unknown reward makes the sum of "shared" unknown: that rollout is left out of its group and
+    gets 0. In "decoupled" the other reward still counts.
+
+    `switched_on`: the process rewards that count, the switches of Table 2. With one reward left
+    there is nothing to keep apart, and under every scheme its advantage is that of all tokens: the
+    table's row without R_P is process-agnostic RL, of the same figure (56.4). Raises ValueError for
+    an unknown scheme, where no reward is left, or for a shape that does not fit.
+    """
+    used = rewards_in_use(scheme, switched_on)
     values, as_given = _read(rewards)
     if values.shape[1] != 2:
         raise ValueError(f"credit needs rewards of shape (N, 2), not {values.shape}")
-    return as_given(CREDITS[scheme](values, group_size))
+    if len(used) == 2:
+        return as_given(CREDITS[scheme](values, group_size))
+    column = PROCESSES.index(used[0])
+    return as_given(_on_all_tokens(_process(values[:, column : column + 1], group_size)))
 
 
 def spread_advantages(
@@ -125,19 +153,70 @@ def spread_advantages(
     tokens of a completion belong to perception; `completion_mask` (N, T), 1 on completion tokens.
     Returns (N, T) in the dtype of `advantages`, 0 where the mask is 0.
     """
+    looked, reasoned = process_masks(perception_lengths, completion_mask)
+    if tuple(advantages.shape) != (len(looked), 2):
+        raise ValueError(
+            f"advantages {tuple(advantages.shape)} do not fit {len(looked)} completions: "
+            f"expected ({len(looked)}, 2)"
+        )
+    return looked * advantages[:, :1] + reasoned * advantages[:, 1:]
+
+
+# ---- normalisation: how much each token weighs
+
+NORMALISATIONS = ("sequence", "process")
+
+
+def token_weights(
+    scheme: str, perception_lengths: torch.Tensor, completion_mask: torch.Tensor
+) -> torch.Tensor:
+    """The share of each token in its completion's loss, under a scheme of `NORMALISATIONS`.
+
+    Every completion weighs the same in the loss of eq. (7), the mean over completions of the sum
+    over tokens of weight × (clipped term − β KL): both terms are weighted, so that β means the same
+    under both schemes.
+
+    - "sequence": 1 / |o|, the mean over all tokens of the completion, as in the paper's code family
+      (TRL's loss_type "grpo"). The longer process weighs more: of 100 perception and 300 reasoning
+      tokens perception has a quarter.
+    - "process": 1 / (2 |o_k|) for the tokens of process k. Each process has half of the completion,
+      however long it is; where one is empty, the other has the whole, and this is "sequence".
+
+    Arguments as in `spread_advantages`. Returns (N, T) float32, 0 where the mask is 0; every row
+    with a token sums to 1. Raises ValueError for an unknown scheme or a shape that does not fit.
+    """
+    if scheme not in NORMALISATIONS:
+        known = ", ".join(NORMALISATIONS)
+        raise ValueError(f"unknown normalisation {scheme!r}: use one of {known}")
+    looked, reasoned = process_masks(perception_lengths, completion_mask)
+    parts = [looked | reasoned] if scheme == "sequence" else [looked, reasoned]
+    lengths = [part.sum(1, keepdim=True) for part in parts]
+    present = sum((length > 0).float() for length in lengths)
+    return sum(
+        part / (present * length).clamp(min=1) for part, length in zip(parts, lengths, strict=True)
+    )
+
+
+def process_masks(
+    perception_lengths: torch.Tensor, completion_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which tokens belong to perception and which to reasoning: two (N, T) boolean masks.
+
+    Every completion token is in exactly one, every pad in none.
+    """
     import torch
 
-    lengths = torch.as_tensor(perception_lengths, device=completion_mask.device)
+    device = completion_mask.device
+    lengths = torch.as_tensor(perception_lengths, device=device)
     count, tokens = completion_mask.shape
-    if tuple(advantages.shape) != (count, 2) or tuple(lengths.shape) != (count,):
+    if tuple(lengths.shape) != (count,):
         raise ValueError(
-            f"advantages {tuple(advantages.shape)} and perception lengths {tuple(lengths.shape)} "
-            f"do not fit {count} completions: expected ({count}, 2) and ({count},)"
+            f"perception lengths {tuple(lengths.shape)} do not fit {count} completions: "
+            f"expected ({count},)"
         )
-    places = torch.arange(tokens, device=completion_mask.device)
-    of_perception = places < lengths[:, None]
-    spread = torch.where(of_perception, advantages[:, :1], advantages[:, 1:])
-    return torch.where(completion_mask.bool(), spread, torch.zeros_like(spread))
+    first = torch.arange(tokens, device=device) < lengths[:, None]
+    mask = completion_mask.bool()
+    return mask & first, mask & ~first
 
 
 # ---- groups

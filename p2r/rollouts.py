@@ -1,11 +1,14 @@
 """Rollouts of PA-GRPO: from sampled text to scored cases (eq. 5) and to the numbers a step is
-watched by.
+watched by, and when to stop because the judge is silent.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+from collections import deque
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,12 @@ import numpy as np
 from .judges import NO_OBSERVATION, Judge, judge_distinct
 from .recipe import RlSettings
 from .records import Case, ProcessReward, Question, Trace, Verdict
-from .rewards import collapsed, process_reward
+from .rewards import PROCESSES, collapsed, process_reward
 from .scoring import accuracy
 from .template import Parsed, answer_of, parse, perception_length
+from .training import TrainingError
 
-PROCESSES = ("perception", "reasoning")
+log = logging.getLogger(__name__)
 
 
 def judge_rollouts(
@@ -58,6 +62,7 @@ def score_rollouts(
     fields of each `Trace`. An answer that is missing or cannot be read earns 0; an answer whose
     truth cannot be scored, and a verdict that the judge could not give, are unknown.
     """
+    bonus = settings.length_bonus if "length" in settings.rewards else 0.0
     parsed = [parse(text) for text in texts]
     verdicts = judge_rollouts(judge, questions, parsed)
     cases = []
@@ -83,15 +88,15 @@ def score_rollouts(
             None if sufficient is None else float(sufficient),
             part.format_ok["perception"],
             looked,
-            settings.perception_length,
-            settings.length_bonus,
+            settings.length_ranges.perception,
+            bonus,
         )
         reasoning = process_reward(
             right,
             part.format_ok["reasoning"],
             len(ids) - looked,
-            settings.reasoning_length,
-            settings.length_bonus,
+            settings.length_ranges.reasoning,
+            bonus,
         )
         cases.append(
             Case(
@@ -111,6 +116,7 @@ def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dic
 
     `rewards` (N, 2) are those of the cases. A group has collapsed for a process whose rewards are
     all equal or unknown, jointly when for both. Accuracies are means over the known.
+    "judge/unknown" is the share of the judged observations that got no verdict.
     """
     metrics: dict[str, float] = {}
     for process in PROCESSES:
@@ -127,5 +133,50 @@ def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dic
     flat = np.asarray(collapsed(rewards, group_size), dtype=bool)
     metrics["perception/collapse"], metrics["reasoning/collapse"] = flat.mean(0).tolist()
     metrics["joint/collapse"] = float(flat.all(1).mean())
+    judged = judged_verdicts(cases)
+    silent = [verdict.sufficient is None for verdict in judged]
+    metrics["judge/unknown"] = float(np.mean(silent)) if judged else math.nan
     metrics["truncated"] = float(np.mean([case.trace.truncated for case in cases]))
     return metrics
+
+
+def judged_verdicts(cases: Sequence[Case]) -> list[Verdict]:
+    """The verdicts on observations that the judge was shown; one that cannot be read is not."""
+    return [case.verdict for case in cases if case.verdict and case.trace.observation]
+
+
+class JudgeWatch:
+    """Lets a run go on without some verdicts, and stops it when the judge stays silent.
+
+    A step's share of observations without a verdict is averaged over the last `STEPS` steps; steps
+    that are not there yet count as answered, so that a judge that is down at the start is given as
+    long to come back as one that goes down later.
+    """
+
+    STEPS = 5
+
+    def __init__(self, max_unknown: float) -> None:
+        self.max_unknown = max_unknown
+        self._shares: deque[float] = deque([0.0] * self.STEPS, maxlen=self.STEPS)
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """Take in a step's rollouts; warns of missing verdicts, raises `TrainingError` when more
+        than `max_unknown` are missing.
+        """
+        judged = judged_verdicts(cases)
+        silent = [verdict for verdict in judged if verdict.sufficient is None]
+        if judged:
+            self._shares.append(len(silent) / len(judged))
+        if not silent:
+            return
+        reason = shorten(silent[-1].rationale or "none given", 200)
+        log.warning("no verdict on %d of %d observations: %s", len(silent), len(judged), reason)
+        share = sum(self._shares) / self.STEPS
+        if share > self.max_unknown:
+            raise TrainingError(
+                f"the judge gave no verdict on {len(silent)} of {len(judged)} observations of this "
+                f"step, and over the last {self.STEPS} steps on a larger share than "
+                f"rl.max_unknown={self.max_unknown:g}; its last reason: {reason}. Mend the judge "
+                "and start again (training goes on from its last checkpoint), or begin a run with "
+                "another rl.judge or without the perception reward (rl.rewards, rl.credit=outcome)"
+            )

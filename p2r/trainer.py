@@ -3,9 +3,9 @@
 TRL 1.16's `GRPOTrainer` samples with a video but computes log-probs without it, silently, and knows
 one advantage per response. `ProcessAwareGRPOTrainer` builds all model inputs through `p2r.data`,
 hands the vision inputs to every forward pass (policy, old policy, reference), scores both processes
-(eq. 5), normalises them within their group (eq. 6) and spreads them over the tokens of each process
-as the credit scheme says (eq. 7). TRL keeps the loop, the sampling, the clipped loss, the KL term,
-the reference model, accumulation and distribution.
+(eq. 5), normalises them within their group (eq. 6), spreads them over the tokens of each process as
+the credit scheme says and weighs the tokens as the normalisation says (eq. 7). TRL keeps the loop,
+the sampling, the clipped loss, the KL term, the reference model, accumulation and distribution.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .judges import Judge
 from .prefix import Prompts, share_prompts, sharing
 from .recipe import RlSettings
 from .records import Case, Question
-from .rewards import credit_advantages, spread_advantages
-from .rollouts import rollout_metrics, score_rollouts
+from .rewards import credit_advantages, rewards_in_use, spread_advantages, token_weights
+from .rollouts import JudgeWatch, rollout_metrics, score_rollouts
 from .training import ExactResume
 from .video import Frames
 
@@ -68,6 +68,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self._vision: list[data.Batch] = []
         self._cases: list[Case] = []
         self._seconds: dict[str, float] = defaultdict(float)
+        matters = "perception" in rewards_in_use(settings.credit, settings.rewards)
+        self._watch = JudgeWatch(settings.max_unknown if matters else 1.0)
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
         for each in (self.model, self.ref_model):
             if each is not None:
@@ -143,11 +145,19 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         # Groups lie on several processes: normalise all of them, keep the rows of this one.
-        everyone = credit_advantages(self.settings.credit, self._rewards, self._group_size)
+        everyone = credit_advantages(
+            self.settings.credit, self._rewards, self._group_size, self.settings.rewards
+        )
         first = self.accelerator.process_index * len(inputs)
         advantages = everyone[first : first + len(inputs)]
         lengths = torch.tensor([case.trace.perception_tokens for case in self._cases])
-        output["advantages"] = spread_advantages(advantages, lengths, output["completion_mask"])
+        mask = output["completion_mask"]
+        output["advantages"] = spread_advantages(advantages, lengths, mask)
+        if self.settings.normalise != "sequence":  # which is TRL's own
+            # TRL weighs both the clipped and the KL term with completion_mask × tool_mask and
+            # divides by its sum, which stays the completion's length.
+            weights = token_weights(self.settings.normalise, lengths, mask)
+            output["tool_mask"] = weights * mask.sum(1, keepdim=True)
         output["vision"] = self._vision
         for case, (looked, reasoned) in zip(self._cases, advantages.tolist(), strict=True):
             case.perception_advantage, case.reasoning_advantage = looked, reasoned
@@ -156,8 +166,10 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             cases, self._rewards.cpu().numpy(), self._group_size
         ).items():
             self._metrics[mode][name].append(value)
-        if mode == "train" and self.accelerator.is_main_process:
-            self.on_rollouts(cases)
+        if mode == "train":
+            if self.accelerator.is_main_process:
+                self.on_rollouts(cases)
+            self._watch.check(cases)
         return output
 
     # --------------------------------------------------------------------- forward and loss

@@ -243,7 +243,7 @@ def test_each_token_gets_the_advantage_of_its_process(model_folder, media, quest
 @pytest.mark.parametrize("empty_perception", [False, True])
 def test_with_one_reward_it_is_grpo(model_folder, media, questions, tmp_path, empty_perception):
     # Two rewards that are equal, or no perception tokens at all: TRL's outcome loss to 1e-6.
-    ranges = ["rl.perception_length=[1,999]", "rl.reasoning_length=[1,999]", "rl.beta=0.04"]
+    ranges = ["rl.length_ranges={perception: [1,999], reasoning: [1,999]}", "rl.beta=0.04"]
     lost = render("I see.", "So three.", "3")
     responses = [FULL, lost, FULL, lost]
     if empty_perception:

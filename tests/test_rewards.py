@@ -1,19 +1,22 @@
-"""Equations (5) and (6) on hand-made numbers, collapsed groups, and credit over tokens."""
+"""Equations (5) and (6) on hand-made numbers, collapsed groups, credit and weight of each token."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from trl.trainer.utils import nanstd
 
 from p2r.rewards import (
     CREDITS,
+    NORMALISATIONS,
     collapsed,
     credit_advantages,
     process_advantages,
+    process_masks,
     process_reward,
+    rewards_in_use,
     spread_advantages,
+    token_weights,
 )
 
 NAN = math.nan
@@ -63,6 +66,8 @@ def test_advantages_by_hand():
 
 def trl_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
     """TRL's GRPOTrainer with scale_rewards="group", for one reward: its own statistics."""
+    from trl.trainer.utils import nanstd
+
     groups = rewards.view(-1, group_size)
     mean = torch.nanmean(groups, dim=1).repeat_interleave(group_size)
     std = nanstd(groups, dim=1).repeat_interleave(group_size)
@@ -88,8 +93,8 @@ def test_processes_and_groups_do_not_mix():
 
 def test_unknown_rewards_are_left_out_and_get_zero():
     advantages = process_advantages([[0, 1], [1, 1], [NAN, 0], [None, 0]], 4)
-    known = process_advantages([[0, 0], [1, 0]], 2)[:, 0]
-    np.testing.assert_allclose(advantages[:, 0], [*known, 0, 0])
+    half = 0.5 / (math.sqrt(1 / 2) + 1e-4)  # of 0 and 1 alone: mean 0.5, std sqrt(1/2)
+    np.testing.assert_allclose(advantages[:, 0], [-half, half, 0, 0], rtol=1e-12)
     assert not np.isnan(advantages).any()
 
 
@@ -208,3 +213,86 @@ def test_every_token_gets_the_advantage_of_its_process():
 def test_spreading_checks_shapes():
     with pytest.raises(ValueError, match="do not fit 3 completions"):
         spread_advantages(torch.zeros(2, 2), [1, 1], torch.ones(3, 4))
+
+    with pytest.raises(ValueError, match=r"advantages \(3, 1\) do not fit 3 completions"):
+        spread_advantages(torch.zeros(3, 1), [1, 1, 1], torch.ones(3, 4))
+
+
+def test_every_completion_token_has_exactly_one_process():
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    looked, reasoned = process_masks([2, 0, 9, 1], mask)
+    assert looked.sum(1).tolist() == [2, 0, 2, 0]
+    assert torch.equal(looked.int() + reasoned.int(), mask)
+
+
+# ---- the switches of Table 2
+
+
+@pytest.mark.parametrize("scheme", CREDITS)
+def test_without_the_perception_reward_it_is_grpo_on_all_tokens(scheme):
+    advantages = credit_advantages(scheme, REWARDS, 4, ["reasoning", "length"])
+    np.testing.assert_allclose(advantages, credit_advantages("outcome", REWARDS, 4))
+    # reasoning rewards 0, 2, 1, 2: mean 1.25, std sqrt(2.75 / 3)
+    by_hand = np.array([-1.25, 0.75, -0.25, 0.75]) / (math.sqrt(2.75 / 3) + 1e-4)
+    np.testing.assert_allclose(advantages, np.stack([by_hand, by_hand], axis=1))
+
+
+@pytest.mark.parametrize("scheme", ["process", "shared", "decoupled"])
+def test_without_the_reasoning_reward_perception_decides_for_all_tokens(scheme):
+    # perception rewards 1, 0, 1 and one unknown: mean 2/3, std sqrt(1/3)
+    by_hand = np.array([1 / 3, -2 / 3, 1 / 3, 0]) / (math.sqrt(1 / 3) + 1e-4)
+    advantages = credit_advantages(scheme, REWARDS, 4, ["perception"])
+    np.testing.assert_allclose(advantages, np.stack([by_hand, by_hand], axis=1))
+
+
+def test_which_rewards_a_scheme_learns_from():
+    assert rewards_in_use("process") == ("perception", "reasoning")
+    assert rewards_in_use("process", ["length", "reasoning", "perception"]) == (
+        "perception",
+        "reasoning",
+    )
+    assert rewards_in_use("shared", ["perception"]) == ("perception",)
+    assert rewards_in_use("outcome") == ("reasoning",)
+    with pytest.raises(ValueError, match="'outcome' learns from the reward of reasoning"):
+        rewards_in_use("outcome", ["perception", "length"])
+    with pytest.raises(ValueError, match="leave out"):
+        credit_advantages("process", REWARDS, 4, ["length"])
+
+
+# ---- normalisation over tokens
+
+
+def test_in_a_sequence_each_token_weighs_the_same():
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
+    weights = token_weights("sequence", [1, 0, 0], mask)
+    assert weights.tolist() == [[0.25] * 4, [0.5, 0.5, 0, 0], [0, 0, 0, 0]]
+
+
+def test_by_process_each_process_weighs_the_same_however_long_it_is():
+    mask = torch.tensor(
+        [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
+    )
+    weights = token_weights("process", [1, 2, 0, 9, 3], mask)
+    expected = [
+        [1 / 2, 1 / 8, 1 / 8, 1 / 8, 1 / 8],  # one token of perception, four of reasoning
+        [1 / 4, 1 / 4, 1 / 4, 1 / 4, 0],  # two and two: as in the sequence
+        [1 / 4, 1 / 4, 1 / 4, 1 / 4, 0],  # no perception: reasoning has the whole
+        [1 / 2, 1 / 2, 0, 0, 0],  # no reasoning: perception has the whole
+        [0, 0, 0, 0, 0],  # no token at all
+    ]
+    assert weights.tolist() == expected
+
+
+@pytest.mark.parametrize("scheme", NORMALISATIONS)
+def test_every_completion_weighs_the_same(scheme):
+    torch.manual_seed(0)
+    lengths = torch.randint(1, 40, (64,))
+    mask = torch.arange(40) < lengths[:, None]
+    weights = token_weights(scheme, torch.randint(0, 40, (64,)), mask)
+    torch.testing.assert_close(weights.sum(1), torch.ones(64))
+    assert (weights[~mask] == 0).all() and (weights[mask] > 0).all()
+
+
+def test_an_unknown_normalisation_names_the_known():
+    with pytest.raises(ValueError, match="sequence, process"):
+        token_weights("magic", [1], torch.ones(1, 2))
