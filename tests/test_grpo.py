@@ -6,83 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
-from small import VIDEO, kill_at_line, read_lines, small_recipe
+from small import kill_at_line, read_lines, small_recipe
+from small_rl import FULL, RuleJudge, SilentJudge, generation, make_trainer, scripted
 from torch.testing import assert_close
-from trl.trainer.utils import nanstd
 
 from p2r import data
 from p2r.grpo import grpo_arguments, plan_steps, train_grpo
-from p2r.records import Case, Question, Verdict
-from p2r.template import banned_token_ids, render
+from p2r.judges import NO_OBSERVATION
+from p2r.recipe import RecipeError
+from p2r.records import Case, Question, Trace, Verdict
+from p2r.rollouts import JudgeWatch
+from p2r.template import banned_token_ids
 from p2r.trainer import ProcessAwareGRPOTrainer
 from p2r.training import TrainingError
-from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]
-FULL = render("I see two.", "So two.", "2")
-
-
-class RuleJudge:
-    """An observation is sufficient if it says "two"; of one that says "fog" nobody knows."""
-
-    def __init__(self):
-        self.asked = []
-
-    def judge(self, questions, observations):
-        self.asked += observations
-        return [Verdict(sufficient=None if "fog" in o else "two" in o) for o in observations]
-
-
-class Scripted(ProcessAwareGRPOTrainer):
-    """Says what it is told instead of sampling; all else is real."""
-
-    responses: list[str]
-
-    def _generate_single_turn(self, prompt_ids, images, fields, num_generations):
-        ids = [
-            [*self._tokenizer(text)["input_ids"], self._tokenizer.eos_token_id]
-            for text in self.responses
-        ]
-        return ids, None
-
-
-def make_trainer(kind, model, media, questions, tmp_path, *overrides, judge=None):
-    """A trainer whose one step takes all `questions`, and the list its cases go to."""
-    recipe = small_recipe(
-        model,
-        "rl.steps=1",
-        f"rl.prompts_per_step={len(questions)}",
-        "rl.group_size=2",
-        "rl.micro_batch=2",
-        "rl.max_tokens=12",
-        "rl.learning_rate=0.0",
-        *overrides,
-    )
-    processor = data.load_processor(model)
-    cache, cases = FrameCache(None), []
-    trainer = kind(
-        str(model),
-        questions={question.id: question for question in questions},
-        frames_of=lambda q: data.read_frames(q, root=media, cache=cache, **VIDEO),
-        judge=judge or RuleJudge(),
-        settings=recipe.rl,
-        style="brief",
-        on_rollouts=cases.extend,
-        trace_fields={"run": "test"},
-        args=grpo_arguments(recipe, processor, tmp_path),
-        train_dataset=dataset_of(questions),
-        processing_class=processor,
-    )
-    return trainer, cases
-
-
-def dataset_of(questions):
-    return Dataset.from_list([{"prompt": q.problem, "question": q.id} for q in questions])
-
-
-def generation(questions, group_size=2):
-    return [{"prompt": q.problem, "question": q.id} for q in questions for _ in range(group_size)]
 
 
 def logps(trainer, batch, vision):
@@ -192,94 +130,6 @@ def test_vision_tokens_are_never_sampled(model_folder, media, questions, tmp_pat
 # ---------------------------------------------------------------------- rewards and advantages
 
 
-def scripted(model, media, questions, tmp_path, responses, *overrides, judge=None):
-    size = len(responses)
-    trainer, cases = make_trainer(
-        Scripted,
-        model,
-        media,
-        questions[:1],
-        tmp_path,
-        f"rl.group_size={size}",
-        f"rl.micro_batch={size}",
-        *overrides,
-        judge=judge,
-    )
-    trainer.responses = responses
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    return trainer, trainer._generate_and_score_completions(generation(questions[:1], size)), cases
-
-
-def loss_and_gradients(trainer, batch):
-    trainer.model.zero_grad()
-    loss = trainer._compute_loss(trainer.model, batch)
-    loss.backward()
-    return loss.detach(), [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]
-
-
-def test_each_token_gets_the_advantage_of_its_process(model_folder, media, questions, tmp_path):
-    blind = render("I see.", "So two.", "2")
-    wrong = render("I see two.", "So three.", "3")
-    _, batch, cases = scripted(model_folder, media, questions, tmp_path, [FULL, blind, wrong, FULL])
-    totals = [(case.perception.total, case.reasoning.total) for case in cases]
-    looked = [case.trace.perception_tokens for case in cases]
-    assert [case.verdict.sufficient for case in cases] == [True, False, True, True]
-    assert [case.accuracy for case in cases] == [1, 1, 0, 1]
-    for row, case in enumerate(cases):
-        tokens = batch["advantages"][row]
-        assert tokens[: looked[row]].unique().tolist() == [pytest.approx(case.perception_advantage)]
-        assert tokens[looked[row] : case.trace.completion_tokens].unique().tolist() == [
-            pytest.approx(case.reasoning_advantage)
-        ]
-        assert (tokens[case.trace.completion_tokens :] == 0).all()
-    for column in (0, 1):
-        rewards = torch.tensor([total[column] for total in totals])
-        expected = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
-        name = ("perception_advantage", "reasoning_advantage")[column]
-        assert_close(torch.tensor([getattr(case, name) for case in cases]), expected)
-
-
-@pytest.mark.parametrize("empty_perception", [False, True])
-def test_with_one_reward_it_is_grpo(model_folder, media, questions, tmp_path, empty_perception):
-    # Two rewards that are equal, or no perception tokens at all: TRL's outcome loss to 1e-6.
-    ranges = ["rl.length_ranges={perception: [1,999], reasoning: [1,999]}", "rl.beta=0.04"]
-    lost = render("I see.", "So three.", "3")
-    responses = [FULL, lost, FULL, lost]
-    if empty_perception:
-        responses = [text.split("</observation> ")[1] for text in responses]
-    trainer, batch, cases = scripted(model_folder, media, questions, tmp_path, responses, *ranges)
-    if not empty_perception:
-        assert all(case.perception.total == case.reasoning.total for case in cases)
-    assert all(case.trace.perception_tokens == 0 for case in cases) == empty_perception
-    ours = loss_and_gradients(trainer, batch)
-    rewards = torch.tensor([case.reasoning.total for case in cases])
-    outcome = (rewards - rewards.mean()) / (nanstd(rewards[None], dim=1) + 1e-4)
-    theirs = loss_and_gradients(trainer, {**batch, "advantages": outcome})
-    assert ours[0].abs() > 0 or outcome.abs().sum() > 0
-    assert_close(ours[0], theirs[0], atol=1e-6, rtol=0)
-    for mine, trls in zip(ours[1], theirs[1], strict=True):
-        assert_close(mine, trls, atol=1e-6, rtol=1e-6)
-
-
-def test_an_unknown_verdict_moves_nothing(model_folder, media, questions, tmp_path):
-    fog = render("I see fog.", "So two.", "2")
-    blind = render("I see.", "So two.", "2")
-    responses = [FULL, fog, blind, FULL]
-    trainer, batch, cases = scripted(
-        model_folder, media, questions, tmp_path, responses, "rl.beta=0.0"
-    )
-    assert cases[1].verdict.sufficient is None and cases[1].perception.total is None
-    known = torch.tensor([cases[row].perception.total for row in (0, 2, 3)])
-    expected = (known - known.mean()) / (known.std() + 1e-4)
-    found = torch.tensor([cases[row].perception_advantage for row in (0, 2, 3)])
-    assert_close(found, expected)
-    # Its reasoning reward equals that of the others: nothing of this rollout has a gradient.
-    alone = {key: value[1:2] for key, value in batch.items() if key != "num_items_in_batch"}
-    _, gradients = loss_and_gradients(trainer, {**alone, "num_items_in_batch": torch.tensor(1)})
-    assert all((gradient == 0).all() for gradient in gradients)
-
-
 def test_observations_are_judged_once_and_only_where_there_is_one(
     model_folder, media, questions, tmp_path
 ):
@@ -295,22 +145,10 @@ def test_observations_are_judged_once_and_only_where_there_is_one(
     assert [case.accuracy for case in cases] == [1, 1, 0, 1]
 
 
-def test_credit_outcome_ignores_the_judge(model_folder, media, questions, tmp_path):
-    blind = render("I see.", "So two.", "2")
-    wrong = render("I see two.", "So three.", "3")
-    _, batch, cases = scripted(
-        model_folder, media, questions, tmp_path, [FULL, blind, wrong, FULL], "rl.credit=outcome"
-    )
-    for row, case in enumerate(cases):
-        assert case.perception_advantage == case.reasoning_advantage
-        assert len(batch["advantages"][row, : case.trace.completion_tokens].unique()) == 1
-    assert cases[0].reasoning_advantage == cases[1].reasoning_advantage
-
-
 # ------------------------------------------------------------------------------- the whole stage
 
 
-def train(out: str, model: str, media: str, *overrides: str) -> Path:
+def train(out: str, model: str, media: str, *overrides: str, judge=None) -> Path:
     """A short training, called with paths so that a process of its own can do it."""
     ask = {"problem": "How many?", "problem_type": "numerical", "answer": "2"}
     names = ["long.mp4", "twin.mp4", "short.mp4", "still.png", "broken.mp4", "absent.mp4"]
@@ -330,7 +168,8 @@ def train(out: str, model: str, media: str, *overrides: str) -> Path:
         "rl.scheduler=constant",
         *overrides,
     )
-    return train_grpo(recipe, questions, model, out, judge=RuleJudge(), data_root=media, run="r")
+    judge = judge or RuleJudge()
+    return train_grpo(recipe, questions, model, out, judge=judge, data_root=media, run="r")
 
 
 @pytest.fixture(scope="module")
@@ -437,6 +276,97 @@ def test_settings_that_cannot_be_divided_are_an_error(model_folder, tmp_path):
     )
     with pytest.raises(TrainingError, match=r"change rl.micro_batch"):
         grpo_arguments(recipe, processor, tmp_path)
+
+
+def test_a_run_stops_when_the_judge_stays_silent_and_goes_on_when_it_is_back(
+    taught_folder, media, tmp_path, caplog
+):
+    paths = (tmp_path, taught_folder, media)
+    with pytest.raises(TrainingError, match="no connection to the judge") as stopped:
+        train(*paths, judge=SilentJudge())
+    assert "rl.max_unknown=0.5" in str(stopped.value) and "\n" not in str(stopped.value)
+    # Steps 1 and 2 went on; with the third more than half of the last five steps are unknown.
+    rows = read_lines(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert [row["judge/unknown"] for row in rows] == [1, 1]
+    assert len([r for r in caplog.records if "no verdict on" in r.getMessage()]) == 3
+    cases = [Case.model_validate(row) for row in read_lines(tmp_path / "rollouts.jsonl")]
+    assert len(cases) == 3 * 2 * 8, "what was sampled before it stopped can be looked at"
+    assert all(case.perception_advantage == 0 for case in cases)
+    assert any(case.reasoning_advantage for case in cases), "it learnt from the answers"
+    train(*paths)
+    assert [row["step"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("setting", ["rl.max_unknown=1", "rl.credit=outcome"])
+def test_a_run_may_go_on_without_any_verdict(taught_folder, media, tmp_path, setting):
+    train(tmp_path, taught_folder, media, setting, judge=SilentJudge())
+    assert [row["judge/unknown"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1] * 4
+
+
+def watched(silent: int, answered: int, unreadable: int = 0) -> list[Case]:
+    question = Question(id="q", problem="?", problem_type="numerical", answer="2")
+    lines = [
+        *[("seen", Verdict(sufficient=None, rationale="busy"))] * silent,
+        *[("seen", Verdict(sufficient=True))] * answered,
+        *[(None, NO_OBSERVATION)] * unreadable,
+    ]
+    return [
+        Case(
+            question=question,
+            trace=Trace(question_id="q", text="", observation=observation),
+            verdict=verdict,
+        )
+        for observation, verdict in lines
+    ]
+
+
+def test_the_share_of_unknown_verdicts_is_of_what_was_judged_over_five_steps():
+    watch = JudgeWatch(0.5)
+    for _ in range(2):  # an outage of two steps at the start passes
+        watch.check(watched(silent=8, answered=0))
+    for _ in range(4):
+        watch.check(watched(silent=0, answered=8))
+    for _ in range(2):
+        watch.check(watched(silent=8, answered=0))
+    watch.check(watched(silent=4, answered=4))  # 8 + 8 + 4 of 40: half is not more than half
+    watch.check(watched(silent=0, answered=0, unreadable=8))  # nothing was asked: nothing changes
+    with pytest.raises(TrainingError, match=r"on 1 of 1 observations .* reason: busy"):
+        watch.check(watched(silent=1, answered=0, unreadable=7))
+
+
+def test_with_no_patience_the_first_unknown_verdict_stops():
+    watch = JudgeWatch(0.0)
+    watch.check(watched(silent=0, answered=8, unreadable=8))
+    with pytest.raises(TrainingError, match=r"rl\.max_unknown=0;"):
+        watch.check(watched(silent=1, answered=7))
+
+
+@pytest.mark.parametrize(
+    "settings", [["rl.rewards=[length]"], ["rl.credit=outcome", "rl.rewards=[perception, length]"]]
+)
+def test_rewards_that_leave_nothing_to_learn_from_are_an_error(
+    model_folder, media, questions, tmp_path, settings
+):
+    recipe = small_recipe(model_folder, *settings)
+    with pytest.raises(TrainingError, match=r"change rl.credit or rl.rewards"):
+        train_grpo(recipe, questions, model_folder, tmp_path, judge=RuleJudge(), data_root=media)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rl.length_ranges.perception=[9, 1]", r"a range is \[lowest, highest\]"),
+        ("rl.length_ranges.observation=[1, 9]", "known: perception, reasoning"),
+        ("rl.perception_length=[1, 9]", "known: .*length_ranges"),
+        ("rl.rewards=[magic]", "'perception', 'reasoning' or 'length'"),
+        ("rl.normalise=tokens", "'sequence' or 'process'"),
+        ("rl.max_unknown=2", "less than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        small_recipe(Path("x"), setting)
 
 
 def test_process_credit_needs_a_judge(model_folder, media, questions, tmp_path):
