@@ -35,6 +35,7 @@ from .training import (
     training_dtype,
     training_processes,
 )
+from .tuning import freeze_vision, lora_config
 from .video import FrameCache, VideoError
 
 
@@ -85,6 +86,7 @@ def train_grpo(
         "prompt": prompt_hash(recipe.models.prompt),
         "questions": hash_lines(question.model_dump_json() for question in rows),
         "rl": rl.model_dump(mode="json"),
+        "tuning": recipe.tuning.model_dump(mode="json"),
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,
     }
@@ -115,8 +117,11 @@ def train_grpo(
             [{"prompt": build_prompt(q, recipe.models.prompt), "question": q.id} for q in rows]
         ),
         processing_class=processor,
+        peft_config=lora_config(recipe.tuning),
         callbacks=[StepLog(out / "metrics.jsonl")],
     )
+    if recipe.tuning.freeze_vision:
+        freeze_vision(trainer.model)
     if trainer.is_world_process_zero():
         print(describe(arguments, rl), flush=True)
     show_progress(trainer, "rl", "reward", "perception/accuracy", "reasoning/accuracy", "kl")

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import DynamicCache
 
 from . import data
@@ -54,7 +55,7 @@ class Prompts:
 
 def share_prompts(model: Any) -> None:
     """Teach a Qwen2.5-VL to share prompts inside `sharing`; outside it nothing changes."""
-    backbone = model.base_model
+    backbone = _backbone_of(model)
     backbone.prompts = None
     backbone.forward = partial(_forward, backbone, backbone.forward)
 
@@ -62,11 +63,17 @@ def share_prompts(model: Any) -> None:
 @contextmanager
 def sharing(model: Any, prompts: Prompts) -> Iterator[None]:
     """The next forward passes of `model` are on rows with these prompts."""
-    model.base_model.prompts = prompts
+    backbone = _backbone_of(model)
+    backbone.prompts = prompts
     try:
         yield
     finally:
-        model.base_model.prompts = None
+        backbone.prompts = None
+
+
+def _backbone_of(model: Any) -> Any:
+    """The model under the LM head, and under adapters, which are inside its layers."""
+    return (model.get_base_model() if isinstance(model, PeftModel) else model).base_model
 
 
 def _forward(

@@ -137,6 +137,19 @@ class RlSettings(Section):
     save_steps: PositiveInt = 100
 
 
+class TuningSettings(Section):
+    """What of the model SFT and RL train.
+
+    `lora_rank`: train adapters of this rank and merge them at the end; none: the weights
+    themselves. `freeze_vision`: leave the vision tower, merger included, as it is.
+    """
+
+    lora_rank: PositiveInt | None = None
+    lora_alpha: PositiveInt = 64
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    freeze_vision: bool = False
+
+
 class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
@@ -168,6 +181,7 @@ class Recipe(Section):
     filter: FilterSettings = Field(default_factory=FilterSettings)
     sft: SftSettings = Field(default_factory=SftSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
+    tuning: TuningSettings = Field(default_factory=TuningSettings)
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
 

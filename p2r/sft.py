@@ -33,6 +33,7 @@ from .training import (
     show_progress,
     training_dtype,
 )
+from .tuning import freeze_vision, lora_config
 from .video import FrameCache, Frames, VideoError
 
 AGNOSTIC_STYLE = {"full": "think", "brief": "brief-think"}
@@ -128,6 +129,8 @@ def train_sft(
     base = base_model or recipe.models.base
     processor = data.load_processor(base)
     model = data.load_model(base, training_dtype(recipe)).train()
+    if recipe.tuning.freeze_vision:
+        freeze_vision(model)
     usable = [case for case in cases if _has_segments(case, process_aware)]
     lacking = [case.question for case in cases if not _has_segments(case, process_aware)]
     record_skipped(out, [(question, "the trace lacks a segment") for question in lacking])
@@ -158,6 +161,7 @@ def train_sft(
             for question, response in zip(collator.questions, collator.responses, strict=True)
         ),
         "sft": recipe.sft.model_dump(mode="json"),
+        "tuning": recipe.tuning.model_dump(mode="json"),
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,
     }
@@ -168,6 +172,7 @@ def train_sft(
         data_collator=collator,
         train_dataset=Dataset.from_dict({"example": list(range(len(usable)))}),
         processing_class=processor,
+        peft_config=lora_config(recipe.tuning),
         callbacks=[StepLog(out / "metrics.jsonl")],
     )
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
+from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
 from .recipe import Recipe
 from .records import Question
 from .runs import claim, write_text
+from .tuning import merge_adapters
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -85,6 +87,8 @@ class ExactResume:
         if self.is_fsdp_enabled:  # sharded weights keep their names
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         mine = self.accelerator.unwrap_model(self.model if model is None else model)
+        if isinstance(mine, PeftModel):  # adapters keep their names
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = type(mine).from_pretrained(
             resume_from_checkpoint, dtype=mine.dtype, use_safetensors=True
         )
@@ -190,12 +194,23 @@ class _Progress(TrainerCallback):
 
 
 def save_final(trainer: Trainer, processor: Any, folder: Path) -> Path:
-    """Save model and processor, so that `folder` is there whole or not at all; drop checkpoints."""
+    """Save model and processor, so that `folder` is there whole or not at all; drop checkpoints.
+
+    Adapters are merged into the model they were trained on.
+    """
     temporary = folder.with_name(f".{folder.name}.part")
+    adapters = folder.with_name(f".{folder.name}.adapters")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    adapted = isinstance(model, PeftModel)
     if trainer.is_world_process_zero():
-        shutil.rmtree(temporary, ignore_errors=True)
-    trainer.save_model(str(temporary))
+        for rest in (temporary, adapters):
+            shutil.rmtree(rest, ignore_errors=True)
+    trainer.save_model(str(adapters if adapted else temporary))
     if trainer.is_world_process_zero():
+        if adapted:
+            base = model.get_base_model()
+            merge_adapters(base.name_or_path, adapters, temporary, base.dtype)
+            shutil.rmtree(adapters)
         processor.save_pretrained(temporary)
         (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle
         os.replace(temporary, folder)
@@ -209,7 +224,7 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
 
     Weights are trained in float32 under bfloat16 autocast: in pure bfloat16 an AdamW step of 1e-6
     is lost in rounding. (DeepSpeed keeps float32 masters itself, so there the weights may be
-    bfloat16.)
+    bfloat16; so may those under adapters, which do not change and whose adapters are float32.)
     """
     large = recipe.models.dtype == "bfloat16"
     return {
@@ -232,4 +247,5 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
 def training_dtype(recipe: Recipe) -> str:
     """The dtype the trained weights are kept in; see `shared_arguments`."""
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
-    return recipe.models.dtype if deepspeed else "float32"
+    kept = deepspeed or recipe.tuning.lora_rank is not None
+    return recipe.models.dtype if kept else "float32"

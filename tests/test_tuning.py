@@ -1,0 +1,151 @@
+"""Adapters and a frozen vision tower: what is trained changes, all else stays bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from small import kill_at_line, read_lines, small_recipe
+from test_sft import cases_of
+
+from p2r import data
+from p2r.grpo import train_grpo
+from p2r.records import Question
+from p2r.sft import train_sft
+from p2r.tuning import lora_config
+from p2r.video import FrameCache
+
+pytest_plugins = ["small_fixtures"]
+
+LORA = ("tuning.lora_rank=4", "tuning.lora_alpha=8")
+FROZEN = ("tuning.freeze_vision=true",)
+SFT = ("sft.max_steps=2", "sft.batch_size=2", "sft.learning_rate=1e-2", "sft.save_steps=1")
+RL = (
+    "rl.steps=2",
+    "rl.prompts_per_step=2",
+    "rl.group_size=4",
+    "rl.micro_batch=8",
+    "rl.max_tokens=24",
+    "rl.learning_rate=1e-2",
+    "rl.save_steps=1",
+    "rl.credit=outcome",
+)
+
+
+def sft(model, media, questions, out, *overrides):
+    recipe = small_recipe(model, *SFT, *overrides)
+    return train_sft(recipe, cases_of(questions[:2]), out, data_root=media)
+
+
+def rl(model, media, questions, out, *overrides):
+    recipe = small_recipe(model, *RL, *overrides)
+    asked = [questions[0], questions[2]]
+    return train_grpo(recipe, asked, model, out, judge=None, data_root=media)
+
+
+def changed(start, trained):
+    """Which parts of a model ("vision", "layers", "rest") a training changed, the bits compared."""
+    before, after = (data.load_model(folder).state_dict() for folder in (start, trained))
+    assert before.keys() == after.keys()
+    parts = set()
+    for name, tensor in before.items():
+        if not torch.equal(tensor, after[name]):
+            where = [part for part in ("visual", "layers") if part in name]
+            parts.add(where[0] if where else "rest")
+    return parts
+
+
+def assert_loads_like_any_other(folder):
+    """Whole safetensors weights and a processor, and nothing of the adapters left."""
+    names = {file.name for file in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not {name for name in names if "adapter" in name}
+    assert {file.name for file in folder.parent.iterdir() if file.name.startswith(".")} == set()
+    data.load_processor(folder)
+    return data.load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        ((), {"visual", "layers", "rest"}),
+        (FROZEN, {"layers", "rest"}),
+        (LORA, {"visual", "layers"}),
+        ((*LORA, *FROZEN), {"layers"}),
+    ],
+)
+def test_sft_changes_what_the_recipe_trains(
+    overrides, parts, model_folder, media, questions, tmp_path
+):
+    trained = sft(model_folder, media, questions, tmp_path / "sft", *overrides)
+    assert_loads_like_any_other(trained)
+    assert changed(model_folder, trained) == parts
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"), [(FROZEN, {"layers", "rest"}), ((*LORA, *FROZEN), {"layers"})]
+)
+def test_rl_changes_what_the_recipe_trains(
+    overrides, parts, taught_folder, media, questions, tmp_path
+):
+    trained = rl(taught_folder, media, questions, tmp_path / "rl", *overrides)
+    assert_loads_like_any_other(trained)
+    assert changed(taught_folder, trained) == parts
+    kl = [row["kl"] for row in read_lines(tmp_path / "rl" / "metrics.jsonl")]
+    assert kl[0] == pytest.approx(0, abs=1e-6) and kl[1] > 1e-4, "away from the start model"
+
+
+def train_adapters(model, media, questions, out):
+    """Four steps, called with paths so that a process of its own can do it."""
+    asked = [
+        Question.model_validate_json(line) for line in Path(questions).read_text().splitlines()
+    ]
+    return sft(model, media, asked, Path(out), *LORA, "sft.max_steps=4")
+
+
+def test_adapters_go_on_from_a_checkpoint(model_folder, media, questions, tmp_path):
+    file = tmp_path / "questions.jsonl"
+    file.write_text("\n".join(question.model_dump_json() for question in questions[:2]))
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train_adapters(model_folder, media, file, whole)
+    paths = ", ".join(repr(str(path)) for path in (model_folder, media, file, resumed))
+    kill_at_line("test_tuning", f"train_adapters({paths})", resumed / "metrics.jsonl", 3)
+    assert not (resumed / "model").exists()
+    train_adapters(model_folder, media, file, resumed)
+    losses = [[row["loss"] for row in read_lines(f / "metrics.jsonl")] for f in (whole, resumed)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
+
+
+def test_adapters_work_as_on_large_models(taught_folder, media, questions, tmp_path):
+    """In bfloat16 and with gradient checkpointing."""
+    trained = rl(
+        taught_folder, media, questions, tmp_path / "rl", *LORA, *FROZEN, "models.dtype=bfloat16"
+    )
+    assert_loads_like_any_other(trained)
+    norms = [row["grad_norm"] for row in read_lines(tmp_path / "rl" / "metrics.jsonl")]
+    assert any(norm > 0 for norm in norms)
+
+
+def test_without_its_adapters_the_policy_is_the_start_model(
+    taught_folder, media, questions, tmp_path
+):
+    """So the KL term needs no second model."""
+    recipe = small_recipe(taught_folder, *LORA)
+    processor = data.load_processor(taught_folder)
+    frames = data.read_frames(
+        questions[0], root=media, cache=FrameCache(None), **data.train_settings(recipe.video)
+    )
+    batch = data.encode_prompts(processor, [questions[0]], [frames], "brief")
+    inputs = data.to_model_inputs(batch)
+    model = data.load_model(taught_folder)
+    with torch.no_grad():
+        start = model(**inputs).logits
+        model.add_adapter(lora_config(recipe.tuning))
+        assert torch.equal(model(**inputs).logits, start), "adapters begin as no change"
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.02)
+        assert not torch.allclose(model(**inputs).logits, start, atol=1e-2)
+        model.disable_adapters()
+        assert torch.equal(model(**inputs).logits, start)
