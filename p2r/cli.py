@@ -116,9 +116,15 @@ def sft(run: RunOption, recipe: RecipeOption = None, set: SetOption = None) -> N
     print(f"SFT model: {stages.sft(opened)}")
 
 
-@app.command(epilog="Example: p2r rl --run runs/x --credit process")
+@app.command(
+    epilog="Example: p2r rl --run runs/x --credit process. What it would do and need, without any "
+    "weights: p2r rl --recipe 7b --dry-run",
+)
 def rl(
-    run: RunOption,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Run folder. Only --dry-run does without."),
+    ] = None,
     credit: Annotated[
         str | None,
         typer.Option(
@@ -130,6 +136,12 @@ def rl(
     ] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check all that needs no weights, print the plan, write nothing."
+        ),
+    ] = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -138,6 +150,12 @@ def rl(
 
     if credit is not None and credit not in stages.RL_STAGES:
         raise ValueError(f"no credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
+    if dry_run:
+        overrides = [*(set or []), *([f"rl.credit={credit}"] if credit else [])]
+        _print_dry_run(run, recipe, overrides, model, questions, data_root)
+        return
+    if run is None:
+        raise ValueError("rl needs a run folder: give --run")
     # A new run takes a model from elsewhere; a run that is misspelt is not begun.
     opened = _open(run, recipe, set, must_exist=model is None)
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model)}")
@@ -265,14 +283,35 @@ def ask(
     print()
 
 
-@app.command(epilog="Example: p2r doctor --rewards Video-R1-260k.json")
+@app.command(
+    epilog="Example: p2r doctor --rewards Video-R1-260k.json. Example: p2r doctor --recipe 7b "
+    "--gpus 8",
+)
 def doctor(
     rewards: Annotated[
         Path | None,
         typer.Option(help="Score every gold answer of this file; exit 1 unless each gets 1.0."),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="Tell what RL with this recipe does and needs."),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="With --recipe: on so many GPUs.")] = 1,
+    sharding: Annotated[
+        str | None,
+        typer.Option(
+            help="With --recipe: zero3, fsdp2 or none. Default: zero3 with several GPUs, else none."
+        ),
+    ] = None,
+    set: SetOption = None,
 ) -> None:
-    """Check the installation, or a file's reference answers."""
+    """Check the installation, a file's reference answers, or what a recipe needs."""
+    if recipe is not None:
+        from p2r.plan import plan_rl
+        from p2r.recipe import load_recipe
+
+        _print_plan(plan_rl(load_recipe(recipe, set), gpus, sharding))
+        return
     if rewards is not None:
         from p2r.doctor import check_rewards
 
@@ -313,6 +352,36 @@ def _open(run: Path, recipe: str | None, set: list[str] | None, must_exist: bool
     from p2r.runs import open_run
 
     return open_run(run, recipe, set or (), must_exist=must_exist)
+
+
+def _print_dry_run(
+    run: Path | None,
+    recipe: str | None,
+    overrides: list[str],
+    model: str | None,
+    questions: Path | None,
+    data_root: Path | None,
+) -> None:
+    from p2r.plan import dry_run
+    from p2r.recipe import load_recipe
+    from p2r.runs import check_run
+
+    if run is not None and recipe is None:
+        check_run(run)
+    resolved = load_recipe(recipe or (run / "recipe.yaml" if run else "tiny"), overrides)
+    plan, notes = dry_run(resolved, run=run, model=model, questions=questions, data_root=data_root)
+    if os.environ.get("RANK", "0") == "0":
+        _print_plan(plan)
+        print(*notes, sep="\n")
+
+
+def _print_plan(plan: Any) -> None:
+    from p2r.plan import describe_fit, describe_plan
+    from p2r.tables import make_console, memory_table
+
+    print(*describe_plan(plan), sep="\n")
+    make_console().print(memory_table(plan))
+    print(describe_fit(plan))
 
 
 def _browse(runs: list[Path], media_root: Path | None = None, port: int | None = None) -> None:

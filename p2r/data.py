@@ -13,13 +13,18 @@ question. `to_model_inputs` joins the lists into the flat tensors that a model's
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    AutoProcessor,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
 from transformers.video_utils import VideoMetadata
 
 from .media import resolve_media
@@ -27,12 +32,11 @@ from .records import Question
 from .template import build_messages
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLProcessor
-
     from .recipe import VideoSettings
     from .video import FrameCache, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+MODEL_TYPE = "qwen2_5_vl"
 PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
 TOKEN_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids")
 VISION_KEYS = (
@@ -84,12 +88,30 @@ def resolve_model(name_or_path: str | Path) -> str:
     return str(PLAYGROUND_MODELS / embedded)
 
 
+def check_model(name_or_path: str | Path) -> str:
+    """`resolve_model`, and that the model of a folder can see video; raises `ModelError`."""
+    path = resolve_model(name_or_path)
+    file = Path(path) / "config.json"
+    if not file.is_file():  # a hub id, or a folder that cannot be loaded and says so
+        return path
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{file} is no model's config: {error}") from error
+    if kind != MODEL_TYPE:
+        raise ModelError(
+            f"model {str(name_or_path)!r} has no video support here: its type is {kind!r}, and "
+            f"{MODEL_TYPE!r} (Qwen2.5-VL) is needed"
+        )
+    return path
+
+
 def load_model(
     name_or_path: str | Path, dtype: str | torch.dtype = "float32"
 ) -> Qwen2_5_VLForConditionalGeneration:
     """Load a Qwen2.5-VL in evaluation mode, from safetensors only; raises `ModelError`."""
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
-    path = resolve_model(name_or_path)
+    path = check_model(name_or_path)
     try:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             path, dtype=kind, use_safetensors=True
@@ -101,11 +123,17 @@ def load_model(
 
 def load_processor(name_or_path: str | Path) -> Qwen2_5_VLProcessor:
     """Load a model's processor (tokenizer, image and video processor); raises `ModelError`."""
-    path = resolve_model(name_or_path)
+    path = check_model(name_or_path)
     try:
-        return AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ModelError(_explain(name_or_path, error)) from error
+    if not isinstance(processor, Qwen2_5_VLProcessor):
+        raise ModelError(
+            f"model {str(name_or_path)!r} has no video support here: it comes with a "
+            f"{type(processor).__name__}, and a Qwen2_5_VLProcessor is needed"
+        )
+    return processor
 
 
 def _explain(name: str | Path, error: Exception) -> str:

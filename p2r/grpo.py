@@ -16,6 +16,7 @@ from trl import GRPOConfig
 from . import data
 from .judges import Judge
 from .media import MediaError
+from .plan import PlanError, divide_rollouts
 from .recipe import Recipe, RlSettings
 from .records import Case, Question
 from .rewards import rewards_in_use
@@ -174,14 +175,10 @@ def plan_steps(
 def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOConfig:
     """`GRPOConfig` from the recipe, with the paper's loss rather than TRL's defaults."""
     rl = recipe.rl
-    rollouts = rl.prompts_per_step * rl.group_size
-    processes = training_processes().num_processes
-    accumulation, left = divmod(rollouts, rl.micro_batch * processes)
-    if left or not accumulation:
-        raise TrainingError(
-            f"{rl.prompts_per_step} prompts × {rl.group_size} rollouts do not divide into "
-            f"micro-batches of {rl.micro_batch} on {processes} process(es): change rl.micro_batch"
-        )
+    try:
+        accumulation = divide_rollouts(rl, training_processes().num_processes)
+    except PlanError as error:
+        raise TrainingError(str(error)) from error
     return GRPOConfig(
         **shared_arguments(recipe, checkpoints),
         max_steps=rl.steps,

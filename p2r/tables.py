@@ -13,6 +13,7 @@ from rich.table import Table
 from p2r.analysis import FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
+    from p2r.plan import Plan
     from p2r.stack import Finding
 
 Results = dict[str, dict[str, dict[str, Any]]]
@@ -97,4 +98,13 @@ def stack_table(findings: list[Finding]) -> Table:
     for finding in findings:
         state = f"[{colours[finding.state]}]{finding.state}"
         table.add_row(finding.name, state, escape(finding.detail), escape(finding.advice))
+    return table
+
+
+def memory_table(plan: Plan) -> Table:
+    """What each GPU holds, by part; of activations and rollouts one at a time."""
+    table = _table("memory", "")
+    table.add_column("GiB on each GPU (estimate)", justify="right")
+    for part, size in plan.memory.items():
+        table.add_row(part, f"{size / 2**30:.2f}")
     return table

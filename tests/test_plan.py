@@ -1,0 +1,253 @@
+"""The plan of an RL run: what it says, what it refuses, and that it needs no weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small import small_recipe
+
+from p2r import data
+from p2r.cli import run_cli
+from p2r.grpo import train_grpo
+from p2r.memory import fits, peak_memory
+from p2r.plan import (
+    CHAT_TOKENS,
+    TYPICAL,
+    PlanError,
+    check_media,
+    count_text,
+    describe_plan,
+    divide_rollouts,
+    plan_rl,
+)
+from p2r.recipe import FOLDER, load_recipe
+from p2r.records import Question
+from p2r.template import build_prompt
+
+pytest_plugins = ["small_fixtures"]
+
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+SMALL = ["rl.prompts_per_step=2", "rl.micro_batch=16"]
+PRESETS = [("3b-1x24gb", 1, 24), ("7b-1x80gb", 1, 80), ("7b-8x80gb", 8, 80)]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No network, no cache of the hub, no launcher."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("WORLD_SIZE", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def error_of(capsys, *arguments: str) -> str:
+    """The one line of an error that ends with exit code 2."""
+    assert run_cli(list(arguments)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture
+def question_file(tmp_path, questions) -> Path:
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(question.model_dump_json() + "\n" for question in questions))
+    return file
+
+
+@pytest.fixture
+def blind_folder(tmp_path) -> Path:
+    """A folder of a model for text alone."""
+    folder = tmp_path / "blind"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", "hidden_size": 8}))
+    return folder
+
+
+# ---- what it says
+
+
+def test_doctor_tells_what_7b_does_on_eight_gpus(capsys):
+    assert run_cli(["doctor", "--recipe", "7b", "--gpus", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "7 prompts × 8 rollouts = 56 rollouts, 1 optimiser update (7 micro-batches of 1" in said
+    assert "at most 1,024 of video (16 frames" in said and "at most 768" in said
+    assert "8,292,166,656 of 8,292,166,656" in said
+    parts = ("weights", "gradients", "optimiser", "reference", "copies", "activations", "rollouts")
+    assert all(f"\n {part} " in said for part in parts)
+    assert "24 GB: no, 80 GB: yes" in said
+
+
+@pytest.mark.parametrize(("name", "gpus", "card"), PRESETS)
+def test_presets_fit_the_cards_they_are_named_for(name, gpus, card):
+    assert fits(plan_rl(load_recipe(name), gpus).memory, card)
+
+
+def test_all_weights_of_7b_do_not_fit_one_card():
+    assert not fits(plan_rl(load_recipe("7b")).memory, 80)
+
+
+def test_several_gpus_share_the_states_unless_told_otherwise():
+    recipe = load_recipe("7b-8x80gb")
+    assert plan_rl(recipe, 8) == plan_rl(recipe, 8, "zero3")
+    assert peak_memory(plan_rl(recipe, 8, "none").memory) > peak_memory(plan_rl(recipe, 8).memory)
+    assert fits(plan_rl(recipe, 8, "fsdp2").memory, 80)
+
+
+def test_text_is_counted_by_the_models_tokenizer(model_folder, questions):
+    tokenizer = data.load_processor(model_folder).tokenizer
+    longest = max(len(tokenizer(build_prompt(q, "brief"))["input_ids"]) for q in questions)
+    assert count_text(str(model_folder), questions, "brief") == CHAT_TOKENS + longest
+
+
+def test_text_without_a_tokenizer_is_estimated_within_a_fifth():
+    """Against Qwen's own vocabulary."""
+    files = pytest.importorskip("dashscope").__path__
+    tokens = _count_with_qwen(Path(files[0]) / "resources" / "qwen.tiktoken")
+    estimate = count_text("Qwen/Qwen2.5-VL-7B-Instruct", [TYPICAL], "full") - CHAT_TOKENS
+    assert estimate == pytest.approx(tokens, rel=0.2)
+
+
+def _count_with_qwen(file: Path) -> int:
+    tiktoken = pytest.importorskip("tiktoken")
+    from tiktoken.load import load_tiktoken_bpe
+
+    cut = (
+        r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"""
+    )
+    encoding = tiktoken.Encoding(
+        "qwen",
+        pat_str=cut + r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+        mergeable_ranks=load_tiktoken_bpe(str(file)),
+        special_tokens={},
+    )
+    return len(encoding.encode(build_prompt(TYPICAL, "full")))
+
+
+# ---- dry run
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_dry_run_of_every_recipe_needs_nothing(name, capsys):
+    assert run_cli(["rl", "--recipe", name, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"recipe {name}:" in said and "fits a card of" in said
+    assert "media are not checked" in said
+
+
+def test_a_dry_run_loads_no_weights_and_writes_nothing(tmp_path):
+    code = (
+        "import sys; from p2r.cli import run_cli; "
+        "code = run_cli(['rl', '--recipe', '7b', '--dry-run']); "
+        "sys.exit(code or 'trl' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0 and not any(tmp_path.iterdir())
+
+
+def test_a_dry_run_checks_the_media(question_file, media, model_folder, capsys):
+    """Of five questions one is about text alone."""
+    here = ["rl", "--dry-run", "--questions", str(question_file)]
+    here += ["--set", SMALL[0], "--set", SMALL[1]]
+    assert run_cli([*here, "--data-root", str(media), "--model", str(model_folder)]) == 0
+    assert "questions: 5 of 5 have their media" in capsys.readouterr().out
+    message = error_of(capsys, *here)
+    assert "1 of 5 questions have their media" in message and "no file long.mp4" in message
+    assert "--data-root" in message
+
+
+def test_a_dry_run_in_a_run_takes_what_the_run_has(tmp_path, question_file, media, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(load_recipe("tiny", SMALL).to_yaml())
+    (run / "sources.json").write_text(json.dumps({"generate": str(question_file)}))
+    (run / "data_root").write_text(f"{media}\n")
+    before = sorted(run.rglob("*"))
+    assert run_cli(["rl", "--run", str(run), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "2 prompts × 8 rollouts" in said and "5 of 5 have their media" in said
+    assert sorted(run.rglob("*")) == before
+    assert "does not exist" in error_of(capsys, "rl", "--run", f"{run}x", "--dry-run")
+
+
+def test_some_media_missing_is_a_note(questions, media):
+    lost = questions[0].model_copy(update={"path": "gone.mp4"})
+    outside = questions[0].model_copy(update={"path": "../x.mp4"})
+    note = check_media([*questions, lost, outside], media, needed=5)
+    assert "5 of 7 have their media" in note and "left out: 2, the first: no file gone.mp4" in note
+
+
+# ---- what it refuses: one line, before any weight is loaded
+
+
+def test_more_generations_than_the_batch_allows(capsys):
+    message = error_of(capsys, "rl", "--recipe", "7b", "--dry-run", "--set", "rl.micro_batch=64")
+    assert "7 prompts × 8 rollouts = 56 do not divide" in message
+    assert "change rl.micro_batch (to 56, say)" in message
+    message = error_of(capsys, "doctor", "--recipe", "7b", "--gpus", "16")
+    assert "on 16 process(es)" in message
+
+
+def test_rollouts_are_divided_among_the_processes():
+    rl = load_recipe("7b").rl
+    assert [divide_rollouts(rl, processes) for processes in (1, 7, 8)] == [56, 8, 7]
+    with pytest.raises(PlanError, match=r"change rl.micro_batch, rl.prompts_per_step"):
+        divide_rollouts(rl, 3)
+
+
+def test_a_group_of_one_has_nothing_to_compare():
+    with pytest.raises(PlanError, match="at least 2 rollouts"):
+        plan_rl(load_recipe("7b", ["rl.group_size=1"]))
+
+
+def test_a_model_that_cannot_see_video(blind_folder, media, questions, tmp_path, capsys):
+    message = error_of(capsys, "rl", "--dry-run", "--model", str(blind_folder))
+    assert "has no video support" in message and "'qwen2'" in message
+    for load in (data.load_model, data.load_processor):
+        with pytest.raises(data.ModelError, match="no video support"):
+            load(blind_folder)
+    recipe = small_recipe(blind_folder, "rl.prompts_per_step=1", "rl.credit=outcome")
+    with pytest.raises(data.ModelError, match="no video support"):
+        train_grpo(recipe, questions, blind_folder, tmp_path / "rl", judge=None, data_root=media)
+
+
+def test_a_model_of_unknown_size(capsys):
+    message = error_of(capsys, "rl", "--dry-run", "--model", "nobody/nothing")
+    assert "not on this machine" in message and "Qwen/Qwen2.5-VL-7B-Instruct" in message
+
+
+def test_frames_that_do_not_fit_the_model(capsys):
+    message = error_of(capsys, "rl", "--recipe", "7b", "--dry-run", "--set", "video.factor=14")
+    assert "set video.factor=28" in message
+
+
+def test_more_tokens_than_the_model_reads():
+    with pytest.raises(PlanError, match=r"lower video\.train_frames"):
+        plan_rl(load_recipe("7b", ["video.train_frames=4096"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("rl.judge=nobody", "no judge 'nobody'"), ("rl.rewards=[length]", "learns from the reward")],
+)
+def test_judge_and_rewards_are_checked(override, said, capsys):
+    assert said in error_of(capsys, "rl", "--recipe", "7b", "--dry-run", "--set", override)
+
+
+def test_without_a_dry_run_there_must_be_a_run(capsys):
+    assert "give --run" in error_of(capsys, "rl", "--recipe", "7b")
+
+
+def test_unknown_sharding(capsys):
+    message = error_of(capsys, "doctor", "--recipe", "7b", "--sharding", "zero4")
+    assert "none, zero3, fsdp2" in message
+
+
+def test_the_longest_question_counts(questions):
+    wordy = Question(id="w", problem="why " * 400, path="", problem_type="free-form", answer="x")
+    recipe = load_recipe("7b")
+    assert plan_rl(recipe, questions=[*questions, wordy]).text_tokens > 300
+    assert "about" in describe_plan(plan_rl(recipe, questions=questions))[2]
