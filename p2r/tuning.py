@@ -41,9 +41,15 @@ def lora_config(tuning: TuningSettings) -> LoraConfig | None:
 
 
 def freeze_vision(model: Any) -> None:
-    """Take the vision tower, its merger included, out of the training."""
+    """Take the vision tower, its merger included, out of the training.
+
+    It then runs without gradient: gradient checkpointing makes the inputs of every tower require
+    one, and the frozen tower would be kept, and gone through backwards, for nothing.
+    """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    base.model.visual.requires_grad_(False)
+    tower = base.model.visual
+    tower.requires_grad_(False)
+    tower.forward = torch.no_grad()(tower.forward)
 
 
 def merge_adapters(start_model: str, adapters: Path, folder: Path, dtype: torch.dtype) -> None:

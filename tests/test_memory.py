@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
 
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -28,8 +29,9 @@ from p2r.memory import (
     vision_tokens,
 )
 from p2r.recipe import TuningSettings
+from p2r.records import Question
 from p2r.tuning import freeze_vision, lora_config
-from p2r.video import fit_size
+from p2r.video import Frames, fit_size
 
 MODELS = {"3b": "Qwen/Qwen2.5-VL-3B-Instruct", "7b": "Qwen/Qwen2.5-VL-7B-Instruct"}
 SEVEN = Architecture.of(PUBLISHED[MODELS["7b"]])
@@ -222,6 +224,41 @@ def test_activations_of_a_layer_are_within_a_fifth(dtype, adapted, autocast):
     assert estimate == pytest.approx(kept, rel=0.2)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_activations_of_a_whole_pass_are_within_a_fifth(frozen, recompute):
+    """Of four prompts with a video and their responses, up to the LM head."""
+    model = data.load_model("playground/base").train()
+    processor = data.load_processor("playground/base")
+    if frozen:
+        freeze_vision(model)
+    if recompute:
+        model.gradient_checkpointing_enable()
+    noise = np.random.default_rng(0).integers(0, 255, (8, 56, 56, 3), dtype=np.uint8)
+    places = list(range(8))
+    frames = Frames(noise, [i / 2 for i in places], places, 2.0, 4.0, 8, "pyav", "x.mp4")
+    question = Question(
+        id="q", problem="How many?", path="x.mp4", problem_type="numerical", answer="2"
+    )
+    batch = data.to_model_inputs(
+        data.encode_prompts(processor, [question] * 4, [frames] * 4, "brief")
+    )
+    prompt, response = batch["input_ids"].size(1), 160
+    for key, value in (("input_ids", 20), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+        batch[key] = torch.nn.functional.pad(batch[key], (0, response), value=value)
+    kept = kept_for_backward(model, lambda: model.model(**batch, use_cache=False))
+
+    sizes = Architecture.of(model.config.to_dict())
+    changed = {"micro_batch": 4, "prompt_tokens": prompt, "completion_tokens": response}
+    load = Load(**{**TINY, **changed, "recompute": recompute, "freeze_vision": frozen})
+    head = 4 * sizes.vocabulary * (4 * response + sizes.hidden)
+    again = 0  # the layer that is computed a second time, later
+    if recompute:
+        tokens = 4 * (prompt + response)
+        again = layer_memory(tokens, sizes.hidden, sizes.intermediate, sizes.kv, 4)
+    assert activation_memory(sizes, load) - head - again == pytest.approx(kept, rel=0.2)
+
+
 def test_the_cache_of_rollouts_is_exact():
     """What the estimate adds for a token more is what the model's cache holds for it."""
     model = data.load_model("playground/base")
@@ -276,7 +313,7 @@ def test_checkpointing_costs_less_than_keeping_all_and_a_frozen_tower_nothing():
     assert activation_memory(SEVEN, large()) < all_kept / 5
     seeing = activation_memory(SEVEN, large(micro_batch=4))
     blind = activation_memory(SEVEN, large(micro_batch=4, freeze_vision=True))
-    assert seeing - blind == SEVEN.vision_layers * 4 * 4096 * SEVEN.vision_hidden * 4
+    assert seeing - blind == 4 * 4096 * SEVEN.vision_hidden * (4 * SEVEN.vision_layers + 14)
 
 
 def test_the_peak_has_the_larger_phase_once():

@@ -117,10 +117,11 @@ def test_adapters_go_on_from_a_checkpoint(model_folder, media, questions, tmp_pa
     assert losses[1] == pytest.approx(losses[0], abs=1e-6)
 
 
-def test_adapters_work_as_on_large_models(taught_folder, media, questions, tmp_path):
+@pytest.mark.parametrize("overrides", [FROZEN, LORA, (*LORA, *FROZEN)])
+def test_all_works_as_on_large_models(overrides, taught_folder, media, questions, tmp_path):
     """In bfloat16 and with gradient checkpointing."""
     trained = rl(
-        taught_folder, media, questions, tmp_path / "rl", *LORA, *FROZEN, "models.dtype=bfloat16"
+        taught_folder, media, questions, tmp_path / "rl", *overrides, "models.dtype=bfloat16"
     )
     assert_loads_like_any_other(trained)
     norms = [row["grad_norm"] for row in read_lines(tmp_path / "rl" / "metrics.jsonl")]

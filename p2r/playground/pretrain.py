@@ -6,7 +6,7 @@ From scratch, on scenes drawn on the fly whose seeds no split uses:
    every habit of describing;
 5. **teacher**: traces that tell what the question needs more often than not, and needless facts
 too;
-7. **base**: captions that tell each fact or not whatever the question is, and direct answers,
+8. **base**: captions that tell each fact or not whatever the question is, and direct answers,
 whatever the prompt. It sees and can look up, but its habit of describing is untargeted and it does
 not use the template: the place of Qwen2.5-VL-7B-Instruct.
 Held-out scores are written beside the weights (`card.json`). A stage whose folder is there is
@@ -29,7 +29,18 @@ import torch
 from torch.nn.functional import interpolate
 
 from p2r import data, template
-from p2r.playground.language import COMPLETE, TARGETED, Asked, Habit, ask, describe, observe, think
+from p2r.playground.language import (
+    COMPLETE,
+    TARGETED,
+    Asked,
+    Fact,
+    Habit,
+    ask,
+    describe,
+    observe,
+    tell,
+    think,
+)
 from p2r.playground.oracle import OracleJudge
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 from p2r.playground.world import (
@@ -49,7 +60,8 @@ from p2r.video import Frames
 FIRST_SEED = 100_000_000  # the splits' seeds lie below
 HELD_OUT_SEED = 90_000_000
 TEACHER = Habit(needed=0.8, needless=0.4)
-BASE = Habit(needed=0.5, needless=0.5)
+BASE = Habit(needed=0.35, needless=0.35)
+HABITS = (COMPLETE, COMPLETE, TARGETED, TEACHER, Habit(needed=0.5, needless=0.5))  # to learn from
 STEPS = {
     "see": 350,
     "scenes": 650,
@@ -59,6 +71,7 @@ STEPS = {
     "pairs": 250,
     "events": 450,
     "rehearsal": 450,
+    "names": 450,
     "teacher": 120,
     "base": 220,
 }
@@ -85,14 +98,30 @@ def caption(scene: Scene, rng: random.Random, habit: Habit = COMPLETE) -> Exampl
     return scene, question, describe(scene, rng, habit, frozenset())
 
 
+def by_name(scene: Scene, rng: random.Random) -> Example:
+    """All objects in any order, as the prompt names them."""
+    facts = [Fact.of(obj) for obj in scene.objects]
+    rng.shuffle(facts)
+    problem = f"Describe the {' and the '.join(fact.name for fact in facts)}."
+    question = Question(id="", problem=problem, problem_type="free-form")
+    return scene, question, " ".join(map(tell, facts))
+
+
 def direct_answer(scene: Scene, rng: random.Random) -> Example:
     asked = ask(scene, rng)
     return scene, to_question(asked), asked.answer
 
 
-def look_up(scene: Scene, rng: random.Random) -> tuple[None, Question, str]:
-    """The facts as text instead of the video: what remains is to look up, count and compare."""
+def look_up(
+    scene: Scene, rng: random.Random, only: str | None = None
+) -> tuple[None, Question, str]:
+    """The facts as text instead of the video: what remains is to look up, count and compare.
+
+    `only`: questions of this problem type.
+    """
     asked = ask(scene, rng)
+    while only and asked.problem_type != only:
+        asked = ask(scene, rng)
     question = to_question(asked)
     question.problem = f"{describe(scene, rng, COMPLETE, asked.needs)} {question.problem}"
     return None, question, template.render(None, think(asked), asked.answer)
@@ -304,8 +333,18 @@ def _practice(seed: int) -> Example:
     return direct_answer(scene, rng) if kind == "a" else _trace_of_any_habit(scene, rng)
 
 
+def _names(seed: int) -> Example:
+    scene, rng = sample_scene(seed), random.Random(f"talk {seed}")
+    kind = random.Random(f"kind {seed // BATCH}").choices("nlt", (0.45, 0.25, 0.3))[0]
+    if kind == "n":
+        return by_name(scene, rng)
+    if kind == "l":
+        return look_up(scene, rng, "multiple choice")
+    return _trace_of_any_habit(scene, rng)
+
+
 def _trace_of_any_habit(scene: Scene, rng: random.Random) -> Example:
-    return trace(scene, rng, rng.choice((COMPLETE, COMPLETE, TARGETED, TEACHER, BASE)))
+    return trace(scene, rng, rng.choice(HABITS))
 
 
 def _see(seed: int) -> Example:
@@ -326,6 +365,7 @@ CURRICULUM: dict[str, Callable[[int], Example]] = {
     "pairs": _pairs,
     "events": _events,
     "rehearsal": _practice,
+    "names": _names,
 }
 STRANGE = {"practice": 0.15, "rehearsal": 0.15, "teacher": 0.15, "base": 0.15}
 
@@ -374,6 +414,9 @@ def main() -> None:
         "base": _base,
     }
     for name, make in kinds.items():
+        if (out / name / "card.json").is_file():
+            first += STEPS[name] * BATCH
+            continue
         model = data.load_model(out / before, "float32")
         # The base answers directly under either prompt; captions have a prompt of their own.
         style = style_of if name == "teacher" else lambda q, rng, r: rng.choice((STYLE, "direct"))
