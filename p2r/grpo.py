@@ -86,7 +86,7 @@ def train_grpo(
         "start": model_fingerprint(data.resolve_model(start_model)),
         "prompt": prompt_hash(recipe.models.prompt),
         "questions": hash_lines(question.model_dump_json() for question in rows),
-        "rl": rl.model_dump(mode="json"),
+        "rl": rl.model_dump(mode="json", exclude={"max_unknown"}),
         "tuning": recipe.tuning.model_dump(mode="json"),
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,

@@ -23,9 +23,9 @@ from typing import Any, TextIO
 from p2r import __version__
 from p2r.recipe import Recipe, load_recipe
 
-# These change how fast a stage runs or what it keeps on disk, not what it computes: a resumed run
-# may change them.
-SPEED_KEYS = {"threads", "generate.batch_size", "eval.batch_size", "video.timeout"}
+# These change how fast a stage runs, what it keeps on disk or when it gives up, not what it
+# computes: a resumed run may change them.
+FREE_KEYS = {"threads", "generate.batch_size", "eval.batch_size", "video.timeout", "rl.max_unknown"}
 PACKAGES = (
     "torch",
     "torchvision",
@@ -115,7 +115,7 @@ def check_run(folder: str | Path) -> None:
 
 def _check_same_recipe(folder: Path, begun: Recipe, resolved: Recipe) -> None:
     changed = differences(begun.model_dump(mode="json"), resolved.model_dump(mode="json"))
-    fixed = {key: pair for key, pair in changed.items() if key not in SPEED_KEYS}
+    fixed = {key: pair for key, pair in changed.items() if key not in FREE_KEYS}
     if fixed:
         listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, (old, new) in fixed.items())
         raise RunError(
