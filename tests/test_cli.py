@@ -194,7 +194,11 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path, media, mode
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     arguments = generate_arguments(tmp_path / "x", file, media, model_folder)
     child = subprocess.Popen(
-        [sys.executable, "-m", "p2r.cli", *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "p2r.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores Ctrl-C and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     journal = tmp_path / "x" / "generate.jsonl"
     while child.poll() is None and not (journal.is_file() and journal.stat().st_size):
