@@ -22,7 +22,7 @@ OCR = {"problem": "?", "problem_type": "OCR", "solution": "<answer>x</answer>"}
 
 def p2r(*arguments: str, **settings: str) -> subprocess.CompletedProcess:
     """The command line in a process of its own."""
-    command = [sys.executable, "-m", "p2r.cli", *arguments]
+    command = [sys.executable, "-m", "p2r", *arguments]
     environment = {**os.environ, **settings}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path, media, mode
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     arguments = generate_arguments(tmp_path / "x", file, media, model_folder)
     child = subprocess.Popen(
-        [sys.executable, "-m", "p2r.cli", *arguments],
+        [sys.executable, "-m", "p2r", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background job ignores Ctrl-C and so would its children.

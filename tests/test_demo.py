@@ -40,7 +40,7 @@ METRICS = ("accuracy", "sufficiency", "format", "mismatch")
 def start(run: Path) -> subprocess.Popen:
     overrides = [part for override in SHRUNK for part in ("--set", override)]
     return subprocess.Popen(
-        [sys.executable, "-m", "p2r.cli", "demo", "--run", str(run), *overrides],
+        [sys.executable, "-m", "p2r", "demo", "--run", str(run), *overrides],
         env={**os.environ, "P2R_NO_APP": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -112,7 +112,7 @@ def test_a_finished_demo_shows_its_results_at_once(finished):
 def test_study_over_seeds_takes_the_run_as_its_own_seed(finished):
     run, _ = finished
     study = subprocess.run(
-        [sys.executable, "-m", "p2r.cli", "study", "--run", str(run), "--seeds", "0,1"],
+        [sys.executable, "-m", "p2r", "study", "--run", str(run), "--seeds", "0,1"],
         capture_output=True,
         text=True,
         timeout=300,

@@ -31,7 +31,7 @@ random.seed()
 
 def p2r(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "p2r.cli", *arguments],
+        [sys.executable, "-m", "p2r", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

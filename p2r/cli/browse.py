@@ -1,0 +1,96 @@
+"""The verbs for looking: the demo, the case browser, one question about any clip."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2r.cli.options import RecipeOption, RunOption, SetOption, app, open_run
+
+
+@app.command(
+    epilog="Example: p2r demo --run runs/demo",
+)
+def demo(
+    run: RunOption = Path("runs/demo"), recipe: RecipeOption = None, set: SetOption = None
+) -> None:
+    """Run every stage on one recipe, then browse the cases.
+
+    Base, SFT, GRPO and PA-GRPO are compared on held-out scenes. Killed at any point, the same
+    command goes on. P2R_NO_APP=1 ends after the results.
+    """
+    opened = open_run(run, recipe, set)
+
+    from p2r.demo import run_demo
+    from p2r.tables import make_console
+
+    run_demo(opened, make_console())
+    if os.environ.get("P2R_NO_APP") != "1":
+        open_browser([opened.folder])
+
+
+@app.command(name="app", epilog="Example: p2r app runs/demo")
+def browse(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or several.")
+    ],
+    media_root: Annotated[
+        Path | None, typer.Option(help="Folder of the media. Default: each run's own.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port. Default: the first free one.")
+    ] = None,
+) -> None:
+    """Browse the cases of one run or several."""
+    from p2r.runs import check_run
+
+    for folder in runs:
+        check_run(folder)
+    open_browser(runs, media_root, port)
+
+
+@app.command(
+    epilog='Example: p2r ask clip.mp4 "Which way does the ball move?" '
+    '--option "A. left" --option "B. right"',
+)
+def ask(
+    video: Annotated[Path, typer.Argument(help="A video or an image.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
+    model: Annotated[
+        str, typer.Option(help="Model folder, hub id or playground/NAME.")
+    ] = "playground/teacher",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help='An option ("A. left"). Repeatable.')
+    ] = None,
+    type: Annotated[
+        str | None,
+        typer.Option(
+            "--type",
+            help="multiple choice, numerical, OCR, free-form or regression. Default: multiple "
+            "choice with options, else free-form.",
+        ),
+    ] = None,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+) -> None:
+    """Answer a question about any clip, live."""
+    from p2r.ask import ask_model
+    from p2r.recipe import load_recipe
+
+    resolved = load_recipe(recipe or "tiny", set)
+    for piece in ask_model(resolved, model, video, question, option or [], type):
+        print(piece, end="", flush=True)
+    print()
+
+
+def open_browser(runs: list[Path], media_root: Path | None = None, port: int | None = None) -> None:
+    try:
+        from apps.case_browser import launch
+    except ImportError as error:
+        raise ValueError(
+            f"the case browser needs {error.name}: install it with pip install 'p2r[app]'"
+        ) from error
+    launch(runs, media_root, port=port)

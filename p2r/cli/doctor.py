@@ -1,0 +1,63 @@
+"""The verb of checking: the installation, reference answers, what a recipe needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p2r.cli.options import SetOption, app
+
+
+@app.command(
+    epilog="Example: p2r doctor --rewards Video-R1-260k.json. Example: p2r doctor --recipe 7b "
+    "--gpus 8",
+)
+def doctor(
+    rewards: Annotated[
+        Path | None,
+        typer.Option(help="Score every gold answer of this file; exit 1 unless each gets 1.0."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="Tell what RL with this recipe does and needs."),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="With --recipe: on so many GPUs.")] = 1,
+    sharding: Annotated[
+        str | None,
+        typer.Option(
+            help="With --recipe: zero3, fsdp2 or none. Default: zero3 with several GPUs, else none."
+        ),
+    ] = None,
+    set: SetOption = None,
+) -> None:
+    """Check the installation, a file's reference answers, or what a recipe needs."""
+    if recipe is not None:
+        from p2r.plan import plan_rl
+        from p2r.recipe import load_recipe
+
+        print_plan(plan_rl(load_recipe(recipe, set), gpus, sharding))
+        return
+    if rewards is not None:
+        from p2r.doctor import check_rewards
+
+        check = check_rewards(rewards)
+        print(check)
+        raise typer.Exit(0 if check.ok else 1)
+
+    from p2r.stack import inspect_stack
+    from p2r.tables import make_console, stack_table
+
+    findings = inspect_stack()
+    make_console().print(stack_table(findings))
+    raise typer.Exit(1 if any(finding.state == "fault" for finding in findings) else 0)
+
+
+def print_plan(plan: Any) -> None:
+    from p2r.plan import describe_fit, describe_plan
+    from p2r.tables import make_console, memory_table
+
+    print(*describe_plan(plan), sep="\n")
+    make_console().print(memory_table(plan))
+    print(describe_fit(plan))

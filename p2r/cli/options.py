@@ -1,0 +1,67 @@
+"""What the verbs share: the application, its options, opening a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="p2r",
+    help="VideoP2R workbench: from chain-of-thought data to PA-GRPO and case studies.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+RunOption = Annotated[
+    Path, typer.Option("--run", help="Run folder: made if it is not there, resumed if it is.")
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="tiny, 3b, 7b or a YAML file. Default: the run's own, or tiny for a new run.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value. Repeatable."),
+]
+QuestionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--questions",
+        help="File of questions (Video-R1, VideoP2R or JSON lines). Default: those the run was "
+        "given before, or the playground's.",
+    ),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root", help="Folder of the media. Default: the run's, or where the questions are."
+    ),
+]
+
+
+def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: bool = False) -> Any:
+    from p2r.runs import open_run
+
+    return open_run(run, recipe, set or (), must_exist=must_exist)
+
+
+def collect(run: Any) -> None:
+    from p2r.pipeline import collect_cases
+
+    collect_cases(run)
+
+
+def report_unanswered(path: Path, count: int) -> None:
+    if count:
+        print(
+            f"{count} could not be answered: reasons in {path} (delete it to try them again)",
+            file=sys.stderr,
+        )
