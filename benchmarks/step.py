@@ -8,7 +8,9 @@ A step is what a training run repeats: read and encode the prompts, sample every
 score it, log-probs of the reference, the loss and its gradient, the optimiser. All sides train the
 embedded tiny model on the same questions of the playground, on the CPU, in this process and taking
 turns; every rollout is `rl.max_tokens` long and the learning rate is 0, so that all of them do the
-same amount of work in every round.
+same amount of work in every round. The untrained model writes nothing that could be judged, so our
+sides then put well-formed responses of that length in place of what was sampled, every one with an
+observation of its own.
 
 - `trl`: TRL's plain `GRPOTrainer` with the frames of each video as images: the nearest thing it can
   do, as it trains blind on video. Images are not merged in time, so that its prompts are longer.
@@ -18,11 +20,12 @@ same amount of work in every round.
   network).
 
 Printed are medians over the rounds, of seconds and of what is compared within each round:
-`process_over_outcome` is the time of `process` divided by that of `outcome`, `over_trl` that of
-`process` divided by that of `trl` (below 1: ours is faster), `judge_delay_adds_s` the seconds by
-which `slow judge` is slower than `process`. `decodes_per_video` counts how often `process` decoded
-each distinct video over all rounds, `peak_mb` is the peak memory of this process with all four
-sides in it.
+`process_over_outcome` is the time of `process` divided by that of `outcome`
+(`cpu_process_over_outcome` the same in seconds of processor time, which other work on the machine
+disturbs less), `over_trl` that of `process` divided by that of `trl` (below 1: ours is faster),
+`judge_delay_adds_s` the seconds by which `slow judge` is slower than `process`. `decodes_per_video`
+counts how often `process` decoded each distinct video over all rounds, `peak_mb` is the peak memory
+of this process with all four sides in it.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from operator import sub, truediv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +85,21 @@ class SlowClient:
         )
 
 
+class Told(ProcessAwareGRPOTrainer):
+    """Samples as ever, then says something that can be judged."""
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        sampled, logps = super()._generate_single_turn(*args, **kwargs)
+        encode = partial(self._tokenizer.encode, add_special_tokens=False)
+        filler = encode(" so")[-1:]
+        tail = [*encode("</think><answer>2</answer>"), self._tokenizer.eos_token_id]
+        said = []
+        for row in range(len(sampled)):
+            head = encode(f"<observation>I see {row}.</observation><think>So")
+            said.append(head + filler * (len(sampled[row]) - len(head) - len(tail)) + tail)
+        return said, logps
+
+
 class Side(TrainerCallback):
     """One trainer, the seconds of its steps and of each of their parts.
 
@@ -92,7 +111,9 @@ class Side(TrainerCallback):
         trainer.add_callback(self)
         self.trainer = trainer
         self.started = 0.0
+        self.started_cpu = 0.0
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.parts: dict[str, list[float]] = {part: [] for part in PARTS}
 
     def step(self, seed: int) -> None:
@@ -101,10 +122,11 @@ class Side(TrainerCallback):
         self.trainer.train()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.started = time.perf_counter()
+        self.started, self.started_cpu = time.perf_counter(), time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.seconds.append(time.perf_counter() - self.started)
+        self.cpu_seconds.append(time.process_time() - self.started_cpu)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict, **_: Any) -> None:
         for part, values in self.parts.items():
@@ -125,10 +147,10 @@ def step_arguments(recipe: Recipe, processor: Any, folder: Path) -> GRPOConfig:
 
 def our_trainer(
     recipe: Recipe, questions: list[Question], frames_of: FramesOf, judge: Judge, folder: Path
-) -> ProcessAwareGRPOTrainer:
+) -> Told:
     processor = data.load_processor(recipe.models.base)
     prompts = [build_prompt(question, recipe.models.prompt) for question in questions]
-    return ProcessAwareGRPOTrainer(
+    return Told(
         data.resolve_model(recipe.models.base),
         questions={question.id: question for question in questions},
         frames_of=frames_of,
@@ -150,6 +172,7 @@ def plain_trainer(
 ) -> GRPOTrainer:
     """TRL's own, with a video's frames as images and the reasoning reward."""
     processor = data.load_processor(recipe.models.base)
+    processor.tokenizer.padding_side = "left"  # TRL takes the prompts' token types for left-padded
     by_id = {question.id: question for question in questions}
 
     def reward(completions: list, completion_ids: list, question: list[str], **_: Any) -> list:
@@ -212,7 +235,7 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
                 side.step(seed=number)
             order.append(order.pop(0))  # nobody always goes first
         for side in sides.values():
-            side.seconds.pop(0)
+            del side.seconds[:1], side.cpu_seconds[:1]
             for values in side.parts.values():
                 del values[:1]
     seconds = {name: side.seconds for name, side in sides.items()}
@@ -222,9 +245,12 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
 
     rollouts = recipe.rl.prompts_per_step * recipe.rl.group_size
     return {
-        "process_over_outcome": within_rounds(lambda a, b: a / b, "process", "outcome"),
-        "over_trl": within_rounds(lambda a, b: a / b, "process", "trl"),
-        "judge_delay_adds_s": within_rounds(lambda a, b: a - b, "slow judge", "process"),
+        "process_over_outcome": within_rounds(truediv, "process", "outcome"),
+        "cpu_process_over_outcome": statistics.median(
+            map(truediv, sides["process"].cpu_seconds, sides["outcome"].cpu_seconds)
+        ),
+        "over_trl": within_rounds(truediv, "process", "trl"),
+        "judge_delay_adds_s": within_rounds(sub, "slow judge", "process"),
         "decodes_per_video": caches["process"].decoded / len(questions),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "rounds": rounds,
@@ -247,7 +273,8 @@ def print_table(found: dict[str, Any]) -> None:
         parts = found["parts"][name]
         cells = (f"{parts[part]:>12.3f}" if part in parts else f"{'':>12}" for part in PARTS)
         print(f"{name:<12}{seconds:>8.2f}" + "".join(cells))
-    print(f"process over outcome {found['process_over_outcome']:.3f}, "
+    print(f"process over outcome {found['process_over_outcome']:.3f} "
+          f"({found['cpu_process_over_outcome']:.3f} in processor time), "
           f"over TRL {found['over_trl']:.3f}; "
           f"the slow judge ({found['judge_calls_per_step']:.0f} calls a step) adds "
           f"{found['judge_delay_adds_s']:.2f} s")  # fmt: skip
