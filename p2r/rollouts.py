@@ -18,14 +18,14 @@ from .recipe import RlSettings
 from .records import Case, ProcessReward, Question, Trace, Verdict
 from .rewards import PROCESSES, collapsed, process_reward
 from .scoring import accuracy
-from .template import Parsed, answer_of, parse, perception_length
+from .template import answer_of, parse, perception_length
 from .training import TrainingError
 
 log = logging.getLogger(__name__)
 
 
 def judge_rollouts(
-    judge: Judge | None, questions: Sequence[Question], parsed: Sequence[Parsed]
+    judge: Judge | None, questions: Sequence[Question], texts: Sequence[str]
 ) -> list[Verdict | None]:
     """A verdict for every rollout; equal observations on one question are judged once.
 
@@ -33,13 +33,14 @@ def judge_rollouts(
     Without a judge all verdicts are None.
     """
     if judge is None:
-        return [None] * len(parsed)
-    verdicts = [NO_OBSERVATION] * len(parsed)
-    readable = [row for row, part in enumerate(parsed) if part.observation]
+        return [None] * len(texts)
+    observations = [parse(text).observation for text in texts]
+    verdicts = [NO_OBSERVATION] * len(texts)
+    readable = [row for row, observation in enumerate(observations) if observation]
     found = judge_distinct(
         judge.judge,
         [questions[row] for row in readable],
-        [parsed[row].observation for row in readable],
+        [observations[row] for row in readable],
     )
     for row, verdict in zip(readable, found, strict=True):
         verdicts[row] = verdict
@@ -52,23 +53,23 @@ def score_rollouts(
     texts: Sequence[str],
     completions: Sequence[Sequence[int]],
     truncated: Sequence[bool],
-    judge: Judge | None,
+    verdicts: Sequence[Verdict | None],
     settings: RlSettings,
     trace_fields: Sequence[dict[str, Any]],
 ) -> list[Case]:
     """One case per rollout with both process rewards of eq. (5).
 
-    `completions` are token ids with the end of turn, without pads; `trace_fields` are further
-    fields of each `Trace`. An answer that is missing or cannot be read earns 0; an answer whose
-    truth cannot be scored, and a verdict that the judge could not give, are unknown.
+    `completions` are token ids with the end of turn, without pads; `verdicts` are those of
+    `judge_rollouts`; `trace_fields` are further fields of each `Trace`. An answer that is missing
+    or cannot be read earns 0; an answer whose truth cannot be scored, and a verdict that the judge
+    could not give, are unknown.
     """
     bonus = settings.length_bonus if "length" in settings.rewards else 0.0
-    parsed = [parse(text) for text in texts]
-    verdicts = judge_rollouts(judge, questions, parsed)
     cases = []
-    for question, text, ids, cut, part, verdict, fields in zip(
-        questions, texts, completions, truncated, parsed, verdicts, trace_fields, strict=True
+    for question, text, ids, cut, verdict, fields in zip(
+        questions, texts, completions, truncated, verdicts, trace_fields, strict=True
     ):
+        part = parse(text)
         looked = perception_length(tokenizer, ids)
         sufficient = verdict.sufficient if verdict else None
         right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)

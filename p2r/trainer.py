@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -25,9 +26,16 @@ from . import data
 from .judges import Judge
 from .prefix import Prompts, share_prompts, sharing
 from .recipe import RlSettings
-from .records import Case, Question
-from .rewards import credit_advantages, rewards_in_use, spread_advantages, token_weights
-from .rollouts import JudgeWatch, rollout_metrics, score_rollouts
+from .records import Case, Question, Verdict
+from .rewards import (
+    PROCESSES,
+    credit_advantages,
+    process_masks,
+    rewards_in_use,
+    spread_advantages,
+    token_weights,
+)
+from .rollouts import JudgeWatch, judge_rollouts, rollout_metrics, score_rollouts
 from .training import ExactResume
 from .video import Frames
 
@@ -68,6 +76,10 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self._vision: list[data.Batch] = []
         self._cases: list[Case] = []
         self._seconds: dict[str, float] = defaultdict(float)
+        self._prepared = 0.0
+        # The judge answers in a thread of its own while log-probs are computed.
+        self._thread = ThreadPoolExecutor(1, "judge")
+        self._judging: Future[tuple[list[Verdict | None], float]]
         matters = "perception" in rewards_in_use(settings.credit, settings.rewards)
         self._watch = JudgeWatch(settings.max_unknown if matters else 1.0)
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
@@ -80,10 +92,12 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Prompts of the current batch's questions; each distinct one is encoded once."""
         distinct = {question.id: question for question in self._batch}
-        frames = [self.frames_of(question) for question in distinct.values()]
-        encoded = data.encode_prompts(
-            self.processing_class, list(distinct.values()), frames, self.style
-        )
+        with self._timed("decode"):
+            frames = [self.frames_of(question) for question in distinct.values()]
+        with self._timed("encode"):
+            encoded = data.encode_prompts(
+                self.processing_class, list(distinct.values()), frames, self.style
+            )
         place = {name: index for index, name in enumerate(distinct)}
         rows = [place[question.id] for question in self._batch]
         vision = [{key: encoded[key][i] for key in data.VISION_KEYS} for i in range(len(distinct))]
@@ -101,6 +115,18 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         with self._timed("generate"), sharing_prompts:
             return super()._generate_single_turn(*args, **kwargs)
 
+    def _generate(self, prompts: list) -> tuple:
+        """TRL's sampling; then the judge begins, and TRL goes on to the log-probs."""
+        sampled = super()._generate(prompts)
+        texts = self._tokenizer.batch_decode(sampled[1], skip_special_tokens=True)
+        self._judging = self._thread.submit(self._judge, self._batch, texts)
+        return sampled
+
+    def _judge(self, questions: list[Question], texts: list[str]) -> tuple[list, float]:
+        start = time.perf_counter()
+        verdicts = judge_rollouts(self.judge, questions, texts)
+        return verdicts, time.perf_counter() - start
+
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """Score every rollout once; TRL then gathers the rewards of both processes, (N, 2)."""
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
@@ -115,17 +141,20 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             }
             for row in range(len(inputs))
         ]
-        with self._timed("judge"):
-            self._cases = score_rollouts(
-                self._tokenizer,
-                self._batch,
-                self._tokenizer.batch_decode(completion_ids_list, skip_special_tokens=True),
-                completion_ids_list,
-                [ids[-1] not in ends for ids in completion_ids_list],
-                self.judge,
-                self.settings,
-                fields,
-            )
+        with self._timed("judge_wait"):
+            verdicts, seconds = self._judging.result()
+        if self.model.training:
+            self._seconds["judge"] += seconds
+        self._cases = score_rollouts(
+            self._tokenizer,
+            self._batch,
+            self._tokenizer.batch_decode(completion_ids_list, skip_special_tokens=True),
+            completion_ids_list,
+            [ids[-1] not in ends for ids in completion_ids_list],
+            verdicts,
+            self.settings,
+            fields,
+        )
         self._rewards = super()._calculate_rewards(
             inputs, prompts, completions, completion_ids_list
         )
@@ -150,8 +179,10 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         )
         first = self.accelerator.process_index * len(inputs)
         advantages = everyone[first : first + len(inputs)]
-        lengths = torch.tensor([case.trace.perception_tokens for case in self._cases])
         mask = output["completion_mask"]
+        lengths = torch.tensor(
+            [case.trace.perception_tokens for case in self._cases], device=mask.device
+        )
         output["advantages"] = spread_advantages(advantages, lengths, mask)
         if self.settings.normalise != "sequence":  # which is TRL's own
             # TRL weighs both the clipped and the KL term with completion_mask × tool_mask and
@@ -159,6 +190,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             weights = token_weights(self.settings.normalise, lengths, mask)
             output["tool_mask"] = weights * mask.sum(1, keepdim=True)
         output["vision"] = self._vision
+        output["perception_tokens"] = lengths
         for case, (looked, reasoned) in zip(self._cases, advantages.tolist(), strict=True):
             case.perception_advantage, case.reasoning_advantage = looked, reasoned
         cases = gather_object(self._cases)
@@ -196,7 +228,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         types = self._token_types(input_ids, logits_to_keep)
         size = batch_size or count
         results = []
-        with self._timed("policy" if torch.is_grad_enabled() else "reference"):
+        with nullcontext() if torch.is_grad_enabled() else self._timed("log_probs"):
             for start in range(0, count, size):
                 rows = slice(start, start + size)
                 seeing = partial(model, **_flat(self._vision[rows], input_ids.device))
@@ -213,9 +245,13 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                         )
                     )
         logps, entropies, losses = zip(*results, strict=True)
+        logps = torch.cat(logps)
+        entropies = torch.cat(entropies) if compute_entropy else None
+        if compute_entropy:  # which is the loss
+            self._policy = logps.detach(), entropies.detach()
         return (
-            torch.cat(logps),
-            torch.cat(entropies) if compute_entropy else None,
+            logps,
+            entropies,
             torch.stack(losses).mean() if compute_aux_loss else None,
         )
 
@@ -228,11 +264,47 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
 
     def _compute_loss(self, model, inputs):
         self._vision = inputs["vision"]
-        return super()._compute_loss(model, inputs)
+        loss = super()._compute_loss(model, inputs)
+        self._log_by_process(inputs)
+        return loss
+
+    def _log_by_process(self, inputs: dict[str, Any]) -> None:
+        """Mean entropy, KL and clip share over the tokens of each process, as TRL logs over all."""
+        logps, entropies = self._policy
+        values = {"entropy": entropies}
+        if "ref_per_token_logps" in inputs:
+            ahead = inputs["ref_per_token_logps"] - logps
+            values["kl"] = ahead.exp() - ahead - 1
+        if "old_per_token_logps" in inputs:  # without them the ratio is 1 and nothing is clipped
+            ratio = (logps - inputs["old_per_token_logps"]).exp()
+            low = (ratio < 1 - self.epsilon_low) & (inputs["advantages"] < 0)
+            high = (ratio > 1 + self.epsilon_high) & (inputs["advantages"] > 0)
+            values["clip_ratio"] = (low | high).float()
+        masks = process_masks(inputs["perception_tokens"], inputs["completion_mask"])
+        table = torch.stack([*values.values(), torch.ones_like(logps)])
+        totals = torch.einsum("pbt,vbt->pv", torch.stack(masks).to(table.dtype), table)
+        mode = "train" if self.model.training else "eval"
+        for process, row in zip(
+            PROCESSES, self.accelerator.reduce(totals, reduction="sum").tolist(), strict=True
+        ):
+            if row[-1]:
+                for name, total in zip(values, row, strict=False):
+                    self._metrics[mode][f"{process}/{name}"].append(total / row[-1])
+
+    def _prepare_inputs(self, generation_batch):
+        inputs = super()._prepare_inputs(generation_batch)
+        self._prepared = self._now()
+        return inputs
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        """TRL's step; the seconds spent in each part are logged with it."""
+        """TRL's step; the seconds spent in each part are logged with it.
+
+        `decode` frames, `encode` prompts with their features, `generate`, `judge` and what of it
+        was waited for (`judge_wait`; the rest passed during `log_probs`), `log_probs` of the old
+        and the reference policy, `backward` with the policy's forward pass.
+        """
         output = super().training_step(model, inputs, num_items_in_batch)
+        self._seconds["backward"] += self._now() - self._prepared
         if self.accelerator.sync_gradients:
             for part, seconds in self._seconds.items():
                 self._metrics["train"][f"time/{part}"].append(seconds)
@@ -252,9 +324,17 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
+        """Adds the seconds inside to a part of the training step; evaluation is not counted."""
+        start = self._now()
         yield
-        self._seconds[part] += time.perf_counter() - start
+        if self.model.training:
+            self._seconds[part] += self._now() - start
+
+    def _now(self) -> float:
+        """Seconds; on a GPU once the work handed to it is done."""
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize(self.accelerator.device)
+        return time.perf_counter()
 
 
 def _flat(vision: Sequence[data.Batch], device: torch.device | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ PRICES = {
 
 
 class ClaudeJudge:
-    """Asks Claude for each distinct observation, several at a time.
+    """Asks Claude for each distinct observation, `workers` at a time: as many as a step's rollouts.
 
     The key is read by the client from ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) and is never
     stored. Rate limits and outages are retried by the client; what still fails is a verdict
@@ -34,7 +34,7 @@ class ClaudeJudge:
         self,
         model: str = "claude-sonnet-5",
         max_tokens: int = 1024,
-        workers: int = 8,
+        workers: int = 64,
         client: anthropic.Anthropic | None = None,
     ) -> None:
         if client is None and not any(
