@@ -55,9 +55,10 @@ def train_grpo(
     """Train `start_model` by RL as `recipe.rl` says, towards it by KL; returns `out/model`.
 
     Writes `preflight.json` (see `p2r.preflight`), `metrics.jsonl` (a line per step),
-    `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
-    stage returns at once. `judge` may be None where the perception reward is not learnt from
-    (credit=outcome, or rewards without perception). Raises `TrainingError`, `data.ModelError`.
+    `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes
+    on from the last whole checkpoint; a finished stage returns at once. `judge` may be None where
+    the perception reward is not learnt from (credit=outcome, or rewards without perception). Raises
+    `TrainingError`, `data.ModelError`.
     """
     out = Path(out)
     final = out / "model"

@@ -13,6 +13,7 @@ from p2r.preflight import FrameSizes, PreflightError, count_prompt, find_fault, 
 from p2r.records import Case, Question, Trace
 from p2r.template import parse
 from p2r.training import TrainingError
+from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]
 
@@ -69,8 +70,6 @@ def test_the_longest_example_is_measured(begun, taught_folder, media, questions)
 def test_a_prompt_is_counted_as_it_is_encoded(model_folder, media, questions):
     processor = data.load_processor(model_folder)
     settings = data.train_settings(small_recipe(model_folder).video)
-    from p2r.video import FrameCache
-
     cache = FrameCache(None)
     sizes = FrameSizes(lambda q: data.read_frames(q, root=media, cache=cache, **settings))
     for question in questions:
@@ -188,3 +187,11 @@ def test_failing_completions_are_different_short_and_on_one_line():
     assert len(lines) == 3 and lines[0].startswith("q: a b [")
     assert all("\n" not in line and len(line) < 400 for line in lines)
     assert lines[2].startswith("q: (nothing)")
+
+
+def test_with_adapters_and_the_settings_of_large_models(taught_folder, media, questions, tmp_path):
+    # Gradient checkpointing, bfloat16 autocast, a micro-batch that is no whole group.
+    settings = ["models.dtype=bfloat16", "tuning.lora_rank=2", "rl.micro_batch=2", "rl.steps=1"]
+    train(tmp_path, taught_folder, media, questions, *settings)
+    longest = report_of(tmp_path)["longest"]
+    assert longest["backward"] and longest["optimiser_mib"] < 5
