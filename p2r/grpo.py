@@ -17,6 +17,7 @@ from . import data
 from .judges import Judge
 from .media import MediaError
 from .plan import PlanError, divide_rollouts
+from .preflight import FrameSizes, Preflight, PreflightError
 from .recipe import Recipe, RlSettings
 from .records import Case, Question
 from .rewards import rewards_in_use
@@ -53,10 +54,11 @@ def train_grpo(
 ) -> Path:
     """Train `start_model` by RL as `recipe.rl` says, towards it by KL; returns `out/model`.
 
-    Writes `metrics.jsonl` (a line per step), `rollouts.jsonl` (every rollout as a `Case`),
-    `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
-    stage returns at once. `judge` may be None where the perception reward is not learnt from
-    (credit=outcome, or rewards without perception). Raises `TrainingError`, `data.ModelError`.
+    Writes `preflight.json` (see `p2r.preflight`), `metrics.jsonl` (a line per step),
+    `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes
+    on from the last whole checkpoint; a finished stage returns at once. `judge` may be None where
+    the perception reward is not learnt from (credit=outcome, or rewards without perception). Raises
+    `TrainingError`, `data.ModelError`.
     """
     out = Path(out)
     final = out / "model"
@@ -77,7 +79,8 @@ def train_grpo(
     frames_of = partial(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
-    rows, skipped = plan_steps(questions, rl, recipe.seed, frames_of, recipe.models.prompt)
+    sized = FrameSizes(frames_of)
+    rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.models.prompt)
     if training_processes().is_main_process:
         record_skipped(out, skipped)
     processor = data.load_processor(start_model)
@@ -86,7 +89,7 @@ def train_grpo(
         "start": model_fingerprint(data.resolve_model(start_model)),
         "prompt": prompt_hash(recipe.models.prompt),
         "questions": hash_lines(question.model_dump_json() for question in rows),
-        "rl": rl.model_dump(mode="json", exclude={"max_unknown"}),
+        "rl": rl.model_dump(mode="json", exclude={"max_unknown", "preflight"}),
         "tuning": recipe.tuning.model_dump(mode="json"),
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,
@@ -125,8 +128,15 @@ def train_grpo(
         freeze_vision(trainer.model)
     if trainer.is_world_process_zero():
         print(describe(arguments, rl), flush=True)
+    if rl.preflight and checkpoint is None:
+        trainer.add_callback(Preflight(trainer, rows, sized.of, out))
     show_progress(trainer, "rl", "reward", "perception/accuracy", "reasoning/accuracy", "kl")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except PreflightError:  # nothing is made yet: it may begin again with other settings
+        if trainer.is_world_process_zero():
+            (out / "made.json").unlink()
+        raise
     return save_final(trainer, processor, final)
 
 

@@ -107,7 +107,7 @@ class RlSettings(Section):
 
     `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
     a run without R_P, R_R or R_len. `max_unknown`: the share of observations without a verdict that
-    a run goes on with.
+    a run goes on with. `preflight`: the prompts that the start model is tried on before step 1.
     """
 
     credit: Credit = "process"
@@ -119,6 +119,7 @@ class RlSettings(Section):
     ]
     judge: str = "oracle"
     max_unknown: float = Field(0.5, ge=0, le=1)
+    preflight: NonNegativeInt = 4
     steps: PositiveInt = 1000
     prompts_per_step: PositiveInt = 7
     group_size: PositiveInt = 8

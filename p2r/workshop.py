@@ -36,6 +36,7 @@ _QUICK = (
     "rl.group_size=4",
     "rl.micro_batch=8",
     "rl.max_tokens=64",
+    "rl.preflight=0",  # two steps of SFT do not teach the template
     "eval.max_tokens=64",
 )
 SCALES: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -30,6 +30,7 @@ SHRUNK = (
     "rl.group_size=4",
     "rl.micro_batch=8",
     "rl.max_tokens=48",
+    "rl.preflight=0",
     "rl.save_steps=1",
     "eval.max_tokens=64",
 )

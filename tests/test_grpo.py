@@ -230,7 +230,7 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
 
 
 def test_a_group_may_lie_on_two_processes(taught_folder, media, tmp_path):
-    sizes = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4"]
+    sizes = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     paths = [str(path) for path in (tmp_path / "rl", taught_folder, media)]
     done = subprocess.run(
@@ -238,6 +238,7 @@ def test_a_group_may_lie_on_two_processes(taught_folder, media, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "1 prompts × 8 rollouts = 8 rollouts, 1 update (1 micro-batches of 4 on 2" in done.stdout
+    assert done.stdout.count("preflight: 8 rollouts of the start model (1 questions") == 1
     cases = [Case.model_validate(row) for row in read_lines(tmp_path / "rl" / "rollouts.jsonl")]
     assert [case.trace.rollout for case in cases] == list(range(8))
     rewards = torch.tensor([case.perception.total for case in cases])

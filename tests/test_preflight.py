@@ -1,0 +1,197 @@
+"""Before RL's first step: what the start model says is measured, and hopeless runs do not start."""
+
+import json
+
+import pytest
+import torch
+from small import read_lines, small_recipe
+from small_rl import RuleJudge, SilentJudge
+
+from p2r import data
+from p2r.grpo import train_grpo
+from p2r.preflight import FrameSizes, PreflightError, count_prompt, find_fault, show_failing
+from p2r.records import Case, Question, Trace
+from p2r.template import parse
+from p2r.training import TrainingError
+from p2r.video import FrameCache
+
+pytest_plugins = ["small_fixtures"]
+
+
+def train(out, model, media, questions, *overrides, judge=None):
+    recipe = small_recipe(
+        model,
+        "rl.steps=2",
+        "rl.prompts_per_step=2",
+        "rl.group_size=4",
+        "rl.micro_batch=4",
+        "rl.max_tokens=48",
+        "rl.save_steps=1",
+        "rl.preflight=2",
+        *overrides,
+    )
+    asked = [questions[0], questions[2], questions[3]]
+    return train_grpo(recipe, asked, model, out, judge=judge or RuleJudge(), data_root=media)
+
+
+def report_of(out):
+    return json.loads((out / "preflight.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def begun(taught_folder, media, questions, tmp_path_factory):
+    """A whole training that began with a preflight."""
+    out = tmp_path_factory.mktemp("with")
+    train(out, taught_folder, media, questions)
+    return out
+
+
+def test_a_taught_model_passes_and_the_file_holds_its_rates(begun, questions):
+    report = report_of(begun)
+    assert report["passed"] and report["fault"] is None
+    assert report["rollouts"] == 8 and len(report["questions"]) == 2
+    rates = report["rates"]
+    assert rates["parsed"] > 0.5 and rates["answered"] > 0.5 and rates["truncated"] < 0.5
+    assert rates["parsed"] <= min(rates["format/perception"], rates["format/reasoning"])
+    for name in ("accuracy", "sufficient", "collapse/perception", "collapse/reasoning"):
+        assert 0 <= rates[name] <= 1
+    assert rates["judge/unknown"] == 0
+
+
+def test_the_longest_example_is_measured(begun, taught_folder, media, questions):
+    longest = report_of(begun)["longest"]
+    assert longest["question"] == "long" and longest["backward"]
+    assert longest["max_tokens"] == 48 and longest["micro_batch"] == 4
+    assert longest["seconds"] > 0 and longest["optimiser_mib"] > 1
+    if longest["memory"]:
+        assert longest["peak_mib"] > 50
+
+
+def test_a_prompt_is_counted_as_it_is_encoded(model_folder, media, questions):
+    processor = data.load_processor(model_folder)
+    settings = data.train_settings(small_recipe(model_folder).video)
+    cache = FrameCache(None)
+    sizes = FrameSizes(lambda q: data.read_frames(q, root=media, cache=cache, **settings))
+    for question in questions:
+        encoded = data.encode_prompts(processor, [question], [sizes(question)], "brief")
+        counted = count_prompt(processor, question, sizes.of[question.id], "brief")
+        assert counted == encoded["input_ids"].shape[1], question.id
+
+
+def test_losses_and_weights_are_those_of_a_run_without_it(
+    begun, taught_folder, media, questions, tmp_path
+):
+    train(tmp_path, taught_folder, media, questions, "rl.preflight=0")
+    assert not (tmp_path / "preflight.json").exists()
+    rows = [read_lines(out / "metrics.jsonl") for out in (begun, tmp_path)]
+    for with_it, without in zip(*rows, strict=True):
+        assert with_it.keys() == without.keys()
+        for name in without:
+            if "time" not in name and name != "train_runtime":
+                assert str(with_it[name]) == str(without[name]), name
+    rollouts = [read_lines(out / "rollouts.jsonl") for out in (begun, tmp_path)]
+    assert len(rollouts[0]) == 2 * 2 * 4, "those of the preflight are no step's"
+    assert [row["trace"]["text"] for row in rollouts[0]] == [
+        row["trace"]["text"] for row in rollouts[1]
+    ]
+    weights = [data.load_model(out / "model").state_dict() for out in (begun, tmp_path)]
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
+def test_a_model_that_does_not_know_the_template_is_refused(
+    model_folder, media, questions, tmp_path
+):
+    with pytest.raises(PreflightError, match=r"does not know the template: run SFT first") as told:
+        train(tmp_path, model_folder, media, questions)
+    assert isinstance(told.value, TrainingError)
+    lines = str(told.value).splitlines()
+    assert [line[:5] for line in lines[1:]] == ["  1. ", "  2. ", "  3. "]
+    assert all(len(line) < 400 for line in lines[1:])
+    report = report_of(tmp_path)
+    assert not report["passed"] and len(report["failing"]) == 3
+    assert not (tmp_path / "model").exists() and not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_limit_that_is_too_low_is_named_and_may_be_raised(
+    taught_folder, media, questions, tmp_path
+):
+    with pytest.raises(PreflightError, match=r"raise rl.max_tokens \(now 6\)") as told:
+        train(tmp_path, taught_folder, media, questions, "rl.max_tokens=6")
+    assert "all 8 completions are cut off at 6 tokens" in str(told.value)
+    train(tmp_path, taught_folder, media, questions, "rl.steps=1")
+    assert report_of(tmp_path)["passed"]
+
+
+def test_a_silent_judge_is_warned_of_and_not_refused(
+    taught_folder, media, questions, tmp_path, caplog
+):
+    train(tmp_path, taught_folder, media, questions, "rl.steps=1", judge=SilentJudge())
+    warned = [r.getMessage() for r in caplog.records if "preflight: the judge" in r.getMessage()]
+    assert len(warned) == 1 and "no connection to the judge" in warned[0]
+    rates = report_of(tmp_path)["rates"]
+    assert rates["judge/unknown"] == 1 and rates["collapse/perception"] == 1
+
+
+def test_a_resumed_run_skips_it(taught_folder, media, questions, tmp_path):
+    class Breaks(RuleJudge):
+        def judge(self, questions, observations):
+            if len(self.asked) > 0 and (tmp_path / "checkpoints" / "checkpoint-1").exists():
+                raise KeyboardInterrupt
+            return super().judge(questions, observations)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, taught_folder, media, questions, judge=Breaks())
+    (tmp_path / "preflight.json").unlink()
+    train(tmp_path, taught_folder, media, questions)
+    assert not (tmp_path / "preflight.json").exists()
+    assert [row["step"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+# ------------------------------------------------------------------------------ reasons, by hand
+
+
+def said(text: str, truncated: bool = False) -> Case:
+    question = Question(id="q", problem="?", problem_type="numerical", answer="2")
+    trace = Trace(question_id="q", text=text, problems=parse(text).problems, truncated=truncated)
+    return Case(question=question, trace=trace)
+
+
+def rates(**given):
+    clean = {"format/perception": 1.0, "format/reasoning": 1.0, "truncated": 0.0, "answered": 1.0}
+    return clean | {name.replace("_", "/"): rate for name, rate in given.items()}
+
+
+BOTH = ("perception", "reasoning")
+OPEN = "<observation>I see two.</observation> <think>So two."
+
+
+def test_the_reason_is_read_off_the_completions():
+    assert find_fault([said("2")], rates(), BOTH, 8) is None
+    fault = find_fault([said("2")] * 4, rates(format_perception=0), BOTH, 8)
+    assert fault.startswith("none of 4 completions has perception in its format; ")
+    assert "run SFT first" in fault
+    fault = find_fault([said(OPEN, True)] * 4, rates(format_reasoning=0, truncated=1), BOTH, 8)
+    assert "all 4 completions are cut off at 8 tokens" in fault and "raise rl.max_tokens" in fault
+    fault = find_fault([said(OPEN)] * 4, rates(answered=0), BOTH, 8)
+    assert "holds an answer that can be read" in fault and "begun but not kept" in fault
+
+
+def test_only_processes_that_are_learnt_from_must_be_in_their_format():
+    cases = [said("<think>So two.</think><answer>2</answer>")]
+    assert find_fault(cases, rates(format_perception=0), ("reasoning",), 8) is None
+
+
+def test_failing_completions_are_different_short_and_on_one_line():
+    lines = show_failing([said("a\nb"), said("a\nb"), said("x" * 900), said(""), said("c")])
+    assert len(lines) == 3 and lines[0].startswith("q: a b [")
+    assert all("\n" not in line and len(line) < 400 for line in lines)
+    assert lines[2].startswith("q: (nothing)")
+
+
+def test_with_adapters_and_the_settings_of_large_models(taught_folder, media, questions, tmp_path):
+    # Gradient checkpointing, bfloat16 autocast, a micro-batch that is no whole group.
+    settings = ["models.dtype=bfloat16", "tuning.lora_rank=2", "rl.micro_batch=2", "rl.steps=1"]
+    train(tmp_path, taught_folder, media, questions, *settings)
+    longest = report_of(tmp_path)["longest"]
+    assert longest["backward"] and longest["optimiser_mib"] < 5
