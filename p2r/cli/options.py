@@ -65,3 +65,13 @@ def report_unanswered(path: Path, count: int) -> None:
             f"{count} could not be answered: reasons in {path} (delete it to try them again)",
             file=sys.stderr,
         )
+
+
+def print_plan(plan: Any) -> None:
+    """What RL with a recipe does and needs, as `p2r.plan.plan_rl` reckoned it."""
+    from p2r.plan import describe_fit, describe_plan
+    from p2r.tables import make_console, memory_table
+
+    print(*describe_plan(plan), sep="\n")
+    make_console().print(memory_table(plan))
+    print(describe_fit(plan))

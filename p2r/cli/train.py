@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli.doctor import print_plan
 from p2r.cli.options import (
     QuestionsOption,
     RecipeOption,
@@ -18,6 +17,7 @@ from p2r.cli.options import (
     app,
     collect,
     open_run,
+    print_plan,
 )
 
 
