@@ -15,9 +15,10 @@ from trl import GRPOConfig
 
 from . import data
 from .judges import Judge
+from .longest import FrameSizes, PreflightError
 from .media import MediaError
 from .plan import PlanError, divide_rollouts
-from .preflight import FrameSizes, Preflight, PreflightError
+from .preflight import Preflight
 from .recipe import Recipe, RlSettings
 from .records import Case, Question
 from .rewards import rewards_in_use
