@@ -41,6 +41,9 @@ from .training import (
 from .tuning import freeze_vision, lora_config
 from .video import FrameCache, VideoError
 
+# These change when a run gives up or whether it begins, not what it computes.
+FREE_RL_KEYS = {"judge_timeout", "judge_retries", "max_unknown", "preflight"}
+
 
 def train_grpo(
     recipe: Recipe,
@@ -90,7 +93,7 @@ def train_grpo(
         "start": model_fingerprint(data.resolve_model(start_model)),
         "prompt": prompt_hash(recipe.models.prompt),
         "questions": hash_lines(question.model_dump_json() for question in rows),
-        "rl": rl.model_dump(mode="json", exclude={"max_unknown", "preflight"}),
+        "rl": rl.model_dump(mode="json", exclude=FREE_RL_KEYS),
         "tuning": recipe.tuning.model_dump(mode="json"),
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,

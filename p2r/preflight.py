@@ -28,10 +28,11 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
+from .judging import JudgeWatch, judged_verdicts
 from .longest import PreflightError, measure_longest, rows_of
 from .records import Case, Question
 from .rewards import PROCESSES, rewards_in_use
-from .rollouts import JudgeWatch, judged_verdicts, rollout_metrics
+from .rollouts import rollout_metrics
 from .runs import write_json
 from .template import answer_of
 from .trainer import ProcessAwareGRPOTrainer

@@ -106,8 +106,10 @@ class RlSettings(Section):
     """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
 
     `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
-    a run without R_P, R_R or R_len. `max_unknown`: the share of observations without a verdict that
-    a run goes on with. `preflight`: the prompts that the start model is tried on before step 1.
+    a run without R_P, R_R or R_len. `judge_timeout`: the seconds a step waits for its verdicts.
+    `judge_retries`: how often the judge is asked again where it failed. `max_unknown`: the share of
+    observations without a verdict that a run goes on with. `preflight`: the prompts that the start
+    model is tried on before step 1.
     """
 
     credit: Credit = "process"
@@ -118,6 +120,8 @@ class RlSettings(Section):
         "length",
     ]
     judge: str = "oracle"
+    judge_timeout: float = Field(600.0, gt=0)
+    judge_retries: NonNegativeInt = 1
     max_unknown: float = Field(0.5, ge=0, le=1)
     preflight: NonNegativeInt = 4
     steps: PositiveInt = 1000

@@ -14,7 +14,7 @@ from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
 from p2r.judges import load_judge
-from p2r.rollouts import judge_rollouts
+from p2r.judging import StepJudge
 from p2r.template import render
 from p2r.trainer import ProcessAwareGRPOTrainer
 
@@ -99,9 +99,13 @@ def test_claude_is_asked_about_all_64_rollouts_of_a_step_at_once(monkeypatch, qu
     monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{server.server_port}")
     seen = [f"<observation>I see {number}.</observation>" for number in range(64)]
-    verdicts = judge_rollouts(load_judge("claude"), questions[:1] * 64, seen)
+    judge = StepJudge(load_judge("claude"), timeout=90, retries=0)
+    judge.ask(questions[:1] * 64, seen)
+    judged = judge.answer()
     server.shutdown()
-    assert [verdict.sufficient for verdict in verdicts] == [True] * 64, verdicts[0].rationale
+    reasons = {verdict.rationale for verdict in judged.verdicts}
+    assert [verdict.sufficient for verdict in judged.verdicts] == [True] * 64, reasons
+    assert judged.calls == 64
 
 
 def test_a_step_logs_where_its_time_went(model_folder, media, questions, tmp_path):
