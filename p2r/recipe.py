@@ -23,6 +23,7 @@ from pydantic import (
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
+AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
 
 
 class RecipeError(ValueError):
@@ -76,8 +77,15 @@ class FilterSettings(Section):
 
 
 class SftSettings(Section):
-    """Supervised fine-tuning on the filtered traces."""
+    """Supervised fine-tuning on the filtered traces.
 
+    `target`: what is learnt of a trace: observation, think and answer (process), or think and
+    answer alone under the prompt that asks for those (agnostic), for process-agnostic baselines.
+    `group_by_length`: batches of examples of like length, for less padding.
+    """
+
+    target: Literal["process", "agnostic"] = "process"
+    group_by_length: bool = True
     epochs: float = 1.0
     max_steps: int = -1
     batch_size: PositiveInt = 8
@@ -180,6 +188,7 @@ class Recipe(Section):
     name: str
     seed: int = 0
     threads: PositiveInt | None = None
+    report_to: Literal["none", "tensorboard", "trackio"] = "none"
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
@@ -189,6 +198,11 @@ class Recipe(Section):
     tuning: TuningSettings = Field(default_factory=TuningSettings)
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
+
+    @property
+    def style(self) -> str:
+        """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
+        return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""

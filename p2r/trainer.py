@@ -36,7 +36,7 @@ from .rewards import (
     token_weights,
 )
 from .rollouts import rollout_metrics, score_rollouts
-from .training import ExactResume
+from .training import ExactResume, TrainingError
 from .video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
@@ -80,6 +80,11 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self._prepared = 0.0
         matters = "perception" in rewards_in_use(settings.credit, settings.rewards)
         self._watch = JudgeWatch(settings.max_unknown if matters else 1.0)
+        if "question" not in arguments["train_dataset"].column_names:
+            raise TrainingError(
+                "the data set has no column 'question': both rewards look up there which of the "
+                "questions a row asks"
+            )
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
         for each in (self.model, self.ref_model):
             if each is not None:
