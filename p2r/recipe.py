@@ -23,6 +23,7 @@ from pydantic import (
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
+AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
 
 
 class RecipeError(ValueError):
@@ -76,8 +77,15 @@ class FilterSettings(Section):
 
 
 class SftSettings(Section):
-    """Supervised fine-tuning on the filtered traces."""
+    """Supervised fine-tuning on the filtered traces.
 
+    `target`: what is learnt of a trace: observation, think and answer (process), or think and
+    answer alone under the prompt that asks for those (agnostic), for process-agnostic baselines.
+    `group_by_length`: batches of examples of like length, for less padding.
+    """
+
+    target: Literal["process", "agnostic"] = "process"
+    group_by_length: bool = True
     epochs: float = 1.0
     max_steps: int = -1
     batch_size: PositiveInt = 8
@@ -106,8 +114,10 @@ class RlSettings(Section):
     """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
 
     `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
-    a run without R_P, R_R or R_len. `max_unknown`: the share of observations without a verdict that
-    a run goes on with. `preflight`: the prompts that the start model is tried on before step 1.
+    a run without R_P, R_R or R_len. `judge_timeout`: the seconds a step waits for its verdicts.
+    `judge_retries`: how often the judge is asked again where it failed. `max_unknown`: the share of
+    observations without a verdict that a run goes on with. `preflight`: the prompts that the start
+    model is tried on before step 1.
     """
 
     credit: Credit = "process"
@@ -118,6 +128,8 @@ class RlSettings(Section):
         "length",
     ]
     judge: str = "oracle"
+    judge_timeout: float = Field(600.0, gt=0)
+    judge_retries: NonNegativeInt = 1
     max_unknown: float = Field(0.5, ge=0, le=1)
     preflight: NonNegativeInt = 4
     steps: PositiveInt = 1000
@@ -176,6 +188,7 @@ class Recipe(Section):
     name: str
     seed: int = 0
     threads: PositiveInt | None = None
+    report_to: Literal["none", "tensorboard", "trackio"] = "none"
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
@@ -185,6 +198,11 @@ class Recipe(Section):
     tuning: TuningSettings = Field(default_factory=TuningSettings)
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
+
+    @property
+    def style(self) -> str:
+        """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
+        return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""

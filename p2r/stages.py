@@ -20,7 +20,16 @@ from p2r.journal import Journal
 from p2r.judges import JournaledJudge, load_judge
 from p2r.recipe import Credit
 from p2r.records import Case, Question
-from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json, write_text
+from p2r.runs import (
+    Run,
+    finished_model,
+    quiet_libraries,
+    read_json,
+    replacing,
+    use_threads,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from p2r.engines.responses import ResponseJournal
@@ -149,8 +158,8 @@ def sft(run: Run) -> Path:
     from p2r.pipeline import read_kept
 
     out = run.folder / "sft"
-    if (out / "model").is_dir():
-        return out / "model"
+    if model := finished_model(out):
+        return model
     cases = read_kept(run)
     prepare(run)
     from p2r.sft import train_sft
@@ -172,7 +181,7 @@ def rl(
     stage = RL_STAGES[recipe.rl.credit]
     out = run.folder / stage
     start = start_model or str(run.folder / "sft" / "model")
-    if not (out / "model").is_dir():
+    if not finished_model(out):
         if start_model is None and not Path(start).is_dir():
             raise StageError(
                 f"run {run.folder} has no SFT model yet: run `p2r sft` first, or give --model"
@@ -219,6 +228,7 @@ def evaluate(
     asked, root = find_questions(run, "eval", questions, data_root)
     prepare(run)
     recipe = run.recipe
+    style = style or recipe.style
     engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
     judge = load_judge(recipe.eval.judge)
     return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)

@@ -46,11 +46,25 @@ RootOption = Annotated[
     ),
 ]
 
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Only go on with what was begun, from its last checkpoint. Without it too a run that "
+        "was cut off goes on; this is an error where there is nothing to go on with.",
+    ),
+]
+
 
 def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: bool = False) -> Any:
     from p2r.runs import open_run
 
     return open_run(run, recipe, set or (), must_exist=must_exist)
+
+
+def check_begun(stage: Path) -> None:
+    if not (stage / "made.json").is_file():
+        raise ValueError(f"{stage} was not begun, so that it cannot be resumed: leave out --resume")
 
 
 def collect(run: Any) -> None:
