@@ -25,7 +25,27 @@ from p2r.recipe import Recipe, load_recipe
 
 # These change how fast a stage runs, what it keeps on disk or when it gives up, not what it
 # computes: a resumed run may change them.
-FREE_KEYS = {"threads", "generate.batch_size", "eval.batch_size", "video.timeout", "rl.max_unknown"}
+FREE_KEYS = {
+    "threads",
+    "generate.batch_size",
+    "eval.batch_size",
+    "video.timeout",
+    "rl.max_unknown",
+    *(
+        f"judging.{key}"
+        for key in (
+            "concurrency",
+            "timeout",
+            "call_limit",
+            "retries",
+            "budget",
+            "batch",
+            "batch_size",
+            "batch_poll",
+            "cache",
+        )
+    ),
+}
 PACKAGES = (
     "torch",
     "torchvision",

@@ -67,11 +67,11 @@ def test_an_error_in_the_judge_stops_the_step(model_folder, media, questions, tm
 
 
 def test_64_calls_of_a_slow_claude_last_little_longer_than_one(monkeypatch, questions):
-    def ask(self, question, observation):
-        time.sleep(0.5)
-        return Verdict(sufficient=True)
+    async def send(self, prompt):
+        await asyncio.sleep(0.5)
+        return Reply("<judgement>Yes</judgement>")
 
-    monkeypatch.setattr(ClaudeJudge, "_ask", ask)
+    monkeypatch.setattr(ClaudeJudge, "_send", send)
     start = time.perf_counter()
     verdicts = ClaudeJudge(client=object()).judge(questions[:1] * 64, [f"{i}" for i in range(64)])
     assert len(verdicts) == 64 and time.perf_counter() - start < 2
