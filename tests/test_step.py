@@ -1,5 +1,6 @@
 """A step's time budget, the judge beside the log-probs, numbers by process, and its benchmark."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
 from p2r.judges.claude import ClaudeJudge
-from p2r.records import Verdict
+from p2r.judges.remote import Reply
 from p2r.template import render
 from p2r.trainer import ProcessAwareGRPOTrainer
 

@@ -83,7 +83,7 @@ class BatchJudge(BaseJudge):
         # Sending is repeated here and not by the client, which cannot know what arrived.
         self._sender = judge.client.with_options(max_retries=0).messages.batches
         self._recovered = False
-        # Keys under way -> the token of their batch; how often each was sent; why it has no verdict.
+        # Keys under way -> the token of their batch; how often each was sent; why without verdict.
         self._pending: dict[str, str] = {}
         self._rounds: dict[str, int] = {}
         self._failed: dict[str, str] = {}

@@ -52,7 +52,7 @@ class Ledger:
         self._turn = asyncio.Lock()
 
     async def reserve(self, judge: str, key: str, worst: float, lease: float) -> int | None:
-        """Set the worst cost of a call aside, waiting for calls in flight where the budget needs it.
+        """Set the worst cost of a call aside, waiting for calls in flight where there is no room.
 
         None where the same call is in flight in another process, and after that has ended: look for
         its verdict first. `lease`: seconds after which the call has certainly ended. Raises

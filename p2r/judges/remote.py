@@ -86,8 +86,8 @@ class RemoteJudge(BaseJudge):
         self.ledger = ledger
         if ledger is not None and ledger.budget is not None and self.price is None:
             raise JudgeError(
-                f"a budget needs the price of {model!r}: set judging.prices={{{model}: [IN, OUT]}}, "
-                "US dollars per million tokens (0, 0 for a server of your own)"
+                f"a budget needs the price of {model!r}: set judging.prices={{{model}: [IN, OUT]}}"
+                ", US dollars per million tokens (0, 0 for a server of your own)"
             )
         self._slots = asyncio.Semaphore(self.limits.concurrency)
         self._in_flight: dict[str, asyncio.Task[Verdict]] = {}
@@ -113,8 +113,9 @@ class RemoteJudge(BaseJudge):
         known = self.cache.get_many(set(keys))
         new = [i for i, key in enumerate(keys) if key not in known]
         asked = await super().ask_all([questions[i] for i in new], [observations[i] for i in new])
-        verdicts = {keys[i]: verdict for i, verdict in zip(reversed(new), reversed(asked))}
-        return hand_out(keys, known | verdicts)
+        for index, verdict in zip(reversed(new), reversed(asked), strict=True):
+            known[keys[index]] = verdict
+        return hand_out(keys, known)
 
     def key(self, question: Question, observation: str) -> str:
         """The judgement's key in the cache: judge, prompt version, and all that the judge sees."""

@@ -44,7 +44,7 @@ def make_server_judge(
             timeout=limits.timeout,
         )
         name = f"messages:{model}"
-        return ClaudeJudge(model, limits, client, request=None, name=name, **shared)
+        return ClaudeJudge(model, limits, client, name=name, **shared)
     return ServerJudge(url, model, key, limits, **shared)
 
 
