@@ -111,11 +111,13 @@ class BatchJudge(BaseJudge):
         if not self._recovered:
             self._recovered = True
             await self.collect()
-        keys, known = self._resolve(questions, observations)
+        pairs = list(zip(questions, observations, strict=True))
+        keys = [self.inner.key(*pair) for pair in pairs]
+        answered = {*self.cache.get_many(set(keys)), *self._replies(keys)}
         missing = {
             key: pair
-            for key, pair in zip(keys, zip(questions, observations, strict=True), strict=True)
-            if key not in known
+            for key, pair in zip(keys, pairs, strict=True)
+            if key not in answered
             and key not in self._failed
             and key not in self._pending
             and self._rounds.get(key, 0) < ROUNDS
@@ -321,13 +323,12 @@ class BatchJudge(BaseJudge):
         """Keys in order, and the verdicts there are: from the cache, or from replies now read."""
         keys = [self.inner.key(q, o) for q, o in zip(questions, observations, strict=True)]
         known = self.cache.get_many(set(keys))
-        new: dict[str, Verdict] = {}
-        for key, observation in zip(keys, observations, strict=True):
-            if key in known or key in new:
-                continue
-            found = self.database.rows("SELECT reply FROM replies WHERE key = ?", (key,))
-            if found:
-                new[key] = self._verdict(_reply(found[0]["reply"]), observation)
+        replies = self._replies(keys)
+        new = {
+            key: self._verdict(replies[key], observation)
+            for key, observation in zip(keys, observations, strict=True)
+            if key in replies and key not in known
+        }
         if new:
             with self.database.transaction() as books:
                 for key, verdict in new.items():
@@ -335,6 +336,11 @@ class BatchJudge(BaseJudge):
                     books.execute("DELETE FROM replies WHERE key = ?", (key,))
             self._failed |= {k: v.rationale for k, v in new.items() if v.sufficient is None}
         return keys, known | new
+
+    def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
+        """The replies of these keys that are not read yet."""
+        found = self.database.select("SELECT key, reply FROM replies WHERE key IN", set(keys))
+        return {row["key"]: _reply(row["reply"]) for row in found}
 
     def _verdict(self, reply: Reply, observation: str) -> Verdict:
         verdict = self.inner.read(reply, observation)

@@ -11,9 +11,6 @@ from p2r.judges.base import reused
 from p2r.judges.database import Database
 from p2r.records import Verdict
 
-# SQLite's limit of values in one query is 32,766; older builds have 999.
-SLICE = 900
-
 
 class VerdictCache:
     """Verdicts by key. A failure (no verdict) is never kept: it is asked again."""
@@ -27,16 +24,8 @@ class VerdictCache:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Verdict]:
         """The verdicts there are of these keys."""
-        keys = list(keys)
-        found: dict[str, Verdict] = {}
-        for start in range(0, len(keys), SLICE):
-            part = keys[start : start + SLICE]
-            marks = ",".join("?" * len(part))
-            for row in self.database.rows(
-                f"SELECT * FROM verdicts WHERE key IN ({marks})", tuple(part)
-            ):
-                found[row["key"]] = reused(_verdict(row))
-        return found
+        rows = self.database.select("SELECT * FROM verdicts WHERE key IN", keys)
+        return {row["key"]: reused(_verdict(row)) for row in rows}
 
     def put(self, connection: sqlite3.Connection, key: str, verdict: Verdict) -> None:
         """Keep a verdict, within the caller's transaction."""

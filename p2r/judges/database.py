@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,10 @@ CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, reply TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+# Seconds that a writer waits for others.
 BUSY = 60.0
+# SQLite's limit of values in one query is 32,766; older builds have 999.
+SLICE = 900
 
 
 class CacheError(ValueError):
@@ -81,6 +84,15 @@ class Database:
         """What a query finds."""
         with self._lock, self._explained():
             return self._connect().execute(query, values).fetchall()
+
+    def select(self, query: str, keys: Iterable[str]) -> list[sqlite3.Row]:
+        """What a query that ends in `IN` finds for any number of keys."""
+        keys = tuple(keys)
+        found: list[sqlite3.Row] = []
+        for start in range(0, len(keys), SLICE):
+            part = keys[start : start + SLICE]
+            found += self.rows(f"{query} ({','.join('?' * len(part))})", part)
+        return found
 
     def close(self) -> None:
         """Close the connection; a later call opens it again."""
