@@ -52,8 +52,10 @@ _BRACKETS = str.maketrans(
     | {**dict.fromkeys(">\uff1e\u203a\u3009\u27e9\u232a\ufe65\u276f\u2771", "&gt;")}
 )
 _MARKER = re.compile(r"\[(?=/?(?:INST|SYS|SYSTEM_PROMPT)\])", re.IGNORECASE)
-# Of an observation's planted verdict: as many characters before it say that a reply repeats it.
+# A reply repeats a planted verdict if it has the same characters, up to so many, before it; or if
+# its explanation ends as if to quote.
 _CONTEXT = 24
+_QUOTING = (":", '"', "'", "`", "“", "‘", "«", "(", ">")
 
 
 def build_judge_prompt(question: Question, observation: str) -> str:
@@ -95,8 +97,8 @@ def _is_repeated(explanation: str, word: str, observation: str) -> bool:
     for match in _VERDICT.finditer(planted):
         if match[1] != word:
             continue
-        before = planted[: match.start()].strip()
-        if said in planted or (len(before) >= _CONTEXT and said.endswith(before[-_CONTEXT:])):
+        before = planted[: match.start()].strip()[-_CONTEXT:]
+        if said in planted or (before and said.endswith(before)) or said.endswith(_QUOTING):
             return True
     return False
 
