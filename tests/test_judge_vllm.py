@@ -32,7 +32,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory):
-    """The URL of a vLLM server on loopback."""
+    """The URL of a vLLM server on loopback; P2R_TEST_VLLM names one that serves the teacher as
+    "teacher" already.
+    """
+    if running := os.environ.get("P2R_TEST_VLLM"):
+        yield running
+        return
     folder = tmp_path_factory.mktemp("vllm")
     # Interpreters that vLLM starts need the same help with torchvision as this one.
     (folder / "sitecustomize.py").write_text("from p2r import compat\n\ncompat.install()\n")
@@ -89,7 +94,8 @@ def test_the_real_client_and_a_real_server(vllm, cache, monkeypatch, api):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", vllm)
     spec = "claude:teacher" if api == "claude" else f"{api}:{vllm}#teacher"
-    limits = {"timeout": 120.0, "call_limit": 240.0, "max_tokens": 24}
+    # The first request compiles.
+    limits = {"timeout": 300.0, "call_limit": 400.0, "max_tokens": 24}
     judge = claude("run", spec, **limits, prices={"teacher": (1.0, 2.0)}, budget=1.0)
     observations = [f"A red circle moves {way}." for way in ("left", "right", "up", "down")]
     verdicts = judge_all(judge, observations)

@@ -54,25 +54,21 @@ class Ledger:
     async def reserve(self, judge: str, key: str, worst: float, lease: float) -> int | None:
         """Set the worst cost of a call aside, waiting for calls in flight where there is no room.
 
-        None where the same call is in flight in another process, and after that has ended: look for
-        its verdict first. `lease`: seconds after which the call has certainly ended. Raises
+        None where the verdict has just come in: another process made the same call, which was
+        waited for. `lease`: seconds after which the call has certainly ended. Raises
         `BudgetReached`.
         """
         async with self._turn:
-            waited = False
             while True:
                 with self.database.transaction() as books:
                     self._sweep(books)
-                    asked = books.execute("SELECT 1 FROM reservations WHERE key = ?", (key,))
-                    if asked.fetchone() is None:
-                        if waited:
-                            return None
+                    if _has(books, "verdicts", key):
+                        return None
+                    if not _has(books, "reservations", key):
                         if self._fits(books, worst):
                             return self._hold(books, judge, key, worst, lease)
                         if not self._open(books) or not self._could_fit(books, worst):
                             raise self._reached(books, worst)
-                    else:
-                        waited = True
                 await asyncio.sleep(POLL)
 
     def reserve_batch(
@@ -198,6 +194,10 @@ class Ledger:
             f"is spent, and the next call may cost ${worst:.4f}; verdicts so far are kept, give a "
             "larger budget (--budget, judging.budget) and the same command goes on"
         )
+
+
+def _has(books: sqlite3.Connection, table: str, key: str) -> bool:
+    return books.execute(f"SELECT 1 FROM {table} WHERE key = ?", (key,)).fetchone() is not None
 
 
 def _is_gone(reservation: sqlite3.Row) -> bool:

@@ -164,22 +164,22 @@ class RemoteJudge(BaseJudge):
         prompt = build_judge_prompt(question, observation)
         spent = Usage()
         async with self._slots:
-            for attempt in range(1 + REASKED):
+            for _ in range(1 + REASKED):
                 held = await self._reserve(key, prompt)
                 if held is None and self.cache and (known := self.cache.get(key)):
                     return known
                 reply = await self._send_in_time(prompt)
-                spent += reply.usage
-                last = attempt == REASKED or not reply.broken
                 verdict = self.read(reply, observation)
                 self._book(held, key, prompt, reply, verdict)
-                if last:
+                spent += reply.usage
+                if not reply.broken:
                     break
-        if spent != reply.usage:
-            cost = self.price.cost(spent) if self.price else 0.0
-            usage = spent.describe(self.price is not None)
-            verdict = verdict.model_copy(update={"usage": usage, "cost": cost})
-        return verdict
+        if spent == reply.usage:
+            return verdict
+        # Answers that were none have cost something too.
+        cost = self.price.cost(spent) if self.price else 0.0
+        usage = spent.describe(self.price is not None)
+        return verdict.model_copy(update={"usage": usage, "cost": cost})
 
     async def _send_in_time(self, prompt: str) -> Reply:
         try:
@@ -190,17 +190,10 @@ class RemoteJudge(BaseJudge):
             return Reply(failure=reason, charged="maybe")
 
     async def _reserve(self, key: str, prompt: str) -> int | None:
-        """Reserve the call; None where there is no ledger, or where another process has just made
-        the same call and its verdict is in the cache.
-        """
         if self.ledger is None:
             return None
-        while True:
-            held = await self.ledger.reserve(
-                self.name, key, self.worst(prompt), self.limits.call_limit + 60
-            )
-            if held is not None or (self.cache and self.cache.get(key)):
-                return held
+        lease = self.limits.call_limit + 60
+        return await self.ledger.reserve(self.name, key, self.worst(prompt), lease)
 
     def _book(
         self, held: int | None, key: str, prompt: str, reply: Reply, verdict: Verdict
