@@ -58,7 +58,9 @@ class BaseJudge(ABC):
         """
         pairs = list(zip(questions, observations, strict=True))
         keys = [judge_key(*pair) for pair in pairs]
-        distinct = dict(zip(reversed(keys), reversed(pairs), strict=True))
+        distinct: dict[str, tuple[Question, str]] = {}
+        for key, pair in zip(keys, pairs, strict=True):
+            distinct.setdefault(key, pair)
         asked = [self.ask(*pair) for pair in distinct.values()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for answer in answers:
