@@ -31,6 +31,7 @@ of this process with all four sides in it.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import resource
@@ -53,7 +54,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from p2r import data
 from p2r.grpo import grpo_arguments
-from p2r.judges import Judge, load_judge
+from p2r.judges import Judge, make_judge
 from p2r.judges.claude import ClaudeJudge
 from p2r.playground.splits import write_split
 from p2r.recipe import Recipe, load_recipe
@@ -75,9 +76,9 @@ class SlowClient:
         self.calls = 0
         self.messages = self
 
-    def create(self, **_: Any) -> SimpleNamespace:
+    async def create(self, **_: Any) -> SimpleNamespace:
         self.calls += 1
-        time.sleep(self.delay)
+        await asyncio.sleep(self.delay)
         return SimpleNamespace(
             content=[SimpleNamespace(type="text", text="<judgement>Yes</judgement>")],
             usage=SimpleNamespace(input_tokens=0, output_tokens=0),
@@ -220,8 +221,8 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
             recipe, questions, partial(read, cache=caches["trl"]), folder
         ))}  # fmt: skip
         for side, credit, judge in (
-            ("outcome", "outcome", load_judge("oracle")),
-            ("process", "process", load_judge("oracle")),
+            ("outcome", "outcome", make_judge("oracle")),
+            ("process", "process", make_judge("oracle")),
             ("slow judge", "process", ClaudeJudge(client=client)),
         ):
             changed = recipe.model_copy(

@@ -108,6 +108,23 @@ def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[Cas
     return scored
 
 
+class ToJudge:
+    """The observations of a run that step 3 asks the judge about; can be gone through again."""
+
+    def __init__(self, run: Run, min_accuracy: float) -> None:
+        self._journal = ResponseJournal(run.path(GENERATED))
+        self._min_accuracy = min_accuracy
+        if not self._journal.path.is_file():
+            raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
+
+    def __iter__(self) -> Iterator[tuple[Question, str]]:
+        for case in self._journal.cases():
+            if case.trace.observation and parse(case.trace.text).ok:
+                score = score_answer(case)
+                if score is not None and score >= self._min_accuracy:
+                    yield case.question, case.trace.observation
+
+
 def score_answer(case: Case) -> float | None:
     """The accuracy of a trace's answer, in [0, 1]: a missing answer is wrong, an unreadable truth
     unknown.

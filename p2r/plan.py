@@ -173,7 +173,7 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
-    from .judges import JUDGES
+    from .judges import check_spec
 
     rl = recipe.rl
     if gpus < 1:
@@ -181,9 +181,7 @@ def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
     if sharding not in SHARDINGS:
         raise PlanError(f"no sharding {sharding!r}: choose one of {', '.join(SHARDINGS)}")
     if "perception" in check_rl(recipe):
-        judge = rl.judge.partition(":")[0]
-        if judge not in JUDGES:
-            raise PlanError(f"no judge {rl.judge!r}: choose one of {', '.join(JUDGES)}")
+        check_spec(rl.judge)
 
 
 def read_architecture(model: str) -> Architecture:
@@ -293,7 +291,9 @@ def dry_run(
         root = data_root or (questions if questions.is_dir() else questions.parent)
         notes = [check_media(asked, root, recipe.rl.prompts_per_step)]
     plan = plan_rl(recipe, int(os.environ.get("WORLD_SIZE", "1")), _launched(), model, asked)
-    if recipe.rl.judge.partition(":")[0] == "claude" and not any(
+    from .judges import kinds_of
+
+    if "claude" in kinds_of(recipe.rl.judge) and not any(
         os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
     ):
         notes.append("the judge's key is not set here: the run needs ANTHROPIC_API_KEY")

@@ -15,7 +15,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -73,7 +75,36 @@ class FilterSettings(Section):
     """
 
     min_accuracy: float = 0.6
-    judge: str = "oracle"
+    judge: str | dict[str, Any] = "oracle"
+
+
+class JudgingSettings(Section):
+    """How judges behind a server are asked, whichever stage asks them.
+
+    `model`: Claude's, where the judge is just "claude". Limits: calls at once, seconds of one
+    attempt, seconds of a call with all its attempts, attempts after the first, tokens of a reply.
+    `prices`: US dollars per million input and output tokens by model, before those published.
+    `budget`: US dollars that the run spends at most, over all its stages. `batch`: the filter asks
+    Claude through Message Batches (half price, up to a day), of `batch_size` requests, looked after
+    every `batch_poll` seconds. `cache`: the file of verdicts (default: P2R_CACHE, or the user's
+    cache folder). `guidance`: further words to the judge, the same in every request; from some
+    length on the prompt cache takes them. `request`: further fields of every Messages request.
+    """
+
+    model: str = "claude-sonnet-5"
+    concurrency: PositiveInt = 64
+    timeout: PositiveFloat = 120.0
+    call_limit: PositiveFloat = 600.0
+    retries: NonNegativeInt = 5
+    max_tokens: PositiveInt = 1024
+    prices: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
+    budget: PositiveFloat | None = None
+    batch: bool = False
+    batch_size: int = Field(10_000, ge=1, le=100_000)
+    batch_poll: PositiveFloat = 60.0
+    cache: str | None = None
+    guidance: str = ""
+    request: dict[str, Any] | None = None
 
 
 class SftSettings(Section):
@@ -127,7 +158,7 @@ class RlSettings(Section):
         "reasoning",
         "length",
     ]
-    judge: str = "oracle"
+    judge: str | dict[str, Any] = "oracle"
     judge_timeout: float = Field(600.0, gt=0)
     judge_retries: NonNegativeInt = 1
     max_unknown: float = Field(0.5, ge=0, le=1)
@@ -167,7 +198,7 @@ class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
     questions: PositiveInt | None = None
-    judge: str = "oracle"
+    judge: str | dict[str, Any] = "oracle"
     batch_size: PositiveInt = 8
     temperature: float = 0.01
     top_p: float = 0.001
@@ -193,6 +224,7 @@ class Recipe(Section):
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
     filter: FilterSettings = Field(default_factory=FilterSettings)
+    judging: JudgingSettings = Field(default_factory=JudgingSettings)
     sft: SftSettings = Field(default_factory=SftSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     tuning: TuningSettings = Field(default_factory=TuningSettings)

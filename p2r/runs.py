@@ -35,6 +35,20 @@ FREE_KEYS = {
     "rl.judge_retries",
     "rl.max_unknown",
     "report_to",
+    *(
+        f"judging.{key}"
+        for key in (
+            "concurrency",
+            "timeout",
+            "call_limit",
+            "retries",
+            "budget",
+            "batch",
+            "batch_size",
+            "batch_poll",
+            "cache",
+        )
+    ),
 }
 PACKAGES = (
     "torch",

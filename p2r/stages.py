@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.journal import Journal
-from p2r.judges import JournaledJudge, load_judge
+from p2r.judges import JournaledJudge
+from p2r.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.recipe import Credit
 from p2r.records import Case, Question
 from p2r.runs import (
@@ -146,11 +147,24 @@ def generate(
 
 def filter(run: Run) -> dict[str, dict[str, int]]:
     """Steps 2 and 3 of the pipeline; returns the funnel."""
-    from p2r.pipeline import collect_cases, filter_traces
+    from p2r.pipeline import ToJudge, collect_cases, filter_traces
 
-    table = filter_traces(run.recipe, run, load_judge(run.recipe.filter.judge))
+    settings = run.recipe.filter
+    judge = run_judge(run, settings.judge)
+    if run.recipe.judging.batch:
+        pairs = ToJudge(run, settings.min_accuracy)
+        judge = judge_in_batches(judge, pairs, run.recipe.judging)
+    table = filter_traces(run.recipe, run, judge)
     collect_cases(run)
     return table
+
+
+def estimate_filter(run: Run) -> Estimate:
+    """What step 3 of the pipeline will cost; asks nothing that costs."""
+    from p2r.pipeline import ToJudge
+
+    settings = run.recipe.filter
+    return estimate(run_judge(run, settings.judge), ToJudge(run, settings.min_accuracy))
 
 
 def sft(run: Run) -> Path:
@@ -192,7 +206,7 @@ def rl(
 
         # One journal per process: several train together under `accelerate launch`.
         with Journal(run.path(stage, f"verdicts-{os.environ.get('RANK', '0')}.jsonl")) as verdicts:
-            judge = JournaledJudge(load_judge(recipe.rl.judge), verdicts)
+            judge = JournaledJudge(run_judge(run, recipe.rl.judge), verdicts)
             train_grpo(recipe, asked, start, out, judge=judge, data_root=root, run=run.name)
     keep_last_rollouts(run, stage)
     return out / "model"
@@ -230,7 +244,7 @@ def evaluate(
     recipe = run.recipe
     style = style or recipe.style
     engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
-    judge = load_judge(recipe.eval.judge)
+    judge = run_judge(run, recipe.eval.judge)
     return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from p2r.analysis import FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
+    from p2r.judging import Estimate
     from p2r.plan import Plan
     from p2r.stack import Finding
 
@@ -77,6 +78,31 @@ def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
     for unknown in UNKNOWN:
         if counts["all"][unknown]:
             table.add_row(unknown, *(str(row[unknown]) for row in counts.values()))
+    return table
+
+
+def estimate_table(found: Estimate) -> Table:
+    """What judging a run will cost, and how sure that is."""
+    table = _table("judging", f"estimate for judge {found.judge} (nothing was spent on it)")
+    table.add_column("", justify="right")
+
+    def dollars(amount: float | None) -> str:
+        return "no known price" if amount is None else f"${amount:,.2f}"
+
+    counted = "counted by the server" if found.counted else "reckoned from characters"
+    measured = "mean of earlier calls" if found.measured else "a usual length"
+    rows = {
+        "observations to judge": str(found.observations),
+        "of them in the cache already": str(found.known),
+        f"input tokens of a call ({counted}, n = {found.sample})": f"{found.input_tokens:.0f}",
+        f"output tokens of a call ({measured})": f"{found.output_tokens:.0f}",
+        "online": dollars(found.online),
+        "in batches (--batch)": dollars(found.batch),
+        "online, at most": dollars(found.worst),
+        "spent by this run so far": dollars(found.spent),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
     return table
 
 

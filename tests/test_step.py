@@ -13,7 +13,7 @@ import torch
 from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
-from p2r.judges import load_judge
+from p2r.judges import make_judge
 from p2r.step_judge import StepJudge
 from p2r.template import render
 from p2r.trainer import ProcessAwareGRPOTrainer
@@ -90,16 +90,17 @@ class Together(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def test_claude_is_asked_about_all_64_rollouts_of_a_step_at_once(monkeypatch, questions):
+def test_claude_is_asked_about_all_64_rollouts_of_a_step_at_once(monkeypatch, questions, tmp_path):
     class Server(ThreadingHTTPServer):
         request_queue_size = 64
 
     server = Server(("127.0.0.1", 0), Together)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    monkeypatch.setenv("P2R_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{server.server_port}")
     seen = [f"<observation>I see {number}.</observation>" for number in range(64)]
-    judge = StepJudge(load_judge("claude"), timeout=90, retries=0)
+    judge = StepJudge(make_judge("claude"), timeout=90, retries=0)
     judge.ask(questions[:1] * 64, seen)
     judged = judge.answer()
     server.shutdown()
