@@ -318,6 +318,25 @@ def test_damaged_lines_are_left_out_with_their_reason(run):
     assert store.get(store.page()[1]["id"]).question.problem == "half \ufffd"
 
 
+def test_many_damaged_lines_are_not_listed_one_by_one(run):
+    write_lines(run / "cases" / "eval.jsonl", make_case(1))
+    with (run / "cases" / "eval.jsonl").open("a") as lines:
+        lines.writelines("nonsense\n" for _ in range(1000))
+    store = CaseStore([run])
+    assert len(store.faults) == 21 and store.faults[-1].reason == "and more of it"
+
+
+def test_a_run_that_becomes_unreadable_says_so_and_comes_back(run):
+    write_cases(run, [make_case(1)])
+    store = CaseStore([run])
+    content = (run / "cases.parquet").read_bytes()
+    (run / "cases.parquet").unlink()
+    with pytest.raises(StoreError, match="no cases at"):
+        store.page()
+    (run / "cases.parquet").write_bytes(content)
+    assert store.count() == 1
+
+
 def test_a_half_written_parquet_file_leaves_the_run_readable(run):
     file = write_cases(run, (make_case(n) for n in range(50)))
     write_lines(run / "cases" / "cot.jsonl", make_case(1), make_case(2))
