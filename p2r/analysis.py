@@ -7,7 +7,7 @@ has its own column.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from p2r.answers import extract_choice
 from p2r.conclusions import think_choice

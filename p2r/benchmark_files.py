@@ -15,7 +15,7 @@ from typing import Any
 
 from p2r.answers import extract_choice, parse_number
 from p2r.benchmark_records import Fields, OtherSubset, read_fields
-from p2r.benchmarks import NUMBER_TYPES, Benchmark, BenchmarkError, find_benchmark
+from p2r.benchmarks import Benchmark, BenchmarkError, find_benchmark
 from p2r.importers import FORMATS, Imported, task_of_file
 from p2r.jsonstream import Fault
 from p2r.rawrecords import IMAGES, BadValue
@@ -53,9 +53,9 @@ class Manifest:
         return [f"{title}: {self.questions} questions{known}", *odd]
 
 
-def read_benchmark(name: str, path: Path, data_root: Path | None = None) -> tuple[
-    list[Fields], Manifest
-]:
+def read_benchmark(
+    name: str, path: Path, data_root: Path | None = None
+) -> tuple[list[Fields], Manifest]:
     """The questions of a benchmark's files with ids, and the manifest check.
 
     `data_root`: where the media lie; without it media are not looked for. Of a repeated id the
@@ -116,24 +116,30 @@ def _oddities(entry: Benchmark, fields: Fields) -> Iterator[str]:
         yield "the reference answer is no number"
 
 
-def to_question(name: str, fields: Fields) -> Question:
-    """The question that is put to a model; the benchmark's own parts are kept in `meta`."""
+def to_question(name: str, fields: Fields, direct: bool = False) -> Question:
+    """The question that is put to a model; the benchmark's own parts are kept in `meta`.
+
+    `direct`: followed by the benchmark's own words that ask for the bare answer.
+    """
     ask = find_benchmark(name).ask
     task = fields.parts.get("task", "")
     if name == "vsibench":
-        task = "number" if fields.parts.get("question type") in NUMBER_TYPES else "choice"
-    inside = fields.parts.get("task") in ("multi-choice", "caption_matching")
+        task = "number" if fields.problem_type == "regression" else "choice"
+    inside = task in ("multi-choice", "caption_matching")  # the options stand in the question
+    problem = fields.problem.split("\n")[0] if inside else fields.problem
+    if direct or task == "yes_no":
+        problem = f"{problem}\n{ask.get(task, ask.get('', ''))}".strip()
     image = Path(fields.path).suffix.lower() in IMAGES
     return Question(
         id=fields.id or "",
-        problem=fields.problem.split("\n")[0] if inside else fields.problem,
+        problem=problem,
         options=[o.rstrip() for o in fields.options],
         problem_type=fields.problem_type,
         data_type="image" if image else "video",
         path=fields.path.removeprefix("./"),
         answer=fields.truth,
         source=name,
-        meta={"benchmark": name, "parts": fields.parts, "ask": ask.get(task, ask.get("", ""))},
+        meta={"benchmark": name, "parts": fields.parts},
     )
 
 
@@ -178,9 +184,12 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
     try:
         with pq.ParquetFile(file) as parquet:
-            kinds = parquet.schema_arrow
-            names = [f.name for f in kinds if not (pa.types.is_struct(f.type) or "image" in f.name)]
+            names = [f.name for f in parquet.schema_arrow if not _is_picture(f.type)]
             for batch in parquet.iter_batches(columns=names):
                 yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
         raise StoredError(f"{file} is no Parquet file ({error})") from None
+
+
+def _is_picture(kind: Any) -> bool:
+    return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))

@@ -15,7 +15,14 @@ from string import ascii_uppercase
 from typing import Any
 
 from p2r.answers import option_texts, parse_number
-from p2r.benchmarks import CHOICE_TYPES, DIMENSIONS, DURATIONS, NUMBER_TYPES, TEMPCOMPASS_TASKS, TRACKS
+from p2r.benchmarks import (
+    CHOICE_TYPES,
+    DIMENSIONS,
+    DURATIONS,
+    NUMBER_TYPES,
+    TEMPCOMPASS_TASKS,
+    TRACKS,
+)
 from p2r.rawrecords import BadValue, literal
 from p2r.template import answer_of
 
@@ -198,7 +205,9 @@ def _vcrbench(record: Record, task: str) -> Fields:
 
 def _mvbench(record: Record, task: str) -> Fields:
     named = text_of(first(record, "task_type", "task", "sub_task")) or task
-    fields = _base(record, "multiple choice", task=named.replace(" ", "_").replace("-", "_").lower())
+    fields = _base(
+        record, "multiple choice", task=named.replace(" ", "_").replace("-", "_").lower()
+    )
     candidates = _options(record)
     if fields.truth in candidates:
         fields.truth = ascii_uppercase[candidates.index(fields.truth)]
@@ -311,4 +320,3 @@ _MMVU = {
     ),
 }
 # fmt: on
-

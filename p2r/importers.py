@@ -98,16 +98,16 @@ def import_outputs(
             found.note("question without an output", missing)
     if not found.items:
         why = "; ".join(f"{n} × {r} ({found.examples[r][0]})" for r, n in found.counts.items())
-        raise StoredError(f"{path}: none of {records} records can be used: {why or 'it holds none'}")
+        raise StoredError(
+            f"{path}: none of {records} records can be used: {why or 'it holds none'}"
+        )
     expected = BENCHMARKS[benchmark].expected
     if expected is not None and len(found.items) > expected:
         found.note("more items than the benchmark has", f"{len(found.items)} of {expected}")
     return found
 
 
-def _item(
-    format: str, record: Any, task: str, place: int, benchmark: str, found: Imported
-) -> Item:
+def _item(format: str, record: Any, task: str, place: int, benchmark: str, found: Imported) -> Item:
     fields = read_fields(benchmark, record, task)
     nested = record.get("question")
     flat = {**nested, **record} if isinstance(nested, Mapping) else record

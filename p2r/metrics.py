@@ -110,7 +110,9 @@ def _vsibench_parts(
     """
     by_type = _split(items, scores, "question type")
     groups = {name: _Group.of(by_type.get(name, ()), k) for k, name in enumerate(CHOICE_TYPES)}
-    groups |= {name: _Group.of(by_type.get(name, ()), k + 50) for k, name in enumerate(NUMBER_TYPES)}
+    groups |= {
+        name: _Group.of(by_type.get(name, ()), k + 50) for k, name in enumerate(NUMBER_TYPES)
+    }
     directions = [groups.pop(name) for name in CHOICE_TYPES if name.startswith(DIRECTION)]
     known = [group for group in directions if group is not None]
     parts: dict[str, Interval] = {}

@@ -15,7 +15,18 @@ _PHRASES = (
     *("the best answer is", "best answer is", "the correct option is", "correct option is"),
     *("the best option is", "best option is", "the choice is", "choice is"),
     *("the correct choice is", "correct choice is", "i choose", "i select", "i pick"),
-    *("my answer is", "my choice is", "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
+    *(
+        "my answer is",
+        "my choice is",
+        "옵션",
+        "정답은",
+        "답은",
+        "답:",
+        "答案是",
+        "答案为",
+        "选",
+        "答えは",
+    ),
 )
 # A letter in one of these forms, the most telling last.
 _FORMS = ("{} ", "{})", "{}:", "{}.", "({})")
@@ -80,7 +91,7 @@ def same_open_answer(response: str, truth: str) -> bool:
 
 
 def _key_answers(response: str) -> list[str | float]:
-    """What a response may be saying: the shortest rest after an indicator, of each line; numbers."""
+    """What a response may be saying: of each line the shortest rest after an indicator; numbers."""
     lines = response.strip().strip(".").lower().split("\n")
     keys = []
     for index, line in enumerate(lines):

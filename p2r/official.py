@@ -75,7 +75,9 @@ def score_official(
         if benchmark == "vsibench" and asked.problem_type != "multiple choice":
             return _vsi(said, asked)
         whole = said == output and any(tag in output for tag in _REASONS)  # nothing was extracted
-        return Reading(said.strip() or None if not whole else None, match_like_video_r1(said, asked))
+        return Reading(
+            said.strip() or None if not whole else None, match_like_video_r1(said, asked)
+        )
     text = output
     if any(tag in output for tag in _REASONS) and benchmark not in ("playground", "videommmu"):
         answer = _ANSWER.search(output)

@@ -91,9 +91,7 @@ def compare_with_logged(items: Sequence[Item]) -> dict[str, Any] | None:
     return {"mean": mean, "n": len(logged), "agree": agree}
 
 
-def from_import(
-    found: Imported, benchmark: str, model: str, format: str, path: Path
-) -> Result:
+def from_import(found: Imported, benchmark: str, model: str, format: str, path: Path) -> Result:
     """The result of imported outputs, with where they came from."""
     source = {"format": format, "file": path.name, "sha256": _digest(path)}
     made = {"source": source, "p2r": __version__}
@@ -145,6 +143,10 @@ def read_result(path: Path) -> Result:
         ) from None
     counted = {key: n for key, n in data.get("counts", {}).items() if isinstance(n, int)}
     return Result(
-        entry.name, data.get("model", ""), items, data.get("made", {}), counted,
+        entry.name,
+        data.get("model", ""),
+        items,
+        data.get("made", {}),
+        counted,
         data.get("examples", {}),
     )
