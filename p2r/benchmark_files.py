@@ -69,6 +69,8 @@ def read_benchmark(
             if isinstance(record, Fault):
                 raise BadValue(record.reason)
             fields = read_fields(entry.name, record, task)
+            if not fields.problem.strip():
+                raise BadValue("no question text")
         except OtherSubset as reason:
             notes.note("outside the subset", str(reason))
             continue
@@ -97,8 +99,6 @@ def read_benchmark(
 
 
 def _oddities(entry: Benchmark, fields: Fields) -> Iterator[str]:
-    if not fields.problem.strip():
-        yield "no question text"
     if _MOJIBAKE.search("\n".join([fields.problem, fields.truth, *fields.options])):
         yield "garbled characters"
     if not fields.parts.get(entry.axes[0]) and entry.name != "mmvu":
