@@ -69,13 +69,15 @@ def evaluate(
     judge: Judge,
     data_root: Path,
     style: str | None = None,
+    made: dict[str, Any] | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Answer the questions with a model, score the answers and judge the observations.
 
     Writes the journal `eval/STAGE.jsonl`, the scored cases `cases/eval-STAGE.jsonl`,
     `eval/STAGE.json` and the result file `results/STAGE.json`; returns the cases and what
     `eval/STAGE.json` holds. Killed and called again it goes on; another model under the same stage
-    is refused. `style` is the prompt's, as the engine was loaded with (default: the recipe's).
+    is refused. `style` is the prompt's, as the engine was loaded with (default: the recipe's);
+    `made` is added to what the results say of how they were made.
     """
     settings, style = recipe.eval, style or recipe.models.prompt
     chosen = list(questions[: settings.questions])
@@ -113,6 +115,7 @@ def evaluate(
             "judge": judge.name,
             "seed": recipe.seed,
             "environment": environment(),
+            **(made or {}),
         },
     }
     write_json(run.path("eval", f"{stage}.json"), result)

@@ -259,6 +259,50 @@ def evaluate_benchmark(
     return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
 
 
+def transfer(
+    run: Run,
+    model: str,
+    stage: str,
+    source: Path,
+    benchmark: str | None = None,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    style: str | None = None,
+) -> list[Path]:
+    """Perception transfer: a reader answers from each of four inputs (see `p2r.transfer`).
+
+    `source` is the result file whose observations are read. Writes and returns a result file per
+    input, `results/STAGE-INPUT.json`, which `p2r.report` lays beside Table 5.
+    """
+    from p2r.benchmark_files import read_benchmark, to_question
+    from p2r.engines import load_engine
+    from p2r.evaluate import evaluate as evaluate_model
+    from p2r.evaluate import result_path
+    from p2r.results import read_result
+    from p2r.transfer import INPUTS, observations_of, transfer_questions
+
+    if benchmark is None or questions is None:
+        asked, root = find_questions(run, "eval", questions, data_root)
+    else:
+        folder = questions if questions.is_dir() else questions.parent
+        root = claim_data_root(run, data_root, folder)
+        asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
+    observations = observations_of(read_result(source))
+    prepare(run)
+    recipe = run.recipe
+    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
+    judge = load_judge(recipe.eval.judge)
+    written = []
+    for given in INPUTS:
+        name = f"{stage}-{given.replace(' + ', '-')}"
+        posed = transfer_questions(asked, observations, given)
+        if not posed:
+            raise StageError(f"{source} holds no observation of these questions: ids must agree")
+        evaluate_model(recipe, posed, engine, run, name, judge, root, style, {"input": given})
+        written.append(result_path(run, name))
+    return written
+
+
 def name_of_model(model: str) -> str:
     """A short name for the results of a model: `runs/x/sft/model` is sft, `playground/base` is
     base.

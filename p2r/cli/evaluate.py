@@ -75,6 +75,12 @@ def evaluate(
         tuple[Path, Path] | None,
         typer.Option(metavar="A B", help="Pair the items of two result files."),
     ] = None,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Perception transfer: --model answers from the observations in this result file."
+        ),
+    ] = None,
     report: Annotated[
         list[Path] | None,
         typer.Option(help="Lay a result file beside the paper's tables. Repeatable."),
@@ -111,7 +117,7 @@ def evaluate(
     elif check:
         _check(benchmark, questions, data_root, as_json)
     else:
-        _run(run, model, name, direct, benchmark, questions, data_root, recipe, set)
+        _run(run, model, name, direct, benchmark, questions, data_root, recipe, set, transfer)
 
 
 def _run(
@@ -124,6 +130,7 @@ def _run(
     data_root: Path | None,
     recipe: str | None,
     set: list[str] | None,
+    transfer: Path | None,
 ) -> None:
     if run is None or model is None:
         raise ValueError("give --run and --model, or --import, --rescore, --compare or --report")
@@ -140,6 +147,13 @@ def _run(
     chosen = str(folder) if folder.is_dir() else model
     name = name or stages.name_of_model(chosen)
     style = "direct" if direct else None
+    if transfer is not None:
+        files = stages.transfer(
+            opened, chosen, f"{name}-transfer", transfer, benchmark, questions, data_root, style
+        )
+        collect(opened)
+        _report(files, as_json=False)
+        return
     if benchmark is None or benchmark == "playground":
         _, result = stages.evaluate(opened, chosen, name, questions, data_root, style)
     else:
