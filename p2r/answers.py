@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from string import ascii_uppercase
 from typing import NamedTuple
 
@@ -151,16 +152,22 @@ def _mentions(text: str) -> set[str]:
 
 def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
     """The option whose text this is, with or without its letter, if need be but for punctuation."""
-    for key in (_same_case, _same_words):
+    for place, key in enumerate(_KEYS):
         wanted = key(text)
         found = [
             letter
             for letter, option in texts.items()
-            if option and wanted in (key(option), key(f"{letter}. {option}"))
+            if option and wanted in _option_keys(letter, option)[place]
         ]
         if wanted and found:
             return found[0] if len(found) == 1 else _AMBIGUOUS
     return None
+
+
+@lru_cache(maxsize=1 << 14)
+def _option_keys(letter: str, option: str) -> list[tuple[str, str]]:
+    """The keys of an option without and with its letter: asked for with every answer to it."""
+    return [(key(option), key(f"{letter}. {option}")) for key in _KEYS]
 
 
 def _same_case(text: str) -> str:
@@ -174,6 +181,8 @@ _PUNCTUATION = re.compile(r"[!\"'()\[\]{};?\\*_…“”‘’«»。，、！�
 def _same_words(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", _plain(text).casefold()).split())
 
+
+_KEYS = (_same_case, _same_words)
 
 _WRAPPED = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit)\s*\{([^{}]*)\}")
 _BOXED = re.compile(r"\\f?box(?:ed)?\s*\{([^{}]*)\}")

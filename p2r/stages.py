@@ -33,6 +33,9 @@ from p2r.runs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from p2r.benchmark_files import Manifest
     from p2r.engines.responses import ResponseJournal
 
 log = logging.getLogger(__name__)
@@ -73,7 +76,7 @@ def find_questions(
             log.warning("%s: id %r stands twice, the second is left out", file, question.id)
     if not loaded:
         raise StageError(f"{file} holds no usable question: give a file with some")
-    root = _claim_data_root(run, data_root, file if file.is_dir() else file.parent)
+    root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
     if questions is not None:
         write_json(kept, {**sources, purpose: str(file.resolve())})
     return list(loaded.values()), root
@@ -87,7 +90,8 @@ def find_data_root(run: Run) -> Path:
     return run.folder / kept.read_text(encoding="utf-8").strip()
 
 
-def _claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
+def claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
+    """The run's root of media, kept at the first call; raises `StageError` for a second root."""
     kept = run.folder / "data_root"
     if kept.is_file():
         root = find_data_root(run)
@@ -246,6 +250,81 @@ def evaluate(
     engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
     judge = run_judge(run, recipe.eval.judge)
     return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
+
+
+def evaluate_benchmark(
+    run: Run,
+    model: str,
+    stage: str,
+    benchmark: str,
+    questions: Path,
+    data_root: Path | None = None,
+    style: str | None = None,
+    check: Callable[[Manifest], None] = lambda manifest: None,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Evaluate a model on a benchmark's official files; as `evaluate`, with its own result file.
+
+    `check` gets the manifest of the files before the first question is asked. Media are relative
+    to `data_root`, by default where the files are. The run's own questions stay as they are.
+    """
+    from p2r.benchmark_files import read_benchmark, to_question
+    from p2r.engines import load_engine
+    from p2r.evaluate import evaluate as evaluate_model
+
+    folder = questions if questions.is_dir() else questions.parent
+    root = claim_data_root(run, data_root, folder)
+    fields, manifest = read_benchmark(benchmark, questions, root)
+    check(manifest)
+    asked = [to_question(manifest.benchmark, f, direct=style == "direct") for f in fields]
+    prepare(run)
+    recipe = run.recipe
+    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
+    judge = load_judge(recipe.eval.judge)
+    return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
+
+
+def transfer(
+    run: Run,
+    model: str,
+    stage: str,
+    source: Path,
+    benchmark: str | None = None,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    style: str | None = None,
+) -> list[Path]:
+    """Perception transfer: a reader answers from each of four inputs (see `p2r.transfer`).
+
+    `source` is the result file whose observations are read. Writes and returns a result file per
+    input, `results/STAGE-INPUT.json`, which `p2r.report` lays beside Table 5.
+    """
+    from p2r.benchmark_files import read_benchmark, to_question
+    from p2r.engines import load_engine
+    from p2r.evaluate import evaluate as evaluate_model
+    from p2r.evaluate import result_path
+    from p2r.results import read_result
+    from p2r.transfer import INPUTS, observations_of, transfer_questions
+
+    if benchmark is None or questions is None:
+        asked, root = find_questions(run, "eval", questions, data_root)
+    else:
+        folder = questions if questions.is_dir() else questions.parent
+        root = claim_data_root(run, data_root, folder)
+        asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
+    observations = observations_of(read_result(source))
+    prepare(run)
+    recipe = run.recipe
+    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
+    judge = load_judge(recipe.eval.judge)
+    written = []
+    for given in INPUTS:
+        name = f"{stage}-{given.replace(' + ', '-')}"
+        posed = transfer_questions(asked, observations, given)
+        if not posed:
+            raise StageError(f"{source} holds no observation of these questions: ids must agree")
+        evaluate_model(recipe, posed, engine, run, name, judge, root, style, {"input": given})
+        written.append(result_path(run, name))
+    return written
 
 
 def name_of_model(model: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -56,10 +57,35 @@ def evaluation_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def scores_table(numbers: dict[str, Any]) -> Table:
+    """A result file's official and robust scores, a row per part and one over all."""
+    title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [95 % interval]"
+    table = _table("part", escape(title))
+    for extractor in ("official", "robust"):
+        table.add_column("n", justify="right")
+        table.add_column(extractor, justify="right", no_wrap=True)
+    pair = [numbers[extractor] for extractor in ("official", "robust")]
+    for part in dict.fromkeys([*pair[0]["parts"], *pair[1]["parts"]]):
+        cells = [scores["parts"].get(part) for scores in pair]
+        table.add_row(escape(part), *_score_cells(cells))
+    table.add_row("all", *_score_cells(pair))
+    return table
+
+
+def _score_cells(intervals: Sequence[dict[str, Any] | None]) -> list[str]:
+    return [
+        cell
+        for interval in intervals
+        for cell in (str(interval["n"]) if interval else "–", format_interval(interval))
+    ]
+
+
 def format_interval(interval: dict[str, Any] | None) -> str:
     """ "63.0 [57–68]" in percent; a dash where there is no value."""
-    if not interval or not interval["n"]:
+    if not interval or interval["mean"] is None:
         return "–"
+    if interval["low"] is None:
+        return f"{100 * interval['mean']:.1f}"
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
     return f"{mean:.1f} [{low:.0f}–{high:.0f}]"
 
