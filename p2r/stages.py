@@ -219,7 +219,13 @@ def evaluate(
     asked, root = find_questions(run, "eval", questions, data_root)
     prepare(run)
     recipe = run.recipe
-    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
+    engine = load_engine(
+        recipe,
+        model,
+        batch_size=recipe.eval.batch_size,
+        style=style,
+        engine=recipe.eval.engine,
+    )
     judge = load_judge(recipe.eval.judge)
     return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
 
