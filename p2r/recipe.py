@@ -154,8 +154,9 @@ class RlSettings(Section):
 
     `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
     a run without R_P, R_R or R_len. `rollouts`: who samples (vllm: in this process, with the new
-    weights after every step; vllm-server: at `server.base_url`). `max_unknown`: the share of observations without a verdict that
-    a run goes on with. `preflight`: the prompts that the start model is tried on before step 1.
+    weights after every step; vllm-server: at `server.base_url`). `max_unknown`: the share of
+    observations without a verdict that a run goes on with. `preflight`: the prompts that the start
+    model is tried on before step 1.
     """
 
     credit: Credit = "process"

@@ -21,11 +21,19 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from p2r import __version__
-from p2r.recipe import Recipe, load_recipe
+from p2r.recipe import Recipe, VllmSettings, load_recipe
 
 # These change how fast a stage runs, what it keeps on disk or when it gives up, not what it
 # computes: a resumed run may change them.
-FREE_KEYS = {"threads", "generate.batch_size", "eval.batch_size", "video.timeout", "rl.max_unknown"}
+FREE_KEYS = {
+    "threads",
+    "generate.batch_size",
+    "eval.batch_size",
+    "video.timeout",
+    "rl.max_unknown",
+    *(f"server.{key}" for key in ("base_url", "concurrency", "timeout", "attempts")),
+    *(f"vllm.{key}" for key in VllmSettings.model_fields),
+}
 PACKAGES = (
     "torch",
     "torchvision",

@@ -18,8 +18,8 @@ from typing import Any
 
 from p2r.data import DataError, check_frames, prompt_text, resolve_model
 from p2r.engines import EngineError, Sampling
-from p2r.records import Question
 from p2r.recipe import Recipe
+from p2r.records import Question
 from p2r.template import VISION_TOKENS, banned_token_ids
 from p2r.video import Frames
 
@@ -171,19 +171,18 @@ def native_prompt(
     """
     if frames is not None:
         check_frames(processor, question, frames)
-    text = prompt_text(processor, question, style, frames is not None)
-    prompt: dict[str, Any] = {
-        "prompt_token_ids": processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-    }
+    prompt: dict[str, Any] = {"prompt_token_ids": _prompt_ids(processor, question, frames, style)}
     if (media := native_media(question, frames)) is not None:
         prompt["multi_modal_data"] = media
     return prompt
 
 
 def check_prompt(
-    processor: Any, question: Question, frames: Frames | None, ids: Sequence[int]
+    processor: Any, question: Question, frames: Frames | None, style: str, ids: Sequence[int]
 ) -> None:
-    """The prompt that vLLM made has a token for every feature of the media; raises `DataError`."""
+    """The prompt that vLLM made is ours, with a token for every feature of the media; raises
+    `DataError`.
+    """
     kind = question.data_type
     pads = {processor.image_token_id, processor.video_token_id}
     features = 0
@@ -199,6 +198,19 @@ def check_prompt(
             f"question {question.id!r}: vLLM's prompt has {tokens} {kind} tokens, the {kind} "
             f"{features} features"
         )
+    text = [token for token in ids if token not in pads]
+    if text != [
+        token for token in _prompt_ids(processor, question, frames, style) if token not in pads
+    ]:
+        raise DataError(
+            f"question {question.id!r}: vLLM's prompt is not ours: is the same model, with its "
+            "chat template, behind it?"
+        )
+
+
+def _prompt_ids(processor: Any, question: Question, frames: Frames | None, style: str) -> list[int]:
+    text = prompt_text(processor, question, style, frames is not None)
+    return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 # ----------------------------------------------------------------------------------------- sampling

@@ -53,8 +53,8 @@ class Completion:
     """One response. `token_ids` are the completion's own, without padding; `truncated`: it never
     ended.
 
-    `perception_tokens` of them belong to perception. A request that failed has an `error` and no
-    text.
+    `perception_tokens` of them belong to perception; `tokens` counts them where a server keeps the
+    ids to itself. A request that failed has an `error` and no text.
     """
 
     key: str
@@ -62,6 +62,7 @@ class Completion:
     token_ids: list[int] = field(default_factory=list)
     prompt_tokens: int | None = None
     perception_tokens: int | None = None
+    tokens: int | None = None
     truncated: bool = False
     error: str | None = None
 

@@ -156,7 +156,7 @@ class VllmEngine:
         ids = list(answer.token_ids)
         truncated = answer.finish_reason == "length"
         try:
-            check_prompt(self.processor, request.question, request.frames, prompt)
+            check_prompt(self.processor, request.question, request.frames, self.style, prompt)
         except ValueError as error:
             return _failed(request, describe_error(error))
         if truncated and len(ids) < sampling.max_tokens:
