@@ -74,13 +74,14 @@ class GenerateSettings(Section):
 class VllmSettings(Section):
     """How vLLM is run: by the engine vllm, by `p2r serve`, and for rollouts.
 
-    `memory`: its share of a GPU; `kv_cache_gb`: the KV cache in GiB (none: what `memory` leaves, on
-    a CPU 1); `max_length`: of prompt and response (none: what the recipe's videos need); `eager`:
-    without compiling (none: on a CPU only).
+    `memory`: its share of a GPU, `rollout_memory`: beside a trainer; `kv_cache_gb`: the KV cache in
+    GiB (none: what `memory` leaves, on a CPU 1); `max_length`: of prompt and response (none: what
+    the recipe's videos need); `eager`: without compiling (none: on a CPU only).
     """
 
     tensor_parallel: PositiveInt = 1
     memory: float = Field(0.9, gt=0, le=1)
+    rollout_memory: float = Field(0.3, gt=0, le=1)
     kv_cache_gb: float | None = Field(None, gt=0)
     max_length: PositiveInt | None = None
     max_sequences: PositiveInt = 128

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from p2r.data import check_model
+from p2r.data import check_model, resolve_model
 from p2r.engines import EngineError
 from p2r.recipe import Recipe
 from p2r.vllm_runtime import check_vllm, command_line, vllm_environment, vllm_settings
@@ -62,15 +62,16 @@ class VllmServer:
         self.wait, self.on_wait = wait, on_wait
         self.name = recipe.server.model or model
         self.arguments = [
-            *("--host", host, "--port", str(port), "--served-model-name", self.name),
+            *("--host", host, "--port", str(port)),
+            # A trainer knows the model by its folder.
+            *("--served-model-name", self.name, *({resolve_model(model)} - {self.name})),
             "--trust-request-mm-kwargs",  # how many frames, at what rate: sent with each video
             *command_line(vllm_settings(recipe, model)),
         ]
         # INFO: its log tells how far it is.
         self.environment = vllm_environment({"VLLM_LOGGING_LEVEL": "INFO", **os.environ})
         if rollouts:
-            self.environment["VLLM_SERVER_DEV_MODE"] = "1"
-            self.arguments.append("--enable-scale-out")
+            self.environment["VLLM_SERVER_DEV_MODE"] = "1"  # new weights, caches reset
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

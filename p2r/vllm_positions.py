@@ -9,13 +9,11 @@ transformers, whose forward pass trains the model.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
+
+from p2r.compat import change_on_import
 
 MODULE = "vllm.model_executor.models.qwen2_5_vl"
 KINDS = {"image": 1, "video": 2}
@@ -23,10 +21,7 @@ KINDS = {"image": 1, "video": 2}
 
 def install() -> None:
     """Align vLLM's Qwen2.5-VL in this process: at once if it is loaded, else when it is."""
-    if MODULE in sys.modules:
-        align(sys.modules[MODULE])
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    change_on_import(MODULE, align)
 
 
 def align(module: Any) -> None:
@@ -69,24 +64,3 @@ def positions(model: Any, input_tokens: list[int], mm_features: list[Any]) -> tu
     # What is generated goes on from the prompt's last token, in transformers' sampling and forward.
     # (Its own delta goes on from the largest position, which may be a moment of the video.)
     return places[:, 0], int(places[0, 0, -1]) + 1 - len(input_tokens)
-
-
-class _Finder(MetaPathFinder):
-    """Aligns vLLM's module as it is imported; finds nothing itself."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != MODULE:
-            return None
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-        spec = find_spec(name)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_align(module: Any) -> None:
-            execute(module)
-            align(module)
-
-        spec.loader.exec_module = execute_and_align  # type: ignore[method-assign]
-        return spec

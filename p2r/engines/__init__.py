@@ -54,7 +54,8 @@ class Completion:
     ended.
 
     `perception_tokens` of them belong to perception; `tokens` counts them where a server keeps the
-    ids to itself. A request that failed has an `error` and no text.
+    ids to itself. `logprobs` has the log-probability of each token where an engine was asked for
+    them. A request that failed has an `error` and no text.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Completion:
     prompt_tokens: int | None = None
     perception_tokens: int | None = None
     tokens: int | None = None
+    logprobs: list[float] | None = None
     truncated: bool = False
     error: str | None = None
 
@@ -83,7 +85,13 @@ class Engine(Protocol):
 
 
 def make_completion(
-    tokenizer: Any, key: str, ids: Sequence[int], prompt_tokens: int, *, truncated: bool
+    tokenizer: Any,
+    key: str,
+    ids: Sequence[int],
+    prompt_tokens: int,
+    *,
+    truncated: bool,
+    logprobs: list[float] | None = None,
 ) -> Completion:
     """The completion of a request from its token ids, up to and with its end token."""
     return Completion(
@@ -92,6 +100,7 @@ def make_completion(
         token_ids=list(ids),
         prompt_tokens=prompt_tokens,
         perception_tokens=perception_length(tokenizer, ids),
+        logprobs=logprobs,
         truncated=truncated,
     )
 

@@ -66,16 +66,21 @@ class ServerEngine:
     """Answers through `server.base_url` of the recipe; the key is OPENAI_API_KEY.
 
     A request that fails for good is its own error. What concerns all of them, a server that is not
-    there (any more), a refused key or an unknown model, raises `EngineError`.
+    there (any more), a refused key or an unknown model, raises `EngineError`. `logprobs`: with
+    those of the sampled tokens, which a vLLM server gives.
     """
 
-    def __init__(self, recipe: Recipe, model: str, *, style: str = "full") -> None:
+    def __init__(
+        self, recipe: Recipe, model: str, *, style: str = "full", logprobs: bool = False
+    ) -> None:
         if find_spec("openai") is None:
             raise EngineError("the engine server needs a client: pip install 'p2r[judges]'")
         self.settings = recipe.server
         self.model = str(model)
         self.name = recipe.server.model or self.model
         self.style = style
+        self.logprobs = logprobs
+        self._loading = threading.Lock()
         self.identity = {
             "engine": "server",
             "model": self.name,
@@ -89,15 +94,22 @@ class ServerEngine:
     def _exact(self) -> bool:
         return self.settings.media == "exact"
 
-    @cached_property
+    def key_header(self) -> dict[str, str]:
+        """The header that a server knows us by."""
+        return {"authorization": f"Bearer {_api_key()}"}
+
+    @property
     def processor(self) -> Any:
         """The model's processor: with exact media the prompt is checked and token ids are read."""
+        with self._loading:  # many threads ask for it
+            return self._processor
+
+    @cached_property
+    def _processor(self) -> Any:
         return load_processor(self.model)
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         """One completion per request, in the order they end; requests are drawn as they fit."""
-        if self._exact:
-            self.processor  # noqa: B018: loaded once, before many threads ask for it
         left = iter(requests)
         waiting: set[Future[Completion]] = set()
         with _event_loop() as submit:
@@ -234,7 +246,7 @@ class ServerEngine:
         if self._exact:
             tokenizer = self.processor.tokenizer
             payload = sampling_settings(tokenizer, sampling, request.key)
-            payload["return_token_ids"] = True
+            payload |= {"return_token_ids": True, "logprobs": self.logprobs}
         if frames is None:
             pass
         elif self.settings.media == "file":
@@ -279,7 +291,14 @@ class ServerEngine:
             )
         check_prompt(self.processor, request.question, request.frames, self.style, prompt)
         return make_completion(
-            self.processor.tokenizer, request.key, ids, len(prompt), truncated=truncated
+            self.processor.tokenizer,
+            request.key,
+            ids,
+            len(prompt),
+            truncated=truncated,
+            logprobs=[t["logprob"] for t in choice["logprobs"]["content"]]
+            if self.logprobs
+            else None,
         )
 
 

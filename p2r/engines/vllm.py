@@ -41,12 +41,24 @@ DRAW = 8  # requests drawn between two steps of the engine, so that it need not 
 class VllmEngine:
     """Answers with vLLM; the model is loaded, in processes of vLLM's own, at the first request.
 
-    Requests are drawn as they fit, completions come as they end. Raises `EngineError` where vLLM is
-    absent, does not start or dies; `p2r.data.ModelError` for a model that cannot be loaded.
+    Requests are drawn as they fit, completions come as they end. `logprobs`: with those of the
+    sampled tokens, as they were sampled; `settings`: further arguments of `vllm.LLM`. Raises
+    `EngineError` where vLLM is absent, does not start or dies; `p2r.data.ModelError` for a model
+    that cannot be loaded.
     """
 
-    def __init__(self, recipe: Recipe, model: str, *, style: str = "full") -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: str,
+        *,
+        style: str = "full",
+        logprobs: bool = False,
+        **settings: Any,
+    ) -> None:
         check_vllm()
+        self.logprobs = logprobs
+        self.settings = settings
         self.recipe = recipe
         self.name = str(model)
         self.style = style
@@ -67,7 +79,7 @@ class VllmEngine:
         from vllm import LLM
 
         try:
-            return LLM(**vllm_settings(self.recipe, self.name))
+            return LLM(**vllm_settings(self.recipe, self.name) | self.settings)
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"vLLM did not start: {describe_error(error)}") from error
 
@@ -132,6 +144,7 @@ class VllmEngine:
         settings = SamplingParams(
             **sampling_settings(self.tokenizer, sampling, request.key),
             output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
+            logprobs=0 if self.logprobs else None,
             detokenize=stream,  # else the text is made from the token ids, as by every engine
         )
         self._engine().add_request(name, prompt, settings)
@@ -166,6 +179,12 @@ class VllmEngine:
                 f"{sampling.max_tokens} tokens: raise vllm.max_length in the recipe",
             )
         return make_completion(self.tokenizer, request.key, ids, len(prompt), truncated=truncated)
+
+
+def _logprobs(ids: list[int], found: Any) -> list[float] | None:
+    if found is None:
+        return None
+    return [place[token].logprob for token, place in zip(ids, found, strict=True)]
 
 
 def _failed(request: Request, reason: str) -> Completion:
