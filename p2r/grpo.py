@@ -133,6 +133,10 @@ def train_grpo(
     )
     if recipe.tuning.freeze_vision:
         freeze_vision(trainer.model)
+    if rl.rollouts != "transformers":
+        from .vllm_rollouts import attach_vllm
+
+        attach_vllm(trainer, recipe)
     if trainer.is_world_process_zero():
         print(describe(arguments, rl), flush=True)
     if rl.preflight and checkpoint is None:

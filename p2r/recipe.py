@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -26,6 +27,7 @@ from pydantic import (
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
+EngineName = Literal["transformers", "vllm", "server"]
 
 
 class RecipeError(ValueError):
@@ -59,14 +61,60 @@ class VideoSettings(Section):
 
 
 class GenerateSettings(Section):
-    """Step 1 of the CoT pipeline: the teacher writes one trace per question."""
+    """Step 1 of the CoT pipeline: the teacher writes one trace per question.
+
+    `engine`: transformers; vllm (`VllmSettings`); server, any OpenAI-style one (`ServerSettings`).
+    """
 
     questions: PositiveInt | None = None
-    engine: Literal["transformers"] = "transformers"
+    engine: EngineName = "transformers"
     batch_size: PositiveInt = 8
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: PositiveInt = 1024
+
+
+class VllmSettings(Section):
+    """How vLLM is run: by the engine vllm, by `p2r serve`, and for rollouts.
+
+    `memory`: its share of a GPU, `rollout_memory`: beside a trainer; `kv_cache_gb`: the KV cache in
+    GiB (none: what `memory` leaves, on a CPU 1); `max_length`: of prompt and response (none: what
+    the recipe's videos need); `eager`: without compiling (none: on a CPU only).
+    """
+
+    tensor_parallel: PositiveInt = 1
+    memory: float = Field(0.9, gt=0, le=1)
+    rollout_memory: float = Field(0.3, gt=0, le=1)
+    kv_cache_gb: float | None = Field(None, gt=0)
+    max_length: PositiveInt | None = None
+    max_sequences: PositiveInt = 128
+    eager: bool | None = None
+
+
+class ServerSettings(Section):
+    """The OpenAI-style server of the engine server; its key is OPENAI_API_KEY in the environment.
+
+    `model`: its name there (none: the recipe's). `media`: exact sends the very frames, to a server
+    that `p2r serve` started; images sends a video as a list of pictures; file sends the file.
+    `timeout`: seconds for a request, all its `attempts` and the waits between them together.
+    """
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str | None = None
+    media: Literal["exact", "images", "file"] = "exact"
+    concurrency: PositiveInt = 32
+    timeout: float = Field(600.0, gt=0)
+    attempts: PositiveInt = 6
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("a server's address is http://HOST:PORT/v1 or https://…")
+        if parts.username or parts.password:
+            raise ValueError("no keys in an address: set OPENAI_API_KEY in the environment")
+        return url.rstrip("/")
 
 
 class FilterSettings(Section):
@@ -145,8 +193,10 @@ class RlSettings(Section):
     """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
 
     `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
-    a run without R_P, R_R or R_len. `judge_timeout`: the seconds a step waits for its verdicts.
-    `judge_retries`: how often the judge is asked again where it failed. `max_unknown`: the share of
+    a run without R_P, R_R or R_len. `rollouts`: who samples (vllm: in this process, with the new
+    weights after every step; vllm-server: at `server.base_url`). `judge_timeout`: the seconds a
+    step waits for its verdicts. `judge_retries`: how often the judge is asked again where it
+    failed. `max_unknown`: the share of
     observations without a verdict that a run goes on with. `preflight`: the prompts that the start
     model is tried on before step 1.
     """
@@ -158,6 +208,7 @@ class RlSettings(Section):
         "reasoning",
         "length",
     ]
+    rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     judge: str | dict[str, Any] = "oracle"
     judge_timeout: float = Field(600.0, gt=0)
     judge_retries: NonNegativeInt = 1
@@ -198,6 +249,7 @@ class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
     questions: PositiveInt | None = None
+    engine: EngineName = "transformers"
     judge: str | dict[str, Any] = "oracle"
     batch_size: PositiveInt = 8
     temperature: float = 0.01
@@ -223,6 +275,8 @@ class Recipe(Section):
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
+    vllm: VllmSettings = Field(default_factory=VllmSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
     filter: FilterSettings = Field(default_factory=FilterSettings)
     judging: JudgingSettings = Field(default_factory=JudgingSettings)
     sft: SftSettings = Field(default_factory=SftSettings)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from p2r import __version__
-from p2r.recipe import Recipe, load_recipe
+from p2r.recipe import Recipe, VllmSettings, load_recipe
 
 # These change how fast a stage runs, what it keeps on disk or when it gives up, not what it
 # computes: a resumed run may change them.
@@ -49,6 +49,8 @@ FREE_KEYS = {
             "cache",
         )
     ),
+    *(f"server.{key}" for key in ("base_url", "concurrency", "timeout", "attempts")),
+    *(f"vllm.{key}" for key in VllmSettings.model_fields),
 }
 PACKAGES = (
     "torch",

@@ -240,16 +240,8 @@ def evaluate(
     style: str | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Evaluate a model under a name; returns its cases and the result of `eval/NAME.json`."""
-    from p2r.engines import load_engine
-    from p2r.evaluate import evaluate as evaluate_model
-
     asked, root = find_questions(run, "eval", questions, data_root)
-    prepare(run)
-    recipe = run.recipe
-    style = style or recipe.style
-    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
-    judge = run_judge(run, recipe.eval.judge)
-    return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
+    return _evaluate(run, asked, root, model, stage, style or run.recipe.style)
 
 
 def evaluate_benchmark(
@@ -268,18 +260,28 @@ def evaluate_benchmark(
     to `data_root`, by default where the files are. The run's own questions stay as they are.
     """
     from p2r.benchmark_files import read_benchmark, to_question
-    from p2r.engines import load_engine
-    from p2r.evaluate import evaluate as evaluate_model
 
     folder = questions if questions.is_dir() else questions.parent
     root = claim_data_root(run, data_root, folder)
     fields, manifest = read_benchmark(benchmark, questions, root)
     check(manifest)
     asked = [to_question(manifest.benchmark, f, direct=style == "direct") for f in fields]
+    return _evaluate(run, asked, root, model, stage, style)
+
+
+def _evaluate(
+    run: Run, asked: Sequence[Question], root: Path, model: str, stage: str, style: str | None
+) -> tuple[list[Case], dict[str, Any]]:
+    from p2r.engines import load_engine
+    from p2r.evaluate import evaluate as evaluate_model
+
     prepare(run)
     recipe = run.recipe
-    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
-    judge = load_judge(recipe.eval.judge)
+    settings = recipe.eval
+    engine = load_engine(
+        recipe, model, batch_size=settings.batch_size, style=style, engine=settings.engine
+    )
+    judge = run_judge(run, settings.judge)
     return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
 
 
@@ -299,8 +301,6 @@ def transfer(
     input, `results/STAGE-INPUT.json`, which `p2r.report` lays beside Table 5.
     """
     from p2r.benchmark_files import read_benchmark, to_question
-    from p2r.engines import load_engine
-    from p2r.evaluate import evaluate as evaluate_model
     from p2r.evaluate import result_path
     from p2r.results import read_result
     from p2r.transfer import INPUTS, observations_of, transfer_questions
@@ -315,7 +315,7 @@ def transfer(
     prepare(run)
     recipe = run.recipe
     engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
-    judge = load_judge(recipe.eval.judge)
+    judge = run_judge(run, recipe.eval.judge)
     written = []
     for given in INPUTS:
         name = f"{stage}-{given.replace(' + ', '-')}"

@@ -105,6 +105,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         rows = [place[question.id] for question in self._batch]
         vision = [{key: encoded[key][i] for key in data.VISION_KEYS} for i in range(len(distinct))]
         self._vision = [vision[row] for row in rows]
+        self._frames = [frames[row] for row in rows]
         self._media = [{} if frames[row] is None else frames[row].info() for row in rows]
         mask = encoded["attention_mask"].bool()
         prompt_ids = [encoded["input_ids"][row][mask[row]].tolist() for row in rows]
