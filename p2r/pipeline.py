@@ -1,32 +1,40 @@
 """The CoT pipeline (paper, stage 1): generate, verify the answer, verify the observation.
 
-`generate_traces` writes the journal `generate.jsonl`; `filter_traces` reads it and writes
-`sft.jsonl`, the kept cases that SFT learns from, with a funnel that counts where the others ended.
+`generate_traces` writes the journal `generate.jsonl`. `filter_traces` reads it: `judge_traces`
+writes each trace's outcome to the journal `filter.jsonl`, and `collect_kept` makes `sft.jsonl` of
+them, the kept cases that SFT learns from, with a funnel that counts where the others ended. Both
+journals may be written by several machines (see `p2r.journal`).
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from p2r.analysis import funnel, funnel_step
+from p2r.analysis import BAD_RECORD, funnel, funnel_step
 from p2r.engines import Engine, Sampling
-from p2r.engines.responses import ResponseJournal
+from p2r.engines.responses import ResponseJournal, note_plan
 from p2r.formats import read_cases
-from p2r.journal import Journal
-from p2r.judges import NO_OBSERVATION, JournaledJudge, Judge
+from p2r.journal import Journal, MergedJournal, Shard, exclusive, journal_files
+from p2r.judges import NO_OBSERVATION, Judge
+from p2r.quality import active, find_drops
 from p2r.recipe import Recipe
 from p2r.records import Case, Question, Verdict
-from p2r.runs import Run, claim, replacing, write_json
+from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.scoring import accuracy
 from p2r.store import write_cases
 from p2r.template import parse
 
+log = logging.getLogger(__name__)
+
 GENERATED = "generate.jsonl"
+OUTCOMES = "filter.jsonl"
 KEPT = "sft.jsonl"
 CHUNK = 512
 
@@ -35,63 +43,207 @@ class PipelineError(ValueError):
     """A pipeline that cannot go on; the message says what is missing and what to do."""
 
 
-def generate_traces(
-    recipe: Recipe, questions: Sequence[Question], engine: Engine, run: Run, data_root: Path
-) -> ResponseJournal:
-    """Step 1: the teacher writes one trace per question; killed and called again, it goes on."""
-    from p2r.data import train_settings
+# ---- step 1
 
+
+def generate_traces(
+    recipe: Recipe,
+    questions: Sequence[Question],
+    engine: Engine,
+    run: Run,
+    data_root: Path,
+    *,
+    shard: Shard | None = None,
+    hard: bool = False,
+    make_engine: Callable[[], Engine] | None = None,
+    watch: bool = False,
+    bad_records: dict[str, int] | None = None,
+) -> ResponseJournal:
+    """Step 1: the teacher writes traces of each question; killed and called again, it goes on.
+
+    `shard`: only that part of them. `hard`: rejection sampling, further samples of the questions of
+    which the filter has kept none yet. `make_engine`: makes the engine again in another process,
+    where what may have killed this one is tried (see `p2r.inflight`). `watch`: end the process
+    where the engine hangs.
+    """
     settings = recipe.generate
     chosen = list(questions[: settings.questions])
     if not chosen:
         raise PipelineError("there are no questions to answer: give a file that holds some")
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    numbers: Sequence[int] = range(settings.samples)
+    temperature = settings.temperature
+    if hard:
+        chosen = find_hard(run, chosen)
+        numbers = range(settings.samples, settings.samples + settings.hard_samples)
+        temperature = settings.hard_temperature
+    sampling = Sampling(temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    if len(numbers) > 1 and sampling.greedy:
+        raise PipelineError(
+            f"{len(numbers)} samples of a question at temperature {temperature:g} are the same "
+            "trace: set generate.temperature (or generate.hard_temperature) above 0.01"
+        )
     claim(run.path("generate.made.json"), engine.identity)
-    journal = ResponseJournal(run.path(GENERATED))
+    journal = ResponseJournal(run.path(GENERATED), shard)
     journal.write(
         chosen,
         engine,
         sampling,
-        frames=train_settings(recipe.video),
+        frames=_frame_settings(recipe),
         style=recipe.models.prompt,
         trace_fields={"run": run.name, "stage": "cot"},
         data_root=data_root,
+        samples=numbers,
         title="generate",
+        make_engine=make_engine,
+        patience=settings.patience if watch or make_engine else None,
+        group=settings.batch_size,
+        bad_records=bad_records,
     )
     return journal
 
 
-def filter_traces(recipe: Recipe, run: Run, judge: Judge) -> dict[str, dict[str, int]]:
+def _frame_settings(recipe: Recipe) -> dict[str, Any]:
+    from p2r.data import train_settings
+
+    return train_settings(recipe.video)
+
+
+def find_hard(run: Run, questions: Sequence[Question]) -> list[Question]:
+    """The questions that have filtered traces and not one of them kept."""
+    if not journal_files(run.folder / OUTCOMES):
+        raise PipelineError(
+            f"which questions of {run.folder} are hard is not known yet: run `p2r filter` first"
+        )
+    ends: dict[str, bool] = {}
+    for key, outcome in MergedJournal(run.folder / OUTCOMES).records():
+        question = key.rpartition("/")[0]
+        ends[question] = ends.get(question, False) or outcome["end"] == "kept"
+    return [question for question in questions if ends.get(question.id) is False]
+
+
+# ---- steps 2 and 3
+
+
+def filter_traces(
+    recipe: Recipe, run: Run, judge: Judge, shard: Shard | None = None
+) -> dict[str, dict[str, int]] | None:
     """Steps 2 and 3: keep traces on the template with a right answer and a sufficient observation.
 
-    Writes `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored), `funnel.json`; returns the
-    funnel (see `p2r.analysis.funnel`). The judge is asked only about traces that passed step 2,
-    and never twice.
+    Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
+    `funnel.json`; returns the funnel (see `p2r.analysis.funnel`). The judge is asked only about
+    traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
+    collected by the one that finds all others done, who gets the funnel (the others None).
     """
-    journal = ResponseJournal(run.path(GENERATED))
-    if not journal.path.is_file():
+    generated = ResponseJournal(run.path(GENERATED))
+    if not generated.exists:
         raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
-    ends: list[tuple[str, str]] = [(e["problem_type"], "unreadable") for e in journal.errors()]
-    everything, kept = run.path("cases", "cot.jsonl"), run.path(KEPT)
-    with (
-        Journal(run.path("verdicts.jsonl")) as verdicts,
-        replacing(everything) as all_lines,
-        replacing(kept) as kept_lines,
-    ):
-        remembered = JournaledJudge(judge, verdicts)
-        bar = tqdm(journal.cases(), desc="filter", unit="trace", total=len(journal))
-        for chunk in _chunks(bar):
-            for case in verify(chunk, remembered, recipe.filter.min_accuracy):
+    silent = judge_traces(recipe, run, judge, shard)
+    if shard is not None and len(MergedJournal(run.path(OUTCOMES))) < len(generated):
+        return None
+    return collect_kept(recipe, run, judge.name, silent)
+
+
+def judge_traces(
+    recipe: Recipe, run: Run, judge: Judge, shard: Shard | None = None
+) -> dict[str, Verdict | None]:
+    """The outcome of every trace that has none yet, to the journal `filter.jsonl`.
+
+    A trace whose judge gave no verdict has no final outcome and is judged again next time; returns
+    those of this time, key to what the judge said.
+    """
+    base = run.path(OUTCOMES)
+    mine = base if shard is None else shard.path_of(base)
+    silent: dict[str, Verdict | None] = {}
+    with Journal(mine) as outcomes:
+        known = MergedJournal(base)
+        plan = run.path("filter.plan.json")
+        note_plan(plan if shard is None else shard.path_of(plan), len(outcomes))
+        generated = MergedJournal(run.path(GENERATED))
+        bar = tqdm(desc="filter", unit="trace", total=len(generated), initial=len(known))
+        todo = (
+            (key, Case.model_validate(record))
+            for key, record in generated.records()
+            if key not in known and (shard is None or shard.owns(key))
+        )
+        for chunk in _chunks(todo):
+            cases = verify([case for _, case in chunk], judge, recipe.filter.min_accuracy)
+            lines = []
+            for (key, _), case in zip(chunk, cases, strict=True):
                 end = funnel_step(case, recipe.filter.min_accuracy)
-                ends.append((case.question.problem_type, end))
-                case.tags.append("kept" if end == "kept" else f"dropped: {end}")
-                line = json.dumps(case.model_dump(mode="json")) + "\n"
+                if end == "verdict unknown":
+                    silent[key] = case.verdict
+                else:
+                    lines.append((key, outcome_of(case, end)))
+            outcomes.append_many(lines)
+            bar.update(len(chunk))
+        bar.close()
+    return silent
+
+
+def outcome_of(case: Case, end: str) -> dict[str, Any]:
+    """A line of the outcome journal."""
+    verdict = case.verdict and case.verdict.model_dump(mode="json")
+    return {
+        "end": end,
+        "problem_type": case.question.problem_type,
+        "accuracy": case.accuracy,
+        "verdict": verdict,
+    }
+
+
+def collect_kept(
+    recipe: Recipe, run: Run, judge_name: str, silent: dict[str, Verdict | None]
+) -> dict[str, dict[str, int]]:
+    """`sft.jsonl`, `cases/cot.jsonl` and the funnel, from the two journals; quality controls last.
+
+    Reads a trace at a time: memory holds keys and ends.
+    """
+    generated = ResponseJournal(run.path(GENERATED))
+    ends: list[tuple[str | None, str]] = [
+        (e["problem_type"], "unreadable") for e in generated.errors()
+    ]
+    ends += [(None, BAD_RECORD)] * sum(_bad_records(run).values())
+    everything, kept = run.path("cases", "cot.jsonl"), run.path(KEPT)
+    with exclusive(run.path(".collect.lock")), MergedJournal(run.path(OUTCOMES)) as outcomes:
+
+        def judged() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+            for key, record in generated.records():
+                outcome = outcomes.get(key)
+                if outcome is None:
+                    verdict = silent.get(key)
+                    outcome = {
+                        "end": "verdict unknown",
+                        "accuracy": score_answer(Case.model_validate(record)),
+                        "verdict": verdict and verdict.model_dump(mode="json"),
+                    }
+                yield key, record, outcome
+
+        def kept_cases() -> Iterator[tuple[str, Case]]:
+            for key, record, outcome in judged():
+                if outcome["end"] == "kept":
+                    yield key, Case.model_validate({**record, "accuracy": outcome["accuracy"]})
+
+        names = active(recipe.filter.quality)
+        drops = find_drops(recipe.filter.quality, kept_cases)
+        with replacing(everything) as all_lines, replacing(kept) as kept_lines:
+            for key, record, outcome in judged():
+                end = drops.get(key, outcome["end"])
+                ends.append((record["question"]["problem_type"], end))
+                record["accuracy"], record["verdict"] = outcome["accuracy"], outcome["verdict"]
+                record["tags"] = ["kept" if end == "kept" else f"dropped: {end}"]
+                line = json.dumps(record) + "\n"
                 all_lines.write(line)
                 if end == "kept":
                     kept_lines.write(line)
-    table = funnel(ends)
-    write_json(run.path("funnel.json"), {"judge": judge.name, "table": table})
+        table = funnel(ends, names)
+        write_json(run.path("funnel.json"), {"judge": judge_name, "table": table})
     return table
+
+
+def _bad_records(run: Run) -> dict[str, int]:
+    """Bad records of the file of questions by reason, as generation counted them."""
+    plans = sorted(run.folder.glob("generate.plan*.json"))
+    return read_json(plans[0])["bad_records"] if plans else {}
 
 
 def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[Case]:
@@ -143,7 +295,7 @@ def collect_cases(run: Run) -> Path:
     return write_cases(run.folder, itertools.chain.from_iterable(map(read_cases, files)))
 
 
-def _chunks(cases: Iterable[Case]) -> Iterator[list[Case]]:
-    iterator = iter(cases)
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
     while chunk := list(itertools.islice(iterator, CHUNK)):
         yield chunk

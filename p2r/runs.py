@@ -25,7 +25,15 @@ from p2r.recipe import Recipe, load_recipe
 
 # These change how fast a stage runs, what it keeps on disk or when it gives up, not what it
 # computes: a resumed run may change them.
-FREE_KEYS = {"threads", "generate.batch_size", "eval.batch_size", "video.timeout", "rl.max_unknown"}
+FREE_KEYS = {
+    "threads",
+    "generate.batch_size",
+    "generate.patience",
+    "generate.hard_samples",
+    "eval.batch_size",
+    "video.timeout",
+    "rl.max_unknown",
+}
 PACKAGES = (
     "torch",
     "torchvision",

@@ -13,10 +13,12 @@ import json
 import logging
 import os
 import re
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.journal import Journal
+from p2r.journal import Journal, Shard, exclusive
 from p2r.judges import JournaledJudge, load_judge
 from p2r.recipe import Credit
 from p2r.records import Case, Question
@@ -42,25 +44,33 @@ class StageError(ValueError):
 
 
 def find_questions(
-    run: Run, purpose: str, questions: Path | None = None, data_root: Path | None = None
+    run: Run,
+    purpose: str,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    bad: Counter[str] | None = None,
 ) -> tuple[list[Question], Path]:
     """The questions of a stage ("generate", "rl", "eval") and the root of their media.
 
     Those given, or those the run was given before (RL learns on the questions of generation), or
     the playground's, made in the run where its recipe has some. Raises `StageError` where there
     are none, and for a second data root: one run has one, under which the browser finds the media
-    of all cases.
+    of all cases. `bad` counts the records that cannot be used, by reason.
     """
-    from p2r.formats import read_questions
+    from p2r.formats import BadRecordLog, read_questions
 
     kept = run.path("sources.json")
     sources: dict[str, str] = read_json(kept) if kept.is_file() else {}
     given = questions or sources.get(purpose) or (purpose == "rl" and sources.get("generate"))
     file = Path(given) if given else make_playground(run, SPLITS[purpose])
     loaded: dict[str, Question] = {}
-    for question in read_questions(file):
+    report = BadRecordLog()
+    for question in read_questions(file, report):
         if loaded.setdefault(question.id, question) is not question:
             log.warning("%s: id %r stands twice, the second is left out", file, question.id)
+            report.reasons["its id stands twice"] += 1
+    if bad is not None:
+        bad.update(report.reasons)
     if not loaded:
         raise StageError(f"{file} holds no usable question: give a file with some")
     root = _claim_data_root(run, data_root, file if file.is_dir() else file.parent)
@@ -122,25 +132,59 @@ def make_playground(run: Run, split: str) -> Path:
 
 
 def generate(
-    run: Run, questions: Path | None = None, data_root: Path | None = None
+    run: Run,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    *,
+    shard: Shard | None = None,
+    hard: bool = False,
+    ray: bool = False,
+    watch: bool = False,
 ) -> ResponseJournal:
-    """Step 1 of the pipeline: the recipe's teacher writes a trace per question."""
+    """Step 1 of the pipeline: the recipe's teacher writes traces of every question.
+
+    See `p2r.pipeline.generate_traces`; `ray`: on a Ray cluster.
+    """
     from p2r.engines import load_engine
     from p2r.pipeline import generate_traces
 
-    asked, root = find_questions(run, "generate", questions, data_root)
+    bad: Counter[str] = Counter()
+    # One at a time: shards that start together must not both make the playground.
+    with exclusive(run.path(".questions.lock")):
+        asked, root = find_questions(run, "generate", questions, data_root, bad)
     prepare(run)
     recipe = run.recipe
-    engine = load_engine(recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size)
-    return generate_traces(recipe, asked, engine, run, root)
+    make_engine = partial(
+        load_engine, recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size
+    )
+    engine = make_engine()
+    if ray:
+        from p2r.ray_data import RayEngine
+
+        engine = RayEngine(engine, make_engine, recipe.generate)
+    return generate_traces(
+        recipe,
+        asked,
+        engine,
+        run,
+        root,
+        shard=shard,
+        hard=hard,
+        make_engine=make_engine,
+        watch=watch,
+        bad_records=dict(bad),
+    )
 
 
-def filter(run: Run) -> dict[str, dict[str, int]]:
-    """Steps 2 and 3 of the pipeline; returns the funnel."""
+def filter(
+    run: Run, *, shard: Shard | None = None, ray: bool = False
+) -> dict[str, dict[str, int]] | None:
+    """Steps 2 and 3 of the pipeline; returns the funnel, None where other shards are not done."""
     from p2r.pipeline import collect_cases, filter_traces
 
-    table = filter_traces(run.recipe, run, load_judge(run.recipe.filter.judge))
-    collect_cases(run)
+    table = filter_traces(run.recipe, run, load_judge(run.recipe.filter.judge), shard)
+    if table is not None:
+        collect_cases(run)
     return table
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from p2r.cli.options import (
     QuestionsOption,
+    RayOption,
     RecipeOption,
     RootOption,
     RunOption,
     SetOption,
+    ShardOption,
     app,
     open_run,
+    parse_shard,
     report_unanswered,
 )
 
@@ -24,24 +31,48 @@ def generate(
     data_root: RootOption = None,
     recipe: RecipeOption = None,
     set: SetOption = None,
+    shard: ShardOption = None,
+    ray: RayOption = False,
+    hard: Annotated[
+        bool,
+        typer.Option(
+            "--hard",
+            help="Further samples (generate.hard_samples) of the questions of which the filter "
+            "has kept none.",
+        ),
+    ] = False,
 ) -> None:
-    """Step 1: the teacher writes one trace per question."""
+    """Step 1: the teacher writes one trace per question (or generate.samples)."""
+    part = parse_shard(shard)
     opened = open_run(run, recipe, set)
     from p2r import stages
 
-    journal = stages.generate(opened, questions, data_root)
+    journal = stages.generate(
+        opened, questions, data_root, shard=part, hard=hard, ray=ray, watch=True
+    )
     report_unanswered(journal.errors_path, len(journal.errors()))
 
 
 @app.command(epilog="Example: p2r filter --run runs/x")
-def filter(run: RunOption, recipe: RecipeOption = None, set: SetOption = None) -> None:
+def filter(
+    run: RunOption,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+    shard: ShardOption = None,
+    ray: RayOption = False,
+) -> None:
     """Steps 2 and 3: keep what is right and well observed.
 
     Traces on the template, with a right answer and an observation the judge finds sufficient.
     """
+    part = parse_shard(shard)
     opened = open_run(run, recipe, set, must_exist=True)
 
     from p2r import stages
     from p2r.tables import funnel_table, make_console
 
-    make_console().print(funnel_table(stages.filter(opened)))
+    table = stages.filter(opened, shard=part, ray=ray)
+    if table is None:
+        print("this part is judged; the set is collected when the other parts are")
+    else:
+        make_console().print(funnel_table(table))

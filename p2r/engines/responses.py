@@ -10,6 +10,7 @@ from typing import Any
 from p2r.engines import Completion, Engine, Sampling
 from p2r.journal import Journal, MergedJournal, Shard, journal_files, read_journal
 from p2r.records import Case, Question, Trace
+from p2r.runs import write_json
 from p2r.template import answer_of, parse, prompt_hash
 
 
@@ -120,7 +121,8 @@ class ResponseJournal:
                 for key, (question, _) in wanted.items()
                 if key not in done and (self.shard is None or self.shard.owns(key))
             }
-            self._note_plan(len(wanted), len(done), len(asked), bad_records)
+            plan = {"wanted": len(wanted), "bad_records": dict(bad_records or {})}
+            note_plan(self.own(".plan.json"), len(journal) + len(errors), **plan)
             work = Answering(
                 asked, engine, sampling, frames, data_root, journal, errors, outcome, title
             )
@@ -132,15 +134,10 @@ class ResponseJournal:
                 "delete it to try again)"
             )
 
-    def _note_plan(
-        self, wanted: int, done: int, asked: int, bad_records: Mapping[str, int] | None
-    ) -> None:
-        """For `p2r status`: how much there is to do, and when this session began."""
-        from p2r.runs import write_json
 
-        plan = {"wanted": wanted, "done": done, "asked": asked, "started": time.time()}
-        plan["bad_records"] = dict(bad_records or {})
-        write_json(self.own(".plan.json"), plan)
+def note_plan(path: Path, begun_with: int, **more: Any) -> None:
+    """For `p2r status`: when this session began, and how many outcomes it found."""
+    write_json(path, {"started": time.time(), "begun_with": begun_with, **more})
 
 
 def _check_questions(journal: MergedJournal, wanted: Mapping[str, tuple[Question, int]]) -> None:
