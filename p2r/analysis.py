@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from p2r.answers import extract_choice, option_texts
-from p2r.records import Case
+from p2r.records import Case, Verdict
 from p2r.template import parse
 
 # The steps of the filter in order; each counts the traces that passed it and all before it.
@@ -41,9 +41,14 @@ def funnel_step(case: Case, min_accuracy: float = 0.6) -> str:
         return "answer unknown"
     if case.accuracy < min_accuracy:
         return "on template"
-    if case.verdict is None or case.verdict.sufficient is None:
+    return verdict_step(case.verdict)
+
+
+def verdict_step(verdict: Verdict | None) -> str:
+    """`funnel_step` of a right answer on the template, by what the judge said."""
+    if verdict is None or verdict.sufficient is None:
         return "verdict unknown"
-    return "kept" if case.verdict.sufficient else "right answer"
+    return "kept" if verdict.sufficient else "right answer"
 
 
 def funnel(

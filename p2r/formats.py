@@ -264,8 +264,15 @@ def _replacing(path: Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(draft, "wt", encoding="utf-8") as file:
+        with _open_to_write(draft, path.suffix == ".gz") as file:
             yield file
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _open_to_write(path: Path, compressed: bool) -> TextIO:
+    # Level 6: nearly as small as 9, the default, in half the time.
+    if compressed:
+        return gzip.open(path, "wt", compresslevel=6, encoding="utf-8")
+    return path.open("w", encoding="utf-8")

@@ -17,11 +17,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from p2r.analysis import BAD_RECORD, funnel, funnel_step
+from p2r.analysis import BAD_RECORD, funnel, funnel_step, verdict_step
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal, note_plan
 from p2r.formats import read_cases
-from p2r.journal import Journal, MergedJournal, Shard, exclusive, journal_files
+from p2r.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
 from p2r.judges import NO_OBSERVATION, Judge
 from p2r.quality import active, find_drops
 from p2r.recipe import Recipe
@@ -29,7 +29,6 @@ from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.scoring import accuracy
 from p2r.store import write_cases
-from p2r.template import parse
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +158,12 @@ def judge_traces(
         plan = run.path("filter.plan.json")
         note_plan(plan if shard is None else shard.path_of(plan), len(outcomes))
         generated = MergedJournal(run.path(GENERATED))
-        bar = tqdm(desc="filter", unit="trace", total=len(generated), initial=len(known))
+        bar = tqdm(
+            desc="filter",
+            unit="trace",
+            total=sum(map(count_lines, generated.files)),
+            initial=len(known),
+        )
         todo = (
             (key, Case.model_validate(record))
             for key, record in generated.records()
@@ -168,8 +172,7 @@ def judge_traces(
         for chunk in _chunks(todo):
             cases = verify([case for _, case in chunk], judge, recipe.filter.min_accuracy)
             lines = []
-            for (key, _), case in zip(chunk, cases, strict=True):
-                end = funnel_step(case, recipe.filter.min_accuracy)
+            for (key, _), (case, end) in zip(chunk, cases, strict=True):
                 if end == "verdict unknown":
                     silent[key] = case.verdict
                 else:
@@ -246,18 +249,22 @@ def _bad_records(run: Run) -> dict[str, int]:
     return read_json(plans[0])["bad_records"] if plans else {}
 
 
-def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[Case]:
-    """Score answers, then ask the judge about the observations of right answers on the template."""
-    scored = [case.model_copy(update={"accuracy": score_answer(case)}) for case in cases]
-    asked = [
-        index
-        for index, case in enumerate(scored)
-        if parse(case.trace.text).ok and case.accuracy is not None and case.accuracy >= min_accuracy
-    ]
+def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[tuple[Case, str]]:
+    """Score answers, then ask the judge about the observations of right answers on the template.
+
+    Returns the scored cases, each with the last step it reached (`p2r.analysis.funnel_step`).
+    """
+    scored = [case.model_copy() for case in cases]
+    for case in scored:
+        case.accuracy = score_answer(case)
+    # Before they are judged, those that the judge is to see end at "verdict unknown".
+    ends = [funnel_step(case, min_accuracy) for case in scored]
+    asked = [index for index, end in enumerate(ends) if end == "verdict unknown"]
     found = judge_observations([scored[i] for i in asked], judge)
     for index, verdict in zip(asked, found, strict=True):
-        scored[index] = scored[index].model_copy(update={"verdict": verdict})
-    return scored
+        scored[index].verdict = verdict
+        ends[index] = verdict_step(verdict)
+    return list(zip(scored, ends, strict=True))
 
 
 def score_answer(case: Case) -> float | None:
