@@ -285,12 +285,14 @@ def judge_observations(cases: Sequence[Case], judge: Judge) -> list[Verdict]:
     return [next(verdicts) if case.trace.observation else NO_OBSERVATION for case in cases]
 
 
-def read_kept(run: Run) -> list[Case]:
-    """The SFT set of a run; raises `PipelineError` where there is none or it is empty."""
+def read_kept(run: Run, count: int | None = None) -> list[Case]:
+    """The SFT set of a run, or its first `count`; raises `PipelineError` where there is none or it
+    is empty.
+    """
     path = run.path(KEPT)
     if not path.is_file():
         raise PipelineError(f"run {run.folder} has no SFT set yet: run `p2r filter` first")
-    cases = list(read_cases(path))
+    cases = list(itertools.islice(read_cases(path), count))
     if not cases:
         raise PipelineError(f"{path} is empty, the filter kept no trace: see funnel.json beside it")
     return cases

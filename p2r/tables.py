@@ -132,6 +132,16 @@ def status_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def grid_table(title: str, rows: list[list[str]]) -> Table:
+    """Rows of text, the first of them the header."""
+    table = _table(rows[0][0], title)
+    for name in rows[0][1:]:
+        table.add_column(escape(name), justify="right")
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    return table
+
+
 def counts_table(title: str, counts: dict[str, Any], first: str = "what") -> Table:
     """Names with their numbers."""
     table = _table(first, title)
