@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from p2r.analysis import BAD_RECORD, funnel, funnel_step, verdict_step
 from p2r.engines import Engine, Sampling
+from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
 from p2r.formats import read_cases
 from p2r.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
@@ -36,6 +38,7 @@ GENERATED = "generate.jsonl"
 OUTCOMES = "filter.jsonl"
 KEPT = "sft.jsonl"
 CHUNK = 512
+SPREAD_CHUNK = 64  # traces that a worker elsewhere takes at once
 
 
 class PipelineError(ValueError):
@@ -56,6 +59,7 @@ def generate_traces(
     hard: bool = False,
     make_engine: Callable[[], Engine] | None = None,
     watch: bool = False,
+    spread: Spread | None = None,
     bad_records: dict[str, int] | None = None,
 ) -> ResponseJournal:
     """Step 1: the teacher writes traces of each question; killed and called again, it goes on.
@@ -63,7 +67,7 @@ def generate_traces(
     `shard`: only that part of them. `hard`: rejection sampling, further samples of the questions of
     which the filter has kept none yet. `make_engine`: makes the engine again in another process,
     where what may have killed this one is tried (see `p2r.inflight`). `watch`: end the process
-    where the engine hangs.
+    where the engine hangs. `spread`: work on a cluster (see `p2r.ray_data`).
     """
     settings = recipe.generate
     chosen = list(questions[: settings.questions])
@@ -97,6 +101,7 @@ def generate_traces(
         patience=settings.patience if watch or make_engine else None,
         group=settings.batch_size,
         bad_records=bad_records,
+        spread=spread,
     )
     return journal
 
@@ -124,26 +129,38 @@ def find_hard(run: Run, questions: Sequence[Question]) -> list[Question]:
 
 
 def filter_traces(
-    recipe: Recipe, run: Run, judge: Judge, shard: Shard | None = None
+    recipe: Recipe,
+    run: Run,
+    judge: Judge,
+    shard: Shard | None = None,
+    *,
+    spread: Spread | None = None,
+    make_judge: Callable[[], Judge] | None = None,
 ) -> dict[str, dict[str, int]] | None:
     """Steps 2 and 3: keep traces on the template with a right answer and a sufficient observation.
 
     Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
     `funnel.json`; returns the funnel (see `p2r.analysis.funnel`). The judge is asked only about
     traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
-    collected by the one that finds all others done, who gets the funnel (the others None).
+    collected by the one that finds all others done, who gets the funnel (the others None). `spread`: work on a
+    cluster, by judges that `make_judge`, picklable, makes there.
     """
     generated = ResponseJournal(run.path(GENERATED))
     if not generated.exists:
         raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
-    silent = judge_traces(recipe, run, judge, shard)
+    silent = judge_traces(recipe, run, judge, shard, spread, make_judge)
     if shard is not None and len(MergedJournal(run.path(OUTCOMES))) < len(generated):
         return None
     return collect_kept(recipe, run, judge.name, silent)
 
 
 def judge_traces(
-    recipe: Recipe, run: Run, judge: Judge, shard: Shard | None = None
+    recipe: Recipe,
+    run: Run,
+    judge: Judge,
+    shard: Shard | None = None,
+    spread: Spread | None = None,
+    make_judge: Callable[[], Judge] | None = None,
 ) -> dict[str, Verdict | None]:
     """The outcome of every trace that has none yet, to the journal `filter.jsonl`.
 
@@ -165,22 +182,45 @@ def judge_traces(
             initial=len(known),
         )
         todo = (
-            (key, Case.model_validate(record))
+            (key, record)
             for key, record in generated.records()
             if key not in known and (shard is None or shard.owns(key))
         )
-        for chunk in _chunks(todo):
-            cases = verify([case for _, case in chunk], judge, recipe.filter.min_accuracy)
-            lines = []
-            for (key, _), (case, end) in zip(chunk, cases, strict=True):
-                if end == "verdict unknown":
-                    silent[key] = case.verdict
-                else:
-                    lines.append((key, outcome_of(case, end)))
-            outcomes.append_many(lines)
+        if spread is None or make_judge is None:
+            verify_chunk = verifier(judge, recipe.filter.min_accuracy)
+            judged = itertools.chain.from_iterable(map(verify_chunk, _chunks(todo)))
+        else:
+            make = partial(make_verifier, make_judge, recipe.filter.min_accuracy)
+            judged = spread(make, list(todo), SPREAD_CHUNK)
+        for chunk in _chunks(judged):
+            outcomes.append_many((k, o) for k, o in chunk if o["end"] != "verdict unknown")
+            silent |= {
+                key: outcome["verdict"] and Verdict.model_validate(outcome["verdict"])
+                for key, outcome in chunk
+                if outcome["end"] == "verdict unknown"
+            }
             bar.update(len(chunk))
         bar.close()
     return silent
+
+
+Verified = Callable[[list[tuple[str, dict[str, Any]]]], list[tuple[str, dict[str, Any]]]]
+
+
+def make_verifier(make_judge: Callable[[], Judge], min_accuracy: float) -> Verified:
+    """`verifier` with a judge of its own, on another machine."""
+    return verifier(make_judge(), min_accuracy)
+
+
+def verifier(judge: Judge, min_accuracy: float) -> Verified:
+    """A function from keys with their traces, as mappings, to keys with their outcomes."""
+
+    def verify_chunk(chunk: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+        cases = [Case.model_validate(record) for _, record in chunk]
+        verified = verify(cases, judge, min_accuracy)
+        return [(key, outcome_of(*end)) for (key, _), end in zip(chunk, verified, strict=True)]
+
+    return verify_chunk
 
 
 def outcome_of(case: Case, end: str) -> dict[str, Any]:

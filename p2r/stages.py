@@ -25,6 +25,7 @@ from p2r.records import Case, Question
 from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json, write_text
 
 if TYPE_CHECKING:
+    from p2r.engines.answering import Spread
     from p2r.engines.responses import ResponseJournal
 
 log = logging.getLogger(__name__)
@@ -157,21 +158,17 @@ def generate(
     make_engine = partial(
         load_engine, recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size
     )
-    engine = make_engine()
-    if ray:
-        from p2r.ray_data import RayEngine
-
-        engine = RayEngine(engine, make_engine, recipe.generate)
     return generate_traces(
         recipe,
         asked,
-        engine,
+        make_engine(),
         run,
         root,
         shard=shard,
         hard=hard,
         make_engine=make_engine,
         watch=watch,
+        spread=_ray(ray),
         bad_records=dict(bad),
     )
 
@@ -182,10 +179,21 @@ def filter(
     """Steps 2 and 3 of the pipeline; returns the funnel, None where other shards are not done."""
     from p2r.pipeline import collect_cases, filter_traces
 
-    table = filter_traces(run.recipe, run, load_judge(run.recipe.filter.judge), shard)
+    make_judge = partial(load_judge, run.recipe.filter.judge)
+    table = filter_traces(
+        run.recipe, run, make_judge(), shard, spread=_ray(ray), make_judge=make_judge
+    )
     if table is not None:
         collect_cases(run)
     return table
+
+
+def _ray(wanted: bool) -> Spread | None:
+    if not wanted:
+        return None
+    from p2r.ray_data import ray_map
+
+    return ray_map
 
 
 def sft(run: Run) -> Path:

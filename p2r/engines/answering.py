@@ -27,6 +27,8 @@ from p2r.video_process import WORKERS
 
 READ_AHEAD = 32  # clips
 Answered = list[tuple[Completion, dict[str, Any]]]
+# Spreads messages over the workers that a function makes, so many at a time: `p2r.ray_data`.
+Spread = Callable[[Callable[[], Any], Sequence[Any], int], Iterator[Any]]
 
 
 class Answering:
@@ -55,14 +57,20 @@ class Answering:
         make_engine: Callable[[], Engine] | None,
         patience: float | None,
         group: int,
+        spread: Spread | None = None,
     ) -> None:
-        """Answer all; killed at any moment, the next call goes on."""
+        """Answer all; killed at any moment, the next call goes on. `spread`: by workers elsewhere,
+        each with an engine that `make_engine` makes.
+        """
         with ExitStack() as stack:
             self.inflight = stack.enter_context(Inflight(intents, lambda k: k not in self.asked))
             self.bar = stack.enter_context(
                 tqdm(total=len(self.asked), desc=self.title, unit="trace")
             )
             self._try_suspects(make_engine, patience, group)
+            if spread is not None and make_engine is not None:
+                self._answer_elsewhere(make_engine, group, spread)
+                return
             watchdog = stack.enter_context(Watchdog(patience, self.title))
             again: list[str] = []
             self._answer([key for key in self.asked if not self._done(key)], watchdog, again)
@@ -95,6 +103,26 @@ class Answering:
                     continue
                 for completion, media in answer:
                     self._end(completion, media)
+
+    def _make_answerer(
+        self, make_engine: Callable[[], Engine] | None
+    ) -> Callable[[], Callable[[list[tuple[str, Question]]], Answered]]:
+        return partial(
+            make_answerer, make_engine, self.sampling, dict(self.frames), self.data_root.resolve()
+        )
+
+    def _answer_elsewhere(
+        self, make_engine: Callable[[], Engine], group: int, spread: Spread
+    ) -> None:
+        """Together, then alone what came back unanswered; what dies alone too is set aside."""
+        for size in (group, 1):
+            left = [(key, question) for key, question in self.asked.items() if not self._done(key)]
+            for completion, media in spread(self._make_answerer(make_engine), left, size):
+                if completion.error is None or size == 1:
+                    self._end(completion, media)
+        for key in self.asked:
+            if not self._done(key):
+                self._fail(key, "the worker that works on it dies, also alone")
 
     def _answer(self, keys: Sequence[str], watchdog: Watchdog, again: list[str] | None) -> None:
         """Through the engine; what may have failed for want of room goes to `again`, if given."""
@@ -169,9 +197,11 @@ def answer_with(
 
     def answer(asked: list[tuple[str, Question]]) -> Answered:
         requests, answered, media = [], [], {}
-        for key, question in asked:
+        questions = [question for _, question in asked]
+        readings = _read_ahead(partial(_read, frames, data_root), questions)
+        for (key, question), reading in zip(asked, readings, strict=True):
             try:
-                shown = _read(frames, data_root, question)
+                shown = reading.result()
             except (OSError, ValueError) as error:
                 answered.append((Completion(key, error=str(error)), {}))
             else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r.engines import Completion, Engine, Sampling
+from p2r.engines.answering import Answering, Spread
 from p2r.journal import Journal, MergedJournal, Shard, journal_files, read_journal
 from p2r.records import Case, Question, Trace
 from p2r.runs import write_json
@@ -80,6 +81,7 @@ class ResponseJournal:
         patience: float | None = None,
         group: int = 8,
         bad_records: Mapping[str, int] | None = None,
+        spread: Spread | None = None,
     ) -> None:
         """Answer what is not answered yet, `samples` times per question (or those of that number).
 
@@ -87,12 +89,11 @@ class ResponseJournal:
         every trace. Media are relative to `data_root`. `make_engine`, picklable, makes the engine
         of the process in which suspects are tried, `group` at a time (see `p2r.inflight`);
         `patience`: seconds without any answer after which it is taken for hung. `bad_records` of
-        the file of questions, by reason, are noted for the funnel. Raises `ResponseError` where the
+        the file of questions, by reason, are noted for the funnel. `spread`: answer by workers
+        elsewhere (see `p2r.ray_data`). Raises `ResponseError` where the
         journal holds other questions under the same ids, or where not a single question could be
         answered.
         """
-        from p2r.engines.answering import Answering
-
         numbers = range(samples) if isinstance(samples, int) else samples
         wanted = {f"{q.id}/{n}": (q, n) for q in questions for n in numbers}
         if len(wanted) < len(questions) * len(numbers):
@@ -126,7 +127,7 @@ class ResponseJournal:
             work = Answering(
                 asked, engine, sampling, frames, data_root, journal, errors, outcome, title
             )
-            work.run(self.own(".inflight.jsonl"), make_engine, patience, group)
+            work.run(self.own(".inflight.jsonl"), make_engine, patience, group, spread)
         if wanted and not len(self) and (failed := self.errors()):
             raise ResponseError(
                 f"none of {len(questions)} questions could be answered; the first reason: "
