@@ -7,16 +7,18 @@ has its own column.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from p2r.answers import extract_choice
 from p2r.conclusions import think_choice
-from p2r.records import Case
+from p2r.records import Case, Verdict
 from p2r.template import parse
 
 # The steps of the filter in order; each counts the traces that passed it and all before it.
 FUNNEL_STEPS = ("generated", "on template", "right answer", "sufficient observation", "kept")
 UNKNOWN = ("unreadable", "answer unknown", "verdict unknown")
+# A record of the file of questions that cannot be used; a row has it where there were any.
+BAD_RECORD = "bad record"
 
 
 def funnel_step(case: Case, min_accuracy: float = 0.6) -> str:
@@ -29,38 +31,49 @@ def funnel_step(case: Case, min_accuracy: float = 0.6) -> str:
         return "answer unknown"
     if case.accuracy < min_accuracy:
         return "on template"
-    if case.verdict is None or case.verdict.sufficient is None:
+    return verdict_step(case.verdict)
+
+
+def verdict_step(verdict: Verdict | None) -> str:
+    """`funnel_step` of a right answer on the template, by what the judge said."""
+    if verdict is None or verdict.sufficient is None:
         return "verdict unknown"
-    return "kept" if case.verdict.sufficient else "right answer"
+    return "kept" if verdict.sufficient else "right answer"
 
 
-def funnel(steps: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+def funnel(
+    steps: Iterable[tuple[str | None, str]], quality: Sequence[str] = ()
+) -> dict[str, dict[str, int]]:
     """Counts per problem type, and in all, from (problem type, where a case ended: see
-    `funnel_step`).
+    `funnel_step`); a problem type None (a record that cannot be read) counts in all only.
 
     Returns {problem type or "all": {step: traces that reached it, …, unknown: traces stopped by
-    it}}.
+    it}}. `quality`: names of the filters beyond the paper that were on; each has its count, of the
+    traces with a sufficient observation that it dropped.
     """
     reached = {
+        BAD_RECORD: 0,
         "unreadable": 0,
         "generated": 1,
         "answer unknown": 2,
         "on template": 2,
         "verdict unknown": 3,
         "right answer": 3,
+        **dict.fromkeys(quality, 4),
         "kept": 5,
     }
     ends = Counter(steps)
-    types = sorted({problem_type for problem_type, _ in ends})
+    further = [*quality, *([BAD_RECORD] if (None, BAD_RECORD) in ends else [])]
+    types = sorted({problem_type for problem_type, _ in ends if problem_type is not None})
     table: dict[str, dict[str, int]] = {}
     for name in [*types, "all"]:
-        row = dict.fromkeys((*FUNNEL_STEPS, *UNKNOWN), 0)
+        row = dict.fromkeys((*FUNNEL_STEPS, *UNKNOWN, *further), 0)
         for (problem_type, end), count in ends.items():
             if name not in (problem_type, "all"):
                 continue
             for step in FUNNEL_STEPS[: reached[end]]:
                 row[step] += count
-            if end in UNKNOWN:
+            if end in UNKNOWN or end in further:
                 row[end] += count
         table[name] = row
     return table

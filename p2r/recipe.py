@@ -61,12 +61,19 @@ class VideoSettings(Section):
 
 
 class GenerateSettings(Section):
-    """Step 1 of the CoT pipeline: the teacher writes one trace per question.
+    """Step 1 of the CoT pipeline: the teacher writes traces of each question (the paper: one).
 
-    `engine`: transformers; vllm (`VllmSettings`); server, any OpenAI-style one (`ServerSettings`).
+    `hard_samples`, at `hard_temperature`: further traces of questions of which the filter kept none
+    (`p2r generate --hard`). `patience`: seconds without any answer after which an engine is taken
+    for hung. `engine`: transformers; vllm (`VllmSettings`); server, any OpenAI-style one
+    (`ServerSettings`).
     """
 
     questions: PositiveInt | None = None
+    samples: PositiveInt = 1
+    hard_samples: PositiveInt = 4
+    hard_temperature: float = 1.0
+    patience: PositiveFloat = 1800.0
     engine: EngineName = "transformers"
     batch_size: PositiveInt = 8
     temperature: float = 0.0
@@ -117,13 +124,33 @@ class ServerSettings(Section):
         return url.rstrip("/")
 
 
+class QualitySettings(Section):
+    """Filters beyond the paper, each off by default; how they work: `p2r.quality`.
+
+    `leak`: drop observations that state the answer or quote the think text. `language`: highest
+    share of letters of a script that the question has none of. `length`: furthest a segment's
+    length may lie from its problem type's median, in robust standard deviations. `best_of`: keep
+    the best trace of each question only. `duplicate`: drop a trace whose words' 5-grams overlap
+    those of a kept one by this Jaccard index. `per_source`: keep at most so many traces of a
+    source.
+    """
+
+    leak: bool = False
+    language: float | None = Field(None, gt=0, lt=1)
+    length: PositiveFloat | None = None
+    best_of: bool = False
+    duplicate: float | None = Field(None, gt=0, le=1)
+    per_source: PositiveInt | None = None
+
+
 class FilterSettings(Section):
     """Steps 2 and 3: the answer scores at least `min_accuracy`, the judge finds the observation
-    sufficient.
+    sufficient. `quality`: filters beyond the paper.
     """
 
     min_accuracy: float = 0.6
     judge: str | dict[str, Any] = "oracle"
+    quality: QualitySettings = Field(default_factory=QualitySettings)
 
 
 class JudgingSettings(Section):

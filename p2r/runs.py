@@ -29,6 +29,8 @@ from p2r.recipe import Recipe, VllmSettings, load_recipe
 FREE_KEYS = {
     "threads",
     "generate.batch_size",
+    "generate.patience",
+    "generate.hard_samples",
     "eval.batch_size",
     "video.timeout",
     "rl.judge_timeout",

@@ -13,10 +13,12 @@ import json
 import logging
 import os
 import re
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.journal import Journal
+from p2r.journal import Journal, Shard, exclusive
 from p2r.judges import JournaledJudge
 from p2r.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.recipe import Credit
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2r.benchmark_files import Manifest
+    from p2r.engines.answering import Spread
     from p2r.engines.responses import ResponseJournal
 
 log = logging.getLogger(__name__)
@@ -55,25 +58,33 @@ class StageError(ValueError):
 
 
 def find_questions(
-    run: Run, purpose: str, questions: Path | None = None, data_root: Path | None = None
+    run: Run,
+    purpose: str,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    bad: Counter[str] | None = None,
 ) -> tuple[list[Question], Path]:
     """The questions of a stage ("generate", "rl", "eval") and the root of their media.
 
     Those given, or those the run was given before (RL learns on the questions of generation), or
     the playground's, made in the run where its recipe has some. Raises `StageError` where there
     are none, and for a second data root: one run has one, under which the browser finds the media
-    of all cases.
+    of all cases. `bad` counts the records that cannot be used, by reason.
     """
-    from p2r.formats import read_questions
+    from p2r.formats import BadRecordLog, read_questions
 
     kept = run.path("sources.json")
     sources: dict[str, str] = read_json(kept) if kept.is_file() else {}
     given = questions or sources.get(purpose) or (purpose == "rl" and sources.get("generate"))
     file = Path(given) if given else make_playground(run, SPLITS[purpose])
     loaded: dict[str, Question] = {}
-    for question in read_questions(file):
+    report = BadRecordLog()
+    for question in read_questions(file, report):
         if loaded.setdefault(question.id, question) is not question:
             log.warning("%s: id %r stands twice, the second is left out", file, question.id)
+            report.reasons["its id stands twice"] += 1
+    if bad is not None:
+        bad.update(report.reasons)
     if not loaded:
         raise StageError(f"{file} holds no usable question: give a file with some")
     root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
@@ -136,30 +147,62 @@ def make_playground(run: Run, split: str) -> Path:
 
 
 def generate(
-    run: Run, questions: Path | None = None, data_root: Path | None = None
+    run: Run,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    *,
+    shard: Shard | None = None,
+    hard: bool = False,
+    ray: bool = False,
+    watch: bool = False,
 ) -> ResponseJournal:
-    """Step 1 of the pipeline: the recipe's teacher writes a trace per question."""
+    """Step 1 of the pipeline: the recipe's teacher writes traces of every question.
+
+    See `p2r.pipeline.generate_traces`; `ray`: on a Ray cluster.
+    """
     from p2r.engines import load_engine
     from p2r.pipeline import generate_traces
 
-    asked, root = find_questions(run, "generate", questions, data_root)
+    bad: Counter[str] = Counter()
+    # One at a time: shards that start together must not both make the playground.
+    with exclusive(run.path(".questions.lock")):
+        asked, root = find_questions(run, "generate", questions, data_root, bad)
     prepare(run)
     recipe = run.recipe
-    engine = load_engine(recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size)
-    return generate_traces(recipe, asked, engine, run, root)
+    make_engine = partial(
+        load_engine, recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size
+    )
+    return generate_traces(
+        recipe,
+        asked,
+        make_engine(),
+        run,
+        root,
+        shard=shard,
+        hard=hard,
+        make_engine=make_engine,
+        watch=watch,
+        spread=_ray(ray),
+        bad_records=dict(bad),
+    )
 
 
-def filter(run: Run) -> dict[str, dict[str, int]]:
-    """Steps 2 and 3 of the pipeline; returns the funnel."""
+def filter(
+    run: Run, *, shard: Shard | None = None, ray: bool = False
+) -> dict[str, dict[str, int]] | None:
+    """Steps 2 and 3 of the pipeline; returns the funnel, None where other shards are not done."""
     from p2r.pipeline import ToJudge, collect_cases, filter_traces
 
     settings = run.recipe.filter
-    judge = run_judge(run, settings.judge)
+    make_judge = partial(run_judge, run, settings.judge)
+    judge = make_judge()
     if run.recipe.judging.batch:
-        pairs = ToJudge(run, settings.min_accuracy)
-        judge = judge_in_batches(judge, pairs, run.recipe.judging)
-    table = filter_traces(run.recipe, run, judge)
-    collect_cases(run)
+        if shard or ray:
+            raise StageError("batches are sent from one place: leave out --shard and --ray")
+        judge = judge_in_batches(judge, ToJudge(run, settings.min_accuracy), run.recipe.judging)
+    table = filter_traces(run.recipe, run, judge, shard, spread=_ray(ray), make_judge=make_judge)
+    if table is not None:
+        collect_cases(run)
     return table
 
 
@@ -169,6 +212,14 @@ def estimate_filter(run: Run) -> Estimate:
 
     settings = run.recipe.filter
     return estimate(run_judge(run, settings.judge), ToJudge(run, settings.min_accuracy))
+
+
+def _ray(wanted: bool) -> Spread | None:
+    if not wanted:
+        return None
+    from p2r.ray_data import ray_map
+
+    return ray_map
 
 
 def sft(run: Run) -> Path:
@@ -241,7 +292,7 @@ def evaluate(
 ) -> tuple[list[Case], dict[str, Any]]:
     """Evaluate a model under a name; returns its cases and the result of `eval/NAME.json`."""
     asked, root = find_questions(run, "eval", questions, data_root)
-    return _evaluate(run, asked, root, model, stage, style or run.recipe.style)
+    return _evaluator(run, model, style or run.recipe.style)(asked, root, stage)
 
 
 def evaluate_benchmark(
@@ -266,23 +317,25 @@ def evaluate_benchmark(
     fields, manifest = read_benchmark(benchmark, questions, root)
     check(manifest)
     asked = [to_question(manifest.benchmark, f, direct=style == "direct") for f in fields]
-    return _evaluate(run, asked, root, model, stage, style)
+    return _evaluator(run, model, style)(asked, root, stage)
 
 
-def _evaluate(
-    run: Run, asked: Sequence[Question], root: Path, model: str, stage: str, style: str | None
-) -> tuple[list[Case], dict[str, Any]]:
+def _evaluator(run: Run, model: str, style: str | None) -> Callable[..., Any]:
+    """`p2r.evaluate.evaluate` of questions, their root and a name, with all else as in the run."""
     from p2r.engines import load_engine
     from p2r.evaluate import evaluate as evaluate_model
 
     prepare(run)
-    recipe = run.recipe
-    settings = recipe.eval
+    settings = run.recipe.eval
     engine = load_engine(
-        recipe, model, batch_size=settings.batch_size, style=style, engine=settings.engine
+        run.recipe, model, batch_size=settings.batch_size, style=style, engine=settings.engine
     )
     judge = run_judge(run, settings.judge)
-    return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
+
+    def measure(asked: list[Question], root: Path, name: str, *more: Any) -> Any:
+        return evaluate_model(run.recipe, asked, engine, run, name, judge, root, style, *more)
+
+    return measure
 
 
 def transfer(
@@ -312,17 +365,14 @@ def transfer(
         root = claim_data_root(run, data_root, folder)
         asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
     observations = observations_of(read_result(source))
-    prepare(run)
-    recipe = run.recipe
-    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
-    judge = run_judge(run, recipe.eval.judge)
+    measure = _evaluator(run, model, style)
     written = []
     for given in INPUTS:
         name = f"{stage}-{given.replace(' + ', '-')}"
         posed = transfer_questions(asked, observations, given)
         if not posed:
             raise StageError(f"{source} holds no observation of these questions: ids must agree")
-        evaluate_model(recipe, posed, engine, run, name, judge, root, style, {"input": given})
+        measure(posed, root, name, {"input": given})
         written.append(result_path(run, name))
     return written
 

@@ -56,6 +56,28 @@ ResumeOption = Annotated[
 ]
 
 
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Do part I of N only, as a job of a Slurm array (I from 0 or from 1); the parts merge "
+        "into the run.",
+    ),
+]
+RayOption = Annotated[
+    bool,
+    typer.Option("--ray", help="Work on a Ray cluster: RAY_ADDRESS, or one on this machine."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def parse_shard(text: str | None) -> Any:
+    from p2r.journal import Shard
+
+    return None if text is None else Shard.parse(text)
+
+
 def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: bool = False) -> Any:
     from p2r.runs import open_run
 
