@@ -26,7 +26,7 @@ import anthropic
 from p2r.judges.base import BaseJudge, JudgeError, hand_out
 from p2r.judges.cache import VerdictCache
 from p2r.judges.claude import ClaudeJudge, read_message
-from p2r.judges.ledger import BudgetReached, Ledger
+from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Usage
 from p2r.judges.prompt import build_judge_prompt
 from p2r.judges.remote import Reply, outcome_of
@@ -130,11 +130,7 @@ class BatchJudge(BaseJudge):
                 await self.collect()
                 part, worst = self._take(waiting)
             if not part:
-                raise BudgetReached(
-                    f"the judge's budget of ${self.ledger.budget:g} is reached: "
-                    f"${self.ledger.spent():.4f} of it is spent, {len(waiting)} observations wait; "
-                    "give a larger budget (--budget, judging.budget) and the same command goes on"
-                )
+                raise self.ledger.reached(self.inner.worst(waiting[0][1], batch=True))
             waiting = waiting[len(part) :]
             await self._send(part, worst)
             sent += len(part)
