@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import anthropic
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 
@@ -112,14 +113,29 @@ def test_another_batch_of_the_same_size_is_not_taken_for_ours(server):
     assert len(server.batches) == 2
 
 
-def test_a_batch_that_is_gone_stops_with_one_line(server):
+def test_a_batch_that_is_gone_with_its_results_is_sent_anew_and_counts_at_its_worst(server):
     judge = batched()
     with judge.database.transaction() as books:
-        held = judge.ledger.reserve_batch(books, judge.name, 1, 0.0, 60)
+        held = judge.ledger.reserve_batch(books, judge.name, 1, 0.25, 60)
         row = ("t0", "batch_9", "", judge._judge, held, 1, 0.0)
         books.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    with pytest.raises(JudgeError, match=r"batch_9 cannot be read \(NotFoundError\)"):
+    assert judge_all(judge, ["red"])[0].sufficient is True
+    assert Ledger(Database()).spent() == pytest.approx(0.25 + 0.00075) and left() == [0, 0, 0]
+
+
+def test_an_outage_that_lasts_stops_with_one_line_and_the_batch_is_found_later(server, monkeypatch):
+    monkeypatch.setattr("p2r.judges.batches.PATIENCE", 1)
+    judge = batched(retries=0)
+    work = judge._batches.retrieve
+
+    async def away(*_, **__):
+        raise anthropic.APIConnectionError(request=None)
+
+    judge._batches.retrieve = away
+    with pytest.raises(JudgeError, match=r"\(APIConnectionError\): nothing is lost"):
         judge_all(judge, ["red"])
+    judge._batches.retrieve = work
+    assert judge_all(batched(), ["red"])[0].sufficient is True and len(server.batches) == 1
 
 
 # ---- killed

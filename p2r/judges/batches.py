@@ -17,7 +17,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ import anthropic
 from p2r.judges.base import BaseJudge, JudgeError, hand_out
 from p2r.judges.cache import VerdictCache
 from p2r.judges.claude import ClaudeJudge, read_message
-from p2r.judges.ledger import BudgetReached, Ledger
+from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Usage
 from p2r.judges.prompt import build_judge_prompt
 from p2r.judges.remote import Reply, outcome_of
@@ -130,11 +130,7 @@ class BatchJudge(BaseJudge):
                 await self.collect()
                 part, worst = self._take(waiting)
             if not part:
-                raise BudgetReached(
-                    f"the judge's budget of ${self.ledger.budget:g} is reached: "
-                    f"${self.ledger.spent():.4f} of it is spent, {len(waiting)} observations wait; "
-                    "give a larger budget (--budget, judging.budget) and the same command goes on"
-                )
+                raise self.ledger.reached(self.inner.worst(waiting[0][1], batch=True))
             waiting = waiting[len(part) :]
             await self._send(part, worst)
             sent += len(part)
@@ -167,7 +163,7 @@ class BatchJudge(BaseJudge):
     async def _send(self, part: Sequence[tuple[str, str]], worst: float) -> None:
         token = secrets.token_hex(4)
         requests = [
-            {"custom_id": f"{token}-{_short(key)}", "params": self.inner.params(prompt)}
+            {"custom_id": f"{token}-{key.rpartition('/')[2]}", "params": self.inner.params(prompt)}
             for key, prompt in part
         ]
         made = time.time()
@@ -219,14 +215,18 @@ class BatchJudge(BaseJudge):
 
     async def _find(self, batch: Batch, forget: bool = True) -> Batch | None:
         """The batch with its id, from the server's listing; None where it never arrived."""
+        failures = 0
         while True:
             late = time.time() - batch.made > self.grace
-            async for listed in self._listed(batch):
-                if await self._is(listed.id, batch):
-                    self._sent(batch, listed.id)
-                    return Batch(
-                        batch.token, listed.id, batch.reservation, batch.requests, batch.made
-                    )
+            try:
+                async for listed in self._listed(batch):
+                    if await self._is(listed.id, batch):
+                        self._sent(batch, listed.id)
+                        return replace(batch, id=listed.id)
+            except anthropic.AnthropicError as error:
+                failures += 1
+                self._bear(failures, error)
+                late = False
             if late:
                 if forget:
                     self._forget(batch, "the batch was never received")
@@ -252,27 +252,39 @@ class BatchJudge(BaseJudge):
 
     async def _is(self, batch_id: str, batch: Batch) -> bool:
         """Do the custom ids of a batch bear this token? They are known when it has ended."""
-        results = await self._results(batch_id)
+        results = await self._results(batch_id) or []
         return any(result.custom_id.startswith(f"{batch.token}-") for result in results[:1])
 
-    async def _results(self, batch_id: str) -> list[Any]:
-        """The results of a batch, when it has ended; outages in between are waited out."""
+    async def _results(self, batch_id: str) -> list[Any] | None:
+        """The results of a batch, when it has ended; outages in between are waited out. None where
+        the server has the batch, or its results, no longer.
+        """
         failures = 0
         while True:
             try:
-                if (await self._batches.retrieve(batch_id)).processing_status == "ended":
+                batch = await self._batches.retrieve(batch_id)
+                if batch.processing_status == "ended":
+                    if not batch.results_url:
+                        return None
                     return [result async for result in await self._batches.results(batch_id)]
                 failures = 0
+            except anthropic.NotFoundError:
+                return None
             except (anthropic.AnthropicError, ValueError) as error:
                 failures += 1
-                status = getattr(error, "status_code", 500)
-                if failures > PATIENCE or (400 <= status < 500 and status not in (408, 409, 429)):
-                    raise JudgeError(
-                        f"batch {batch_id} cannot be read ({type(error).__name__}): its verdicts "
-                        "are not lost, the same command goes on when the server answers again"
-                    ) from error
-                log.warning("batch %s: %s, asking again", batch_id, type(error).__name__)
+                self._bear(failures, error)
             await asyncio.sleep(self.poll)
+
+    def _bear(self, failures: int, error: Exception) -> None:
+        """Wait the server's failures out, unless they last, or asking again is no use."""
+        if failures > PATIENCE or isinstance(
+            error, anthropic.AuthenticationError | anthropic.PermissionDeniedError
+        ):
+            raise JudgeError(
+                f"the batches cannot be asked for ({type(error).__name__}): nothing is lost, the "
+                "same command goes on when the server answers again"
+            ) from error
+        log.warning("batches: %s, asking again in %g s", type(error).__name__, self.poll)
 
     # ---- keeping
 
@@ -280,7 +292,10 @@ class BatchJudge(BaseJudge):
         """Store the replies of an ended batch and settle its cost, in one transaction."""
         replies: dict[str, Reply] = {}
         failures: dict[str, str] = {}
-        for result in await self._results(batch.id):
+        results = await self._results(batch.id)
+        if results is None:
+            return self._lose(batch)
+        for result in results:
             token, _, short = result.custom_id.partition("-")
             if token != batch.token:
                 continue
@@ -293,15 +308,13 @@ class BatchJudge(BaseJudge):
                 failures[key] = str(getattr(error, "type", "error"))[:40]
             else:
                 failures[key] = kind
+        # Replies are read without their observations here, for the books alone.
+        ends = [(outcome_of(r, self.inner.read(r, "")), r) for r in replies.values()]
+        ends += [(f"batch: {reason}", Reply()) for reason in failures.values()]
         outcomes: dict[str, tuple[int, Usage, float]] = {}
-        for reply in replies.values():
-            # Read without its observation, for the books alone.
-            outcome = outcome_of(reply, self.inner.read(reply, ""))
-            calls, usage, cost = outcomes.get(outcome, (0, Usage(), 0.0))
-            outcomes[outcome] = (calls + 1, usage + reply.usage, cost + self._cost(reply))
-        for reason in failures.values():
-            calls, usage, cost = outcomes.get(f"batch: {reason}", (0, Usage(), 0.0))
-            outcomes[f"batch: {reason}"] = (calls + 1, usage, cost)
+        for end, reply in ends:
+            calls, usage, cost = outcomes.get(end, (0, Usage(), 0.0))
+            outcomes[end] = (calls + 1, usage + reply.usage, cost + self._cost(reply))
         with self.database.transaction() as books:
             books.executemany(
                 "INSERT OR REPLACE INTO replies VALUES (?, ?)",
@@ -313,6 +326,19 @@ class BatchJudge(BaseJudge):
         for key, reason in failures.items():
             if reason not in AGAIN or self._rounds.get(key, 0) >= ROUNDS:
                 self._failed[key] = f"the request in the batch ended as: {reason}"
+
+    def _lose(self, batch: Batch) -> None:
+        """A batch whose results are gone: it may have been charged for, and is sent anew."""
+        log.warning("batch %s is gone from the server with its results", batch.id)
+        with self.database.transaction() as books:
+            held = books.execute(
+                "SELECT worst FROM reservations WHERE id = ?", (batch.reservation,)
+            ).fetchone()
+            books.execute("DELETE FROM batches WHERE token = ?", (batch.token,))
+            outcomes = {"batch: gone with its results": (batch.requests, Usage(), 0.0)}
+            at_risk = held["worst"] if held else 0.0
+            self.ledger.settle(books, batch.reservation, self.name, outcomes, at_risk)
+        self._done(batch)
 
     def _done(self, batch: Batch) -> None:
         self._pending = {k: token for k, token in self._pending.items() if token != batch.token}
@@ -361,10 +387,6 @@ class BatchJudge(BaseJudge):
             (self.ledger.run, self._judge),
         )
         return [Batch(*row) for row in rows]
-
-
-def _short(key: str) -> str:
-    return key.rpartition("/")[2]
 
 
 def _reply(text: str) -> Reply:

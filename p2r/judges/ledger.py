@@ -80,6 +80,11 @@ class Ledger:
             raise self._reached(books, worst)
         return self._hold(books, judge, None, worst, lease, calls=calls, pid=NOBODY)
 
+    def reached(self, worst: float) -> BudgetReached:
+        """What to raise where the budget has no room for a call."""
+        with self.database.transaction() as books:
+            return self._reached(books, worst)
+
     def room(self) -> float:
         """US dollars that may still be reserved; infinite without a budget."""
         if self.budget is None:
