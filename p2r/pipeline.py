@@ -142,8 +142,8 @@ def filter_traces(
     Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
     `funnel.json`; returns the funnel (see `p2r.analysis.funnel`). The judge is asked only about
     traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
-    collected by the one that finds all others done, who gets the funnel (the others None). `spread`: work on a
-    cluster, by judges that `make_judge`, picklable, makes there.
+    collected by the one that finds all others done, who gets the funnel (the others None).
+    `spread`: work on a cluster, by judges that `make_judge`, picklable, makes there.
     """
     generated = ResponseJournal(run.path(GENERATED))
     if not generated.exists:
