@@ -79,7 +79,7 @@ _MENTION = re.compile(
     r"(?:[B-HJ-Z]|A(?!\s+(?!(?:is|as|and|or|because|since)\b)[a-z])|I(?!\s+[a-z]))"
     r"(?![A-Za-z0-9'’]|[-.][A-Za-z])"
 )
-_LONGEST_REMARK = 25  # words; longer texts need a clear cue to be read as a choice
+LONGEST_REMARK = 25  # words; longer texts need a clear cue to be read as a choice
 
 
 def extract_choice(text: str | None, options: Sequence[str] | None = None) -> str | None:
@@ -117,11 +117,11 @@ def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
     named = _named_by_text(rest, texts)
     if named is not None:
         return letter if named in (letter, _AMBIGUOUS) else _AMBIGUOUS
-    if match["capital"] and not match["mark"] and letter not in _mentions(answer):
+    if match["capital"] and not match["mark"] and letter not in mentions(answer):
         return None  # an article, a pronoun
     if _CUE.search(rest) or _SAID_RIGHT.match(answer):
         return None  # says in words what the answer is
-    return letter if _mentions(rest) <= {letter} else _AMBIGUOUS
+    return letter if mentions(rest) <= {letter} else _AMBIGUOUS
 
 
 def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
@@ -139,14 +139,15 @@ def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
 
 def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
     """The choice of a short remark ("I would go with B"): the only letter it mentions."""
-    if len(answer.split()) > _LONGEST_REMARK:
+    if len(answer.split()) > LONGEST_REMARK:
         return None
-    mentions = _mentions(answer) & texts.keys()
+    mentions = mentions(answer) & texts.keys()
     chosen = set(_CHOSEN.findall(answer))
     return mentions.pop() if len(mentions) == 1 and mentions <= chosen else None
 
 
-def _mentions(text: str) -> set[str]:
+def mentions(text: str) -> set[str]:
+    """The capitals of a text that stand for options."""
     return set(_MENTION.findall(text))
 
 

@@ -151,8 +151,11 @@ def _vsibench(record: Record, task: str) -> Fields:
 
 def _videommmu(record: Record, task: str) -> Fields:
     kind = text_of(record.get("question_type"))
-    open_ended = kind not in ("", "multiple-choice", "perception") or not _options(record)
-    number = parse_number(_truth(record)) is not None
+    truth = _truth(record)
+    lettered_truth = not kind and re.fullmatch("[A-J]", truth)  # stored without its options
+    choice = kind in ("", "multiple-choice", "perception") and _options(record)
+    open_ended = not choice and not lettered_truth
+    number = parse_number(truth) is not None
     default = ("numerical" if number else "free-form") if open_ended else "multiple choice"
     track = text_of(first(record, "track", "subset", "split_name")) or task
     track = next((name for name in TRACKS if name.lower() in track.lower()), "")

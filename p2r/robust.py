@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from p2r.answers import extract_choice, parse_number
+from p2r.answers import LONGEST_REMARK, extract_choice, mentions, parse_number
 from p2r.conclusions import think_choice
 from p2r.official import Asked, Reading
 from p2r.scoring import accuracy, mra
@@ -51,9 +51,11 @@ def read_option(answer: str | None, options: Sequence[str]) -> str | None:
     if not answer:
         return None
     found = extract_choice(answer[:_TAIL] if len(answer) > 2 * _TAIL else answer, options or None)
-    if found is None and len(answer) > 12:
-        found = think_choice(answer[-_TAIL:], options or _LETTERS)
-    return found
+    if found is not None:
+        return found
+    found = think_choice(answer[-_TAIL:], options or _LETTERS)
+    short = len(answer.split()) <= LONGEST_REMARK
+    return None if found and short and mentions(answer) - {found} else found
 
 
 def read_yes_no(answer: str | None) -> str | None:
