@@ -6,6 +6,7 @@ vLLM's CPU build takes half a minute to start, so that one process and one serve
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -16,7 +17,6 @@ import sys
 import time
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +166,7 @@ def test_engine_says_what_its_answers_depend_on(found):
 # ----------------------------------------------------------------------------------------- rollouts
 
 
-@pytest.mark.parametrize("change", range(3))
+@pytest.mark.parametrize("change", range(2))
 def test_rollouts_are_of_the_new_weights(found, changing, media, change):
     """After each change of weights: vLLM's greedy output is transformers' with the new weights."""
     rollouts = found["rollouts"]
@@ -179,12 +179,13 @@ def test_rollouts_are_of_the_new_weights(found, changing, media, change):
     assert [len(row) for row in logprobs] == [len(row) for row in ids]
 
 
-@pytest.mark.parametrize(("kept", "change"), [("prefix cache", 1), ("encoder cache", 2)])
-def test_without_a_cache_reset_the_old_weights_are_seen(found, kept, change):
-    """So the test above fails where a reset is left out."""
-    stale = found["rollouts"][f"{kept} kept"]
-    right = found["rollouts"][f"after {change}"]
-    assert stale != right
+def test_without_resets_the_old_weights_are_seen(found):
+    """So the test above fails where a reset is left out: the prompt's old states are reused, and
+    an encoder cache half reset is an error.
+    """
+    rollouts = found["rollouts"]
+    assert rollouts["prefix cache kept"] != rollouts["after 1"]
+    assert "ncoder cache" in rollouts["encoder cache kept"]
 
 
 # ------------------------------------------------------------------------------------------- server
@@ -365,7 +366,7 @@ def test_the_settings_follow_the_recipe():
     recipe = load_recipe("7b", ["vllm.tensor_parallel=4", "models.teacher=playground/teacher"])
     server = VllmServer(recipe, TEACHER, log=Path("log"))
     words = server.arguments
-    given = dict(pairwise(words))
+    given = dict(itertools.pairwise(words))
     limits = json.loads(given["--limit-mm-per-prompt"])
     assert limits["video"]["num_frames"] == 32
     assert limits["video"]["height"] * limits["video"]["width"] <= recipe.video.eval_pixels

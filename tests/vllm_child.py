@@ -61,6 +61,7 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     from small_rl import make_trainer
 
     from p2r import data
+    from p2r.engines import EngineError
     from p2r.recipe import load_recipe
     from p2r.trainer import ProcessAwareGRPOTrainer
     from p2r.vllm_rollouts import attach_vllm
@@ -85,24 +86,30 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
                 spread = weights.std() if weights.numel() > 1 else 1.0
                 weights += 0.5 * spread * torch.randn(weights.shape, generator=noise)
 
+    def save(name: str) -> str:
+        trainer.model.save_pretrained(out / name)
+        data.load_processor(model).save_pretrained(out / name)
+        return str(out / name)
+
     vllm.sync_weights()
-    found = {"before": sample(), "prompts": prompts}
-    for seed, kept in enumerate(("nothing", "prefix cache", "encoder cache")):
-        change(seed)
-        vllm.sampler.load(vllm._iter_named_params())
-        if kept != "nothing":  # a reset that was left out
-            if kept == "prefix cache":
-                engine.reset_encoder_cache()
-            else:
-                engine.reset_prefix_cache()
-            found[f"{kept} kept"] = sample()
-        vllm.sampler.reset_caches()
-        found[f"after {seed}"] = sample()
-        folder = out / f"after-{seed}"
-        trainer.model.save_pretrained(folder)
-        data.load_processor(model).save_pretrained(folder)
-        found[f"model {seed}"] = str(folder)
-    vllm.sampler.engine.close()
+    found = {"before": sample()}
+    change(0)
+    vllm.sync_weights()
+    found["after 0"], found["model 0"] = sample(), save("after-0")
+    # Resets left out, one and then the other.
+    change(1)
+    vllm.sampler.load(vllm._iter_named_params())
+    engine.reset_encoder_cache()
+    found["prefix cache kept"] = sample()
+    vllm.sampler.reset_caches()
+    found["after 1"], found["model 1"] = sample(), save("after-1")
+    change(2)
+    vllm.sampler.load(vllm._iter_named_params())
+    engine.reset_prefix_cache()
+    try:
+        found["encoder cache kept"] = sample()
+    except EngineError as error:
+        found["encoder cache kept"] = str(error)
     return found
 
 

@@ -154,8 +154,8 @@ class VllmEngine:
 
         try:
             return self._engine().step()
-        except EngineDeadError as error:
-            self.__dict__.pop("llm")
+        except (EngineDeadError, RuntimeError) as error:  # the latter in this process
+            del self.llm
             raise EngineError(
                 f"vLLM's engine died, its log says why: {describe_error(error)}"
             ) from error
