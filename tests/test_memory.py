@@ -249,7 +249,12 @@ def test_activations_of_a_whole_pass_are_within_a_fifth(frozen, recompute):
     kept = kept_for_backward(model, lambda: model.model(**batch, use_cache=False))
 
     sizes = Architecture.of(model.config.to_dict())
-    changed = {"micro_batch": 4, "prompt_tokens": prompt, "completion_tokens": response}
+    changed = {
+        "micro_batch": 4,
+        "prompts": 4,
+        "prompt_tokens": prompt,
+        "completion_tokens": response,
+    }
     load = Load(**{**TINY, **changed, "recompute": recompute, "freeze_vision": frozen})
     head = 4 * sizes.vocabulary * (4 * response + sizes.hidden)
     again = 0  # the layer that is computed a second time, later
