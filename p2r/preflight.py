@@ -28,12 +28,12 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from .judging import JudgeWatch, judged_verdicts
 from .longest import PreflightError, measure_longest, rows_of
 from .records import Case, Question
 from .rewards import PROCESSES, rewards_in_use
 from .rollouts import rollout_metrics
 from .runs import write_json
+from .step_judge import JudgeWatch, judged_verdicts
 from .template import answer_of
 from .trainer import ProcessAwareGRPOTrainer
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from .analysis import mismatch
-from .judging import judged_verdicts
 from .recipe import RlSettings
 from .records import Case, ProcessReward, Question, Trace, Verdict
 from .rewards import PROCESSES, collapsed, process_reward
 from .scoring import accuracy
+from .step_judge import judged_verdicts
 from .template import answer_of, parse, perception_length
 
 
@@ -32,7 +32,7 @@ def score_rollouts(
     """One case per rollout with both process rewards of eq. (5).
 
     `completions` are token ids with the end of turn, without pads; `verdicts` are those of
-    `p2r.judging`; `trace_fields` are further fields of each `Trace`. An answer that is missing
+    `p2r.step_judge`; `trace_fields` are further fields of each `Trace`. An answer that is missing
     or cannot be read earns 0; an answer whose truth cannot be scored, and a verdict that the judge
     could not give, are unknown.
     """

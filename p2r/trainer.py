@@ -23,7 +23,6 @@ from trl import GRPOTrainer
 
 from . import data
 from .judges import Judge
-from .judging import JudgeWatch, StepJudge
 from .prefix import Prompts, share_prompts, sharing
 from .recipe import RlSettings
 from .records import Case, Question
@@ -36,6 +35,7 @@ from .rewards import (
     token_weights,
 )
 from .rollouts import rollout_metrics, score_rollouts
+from .step_judge import JudgeWatch, StepJudge
 from .training import ExactResume, TrainingError
 from .video import Frames
 

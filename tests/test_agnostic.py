@@ -73,6 +73,6 @@ def test_rl_asks_and_rewards_without_an_observation(run):
 def test_evaluation_asks_the_same_way(run, stage, questions):
     file = run.folder / "questions.jsonl"
     cases, result = stages.evaluate(run, str(Path(run.folder, stage, "model")), stage, file)
-    assert result["made"]["style"] == "brief-think"
+    assert result["made"]["sampling"]["prompt"] == prompt_hash("brief-think")
     assert len(cases) == 3 and not any(case.trace.observation for case in cases)
     assert any(case.trace.answer in ("2", "3") for case in cases)

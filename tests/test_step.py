@@ -14,7 +14,7 @@ from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
 from p2r.judges import load_judge
-from p2r.judging import StepJudge
+from p2r.step_judge import StepJudge
 from p2r.template import render
 from p2r.trainer import ProcessAwareGRPOTrainer
 

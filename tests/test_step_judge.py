@@ -8,9 +8,9 @@ from small_rl import FULL, RuleJudge, scripted
 
 from p2r.journal import Journal
 from p2r.judges import JournaledJudge
-from p2r.judging import StepJudge
 from p2r.records import Question, Verdict
 from p2r.rollouts import rollout_metrics
+from p2r.step_judge import StepJudge
 from p2r.template import render
 
 pytest_plugins = ["small_fixtures"]
