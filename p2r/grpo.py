@@ -69,7 +69,8 @@ def train_grpo(
     if model := finished_model(out):
         return model
     rl = recipe.rl
-    if judge is None and "perception" in check_rl(recipe):
+    used = check_rl(recipe)
+    if judge is None and "perception" in used:
         raise TrainingError(
             f"credit={rl.credit} needs a judge: the perception reward is its verdict"
         )

@@ -64,7 +64,7 @@ class _Trackio(TrainerCallback):
             )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs:
+        if logs and "train_runtime" not in logs:  # the summary that ends a training is no step's
             self.trackio.log(rewrite_logs(logs), step=state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
