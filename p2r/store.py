@@ -254,6 +254,15 @@ class CaseStore:
             'max("trace.step") AS last_step FROM cases {} GROUP BY ALL ORDER BY min(number)',
         )
 
+    def verdicts(self, case_ids: Sequence[str]) -> dict[str, tuple[str, bool | None]]:
+        """Judge and word on the observation of those cases that were judged."""
+        rows = self._table().query(
+            'SELECT id, coalesce("verdict.judge", \'\') AS judge, "verdict.sufficient" AS word '
+            "FROM cases WHERE judged AND list_contains(?, id)",
+            [list(case_ids)],
+        )
+        return {row["id"]: (row["judge"], row["word"]) for row in rows}
+
     # ---- cases
 
     def get(self, case_id: str) -> Case:
