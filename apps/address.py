@@ -32,7 +32,7 @@ Side = tuple[str, str]  # (run, stage)
 class View:
     """A tab, the filters and order of its list, the page of it, and what is open.
 
-    `sides` are the (run, stage) of a comparison, `outcomes` what the answer of each must be ("" for
+    `page` None is the one that holds the open case. `sides` are the (run, stage) of a comparison, `outcomes` what the answer of each must be ("" for
     any), `question` the question that is compared. `blind` hides what judge and pipeline say until
     the visitor has labelled the case.
     """
@@ -42,7 +42,7 @@ class View:
     filters: Filters = field(default_factory=Filters)
     sort: str | None = None
     descending: bool = False
-    page: int = 0
+    page: int | None = None
     sides: tuple[Side, ...] = ()
     outcomes: tuple[str, ...] = ()
     question: str = ""
@@ -55,7 +55,7 @@ class View:
         pairs += to_query(self.filters)
         pairs += [("sort", self.sort)] if self.sort else []
         pairs += [("order", "descending")] if self.descending else []
-        pairs += [("page", str(self.page + 1))] if self.page else []
+        pairs += [] if self.page is None else [("page", str(self.page + 1))]
         pairs += [("side", f"{run}|{stage}") for run, stage in self.sides]
         pairs += [("result", outcome or "any") for outcome in self.outcomes]
         pairs += [("question", self.question)] if self.question else []
@@ -79,7 +79,6 @@ def read_view(pairs: Iterable[tuple[str, str]]) -> View:
     pairs = list(pairs)
     last = dict(pairs)
     sort = last.get("sort")
-    page = last.get("page", "")
     sides = [value.partition("|") for name, value in pairs if name == "side"]
     outcomes = [value for name, value in pairs if name == "result"]
     return View(
@@ -88,12 +87,19 @@ def read_view(pairs: Iterable[tuple[str, str]]) -> View:
         filters=from_query(_without_blanks(pairs)),
         sort=sort if sort in COLUMNS and sort not in LONG else None,
         descending=last.get("order") == "descending",
-        page=max(0, int(page) - 1) if page.isascii() and page.isdigit() and len(page) < 9 else 0,
+        page=_read_page(last.get("page", "")),
         sides=tuple((run, stage) for run, _, stage in sides if run or stage)[:MAX_SIDES],
         outcomes=tuple(o if o in OUTCOMES else "" for o in outcomes)[:MAX_SIDES],
         question=last.get("question", ""),
         blind=last.get("blind") == "1",
     )
+
+
+def _read_page(text: str) -> int | None:
+    """The page from 0; None for what is no number of a page."""
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        return None
+    return max(0, int(text) - 1)
 
 
 def _without_blanks(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

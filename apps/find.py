@@ -152,9 +152,7 @@ def _render_flag(name: str, label: str, value: bool | None) -> Markup:
     )
 
 
-def _render_range(
-    name: str, label: str, limits: tuple[float | None, float | None]
-) -> Markup:
+def _render_range(name: str, label: str, limits: tuple[float | None, float | None]) -> Markup:
     low, high = ("" if limit is None else f"{limit:g}" for limit in limits)
     return Markup(
         '<fieldset class="range" data-range="{}"><legend>{}</legend>'
@@ -189,8 +187,10 @@ def _render_active(view: View) -> Markup:
     if not set_:
         return Markup("")
     chips = join(
-        Markup('<a class="chip removable" href="{}" data-go title="take this filter back">{}'
-               '<span aria-hidden="true">×</span></a>').format(link, shorten(words, 44))
+        Markup(
+            '<a class="chip removable" href="{}" data-go title="take this filter back">{}'
+            '<span aria-hidden="true">×</span></a>'
+        ).format(link, shorten(words, 44))
         for words, link in set_
     )
     clear = Markup('<a class="clear" href="{}" data-go>clear all</a>').format(
@@ -316,9 +316,7 @@ def _render_list(view: View, rows: Sequence[Row], total: int) -> Markup:
     if not rows:
         empty = "No case passes these filters." if not total else "This page is past the end."
         return Markup('<div id="list"><p class="empty">{}</p></div>').format(empty)
-    return Markup(
-        '<div id="list">{}<nav class="cases" aria-label="cases">{}</nav></div>'
-    ).format(
+    return Markup('<div id="list">{}<nav class="cases" aria-label="cases">{}</nav></div>').format(
         render_pager(view, len(rows), total),
         join(_render_row(view, row) for row in rows),
     )
@@ -326,7 +324,8 @@ def _render_list(view: View, rows: Sequence[Row], total: int) -> Markup:
 
 def render_pager(view: View, count: int, total: int) -> Markup:
     """Which part of a list is shown, and the way to its neighbours."""
-    first = view.page * PAGE + 1
+    page = view.page or 0
+    first = page * PAGE + 1
     pages = -(-total // PAGE)
 
     def turn(target: int, label: str, mark: str) -> Markup:
@@ -340,8 +339,8 @@ def render_pager(view: View, count: int, total: int) -> Markup:
         first,
         first + count - 1,
         total,
-        turn(view.page - 1, "previous page", "‹"),
-        turn(view.page + 1, "next page", "›"),
+        turn(page - 1, "previous page", "‹"),
+        turn(page + 1, "next page", "›"),
     )
 
 
@@ -363,7 +362,7 @@ def _render_row(view: View, row: Row) -> Markup:
         '<span class="q" dir="auto">{}</span><span class="meta">{}<span class="where">{}</span>'
         "</span></a>"
     ).format(
-        view.link(case=row["id"]),
+        view.link(case=row["id"], page=None),
         row["id"],
         Markup('aria-current="true"') if row["id"] == view.case else "",
         shorten(row["question.problem"], 160),
@@ -380,20 +379,17 @@ def render_nav(view: View, place: Neighbours) -> Markup:
         else f"{place.position + 1:,} of {place.total:,}"
     )
 
-    def step(name: str, case: str | None, by: int, content: Markup) -> Markup:
+    def step(name: str, case: str | None, content: Markup) -> Markup:
         if case is None or place.position is None:
             return Markup('<span class="button off" id="{}" aria-disabled="true">{}</span>').format(
                 name, content
             )
-        page = (place.position + by) // PAGE
         return Markup('<a class="button" id="{}" href="{}" data-go="step">{}</a>').format(
-            name, view.link(case=case, page=page), content
+            name, view.link(case=case, page=None), content
         )
 
-    return Markup(
-        '<div class="nav">{}<span class="place" role="status">{}</span>{}</div>'
-    ).format(
-        step("previous-case", place.previous, -1, Markup("‹ previous <kbd>k</kbd>")),
+    return Markup('<div class="nav">{}<span class="place" role="status">{}</span>{}</div>').format(
+        step("previous-case", place.previous, Markup("‹ previous <kbd>k</kbd>")),
         said,
-        step("next-case", place.following, +1, Markup("next <kbd>j</kbd> ›")),
+        step("next-case", place.following, Markup("next <kbd>j</kbd> ›")),
     )

@@ -6,7 +6,7 @@ only through `Markup(...).format(...)`, which escapes every argument that is not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -91,8 +91,9 @@ def prose(text: str | None, absent: str, whole: str = "") -> Markup:
     body = Markup('<p class="text" dir="auto">{}</p>').format(visible(text[:LONGEST_TEXT]))
     if rest <= 0:
         return body
-    note = Markup('<p class="note">{:,} more characters: <a href="{}" target="_blank">whole text'
-                  "</a></p>").format(rest, whole)
+    note = Markup(
+        '<p class="note">{:,} more characters: <a href="{}" target="_blank">whole text</a></p>'
+    ).format(rest, whole)
     return body + note if whole else body
 
 
@@ -124,3 +125,19 @@ def hidden(pairs: Iterable[tuple[str, str]]) -> Markup:
         Markup('<input type="hidden" name="{}" value="{}">').format(name, value)
         for name, value in pairs
     )
+
+
+def render_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
+    """A plain table: texts at the left, the rest as it comes."""
+    body = join(
+        Markup('<tr><th scope="row" dir="auto">{}</th>{}</tr>').format(
+            shorten(row[0], 80),
+            join(Markup("<td>{}</td>").format(shorten(cell, 80)) for cell in row[1:]),
+        )
+        for row in rows
+    )
+    names = join(Markup('<th scope="col">{}</th>').format(name) for name in head)
+    return Markup(
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table><thead><tr>{}</tr>'
+        "</thead><tbody>{}</tbody></table></div>"
+    ).format(", ".join(head), names, body)
