@@ -10,9 +10,11 @@ out. Nothing is written.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from p2r.text_index import Texts
 FILE_NAME = "cases.parquet"
 _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 CASE_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in ROW_TYPES.items()])
-_BATCH = 1024
+_BATCH, _GROUP = 1024, 2048
 _LINES = 2048
 SEARCHED_COLUMNS = [
     "question.problem",
@@ -74,6 +76,38 @@ def case_file(path: str | Path) -> Path:
     """The Parquet file of a run folder; a Parquet file is its own."""
     path = Path(path)
     return path if path.suffix == ".parquet" else path / FILE_NAME
+
+
+def write_cases(path: str | Path, cases: Iterable[Case]) -> Path:
+    """Write cases to a Parquet file (or into a run folder) and return the file's path.
+
+    The cases are streamed. The file appears under its name only when it is whole; a former one is
+    replaced. NaN becomes NULL (unknown). Raises `StoreError` for an id that comes twice.
+    """
+    target = case_file(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    rows = _checked_rows(target, cases)
+    try:
+        with pq.ParquetWriter(partial, CASE_SCHEMA, compression="zstd") as writer:
+            while group := list(itertools.islice(rows, _GROUP)):
+                writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _checked_rows(target: Path, cases: Iterable[Case]) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for case in cases:
+        row = storable_row(case)
+        if row["id"] in seen:
+            raise StoreError(f"{target}: case {row['id']!r} comes twice; number its rollouts")
+        seen.add(row["id"])
+        yield row
 
 
 def find_case_files(path: str | Path) -> list[Path]:

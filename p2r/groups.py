@@ -48,9 +48,10 @@ def group_rows(
     same = " AND ".join(f'cases."{key}" IS NOT DISTINCT FROM chosen."{key}"' for key in _KEYS)
     parts = ", ".join(_process(process) for process in ("perception", "reasoning"))
     direction = "DESC" if descending else "ASC"
+    passing = f"WHERE EXISTS (FROM chosen WHERE {same})" if clause else ""
     return table.query(
         f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {clause}), "
-        f"members AS (SELECT cases.* FROM cases WHERE EXISTS (FROM chosen WHERE {same})), "
+        f"members AS (SELECT cases.* FROM cases {passing}), "
         f"found AS (SELECT {keys}, "
         'any_value("question.problem") AS "question.problem", '
         'any_value("question.problem_type") AS "question.problem_type", '

@@ -37,4 +37,4 @@ def spreadsheet_cell(value: Any) -> Any:
         return value
     text = _HALF.sub("\ufffd", value).replace("\0", "\ufffd")
     begins = text.lstrip()[:1]
-    return f"'{text}" if begins in _FORMULA and begins or text[:1] in ("\t", "\r", "\n") else text
+    return f"'{text}" if begins in _FORMULA or text[:1] in ("\t", "\r", "\n") else text

@@ -1,7 +1,7 @@
 """Cases of one or several runs: filter, search, page, count, compare, also while a run is written.
 
-A run keeps its cases in `cases.parquet` (columns: `records.ROW_TYPES`), `write_cases` writes such a
-file; `p2r.case_files` says what else is read. `CaseStore` keeps the short columns in a DuckDB table
+A run keeps its cases in `cases.parquet` (columns: `records.ROW_TYPES`); `p2r.case_files` writes
+it and says what else is read. `CaseStore` keeps the short columns in a DuckDB table
 in memory and the words of the texts in an index (`p2r.text_index`); the texts stay in the files.
 Browsing writes nothing into a run.
 """
@@ -9,18 +9,15 @@ Browsing writes nothing into a run.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from p2r.case_files import CASE_SCHEMA, FILE_NAME, Fault, case_file, storable_row
+from p2r.case_files import CASE_SCHEMA, FILE_NAME, Fault, case_file, write_cases
 from p2r.case_table import CaseTable
 from p2r.groups import group_rows, side_counts, side_rows
 from p2r.records import Case
@@ -61,7 +58,6 @@ __all__ = [
     "write_cases",
 ]
 
-_ROW_GROUP = 2048
 _MATCHED = "matched"
 
 
@@ -72,38 +68,6 @@ class Neighbours(NamedTuple):
     total: int
     previous: str | None
     following: str | None
-
-
-def write_cases(path: str | Path, cases: Iterable[Case]) -> Path:
-    """Write cases to a Parquet file (or into a run folder) and return the file's path.
-
-    The cases are streamed. The file appears under its name only when it is whole; a former one is
-    replaced. NaN becomes NULL (unknown). Raises `StoreError` for an id that comes twice.
-    """
-    target = case_file(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    rows = _checked_rows(target, cases)
-    try:
-        with pq.ParquetWriter(partial, CASE_SCHEMA, compression="zstd") as writer:
-            while group := list(itertools.islice(rows, _ROW_GROUP)):
-                writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def _checked_rows(target: Path, cases: Iterable[Case]) -> Iterator[dict[str, Any]]:
-    seen: set[str] = set()
-    for case in cases:
-        row = storable_row(case)
-        if row["id"] in seen:
-            raise StoreError(f"{target}: case {row['id']!r} comes twice; number its rollouts")
-        seen.add(row["id"])
-        yield row
 
 
 class CaseStore:
@@ -230,10 +194,31 @@ class CaseStore:
         """For each of `FACETS` its values with counts, the most frequent first, under the other
         filters.
         """
-        return {
-            name: self._facet(column, replace(filters, **{name: getattr(EVERYTHING, name)}))
-            for name, column in FACETS.items()
+        chosen = [name for name in FACETS if getattr(filters, name) != getattr(EVERYTHING, name)]
+        others = {name: column for name, column in FACETS.items() if name not in chosen}
+        found = self._facets(others, filters) | {
+            name: self._facet(FACETS[name], replace(filters, **{name: getattr(EVERYTHING, name)}))
+            for name in chosen
         }
+        return {name: found[name] for name in FACETS}
+
+    def _facets(self, columns: dict[str, str], filters: Filters) -> dict[str, dict[Any, int]]:
+        """Several facets under the same filters, in one pass."""
+        names = [name_column(column) for column in columns.values()]
+        listed, sets = ", ".join(names), ", ".join(f"({name})" for name in names)
+        rows = self._ask(
+            filters,
+            f"SELECT GROUPING({listed}) AS others, coalesce({listed}) AS value, count(*) AS n "
+            f"FROM cases {{}} GROUP BY GROUPING SETS ({sets}) ORDER BY n DESC, value",
+        )
+        # A bit per column that a row is not grouped by, the first the highest.
+        everything = 2 ** len(names) - 1
+        marks = {everything ^ 2**place: name for place, name in enumerate(reversed(columns))}
+        found: dict[str, dict[Any, int]] = {name: {} for name in columns}
+        for row in rows:
+            if row["value"] is not None:
+                found[marks[row["others"]]][row["value"]] = row["n"]
+        return found
 
     def values(self, column: str, filters: Filters = EVERYTHING) -> dict[Any, int]:
         """The distinct values of a column with their counts, the most frequent first."""
@@ -309,8 +294,9 @@ class CaseStore:
     ) -> list[dict[str, Any]]:
         """Groups of rollouts with a case that passes: see `p2r.groups.group_rows`."""
         table = self._table()
-        clause, values, found = self._where(table, filters)
-        return group_rows(table, clause, values, found, sort, descending, offset, limit)
+        key = ("groups", filters, sort, descending, offset, limit)
+        passing = self._where(table, filters)
+        return table.kept(key, lambda: group_rows(table, *passing, sort, descending, offset, limit))
 
     def compare(
         self,
@@ -322,16 +308,19 @@ class CaseStore:
     ) -> list[dict[str, Any]]:
         """The same questions in two or more (run, stage): see `p2r.groups.side_rows`."""
         table = self._table()
-        clause, values, found = self._where(table, filters)
-        return side_rows(table, sides, clause, values, found, outcomes, offset, limit)
+        key = ("compare", tuple(sides), filters, tuple(outcomes), offset, limit)
+        passing = self._where(table, filters)
+        return table.kept(key, lambda: side_rows(table, sides, *passing, outcomes, offset, limit))
 
     def compare_counts(
         self, sides: Sequence[tuple[str, str]], filters: Filters = EVERYTHING
     ) -> dict[tuple[str, ...], int]:
         """Shared questions by the outcomes of the sides: {("right", "wrong"): 12, …}."""
         table = self._table()
-        clause, values, found = self._where(table, filters)
-        return side_counts(table, sides, clause, values, found)
+        passing = self._where(table, filters)
+        return table.kept(
+            ("sides", tuple(sides), filters), lambda: side_counts(table, sides, *passing)
+        )
 
     # ---- inside
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import mmap
 import os
 import re
 import tempfile
@@ -26,7 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _GATHERED = 2**21  # chunks looked at in one piece
-_ONE_BY_ONE = 64  # so many of the most frequent chunks are joined before the rest is
+_ONE_BY_ONE = 512  # so many of the most frequent chunks are joined before the rest is
+_BATCH = 2**24  # bytes of text that are taken apart together
 
 
 class Texts(NamedTuple):
@@ -66,13 +68,15 @@ class Segment:
 
     def __init__(self, batches: Iterable[Texts]) -> None:
         build = _Build()
-        for batch in batches:
+        for batch in _joined(batches):
             build.add(batch)
         self.vocabulary = pa.array(build.numbers, pa.string())
-        self.cases, self.fields = np.concatenate(build.cases), np.concatenate(build.fields)
-        self.starts = np.concatenate([[0], np.cumsum(np.concatenate(build.lengths))])
-        self.chunks = build.chunks.array()
-        self.offsets, self.postings = build.invert(len(self.vocabulary))
+        self.cases = np.concatenate([*build.cases, np.zeros(0, np.int32)])
+        self.fields = np.concatenate([*build.fields, np.zeros(0, np.int8)])
+        self.starts = np.concatenate([[0], np.cumsum(np.concatenate([*build.lengths, [0]]))])
+        self._chunks = build.chunks
+        self.offsets, self._postings = build.invert(len(self.vocabulary))
+        pa.default_memory_pool().release_unused()
 
     def find(self, chunks: Sequence[str], fields: Sequence[int]) -> np.ndarray:
         """The cases, ascending, that hold the chunks in a row in one of the fields."""
@@ -81,48 +85,60 @@ class Segment:
         else:
             held = self._texts_in_a_row(chunks)
         held &= np.isin(self.fields, list(fields))
+        self._postings.forget()
+        self._chunks.forget()
         return np.unique(self.cases[held])
 
     def _texts_with(self, chosen: pa.Array) -> np.ndarray:
         """Which texts hold one of the chosen chunks of the vocabulary."""
+        postings = self._postings.array()
         numbers = np.flatnonzero(np.asarray(chosen))
         held = np.zeros(len(self.cases), bool)
-        counts = self.offsets[numbers + 1] - self.offsets[numbers]
-        frequent = np.argsort(-counts)
+        frequent = np.argsort(self.offsets[numbers] - self.offsets[numbers + 1])
         for number in numbers[frequent[:_ONE_BY_ONE]]:
-            held[self.postings[self.offsets[number] : self.offsets[number + 1]]] = True
+            held[postings[self.offsets[number] : self.offsets[number + 1]]] = True
         rest = numbers[frequent[_ONE_BY_ONE:]]
-        if len(rest) and not held.all():
-            places = _spread(self.offsets[rest], self.offsets[rest + 1])
-            held[self.postings[places]] = True
+        if len(rest):
+            held[postings[_spread(self.offsets[rest], self.offsets[rest + 1])]] = True
         return held
 
     def _texts_in_a_row(self, chunks: Sequence[str]) -> np.ndarray:
-        first = pc.ends_with(self.vocabulary, chunks[0])
         whole = [pc.equal(self.vocabulary, chunk) for chunk in chunks[1:-1]]
+        first = pc.ends_with(self.vocabulary, chunks[0])
         chosen = [first, *whole, pc.starts_with(self.vocabulary, chunks[-1])]
         candidates = np.ones(len(self.cases), bool)
         for part in chosen:
             candidates &= self._texts_with(part)
-        held = np.zeros(len(self.cases), bool)
         masks = [np.asarray(part) for part in chosen]
-        texts = np.flatnonzero(candidates)
-        for some in _pieces(texts, self.starts):
+        held = np.zeros(len(self.cases), bool)
+        for some in self._pieces(np.flatnonzero(candidates)):
             held[self._in_a_row(some, masks)] = True
-        return held
+        return held & candidates
+
+    def _pieces(self, texts: np.ndarray) -> Iterator[np.ndarray]:
+        """The texts in pieces of some `_GATHERED` chunks."""
+        if len(texts):
+            sizes = np.cumsum(self.starts[texts + 1] - self.starts[texts])
+            cuts = np.searchsorted(sizes, np.arange(_GATHERED, sizes[-1], _GATHERED))
+            yield from (piece for piece in np.split(texts, np.unique(cuts)) if len(piece))
 
     def _in_a_row(self, texts: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
-        """Which of the texts hold chunks of the masks one after the other."""
-        starts, ends = self.starts[texts], self.starts[texts + 1]
-        row = self.chunks[_spread(starts, ends)]
-        owner = np.repeat(texts, ends - starts)
+        """Which texts, of these or between them, hold chunks of the masks one after the other."""
+        stored = self._chunks.array()
+        if texts[-1] - texts[0] < 4 * len(texts):  # close together: all between are read too
+            texts = np.arange(texts[0], texts[-1] + 1)
+            row = stored[self.starts[texts[0]] : self.starts[texts[-1] + 1]]
+        else:
+            row = stored[_spread(self.starts[texts], self.starts[texts + 1])]
+        ends = np.cumsum(self.starts[texts + 1] - self.starts[texts])
         last = len(row) - len(masks) + 1
         if last <= 0:
             return texts[:0]
         at = np.flatnonzero(masks[0][row[:last]])
         for step, mask in enumerate(masks[1:], start=1):
             at = at[mask[row[at + step]]]
-        return np.unique(owner[at][owner[at] == owner[at + len(masks) - 1]])
+        owner = np.searchsorted(ends, at, "right")
+        return texts[owner[owner == np.searchsorted(ends, at + len(masks) - 1, "right")]]
 
 
 class TextSearch:
@@ -255,47 +271,81 @@ class _Build:
         self.pairs_text.write((pairs & 0xFFFFFFFF).astype(np.int32))
         self.runs.append(len(pairs))
 
-    def invert(self, words: int) -> tuple[np.ndarray, np.ndarray]:
+    def invert(self, words: int) -> tuple[np.ndarray, _Spool]:
         """(offsets, postings): the texts of chunk i are postings[offsets[i]:offsets[i + 1]]."""
         chunks, texts = self.pairs_chunk.array(), self.pairs_text.array()
-        bounds = np.concatenate([[0], np.cumsum(self.runs)])
+        bounds = [0, *itertools.accumulate(self.runs)]
         counts = np.zeros(words + 1, np.int64)
         for low, high in itertools.pairwise(bounds):
             counts[1:] += np.bincount(chunks[low:high], minlength=words)
         offsets = np.cumsum(counts)
         free = offsets[:-1].copy()
-        postings = _Spool().allocate(len(texts))
+        spool = _Spool(bounds[-1])
+        postings = spool.array()
         for low, high in itertools.pairwise(bounds):
             run = chunks[low:high]
-            begins = np.flatnonzero(np.concatenate([[True], run[1:] != run[:-1]]))
-            sizes = np.diff(np.concatenate([begins, [len(run)]]))
-            words_of_run = run[begins] if len(run) else run
-            if not len(run):
-                continue
-            postings[_spread(free[words_of_run], free[words_of_run] + sizes)] = texts[low:high]
-            free[words_of_run] += sizes
-        return offsets, postings
+            begins = np.flatnonzero(np.concatenate([[True], run[1:] != run[:-1]])[: len(run)])
+            sizes = np.diff([*begins, len(run)])
+            known = run[begins]
+            postings[_spread(free[known], free[known] + sizes)] = texts[low:high]
+            free[known] += sizes
+            for part in (self.pairs_chunk, self.pairs_text, spool):
+                part.forget()
+        return offsets, spool
 
 
 class _Spool:
-    """An array of 32-bit integers that grows in a temporary file."""
+    """An array of 32-bit integers in a temporary file, written from its beginning or given a
+    size.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 0) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (lives with the array)
-        self._count = 0
+        self._file.truncate(4 * count)
+        self._count = count
+        self._map: mmap.mmap | None = None
 
     def write(self, values: np.ndarray) -> None:
         self._file.write(np.ascontiguousarray(values, np.int32).data)
         self._count += len(values)
 
     def array(self) -> np.ndarray:
-        self._file.flush()
+        """All of it; nothing is written to the end any more."""
         if not self._count:
             return np.zeros(0, np.int32)
-        return np.memmap(self._file, np.int32, "r", shape=(self._count,))
+        if self._map is None:
+            self._file.flush()
+            self._map = mmap.mmap(self._file.fileno(), 4 * self._count)
+        return np.frombuffer(self._map, np.int32)
 
-    def allocate(self, count: int) -> np.ndarray:
-        return np.memmap(self._file, np.int32, "w+", shape=(count,)) if count else np.zeros(0, int)
+    def forget(self) -> None:
+        """Take its pages from this process's memory; the system may keep them, and it reads them
+        again.
+        """
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _joined(batches: Iterable[Texts]) -> Iterator[Texts]:
+    """The texts in batches of some size: a word list is looked up once per batch."""
+    some: list[Texts] = []
+    size = 0
+    for batch in batches:
+        some.append(batch)
+        size += batch.texts.nbytes
+        if size >= _BATCH:
+            yield _join(some)
+            some, size = [], 0
+    if some:
+        yield _join(some)
+
+
+def _join(batches: Sequence[Texts]) -> Texts:
+    return Texts(
+        np.concatenate([batch.cases for batch in batches]),
+        np.concatenate([batch.fields for batch in batches]),
+        pa.concat_arrays([batch.texts for batch in batches]),
+    )
 
 
 def _spread(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -303,11 +353,3 @@ def _spread(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     sizes = ends - starts
     before = np.cumsum(sizes) - sizes
     return np.repeat(starts - before, sizes) + np.arange(sizes.sum())
-
-
-def _pieces(texts: np.ndarray, starts: np.ndarray) -> Iterator[np.ndarray]:
-    """The texts in pieces of some `_GATHERED` chunks."""
-    sizes = np.cumsum(starts[texts + 1] - starts[texts])
-    if len(texts):
-        cuts = np.searchsorted(sizes, np.arange(_GATHERED, sizes[-1], _GATHERED))
-        yield from (piece for piece in np.split(texts, np.unique(cuts)) if len(piece))
