@@ -32,9 +32,9 @@ Side = tuple[str, str]  # (run, stage)
 class View:
     """A tab, the filters and order of its list, the page of it, and what is open.
 
-    `page` None is the one that holds the open case. `sides` are the (run, stage) of a comparison, `outcomes` what the answer of each must be ("" for
-    any), `question` the question that is compared. `blind` hides what judge and pipeline say until
-    the visitor has labelled the case.
+    `page` None is the one that holds the open case. `sides` are the (run, stage) of a comparison,
+    `outcomes` what the answer of each must be ("" for any), `question` the one that is compared.
+    `blind` hides what judge and pipeline say until the visitor has labelled the case.
     """
 
     tab: str = "cases"

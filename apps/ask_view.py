@@ -19,7 +19,6 @@ from apps.library import Library
 from apps.markup import chip, join, prose, shorten, visible
 from apps.media_views import render_frames, render_no_media
 from apps.panels import render_answer, render_observation, render_reasoning, render_verdict
-from p2r.ask import make_question
 from p2r.records import PROBLEM_TYPES, Case, Question, Trace, Verdict
 from p2r.template import answer_of, parse
 from p2r.video import Frames
@@ -207,7 +206,7 @@ def _make_case(question: Question, text: str, model: str, frames: Frames) -> Cas
     return Case(question=question, trace=trace, accuracy=right)
 
 
-def build_ask(library: Library) -> None:
+def build_ask(library: Library, app: gr.Blocks) -> None:
     """The components and events of the Ask tab, inside the app's Blocks."""
     desk = Desk(library)
     models = desk.models()
@@ -227,7 +226,7 @@ def build_ask(library: Library) -> None:
                     label=f"clip or picture, at most {MAX_UPLOAD.upper()}",
                     file_types=list(SUFFIXES),
                     type="filepath",
-                    height=112,
+                    height=136,
                 )
                 sample = gr.Dropdown(
                     desk.samples(), label="or the clip of a case", value=None, elem_id="ask-sample"
@@ -308,8 +307,9 @@ def build_ask(library: Library) -> None:
     private = {"api_visibility": "private"}
     fields = [asked_of, upload, problem, options, kind, answer]
     read_address = "() => [new URLSearchParams(location.search).get('case')]"
-    taken = gr.State(None)
-    take.click(on_take, [taken], fields, js=read_address, show_progress="hidden", **private)
+    taken = gr.Textbox(visible=False)
+    for when in (take.click, app.load):
+        when(on_take, [taken], fields, js=read_address, show_progress="hidden", **private)
     sample.input(on_take, [sample], fields, show_progress="hidden", **private)
     asking = go.click(
         on_ask,
@@ -334,6 +334,8 @@ def _prepare(
     truth: str,
 ) -> tuple[Path, Question]:
     """The clip and the question; the id and path of a case's question where its clip is used."""
+    from p2r.ask import make_question
+
     options = [line.strip() for line in (choices or "").splitlines() if line.strip()]
     question = make_question((text or "").strip(), options, problem_type)
     question.answer = (truth or "").strip()

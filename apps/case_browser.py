@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from apps.ask_view import MAX_UPLOAD, build_ask
 from apps.library import Library
-from apps.look import HEAD, SHELL, STYLES, make_theme
+from apps.look import HEAD, SHELL, make_theme
 
 USER = "p2r"
 SHORTEST_PASSWORD = 8
@@ -60,7 +60,6 @@ def launch(
         auth=None if password is None else _make_check(password),
         auth_message="The case browser is protected: sign in as p2r.",
         theme=make_theme(),
-        css=STYLES,
         head=HEAD,
         footer_links=[],
         run_history=False,
@@ -116,6 +115,6 @@ def _build(runs: Sequence[str | Path], media_root: str | Path | None) -> tuple[g
     library = Library(runs, media_root)
     with gr.Blocks(title="p2r cases", analytics_enabled=False, fill_width=True) as app:
         gr.HTML(Markup(SHELL), elem_id="shell", apply_default_css=False, js_on_load="p2r.start();")
-        build_ask(library)
+        build_ask(library, app)
     app.queue(default_concurrency_limit=8)
     return app, Routes(library).all()

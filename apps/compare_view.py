@@ -1,4 +1,4 @@
-"""Comparing two or three stages on the same questions: which got right what, and where they part."""
+"""Two or three stages on the same questions: which got right what, and where they part."""
 
 from __future__ import annotations
 
@@ -159,9 +159,8 @@ def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Marku
     first = cases[0]
     columns = []
     for place, case in enumerate(cases):
-        other = None if place == 0 else first
         bodies = {
-            part: _marked(getattr(case.trace, part), getattr(other.trace, part) if other else None)
+            part: _marked(getattr(case.trace, part), _text_before(cases[:place], part))
             for part in ("observation", "think")
         }
         columns.append(
@@ -179,7 +178,7 @@ def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Marku
         Markup('<li dir="auto">{}</li>').format(visible(o[:500])) for o in question.options
     )
     legend = Markup(
-        '<p class="note">Marked: words that <b>A</b> does not have. Underlined and marked, not by '
+        '<p class="note">Marked: words that the column before does not have. Underlined and marked, not by '
         "colour alone.</p>"
     )
     return Markup(
@@ -205,6 +204,12 @@ def _render_head(view: View, case: Case, letter: str) -> Markup:
         chip("", f"{number(t.completion_tokens, digits=0)} tokens"),
         view.link(tab="cases", case=case.id, sides=view.sides),
     )
+
+
+def _text_before(cases: Sequence[Case], part: str) -> str | None:
+    """The text of the nearest column to the left that has one."""
+    texts = [getattr(case.trace, part) for case in reversed(cases)]
+    return next((text for text in texts if text), None)
 
 
 def _marked(text: str | None, base: str | None) -> Markup | None:

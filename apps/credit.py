@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -83,12 +84,12 @@ def split_text(trace: Trace, tokenizer: Any | None) -> tuple[list[str], int, boo
     text = trace.text
     pieces, exact = _words(text), False
     if tokenizer is not None and len(text) <= 20 * MOST_TOKENS:
-        cuts = [0]
+        cuts: list[int] = []
         for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets:
             # A character of several tokens stands whole in the first of them.
-            cuts.append(max(cuts[-1], start))
+            cuts.append(max(cuts[-1], start) if cuts else 0)
         cuts.append(len(text))
-        pieces = [text[a:b] for a, b in zip(cuts[1:], cuts[2:], strict=False)]
+        pieces = [text[a:b] for a, b in itertools.pairwise(cuts)]
         # The end of the turn is a token without text.
         exact = trace.completion_tokens in (None, len(pieces), len(pieces) + 1)
     if exact and trace.perception_tokens is not None:

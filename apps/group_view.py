@@ -45,7 +45,7 @@ def _render_item(view: View, row: Row, is_open: bool) -> Markup:
         )
         if flat
     ]
-    where = [row["trace.run"], row["trace.stage"]]
+    where = [row["trace.stage"] or row["trace.run"]]
     where += [] if row["trace.step"] is None else [f"step {row['trace.step']}"]
     return Markup(
         '<a class="item" href="{}" data-go {}><span class="q" dir="auto">{}</span>'

@@ -149,6 +149,6 @@ def _load_tokenizer(run: Path) -> Any | None:
             continue
         try:
             return Tokenizer.from_file(str(file))
-        except Exception:  # noqa: BLE001 - the library raises nothing narrower for a damaged file
+        except Exception:
             continue
     return None

@@ -10,13 +10,17 @@ from pathlib import Path
 import gradio as gr
 
 _STATIC = Path(__file__).parent / "static"
-STYLES = "\n".join(
-    (_STATIC / name).read_text(encoding="utf-8")
-    for name in ("base.css", "find.css", "case.css", "pages.css")
-)
+# In the head, not by Gradio's css=, which takes selectors apart at their commas.
 HEAD = "".join(
-    f"<script>{(_STATIC / name).read_text(encoding='utf-8')}</script>"
-    for name in ("browser.js", "plots.js")
+    f"<{tag}>{(_STATIC / name).read_text(encoding='utf-8')}</{tag}>"
+    for tag, name in (
+        ("style", "base.css"),
+        ("style", "find.css"),
+        ("style", "case.css"),
+        ("style", "pages.css"),
+        ("script", "plots.js"),
+        ("script", "browser.js"),
+    )
 )
 SHELL = (_STATIC / "shell.html").read_text(encoding="utf-8")
 
@@ -27,6 +31,8 @@ def make_theme() -> gr.themes.Base:
         primary_hue="blue",
         neutral_hue="slate",
         radius_size="md",
+        spacing_size="sm",
+        text_size="sm",
         font=("system-ui", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"),
         font_mono=("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"),
     )

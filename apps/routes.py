@@ -39,7 +39,6 @@ from apps.pages import render_page
 from p2r.case_page import case_page
 from p2r.export import KINDS, export_cases, text_lines
 from p2r.labels import MAX_NAME, export_labels, hide_verdict
-from p2r.media import MediaError
 from p2r.records import Case
 from p2r.store import StoreError
 
@@ -121,8 +120,9 @@ class Routes:
         image = Image.fromarray(frames.frames[len(frames) // 2])
         image.thumbnail((320, 240))
         buffer = io.BytesIO()
-        image.save(buffer, "jpeg", quality=82)
-        return Response(buffer.getvalue(), media_type="image/jpeg", headers=_NO_STORE)
+        image.save(buffer, "png" if image.width < 160 else "jpeg")
+        kind = "image/png" if image.width < 160 else "image/jpeg"
+        return Response(buffer.getvalue(), media_type=kind, headers=_NO_STORE)
 
     def _text(self, request: Request) -> Response:
         """One text of a case whole, as plain text."""
@@ -255,7 +255,7 @@ def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _is_known(request: Request) -> bool:
-    """Whether a visitor has signed in, or nobody need; Gradio keeps the tokens of those who have."""
+    """Whether a visitor has signed in, or nobody need; Gradio keeps their tokens."""
     app = request.app
     if app.auth is None:
         return True
