@@ -33,6 +33,7 @@ _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": 
 CASE_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in ROW_TYPES.items()])
 _BATCH, _GROUP = 1024, 2048
 _LINES = 2048
+_FAULTS = 20
 SEARCHED_COLUMNS = [
     "question.problem",
     "question.options",
@@ -69,7 +70,11 @@ class CaseFile:
         return self.path.suffix == ".parquet"
 
     def fault(self, reason: str) -> None:
-        self.faults.append(Fault(self.path, " ".join(reason.split())))
+        """Remember what cannot be read; of many parts the first ones."""
+        if len(self.faults) < _FAULTS:
+            self.faults.append(Fault(self.path, " ".join(reason.split())))
+        elif len(self.faults) == _FAULTS:
+            self.faults.append(Fault(self.path, "and more of it"))
 
 
 def case_file(path: str | Path) -> Path:

@@ -188,7 +188,7 @@ class CaseTable:
         found = {
             row.pop("number"): row
             for row in self.query(
-                f"SELECT number{names} FROM cases WHERE list_contains(?, number)",
+                f"SELECT number{names} FROM cases WHERE number IN (SELECT unnest(?))",
                 [[int(number) for number in numbers]],
             )
         }
@@ -346,13 +346,13 @@ class CaseTable:
                 file.fault(f"case {row['id']!r} comes twice: the first is shown")
         if repeated:
             numbers = [row["number"] for row in repeated]
-            self.query("DELETE FROM cases WHERE list_contains(?, number)", [numbers])
+            self.query("DELETE FROM cases WHERE number IN (SELECT unnest(?))", [numbers])
 
     def _stored(self, numbers: np.ndarray) -> dict[int, dict[str, Any]]:
         """The rows of some cases as they stand in their files, by number."""
         wanted = [int(number) for number in numbers]
         places = self.query(
-            "SELECT number, file, place, id FROM cases WHERE list_contains(?, number) "
+            "SELECT number, file, place, id FROM cases WHERE number IN (SELECT unnest(?)) "
             "ORDER BY file, place",
             [wanted],
         )

@@ -105,8 +105,7 @@ class CaseStore:
         with self._lock:
             before = table.count
             if table.is_outdated(look_for_files=True):
-                self._current.close()
-                self._current = table = CaseTable(self._paths)
+                table = self._read_anew()
             else:
                 table.grow()
             return max(0, table.count - before)
@@ -243,7 +242,7 @@ class CaseStore:
         """Judge and word on the observation of those cases that were judged."""
         rows = self._table().query(
             'SELECT id, coalesce("verdict.judge", \'\') AS judge, "verdict.sufficient" AS word '
-            "FROM cases WHERE judged AND list_contains(?, id)",
+            "FROM cases WHERE judged AND id IN (SELECT unnest(?))",
             [list(case_ids)],
         )
         return {row["id"]: (row["judge"], row["word"]) for row in rows}
@@ -329,8 +328,12 @@ class CaseStore:
         if self._current.is_outdated():
             with self._lock:
                 if self._current.is_outdated():
-                    self._current.close()
-                    self._current = CaseTable(self._paths)
+                    self._read_anew()
+        return self._current
+
+    def _read_anew(self) -> CaseTable:
+        former, self._current = self._current, CaseTable(self._paths)
+        former.close()
         return self._current
 
     def _number(self, table: CaseTable, case_id: str) -> int:

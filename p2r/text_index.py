@@ -163,7 +163,9 @@ class TextSearch:
         """Add some texts, which are kept."""
         with self._lock:
             self._loose.extend(texts)
-            if sum(len(texts.texts) for texts in self._loose) > self.SMALL and not self._busy():
+            # Each segment larger than the former: their number grows like a square root.
+            enough = self.SMALL * (1 + len(self._segments))
+            if sum(len(texts.texts) for texts in self._loose) > enough and not self._busy():
                 loose = self._loose
                 self._loose = []
                 self._index(lambda: loose)
