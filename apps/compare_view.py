@@ -184,8 +184,8 @@ def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Marku
     return Markup(
         '<article class="case compare" data-case="{}"><header><h2 dir="auto">{}</h2>'
         '<ul class="options">{}</ul><p class="truth">reference answer <b dir="auto">{}</b></p>'
-        '</header><div class="compare-media">{}</div>{}<div class="grid" style="--sides:{}">{}</div>'
-        "</article>"
+        '</header><div class="compare-media">{}</div>{}<div class="grid" style="--sides:{}">{}'
+        "</div></article>"
     ).format(
         first.id, visible(question.problem[:4000]), items, truth, media, legend, len(cases), rows
     )

@@ -68,7 +68,8 @@ def _render_chart(counts: Mapping[str, int], total: int, view: View) -> Markup:
     rows = join(
         Markup(
             '<tr><th scope="row"><a href="#kind-{}">{}</a></th><td class="num">{:,}</td>'
-            '<td class="num">{:.1%}</td><td class="barcell"><span style="width:{:.1f}%"></span></td></tr>'
+            '<td class="num">{:.1%}</td><td class="barcell"><span style="width:{:.1f}%"></span></td>'
+            "</tr>"
         ).format(place, kind, counts[kind], counts[kind] / total, 100 * counts[kind] / largest)
         for place, kind in enumerate(KINDS)
         if counts.get(kind)
@@ -114,8 +115,8 @@ def choose_various(rows: Sequence[Row], count: int = SHOWN) -> list[Row]:
 def _render_card(view: View, filters: object, row: Row) -> Markup:
     return Markup(
         '<a class="gcard" href="{}" data-go><span class="thumb" data-thumb="p2r/thumb?{}">'
-        '</span><span class="q" dir="auto">{}</span><span class="gave" dir="auto">answered <b>{}</b>'
-        '</span><span class="meta">{}{}{}</span></a>'
+        '</span><span class="q" dir="auto">{}</span><span class="gave" dir="auto">answered '
+        '<b>{}</b></span><span class="meta">{}{}{}</span></a>'
     ).format(
         view.link(tab="cases", filters=filters, page=0, case=row["id"]),
         urlencode({"case": row["id"]}),

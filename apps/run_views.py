@@ -126,8 +126,8 @@ def _render_judge(judge: str, found: Mapping[str, Agreement]) -> Markup:
     ]
     tables = join(_render_confusion(name, agreement) for name, agreement in found.items())
     return Markup(
-        '<section class="card"><h3>Judge <b dir="auto">{}</b></h3>{}<div class="confusions">{}</div>'
-        "</section>"
+        '<section class="card"><h3>Judge <b dir="auto">{}</b></h3>{}<div class="confusions">{}'
+        "</div></section>"
     ).format(visible(judge) or "without a name", render_table(head, rows), tables)
 
 

@@ -54,7 +54,7 @@ window.p2r = (() => {
       if (name === 'main') opened(turned);
     }
     $('#sidebar').hidden = !page.side;
-    $('#sidebar [aria-current=true].item')?.scrollIntoView({block: 'nearest'});
+    keepInSight($('#list'), $('#list .item[aria-current=true]'));
     renderViews();
     if (page.tab === 'ask' && turned && new URLSearchParams(page.query).get('case'))
       whenThere('#ask-take', (button) => button.click());
@@ -81,6 +81,14 @@ window.p2r = (() => {
       again.value = kept.value;
       if (kept.start !== null) again.setSelectionRange?.(kept.start, kept.end);
     }
+  }
+
+  // Within the list alone: the search above stays where it is.
+  function keepInSight(list, item) {
+    if (!item) return;
+    const [inner, outer] = [item.getBoundingClientRect(), list.getBoundingClientRect()];
+    if (inner.top < outer.top + 44) list.scrollTop += inner.top - outer.top - 44;
+    else if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom + 8;
   }
 
   function opened(turned) {
