@@ -314,7 +314,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         try:
             cases = server.ask("count")["found"]
             found = {"cases": cases, "start_s": server.start_s, "start_cpu_s": server.start_cpu_s}
-            found |= measure_page(server)
+            if not options.no_page:
+                found |= measure_page(server)
             found |= measure_server(server, options, cases)
             found |= {
                 "server_mb": server.memory("VmRSS"),
@@ -339,6 +340,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--think", type=float, default=2.0, help="mean pause of a client (s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-page", action="store_true", help="leave Chromium out")
     parser.add_argument("app", nargs="*", help="further arguments of p2r app, after --")
     options = parser.parse_args()
     found = {

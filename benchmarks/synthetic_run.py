@@ -44,7 +44,7 @@ def make_run(folder: Path, cases: int = PAPER_CASES, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text("name: tiny\n", encoding="utf-8")
     random = np.random.default_rng(seed)
-    words = _Words(random)
+    words = _Words(random, cases)
     with pq.ParquetWriter(folder / FILE_NAME, CASE_SCHEMA, compression="zstd") as writer:
         for start in range(0, cases, _CHUNK):
             numbers = range(start, min(cases, start + _CHUNK))
@@ -56,18 +56,18 @@ def make_run(folder: Path, cases: int = PAPER_CASES, seed: int = 0) -> Path:
 class _Words:
     """Text of made-up words, Zipf-distributed: sentences from a fixed stock, and rare words."""
 
-    def __init__(self, random: np.random.Generator) -> None:
+    def __init__(self, random: np.random.Generator, cases: int) -> None:
         self.random = random
-        vocabulary = self._make_words(20_000)
+        vocabulary = self._make_words(min(20_000, cases))
         weights = 1 / np.arange(1, len(vocabulary) + 1)
         weights /= weights.sum()
-        lengths = random.integers(8, 24, 30_000)
+        lengths = random.integers(8, 24, min(30_000, cases))
         picked = iter(random.choice(len(vocabulary), lengths.sum(), p=weights))
         self.sentences = [
             " ".join(vocabulary[next(picked)] for _ in range(length)).capitalize() + "."
             for length in lengths
         ]
-        self.rare = self._make_words(200_000)
+        self.rare = self._make_words(min(200_000, 2 * cases))
 
     def _make_words(self, count: int) -> list[str]:
         sizes = self.random.integers(1, 5, count)
