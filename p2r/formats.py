@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,26 @@ class BadRecord(NamedTuple):
 
 
 OnBad = Callable[[BadRecord], None]
+
+
+class BadRecordLog:
+    """Reports bad records to the log: the first few one by one, and their number at the end.
+
+    `reasons` counts them.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+
+    def __call__(self, bad: BadRecord) -> None:
+        self.reasons[bad.reason] += 1
+        if self.reasons.total() <= _LOGGED:
+            logger.warning("skipped %s", bad)
+
+    def end(self, records: int) -> None:
+        """All `records` have been read."""
+        if self.reasons:
+            logger.warning("%d bad records among %d", self.reasons.total(), records)
 
 
 def read_questions(path: str | Path, on_bad: OnBad | None = None) -> Iterator[Question]:
@@ -174,7 +195,7 @@ def _part_order(path: Path) -> tuple[str, int]:
 def _read(
     files: list[Path], convert: Callable[[Any, int], Item], on_bad: OnBad | None
 ) -> Iterator[Item]:
-    report = on_bad or _Log()
+    report = on_bad or BadRecordLog()
     place = 0
     for file in files:
         if not file.exists():
@@ -190,7 +211,7 @@ def _read(
             else:
                 yield item
             place += 1
-    if isinstance(report, _Log):
+    if isinstance(report, BadRecordLog):
         report.end(place)
 
 
@@ -224,22 +245,6 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-class _Log:
-    """Reports bad records to the log: the first few one by one, and their number at the end."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __call__(self, bad: BadRecord) -> None:
-        self._count += 1
-        if self._count <= _LOGGED:
-            logger.warning("skipped %s", bad)
-
-    def end(self, records: int) -> None:
-        if self._count:
-            logger.warning("%d bad records among %d", self._count, records)
-
-
 # ---- writing
 
 
@@ -259,8 +264,15 @@ def _replacing(path: Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(draft, "wt", encoding="utf-8") as file:
+        with _open_to_write(draft, path.suffix == ".gz") as file:
             yield file
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _open_to_write(path: Path, compressed: bool) -> TextIO:
+    # Level 6: nearly as small as 9, the default, in half the time.
+    if compressed:
+        return gzip.open(path, "wt", compresslevel=6, encoding="utf-8")
+    return path.open("w", encoding="utf-8")

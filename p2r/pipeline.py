@@ -1,111 +1,310 @@
 """The CoT pipeline (paper, stage 1): generate, verify the answer, verify the observation.
 
-`generate_traces` writes the journal `generate.jsonl`; `filter_traces` reads it and writes
-`sft.jsonl`, the kept cases that SFT learns from, with a funnel that counts where the others ended.
+`generate_traces` writes the journal `generate.jsonl`. `filter_traces` reads it: `judge_traces`
+writes each trace's outcome to the journal `filter.jsonl`, and `collect_kept` makes `sft.jsonl` of
+them, the kept cases that SFT learns from, with a funnel that counts where the others ended. Both
+journals may be written by several machines (see `p2r.journal`).
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from p2r.analysis import funnel, funnel_step
+from p2r.analysis import BAD_RECORD, funnel, funnel_step, verdict_step
 from p2r.engines import Engine, Sampling
-from p2r.engines.responses import ResponseJournal
+from p2r.engines.answering import Spread
+from p2r.engines.responses import ResponseJournal, note_plan
 from p2r.formats import read_cases
-from p2r.journal import Journal
-from p2r.judges import NO_OBSERVATION, JournaledJudge, Judge
+from p2r.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
+from p2r.judges import NO_OBSERVATION, Judge
+from p2r.quality import active, find_drops
 from p2r.recipe import Recipe
 from p2r.records import Case, Question, Verdict
-from p2r.runs import Run, claim, replacing, write_json
+from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.scoring import accuracy
 from p2r.store import write_cases
-from p2r.template import parse
+
+log = logging.getLogger(__name__)
 
 GENERATED = "generate.jsonl"
+OUTCOMES = "filter.jsonl"
 KEPT = "sft.jsonl"
 CHUNK = 512
+SPREAD_CHUNK = 64  # traces that a worker elsewhere takes at once
 
 
 class PipelineError(ValueError):
     """A pipeline that cannot go on; the message says what is missing and what to do."""
 
 
-def generate_traces(
-    recipe: Recipe, questions: Sequence[Question], engine: Engine, run: Run, data_root: Path
-) -> ResponseJournal:
-    """Step 1: the teacher writes one trace per question; killed and called again, it goes on."""
-    from p2r.data import train_settings
+# ---- step 1
 
+
+def generate_traces(
+    recipe: Recipe,
+    questions: Sequence[Question],
+    engine: Engine,
+    run: Run,
+    data_root: Path,
+    *,
+    shard: Shard | None = None,
+    hard: bool = False,
+    make_engine: Callable[[], Engine] | None = None,
+    watch: bool = False,
+    spread: Spread | None = None,
+    bad_records: dict[str, int] | None = None,
+) -> ResponseJournal:
+    """Step 1: the teacher writes traces of each question; killed and called again, it goes on.
+
+    `shard`: only that part of them. `hard`: rejection sampling, further samples of the questions of
+    which the filter has kept none yet. `make_engine`: makes the engine again in another process,
+    where what may have killed this one is tried (see `p2r.inflight`). `watch`: end the process
+    where the engine hangs. `spread`: work on a cluster (see `p2r.ray_data`).
+    """
     settings = recipe.generate
     chosen = list(questions[: settings.questions])
     if not chosen:
         raise PipelineError("there are no questions to answer: give a file that holds some")
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    numbers: Sequence[int] = range(settings.samples)
+    temperature = settings.temperature
+    if hard:
+        chosen = find_hard(run, chosen)
+        numbers = range(settings.samples, settings.samples + settings.hard_samples)
+        temperature = settings.hard_temperature
+    sampling = Sampling(temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    if len(numbers) > 1 and sampling.greedy:
+        raise PipelineError(
+            f"{len(numbers)} samples of a question at temperature {temperature:g} are the same "
+            "trace: set generate.temperature (or generate.hard_temperature) above 0.01"
+        )
     claim(run.path("generate.made.json"), engine.identity)
-    journal = ResponseJournal(run.path(GENERATED))
+    journal = ResponseJournal(run.path(GENERATED), shard)
     journal.write(
         chosen,
         engine,
         sampling,
-        frames=train_settings(recipe.video),
+        frames=_frame_settings(recipe),
         style=recipe.models.prompt,
         trace_fields={"run": run.name, "stage": "cot"},
         data_root=data_root,
+        samples=numbers,
         title="generate",
+        make_engine=make_engine,
+        patience=settings.patience if watch or make_engine else None,
+        group=settings.batch_size,
+        bad_records=bad_records,
+        spread=spread,
     )
     return journal
 
 
-def filter_traces(recipe: Recipe, run: Run, judge: Judge) -> dict[str, dict[str, int]]:
+def _frame_settings(recipe: Recipe) -> dict[str, Any]:
+    from p2r.data import train_settings
+
+    return train_settings(recipe.video)
+
+
+def find_hard(run: Run, questions: Sequence[Question]) -> list[Question]:
+    """The questions that have filtered traces and not one of them kept."""
+    if not journal_files(run.folder / OUTCOMES):
+        raise PipelineError(
+            f"which questions of {run.folder} are hard is not known yet: run `p2r filter` first"
+        )
+    ends: dict[str, bool] = {}
+    for key, outcome in MergedJournal(run.folder / OUTCOMES).records():
+        question = key.rpartition("/")[0]
+        ends[question] = ends.get(question, False) or outcome["end"] == "kept"
+    return [question for question in questions if ends.get(question.id) is False]
+
+
+# ---- steps 2 and 3
+
+
+def filter_traces(
+    recipe: Recipe,
+    run: Run,
+    judge: Judge,
+    shard: Shard | None = None,
+    *,
+    spread: Spread | None = None,
+    make_judge: Callable[[], Judge] | None = None,
+) -> dict[str, dict[str, int]] | None:
     """Steps 2 and 3: keep traces on the template with a right answer and a sufficient observation.
 
-    Writes `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored), `funnel.json`; returns the
-    funnel (see `p2r.analysis.funnel`). The judge is asked only about traces that passed step 2,
-    and never twice.
+    Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
+    `funnel.json`; returns the funnel (see `p2r.analysis.funnel`). The judge is asked only about
+    traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
+    collected by the one that finds all others done, who gets the funnel (the others None).
+    `spread`: work on a cluster, by judges that `make_judge`, picklable, makes there.
     """
-    journal = ResponseJournal(run.path(GENERATED))
-    if not journal.path.is_file():
+    generated = ResponseJournal(run.path(GENERATED))
+    if not generated.exists:
         raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
-    ends: list[tuple[str, str]] = [(e["problem_type"], "unreadable") for e in journal.errors()]
+    silent = judge_traces(recipe, run, judge, shard, spread, make_judge)
+    if shard is not None and len(MergedJournal(run.path(OUTCOMES))) < len(generated):
+        return None
+    return collect_kept(recipe, run, judge.name, silent)
+
+
+def judge_traces(
+    recipe: Recipe,
+    run: Run,
+    judge: Judge,
+    shard: Shard | None = None,
+    spread: Spread | None = None,
+    make_judge: Callable[[], Judge] | None = None,
+) -> dict[str, Verdict | None]:
+    """The outcome of every trace that has none yet, to the journal `filter.jsonl`.
+
+    A trace whose judge gave no verdict has no final outcome and is judged again next time; returns
+    those of this time, key to what the judge said.
+    """
+    base = run.path(OUTCOMES)
+    mine = base if shard is None else shard.path_of(base)
+    silent: dict[str, Verdict | None] = {}
+    with Journal(mine) as outcomes:
+        known = MergedJournal(base)
+        plan = run.path("filter.plan.json")
+        note_plan(plan if shard is None else shard.path_of(plan), len(outcomes))
+        generated = MergedJournal(run.path(GENERATED))
+        bar = tqdm(
+            desc="filter",
+            unit="trace",
+            total=sum(map(count_lines, generated.files)),
+            initial=len(known),
+        )
+        todo = (
+            (key, record)
+            for key, record in generated.records()
+            if key not in known and (shard is None or shard.owns(key))
+        )
+        if spread is None or make_judge is None:
+            verify_chunk = verifier(judge, recipe.filter.min_accuracy)
+            judged = itertools.chain.from_iterable(map(verify_chunk, _chunks(todo)))
+        else:
+            make = partial(make_verifier, make_judge, recipe.filter.min_accuracy)
+            judged = spread(make, list(todo), SPREAD_CHUNK)
+        for chunk in _chunks(judged):
+            outcomes.append_many((k, o) for k, o in chunk if o["end"] != "verdict unknown")
+            silent |= {
+                key: outcome["verdict"] and Verdict.model_validate(outcome["verdict"])
+                for key, outcome in chunk
+                if outcome["end"] == "verdict unknown"
+            }
+            bar.update(len(chunk))
+        bar.close()
+    return silent
+
+
+Verified = Callable[[list[tuple[str, dict[str, Any]]]], list[tuple[str, dict[str, Any]]]]
+
+
+def make_verifier(make_judge: Callable[[], Judge], min_accuracy: float) -> Verified:
+    """`verifier` with a judge of its own, on another machine."""
+    return verifier(make_judge(), min_accuracy)
+
+
+def verifier(judge: Judge, min_accuracy: float) -> Verified:
+    """A function from keys with their traces, as mappings, to keys with their outcomes."""
+
+    def verify_chunk(chunk: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+        cases = [Case.model_validate(record) for _, record in chunk]
+        verified = verify(cases, judge, min_accuracy)
+        return [(key, outcome_of(*end)) for (key, _), end in zip(chunk, verified, strict=True)]
+
+    return verify_chunk
+
+
+def outcome_of(case: Case, end: str) -> dict[str, Any]:
+    """A line of the outcome journal."""
+    verdict = case.verdict and case.verdict.model_dump(mode="json")
+    return {
+        "end": end,
+        "problem_type": case.question.problem_type,
+        "accuracy": case.accuracy,
+        "verdict": verdict,
+    }
+
+
+def collect_kept(
+    recipe: Recipe, run: Run, judge_name: str, silent: dict[str, Verdict | None]
+) -> dict[str, dict[str, int]]:
+    """`sft.jsonl`, `cases/cot.jsonl` and the funnel, from the two journals; quality controls last.
+
+    Reads a trace at a time: memory holds keys and ends.
+    """
+    generated = ResponseJournal(run.path(GENERATED))
+    ends: list[tuple[str | None, str]] = [
+        (e["problem_type"], "unreadable") for e in generated.errors()
+    ]
+    ends += [(None, BAD_RECORD)] * sum(_bad_records(run).values())
     everything, kept = run.path("cases", "cot.jsonl"), run.path(KEPT)
-    with (
-        Journal(run.path("verdicts.jsonl")) as verdicts,
-        replacing(everything) as all_lines,
-        replacing(kept) as kept_lines,
-    ):
-        remembered = JournaledJudge(judge, verdicts)
-        bar = tqdm(journal.cases(), desc="filter", unit="trace", total=len(journal))
-        for chunk in _chunks(bar):
-            for case in verify(chunk, remembered, recipe.filter.min_accuracy):
-                end = funnel_step(case, recipe.filter.min_accuracy)
-                ends.append((case.question.problem_type, end))
-                case.tags.append("kept" if end == "kept" else f"dropped: {end}")
-                line = json.dumps(case.model_dump(mode="json")) + "\n"
+    with exclusive(run.path(".collect.lock")), MergedJournal(run.path(OUTCOMES)) as outcomes:
+
+        def judged() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+            for key, record in generated.records():
+                outcome = outcomes.get(key)
+                if outcome is None:
+                    verdict = silent.get(key)
+                    outcome = {
+                        "end": "verdict unknown",
+                        "accuracy": score_answer(Case.model_validate(record)),
+                        "verdict": verdict and verdict.model_dump(mode="json"),
+                    }
+                yield key, record, outcome
+
+        def kept_cases() -> Iterator[tuple[str, Case]]:
+            for key, record, outcome in judged():
+                if outcome["end"] == "kept":
+                    yield key, Case.model_validate({**record, "accuracy": outcome["accuracy"]})
+
+        names = active(recipe.filter.quality)
+        drops = find_drops(recipe.filter.quality, kept_cases)
+        with replacing(everything) as all_lines, replacing(kept) as kept_lines:
+            for key, record, outcome in judged():
+                end = drops.get(key, outcome["end"])
+                ends.append((record["question"]["problem_type"], end))
+                record["accuracy"], record["verdict"] = outcome["accuracy"], outcome["verdict"]
+                record["tags"] = ["kept" if end == "kept" else f"dropped: {end}"]
+                line = json.dumps(record) + "\n"
                 all_lines.write(line)
                 if end == "kept":
                     kept_lines.write(line)
-    table = funnel(ends)
-    write_json(run.path("funnel.json"), {"judge": judge.name, "table": table})
+        table = funnel(ends, names)
+        write_json(run.path("funnel.json"), {"judge": judge_name, "table": table})
     return table
 
 
-def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[Case]:
-    """Score answers, then ask the judge about the observations of right answers on the template."""
-    scored = [case.model_copy(update={"accuracy": score_answer(case)}) for case in cases]
-    asked = [
-        index
-        for index, case in enumerate(scored)
-        if parse(case.trace.text).ok and case.accuracy is not None and case.accuracy >= min_accuracy
-    ]
+def _bad_records(run: Run) -> dict[str, int]:
+    """Bad records of the file of questions by reason, as generation counted them."""
+    plans = sorted(run.folder.glob("generate.plan*.json"))
+    return read_json(plans[0])["bad_records"] if plans else {}
+
+
+def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[tuple[Case, str]]:
+    """Score answers, then ask the judge about the observations of right answers on the template.
+
+    Returns the scored cases, each with the last step it reached (`p2r.analysis.funnel_step`).
+    """
+    scored = [case.model_copy() for case in cases]
+    for case in scored:
+        case.accuracy = score_answer(case)
+    # Before they are judged, those that the judge is to see end at "verdict unknown".
+    ends = [funnel_step(case, min_accuracy) for case in scored]
+    asked = [index for index, end in enumerate(ends) if end == "verdict unknown"]
     found = judge_observations([scored[i] for i in asked], judge)
     for index, verdict in zip(asked, found, strict=True):
-        scored[index] = scored[index].model_copy(update={"verdict": verdict})
-    return scored
+        scored[index].verdict = verdict
+        ends[index] = verdict_step(verdict)
+    return list(zip(scored, ends, strict=True))
 
 
 class ToJudge:
@@ -114,14 +313,18 @@ class ToJudge:
     def __init__(self, run: Run, min_accuracy: float) -> None:
         self._journal = ResponseJournal(run.path(GENERATED))
         self._min_accuracy = min_accuracy
-        if not self._journal.path.is_file():
+        if not self._journal.exists:
             raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
+        self._outcomes = run.path(OUTCOMES)
 
     def __iter__(self) -> Iterator[tuple[Question, str]]:
-        for case in self._journal.cases():
-            if case.trace.observation and parse(case.trace.text).ok:
-                score = score_answer(case)
-                if score is not None and score >= self._min_accuracy:
+        with MergedJournal(self._outcomes) as known:
+            for key, record in self._journal.records():
+                case = Case.model_validate(record)
+                if key in known or not case.trace.observation:
+                    continue
+                case.accuracy = score_answer(case)
+                if funnel_step(case, self._min_accuracy) == "verdict unknown":
                     yield case.question, case.trace.observation
 
 
@@ -143,12 +346,14 @@ def judge_observations(cases: Sequence[Case], judge: Judge) -> list[Verdict]:
     return [next(verdicts) if case.trace.observation else NO_OBSERVATION for case in cases]
 
 
-def read_kept(run: Run) -> list[Case]:
-    """The SFT set of a run; raises `PipelineError` where there is none or it is empty."""
+def read_kept(run: Run, count: int | None = None) -> list[Case]:
+    """The SFT set of a run, or its first `count`; raises `PipelineError` where there is none or it
+    is empty.
+    """
     path = run.path(KEPT)
     if not path.is_file():
         raise PipelineError(f"run {run.folder} has no SFT set yet: run `p2r filter` first")
-    cases = list(read_cases(path))
+    cases = list(itertools.islice(read_cases(path), count))
     if not cases:
         raise PipelineError(f"{path} is empty, the filter kept no trace: see funnel.json beside it")
     return cases
@@ -160,7 +365,7 @@ def collect_cases(run: Run) -> Path:
     return write_cases(run.folder, itertools.chain.from_iterable(map(read_cases, files)))
 
 
-def _chunks(cases: Iterable[Case]) -> Iterator[list[Case]]:
-    iterator = iter(cases)
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
     while chunk := list(itertools.islice(iterator, CHUNK)):
         yield chunk

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -25,6 +26,8 @@ from pydantic import (
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
+AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
+EngineName = Literal["transformers", "vllm", "server"]
 
 
 class RecipeError(ValueError):
@@ -58,23 +61,96 @@ class VideoSettings(Section):
 
 
 class GenerateSettings(Section):
-    """Step 1 of the CoT pipeline: the teacher writes one trace per question."""
+    """Step 1 of the CoT pipeline: the teacher writes traces of each question (the paper: one).
+
+    `hard_samples`, at `hard_temperature`: further traces of questions of which the filter kept none
+    (`p2r generate --hard`). `patience`: seconds without any answer after which an engine is taken
+    for hung. `engine`: transformers; vllm (`VllmSettings`); server, any OpenAI-style one
+    (`ServerSettings`).
+    """
 
     questions: PositiveInt | None = None
-    engine: Literal["transformers"] = "transformers"
+    samples: PositiveInt = 1
+    hard_samples: PositiveInt = 4
+    hard_temperature: float = 1.0
+    patience: PositiveFloat = 1800.0
+    engine: EngineName = "transformers"
     batch_size: PositiveInt = 8
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: PositiveInt = 1024
 
 
+class VllmSettings(Section):
+    """How vLLM is run: by the engine vllm, by `p2r serve`, and for rollouts.
+
+    `memory`: its share of a GPU, `rollout_memory`: beside a trainer; `kv_cache_gb`: the KV cache in
+    GiB (none: what `memory` leaves, on a CPU 1); `max_length`: of prompt and response (none: what
+    the recipe's videos need); `eager`: without compiling (none: on a CPU only).
+    """
+
+    tensor_parallel: PositiveInt = 1
+    memory: float = Field(0.9, gt=0, le=1)
+    rollout_memory: float = Field(0.3, gt=0, le=1)
+    kv_cache_gb: float | None = Field(None, gt=0)
+    max_length: PositiveInt | None = None
+    max_sequences: PositiveInt = 128
+    eager: bool | None = None
+
+
+class ServerSettings(Section):
+    """The OpenAI-style server of the engine server; its key is OPENAI_API_KEY in the environment.
+
+    `model`: its name there (none: the recipe's). `media`: exact sends the very frames, to a server
+    that `p2r serve` started; images sends a video as a list of pictures; file sends the file.
+    `timeout`: seconds for a request, all its `attempts` and the waits between them together.
+    """
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str | None = None
+    media: Literal["exact", "images", "file"] = "exact"
+    concurrency: PositiveInt = 32
+    timeout: float = Field(600.0, gt=0)
+    attempts: PositiveInt = 6
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("a server's address is http://HOST:PORT/v1 or https://…")
+        if parts.username or parts.password:
+            raise ValueError("no keys in an address: set OPENAI_API_KEY in the environment")
+        return url.rstrip("/")
+
+
+class QualitySettings(Section):
+    """Filters beyond the paper, each off by default; how they work: `p2r.quality`.
+
+    `leak`: drop observations that state the answer or quote the think text. `language`: highest
+    share of letters of a script that the question has none of. `length`: furthest a segment's
+    length may lie from its problem type's median, in robust standard deviations. `best_of`: keep
+    the best trace of each question only. `duplicate`: drop a trace whose words' 5-grams overlap
+    those of a kept one by this Jaccard index. `per_source`: keep at most so many traces of a
+    source.
+    """
+
+    leak: bool = False
+    language: float | None = Field(None, gt=0, lt=1)
+    length: PositiveFloat | None = None
+    best_of: bool = False
+    duplicate: float | None = Field(None, gt=0, le=1)
+    per_source: PositiveInt | None = None
+
+
 class FilterSettings(Section):
     """Steps 2 and 3: the answer scores at least `min_accuracy`, the judge finds the observation
-    sufficient.
+    sufficient. `quality`: filters beyond the paper.
     """
 
     min_accuracy: float = 0.6
     judge: str | dict[str, Any] = "oracle"
+    quality: QualitySettings = Field(default_factory=QualitySettings)
 
 
 class JudgingSettings(Section):
@@ -107,8 +183,15 @@ class JudgingSettings(Section):
 
 
 class SftSettings(Section):
-    """Supervised fine-tuning on the filtered traces."""
+    """Supervised fine-tuning on the filtered traces.
 
+    `target`: what is learnt of a trace: observation, think and answer (process), or think and
+    answer alone under the prompt that asks for those (agnostic), for process-agnostic baselines.
+    `group_by_length`: batches of examples of like length, for less padding.
+    """
+
+    target: Literal["process", "agnostic"] = "process"
+    group_by_length: bool = True
     epochs: float = 1.0
     max_steps: int = -1
     batch_size: PositiveInt = 8
@@ -137,8 +220,12 @@ class RlSettings(Section):
     """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
 
     `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
-    a run without R_P, R_R or R_len. `max_unknown`: the share of observations without a verdict that
-    a run goes on with. `preflight`: the prompts that the start model is tried on before step 1.
+    a run without R_P, R_R or R_len. `rollouts`: who samples (vllm: in this process, with the new
+    weights after every step; vllm-server: at `server.base_url`). `judge_timeout`: the seconds a
+    step waits for its verdicts. `judge_retries`: how often the judge is asked again where it
+    failed. `max_unknown`: the share of
+    observations without a verdict that a run goes on with. `preflight`: the prompts that the start
+    model is tried on before step 1.
     """
 
     credit: Credit = "process"
@@ -148,7 +235,10 @@ class RlSettings(Section):
         "reasoning",
         "length",
     ]
+    rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     judge: str | dict[str, Any] = "oracle"
+    judge_timeout: float = Field(600.0, gt=0)
+    judge_retries: NonNegativeInt = 1
     max_unknown: float = Field(0.5, ge=0, le=1)
     preflight: NonNegativeInt = 4
     steps: PositiveInt = 1000
@@ -186,6 +276,7 @@ class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
     questions: PositiveInt | None = None
+    engine: EngineName = "transformers"
     judge: str | dict[str, Any] = "oracle"
     batch_size: PositiveInt = 8
     temperature: float = 0.01
@@ -207,9 +298,12 @@ class Recipe(Section):
     name: str
     seed: int = 0
     threads: PositiveInt | None = None
+    report_to: Literal["none", "tensorboard", "trackio"] = "none"
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
+    vllm: VllmSettings = Field(default_factory=VllmSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
     filter: FilterSettings = Field(default_factory=FilterSettings)
     judging: JudgingSettings = Field(default_factory=JudgingSettings)
     sft: SftSettings = Field(default_factory=SftSettings)
@@ -217,6 +311,11 @@ class Recipe(Section):
     tuning: TuningSettings = Field(default_factory=TuningSettings)
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
+
+    @property
+    def style(self) -> str:
+        """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
+        return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""

@@ -13,17 +13,32 @@ import json
 import logging
 import os
 import re
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.journal import Journal
+from p2r.journal import Journal, Shard, exclusive
 from p2r.judges import JournaledJudge
 from p2r.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.recipe import Credit
 from p2r.records import Case, Question
-from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json, write_text
+from p2r.runs import (
+    Run,
+    finished_model,
+    quiet_libraries,
+    read_json,
+    replacing,
+    use_threads,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from p2r.benchmark_files import Manifest
+    from p2r.engines.answering import Spread
     from p2r.engines.responses import ResponseJournal
 
 log = logging.getLogger(__name__)
@@ -43,28 +58,36 @@ class StageError(ValueError):
 
 
 def find_questions(
-    run: Run, purpose: str, questions: Path | None = None, data_root: Path | None = None
+    run: Run,
+    purpose: str,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    bad: Counter[str] | None = None,
 ) -> tuple[list[Question], Path]:
     """The questions of a stage ("generate", "rl", "eval") and the root of their media.
 
     Those given, or those the run was given before (RL learns on the questions of generation), or
     the playground's, made in the run where its recipe has some. Raises `StageError` where there
     are none, and for a second data root: one run has one, under which the browser finds the media
-    of all cases.
+    of all cases. `bad` counts the records that cannot be used, by reason.
     """
-    from p2r.formats import read_questions
+    from p2r.formats import BadRecordLog, read_questions
 
     kept = run.path("sources.json")
     sources: dict[str, str] = read_json(kept) if kept.is_file() else {}
     given = questions or sources.get(purpose) or (purpose == "rl" and sources.get("generate"))
     file = Path(given) if given else make_playground(run, SPLITS[purpose])
     loaded: dict[str, Question] = {}
-    for question in read_questions(file):
+    report = BadRecordLog()
+    for question in read_questions(file, report):
         if loaded.setdefault(question.id, question) is not question:
             log.warning("%s: id %r stands twice, the second is left out", file, question.id)
+            report.reasons["its id stands twice"] += 1
+    if bad is not None:
+        bad.update(report.reasons)
     if not loaded:
         raise StageError(f"{file} holds no usable question: give a file with some")
-    root = _claim_data_root(run, data_root, file if file.is_dir() else file.parent)
+    root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
     if questions is not None:
         write_json(kept, {**sources, purpose: str(file.resolve())})
     return list(loaded.values()), root
@@ -78,7 +101,8 @@ def find_data_root(run: Run) -> Path:
     return run.folder / kept.read_text(encoding="utf-8").strip()
 
 
-def _claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
+def claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
+    """The run's root of media, kept at the first call; raises `StageError` for a second root."""
     kept = run.folder / "data_root"
     if kept.is_file():
         root = find_data_root(run)
@@ -123,30 +147,62 @@ def make_playground(run: Run, split: str) -> Path:
 
 
 def generate(
-    run: Run, questions: Path | None = None, data_root: Path | None = None
+    run: Run,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    *,
+    shard: Shard | None = None,
+    hard: bool = False,
+    ray: bool = False,
+    watch: bool = False,
 ) -> ResponseJournal:
-    """Step 1 of the pipeline: the recipe's teacher writes a trace per question."""
+    """Step 1 of the pipeline: the recipe's teacher writes traces of every question.
+
+    See `p2r.pipeline.generate_traces`; `ray`: on a Ray cluster.
+    """
     from p2r.engines import load_engine
     from p2r.pipeline import generate_traces
 
-    asked, root = find_questions(run, "generate", questions, data_root)
+    bad: Counter[str] = Counter()
+    # One at a time: shards that start together must not both make the playground.
+    with exclusive(run.path(".questions.lock")):
+        asked, root = find_questions(run, "generate", questions, data_root, bad)
     prepare(run)
     recipe = run.recipe
-    engine = load_engine(recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size)
-    return generate_traces(recipe, asked, engine, run, root)
+    make_engine = partial(
+        load_engine, recipe, recipe.models.teacher, batch_size=recipe.generate.batch_size
+    )
+    return generate_traces(
+        recipe,
+        asked,
+        make_engine(),
+        run,
+        root,
+        shard=shard,
+        hard=hard,
+        make_engine=make_engine,
+        watch=watch,
+        spread=_ray(ray),
+        bad_records=dict(bad),
+    )
 
 
-def filter(run: Run) -> dict[str, dict[str, int]]:
-    """Steps 2 and 3 of the pipeline; returns the funnel."""
+def filter(
+    run: Run, *, shard: Shard | None = None, ray: bool = False
+) -> dict[str, dict[str, int]] | None:
+    """Steps 2 and 3 of the pipeline; returns the funnel, None where other shards are not done."""
     from p2r.pipeline import ToJudge, collect_cases, filter_traces
 
     settings = run.recipe.filter
-    judge = run_judge(run, settings.judge)
+    make_judge = partial(run_judge, run, settings.judge)
+    judge = make_judge()
     if run.recipe.judging.batch:
-        pairs = ToJudge(run, settings.min_accuracy)
-        judge = judge_in_batches(judge, pairs, run.recipe.judging)
-    table = filter_traces(run.recipe, run, judge)
-    collect_cases(run)
+        if shard or ray:
+            raise StageError("batches are sent from one place: leave out --shard and --ray")
+        judge = judge_in_batches(judge, ToJudge(run, settings.min_accuracy), run.recipe.judging)
+    table = filter_traces(run.recipe, run, judge, shard, spread=_ray(ray), make_judge=make_judge)
+    if table is not None:
+        collect_cases(run)
     return table
 
 
@@ -158,13 +214,21 @@ def estimate_filter(run: Run) -> Estimate:
     return estimate(run_judge(run, settings.judge), ToJudge(run, settings.min_accuracy))
 
 
+def _ray(wanted: bool) -> Spread | None:
+    if not wanted:
+        return None
+    from p2r.ray_data import ray_map
+
+    return ray_map
+
+
 def sft(run: Run) -> Path:
     """The recipe's base learns the kept traces; returns the model's folder, `sft/model`."""
     from p2r.pipeline import read_kept
 
     out = run.folder / "sft"
-    if (out / "model").is_dir():
-        return out / "model"
+    if model := finished_model(out):
+        return model
     cases = read_kept(run)
     prepare(run)
     from p2r.sft import train_sft
@@ -186,7 +250,7 @@ def rl(
     stage = RL_STAGES[recipe.rl.credit]
     out = run.folder / stage
     start = start_model or str(run.folder / "sft" / "model")
-    if not (out / "model").is_dir():
+    if not finished_model(out):
         if start_model is None and not Path(start).is_dir():
             raise StageError(
                 f"run {run.folder} has no SFT model yet: run `p2r sft` first, or give --model"
@@ -227,15 +291,90 @@ def evaluate(
     style: str | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Evaluate a model under a name; returns its cases and the result of `eval/NAME.json`."""
+    asked, root = find_questions(run, "eval", questions, data_root)
+    return _evaluator(run, model, style or run.recipe.style)(asked, root, stage)
+
+
+def evaluate_benchmark(
+    run: Run,
+    model: str,
+    stage: str,
+    benchmark: str,
+    questions: Path,
+    data_root: Path | None = None,
+    style: str | None = None,
+    check: Callable[[Manifest], None] = lambda manifest: None,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Evaluate a model on a benchmark's official files; as `evaluate`, with its own result file.
+
+    `check` gets the manifest of the files before the first question is asked. Media are relative
+    to `data_root`, by default where the files are. The run's own questions stay as they are.
+    """
+    from p2r.benchmark_files import read_benchmark, to_question
+
+    folder = questions if questions.is_dir() else questions.parent
+    root = claim_data_root(run, data_root, folder)
+    fields, manifest = read_benchmark(benchmark, questions, root)
+    check(manifest)
+    asked = [to_question(manifest.benchmark, f, direct=style == "direct") for f in fields]
+    return _evaluator(run, model, style)(asked, root, stage)
+
+
+def _evaluator(run: Run, model: str, style: str | None) -> Callable[..., Any]:
+    """`p2r.evaluate.evaluate` of questions, their root and a name, with all else as in the run."""
     from p2r.engines import load_engine
     from p2r.evaluate import evaluate as evaluate_model
 
-    asked, root = find_questions(run, "eval", questions, data_root)
     prepare(run)
-    recipe = run.recipe
-    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
-    judge = run_judge(run, recipe.eval.judge)
-    return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
+    settings = run.recipe.eval
+    engine = load_engine(
+        run.recipe, model, batch_size=settings.batch_size, style=style, engine=settings.engine
+    )
+    judge = run_judge(run, settings.judge)
+
+    def measure(asked: list[Question], root: Path, name: str, *more: Any) -> Any:
+        return evaluate_model(run.recipe, asked, engine, run, name, judge, root, style, *more)
+
+    return measure
+
+
+def transfer(
+    run: Run,
+    model: str,
+    stage: str,
+    source: Path,
+    benchmark: str | None = None,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    style: str | None = None,
+) -> list[Path]:
+    """Perception transfer: a reader answers from each of four inputs (see `p2r.transfer`).
+
+    `source` is the result file whose observations are read. Writes and returns a result file per
+    input, `results/STAGE-INPUT.json`, which `p2r.report` lays beside Table 5.
+    """
+    from p2r.benchmark_files import read_benchmark, to_question
+    from p2r.evaluate import result_path
+    from p2r.results import read_result
+    from p2r.transfer import INPUTS, observations_of, transfer_questions
+
+    if benchmark is None or questions is None:
+        asked, root = find_questions(run, "eval", questions, data_root)
+    else:
+        folder = questions if questions.is_dir() else questions.parent
+        root = claim_data_root(run, data_root, folder)
+        asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
+    observations = observations_of(read_result(source))
+    measure = _evaluator(run, model, style)
+    written = []
+    for given in INPUTS:
+        name = f"{stage}-{given.replace(' + ', '-')}"
+        posed = transfer_questions(asked, observations, given)
+        if not posed:
+            raise StageError(f"{source} holds no observation of these questions: ids must agree")
+        measure(posed, root, name, {"input": given})
+        written.append(result_path(run, name))
+    return written
 
 
 def name_of_model(model: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from p2r.analysis import FUNNEL_STEPS, UNKNOWN
+from p2r.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
     from p2r.judging import Estimate
@@ -56,10 +57,35 @@ def evaluation_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def scores_table(numbers: dict[str, Any]) -> Table:
+    """A result file's official and robust scores, a row per part and one over all."""
+    title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [95 % interval]"
+    table = _table("part", escape(title))
+    for extractor in ("official", "robust"):
+        table.add_column("n", justify="right")
+        table.add_column(extractor, justify="right", no_wrap=True)
+    pair = [numbers[extractor] for extractor in ("official", "robust")]
+    for part in dict.fromkeys([*pair[0]["parts"], *pair[1]["parts"]]):
+        cells = [scores["parts"].get(part) for scores in pair]
+        table.add_row(escape(part), *_score_cells(cells))
+    table.add_row("all", *_score_cells(pair))
+    return table
+
+
+def _score_cells(intervals: Sequence[dict[str, Any] | None]) -> list[str]:
+    return [
+        cell
+        for interval in intervals
+        for cell in (str(interval["n"]) if interval else "–", format_interval(interval))
+    ]
+
+
 def format_interval(interval: dict[str, Any] | None) -> str:
     """ "63.0 [57–68]" in percent; a dash where there is no value."""
-    if not interval or not interval["n"]:
+    if not interval or interval["mean"] is None:
         return "–"
+    if interval["low"] is None:
+        return f"{100 * interval['mean']:.1f}"
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
     return f"{mean:.1f} [{low:.0f}–{high:.0f}]"
 
@@ -75,6 +101,10 @@ def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
         row["kept"] / row["generated"] if row["generated"] else None for row in counts.values()
     )
     table.add_row("kept %", *("–" if share is None else f"{100 * share:.0f}" for share in shares))
+    others = [name for name in counts["all"] if name not in (*FUNNEL_STEPS, *UNKNOWN)]
+    for name in others:
+        label = name if name == BAD_RECORD else f"dropped: {name}"
+        table.add_row(label, *(str(row[name]) for row in counts.values()))
     for unknown in UNKNOWN:
         if counts["all"][unknown]:
             table.add_row(unknown, *(str(row[unknown]) for row in counts.values()))
@@ -134,3 +164,48 @@ def memory_table(plan: Plan) -> Table:
     for part, size in plan.memory.items():
         table.add_row(part, f"{size / 2**30:.2f}")
     return table
+
+
+def status_table(report: dict[str, Any]) -> Table:
+    """How far each stage is."""
+    table = _table("stage", f"run {report['run']}")
+    for name in ("done", "failed", "left", "per s", "time to go", "last write"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, stage in report["stages"].items():
+        table.add_row(
+            name,
+            f"{stage['done']} of {stage['wanted']}",
+            str(stage.get("failed", "–")),
+            str(stage["left"]),
+            "–" if stage["per_s"] is None else f"{stage['per_s']:.2f}",
+            _span(stage["eta_s"]),
+            "–" if stage["last_write_s"] is None else f"{_span(stage['last_write_s'])} ago",
+        )
+    return table
+
+
+def grid_table(title: str, rows: list[list[str]]) -> Table:
+    """Rows of text, the first of them the header."""
+    table = _table(rows[0][0], title)
+    for name in rows[0][1:]:
+        table.add_column(escape(name), justify="right")
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def counts_table(title: str, counts: dict[str, Any], first: str = "what") -> Table:
+    """Names with their numbers."""
+    table = _table(first, title)
+    table.add_column("number", justify="right")
+    for name, count in counts.items():
+        table.add_row(escape(str(name)), str(count))
+    return table
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d}" if hours else f"{minutes}:{rest:02d}"

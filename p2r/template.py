@@ -259,6 +259,8 @@ def answer_of(text: str | None) -> str | None:
     where there is nothing to score: an empty answer, or tags of other segments only.
     """
     text = text if isinstance(text, str) else ""
+    if "<" not in text:
+        return text.strip() or None
     parsed = parse(text)
     if {f"{name} missing" for name in SEGMENTS} <= set(parsed.problems):
         return text.strip() or None

@@ -35,7 +35,13 @@ MAX_ASPECT = 200  # Qwen's image and video processors refuse anything longer
 
 
 class VideoError(ValueError):
-    """A video or picture that cannot be read: `path` and a one-line `reason`."""
+    """A video or picture that cannot be read: `path` and a one-line `reason`.
+
+    `lost`: its decoder crashed or hung, which may be for want of memory or time: worth one more
+    try.
+    """
+
+    lost = False
 
     def __init__(self, path: str | os.PathLike[str], reason: str):
         super().__init__(os.fspath(path), reason)
@@ -155,7 +161,9 @@ def sample_frames(
         _check_file(path)
         meta, pixels = decode({"path": os.path.abspath(path), **settings}, timeout)
     except DecodeFailure as failure:
-        raise VideoError(path, str(failure)) from None
+        error = VideoError(path, str(failure))
+        error.lost = bool(failure.lost)
+        raise error from None
     found = Frames(frames=pixels, path=os.fspath(path), **meta, **settings)
     if len(found) < min_frames and found.decoder != "image":
         raise VideoError(path, f"has {found.total_frames} frames, at least {min_frames} are needed")

@@ -124,5 +124,5 @@ def test_filter_killed_and_started_again(tmp_path):
     finish(p2r("filter", "--run", str(killed)))
     for name in ("sft.jsonl", "cases/cot.jsonl", "funnel.json"):
         assert (killed / name).read_text() == (whole / name).read_text()
-    keys = [line["key"] for line in read_lines(killed / "verdicts.jsonl")]
+    keys = [line["key"] for line in read_lines(killed / "filter.jsonl")]
     assert len(keys) == len(set(keys))

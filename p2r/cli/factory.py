@@ -8,12 +8,15 @@ import typer
 
 from p2r.cli.options import (
     QuestionsOption,
+    RayOption,
     RecipeOption,
     RootOption,
     RunOption,
     SetOption,
+    ShardOption,
     app,
     open_run,
+    parse_shard,
     report_unanswered,
 )
 
@@ -28,12 +31,25 @@ def generate(
     data_root: RootOption = None,
     recipe: RecipeOption = None,
     set: SetOption = None,
+    shard: ShardOption = None,
+    ray: RayOption = False,
+    hard: Annotated[
+        bool,
+        typer.Option(
+            "--hard",
+            help="Further samples (generate.hard_samples) of the questions of which the filter "
+            "has kept none.",
+        ),
+    ] = False,
 ) -> None:
-    """Step 1: the teacher writes one trace per question."""
+    """Step 1: the teacher writes one trace per question (or generate.samples)."""
+    part = parse_shard(shard)
     opened = open_run(run, recipe, set)
     from p2r import stages
 
-    journal = stages.generate(opened, questions, data_root)
+    journal = stages.generate(
+        opened, questions, data_root, shard=part, hard=hard, ray=ray, watch=True
+    )
     report_unanswered(journal.errors_path, len(journal.errors()))
 
 
@@ -61,6 +77,8 @@ def filter(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Price the judging from a sample, and stop there.")
     ] = False,
+    shard: ShardOption = None,
+    ray: RayOption = False,
 ) -> None:
     """Steps 2 and 3: keep what is right and well observed.
 
@@ -68,6 +86,7 @@ def filter(
     """
     given = {"budget": budget, "batch": batch}
     overrides = [f"judging.{key}={value}" for key, value in given.items() if value is not None]
+    part = parse_shard(shard)
     opened = open_run(run, recipe, [*(set or []), *overrides], must_exist=True)
 
     from p2r import stages
@@ -76,4 +95,8 @@ def filter(
     if estimate:
         make_console().print(estimate_table(stages.estimate_filter(opened)))
         return
-    make_console().print(funnel_table(stages.filter(opened)))
+    table = stages.filter(opened, shard=part, ray=ray)
+    if table is None:
+        print("this part is judged; the set is collected when the other parts are")
+    else:
+        make_console().print(funnel_table(table))

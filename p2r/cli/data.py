@@ -1,0 +1,159 @@
+"""The verbs about data: how far a run is, what a file holds, files of other formats, cards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2r.cli.options import JsonOption, app
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+
+
+@app.command(epilog="Example: p2r status runs/x --json")
+def status(run: RunArgument, as_json: JsonOption = False) -> None:
+    """How far generation and filtering are: progress, rate, time to go, failures, cost.
+
+    Reads only; works while the run writes.
+    """
+    from p2r.status import SHOWN, status
+
+    report = status(run)
+    if as_json:
+        print(json.dumps(report, indent=1, ensure_ascii=False))
+        return
+    from p2r.tables import counts_table, make_console, status_table
+
+    console = make_console()
+    console.print(status_table(report))
+    if not report["stages"]:
+        print("nothing has begun: run `p2r generate` first")
+    for name, stage in report["stages"].items():
+        for title, key in (("failures", "failures"), ("bad records of the file", "bad_reasons")):
+            if shown := dict(list(stage.get(key, {}).items())[:SHOWN]):
+                console.print(counts_table(f"{name}: {title}", shown, "reason"))
+        if stage.get("ends"):
+            console.print(counts_table(f"{name}: last step reached", stage["ends"], "step"))
+            print(f"judging cost {stage['cost_usd']:.2f} US dollars")
+
+
+@app.command(epilog="Example: p2r cards runs/x --out data_cards")
+def cards(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN|FILE]...",
+            help="Runs (their kept traces) or files. Default: the paper's two sets and the "
+            "playground's.",
+        ),
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="A run, as the argument.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the cards.")] = Path("data_cards"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the one set. Default: its own.")
+    ] = None,
+) -> None:
+    """Data cards: a Hugging Face dataset card and a Croissant file for each set."""
+    from p2r.cardfacts import KNOWN, card_of
+    from p2r.cards import write_card
+
+    described = [*(data or []), *([run] if run else [])]
+    if name is not None and len(described) != 1:
+        raise typer.BadParameter("--name names one set: give one run or file")
+    made = [card_of(path, name) for path in described] or [known() for known in KNOWN]
+    for card in made:
+        for path in write_card(card, out):
+            print(path)
+
+
+data_app = typer.Typer(
+    name="data", help="Files of data: check, convert, push.", no_args_is_help=True
+)
+app.add_typer(data_app)
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="File of questions or traces, or a part of one.")
+]
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="RUN|FILE", help="A run (its kept traces) or a file.")
+]
+
+
+@data_app.command(epilog="Example: p2r data check Video-R1-260k.json --data-root data")
+def check(
+    file: FileArgument,
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", help="Folder of the media. Default: the file's folder."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """What a file holds: types, sources, missing media, duplicates, bad records.
+
+    Ends with 1 where media are missing or records are bad.
+    """
+    from p2r.datacheck import check_data
+
+    found = check_data(file, data_root)
+    faults = found["bad_records"] + found["media"]["missing"] + found["media"]["unusable"]
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return int(bool(faults))
+    from p2r.release import mix_rows
+    from p2r.tables import counts_table, grid_table, make_console
+
+    console = make_console()
+    console.print(grid_table(f"{file}: {found['records']:,} records", mix_rows(found["types"])))
+    rows = [["source", "records", "have", "missing", "unusable"]]
+    for source, row in found["sources"].items():
+        rows.append([source or "(none named)", *(str(row.get(key, 0)) for key in rows[0][1:])])
+    console.print(grid_table(f"media below {found['data_root']}", rows))
+    console.print(counts_table("duplicates", found["duplicates"]))
+    if found["bad_reasons"]:
+        console.print(counts_table("bad records", found["bad_reasons"], "reason"))
+    for example in (*found["missing_examples"], *found["bad_examples"]):
+        print(f"   {example}")
+    return int(bool(faults))
+
+
+@data_app.command(epilog="Example: p2r data export runs/x sft.json.gz --to videop2r --parts 2")
+def export(
+    source: SourceArgument,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write.")],
+    to: Annotated[str, typer.Option("--to", help="video-r1, videop2r or p2r (JSON lines).")],
+    parts: Annotated[int, typer.Option("--parts", min=1, help="Parts of a release.")] = 1,
+    strings: Annotated[
+        bool | None,
+        typer.Option("--strings/--values", help="Every value a string, as in the RL release."),
+    ] = None,
+) -> None:
+    """Write a run's kept traces, or a file, in another format. `convert` is the same."""
+    from p2r.datasets_out import FORMATS, convert
+
+    if to not in FORMATS:
+        raise typer.BadParameter(f"--to is one of {', '.join(FORMATS)}, not {to!r}")
+    files, count = convert(source, target, to, parts, strings)
+    print(f"{count} records in {', '.join(map(str, files))}")
+
+
+data_app.command("convert", epilog="Example: p2r data convert a.json b.json.gz --to videop2r")(
+    export
+)
+
+
+@data_app.command(epilog="Example: p2r data push runs/x name/my-traces --folder published")
+def push(
+    source: SourceArgument,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Dataset on the hub.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Write there what the hub would get, and send nothing."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Default: private.")] = False,
+) -> None:
+    """Publish a set with its cards on the Hugging Face hub, or into a folder."""
+    from p2r.datasets_out import push
+
+    print(push(source, repository, folder=folder, private=not public))
