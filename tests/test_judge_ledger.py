@@ -181,6 +181,14 @@ def test_calls_whose_answer_was_lost_count_at_their_worst(server):
     assert Ledger(Database(), "run").spent() == pytest.approx(lost[0].at_risk)
 
 
+def test_answers_that_are_none_are_paid_for_too(server):
+    passing, lasting = judge_all(claude("run"), ["red fault: empty x1", "fault: empty"])
+    assert passing.sufficient is True and lasting.sufficient is None
+    assert (passing.cost, lasting.cost) == pytest.approx((2 * 0.0015, 3 * 0.0015))
+    assert books("run")["empty answer"].cost == pytest.approx(4 * 0.0015)
+    assert Ledger(Database(), "run").spent() == pytest.approx(5 * 0.0015)
+
+
 def test_killed_with_calls_in_flight_they_are_in_the_books_and_nothing_known_is_asked_again(
     server, tmp_path
 ):

@@ -89,7 +89,7 @@ class BatchJudge(BaseJudge):
         self._failed: dict[str, str] = {}
 
     async def ask(self, question: Question, observation: str) -> Verdict:
-        """The verdict on one observation, by a batch of one if need be."""
+        """The verdict on one observation, by a batch of one."""
         return (await self.ask_all([question], [observation]))[0]
 
     async def ask_all(
@@ -108,7 +108,7 @@ class BatchJudge(BaseJudge):
 
         Raises `BudgetReached` when not even one fits, after waiting for what was sent.
         """
-        if not self._recovered:
+        if not self._recovered:  # what an earlier process sent
             self._recovered = True
             await self.collect()
         pairs = list(zip(questions, observations, strict=True))
@@ -235,9 +235,8 @@ class BatchJudge(BaseJudge):
 
     async def _listed(self, batch: Batch) -> AsyncIterator[Any]:
         """Batches on the server that may be this one: as many requests, made since, not known."""
-        known = {
-            row["id"] for row in self.database.rows("SELECT id FROM batches WHERE id NOT NULL")
-        }
+        rows = self.database.rows("SELECT id FROM batches WHERE id NOT NULL")
+        known = {row["id"] for row in rows}
         earliest = datetime.fromtimestamp(batch.made - SKEW, UTC)
         async for listed in self._batches.list(limit=100):
             if listed.created_at < earliest:

@@ -3,7 +3,8 @@
 Before a call is sent, what it can cost at most is reserved; when it is answered, the reservation
 gives way to what it did cost. A call whose answer was lost (a dropped connection, a killed process)
 may have been charged for: its worst cost stays in the books as `at_risk`, and counts against the
-budget.
+budget. (Attempts that the client itself repeats after a time-out are one call here: only its last
+one is seen.)
 """
 
 from __future__ import annotations

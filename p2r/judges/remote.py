@@ -127,23 +127,24 @@ class RemoteJudge(BaseJudge):
 
     def read(self, reply: Reply, observation: str) -> Verdict:
         """The verdict in a reply; None in it, with the reason, where the reply gives none."""
+        verdict = self.unknown(reply.failure or "", reply.usage)
         if reply.failure is not None:
-            return self.unknown(reply.failure)
+            return verdict
         sufficient = parse_judgement(reply.text, observation) if reply.stop == "end" else None
         rationale = explanation_of(reply.text)
         if sufficient is None:
-            rationale = f"{_why(reply, observation)}: {rationale}"
-        return Verdict(
-            sufficient=sufficient,
-            rationale=rationale,
-            judge=self.name,
-            usage=reply.usage.describe(self.price is not None),
-            cost=self.price.cost(reply.usage) if self.price else 0.0,
-        )
+            rationale = f"{_why(reply)}: {rationale}"
+        return verdict.model_copy(update={"sufficient": sufficient, "rationale": rationale})
 
-    def unknown(self, reason: str) -> Verdict:
-        """No verdict, because of this."""
-        return Verdict(sufficient=None, rationale=reason, judge=self.name)
+    def unknown(self, reason: str, usage: Usage | None = None) -> Verdict:
+        """No verdict, because of this, and what it cost all the same."""
+        verdict = Verdict(sufficient=None, rationale=reason, judge=self.name)
+        return self._paid(verdict, usage) if usage and usage != Usage() else verdict
+
+    def _paid(self, verdict: Verdict, usage: Usage) -> Verdict:
+        cost = self.price.cost(usage) if self.price else 0.0
+        described = usage.describe(self.price is not None)
+        return verdict.model_copy(update={"usage": described, "cost": cost})
 
     def worst(self, prompt: str, batch: bool = False) -> float:
         """US dollars that a call can cost at most."""
@@ -174,12 +175,8 @@ class RemoteJudge(BaseJudge):
                 spent += reply.usage
                 if not reply.broken:
                     break
-        if spent == reply.usage:
-            return verdict
         # Answers that were none have cost something too.
-        cost = self.price.cost(spent) if self.price else 0.0
-        usage = spent.describe(self.price is not None)
-        return verdict.model_copy(update={"usage": usage, "cost": cost})
+        return verdict if spent == reply.usage else self._paid(verdict, spent)
 
     async def _send_in_time(self, prompt: str) -> Reply:
         try:
@@ -216,7 +213,7 @@ def outcome_of(reply: Reply, verdict: Verdict) -> str:
     return reply.failure or f"no readable verdict ({reply.stop})"
 
 
-def _why(reply: Reply, observation: str) -> str:
+def _why(reply: Reply) -> str:
     if reply.stop == "refusal":
         return "the judge refused"
     if reply.stop == "end" and parse_judgement(reply.text) is not None:
