@@ -7,6 +7,7 @@ has exactly one outcome.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,8 @@ from p2r.journal import Journal
 from p2r.records import Question
 from p2r.video import FrameCache, Frames
 from p2r.video_process import WORKERS
+
+log = logging.getLogger(__name__)
 
 READ_AHEAD = 32  # clips
 Answered = list[tuple[Completion, dict[str, Any]]]
@@ -86,7 +89,7 @@ class Answering:
         suspects = self.inflight.suspects
         if not suspects:
             return
-        self.bar.write(f"{len(suspects)} were in flight when the last process died: tried apart")
+        log.warning("%d were in flight when the last process died: tried apart", len(suspects))
         make = partial(make_answerer, make_engine, self.sampling, dict(self.frames), self.data_root)
         with Apart(make, patience) as child:
 
@@ -215,6 +218,8 @@ def answer_with(
 
 
 def _read(frames: Mapping[str, Any], root: Path, question: Question) -> Frames | None:
+    if not question.path:
+        return None
     from p2r.data import read_frames
 
     return read_frames(question, root=root, cache=FrameCache(None), **frames)

@@ -1,0 +1,133 @@
+"""A poison sample stops a run once at the most; everything else is answered, once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+
+from poison import PoisonEngine
+
+from p2r.engines import Sampling
+from p2r.engines.responses import ResponseJournal
+from p2r.inflight import DEATHS_ALONE, Inflight
+from p2r.journal import Shard
+from p2r.records import Question
+
+
+def ask(number: int, **special: str) -> list[Question]:
+    return [
+        Question(id=str(n), problem=special.get(f"q{n}", "What?"), problem_type="OCR", answer="2")
+        for n in range(number)
+    ]
+
+
+def write(folder, questions, engine=None, shard=None, samples=1, patience=60.0, **how) -> None:
+    ResponseJournal(folder / "generate.jsonl", shard).write(
+        questions,
+        engine or PoisonEngine(),
+        Sampling(),
+        frames={},
+        style="brief",
+        trace_fields={},
+        data_root=folder,
+        samples=samples,
+        patience=patience,
+        **how,
+    )
+
+
+def run(folder, questions, **how) -> int:
+    """A life of its own; returns how it ended."""
+    child = multiprocessing.get_context("fork").Process(
+        target=write, args=(folder, questions), kwargs={"make_engine": PoisonEngine, **how}
+    )
+    child.start()
+    child.join(300)
+    assert not child.is_alive()
+    return child.exitcode
+
+
+def ends(folder) -> tuple[set[str], dict[str, str]]:
+    journal = ResponseJournal(folder / "generate.jsonl")
+    errors = {error["key"]: error["reason"] for error in journal.errors()}
+    return {key for key, _ in journal.records()}, errors
+
+
+def test_a_sample_that_kills_is_set_aside_by_the_next_life_and_the_others_are_answered(tmp_path):
+    questions = ask(9, q2="kill", q6="kill")
+    assert run(tmp_path, questions) == -signal.SIGKILL
+    assert run(tmp_path, questions) == -signal.SIGKILL, "the second one was not in flight before"
+    assert run(tmp_path, questions) == 0
+    answered, errors = ends(tmp_path)
+    assert answered == {f"{n}/0" for n in (0, 1, 3, 4, 5, 7, 8)}
+    assert set(errors) == {"2/0", "6/0"}
+    assert all("also alone: Killed" in reason for reason in errors.values())
+    assert not (tmp_path / "generate.inflight.jsonl").exists()
+    assert run(tmp_path, questions) == 0
+
+
+def test_a_sample_that_hangs_ends_its_process_once_and_is_set_aside(tmp_path):
+    questions = ask(3, q1="hang")
+    assert run(tmp_path, questions, patience=3.0) == 75
+    assert run(tmp_path, questions, patience=3.0) == 0
+    answered, errors = ends(tmp_path)
+    assert answered == {"0/0", "2/0"} and "no answer within 3 s" in errors["1/0"]
+
+
+def test_suspects_that_did_nothing_are_answered(tmp_path):
+    """As after a node that lost its power."""
+    (tmp_path / "generate.inflight.jsonl").write_text('\n{"begin": ["0/0", "1/0"]}\n{"begin": ["2')
+    write(tmp_path, ask(3), make_engine=PoisonEngine)
+    assert ends(tmp_path) == ({"0/0", "1/0", "2/0"}, {})
+
+
+def test_what_fails_in_a_crowd_is_tried_once_more_alone(tmp_path):
+    engine = PoisonEngine()
+    write(tmp_path, ask(4, q1="crowd"), engine)
+    assert ends(tmp_path) == ({f"{n}/0" for n in range(4)}, {})
+    assert engine.asked.count("1/0") == 2 and engine.asked.count("0/0") == 1
+
+
+def test_whoever_is_alone_at_several_deaths_of_the_whole_run_is_set_aside(tmp_path):
+    """A container that runs out of memory takes parent and child."""
+    line = '\n{"begin": ["1/0"], "alone": true}'
+    (tmp_path / "generate.inflight.jsonl").write_text(line * (DEATHS_ALONE - 1))
+    write(tmp_path, ask(3), make_engine=PoisonEngine)
+    assert ends(tmp_path)[1] == {}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "generate.inflight.jsonl").write_text(line * DEATHS_ALONE)
+    write(tmp_path / "other", ask(3), make_engine=PoisonEngine)
+    answered, errors = ends(tmp_path / "other")
+    assert answered == {"0/0", "2/0"} and "3 times while this sample ran alone" in errors["1/0"]
+
+
+def test_an_interrupt_suspects_nobody_and_keeps_who_was_suspected(tmp_path):
+    path = tmp_path / "x.inflight.jsonl"
+    path.write_text('\n{"begin": ["a", "b"]}')
+    try:
+        with Inflight(path, lambda key: False) as inflight:
+            inflight.begin(["c"])
+            inflight.settle("a")
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert Inflight(path, lambda key: False).suspects == ["b"]
+
+
+def test_several_samples_of_a_question_have_an_outcome_each(tmp_path):
+    write(tmp_path, ask(3), samples=4)
+    assert ends(tmp_path)[0] == {f"{q}/{n}" for q in range(3) for n in range(4)}
+    rollouts = [case.trace.rollout for case in ResponseJournal(tmp_path / "generate.jsonl").cases()]
+    assert sorted(rollouts) == sorted([0, 1, 2, 3] * 3)
+
+
+def test_shards_share_the_work_and_are_read_as_one(tmp_path):
+    engines = [PoisonEngine() for _ in range(3)]
+    for place, engine in enumerate(engines):
+        write(tmp_path, ask(30), engine, Shard.parse(f"{place}/3"))
+    asked = [set(engine.asked) for engine in engines]
+    assert set.union(*asked) == ends(tmp_path)[0] == {f"{n}/0" for n in range(30)}
+    assert sum(map(len, asked)) == 30 and all(asked)
+    late = PoisonEngine()
+    write(tmp_path, ask(30), late)
+    assert late.asked == []
