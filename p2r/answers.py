@@ -141,9 +141,9 @@ def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
     """The choice of a short remark ("I would go with B"): the only letter it mentions."""
     if len(answer.split()) > LONGEST_REMARK:
         return None
-    mentions = mentions(answer) & texts.keys()
+    mentioned = mentions(answer) & texts.keys()
     chosen = set(_CHOSEN.findall(answer))
-    return mentions.pop() if len(mentions) == 1 and mentions <= chosen else None
+    return mentioned.pop() if len(mentioned) == 1 and mentioned <= chosen else None
 
 
 def mentions(text: str) -> set[str]:
