@@ -141,9 +141,9 @@ def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
     """The choice of a short remark ("I would go with B"): the only letter it mentions."""
     if len(answer.split()) > LONGEST_REMARK:
         return None
-    named = mentions(answer) & texts.keys()
+    mentioned = mentions(answer) & texts.keys()
     chosen = set(_CHOSEN.findall(answer))
-    return named.pop() if len(named) == 1 and named <= chosen else None
+    return mentioned.pop() if len(mentioned) == 1 and mentioned <= chosen else None
 
 
 def mentions(text: str) -> set[str]:

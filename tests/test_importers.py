@@ -1,4 +1,4 @@
-"""Stored outputs of others: every format, known scores, and bad input reported with counts."""
+"""Stored outputs of others: every format, their known scores, bad input with its counts."""
 
 from __future__ import annotations
 
