@@ -20,14 +20,15 @@ def main(folder: Path) -> None:
     (folder / "found.pickle").write_bytes(pickle.dumps(found))
 
 
-def offline(model: str, requests: list, long: Any, greedy: Any, drawn: Any) -> dict[str, Any]:
+def offline(model: str, requests: list, long: list, greedy: Any, drawn: Any) -> dict[str, Any]:
     """The engine's completions, in several ways."""
     from p2r.engines import load_engine
     from p2r.recipe import load_recipe
 
     engine = load_engine(load_recipe("tiny"), model, engine="vllm")
     found = {
-        "greedy": list(engine.generate(iter([long, *requests]), greedy)),
+        # More that fail than are drawn at a time, before those that do not.
+        "greedy": list(engine.generate(iter([*long, *requests]), greedy)),
         "drawn": list(engine.generate(requests, drawn)),
         "drawn backwards": list(engine.generate(requests[::-1], drawn)),
         "stream": "".join(engine.stream(requests[0], greedy)),
