@@ -94,6 +94,12 @@ def found(requests, too_long, changing, model_folder, media, tmp_path_factory) -
             "questions": changing,
             "out": folder,
         },
+        "training": {
+            "model": str(model_folder),
+            "media": media,
+            "questions": changing,
+            "out": folder / "training",
+        },
     }
     (folder / "task.pickle").write_bytes(pickle.dumps(task))
     child = subprocess.run(
@@ -186,6 +192,17 @@ def test_without_resets_the_old_weights_are_seen(found):
     rollouts = found["rollouts"]
     assert rollouts["prefix cache kept"] != rollouts["after 1"]
     assert "ncoder cache" in rollouts["encoder cache kept"]
+
+
+def test_training_samples_from_the_weights_of_its_step(found):
+    """The trainer's probability of each sampled token over vLLM's is one, but for the share of
+    banned tokens, which only the trainer's softmax holds; the first step changed the weights a lot.
+    """
+    first, second = found["training"]
+    for step in (first, second):
+        assert 0.8 < step["sampling/importance_sampling_ratio/min"] <= 1.02
+        assert 0.8 < step["sampling/importance_sampling_ratio/max"] <= 1.02
+    assert second["kl"] > 0.05
 
 
 # ------------------------------------------------------------------------------------------- server

@@ -17,6 +17,7 @@ def main(folder: Path) -> None:
     task = pickle.loads((folder / "task.pickle").read_bytes())
     found: dict[str, Any] = {"offline": offline(**task["offline"])}
     found["rollouts"] = rollouts(**task["rollouts"])
+    found["training"] = training(**task["training"])
     (folder / "found.pickle").write_bytes(pickle.dumps(found))
 
 
@@ -112,6 +113,30 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     except EngineError as error:
         found["encoder cache kept"] = str(error)
     return found
+
+
+def training(model: str, media: Path, questions: list, out: Path) -> list[dict[str, float]]:
+    """The metrics of a training with vLLM's rollouts, whose steps change the weights a lot."""
+    from small import read_lines, small_recipe
+    from small_rl import RuleJudge
+
+    from p2r.grpo import train_grpo
+
+    recipe = small_recipe(
+        Path(model),
+        "rl.rollouts=vllm",
+        "rl.steps=2",
+        f"rl.prompts_per_step={len(questions)}",
+        "rl.group_size=2",
+        "rl.micro_batch=2",
+        "rl.max_tokens=12",
+        "rl.top_p=1.0",
+        "rl.preflight=0",
+        "rl.learning_rate=1e-2",
+        "rl.scheduler=constant",
+    )
+    train_grpo(recipe, questions, model, out, judge=RuleJudge(), data_root=media)
+    return read_lines(out / "metrics.jsonl")
 
 
 if __name__ == "__main__":
