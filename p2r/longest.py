@@ -71,7 +71,9 @@ def measure_longest(
     # be.
     rows = rows_of(list(islice(cycle(longest), count)))
     token = trainer._tokenizer("a", add_special_tokens=False)["input_ids"][0]
-    trainer._generate_single_turn = lambda *_: ([[token] * settings.max_tokens] * count, None)
+    said = [[token] * settings.max_tokens] * count
+    odds = [[0.0] * settings.max_tokens] * count if trainer.use_vllm else None
+    trainer._generate_single_turn = lambda *_: (said, odds)
     start = time.perf_counter()
     try:
         with measured_peak(trainer.accelerator.device) as peak:

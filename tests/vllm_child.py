@@ -17,17 +17,19 @@ def main(folder: Path) -> None:
     task = pickle.loads((folder / "task.pickle").read_bytes())
     found: dict[str, Any] = {"offline": offline(**task["offline"])}
     found["rollouts"] = rollouts(**task["rollouts"])
+    found["training"] = training(**task["training"])
     (folder / "found.pickle").write_bytes(pickle.dumps(found))
 
 
-def offline(model: str, requests: list, long: Any, greedy: Any, drawn: Any) -> dict[str, Any]:
+def offline(model: str, requests: list, long: list, greedy: Any, drawn: Any) -> dict[str, Any]:
     """The engine's completions, in several ways."""
     from p2r.engines import load_engine
     from p2r.recipe import load_recipe
 
     engine = load_engine(load_recipe("tiny"), model, engine="vllm")
     found = {
-        "greedy": list(engine.generate(iter([long, *requests]), greedy)),
+        # More that fail than are drawn at a time, before those that do not.
+        "greedy": list(engine.generate(iter([*long, *requests]), greedy)),
         "drawn": list(engine.generate(requests, drawn)),
         "drawn backwards": list(engine.generate(requests[::-1], drawn)),
         "stream": "".join(engine.stream(requests[0], greedy)),
@@ -111,6 +113,30 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     except EngineError as error:
         found["encoder cache kept"] = str(error)
     return found
+
+
+def training(model: str, media: Path, questions: list, out: Path) -> list[dict[str, float]]:
+    """The metrics of a training with vLLM's rollouts, whose steps change the weights a lot."""
+    from small import read_lines, small_recipe
+    from small_rl import RuleJudge
+
+    from p2r.grpo import train_grpo
+
+    recipe = small_recipe(
+        Path(model),
+        "rl.rollouts=vllm",
+        "rl.steps=2",
+        f"rl.prompts_per_step={len(questions)}",
+        "rl.group_size=2",
+        "rl.micro_batch=2",
+        "rl.max_tokens=12",
+        "rl.top_p=1.0",
+        "rl.preflight=0",
+        "rl.learning_rate=1e-2",
+        "rl.scheduler=constant",
+    )
+    train_grpo(recipe, questions, model, out, judge=RuleJudge(), data_root=media)
+    return read_lines(out / "metrics.jsonl")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ class VllmEngine:
         limit = 2 * self.recipe.vllm.max_sequences
         try:
             while True:
-                for request in itertools.islice(left, min(DRAW, limit - len(running))):
+                drawn = list(itertools.islice(left, min(DRAW, limit - len(running))))
+                for request in drawn:
                     name = next(names)
                     try:
                         self._add(name, request, sampling)
@@ -111,9 +112,9 @@ class VllmEngine:
                         yield _failed(request, describe_error(error))
                     else:
                         running[name] = request
-                if not running:
+                if not running and not drawn:
                     return
-                for output in self._step():
+                for output in self._step() if running else ():
                     if output.finished:
                         yield self._complete(running.pop(output.request_id), output, sampling)
         finally:
