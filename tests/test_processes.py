@@ -105,11 +105,16 @@ def test_two_processes_train_as_one(normalise, found):
         (case["perception_advantage"], case["reasoning_advantage"]) for case in one["cases"]
     ]
     assert any(looked != reasoned for looked, reasoned in advantages)
+    # Means over the tokens of a micro-batch, averaged over micro-batches, depend on how these are
+    # cut; times on the machine.
+    by_cut = ("/entropy", "/kl", "/clip_ratio")
     names = [
-        name for name in one["metrics"][0]
-        if not name.startswith(("time/", "step_time", "train_")) and "epoch" not in name
-    ]  # fmt: skip
-    assert {"loss", "grad_norm", "kl", "perception/kl", "reasoning/collapse"} <= {*names}
+        name
+        for name in one["metrics"][0]
+        if not name.startswith(("time/", "step_time", "train_", "epoch"))
+        and not name.endswith(by_cut)
+    ]
+    assert {"loss", "grad_norm", "kl", "judge/calls", "reasoning/collapse"} <= {*names}
     assert len(one["metrics"]) == STEPS
     for mine, theirs in zip(one["metrics"], two["metrics"], strict=True):
         for name in names:
