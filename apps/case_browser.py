@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import ipython_check
 from markupsafe import Markup
 
 from apps.ask_view import MAX_UPLOAD, build_ask
@@ -42,7 +43,7 @@ def launch(
     `port` None takes the first free one from 7860. A `host` that others can reach needs a
     `password`; visitors sign in as "p2r". With `block=False` the call returns at once:
     `.local_url` of the result is the address, `.close()` ends it. In a notebook the browser is
-    shown in the cell's output.
+    shown in the cell's output, and the call returns at once too.
 
     Raises `StoreError` for runs without cases, `ServeError` for a way of serving that is refused,
     `OSError` for a port that is taken.
@@ -68,7 +69,7 @@ def launch(
         height=900,
         app_kwargs={"routes": routes},
     )
-    if block:
+    if block and not ipython_check():
         print(f"case browser: {app.local_url} (Ctrl+C ends it)", flush=True)
         app.block_thread()
     return app

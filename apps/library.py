@@ -93,11 +93,9 @@ class Library:
         with self._lock:
             if self._sample[0] != count:
                 judged = [
-                    row["id"]
+                    case_id
                     for verdict in ("yes", "no")
-                    for row in self.store.page(
-                        Filters(verdict=verdict, fault=False), limit=count, columns=["id"]
-                    )
+                    for case_id in self.store.values("id", Filters(verdict=verdict, fault=False))
                 ]
                 self._sample = (count, sample_cases(judged, SAMPLE_SIZE))
             return self._sample[1]

@@ -19,7 +19,7 @@ from apps.library import Library
 from apps.markup import join, shorten, visible
 from apps.media_views import render_media
 from apps.read import Reading, render_case, render_missing
-from apps.run_views import render_agreement, render_data, render_faults, render_runs
+from apps.run_views import render_agreement, render_data, render_runs
 from p2r.agreement import agreement_between_annotators, agreement_with_judges
 from p2r.media import MediaError
 from p2r.records import Case
@@ -96,7 +96,7 @@ def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     return view, {
         "side": render_find(store, shown, rows, total),
         "nav": render_nav(shown, place),
-        "main": render_faults(store.faults) + _open_case(library, shown, annotator),
+        "main": _open_case(library, shown, annotator),
     }
 
 

@@ -1,4 +1,4 @@
-"""What strangers write and ask for: hostile texts, paths out of the media, visitors, damaged runs."""
+"""What strangers write and ask for: hostile texts, paths, visitors, and damaged runs."""
 
 import json
 import os
@@ -153,9 +153,9 @@ def test_a_damaged_run_opens_with_what_is_readable(tmp_path, open_page):
     try:
         page = open_page(app.local_url)
         expect(page.locator("#list .item")).to_have_count(1)
+        page.locator("#bar .chip", has_text="3 unreadable").click()
         expect(page.locator(".faults")).to_contain_text("cot.jsonl")
         expect(page.locator(".faults")).to_contain_text("cases.parquet")
-        page.locator("#bar [data-tab=data]").click()
         expect(page.locator("#main")).to_contain_text("unreadable")
         page.locator("#bar [data-tab=runs]").click()
         expect(page.locator("#main")).to_contain_text("No stage of this run has written metrics")

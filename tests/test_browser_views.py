@@ -1,4 +1,4 @@
-"""Groups, comparison, gallery, curves, labels, agreement, data card, exports, questions of one's own."""
+"""Groups, comparison, gallery, curves, labels, agreement, exports, questions of one's own."""
 
 import csv
 import io
@@ -229,7 +229,7 @@ def test_new_cases_show_after_a_refresh(small, open_page):
         journal.write("rn\n" + make_case(9, run="small", stage="eval-sft").model_dump_json() + "\n")
     page.reload()
     expect(page.locator("#list .item")).to_have_count(10)
-    expect(page.locator(".faults")).to_contain_text("eval-sft.jsonl")
+    expect(page.locator("#bar .chip")).to_have_text("1 unreadable")
     (run / "eval").mkdir(exist_ok=True)
     (run / "eval" / "sft.json").write_text(json.dumps({"metrics": {"accuracy": interval(0.5)}}))
     page.locator("#bar [data-tab=runs]").click()

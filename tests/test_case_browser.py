@@ -14,7 +14,7 @@ SEARCH = "#search"
 
 
 def in_list(count: int | str) -> re.Pattern[str]:
-    return re.compile(rf"of {count}$")
+    return re.compile(rf" of {count}(?!\d)")
 
 
 def test_the_list_and_a_whole_case_are_shown(address, open_page):
@@ -262,4 +262,4 @@ def test_every_view_is_accessible_in_light_and_dark(address, open_page, scheme):
             for fault in faults["violations"]
             if fault["impact"] in ("serious", "critical")
         ]
-    assert found == dict.fromkeys(TABS, [])
+    assert found == {key: [] for key in TABS}
