@@ -178,8 +178,8 @@ def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Marku
         Markup('<li dir="auto">{}</li>').format(visible(o[:500])) for o in question.options
     )
     legend = Markup(
-        '<p class="note">Marked: words that the column before does not have. Underlined and marked, not by '
-        "colour alone.</p>"
+        '<p class="note">Marked: words that the column before does not have. Underlined and '
+        "marked, not by colour alone.</p>"
     )
     return Markup(
         '<article class="case compare" data-case="{}"><header><h2 dir="auto">{}</h2>'
