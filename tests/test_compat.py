@@ -36,6 +36,12 @@ print(before, count())
     assert run(code) == "1 0"
 
 
+def test_trl_does_not_import_vllm():
+    """Which takes half a minute, wherever it is installed."""
+    code = "import sys, p2r; import trl.generation.vllm_generation; print('vllm' in sys.modules)"
+    assert run(code) == "False"
+
+
 def test_nothing_is_declared_where_torchvision_is_whole():
     code = """
 import torch
