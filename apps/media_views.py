@@ -27,16 +27,16 @@ def render_media(case: Case, problem: str | None) -> Markup:
         return render_no_media("No media", problem)
     query = urlencode({"case": case.id})
     if case.question.data_type == "image":
-        player = Markup('<img class="player" src="media?{}" alt="the image of the question">')
+        player = Markup('<img class="player" src="p2r/media?{}" alt="the image of the question">')
     else:
         player = Markup(
-            '<video class="player" src="media?{}" controls muted loop playsinline '
+            '<video class="player" src="p2r/media?{}" controls muted loop playsinline '
             'preload="metadata" aria-label="the video of the question"></video>'
             '<p class="unplayable" hidden>Your browser cannot play this file. The model saw the '
             "frames below.</p>"
         )
     return Markup(
-        '{}<div class="frames" data-frames="frames?{}" data-case="{}" aria-live="polite">'
+        '{}<div class="frames" data-frames="p2r/frames?{}" data-case="{}" aria-live="polite">'
         '<p class="absent">reading frames …</p></div>'
     ).format(player.format(query), query, case.id)
 

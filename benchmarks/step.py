@@ -16,8 +16,8 @@ observation of its own.
   do, as it trains blind on video. Images are not merged in time, so that its prompts are longer.
 - `outcome`, `process`: `ProcessAwareGRPOTrainer` with that credit, judged by the playground's
   oracle.
-- `slow judge`: `process`, with the Claude judge and a client that answers after a second (no
-  network).
+- `slow judge`: `process`, with the Claude judge, its real client, and a server on this machine that
+  answers after a second.
 
 Printed are medians over the rounds, of seconds and of what is compared within each round:
 `process_over_outcome` is the time of `process` divided by that of `outcome`
@@ -33,15 +33,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import resource
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from operator import sub, truediv
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import p2r  # noqa: F401  isort: skip  (first: it mends a torchvision of another build)
@@ -53,7 +55,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from p2r import data
 from p2r.grpo import grpo_arguments
-from p2r.judges import Judge, load_judge
+from p2r.judges import Judge, make_judge
 from p2r.judges.claude import ClaudeJudge
 from p2r.playground.splits import write_split
 from p2r.recipe import Recipe, load_recipe
@@ -67,22 +69,59 @@ from p2r.video import FrameCache
 PARTS = ("decode", "encode", "generate", "judge", "judge_wait", "log_probs", "backward")
 
 
-class SlowClient:
-    """Stands for Anthropic's client: says yes to everything, `delay` seconds after it is asked."""
+class SlowServer(ThreadingHTTPServer):
+    """A Messages API on this machine that says yes to everything, `delay` seconds after it is
+    asked. Inside the block Anthropic's client asks it.
+    """
+
+    request_queue_size = 128
 
     def __init__(self, delay: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
         self.delay = delay
         self.calls = 0
-        self.messages = self
+        self.counting = threading.Lock()
 
-    def create(self, **_: Any) -> SimpleNamespace:
-        self.calls += 1
-        time.sleep(self.delay)
-        return SimpleNamespace(
-            content=[SimpleNamespace(type="text", text="<judgement>Yes</judgement>")],
-            usage=SimpleNamespace(input_tokens=0, output_tokens=0),
-            stop_reason="end_turn",
-        )
+    def __enter__(self) -> SlowServer:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        os.environ["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{self.server_port}"
+        os.environ["ANTHROPIC_API_KEY"] = "none"
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: SlowServer
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        with self.server.counting:
+            self.server.calls += 1
+        time.sleep(self.server.delay)
+        body = json.dumps(
+            {
+                "id": "x",
+                "type": "message",
+                "role": "assistant",
+                "model": "x",
+                "content": [{"type": "text", "text": "<judgement>Yes</judgement>"}],
+                "stop_reason": "end_turn",
+                "stop_sequence": None,
+                "usage": {"input_tokens": 0, "output_tokens": 0},
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
 
 
 class Told(ProcessAwareGRPOTrainer):
@@ -208,21 +247,20 @@ def plain_trainer(
 def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
     """All numbers, after one round that is not counted."""
     use_threads(recipe)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, SlowServer(delay) as server:
         folder = Path(name)
         write_split(folder, "train", recipe.rl.prompts_per_step)
         lines = (folder / "questions.jsonl").read_text().splitlines()
         questions = [Question.model_validate_json(line) for line in lines]
         read = partial(data.read_frames, root=folder, **data.train_settings(recipe.video))
         caches = {side: FrameCache() for side in ("trl", "outcome", "process", "slow judge")}
-        client = SlowClient(delay)
         sides = {"trl": Side(plain_trainer(
             recipe, questions, partial(read, cache=caches["trl"]), folder
         ))}  # fmt: skip
         for side, credit, judge in (
-            ("outcome", "outcome", load_judge("oracle")),
-            ("process", "process", load_judge("oracle")),
-            ("slow judge", "process", ClaudeJudge(client=client)),
+            ("outcome", "outcome", make_judge("oracle")),
+            ("process", "process", make_judge("oracle")),
+            ("slow judge", "process", ClaudeJudge()),
         ):
             changed = recipe.model_copy(
                 update={"rl": recipe.rl.model_copy(update={"credit": credit})}
@@ -256,7 +294,7 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
         "rounds": rounds,
         "rollouts": rollouts,
         "tokens_per_rollout": recipe.rl.max_tokens,
-        "judge_calls_per_step": client.calls / (rounds + 1),
+        "judge_calls_per_step": server.calls / (rounds + 1),
         "seconds": {name: side.median() for name, side in sides.items()},
         "parts": {
             name: {part: statistics.median(values) for part, values in side.parts.items() if values}

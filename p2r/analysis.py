@@ -6,11 +6,11 @@ has its own column.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from p2r.answers import extract_choice, option_texts
+from p2r.answers import extract_choice
+from p2r.conclusions import think_choice
 from p2r.records import Case, Verdict
 from p2r.template import parse
 
@@ -19,16 +19,6 @@ FUNNEL_STEPS = ("generated", "on template", "right answer", "sufficient observat
 UNKNOWN = ("unreadable", "answer unknown", "verdict unknown")
 # A record of the file of questions that cannot be used; a row has it where there were any.
 BAD_RECORD = "bad record"
-
-_CUE = re.compile(
-    r"\b(?:answers?|options?|choices?|conclude|conclusion|therefore|thus|hence|so|correct|choose|pick|select)\b",
-    re.IGNORECASE,
-)
-_REFUSED = re.compile(
-    r"(?:n't|\b(?:not|neither|nor|without|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of))"
-    r"\W+(?:\w+\W+){0,2}$",
-    re.IGNORECASE,
-)
 
 
 def funnel_step(case: Case, min_accuracy: float = 0.6) -> str:
@@ -120,56 +110,3 @@ def mismatch(case: Case) -> bool | None:
     thought = think_choice(trace.think, question.options)
     answered = extract_choice(trace.answer, question.options)
     return None if thought is None or answered is None else thought != answered
-
-
-def think_choice(think: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that thinking ends on, or None if it ends on none.
-
-    The last sentence that names an option after a word of concluding ("so", "the answer is")
-    decides; without one, the last sentence that names any. A sentence that names two different
-    options there is no choice. Options are named by their text, or by their letter as "(B)", "B."
-    or "option B"; "not B" names none.
-    """
-    patterns = _option_patterns(options)
-    sentences = re.split(r"(?<=[.!?;])\s+|\n+", think)
-    named: str | None = None
-    for sentence in reversed(sentences):
-        for cue in reversed(list(_CUE.finditer(sentence))):
-            found = _named_options(sentence[cue.start() :], patterns)
-            if found:
-                return found.pop() if len(found) == 1 else None
-        found = _named_options(sentence, patterns)
-        if named is None and found:
-            named = found.pop() if len(found) == 1 else ""
-    return named or None
-
-
-def _named_options(text: str, patterns: dict[str, re.Pattern[str]]) -> set[str]:
-    """Letters of the options named in a text; where names overlap the longest counts."""
-    matches = [
-        (match.start(), match.end(), letter)
-        for letter, pattern in patterns.items()
-        for match in pattern.finditer(text)
-        if not _REFUSED.search(text[: match.start()])
-    ]
-    return {
-        letter
-        for start, end, letter in matches
-        if not any(s <= start and end <= e and e - s > end - start for s, e, _ in matches)
-    }
-
-
-def _option_patterns(options: Sequence[str]) -> dict[str, re.Pattern[str]]:
-    patterns = {}
-    for letter, text in option_texts(options).items():
-        forms = [
-            rf"\({letter}\)",
-            rf"(?<!\w){letter}[.):](?=\s|$)",
-            rf"(?i:\b(?:option|answer|choice)s?(?: is)?:? ){letter}\b",
-        ]
-        if letter != "I":
-            forms.append(rf"(?<![\w'’]){letter}(?=[.,;!?]?\s*$)")
-        if text := text.rstrip(".").strip():
-            forms.append(rf"(?i:(?<!\w){re.escape(text)}(?!\w))")
-        patterns[letter] = re.compile("|".join(forms))
-    return patterns

@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from string import ascii_uppercase
 from typing import NamedTuple
 
@@ -78,7 +79,7 @@ _MENTION = re.compile(
     r"(?:[B-HJ-Z]|A(?!\s+(?!(?:is|as|and|or|because|since)\b)[a-z])|I(?!\s+[a-z]))"
     r"(?![A-Za-z0-9'’]|[-.][A-Za-z])"
 )
-_LONGEST_REMARK = 25  # words; longer texts need a clear cue to be read as a choice
+LONGEST_REMARK = 25  # words; longer texts need a clear cue to be read as a choice
 
 
 def extract_choice(text: str | None, options: Sequence[str] | None = None) -> str | None:
@@ -116,11 +117,11 @@ def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
     named = _named_by_text(rest, texts)
     if named is not None:
         return letter if named in (letter, _AMBIGUOUS) else _AMBIGUOUS
-    if match["capital"] and not match["mark"] and letter not in _mentions(answer):
+    if match["capital"] and not match["mark"] and letter not in mentions(answer):
         return None  # an article, a pronoun
     if _CUE.search(rest) or _SAID_RIGHT.match(answer):
         return None  # says in words what the answer is
-    return letter if _mentions(rest) <= {letter} else _AMBIGUOUS
+    return letter if mentions(rest) <= {letter} else _AMBIGUOUS
 
 
 def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
@@ -138,29 +139,36 @@ def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
 
 def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
     """The choice of a short remark ("I would go with B"): the only letter it mentions."""
-    if len(answer.split()) > _LONGEST_REMARK:
+    if len(answer.split()) > LONGEST_REMARK:
         return None
-    mentions = _mentions(answer) & texts.keys()
+    mentioned = mentions(answer) & texts.keys()
     chosen = set(_CHOSEN.findall(answer))
-    return mentions.pop() if len(mentions) == 1 and mentions <= chosen else None
+    return mentioned.pop() if len(mentioned) == 1 and mentioned <= chosen else None
 
 
-def _mentions(text: str) -> set[str]:
+def mentions(text: str) -> set[str]:
+    """The capitals of a text that stand for options."""
     return set(_MENTION.findall(text))
 
 
 def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
     """The option whose text this is, with or without its letter, if need be but for punctuation."""
-    for key in (_same_case, _same_words):
+    for place, key in enumerate(_KEYS):
         wanted = key(text)
         found = [
             letter
             for letter, option in texts.items()
-            if option and wanted in (key(option), key(f"{letter}. {option}"))
+            if option and wanted in _option_keys(letter, option)[place]
         ]
         if wanted and found:
             return found[0] if len(found) == 1 else _AMBIGUOUS
     return None
+
+
+@lru_cache(maxsize=1 << 14)
+def _option_keys(letter: str, option: str) -> list[tuple[str, str]]:
+    """The keys of an option without and with its letter: asked for with every answer to it."""
+    return [(key(option), key(f"{letter}. {option}")) for key in _KEYS]
 
 
 def _same_case(text: str) -> str:
@@ -174,6 +182,8 @@ _PUNCTUATION = re.compile(r"[!\"'()\[\]{};?\\*_…“”‘’«»。，、！�
 def _same_words(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", _plain(text).casefold()).split())
 
+
+_KEYS = (_same_case, _same_words)
 
 _WRAPPED = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit)\s*\{([^{}]*)\}")
 _BOXED = re.compile(r"\\f?box(?:ed)?\s*\{([^{}]*)\}")

@@ -41,7 +41,7 @@ def ask_model(
         question.data_type = "image"
     use_threads(recipe)
     quiet_libraries()
-    engine = load_engine(recipe, model, batch_size=1)
+    engine = load_engine(recipe, model, batch_size=1, engine=recipe.eval.engine)
     settings = recipe.eval
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
     height, width = frames.frames.shape[1:3]

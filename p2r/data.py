@@ -225,7 +225,7 @@ def _encode_each(
     for question, media in zip(questions, frames, strict=True):
         if media is None:
             continue
-        _check_frames(processor, question, media)
+        check_frames(processor, question, media)
         if question.data_type == "image":
             images.append(media.frames[0])
         else:
@@ -285,7 +285,8 @@ def _split(patches: torch.Tensor | None, grids: torch.Tensor | None) -> tuple[to
     return () if patches is None else patches.split(grids.prod(-1).tolist())
 
 
-def _check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Frames) -> None:
+def check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Frames) -> None:
+    """Frames are what the model takes as they are; raises `DataError`."""
     vision = (
         processor.video_processor if question.data_type == "video" else processor.image_processor
     )

@@ -1,14 +1,16 @@
 """Evaluation: held-out accuracy, sufficiency, format and think-answer mismatch, with how they were
 made.
 
-A result is `eval/STAGE.json`: every metric with its mean, 95 % interval and n, over all questions
-and per problem type, beside what it depends on (frames, pixels, sampling, prompt, model weights,
-versions). Unreadable media and failed verdicts are counted and left out, never zeros.
+`eval/STAGE.json` holds every metric with its mean, 95 % interval and n, over all questions and per
+problem type, beside what it depends on (frames, pixels, sampling, prompt, model weights, versions).
+`results/STAGE.json` is the result file of the benchmark (`p2r.results`), with every item, official
+and robust scores. Unreadable media and failed verdicts are counted and left out, never zeros.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,16 @@ from p2r.analysis import mismatch, perception_by_answer
 from p2r.data import eval_settings
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
+from p2r.items import Item
 from p2r.journal import Journal
 from p2r.judges import JournaledJudge, Judge
 from p2r.pipeline import judge_observations, score_answer
 from p2r.recipe import Recipe
 from p2r.records import Case, Question
+from p2r.results import Result, write_result
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.scoring import mean_interval
-from p2r.template import parse
+from p2r.template import build_prompt, parse, prompt_hash
 
 Metric = Callable[[Case], float | None]
 
@@ -65,13 +69,15 @@ def evaluate(
     judge: Judge,
     data_root: Path,
     style: str | None = None,
+    made: dict[str, Any] | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Answer the questions with a model, score the answers and judge the observations.
 
-    Writes the journal `eval/STAGE.jsonl`, the scored cases `cases/eval-STAGE.jsonl` and
-    `eval/STAGE.json`; returns cases and that result. Killed and called again it goes on; another
-    model under the same stage is refused. `style` is the prompt's, as the engine was loaded with
-    (default: the recipe's).
+    Writes the journal `eval/STAGE.jsonl`, the scored cases `cases/eval-STAGE.jsonl`,
+    `eval/STAGE.json` and the result file `results/STAGE.json`; returns the cases and what
+    `eval/STAGE.json` holds. Killed and called again it goes on; another model under the same stage
+    is refused. `style` is the prompt's, as the engine was loaded with (default: the recipe's);
+    `made` is added to what the results say of how they were made.
     """
     settings, style = recipe.eval, style or recipe.models.prompt
     chosen = list(questions[: settings.questions])
@@ -109,10 +115,57 @@ def evaluate(
             "judge": judge.name,
             "seed": recipe.seed,
             "environment": environment(),
+            **(made or {}),
         },
     }
     write_json(run.path("eval", f"{stage}.json"), result)
+    write_result(
+        to_result(cases, result["made"], result["unreadable"], style), result_path(run, stage)
+    )
     return cases, result
+
+
+def result_path(run: Run, stage: str) -> Path:
+    """Where the result file of an evaluation is."""
+    return run.path("results", f"{stage}.json")
+
+
+def to_result(
+    cases: Sequence[Case],
+    made: dict[str, Any],
+    unreadable: Sequence[dict[str, Any]],
+    style: str,
+) -> Result:
+    """The result file of answered questions: of the benchmark that their `meta` names, or of the
+    playground.
+    """
+    benchmark = cases[0].question.meta.get("benchmark", "playground") if cases else "playground"
+    prompt = {"style": style, "hash": prompt_hash(style)}
+    if cases:
+        prompt["example"] = build_prompt(cases[0].question, style)
+    decoders = Counter(case.trace.media.get("decoder", "none") for case in cases)
+    return Result(
+        benchmark,
+        made["model"],
+        [_to_item(case) for case in cases],
+        made | {"prompt": prompt, "decoders": dict(decoders), "unreadable": list(unreadable)},
+        {"unreadable": len(unreadable)} if unreadable else {},
+    )
+
+
+def _to_item(case: Case) -> Item:
+    question, trace = case.question, case.trace
+    kept = ("observation", "think", "answer", "problems", "completion_tokens", "truncated", "media")
+    return Item(
+        id=question.id,
+        output=trace.text,
+        truth=question.answer,
+        problem_type=question.problem_type,
+        options=question.options,
+        parts=question.meta.get("parts") or {"problem type": question.problem_type},
+        problem=question.problem,
+        trace={name: value for name in kept if (value := getattr(trace, name)) not in (None, {})},
+    )
 
 
 def score_answers(cases: Sequence[Case]) -> list[Case]:

@@ -15,14 +15,15 @@ from trl import GRPOConfig
 
 from . import data
 from .judges import Judge
+from .longest import FrameSizes, PreflightError
 from .media import MediaError
-from .plan import PlanError, divide_rollouts
-from .preflight import FrameSizes, Preflight, PreflightError
+from .plan import check_rl, divide_rollouts, find_no_reward
+from .preflight import Preflight
 from .recipe import Recipe, RlSettings
 from .records import Case, Question
-from .rewards import rewards_in_use
-from .runs import model_fingerprint, use_threads
+from .runs import finished_model, model_fingerprint, use_threads
 from .template import TemplateError, banned_token_ids, build_prompt, prompt_hash
+from .tracking import trackers
 from .trainer import FramesOf, ProcessAwareGRPOTrainer
 from .training import (
     StepLog,
@@ -34,11 +35,15 @@ from .training import (
     save_final,
     shared_arguments,
     show_progress,
+    step_of,
     training_dtype,
     training_processes,
 )
 from .tuning import freeze_vision, lora_config
 from .video import FrameCache, VideoError
+
+# These change when a run gives up or whether it begins, not what it computes.
+FREE_RL_KEYS = {"judge_timeout", "judge_retries", "max_unknown", "preflight"}
 
 
 def train_grpo(
@@ -58,38 +63,36 @@ def train_grpo(
     `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes
     on from the last whole checkpoint; a finished stage returns at once. `judge` may be None where
     the perception reward is not learnt from (credit=outcome, or rewards without perception). Raises
-    `TrainingError`, `data.ModelError`.
+    `PlanError`, `TrainingError`, `data.ModelError`, before any weight is loaded.
     """
     out = Path(out)
-    final = out / "model"
-    if final.is_dir():
-        return final
-    out.mkdir(parents=True, exist_ok=True)
+    if model := finished_model(out):
+        return model
     rl = recipe.rl
-    try:
-        used = rewards_in_use(rl.credit, rl.rewards)
-    except ValueError as error:
-        raise TrainingError(f"{error}: change rl.credit or rl.rewards") from error
+    used = check_rl(recipe)
     if judge is None and "perception" in used:
         raise TrainingError(
             f"credit={rl.credit} needs a judge: the perception reward is its verdict"
         )
+    data.check_model(start_model)
+    divide_rollouts(rl, training_processes().num_processes)
+    out.mkdir(parents=True, exist_ok=True)
     use_threads(recipe)
     cache = frames or FrameCache(None)
     frames_of = partial(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
     sized = FrameSizes(frames_of)
-    rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.models.prompt)
+    rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.style)
     if training_processes().is_main_process:
         record_skipped(out, skipped)
     processor = data.load_processor(start_model)
     arguments = grpo_arguments(recipe, processor, out / "checkpoints")
     made = {
         "start": model_fingerprint(data.resolve_model(start_model)),
-        "prompt": prompt_hash(recipe.models.prompt),
+        "prompt": prompt_hash(recipe.style),
         "questions": hash_lines(question.model_dump_json() for question in rows),
-        "rl": rl.model_dump(mode="json", exclude={"max_unknown", "preflight"}),
+        "rl": rl.model_dump(mode="json", exclude=FREE_RL_KEYS),
         "tuning": recipe.tuning.model_dump(mode="json"),
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,
@@ -102,7 +105,7 @@ def train_grpo(
         frames_of=frames_of,
         judge=judge,
         settings=rl,
-        style=recipe.models.prompt,
+        style=recipe.style,
         on_rollouts=partial(_append_cases, out / "rollouts.jsonl"),
         trace_fields={
             "model": str(start_model),
@@ -113,19 +116,28 @@ def train_grpo(
                 "top_p": rl.top_p,
                 "max_tokens": rl.max_tokens,
                 "seed": recipe.seed,
-                "prompt": prompt_hash(recipe.models.prompt),
+                "prompt": prompt_hash(recipe.style),
             },
         },
         args=arguments,
         train_dataset=Dataset.from_list(
-            [{"prompt": build_prompt(q, recipe.models.prompt), "question": q.id} for q in rows]
+            [{"prompt": build_prompt(q, recipe.style), "question": q.id} for q in rows]
         ),
         processing_class=processor,
         peft_config=lora_config(recipe.tuning),
-        callbacks=[StepLog(out / "metrics.jsonl")],
+        callbacks=[
+            StepLog(out / "metrics.jsonl"),
+            *trackers(
+                recipe.report_to, out, step_of(checkpoint), training_processes().is_main_process
+            ),
+        ],
     )
     if recipe.tuning.freeze_vision:
         freeze_vision(trainer.model)
+    if rl.rollouts != "transformers":
+        from .vllm_rollouts import attach_vllm
+
+        attach_vllm(trainer, recipe)
     if trainer.is_world_process_zero():
         print(describe(arguments, rl), flush=True)
     if rl.preflight and checkpoint is None:
@@ -137,7 +149,7 @@ def train_grpo(
         if trainer.is_world_process_zero():
             (out / "made.json").unlink()
         raise
-    return save_final(trainer, processor, final)
+    return save_final(trainer, processor, out / "model")
 
 
 def plan_steps(
@@ -150,8 +162,9 @@ def plan_steps(
     """The questions of all steps, `prompts_per_step` each, and those left out with the reason.
 
     Passes over the questions in random order, each once per pass and never twice in a step. Only as
-    many as the steps need are opened; one whose video cannot be read, or that makes no prompt, is
-    left out, never swapped inside a group. Raises `TrainingError` where too few are left.
+    many as the steps need are opened; one whose video cannot be read, whose answer cannot be
+    scored, or that makes no prompt, is left out, never swapped inside a group. Raises
+    `TrainingError` where too few are left.
     """
     if len({question.id for question in questions}) < len(questions):
         raise TrainingError("two questions have the same id: ids must be unique")
@@ -162,6 +175,9 @@ def plan_steps(
     for index in torch.randperm(len(questions), generator=generator).tolist():
         if len(kept) == needed:
             break
+        if reason := find_no_reward(questions[index]):
+            skipped.append((questions[index], reason))
+            continue
         try:
             build_prompt(questions[index], style)
             frames_of(questions[index])
@@ -185,16 +201,12 @@ def plan_steps(
 def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOConfig:
     """`GRPOConfig` from the recipe, with the paper's loss rather than TRL's defaults."""
     rl = recipe.rl
-    try:
-        accumulation = divide_rollouts(rl, training_processes().num_processes)
-    except PlanError as error:
-        raise TrainingError(str(error)) from error
     return GRPOConfig(
         **shared_arguments(recipe, checkpoints),
         max_steps=rl.steps,
         save_steps=rl.save_steps,
         per_device_train_batch_size=rl.micro_batch,
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=divide_rollouts(rl, training_processes().num_processes),
         num_generations=rl.group_size,
         shuffle_dataset=False,  # the order is planned, and the same in a resumed run
         max_completion_length=rl.max_tokens,

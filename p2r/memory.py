@@ -300,8 +300,10 @@ def activation_memory(model: Architecture, load: Load) -> int:
     never all logits, and where it is trained its gradient is summed in float32, 4·V·h. Within a
     fifth of what PyTorch keeps for a pass of the playground's model.
     """
-    tokens = load.micro_batch * (load.prompt_tokens + load.completion_tokens)
-    patches = load.micro_batch * load.patches
+    # Without gradient checkpointing a prompt is computed once for all of its rollouts.
+    prompts = load.micro_batch if load.recompute else min(load.micro_batch, load.prompts)
+    tokens = prompts * load.prompt_tokens + load.micro_batch * load.completion_tokens
+    patches = prompts * load.patches
     adapted = load.lora_rank is not None
     stream = load.wide if adapted or load.sharding == "zero3" else 4  # the residual stream's
     layer = layer_memory(tokens, model.hidden, model.intermediate, model.kv, load.wide, adapted)

@@ -307,6 +307,27 @@ def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[tup
     return list(zip(scored, ends, strict=True))
 
 
+class ToJudge:
+    """The observations of a run that step 3 asks the judge about; can be gone through again."""
+
+    def __init__(self, run: Run, min_accuracy: float) -> None:
+        self._journal = ResponseJournal(run.path(GENERATED))
+        self._min_accuracy = min_accuracy
+        if not self._journal.exists:
+            raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
+        self._outcomes = run.path(OUTCOMES)
+
+    def __iter__(self) -> Iterator[tuple[Question, str]]:
+        with MergedJournal(self._outcomes) as known:
+            for key, record in self._journal.records():
+                case = Case.model_validate(record)
+                if key in known or not case.trace.observation:
+                    continue
+                case.accuracy = score_answer(case)
+                if funnel_step(case, self._min_accuracy) == "verdict unknown":
+                    yield case.question, case.trace.observation
+
+
 def score_answer(case: Case) -> float | None:
     """The accuracy of a trace's answer, in [0, 1]: a missing answer is wrong, an unreadable truth
     unknown.

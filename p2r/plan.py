@@ -114,7 +114,7 @@ def plan_rl(
         )
     most = most_vision_tokens(sizes, video.train_frames, video.train_pixels)
     wide = fit_size(720, 1280, video.train_pixels, video.factor)
-    text = count_text(model, questions or [TYPICAL], recipe.models.prompt)
+    text = count_text(model, questions or [TYPICAL], recipe.style)
     if most + text + rl.max_tokens > sizes.positions:
         raise PlanError(
             f"{most} video + {text} text + {rl.max_tokens} response tokens are more than the "
@@ -151,21 +151,37 @@ def plan_rl(
     )
 
 
-def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
-    from .judges import JUDGES
+def check_rl(recipe: Recipe) -> tuple[str, ...]:
+    """That a recipe's RL has something to learn from; returns the processes whose reward it learns
+    from. Raises `PlanError`.
+    """
     from .rewards import rewards_in_use
+
+    rl = recipe.rl
+    try:
+        used = rewards_in_use(rl.credit, rl.rewards)
+    except ValueError as error:
+        raise PlanError(f"{error}: change rl.credit or rl.rewards") from error
+    if "perception" in used and recipe.sft.target == "agnostic":
+        raise PlanError(
+            f"credit={rl.credit} rewards observations, but with sft.target=agnostic the model "
+            "writes none: set rl.credit=outcome, or sft.target=process"
+        )
+    if rl.group_size < 2:
+        raise PlanError("rl.group_size is 1: an advantage needs at least 2 rollouts to compare")
+    return used
+
+
+def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
+    from .judges import check_spec
 
     rl = recipe.rl
     if gpus < 1:
         raise PlanError(f"--gpus {gpus}: give at least 1")
     if sharding not in SHARDINGS:
         raise PlanError(f"no sharding {sharding!r}: choose one of {', '.join(SHARDINGS)}")
-    if rl.group_size < 2:
-        raise PlanError("rl.group_size is 1: an advantage needs at least 2 rollouts to compare")
-    if "perception" in rewards_in_use(rl.credit, rl.rewards):
-        judge = rl.judge.partition(":")[0]
-        if judge not in JUDGES:
-            raise PlanError(f"no judge {rl.judge!r}: choose one of {', '.join(JUDGES)}")
+    if "perception" in check_rl(recipe):
+        check_spec(rl.judge)
 
 
 def read_architecture(model: str) -> Architecture:
@@ -275,7 +291,9 @@ def dry_run(
         root = data_root or (questions if questions.is_dir() else questions.parent)
         notes = [check_media(asked, root, recipe.rl.prompts_per_step)]
     plan = plan_rl(recipe, int(os.environ.get("WORLD_SIZE", "1")), _launched(), model, asked)
-    if recipe.rl.judge.partition(":")[0] == "claude" and not any(
+    from .judges import kinds_of
+
+    if "claude" in kinds_of(recipe.rl.judge) and not any(
         os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
     ):
         notes.append("the judge's key is not set here: the run needs ANTHROPIC_API_KEY")
@@ -296,7 +314,8 @@ def _kept_root(run: Path) -> Path | None:
 
 
 def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
-    """How many questions have their media below `root`, in a line.
+    """How many questions have an answer that can be rewarded and their media below `root`, in a
+    line.
 
     Raises `PlanError` where fewer than `needed` have.
     """
@@ -305,14 +324,30 @@ def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
     if there < needed:
         lost = f"; the first: {missing[0]}" if missing else ""
         raise PlanError(
-            f"{there} of {len(questions)} questions have their media below {root}, but a step "
-            f"takes {needed}{lost}: give --data-root the folder of the media"
+            f"{there} of {len(questions)} questions have an answer and their media below {root}, "
+            f"but a step takes {needed}{lost}: give --data-root the folder of the media, or "
+            "questions with answers"
         )
     lost = f"; left out: {len(missing)}, the first: {missing[0]}" if missing else ""
-    return f"questions: {there} of {len(questions)} have their media below {root}{lost}"
+    return f"questions: {there} of {len(questions)} have an answer and media below {root}{lost}"
+
+
+def find_no_reward(question: Question) -> str | None:
+    """Why no answer to a question could be rewarded; None where it can."""
+    from .scoring import accuracy
+
+    truth = question.answer
+    if truth.strip() and accuracy(question.problem_type, "", truth, question.options) is not None:
+        return None
+    return (
+        f"question {question.id!r} cannot be rewarded: its reference answer {truth[:40]!r} is no "
+        f"{question.problem_type} answer"
+    )
 
 
 def _missing(question: Question, root: Path) -> str | None:
+    if reason := find_no_reward(question):
+        return reason
     if not question.path:
         return None
     try:

@@ -68,7 +68,7 @@ def _options(value: Any) -> list[str]:
     """Options given as a list, as a string of a list (JSON or Python), or not at all."""
     given = value
     if isinstance(value, str):
-        value = _literal(value.strip()) if value.strip() else []
+        value = literal(value.strip()) if value.strip() else []
     if not isinstance(value, list | tuple):
         if value is None:
             return []
@@ -76,7 +76,7 @@ def _options(value: Any) -> list[str]:
     return [str(option) for option in value]
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
     """The value that a text writes out in JSON or Python; the text itself if it is neither."""
     for evaluate in (json.loads, ast.literal_eval):
         try:

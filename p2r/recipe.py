@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -24,6 +26,8 @@ from pydantic import (
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
+AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
+EngineName = Literal["transformers", "vllm", "server"]
 
 
 class RecipeError(ValueError):
@@ -61,7 +65,8 @@ class GenerateSettings(Section):
 
     `hard_samples`, at `hard_temperature`: further traces of questions of which the filter kept none
     (`p2r generate --hard`). `patience`: seconds without any answer after which an engine is taken
-    for hung.
+    for hung. `engine`: transformers; vllm (`VllmSettings`); server, any OpenAI-style one
+    (`ServerSettings`).
     """
 
     questions: PositiveInt | None = None
@@ -69,11 +74,54 @@ class GenerateSettings(Section):
     hard_samples: PositiveInt = 4
     hard_temperature: float = 1.0
     patience: PositiveFloat = 1800.0
-    engine: Literal["transformers"] = "transformers"
+    engine: EngineName = "transformers"
     batch_size: PositiveInt = 8
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: PositiveInt = 1024
+
+
+class VllmSettings(Section):
+    """How vLLM is run: by the engine vllm, by `p2r serve`, and for rollouts.
+
+    `memory`: its share of a GPU, `rollout_memory`: beside a trainer; `kv_cache_gb`: the KV cache in
+    GiB (none: what `memory` leaves, on a CPU 1); `max_length`: of prompt and response (none: what
+    the recipe's videos need); `eager`: without compiling (none: on a CPU only).
+    """
+
+    tensor_parallel: PositiveInt = 1
+    memory: float = Field(0.9, gt=0, le=1)
+    rollout_memory: float = Field(0.3, gt=0, le=1)
+    kv_cache_gb: float | None = Field(None, gt=0)
+    max_length: PositiveInt | None = None
+    max_sequences: PositiveInt = 128
+    eager: bool | None = None
+
+
+class ServerSettings(Section):
+    """The OpenAI-style server of the engine server; its key is OPENAI_API_KEY in the environment.
+
+    `model`: its name there (none: the recipe's). `media`: exact sends the very frames, to a server
+    that `p2r serve` started; images sends a video as a list of pictures; file sends the file.
+    `timeout`: seconds for a request, all its `attempts` and the waits between them together.
+    """
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str | None = None
+    media: Literal["exact", "images", "file"] = "exact"
+    concurrency: PositiveInt = 32
+    timeout: float = Field(600.0, gt=0)
+    attempts: PositiveInt = 6
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("a server's address is http://HOST:PORT/v1 or https://…")
+        if parts.username or parts.password:
+            raise ValueError("no keys in an address: set OPENAI_API_KEY in the environment")
+        return url.rstrip("/")
 
 
 class QualitySettings(Section):
@@ -101,13 +149,49 @@ class FilterSettings(Section):
     """
 
     min_accuracy: float = 0.6
-    judge: str = "oracle"
+    judge: str | dict[str, Any] = "oracle"
     quality: QualitySettings = Field(default_factory=QualitySettings)
 
 
-class SftSettings(Section):
-    """Supervised fine-tuning on the filtered traces."""
+class JudgingSettings(Section):
+    """How judges behind a server are asked, whichever stage asks them.
 
+    `model`: Claude's, where the judge is just "claude". Limits: calls at once, seconds of one
+    attempt, seconds of a call with all its attempts, attempts after the first, tokens of a reply.
+    `prices`: US dollars per million input and output tokens by model, before those published.
+    `budget`: US dollars that the run spends at most, over all its stages. `batch`: the filter asks
+    Claude through Message Batches (half price, up to a day), of `batch_size` requests, looked after
+    every `batch_poll` seconds. `cache`: the file of verdicts (default: P2R_CACHE, or the user's
+    cache folder). `guidance`: further words to the judge, the same in every request; from some
+    length on the prompt cache takes them. `request`: further fields of every Messages request.
+    """
+
+    model: str = "claude-sonnet-5"
+    concurrency: PositiveInt = 64
+    timeout: PositiveFloat = 120.0
+    call_limit: PositiveFloat = 600.0
+    retries: NonNegativeInt = 5
+    max_tokens: PositiveInt = 1024
+    prices: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
+    budget: PositiveFloat | None = None
+    batch: bool = False
+    batch_size: int = Field(10_000, ge=1, le=100_000)
+    batch_poll: PositiveFloat = 60.0
+    cache: str | None = None
+    guidance: str = ""
+    request: dict[str, Any] | None = None
+
+
+class SftSettings(Section):
+    """Supervised fine-tuning on the filtered traces.
+
+    `target`: what is learnt of a trace: observation, think and answer (process), or think and
+    answer alone under the prompt that asks for those (agnostic), for process-agnostic baselines.
+    `group_by_length`: batches of examples of like length, for less padding.
+    """
+
+    target: Literal["process", "agnostic"] = "process"
+    group_by_length: bool = True
     epochs: float = 1.0
     max_steps: int = -1
     batch_size: PositiveInt = 8
@@ -136,8 +220,12 @@ class RlSettings(Section):
     """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
 
     `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
-    a run without R_P, R_R or R_len. `max_unknown`: the share of observations without a verdict that
-    a run goes on with. `preflight`: the prompts that the start model is tried on before step 1.
+    a run without R_P, R_R or R_len. `rollouts`: who samples (vllm: in this process, with the new
+    weights after every step; vllm-server: at `server.base_url`). `judge_timeout`: the seconds a
+    step waits for its verdicts. `judge_retries`: how often the judge is asked again where it
+    failed. `max_unknown`: the share of
+    observations without a verdict that a run goes on with. `preflight`: the prompts that the start
+    model is tried on before step 1.
     """
 
     credit: Credit = "process"
@@ -147,7 +235,10 @@ class RlSettings(Section):
         "reasoning",
         "length",
     ]
-    judge: str = "oracle"
+    rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
+    judge: str | dict[str, Any] = "oracle"
+    judge_timeout: float = Field(600.0, gt=0)
+    judge_retries: NonNegativeInt = 1
     max_unknown: float = Field(0.5, ge=0, le=1)
     preflight: NonNegativeInt = 4
     steps: PositiveInt = 1000
@@ -185,7 +276,8 @@ class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
     questions: PositiveInt | None = None
-    judge: str = "oracle"
+    engine: EngineName = "transformers"
+    judge: str | dict[str, Any] = "oracle"
     batch_size: PositiveInt = 8
     temperature: float = 0.01
     top_p: float = 0.001
@@ -206,15 +298,24 @@ class Recipe(Section):
     name: str
     seed: int = 0
     threads: PositiveInt | None = None
+    report_to: Literal["none", "tensorboard", "trackio"] = "none"
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
+    vllm: VllmSettings = Field(default_factory=VllmSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
     filter: FilterSettings = Field(default_factory=FilterSettings)
+    judging: JudgingSettings = Field(default_factory=JudgingSettings)
     sft: SftSettings = Field(default_factory=SftSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     tuning: TuningSettings = Field(default_factory=TuningSettings)
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
+
+    @property
+    def style(self) -> str:
+        """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
+        return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""

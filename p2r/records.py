@@ -69,13 +69,23 @@ class Trace(Record):
 
 class Verdict(Record):
     """A judge's word on an observation: sufficient, not sufficient, or None where there is no
-    verdict."""
+    verdict.
+
+    `cost` in US dollars, of this verdict alone: one that was remembered costs nothing. `votes`: a
+    panel's, {"judge", "sufficient", "cost"} each.
+    """
 
     sufficient: bool | None
     rationale: str = ""
     judge: str = ""
     usage: dict[str, Any] = Field(default_factory=dict)
     cost: float = 0.0
+    votes: list[dict[str, Any]] = Field(default_factory=list)
+
+    @property
+    def disputed(self) -> bool:
+        """Did the members of a panel that had a verdict disagree?"""
+        return len({v["sufficient"] for v in self.votes if v["sufficient"] is not None}) > 1
 
 
 class ProcessReward(Record):
@@ -148,7 +158,7 @@ _GROUPS: dict[str, type[Record]] = {
     "perception": ProcessReward,
     "reasoning": ProcessReward,
 }
-_JSON_FIELDS = {"options", "meta", "problems", "sampling", "media", "usage", "tags"}
+_JSON_FIELDS = {"options", "meta", "problems", "sampling", "media", "usage", "votes", "tags"}
 _INT_FIELDS = {"prompt_tokens", "completion_tokens", "perception_tokens", "step", "rollout"}
 _FLOAT_FIELDS = {
     "accuracy",

@@ -1,50 +1,22 @@
 """Rollouts of PA-GRPO: from sampled text to scored cases (eq. 5) and to the numbers a step is
-watched by, and when to stop because the judge is silent.
+watched by.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections import deque
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
-from .judges import NO_OBSERVATION, Judge, judge_distinct
+from .analysis import mismatch
 from .recipe import RlSettings
 from .records import Case, ProcessReward, Question, Trace, Verdict
 from .rewards import PROCESSES, collapsed, process_reward
 from .scoring import accuracy
+from .step_judge import judged_verdicts
 from .template import answer_of, parse, perception_length
-from .training import TrainingError
-
-log = logging.getLogger(__name__)
-
-
-def judge_rollouts(
-    judge: Judge | None, questions: Sequence[Question], texts: Sequence[str]
-) -> list[Verdict | None]:
-    """A verdict for every rollout; equal observations on one question are judged once.
-
-    An observation that cannot be read, missing or cut off, is not sufficient, and nobody is asked.
-    Without a judge all verdicts are None.
-    """
-    if judge is None:
-        return [None] * len(texts)
-    observations = [parse(text).observation for text in texts]
-    verdicts = [NO_OBSERVATION] * len(texts)
-    readable = [row for row, observation in enumerate(observations) if observation]
-    found = judge_distinct(
-        judge.judge,
-        [questions[row] for row in readable],
-        [observations[row] for row in readable],
-    )
-    for row, verdict in zip(readable, found, strict=True):
-        verdicts[row] = verdict
-    return verdicts
 
 
 def score_rollouts(
@@ -60,7 +32,7 @@ def score_rollouts(
     """One case per rollout with both process rewards of eq. (5).
 
     `completions` are token ids with the end of turn, without pads; `verdicts` are those of
-    `judge_rollouts`; `trace_fields` are further fields of each `Trace`. An answer that is missing
+    `p2r.step_judge`; `trace_fields` are further fields of each `Trace`. An answer that is missing
     or cannot be read earns 0; an answer whose truth cannot be scored, and a verdict that the judge
     could not give, are unknown.
     """
@@ -117,7 +89,9 @@ def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dic
 
     `rewards` (N, 2) are those of the cases. A group has collapsed for a process whose rewards are
     all equal or unknown, jointly when for both. Accuracies are means over the known.
-    "judge/unknown" is the share of the judged observations that got no verdict.
+    "judge/unknown" is the share of the judged observations that got no verdict, "judge/cost" what
+    was paid for them (US dollars), "mismatch" the share of answers that differ from what their
+    thinking ended on, of those where the rule of `p2r.analysis.mismatch` can say.
     """
     metrics: dict[str, float] = {}
     for process in PROCESSES:
@@ -137,47 +111,8 @@ def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dic
     judged = judged_verdicts(cases)
     silent = [verdict.sufficient is None for verdict in judged]
     metrics["judge/unknown"] = float(np.mean(silent)) if judged else math.nan
+    metrics["judge/cost"] = sum(verdict.cost for verdict in judged)
+    ruled = [found for case in cases if (found := mismatch(case)) is not None]
+    metrics["mismatch"] = float(np.mean(ruled)) if ruled else math.nan
     metrics["truncated"] = float(np.mean([case.trace.truncated for case in cases]))
     return metrics
-
-
-def judged_verdicts(cases: Sequence[Case]) -> list[Verdict]:
-    """The verdicts on observations that the judge was shown; one that cannot be read is not."""
-    return [case.verdict for case in cases if case.verdict and case.trace.observation]
-
-
-class JudgeWatch:
-    """Lets a run go on without some verdicts, and stops it when the judge stays silent.
-
-    A step's share of observations without a verdict is averaged over the last `STEPS` steps; steps
-    that are not there yet count as answered, so that a judge that is down at the start is given as
-    long to come back as one that goes down later.
-    """
-
-    STEPS = 5
-
-    def __init__(self, max_unknown: float) -> None:
-        self.max_unknown = max_unknown
-        self._shares: deque[float] = deque([0.0] * self.STEPS, maxlen=self.STEPS)
-
-    def check(self, cases: Sequence[Case]) -> None:
-        """Take in a step's rollouts; warns of missing verdicts, raises `TrainingError` when more
-        than `max_unknown` are missing.
-        """
-        judged = judged_verdicts(cases)
-        silent = [verdict for verdict in judged if verdict.sufficient is None]
-        if judged:
-            self._shares.append(len(silent) / len(judged))
-        if not silent:
-            return
-        reason = shorten(silent[-1].rationale or "none given", 200)
-        log.warning("no verdict on %d of %d observations: %s", len(silent), len(judged), reason)
-        share = sum(self._shares) / self.STEPS
-        if share > self.max_unknown:
-            raise TrainingError(
-                f"the judge gave no verdict on {len(silent)} of {len(judged)} observations of this "
-                f"step, and over the last {self.STEPS} steps on a larger share than "
-                f"rl.max_unknown={self.max_unknown:g}; its last reason: {reason}. Mend the judge "
-                "and start again (training goes on from its last checkpoint), or begin a run with "
-                "another rl.judge or without the perception reward (rl.rewards, rl.credit=outcome)"
-            )

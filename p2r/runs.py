@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from p2r import __version__
-from p2r.recipe import Recipe, load_recipe
+from p2r.recipe import Recipe, VllmSettings, load_recipe
 
 # These change how fast a stage runs, what it keeps on disk or when it gives up, not what it
 # computes: a resumed run may change them.
@@ -32,7 +33,26 @@ FREE_KEYS = {
     "generate.hard_samples",
     "eval.batch_size",
     "video.timeout",
+    "rl.judge_timeout",
+    "rl.judge_retries",
     "rl.max_unknown",
+    "report_to",
+    *(
+        f"judging.{key}"
+        for key in (
+            "concurrency",
+            "timeout",
+            "call_limit",
+            "retries",
+            "budget",
+            "batch",
+            "batch_size",
+            "batch_poll",
+            "cache",
+        )
+    ),
+    *(f"server.{key}" for key in ("base_url", "concurrency", "timeout", "attempts")),
+    *(f"vllm.{key}" for key in VllmSettings.model_fields),
 }
 PACKAGES = (
     "torch",
@@ -200,6 +220,19 @@ def quiet_libraries() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def finished_model(out: Path) -> Path | None:
+    """`out/model` of a training stage that is done, None of one that is not.
+
+    The model is there whole or not at all. Checkpoints that a kill in the last moment left beside
+    it are removed.
+    """
+    model = out / "model"
+    if not model.is_dir():
+        return None
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return model
 
 
 def model_fingerprint(folder: str | Path) -> str:

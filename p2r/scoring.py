@@ -231,9 +231,26 @@ def mean_interval(
     known = known[~np.isnan(known)]
     if not known.size:
         return {"mean": None, "low": None, "high": None, "n": 0}
+    return to_interval(known.mean(), resample_means(known, seed, n_boot), known.size, level)
+
+
+_FEW = 64  # distinct values
+
+
+def resample_means(known: np.ndarray, seed: int = 0, n_boot: int = 2000) -> np.ndarray:
+    """The means of `n_boot` resamples of values, with replacement.
+
+    Of many values with few distinct ones it is drawn how often each is in a resample: the same
+    distribution, in no time.
+    """
     random = np.random.default_rng(seed)
+    if known.size > 1000:
+        values, counts = np.unique(known, return_counts=True)
+        if values.size <= _FEW:
+            shares = counts / known.size
+            return random.multinomial(known.size, shares, size=n_boot) @ values / known.size
     rows = max(1, 2_000_000 // known.size)  # resamples drawn at a time, to bound memory
-    means = np.concatenate(
+    return np.concatenate(
         [
             known[random.integers(known.size, size=(min(rows, n_boot - done), known.size))].mean(
                 axis=1
@@ -241,10 +258,11 @@ def mean_interval(
             for done in range(0, n_boot, rows)
         ]
     )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return {
-        "mean": float(known.mean()),
-        "low": float(low),
-        "high": float(high),
-        "n": int(known.size),
-    }
+
+
+def to_interval(
+    mean: float, drawn: np.ndarray, n: int, level: float = 0.95
+) -> dict[str, float | int | None]:
+    """A mean with the percentile interval of its resampled values."""
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return {"mean": float(mean), "low": float(low), "high": float(high), "n": int(n)}

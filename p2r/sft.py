@@ -7,20 +7,26 @@ never replaced by another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
+from transformers import AutoConfig
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from . import data
 from .media import MediaError
-from .recipe import Recipe
+from .memory import Architecture, most_vision_tokens
+from .recipe import Recipe, VideoSettings
 from .records import Case, Question
-from .runs import model_fingerprint, use_threads
-from .template import TemplateError, render
+from .runs import finished_model, model_fingerprint, use_threads
+from .template import TemplateError, build_prompt, render
+from .tracking import trackers
 from .training import (
     ExactResume,
     StepLog,
@@ -31,16 +37,49 @@ from .training import (
     save_final,
     shared_arguments,
     show_progress,
+    step_of,
     training_dtype,
+    training_processes,
 )
 from .tuning import freeze_vision, lora_config
 from .video import FrameCache, Frames, VideoError
 
-AGNOSTIC_STYLE = {"full": "think", "brief": "brief-think"}
-
 
 class TraceTrainer(ExactResume, SFTTrainer):
-    """TRL's SFT trainer."""
+    """TRL's SFT trainer; batches of like length are the same ones in a resumed training."""
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        together = self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroups(
+            (train_dataset or self.train_dataset)["length"],
+            self.args.train_batch_size * together,
+            self.args.seed,
+        )
+
+
+class LengthGroups(Sampler[int]):
+    """Random order in which neighbours are of like length, by transformers' rule.
+
+    transformers' own sampler draws from the global generator, whose state at the begin of an epoch
+    is lost to a training that is resumed within it. The order here depends on seed and epoch alone.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = get_length_grouped_indices(list(self.lengths), self.batch_size, generator=generator)
+        return iter(order)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate when an epoch begins."""
+        self.epoch = epoch
 
 
 class TraceCollator:
@@ -111,26 +150,23 @@ def train_sft(
     data_root: str | Path,
     base_model: str | Path | None = None,
     frames: FrameCache | None = None,
-    process_aware: bool = True,
 ) -> Path:
     """Teach `base_model` (the recipe's base) the traces of `cases`; returns `out/model`.
 
-    Targets are the traces' segments in the template; with `process_aware=False` think and answer
-    alone, under the prompt that asks for those. Writes `metrics.jsonl` (a line per step) and
+    Targets are the traces' segments in the template, or think and answer alone under the prompt
+    that asks for those, as `recipe.sft.target` says. Writes `metrics.jsonl` (a line per step) and
     `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
-    stage returns at once. Raises `TrainingError`, `data.ModelError`.
+    stage returns at once. Raises `TrainingError`, `data.ModelError`, before any weight is loaded.
     """
     out = Path(out)
-    final = out / "model"
-    if final.is_dir():
-        return final
+    if model := finished_model(out):
+        return model
     out.mkdir(parents=True, exist_ok=True)
     use_threads(recipe)
     base = base_model or recipe.models.base
     processor = data.load_processor(base)
-    model = data.load_model(base, training_dtype(recipe)).train()
-    if recipe.tuning.freeze_vision:
-        freeze_vision(model)
+    config = AutoConfig.from_pretrained(data.resolve_model(base))
+    process_aware = recipe.sft.target == "process"
     usable = [case for case in cases if _has_segments(case, process_aware)]
     lacking = [case.question for case in cases if not _has_segments(case, process_aware)]
     record_skipped(out, [(question, "the trace lacks a segment") for question in lacking])
@@ -144,8 +180,8 @@ def train_sft(
             cache=frames or FrameCache(None),
             **data.train_settings(recipe.video),
         ),
-        recipe.models.prompt if process_aware else AGNOSTIC_STYLE[recipe.models.prompt],
-        model.config.text_config.max_position_embeddings,
+        recipe.style,
+        config.text_config.max_position_embeddings,
         lambda question, reason: record_skipped(out, [(question, reason)]),
     )
     if not any(collator.encode(index) for index in range(len(usable))):
@@ -166,18 +202,28 @@ def train_sft(
         "seed": recipe.seed,
     }
     checkpoint = open_stage(out, made, {"metrics.jsonl": "step"})
+    arguments = sft_arguments(recipe, out / "checkpoints")  # before the model: ZeRO-3 shards it
+    model = data.load_model(base, training_dtype(recipe)).train()
+    if recipe.tuning.freeze_vision:
+        freeze_vision(model)
+    lengths = estimate_lengths(collator, Architecture.of(config.to_dict()), recipe.video)
     trainer = TraceTrainer(
         model,
-        args=sft_arguments(recipe, out / "checkpoints"),
+        args=arguments,
         data_collator=collator,
-        train_dataset=Dataset.from_dict({"example": list(range(len(usable)))}),
+        train_dataset=Dataset.from_dict({"example": list(range(len(usable))), "length": lengths}),
         processing_class=processor,
         peft_config=lora_config(recipe.tuning),
-        callbacks=[StepLog(out / "metrics.jsonl")],
+        callbacks=[
+            StepLog(out / "metrics.jsonl"),
+            *trackers(
+                recipe.report_to, out, step_of(checkpoint), training_processes().is_main_process
+            ),
+        ],
     )
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return save_final(trainer, processor, final)
+    return save_final(trainer, processor, out / "model")
 
 
 def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
@@ -193,9 +239,31 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
         learning_rate=sft.learning_rate,
         warmup_steps=sft.warmup_steps,
         weight_decay=sft.weight_decay,
+        train_sampling_strategy="group_by_length" if sft.group_by_length else "random",
         max_length=None,  # what is too long is left out with a reason, never cut
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+
+
+def estimate_lengths(
+    collator: TraceCollator, model: Architecture, video: VideoSettings
+) -> list[int]:
+    """About how many tokens each example has; nothing is decoded.
+
+    Text is counted, media are taken to be as large as the recipe allows. An example that makes no
+    prompt has none: it is left out of its batch.
+    """
+    texts, seen = [], []
+    for question, response in zip(collator.questions, collator.responses, strict=True):
+        try:
+            texts.append(build_prompt(question, collator.style) + response)
+        except TemplateError:
+            texts.append("")
+        frames = video.train_frames if question.data_type == "video" else 1
+        most = most_vision_tokens(model, frames, video.train_pixels)
+        seen.append(most if question.path else 0)
+    counts = collator.processor.tokenizer(texts)["input_ids"]
+    return [len(ids) + vision for ids, vision in zip(counts, seen, strict=True)]
 
 
 def _has_segments(case: Case, process_aware: bool) -> bool:

@@ -19,12 +19,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.journal import Journal, Shard, exclusive
-from p2r.judges import JournaledJudge, load_judge
+from p2r.judges import JournaledJudge
+from p2r.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.recipe import Credit
 from p2r.records import Case, Question
-from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json, write_text
+from p2r.runs import (
+    Run,
+    finished_model,
+    quiet_libraries,
+    read_json,
+    replacing,
+    use_threads,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from p2r.benchmark_files import Manifest
     from p2r.engines.answering import Spread
     from p2r.engines.responses import ResponseJournal
 
@@ -74,7 +87,7 @@ def find_questions(
         bad.update(report.reasons)
     if not loaded:
         raise StageError(f"{file} holds no usable question: give a file with some")
-    root = _claim_data_root(run, data_root, file if file.is_dir() else file.parent)
+    root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
     if questions is not None:
         write_json(kept, {**sources, purpose: str(file.resolve())})
     return list(loaded.values()), root
@@ -88,7 +101,8 @@ def find_data_root(run: Run) -> Path:
     return run.folder / kept.read_text(encoding="utf-8").strip()
 
 
-def _claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
+def claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
+    """The run's root of media, kept at the first call; raises `StageError` for a second root."""
     kept = run.folder / "data_root"
     if kept.is_file():
         root = find_data_root(run)
@@ -177,15 +191,27 @@ def filter(
     run: Run, *, shard: Shard | None = None, ray: bool = False
 ) -> dict[str, dict[str, int]] | None:
     """Steps 2 and 3 of the pipeline; returns the funnel, None where other shards are not done."""
-    from p2r.pipeline import collect_cases, filter_traces
+    from p2r.pipeline import ToJudge, collect_cases, filter_traces
 
-    make_judge = partial(load_judge, run.recipe.filter.judge)
-    table = filter_traces(
-        run.recipe, run, make_judge(), shard, spread=_ray(ray), make_judge=make_judge
-    )
+    settings = run.recipe.filter
+    make_judge = partial(run_judge, run, settings.judge)
+    judge = make_judge()
+    if run.recipe.judging.batch:
+        if shard or ray:
+            raise StageError("batches are sent from one place: leave out --shard and --ray")
+        judge = judge_in_batches(judge, ToJudge(run, settings.min_accuracy), run.recipe.judging)
+    table = filter_traces(run.recipe, run, judge, shard, spread=_ray(ray), make_judge=make_judge)
     if table is not None:
         collect_cases(run)
     return table
+
+
+def estimate_filter(run: Run) -> Estimate:
+    """What step 3 of the pipeline will cost; asks nothing that costs."""
+    from p2r.pipeline import ToJudge
+
+    settings = run.recipe.filter
+    return estimate(run_judge(run, settings.judge), ToJudge(run, settings.min_accuracy))
 
 
 def _ray(wanted: bool) -> Spread | None:
@@ -201,8 +227,8 @@ def sft(run: Run) -> Path:
     from p2r.pipeline import read_kept
 
     out = run.folder / "sft"
-    if (out / "model").is_dir():
-        return out / "model"
+    if model := finished_model(out):
+        return model
     cases = read_kept(run)
     prepare(run)
     from p2r.sft import train_sft
@@ -224,7 +250,7 @@ def rl(
     stage = RL_STAGES[recipe.rl.credit]
     out = run.folder / stage
     start = start_model or str(run.folder / "sft" / "model")
-    if not (out / "model").is_dir():
+    if not finished_model(out):
         if start_model is None and not Path(start).is_dir():
             raise StageError(
                 f"run {run.folder} has no SFT model yet: run `p2r sft` first, or give --model"
@@ -235,7 +261,7 @@ def rl(
 
         # One journal per process: several train together under `accelerate launch`.
         with Journal(run.path(stage, f"verdicts-{os.environ.get('RANK', '0')}.jsonl")) as verdicts:
-            judge = JournaledJudge(load_judge(recipe.rl.judge), verdicts)
+            judge = JournaledJudge(run_judge(run, recipe.rl.judge), verdicts)
             train_grpo(recipe, asked, start, out, judge=judge, data_root=root, run=run.name)
     keep_last_rollouts(run, stage)
     return out / "model"
@@ -265,15 +291,90 @@ def evaluate(
     style: str | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Evaluate a model under a name; returns its cases and the result of `eval/NAME.json`."""
+    asked, root = find_questions(run, "eval", questions, data_root)
+    return _evaluator(run, model, style or run.recipe.style)(asked, root, stage)
+
+
+def evaluate_benchmark(
+    run: Run,
+    model: str,
+    stage: str,
+    benchmark: str,
+    questions: Path,
+    data_root: Path | None = None,
+    style: str | None = None,
+    check: Callable[[Manifest], None] = lambda manifest: None,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Evaluate a model on a benchmark's official files; as `evaluate`, with its own result file.
+
+    `check` gets the manifest of the files before the first question is asked. Media are relative
+    to `data_root`, by default where the files are. The run's own questions stay as they are.
+    """
+    from p2r.benchmark_files import read_benchmark, to_question
+
+    folder = questions if questions.is_dir() else questions.parent
+    root = claim_data_root(run, data_root, folder)
+    fields, manifest = read_benchmark(benchmark, questions, root)
+    check(manifest)
+    asked = [to_question(manifest.benchmark, f, direct=style == "direct") for f in fields]
+    return _evaluator(run, model, style)(asked, root, stage)
+
+
+def _evaluator(run: Run, model: str, style: str | None) -> Callable[..., Any]:
+    """`p2r.evaluate.evaluate` of questions, their root and a name, with all else as in the run."""
     from p2r.engines import load_engine
     from p2r.evaluate import evaluate as evaluate_model
 
-    asked, root = find_questions(run, "eval", questions, data_root)
     prepare(run)
-    recipe = run.recipe
-    engine = load_engine(recipe, model, batch_size=recipe.eval.batch_size, style=style)
-    judge = load_judge(recipe.eval.judge)
-    return evaluate_model(recipe, asked, engine, run, stage, judge, root, style)
+    settings = run.recipe.eval
+    engine = load_engine(
+        run.recipe, model, batch_size=settings.batch_size, style=style, engine=settings.engine
+    )
+    judge = run_judge(run, settings.judge)
+
+    def measure(asked: list[Question], root: Path, name: str, *more: Any) -> Any:
+        return evaluate_model(run.recipe, asked, engine, run, name, judge, root, style, *more)
+
+    return measure
+
+
+def transfer(
+    run: Run,
+    model: str,
+    stage: str,
+    source: Path,
+    benchmark: str | None = None,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    style: str | None = None,
+) -> list[Path]:
+    """Perception transfer: a reader answers from each of four inputs (see `p2r.transfer`).
+
+    `source` is the result file whose observations are read. Writes and returns a result file per
+    input, `results/STAGE-INPUT.json`, which `p2r.report` lays beside Table 5.
+    """
+    from p2r.benchmark_files import read_benchmark, to_question
+    from p2r.evaluate import result_path
+    from p2r.results import read_result
+    from p2r.transfer import INPUTS, observations_of, transfer_questions
+
+    if benchmark is None or questions is None:
+        asked, root = find_questions(run, "eval", questions, data_root)
+    else:
+        folder = questions if questions.is_dir() else questions.parent
+        root = claim_data_root(run, data_root, folder)
+        asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
+    observations = observations_of(read_result(source))
+    measure = _evaluator(run, model, style)
+    written = []
+    for given in INPUTS:
+        name = f"{stage}-{given.replace(' + ', '-')}"
+        posed = transfer_questions(asked, observations, given)
+        if not posed:
+            raise StageError(f"{source} holds no observation of these questions: ids must agree")
+        measure(posed, root, name, {"input": given})
+        written.append(result_path(run, name))
+    return written
 
 
 def name_of_model(model: str) -> str:

@@ -1,349 +1,390 @@
-"""Cases of one or several runs as Parquet, read through DuckDB: filter, search, page, count.
+"""Cases of one or several runs: filter, search, page, count, compare, also while a run is written.
 
-A run keeps its cases in `cases.parquet` (columns: `records.ROW_TYPES`). `write_cases` writes such a
-file, `CaseStore` reads any number of them as one table without loading them.
+A run keeps its cases in `cases.parquet` (columns: `records.ROW_TYPES`); `p2r.case_files` writes
+it and says what else is read. `CaseStore` keeps the short columns in a DuckDB table
+in memory and the words of the texts in an index (`p2r.text_index`); the texts stay in the files.
+Browsing writes nothing into a run.
 """
 
 from __future__ import annotations
 
-import glob
 import itertools
-import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from p2r.records import ROW_TYPES, Case
-
-FILE_NAME = "cases.parquet"
-# From this accuracy on an answer counts as right: the pipeline's threshold (filter.min_accuracy).
-RIGHT_ACCURACY = 0.6
-VERDICTS = ("yes", "no", "unknown")
-OUTCOMES = ("right", "wrong", "unknown")
-
-_ROW_GROUP = 2048
-_ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-_SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
-_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in ROW_TYPES.items()])
-_SEARCHED = (
-    "id",
-    "question.problem",
-    "trace.observation",
-    "trace.think",
-    "trace.text",
-    "verdict.rationale",
-)
-# Columns computed from the stored ones. NaN sorts above every number in SQL: it is ruled out first.
-_DERIVED = {
-    "verdict": """CASE WHEN "verdict.sufficient" THEN 'yes'
-        WHEN NOT "verdict.sufficient" THEN 'no' ELSE 'unknown' END""",
-    "outcome": f"""CASE WHEN accuracy IS NULL OR isnan(accuracy) THEN 'unknown'
-        WHEN accuracy >= {RIGHT_ACCURACY} THEN 'right' ELSE 'wrong' END""",
-    "fault": """coalesce("trace.problems", '[]') <> '[]'""",
-    "perception_reward": '"perception.accuracy" + "perception.format" + "perception.length"',
-    "reasoning_reward": '"reasoning.accuracy" + "reasoning.format" + "reasoning.length"',
-}
-COLUMNS = (*ROW_TYPES, *_DERIVED)
-# What a list shows of a case: everything short.
-LISTED = (
-    "id",
-    "question.id",
-    "question.problem",
-    "question.problem_type",
-    "question.data_type",
-    "question.source",
-    "trace.run",
-    "trace.stage",
-    "trace.step",
-    "trace.rollout",
-    "trace.answer",
-    "trace.completion_tokens",
-    "trace.truncated",
-    "accuracy",
-    "perception_advantage",
-    "reasoning_advantage",
-    *_DERIVED,
+from p2r.case_files import CASE_SCHEMA, FILE_NAME, Fault, case_file, write_cases
+from p2r.case_table import CaseTable
+from p2r.groups import group_rows, side_counts, side_rows
+from p2r.records import Case
+from p2r.selection import (
+    COLUMNS,
+    EVERYTHING,
+    FACETS,
+    FAILURES,
+    FIELDS,
+    LISTED,
+    LONG,
+    OUTCOMES,
+    RIGHT_ACCURACY,
+    VERDICTS,
+    Filters,
+    StoreError,
+    name_column,
+    order,
+    where,
 )
 
+__all__ = [
+    "CASE_SCHEMA",
+    "COLUMNS",
+    "FACETS",
+    "FAILURES",
+    "FIELDS",
+    "FILE_NAME",
+    "LISTED",
+    "OUTCOMES",
+    "RIGHT_ACCURACY",
+    "VERDICTS",
+    "CaseStore",
+    "Filters",
+    "Neighbours",
+    "StoreError",
+    "case_file",
+    "write_cases",
+]
 
-class StoreError(ValueError):
-    """Case files that cannot be written or read; the message says which, why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which cases: all fields that are set must hold; the names of a tuple are alternatives.
-
-    `text` is searched, without case, in id, problem, observation, think, response and rationale.
-    """
-
-    text: str = ""
-    run: tuple[str, ...] = ()
-    stage: tuple[str, ...] = ()
-    problem_type: tuple[str, ...] = ()
-    data_type: tuple[str, ...] = ()
-    source: tuple[str, ...] = ()
-    question_id: tuple[str, ...] = ()
-    verdict: Literal["yes", "no", "unknown"] | None = None
-    outcome: Literal["right", "wrong", "unknown"] | None = None
-    fault: bool | None = None
-    truncated: bool | None = None
+_MATCHED = "matched"
 
 
-_FILTERED = {
-    "run": "trace.run",
-    "stage": "trace.stage",
-    "problem_type": "question.problem_type",
-    "data_type": "question.data_type",
-    "source": "question.source",
-    "question_id": "question.id",
-    "verdict": "verdict",
-    "outcome": "outcome",
-    "fault": "fault",
-    "truncated": "trace.truncated",
-}
+class Neighbours(NamedTuple):
+    """Where a case stands in a list (from 0; None: not in it), of how many, between which."""
 
-
-def case_file(path: str | Path) -> Path:
-    """The case file of a run folder; a Parquet file is its own."""
-    path = Path(path)
-    return path if path.suffix == ".parquet" else path / FILE_NAME
-
-
-def write_cases(path: str | Path, cases: Iterable[Case]) -> Path:
-    """Write cases to a Parquet file (or into a run folder) and return the file's path.
-
-    The cases are streamed. The file appears under its name only when it is whole; a former one is
-    replaced. NaN becomes NULL (unknown). Raises `StoreError` for an id that comes twice.
-    """
-    target = case_file(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    rows = _checked_rows(target, cases)
-    try:
-        with pq.ParquetWriter(partial, _SCHEMA, compression="zstd") as writer:
-            while group := list(itertools.islice(rows, _ROW_GROUP)):
-                writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def _checked_rows(target: Path, cases: Iterable[Case]) -> Iterator[dict[str, Any]]:
-    seen: set[str] = set()
-    for case in cases:
-        row = {name: _storable(value) for name, value in case.to_row().items()}
-        if row["id"] in seen:
-            raise StoreError(f"{target}: case {row['id']!r} comes twice; number its rollouts")
-        seen.add(row["id"])
-        yield row
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, str) and not value.isascii():
-        # A lone surrogate, as a broken response may hold, is no UTF-8: it becomes U+FFFD.
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return value
+    position: int | None
+    total: int
+    previous: str | None
+    following: str | None
 
 
 class CaseStore:
     """Read access to the cases of run folders or Parquet files, as one table in written order.
 
-    Every call takes its own cursor, so that threads may share a store. Values reach SQL as
-    parameters only; names of columns are checked against `COLUMNS`.
+    A Parquet file that was replaced is read anew by itself; what a running stage wrote since is
+    taken in by `refresh`. Threads may share a store. Lists (`page`, `position`, `neighbours`,
+    `count`) of one selection are computed once and kept; each is some 4 bytes per case.
+
+    Raises `StoreError` for runs of which nothing can be read, and for copies of one run.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.files = list(dict.fromkeys(case_file(path).resolve() for path in paths))
-        if not self.files:
+        self._paths = list(dict.fromkeys(Path(path) for path in paths))
+        if not self._paths:
             raise StoreError("no runs given: name at least one run folder")
-        for file in self.files:
-            if not file.is_file():
-                raise StoreError(f"no cases at {file}: run the pipeline first, or name another run")
-        self._database = duckdb.connect()
-        try:
-            self._create_view()
-        except duckdb.Error as error:
-            reason = str(error).strip().splitlines()[0]
-            names = ", ".join(map(str, self.files))
-            raise StoreError(f"cannot read the cases of {names}: {reason}") from error
-        self._refuse_repeated_ids()
+        self._lock = threading.Lock()
+        self._current = CaseTable(self._paths)
+
+    # ---- what is open
+
+    @property
+    def files(self) -> list[Path]:
+        """The files the cases are read from."""
+        return [file.path for file in self._table().files]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What cannot be read, and why; the rest is shown without it."""
+        return self._table().all_faults()
+
+    def refresh(self) -> int:
+        """Take in what running stages wrote since; returns how many cases were added."""
+        table = self._table()
+        with self._lock:
+            before = table.count
+            if table.is_outdated(look_for_files=True):
+                table = self._read_anew()
+            else:
+                table.grow()
+            return max(0, table.count - before)
+
+    def close(self) -> None:
+        """End the work in the background and free the memory."""
+        self._current.close()
+
+    def wait_for_index(self, timeout: float | None = None) -> bool:
+        """Wait until searches use the index (before, they read the files); False: not yet."""
+        return self._table().wait_for_index(timeout)
+
+    # ---- lists
 
     def page(
         self,
-        filters: Filters = Filters(),
+        filters: Filters = EVERYTHING,
         sort: str | None = None,
         descending: bool = False,
         offset: int = 0,
         limit: int = 50,
         columns: Sequence[str] = LISTED,
     ) -> list[dict[str, Any]]:
-        """Rows of a page; `sort` is one of `COLUMNS`, unknown values last; None: as written."""
-        where, values = _where(filters)
-        return self._rows(
-            f"SELECT {_names(columns)} FROM cases {where} ORDER BY {_order(sort, descending)} "
-            "LIMIT ? OFFSET ?",
-            [*values, limit, offset],
-        )
+        """Rows of a page; `sort` is one of `COLUMNS`, unknown values last; None: as written.
+
+        Problems and answers are cut to some hundred characters (`selection.SHORTENED`).
+        """
+        table = self._table()
+        for column in columns:
+            name_column(column)
+        chosen = self._select(table, filters, sort, descending)[offset : offset + limit]
+        return table.rows(chosen, columns)
+
+    def count(self, filters: Filters = EVERYTHING) -> int:
+        """How many cases there are."""
+        return len(self._select(self._table(), filters))
 
     def position(
         self, case_id: str, filters: Filters, sort: str | None = None, descending: bool = False
     ) -> int | None:
         """The place of a case (from 0) in the list, or None where the filters leave it out."""
-        where, values = _where(filters)
-        rows = self._rows(
-            f"SELECT n FROM (SELECT id, row_number() OVER (ORDER BY {_order(sort, descending)}) "
-            f"- 1 AS n FROM cases {where}) WHERE id = ?",
-            [*values, case_id],
+        return self.neighbours(case_id, filters, sort, descending).position
+
+    def neighbours(
+        self,
+        case_id: str,
+        filters: Filters = EVERYTHING,
+        sort: str | None = None,
+        descending: bool = False,
+    ) -> Neighbours:
+        """The place of a case in a list, and the cases before and after it."""
+        table = self._table()
+        chosen = self._select(table, filters, sort, descending)
+        number = table.number_of(case_id)
+        places = np.flatnonzero(chosen == number) if number is not None else ()
+        if not len(places):
+            return Neighbours(None, len(chosen), None, None)
+        place = int(places[0])
+        beside = [at for at in (place - 1, place + 1) if 0 <= at < len(chosen)]
+        ids = dict(
+            zip(beside, (row["id"] for row in table.rows(chosen[beside], ["id"])), strict=True)
         )
-        return rows[0]["n"] if rows else None
+        return Neighbours(place, len(chosen), ids.get(place - 1), ids.get(place + 1))
 
-    def count(self, filters: Filters = Filters()) -> int:
-        """How many cases there are."""
-        where, values = _where(filters)
-        return self._rows(f"SELECT count(*) AS n FROM cases {where}", values)[0]["n"]
+    # ---- counts
 
-    def quadrants(self, filters: Filters = Filters()) -> dict[tuple[str, str], int]:
+    def quadrants(self, filters: Filters = EVERYTHING) -> dict[tuple[str, str], int]:
         """Perception x answer: counts by (verdict, outcome), also the zeros.
 
         The verdict and the outcome of the filters are not applied: all cells stay visible.
         """
-        where, values = _where(replace(filters, verdict=None, outcome=None))
-        rows = self._rows(
-            f"SELECT verdict, outcome, count(*) AS n FROM cases {where} GROUP BY ALL", values
+        lifted = replace(filters, verdict=None, outcome=None)
+        rows = self._ask(
+            lifted, "SELECT verdict, outcome, count(*) AS n FROM cases {} GROUP BY ALL"
         )
         found = {(row["verdict"], row["outcome"]): row["n"] for row in rows}
         return {cell: found.get(cell, 0) for cell in itertools.product(VERDICTS, OUTCOMES)}
 
-    def values(self, column: str) -> dict[str, int]:
-        """The distinct values of a column with their counts, the most frequent first."""
-        rows = self._rows(
-            f"SELECT {_name(column)} AS value, count(*) AS n FROM cases "
-            "WHERE value IS NOT NULL GROUP BY value ORDER BY n DESC, value",
-            [],
+    def failures(self, filters: Filters = EVERYTHING) -> dict[str, int]:
+        """Counts by failure kind, also the zeros; the failure of the filters is not applied."""
+        found = self._facet("failure", replace(filters, failure=()))
+        return {kind: found.get(kind, 0) for kind in FAILURES}
+
+    def facets(self, filters: Filters = EVERYTHING) -> dict[str, dict[Any, int]]:
+        """For each of `FACETS` its values with counts, the most frequent first, under the other
+        filters.
+        """
+        chosen = [name for name in FACETS if getattr(filters, name) != getattr(EVERYTHING, name)]
+        others = {name: column for name, column in FACETS.items() if name not in chosen}
+        found = self._facets(others, filters) | {
+            name: self._facet(FACETS[name], replace(filters, **{name: getattr(EVERYTHING, name)}))
+            for name in chosen
+        }
+        return {name: found[name] for name in FACETS}
+
+    def _facets(self, columns: dict[str, str], filters: Filters) -> dict[str, dict[Any, int]]:
+        """Several facets under the same filters, in one pass."""
+        names = [name_column(column) for column in columns.values()]
+        listed, sets = ", ".join(names), ", ".join(f"({name})" for name in names)
+        rows = self._ask(
+            filters,
+            f"SELECT GROUPING({listed}) AS others, coalesce({listed}) AS value, count(*) AS n "
+            f"FROM cases {{}} GROUP BY GROUPING SETS ({sets}) ORDER BY n DESC, value",
         )
-        return {row["value"]: row["n"] for row in rows}
+        # A bit per column that a row is not grouped by, the first the highest.
+        everything = 2 ** len(names) - 1
+        marks = {everything ^ 2**place: name for place, name in enumerate(reversed(columns))}
+        found: dict[str, dict[Any, int]] = {name: {} for name in columns}
+        for row in rows:
+            if row["value"] is not None:
+                found[marks[row["others"]]][row["value"]] = row["n"]
+        return found
+
+    def values(self, column: str, filters: Filters = EVERYTHING) -> dict[Any, int]:
+        """The distinct values of a column with their counts, the most frequent first."""
+        return self._facet(column, filters)
+
+    def span(self, column: str, filters: Filters = EVERYTHING) -> tuple[Any, Any]:
+        """The lowest and the highest value of a column; None where there is none."""
+        name = name_column(column)
+        row = self._ask(filters, f"SELECT min({name}) AS low, max({name}) AS high FROM cases {{}}")
+        return row[0]["low"], row[0]["high"]
+
+    def stages(self) -> list[dict[str, Any]]:
+        """The runs and their stages with counts and steps, in written order: what to compare."""
+        return self._ask(
+            EVERYTHING,
+            'SELECT "trace.run" AS run, "trace.stage" AS stage, count(*) AS n, '
+            'count(DISTINCT "question.id") AS questions, min("trace.step") AS first_step, '
+            'max("trace.step") AS last_step FROM cases {} GROUP BY ALL ORDER BY min(number)',
+        )
+
+    def verdicts(self, case_ids: Sequence[str]) -> dict[str, tuple[str, bool | None]]:
+        """Judge and word on the observation of those cases that were judged."""
+        rows = self._table().query(
+            'SELECT id, coalesce("verdict.judge", \'\') AS judge, "verdict.sufficient" AS word '
+            "FROM cases WHERE judged AND id IN (SELECT unnest(?))",
+            [list(case_ids)],
+        )
+        return {row["id"]: (row["judge"], row["word"]) for row in rows}
+
+    # ---- cases
 
     def get(self, case_id: str) -> Case:
         """One case whole; raises `StoreError` where there is none of that id."""
-        rows = self._rows(f"SELECT {_names(tuple(ROW_TYPES))} FROM cases WHERE id = ?", [case_id])
-        if not rows:
-            raise StoreError(f"no case {case_id!r} in these runs")
-        return Case.from_row(rows[0])
+        table = self._table()
+        return table.read_case(self._number(table, case_id))
 
     def file_of(self, case_id: str) -> Path:
-        """The Parquet file that holds a case; raises `StoreError` where none does."""
-        rows = self._rows("SELECT filename FROM cases WHERE id = ?", [case_id])
-        if not rows:
-            raise StoreError(f"no case {case_id!r} in these runs")
-        return Path(rows[0]["filename"])
+        """The file that holds a case; raises `StoreError` where none does."""
+        table = self._table()
+        return table.file_of(self._number(table, case_id)).path
+
+    def run_of(self, case_id: str) -> Path:
+        """The run folder that a case was read from."""
+        table = self._table()
+        return table.file_of(self._number(table, case_id)).run
+
+    def cases(self, filters: Filters = EVERYTHING) -> Iterator[Case]:
+        """All cases that pass, in their written order, a few at a time."""
+        table = self._table()
+        return table.read_cases(self._select(table, filters))
+
+    # ---- rollouts and comparisons
 
     def group(
         self, question_id: str, run: str, stage: str, step: int | None = None
     ) -> list[dict[str, Any]]:
         """The rollouts of a question at one step of one run, by their number."""
-        return self._rows(
-            f'SELECT {_names(LISTED)} FROM cases WHERE "question.id" = ? AND "trace.run" = ? '
+        names = ", ".join(map(name_column, LISTED))
+        return self._table().query(
+            f'SELECT {names} FROM cases WHERE "question.id" = ? AND "trace.run" = ? '
             'AND "trace.stage" = ? AND "trace.step" IS NOT DISTINCT FROM ? '
             'ORDER BY "trace.rollout"',
             [question_id, run, stage, step],
         )
 
-    def cases(self, filters: Filters = Filters()) -> Iterator[Case]:
-        """All cases that pass, in their written order, a few at a time."""
-        where, values = _where(filters)
-        cursor = self._database.cursor()
-        cursor.execute(
-            f"SELECT {_names(tuple(ROW_TYPES))} FROM cases {where} ORDER BY {_order(None, False)}",
-            values,
-        )
-        while rows := cursor.fetchmany(_ROW_GROUP):
-            for row in rows:
-                yield Case.from_row(dict(zip(ROW_TYPES, row, strict=True)))
+    def groups(
+        self,
+        filters: Filters = EVERYTHING,
+        sort: str = "spread",
+        descending: bool = True,
+        offset: int = 0,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Groups of rollouts with a case that passes: see `p2r.groups.group_rows`."""
+        table = self._table()
+        key = ("groups", filters, sort, descending, offset, limit)
+        passing = self._where(table, filters)
+        return table.kept(key, lambda: group_rows(table, *passing, sort, descending, offset, limit))
 
-    def _create_view(self) -> None:
-        # Escaped, since the reader takes names for patterns.
-        stored = self._database.read_parquet(
-            [glob.escape(str(file)) for file in self.files],
-            union_by_name=True,
-            filename=True,
-            file_row_number=True,
-        )
-        if "id" not in stored.columns:
-            raise StoreError(f"{self.files[0]} holds no cases: it has no column 'id'")
-        stored.create_view("stored")
-        # Files of an earlier version lack the newer columns: unknown there.
-        columns = [
-            f'"{name}"' if name in stored.columns else f'NULL::{_SQL[kind]} AS "{name}"'
-            for name, kind in ROW_TYPES.items()
-        ]
-        self._database.execute(
-            f"CREATE VIEW plain AS SELECT {', '.join(columns)}, filename, file_row_number "
-            "FROM stored"
-        )
-        derived = ", ".join(f'{sql} AS "{name}"' for name, sql in _DERIVED.items())
-        self._database.execute(f"CREATE VIEW cases AS SELECT *, {derived} FROM plain")
+    def compare(
+        self,
+        sides: Sequence[tuple[str, str]],
+        filters: Filters = EVERYTHING,
+        outcomes: Sequence[str | None] = (),
+        offset: int = 0,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """The same questions in two or more (run, stage): see `p2r.groups.side_rows`."""
+        table = self._table()
+        key = ("compare", tuple(sides), filters, tuple(outcomes), offset, limit)
+        passing = self._where(table, filters)
+        return table.kept(key, lambda: side_rows(table, sides, *passing, outcomes, offset, limit))
 
-    def _refuse_repeated_ids(self) -> None:
-        repeated = self._rows(
-            "SELECT id, min(filename) AS one, max(filename) AS other FROM cases "
-            "GROUP BY id HAVING count(*) > 1 LIMIT 1",
-            [],
+    def compare_counts(
+        self, sides: Sequence[tuple[str, str]], filters: Filters = EVERYTHING
+    ) -> dict[tuple[str, ...], int]:
+        """Shared questions by the outcomes of the sides: {("right", "wrong"): 12, …}."""
+        table = self._table()
+        passing = self._where(table, filters)
+        return table.kept(
+            ("sides", tuple(sides), filters), lambda: side_counts(table, sides, *passing)
         )
-        if repeated:
-            row = repeated[0]
-            raise StoreError(
-                f"case {row['id']!r} is in {row['one']} and in {row['other']}: "
-                "open runs of different names together, not copies of one"
+
+    # ---- inside
+
+    def _table(self) -> CaseTable:
+        """The table, read anew where a file was replaced; the files of the old one are gone."""
+        if self._current.is_outdated():
+            with self._lock:
+                if self._current.is_outdated():
+                    self._read_anew()
+        return self._current
+
+    def _read_anew(self) -> CaseTable:
+        former, self._current = self._current, CaseTable(self._paths)
+        former.close()
+        return self._current
+
+    def _number(self, table: CaseTable, case_id: str) -> int:
+        number = table.number_of(case_id)
+        if number is None:
+            raise StoreError(f"no case {case_id!r} in these runs")
+        return number
+
+    def _select(
+        self,
+        table: CaseTable,
+        filters: Filters,
+        sort: str | None = None,
+        descending: bool = False,
+    ) -> np.ndarray:
+        """The numbers of the cases of a list, in its order."""
+
+        def compute() -> np.ndarray:
+            clause, values, found = self._where(table, filters)
+            return table.numbers(
+                f"SELECT number FROM cases {clause} ORDER BY {order(sort, descending)}",
+                values,
+                found,
             )
 
-    def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
-        cursor = self._database.cursor()
-        cursor.execute(query, values)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return table.kept(("list", filters, sort, descending), compute)
 
+    def _facet(self, column: str, filters: Filters) -> dict[Any, int]:
+        if column in LONG:
+            raise StoreError(f"the values of {column!r} are not counted: it is a text")
+        name = name_column(column)
+        rows = self._ask(
+            filters,
+            f"SELECT {name} AS value, count(*) AS n FROM cases {{}} GROUP BY value "
+            "ORDER BY n DESC, value",
+        )
+        return {row["value"]: row["n"] for row in rows if row["value"] is not None}
 
-def _where(filters: Filters) -> tuple[str, list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
-    if filters.text:
-        searched = ", ".join(f'"{column}"' for column in _SEARCHED)
-        conditions.append(f"contains(lower(concat_ws(chr(10), {searched})), lower(?))")
-        values.append(filters.text)
-    for field, column in _FILTERED.items():
-        wanted = getattr(filters, field)
-        if wanted is None or wanted == ():
-            continue
-        many = isinstance(wanted, tuple)
-        conditions.append(f'list_contains(?, "{column}")' if many else f'"{column}" = ?')
-        values.append(list(wanted) if many else wanted)
-    return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
+    def _ask(self, filters: Filters, query: str) -> list[dict[str, Any]]:
+        """The rows of a query about the cases that pass; `{}` in it is its WHERE clause."""
+        table = self._table()
 
+        def compute() -> list[dict[str, Any]]:
+            clause, values, found = self._where(table, filters)
+            return table.query(query.format(clause), values, found)
 
-def _order(sort: str | None, descending: bool) -> str:
-    written = "filename, file_row_number"
-    if sort is None:
-        return written
-    return f"{_name(sort)} {'DESC' if descending else 'ASC'} NULLS LAST, {written}"
+        return table.kept((query, filters), compute)
 
-
-def _names(columns: Sequence[str]) -> str:
-    return ", ".join(_name(column) for column in columns)
-
-
-def _name(column: str) -> str:
-    if column not in COLUMNS:
-        raise StoreError(f"no column {column!r}: it is one of {', '.join(COLUMNS)}")
-    return f'"{column}"'
+    def _where(
+        self, table: CaseTable, filters: Filters
+    ) -> tuple[str, list[Any], np.ndarray | None]:
+        found = table.find(filters.text, filters.text_in)
+        clause, values = where(filters, None if found is None else _MATCHED)
+        return clause, values, found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -13,6 +14,7 @@ from rich.table import Table
 from p2r.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
+    from p2r.judging import Estimate
     from p2r.plan import Plan
     from p2r.stack import Finding
 
@@ -55,10 +57,35 @@ def evaluation_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def scores_table(numbers: dict[str, Any]) -> Table:
+    """A result file's official and robust scores, a row per part and one over all."""
+    title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [95 % interval]"
+    table = _table("part", escape(title))
+    for extractor in ("official", "robust"):
+        table.add_column("n", justify="right")
+        table.add_column(extractor, justify="right", no_wrap=True)
+    pair = [numbers[extractor] for extractor in ("official", "robust")]
+    for part in dict.fromkeys([*pair[0]["parts"], *pair[1]["parts"]]):
+        cells = [scores["parts"].get(part) for scores in pair]
+        table.add_row(escape(part), *_score_cells(cells))
+    table.add_row("all", *_score_cells(pair))
+    return table
+
+
+def _score_cells(intervals: Sequence[dict[str, Any] | None]) -> list[str]:
+    return [
+        cell
+        for interval in intervals
+        for cell in (str(interval["n"]) if interval else "–", format_interval(interval))
+    ]
+
+
 def format_interval(interval: dict[str, Any] | None) -> str:
     """ "63.0 [57–68]" in percent; a dash where there is no value."""
-    if not interval or not interval["n"]:
+    if not interval or interval["mean"] is None:
         return "–"
+    if interval["low"] is None:
+        return f"{100 * interval['mean']:.1f}"
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
     return f"{mean:.1f} [{low:.0f}–{high:.0f}]"
 
@@ -81,6 +108,31 @@ def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
     for unknown in UNKNOWN:
         if counts["all"][unknown]:
             table.add_row(unknown, *(str(row[unknown]) for row in counts.values()))
+    return table
+
+
+def estimate_table(found: Estimate) -> Table:
+    """What judging a run will cost, and how sure that is."""
+    table = _table("judging", f"estimate for judge {found.judge} (nothing was spent on it)")
+    table.add_column("", justify="right")
+
+    def dollars(amount: float | None) -> str:
+        return "no known price" if amount is None else f"${amount:,.2f}"
+
+    counted = "counted by the server" if found.counted else "reckoned from characters"
+    measured = "mean of earlier calls" if found.measured else "a usual length"
+    rows = {
+        "observations to judge": str(found.observations),
+        "of them in the cache already": str(found.known),
+        f"input tokens of a call ({counted}, n = {found.sample})": f"{found.input_tokens:.0f}",
+        f"output tokens of a call ({measured})": f"{found.output_tokens:.0f}",
+        "online": dollars(found.online),
+        "in batches (--batch)": dollars(found.batch),
+        "online, at most": dollars(found.worst),
+        "spent by this run so far": dollars(found.spent),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
     return table
 
 

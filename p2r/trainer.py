@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -26,7 +25,7 @@ from . import data
 from .judges import Judge
 from .prefix import Prompts, share_prompts, sharing
 from .recipe import RlSettings
-from .records import Case, Question, Verdict
+from .records import Case, Question
 from .rewards import (
     PROCESSES,
     credit_advantages,
@@ -35,8 +34,9 @@ from .rewards import (
     spread_advantages,
     token_weights,
 )
-from .rollouts import JudgeWatch, judge_rollouts, rollout_metrics, score_rollouts
-from .training import ExactResume
+from .rollouts import rollout_metrics, score_rollouts
+from .step_judge import JudgeWatch, StepJudge
+from .training import ExactResume, TrainingError
 from .video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
@@ -66,7 +66,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
     ) -> None:
         self.questions = questions
         self.frames_of = frames_of
-        self.judge = judge
+        # The judge answers in a thread of its own while log-probs are computed.
+        self._judge = StepJudge(judge, settings.judge_timeout, settings.judge_retries)
         self.settings = settings
         self.style = style
         self.on_rollouts = on_rollouts
@@ -77,11 +78,13 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self._cases: list[Case] = []
         self._seconds: dict[str, float] = defaultdict(float)
         self._prepared = 0.0
-        # The judge answers in a thread of its own while log-probs are computed.
-        self._thread = ThreadPoolExecutor(1, "judge")
-        self._judging: Future[tuple[list[Verdict | None], float]]
         matters = "perception" in rewards_in_use(settings.credit, settings.rewards)
         self._watch = JudgeWatch(settings.max_unknown if matters else 1.0)
+        if "question" not in arguments["train_dataset"].column_names:
+            raise TrainingError(
+                "the data set has no column 'question': both rewards look up there which of the "
+                "questions a row asks"
+            )
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
         for each in (self.model, self.ref_model):
             if each is not None:
@@ -102,6 +105,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         rows = [place[question.id] for question in self._batch]
         vision = [{key: encoded[key][i] for key in data.VISION_KEYS} for i in range(len(distinct))]
         self._vision = [vision[row] for row in rows]
+        self._frames = [frames[row] for row in rows]
         self._media = [{} if frames[row] is None else frames[row].info() for row in rows]
         mask = encoded["attention_mask"].bool()
         prompt_ids = [encoded["input_ids"][row][mask[row]].tolist() for row in rows]
@@ -119,13 +123,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         """TRL's sampling; then the judge begins, and TRL goes on to the log-probs."""
         sampled = super()._generate(prompts)
         texts = self._tokenizer.batch_decode(sampled[1], skip_special_tokens=True)
-        self._judging = self._thread.submit(self._judge, self._batch, texts)
+        self._judge.ask(self._batch, texts)
         return sampled
-
-    def _judge(self, questions: list[Question], texts: list[str]) -> tuple[list, float]:
-        start = time.perf_counter()
-        verdicts = judge_rollouts(self.judge, questions, texts)
-        return verdicts, time.perf_counter() - start
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """Score every rollout once; TRL then gathers the rewards of both processes, (N, 2)."""
@@ -142,16 +141,17 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             for row in range(len(inputs))
         ]
         with self._timed("judge_wait"):
-            verdicts, seconds = self._judging.result()
+            judged = self._judge.answer()
+        self._judge_calls = judged.calls
         if self.model.training:
-            self._seconds["judge"] += seconds
+            self._seconds["judge"] += judged.seconds
         self._cases = score_rollouts(
             self._tokenizer,
             self._batch,
             self._tokenizer.batch_decode(completion_ids_list, skip_special_tokens=True),
             completion_ids_list,
             [ids[-1] not in ends for ids in completion_ids_list],
-            verdicts,
+            judged.verdicts,
             self.settings,
             fields,
         )
@@ -194,9 +194,9 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         for case, (looked, reasoned) in zip(self._cases, advantages.tolist(), strict=True):
             case.perception_advantage, case.reasoning_advantage = looked, reasoned
         cases = gather_object(self._cases)
-        for name, value in rollout_metrics(
-            cases, self._rewards.cpu().numpy(), self._group_size
-        ).items():
+        found = rollout_metrics(cases, self._rewards.cpu().numpy(), self._group_size)
+        found["judge/calls"] = sum(gather_object([self._judge_calls]))
+        for name, value in found.items():
             self._metrics[mode][name].append(value)
         if mode == "train":
             if self.accelerator.is_main_process:

@@ -237,7 +237,7 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # a loss that is no number is shown as such
         "save_strategy": "steps",
         "save_total_limit": 2,  # the older one counts until the newer one is whole
-        "report_to": "none",
+        "report_to": "none",  # see `p2r.tracking`
         "disable_tqdm": True,  # see `show_progress`
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,

@@ -1,14 +1,16 @@
-"""A real browser for the tests of what is seen: Chromium, driven by Playwright.
+"""A real browser for the tests of what is seen: Chromium, driven by Playwright, and one served run.
 
-Use it with `pytest_plugins = ("browser_fixture",)` and the fixture `open_page`.
+Use it with `pytest_plugins = ("browser_fixture",)` and the fixtures `open_page`, `run`, `address`.
 """
 
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from browser_cases import make_run
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # A first page on a busy machine takes long; how fast it is, is for a benchmark to say.
@@ -43,6 +45,20 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture(scope="session")
+def address(run) -> Iterator[str]:
+    from apps.case_browser import launch
+
+    app = launch([run], port=None, block=False)
+    yield app.local_url
+    app.close()
+
+
 @pytest.fixture
 def open_page(chromium) -> Iterator[Callable[..., Page]]:
     """Opens an address of this machine; no page may complain or call elsewhere."""
@@ -61,7 +77,9 @@ def open_page(chromium) -> Iterator[Callable[..., Page]]:
         page.on("request", lambda request: complaints.extend(_elsewhere(request.url)))
 
     def open_address(address: str, **options) -> Page:
-        context = chromium.new_context(viewport={"width": 1280, "height": 800}, **options)
+        context = chromium.new_context(
+            **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)

@@ -163,6 +163,7 @@ def gradient_of_log_probs(trainer, batch, reference=None):
     """
     logps = torch.zeros_like(batch["completion_ids"], dtype=torch.float, requires_grad=True)
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (logps, logps.detach(), None)
+    trainer._policy = logps.detach(), logps.detach()
     trainer.beta = 0.0 if reference is None else 1.0
     if reference is not None:
         batch = {**batch, "ref_per_token_logps": torch.full_like(logps, reference)}

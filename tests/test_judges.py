@@ -1,28 +1,31 @@
-"""Judges: prompt, reading of the reply, each judgement paid for once, Claude through its client."""
+"""Judges: prompt, reading of the reply, each judgement paid for once, panels, noise, names."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
 
-import anthropic
 import pytest
+from judge_asking import QUESTION
 
 from p2r.journal import Journal
-from p2r.judges import JournaledJudge, JudgeError, judge_distinct, load_judge
-from p2r.judges.claude import ClaudeJudge
-from p2r.judges.prompt import build_judge_prompt, parse_judgement
-from p2r.records import Question, Verdict
-
-QUESTION = Question(
-    id="q1",
-    problem="What colour is the ball?",
-    options=["A. red", "B. blue"],
-    problem_type="multiple choice",
-    answer="A",
+from p2r.judges import (
+    BaseJudge,
+    BudgetReached,
+    JournaledJudge,
+    JudgeError,
+    check_spec,
+    judge_distinct,
+    kinds_of,
+    make_judge,
 )
+from p2r.judges.noisy import NoisyJudge
+from p2r.judges.panel import PanelJudge, decide
+from p2r.judges.prompt import build_judge_prompt, parse_judgement
+from p2r.records import Case, Question, Trace, Verdict
+
+pytest_plugins = ["judge_fixtures"]
 
 
 class CountingJudge:
@@ -116,7 +119,7 @@ def test_another_answer_is_another_judgement():
     assert len(judge.asked) == 2
 
 
-def test_journaled_judge_remembers_verdicts_and_tries_free_failures_again(tmp_path):
+def test_journaled_judge_remembers_verdicts_and_tries_failures_again(tmp_path):
     path = tmp_path / "verdicts.jsonl"
     first = CountingJudge()
     with Journal(path) as journal:
@@ -131,101 +134,185 @@ def test_journaled_judge_remembers_verdicts_and_tries_free_failures_again(tmp_pa
     assert verdicts[0].cost == 0.0, "paid for by the first run"
 
 
-def test_unknown_judge_names_those_there_are():
-    with pytest.raises(JudgeError, match=r"no judge 'claud'.*oracle, claude"):
-        load_judge("claud")
+# ---- one, or many
 
 
-def test_claude_without_a_key_says_what_to_set(monkeypatch):
+class WordJudge(BaseJudge):
+    """Finds an observation sufficient if it says its word; has no verdict on "?"."""
+
+    def __init__(self, word: str) -> None:
+        self.name = word
+        self.word = word
+        self.asked: list[str] = []
+
+    async def ask(self, question: Question, observation: str) -> Verdict:
+        await asyncio.sleep(0)
+        self.asked.append(observation)
+        if observation == "stop":
+            raise BudgetReached("no money left")
+        sufficient = None if observation == "?" else self.word in observation
+        usage = {"input_tokens": 3, "priced": self.word != "red"}
+        return Verdict(sufficient=sufficient, judge=self.name, usage=usage, cost=0.5)
+
+
+def test_one_question_is_awaited_and_sequences_answer_in_order():
+    judge = WordJudge("red")
+    assert asyncio.run(judge.judge(QUESTION, "red")).sufficient is True
+    verdicts = judge.judge([QUESTION] * 3, ["blue", "red", "blue"])
+    assert [v.sufficient for v in verdicts] == [False, True, False]
+    assert [v.cost for v in verdicts] == [0.5, 0.5, 0.0] and judge.asked == ["red", "blue", "red"]
+    assert judge.judge([], []) == []
+    with pytest.raises(ValueError, match="shorter"):
+        judge.judge([QUESTION], [])
+
+
+def test_where_one_cannot_be_asked_the_others_are_still_waited_for():
+    judge = WordJudge("red")
+    with pytest.raises(BudgetReached, match="no money"):
+        judge.judge([QUESTION] * 4, ["a", "stop", "b", "c"])
+    assert judge.asked == ["a", "stop", "b", "c"]
+
+
+def test_from_threads_and_from_a_forked_child():
+    judge = WordJudge("red")
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(judge.judge, [QUESTION], [f"red {n}"]) for n in range(20)]
+    assert all(future.result()[0].sufficient for future in asked)
+    child = os.fork()
+    if not child:
+        os._exit(0 if judge.judge([QUESTION], ["red"])[0].sufficient else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# ---- panels and noise
+
+
+@pytest.mark.parametrize(
+    ("votes", "majority", "unanimity"),
+    [
+        ([True, True, True], True, True),
+        ([True, True, False], True, False),
+        ([True, False, False], False, False),
+        ([True, True, None], True, None),
+        ([True, False, None], None, False),
+        ([True, None, None], None, None),
+        ([None, None, None], None, None),
+        ([True, False], None, False),
+        ([False, False], False, False),
+    ],
+)
+def test_the_word_of_a_panel(votes, majority, unanimity):
+    assert decide(votes, "majority") is majority
+    assert decide(votes, "unanimity") is unanimity
+
+
+def test_a_panel_keeps_what_its_members_disagreed_on():
+    panel = PanelJudge([WordJudge("red"), WordJudge("ball"), WordJudge("rolls")])
+    split, agreed, unknown = panel.judge([QUESTION] * 3, ["red ball", "nothing", "?"])
+    assert split.sufficient is True and split.disputed
+    assert [vote["sufficient"] for vote in split.votes] == [True, True, False]
+    assert [vote["judge"] for vote in split.votes] == ["red", "ball", "rolls"]
+    assert "rolls: not sufficient" in split.rationale
+    assert split.cost == 1.5 and split.usage == {"input_tokens": 9, "priced": False}
+    assert agreed.sufficient is False and not agreed.disputed
+    assert unknown.sufficient is None and not unknown.disputed
+    assert PanelJudge(panel.members, "unanimity").judge([QUESTION], ["red ball"])[0].sufficient is (
+        False
+    )
+
+
+def test_votes_pass_through_a_row_of_the_store():
+    (verdict,) = PanelJudge([WordJudge("red"), WordJudge("x")]).judge([QUESTION], ["red"])
+    case = Case(question=QUESTION, trace=Trace(question_id="q1", text="t"), verdict=verdict)
+    assert Case.from_row(case.to_row()).verdict == verdict
+    old = {name: v for name, v in case.to_row().items() if name != "verdict.votes"}
+    assert Case.from_row(old).verdict.votes == []
+
+
+def test_noise_turns_a_share_of_verdicts_round_the_same_ones_each_time():
+    observations = [f"red {n}" for n in range(1000)] + ["?"]
+    questions = [QUESTION] * len(observations)
+
+    def turned(rate, seed=0):
+        verdicts = NoisyJudge(WordJudge("red"), rate, seed).judge(questions, observations)
+        assert verdicts[-1].sufficient is None, "what is unknown stays so"
+        return [v.sufficient is False for v in verdicts[:-1]]
+
+    assert not any(turned(0)) and all(turned(1))
+    assert 240 < sum(turned(0.3)) < 360
+    assert turned(0.3) == turned(0.3) != turned(0.3, seed=1)
+    # A larger rate turns the same ones round, and more.
+    assert all(b for a, b in zip(turned(0.1), turned(0.3), strict=True) if a)
+
+
+def test_noise_is_told_of():
+    (verdict,) = NoisyJudge(WordJudge("red"), 1.0).judge([QUESTION], ["red"])
+    assert verdict.judge == "noisy:1:red" and verdict.usage["turned_round"] is True
+    assert verdict.rationale.startswith("(turned round by noise)")
+
+
+# ---- from a name to a judge
+
+
+def test_names_of_judges(server):
+    names = {
+        "oracle": "oracle",
+        "claude": "claude:claude-sonnet-5",
+        "claude:claude-haiku-4-5": "claude:claude-haiku-4-5",
+        "server:http://localhost:8000#org/model": "server:org/model",
+        "messages:http://localhost:8000/v1#m": "messages:m",
+        "noisy:0.1:oracle": "noisy:0.1:oracle",
+        "panel:oracle,claude": "panel-majority(oracle,claude:claude-sonnet-5)",
+        "unanimous:oracle,noisy:0.5:oracle": "panel-unanimity(oracle,noisy:0.5:oracle)",
+    }
+    for spec, name in names.items():
+        assert make_judge(spec).name == name
+    judge = make_judge({"kind": "panel", "judges": ["oracle", {"kind": "claude", "model": "m"}],
+                        "rule": "unanimity"})  # fmt: skip
+    assert judge.name == "panel-unanimity(oracle,claude:m)"
+    assert make_judge(judge) is judge
+    assert make_judge({"kind": "noisy", "judge": "oracle", "rate": 0.2, "seed": 3}).seed == 3
+    own = make_judge({"kind": "claude", "concurrency": 2, "guidance": "Be strict."})
+    assert own.limits.concurrency == 2 and own.limits.max_tokens == 1024
+    assert own.name.startswith("claude:claude-sonnet-5+")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("claud", r"no judge 'claud'.*oracle, claude"),
+        ("", "no judge ''"),
+        ("oracle:x", "write oracle"),
+        ("claude:", "write claude or claude:MODEL"),
+        ("server:http://localhost:8000", "write server:URL#MODEL"),
+        ("server:ftp://x#m", "needs a URL and a model"),
+        ("server:http://me:secret@x#m", "holds no password"),
+        ("noisy:often:oracle", "write noisy:RATE:JUDGE"),
+        ("noisy:2:oracle", "from 0 to 1"),
+        ("panel:oracle", "write panel:"),
+        ("panel:oracle,claud", "no judge 'claud'"),
+        ({"kind": "nobody"}, "kind is one of"),
+        ({"kind": "panel", "judges": ["oracle", "oracle"], "rule": "any"}, "majority or unanimity"),
+        ({"kind": "oracle", "size": 1}, "cannot take these settings"),
+    ],
+)
+def test_a_wrong_name_says_what_there_is(server, spec, said):
+    with pytest.raises(JudgeError, match=said) as raised:
+        make_judge(spec)
+    assert "secret" not in str(raised.value)
+
+
+def test_checking_a_name_needs_no_key(monkeypatch):
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    check_spec("panel:claude,server:http://x#m")
+    assert kinds_of("noisy:0.1:claude") == {"noisy", "claude"}
+    with pytest.raises(JudgeError, match="no judge 'claud'"):
+        check_spec("noisy:0.1:claud")
+
+
+def test_claude_without_a_key_says_what_to_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("P2R_CACHE", str(tmp_path))
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
     with pytest.raises(JudgeError, match="ANTHROPIC_API_KEY"):
-        load_judge("claude")
-
-
-# ---- Claude: the real client against a server that speaks its protocol
-
-
-class Server(ThreadingHTTPServer):
-    """Refuses the observation "limit", mumbles on "mumble", else finds "red" sufficient."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.prompts: list[str] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        prompt = body["messages"][0]["content"]
-        self.server.prompts.append(prompt)
-        observation = prompt.split("<observation>")[1].split("</observation>")[0].strip()
-        if observation == "limit":
-            error = {"type": "invalid_request_error", "message": "no"}
-            return self.answer(400, {"type": "error", "error": error})
-        verdict = "Yes" if "red" in observation else "No"
-        text = "Hm." if observation == "mumble" else f"Why. <judgement>{verdict}</judgement>"
-        self.answer(
-            200,
-            {
-                "id": "msg_1",
-                "type": "message",
-                "role": "assistant",
-                "model": body["model"],
-                "content": [{"type": "text", "text": text}],
-                "stop_reason": "end_turn",
-                "stop_sequence": None,
-                "usage": {"input_tokens": 1000, "output_tokens": 100},
-            },
-        )
-
-    def answer(self, status: int, body: dict) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def claude(server: Server) -> ClaudeJudge:
-    client = anthropic.Anthropic(
-        api_key="not-a-key", base_url=f"http://127.0.0.1:{server.server_port}", max_retries=0
-    )
-    return ClaudeJudge(model="claude-haiku-4-5", client=client)
-
-
-def test_claude_judges_in_order_and_counts_what_it_cost(server):
-    verdicts = claude(server).judge([QUESTION] * 4, ["red ball", "a ball", "red ball", "mumble"])
-    assert [v.sufficient for v in verdicts] == [True, False, True, None]
-    assert len(server.prompts) == 3
-    assert verdicts[0].rationale == "Why." and verdicts[0].judge == "claude:claude-haiku-4-5"
-    assert verdicts[0].usage == {"input_tokens": 1000, "output_tokens": 100, "priced": True}
-    assert verdicts[0].cost == pytest.approx(0.0015)
-    assert "no readable verdict" in verdicts[3].rationale
-
-
-def test_claude_failure_is_no_verdict_with_its_reason_and_without_the_key(server):
-    verdicts = claude(server).judge([QUESTION] * 2, ["limit", "red"])
-    assert [v.sufficient for v in verdicts] == [None, True]
-    assert "400" in verdicts[0].rationale and "not-a-key" not in verdicts[0].rationale
-
-
-def test_claude_out_of_reach_is_no_verdict():
-    client = anthropic.Anthropic(api_key="k", base_url="http://127.0.0.1:9", max_retries=0)
-    (verdict,) = ClaudeJudge(client=client).judge([QUESTION], ["red"])
-    assert verdict.sufficient is None and "no connection" in verdict.rationale
+        make_judge("claude")

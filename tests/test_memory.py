@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -249,7 +255,12 @@ def test_activations_of_a_whole_pass_are_within_a_fifth(frozen, recompute):
     kept = kept_for_backward(model, lambda: model.model(**batch, use_cache=False))
 
     sizes = Architecture.of(model.config.to_dict())
-    changed = {"micro_batch": 4, "prompt_tokens": prompt, "completion_tokens": response}
+    changed = {
+        "micro_batch": 4,
+        "prompts": 4,
+        "prompt_tokens": prompt,
+        "completion_tokens": response,
+    }
     load = Load(**{**TINY, **changed, "recompute": recompute, "freeze_vision": frozen})
     head = 4 * sizes.vocabulary * (4 * response + sizes.hidden)
     again = 0  # the layer that is computed a second time, later
@@ -320,3 +331,33 @@ def test_the_peak_has_the_larger_phase_once():
     parts = estimate_memory(SEVEN, large(sharding="zero3", gpus=8))
     assert parts["rollouts"] > parts["activations"] > 0
     assert peak_memory(parts) == sum(parts.values()) - parts["activations"]
+
+
+# ---- measured: the peak of a whole training
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param((), id="all weights"),
+        pytest.param(
+            ("tuning.lora_rank=8", "tuning.freeze_vision=true", "rl.prompts_per_step=1",
+             "rl.group_size=16", "rl.micro_batch=16"),
+            id="adapters, a larger micro-batch",
+        ),
+    ],
+)  # fmt: skip
+def test_the_peak_of_a_training_is_within_a_fifth_of_the_estimate(overrides, tmp_path):
+    # Memory that is given back is given back to the system at once, or the peak would be anyone's.
+    at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    script = Path(__file__).parent / "measure_rl.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), *overrides],
+        capture_output=True, text=True, timeout=550,
+        env={**os.environ, **at_once, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["measured"] is None:
+        pytest.skip("this system does not tell the peak of a process")
+    assert found["estimate"] == pytest.approx(found["measured"], rel=0.2), found

@@ -153,9 +153,12 @@ def test_a_dry_run_checks_the_media(question_file, media, model_folder, capsys):
     here = ["rl", "--dry-run", "--questions", str(question_file)]
     here += ["--set", SMALL[0], "--set", SMALL[1]]
     assert run_cli([*here, "--data-root", str(media), "--model", str(model_folder)]) == 0
-    assert "questions: 5 of 5 have their media" in capsys.readouterr().out
+    assert "questions: 5 of 5 have an answer and media" in capsys.readouterr().out
     message = error_of(capsys, *here)
-    assert "1 of 5 questions have their media" in message and "no file long.mp4" in message
+    assert (
+        "1 of 5 questions have an answer and their media" in message
+        and "no file long.mp4" in message
+    )
     assert "--data-root" in message
 
 
@@ -168,7 +171,7 @@ def test_a_dry_run_in_a_run_takes_what_the_run_has(tmp_path, question_file, medi
     before = sorted(run.rglob("*"))
     assert run_cli(["rl", "--run", str(run), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "2 prompts × 8 rollouts" in said and "5 of 5 have their media" in said
+    assert "2 prompts × 8 rollouts" in said and "5 of 5 have an answer and media" in said
     assert sorted(run.rglob("*")) == before
     assert "does not exist" in error_of(capsys, "rl", "--run", f"{run}x", "--dry-run")
 
@@ -177,7 +180,10 @@ def test_some_media_missing_is_a_note(questions, media):
     lost = questions[0].model_copy(update={"path": "gone.mp4"})
     outside = questions[0].model_copy(update={"path": "../x.mp4"})
     note = check_media([*questions, lost, outside], media, needed=5)
-    assert "5 of 7 have their media" in note and "left out: 2, the first: no file gone.mp4" in note
+    assert (
+        "5 of 7 have an answer and media" in note
+        and "left out: 2, the first: no file gone.mp4" in note
+    )
 
 
 # ---- what it refuses: one line, before any weight is loaded

@@ -9,7 +9,8 @@ from small_rl import RuleJudge, SilentJudge
 
 from p2r import data
 from p2r.grpo import train_grpo
-from p2r.preflight import FrameSizes, PreflightError, count_prompt, find_fault, show_failing
+from p2r.longest import FrameSizes, PreflightError, count_prompt
+from p2r.preflight import find_fault, show_failing
 from p2r.records import Case, Question, Trace
 from p2r.template import parse
 from p2r.training import TrainingError

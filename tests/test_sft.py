@@ -1,14 +1,16 @@
 """SFT learns the response, cuts no example, lists what cannot be read, survives a kill."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from small import VIDEO, kill_at_line, read_lines, small_recipe
 
 from p2r import data
 from p2r.records import Case, Question, Trace
 from p2r.runs import RunError
-from p2r.sft import TraceCollator, target, train_sft
+from p2r.sft import LengthGroups, TraceCollator, target, train_sft
 from p2r.training import TrainingError
 from p2r.video import FrameCache
 
@@ -29,6 +31,7 @@ def train(out: str, cases: str, model: str, media: str, *overrides: str) -> Path
         "sft.batch_size=2",
         "sft.save_steps=2",
         "sft.learning_rate=1e-3",
+        "sft.group_by_length=true",
         *overrides,
     )
     read = [Case.model_validate_json(line) for line in Path(cases).read_text().splitlines()]
@@ -82,13 +85,27 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
 ):
     out = tmp_path / "sft"
     paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
-    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 3)
+    # Within the second of three epochs, whose order is another than the first's.
+    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 7)
     assert not (out / "model").exists()
     (out / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
     train(out, case_file, model_folder, media)
     whole, resumed = (read_lines(folder / "metrics.jsonl") for folder in (trained, out))
     assert [row["step"] for row in resumed] == list(range(1, STEPS + 1))
-    assert [r["loss"] for r in resumed] == pytest.approx([r["loss"] for r in whole], abs=1e-5)
+    for name in ("loss", "grad_norm", "epoch"):
+        assert [row[name] for row in resumed] == [row[name] for row in whole], "bit for bit"
+    ends = [data.load_model(folder / "model").state_dict() for folder in (trained, out)]
+    assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
+
+
+def test_a_kill_between_the_last_two_moments_leaves_nothing_behind(
+    trained, case_file, model_folder, media, tmp_path
+):
+    out = tmp_path / "sft"
+    shutil.copytree(trained, out)
+    (out / "checkpoints" / "checkpoint-12").mkdir(parents=True)  # the model was in place already
+    assert train(out, case_file, model_folder, media) == out / "model"
+    assert not (out / "checkpoints").exists()
 
 
 def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, media, tmp_path):
@@ -140,3 +157,23 @@ def test_process_agnostic_targets_have_no_observation(questions):
         "<observation>Two red.</observation> <think>So two.</think><answer>2</answer>"
     )
     assert target(case, process_aware=False) == "<think>So two.</think><answer>2</answer>"
+
+
+def test_batches_are_of_like_length_and_the_same_in_every_resumed_epoch():
+    lengths = torch.randint(10, 1000, (400,), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def padding(order):
+        batches = [[lengths[i] for i in order[at : at + 4]] for at in range(0, len(order), 4)]
+        return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
+
+    groups = LengthGroups(lengths, batch_size=4, seed=1)
+    first = list(groups)
+    assert sorted(first) == list(range(400)), "each once"
+    assert padding(first) < padding(range(400)) / 10
+    groups.set_epoch(1)
+    second = list(groups)
+    assert second != first
+    resumed = LengthGroups(lengths, batch_size=4, seed=1)
+    resumed.set_epoch(1)
+    torch.manual_seed(7)
+    assert list(resumed) == second

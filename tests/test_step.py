@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ import torch
 from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
-from p2r.judges.claude import ClaudeJudge
-from p2r.records import Verdict
+from p2r.judges import make_judge
+from p2r.step_judge import StepJudge
 from p2r.template import render
 from p2r.trainer import ProcessAwareGRPOTrainer
 
@@ -23,37 +24,27 @@ ROOT = Path(__file__).parents[1]
 TEXTS = [render(f"I see {word}.", "So two.", "2") for word in ("two", "one", "a two", "none")]
 
 
-class SlowJudge(RuleJudge):
-    """Answers after a while, and says when it was asked and when it was done."""
-
-    def judge(self, questions, observations):
-        self.began = time.perf_counter()
-        time.sleep(0.5)
-        self.ended = time.perf_counter()
-        return super().judge(questions, observations)
-
-
 def test_the_judge_answers_while_log_probs_are_computed(model_folder, media, questions, tmp_path):
-    judge, spans = SlowJudge(), []
+    meeting = threading.Barrier(2, timeout=60)  # neither goes on before the other has begun
 
-    class Slow(Scripted):
+    class Meeting(RuleJudge):
+        def judge(self, questions, observations):
+            meeting.wait()
+            return super().judge(questions, observations)
+
+    class Beside(Scripted):
         def _get_per_token_logps_and_entropies(self, *args, **kwargs):
-            began = time.perf_counter()
-            time.sleep(0.4)  # as of a large model
-            found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-            spans.append((began, time.perf_counter()))
-            return found
+            meeting.wait()
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     trainer, cases = make_trainer(
-        Slow, model_folder, media, questions[:1], tmp_path, "rl.group_size=4", "rl.micro_batch=4",
-        judge=judge,
+        Beside, model_folder, media, questions[:1], tmp_path, "rl.group_size=4", "rl.micro_batch=4",
+        judge=Meeting(),
     )  # fmt: skip
     trainer.responses = TEXTS
     trainer.model.train()
     trainer._generate_and_score_completions(generation(questions[:1], 4))
-    began, ended = spans[0]
-    assert min(ended, judge.ended) - max(began, judge.began) > 0.3, "side by side"
-    assert trainer._seconds["judge"] >= 0.5 > trainer._seconds["judge_wait"]
+    assert trainer._seconds["judge"] > 0 and trainer._seconds["judge_wait"] > 0
     assert [case.perception.accuracy for case in cases] == [1, 0, 1, 0], "each its own verdict"
 
 
@@ -66,15 +57,56 @@ def test_an_error_in_the_judge_stops_the_step(model_folder, media, questions, tm
         scripted(model_folder, media, questions, tmp_path, TEXTS, judge=Broken())
 
 
-def test_64_calls_of_a_slow_claude_last_little_longer_than_one(monkeypatch, questions):
-    def ask(self, question, observation):
-        time.sleep(0.5)
-        return Verdict(sufficient=True)
+class Together(BaseHTTPRequestHandler):
+    """A Messages API that answers nobody before all 64 have asked."""
 
-    monkeypatch.setattr(ClaudeJudge, "_ask", ask)
-    start = time.perf_counter()
-    verdicts = ClaudeJudge(client=object()).judge(questions[:1] * 64, [f"{i}" for i in range(64)])
-    assert len(verdicts) == 64 and time.perf_counter() - start < 2
+    asked = threading.Barrier(64, timeout=60)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        try:
+            self.asked.wait()
+        except threading.BrokenBarrierError:
+            self.send_error(400, "too few at a time")
+            return
+        reply = {
+            "id": "m",
+            "type": "message",
+            "role": "assistant",
+            "model": "m",
+            "content": [{"type": "text", "text": "<judgement>Yes</judgement>"}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        }
+        body = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        """Quiet."""
+
+
+def test_claude_is_asked_about_all_64_rollouts_of_a_step_at_once(monkeypatch, questions, tmp_path):
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64
+
+    server = Server(("127.0.0.1", 0), Together)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    monkeypatch.setenv("P2R_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    seen = [f"<observation>I see {number}.</observation>" for number in range(64)]
+    judge = StepJudge(make_judge("claude"), timeout=90, retries=0)
+    judge.ask(questions[:1] * 64, seen)
+    judged = judge.answer()
+    server.shutdown()
+    reasons = {verdict.rationale for verdict in judged.verdicts}
+    assert [verdict.sufficient for verdict in judged.verdicts] == [True] * 64, reasons
+    assert judged.calls == 64
 
 
 def test_a_step_logs_where_its_time_went(model_folder, media, questions, tmp_path):
@@ -119,9 +151,7 @@ def test_the_benchmark_prints_one_json_object():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert 0.2 < found["process_over_outcome"] < 5
-    assert 0.05 < found["over_trl"] < 5
-    assert abs(found["judge_delay_adds_s"]) < 10
+    assert found["process_over_outcome"] > 0 and found["over_trl"] > 0
     assert found["decodes_per_video"] == 1
     assert 100 < found["peak_mb"] < 8000
     assert found["rollouts"] == found["judge_calls_per_step"] == 4

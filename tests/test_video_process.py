@@ -87,10 +87,15 @@ def test_a_worker_that_died_while_idle_is_replaced(clip, worker):
 
 def test_an_interrupt_leaves_no_answer_behind(clip, worker, tmp_path):
     other = write_clip(tmp_path / "b.mp4", 3)
-    os.kill(worker.pid, signal.SIGSTOP)
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        sample_frames(clip)
+    # A background job's children ignore Ctrl-C; Python then installs no handler of its own.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        os.kill(worker.pid, signal.SIGSTOP)
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            sample_frames(clip)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sample_frames(other).total_frames == 3
 
 

@@ -14,7 +14,7 @@ import typer
 
 # Each module registers its verbs, in the order of `p2r --help`.
 # isort: off
-from p2r.cli import browse, factory, data, train, evaluate, doctor  # noqa: F401
+from p2r.cli import browse, factory, data, serve, train, evaluate, doctor  # noqa: F401
 from p2r.cli.options import app
 # isort: on
 

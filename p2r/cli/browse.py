@@ -40,16 +40,27 @@ def browse(
     media_root: Annotated[
         Path | None, typer.Option(help="Folder of the media. Default: each run's own.")
     ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to serve on. One that others can reach needs a password in "
+            "P2R_APP_PASSWORD; visitors sign in as p2r."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port. Default: the first free one.")
     ] = None,
 ) -> None:
-    """Browse the cases of one run or several."""
-    from p2r.runs import check_run
+    """Browse the cases of one run or several.
 
+    The browser is served to this machine alone, unless --host says otherwise.
+    """
     for folder in runs:
-        check_run(folder)
-    open_browser(runs, media_root, port)
+        if not folder.exists():
+            raise ValueError(f"run {folder} does not exist: give a folder that `p2r` began")
+    if media_root is not None and not media_root.is_dir():
+        raise ValueError(f"media root {media_root} is no folder")
+    open_browser(runs, media_root, port, host)
 
 
 @app.command(
@@ -86,11 +97,16 @@ def ask(
     print()
 
 
-def open_browser(runs: list[Path], media_root: Path | None = None, port: int | None = None) -> None:
+def open_browser(
+    runs: list[Path],
+    media_root: Path | None = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+) -> None:
     try:
         from apps.case_browser import launch
     except ImportError as error:
         raise ValueError(
             f"the case browser needs {error.name}: install it with pip install 'p2r[app]'"
         ) from error
-    launch(runs, media_root, port=port)
+    launch(runs, media_root, host, port, password=os.environ.get("P2R_APP_PASSWORD"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from p2r.cli.options import SetOption, app
+from p2r.cli.options import SetOption, app, print_plan
 
 
 @app.command(
@@ -52,12 +52,3 @@ def doctor(
     findings = inspect_stack()
     make_console().print(stack_table(findings))
     raise typer.Exit(1 if any(finding.state == "fault" for finding in findings) else 0)
-
-
-def print_plan(plan: Any) -> None:
-    from p2r.plan import describe_fit, describe_plan
-    from p2r.tables import make_console, memory_table
-
-    print(*describe_plan(plan), sep="\n")
-    make_console().print(memory_table(plan))
-    print(describe_fit(plan))

@@ -1,8 +1,11 @@
-"""The verb of measuring."""
+"""The verb of measuring: a model on questions or on a benchmark, and stored outputs anew."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +13,6 @@ from p2r.cli.options import (
     QuestionsOption,
     RecipeOption,
     RootOption,
-    RunOption,
     SetOption,
     app,
     collect,
@@ -18,31 +20,120 @@ from p2r.cli.options import (
     report_unanswered,
 )
 
+if TYPE_CHECKING:
+    from p2r.benchmark_files import Manifest
 
-@app.command(
-    name="eval",
-    epilog="Example: p2r eval --run runs/x --model runs/x/pa_grpo/model --questions test.jsonl",
-)
+EXAMPLES = """Example: p2r eval --run runs/x --model runs/x/pa_grpo/model --questions test.jsonl
+
+p2r eval --run runs/x --model 7b --benchmark mmvu --questions validation.json --data-root media
+
+p2r eval --import jsonl outputs.jsonl --benchmark mmvu --out mmvu.json
+
+p2r eval --rescore mmvu.json --json
+
+p2r eval --compare a.json b.json"""
+
+
+@app.command(name="eval", epilog=EXAMPLES)
 def evaluate(
-    run: RunOption,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Run folder: made if it is not there.")
+    ] = None,
     model: Annotated[
-        str, typer.Option(help="Model folder, hub id, playground/NAME, or a stage of the run.")
-    ],
+        str | None,
+        typer.Option(help="Model folder, hub id, playground/NAME, or a stage of the run."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the result. Default: from the model's.")
     ] = None,
     direct: Annotated[
         bool, typer.Option("--direct", help="Ask for the bare answer, without the template.")
     ] = False,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="vsibench, videommmu, mmvu, vcrbench, mvbench, tempcompass, videomme or "
+            "playground; --questions are then its official files."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what the benchmark's files hold.")
+    ] = False,
+    import_: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            "--import",
+            metavar="FORMAT FILE",
+            help="Stored outputs: jsonl, video-r1, videomme-template, tempcompass or lmms-eval.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Result file that --import writes.")] = None,
+    rescore: Annotated[
+        Path | None, typer.Option(help="Recompute a result file from its stored outputs.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Pair the items of two result files."),
+    ] = None,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Perception transfer: --model answers from the observations in this result file."
+        ),
+    ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Lay a result file beside the paper's tables. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
-    """Measure a model on held-out questions.
+    """Measure a model, or score stored outputs again.
 
-    Accuracy, sufficiency, format and mismatch, per problem type, with 95 % intervals.
+    On held-out questions: accuracy, sufficiency, format and mismatch, with 95 % intervals. On a
+    benchmark also its official and a robust score. Stored outputs need no model and no GPU.
     """
+    asked = {
+        "--import": import_,
+        "--rescore": rescore,
+        "--compare": compare,
+        "--report": report,
+        "--check": check or None,
+    }
+    given = [key for key, value in asked.items() if value]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} cannot go together: give one of them")
+    if import_:
+        _import(*import_, benchmark, out, questions, name, as_json)
+    elif rescore:
+        _rescore(rescore, as_json)
+    elif compare:
+        _compare(*compare, as_json)
+    elif report:
+        _report(report, as_json)
+    elif check:
+        _check(benchmark, questions, data_root, as_json)
+    else:
+        _run(run, model, name, direct, benchmark, questions, data_root, recipe, set, transfer)
+
+
+def _run(
+    run: Path | None,
+    model: str | None,
+    name: str | None,
+    direct: bool,
+    benchmark: str | None,
+    questions: Path | None,
+    data_root: Path | None,
+    recipe: str | None,
+    set: list[str] | None,
+    transfer: Path | None,
+) -> None:
+    if run is None or model is None:
+        raise ValueError("give --run and --model, or --import, --rescore, --compare or --report")
     from p2r import stages
 
     if name is not None and name != stages.name_of_model(name):
@@ -55,9 +146,114 @@ def evaluate(
     folder = opened.folder / model / "model"
     chosen = str(folder) if folder.is_dir() else model
     name = name or stages.name_of_model(chosen)
-    _, result = stages.evaluate(
-        opened, chosen, name, questions, data_root, "direct" if direct else None
-    )
+    style = "direct" if direct else None
+    if transfer is not None:
+        files = stages.transfer(
+            opened, chosen, f"{name}-transfer", transfer, benchmark, questions, data_root, style
+        )
+        collect(opened)
+        _report(files, as_json=False)
+        return
+    if benchmark is None or benchmark == "playground":
+        _, result = stages.evaluate(opened, chosen, name, questions, data_root, style)
+    else:
+        if questions is None:
+            raise ValueError(f"--benchmark {benchmark} needs --questions: its official files")
+        name = f"{name}-{benchmark}"
+        _, result = stages.evaluate_benchmark(
+            opened, chosen, name, benchmark, questions, data_root, style, _print_manifest
+        )
     collect(opened)
-    make_console().print(evaluation_table(result))
+    console = make_console()
+    console.print(evaluation_table(result))
+    if benchmark is not None:
+        from p2r.evaluate import result_path
+
+        _print_scores(json.loads(result_path(opened, name).read_text(encoding="utf-8")))
     report_unanswered(opened.folder / "eval" / f"{name}.errors.jsonl", len(result["unreadable"]))
+
+
+def _print_manifest(manifest: Manifest) -> None:
+    for line in manifest.lines():
+        print(line, file=sys.stderr)
+
+
+def _check(
+    benchmark: str | None, questions: Path | None, data_root: Path | None, as_json: bool
+) -> None:
+    if benchmark is None or questions is None:
+        raise ValueError("--check needs --benchmark and --questions (and --data-root for media)")
+    from p2r.benchmark_files import read_benchmark
+
+    _, manifest = read_benchmark(benchmark, questions, data_root)
+    if as_json:
+        print(json.dumps({**vars(manifest), "complete": manifest.complete}, indent=1))
+    else:
+        print("\n".join(manifest.lines()))
+
+
+def _import(
+    format: str,
+    file: Path,
+    benchmark: str | None,
+    out: Path | None,
+    questions: Path | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    if benchmark is None or out is None:
+        raise ValueError("--import needs --benchmark NAME and --out FILE.json")
+    from p2r.benchmarks import find_benchmark
+    from p2r.importers import import_outputs
+    from p2r.results import from_import, write_result
+
+    entry = find_benchmark(benchmark)
+    known = None
+    if questions is not None:
+        from p2r.benchmark_files import read_benchmark
+
+        known = {fields.id: fields for fields in read_benchmark(entry.name, questions)[0]}
+    found = import_outputs(format, file, entry.name, known)
+    result = from_import(found, entry.name, name or file.stem, format, file)
+    write_result(result, out)
+    _print_numbers(result.numbers, as_json)
+    for reason, count in found.counts.items():
+        examples = "; ".join(found.examples.get(reason, ()))
+        print(f"{count} × {reason}" + (f": {examples}" if examples else ""), file=sys.stderr)
+
+
+def _rescore(file: Path, as_json: bool) -> None:
+    from p2r.results import read_result, rescore
+
+    _print_numbers(rescore(read_result(file)), as_json)
+
+
+def _print_numbers(numbers: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(numbers, indent=1))
+    else:
+        _print_scores(numbers)
+
+
+def _print_scores(numbers: dict[str, Any]) -> None:
+    from p2r.tables import make_console, scores_table
+
+    make_console().print(scores_table(numbers))
+    for what, count in numbers["counts"].items():
+        print(f"{what}: {count}")
+
+
+def _compare(a: Path, b: Path, as_json: bool) -> None:
+    from p2r.compare import compare, comparison_markdown
+    from p2r.results import read_result
+
+    found = compare(read_result(a), read_result(b))
+    print(json.dumps(found, indent=1) if as_json else comparison_markdown(found).rstrip())
+
+
+def _report(files: list[Path], as_json: bool) -> None:
+    from p2r.report import build_report, report_markdown
+    from p2r.results import read_result
+
+    found = build_report([read_result(file) for file in files])
+    print(json.dumps(found, indent=1) if as_json else report_markdown(found).rstrip())

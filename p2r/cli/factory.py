@@ -53,11 +53,30 @@ def generate(
     report_unanswered(journal.errors_path, len(journal.errors()))
 
 
-@app.command(epilog="Example: p2r filter --run runs/x")
+@app.command(epilog="Example: p2r filter --run runs/x --set filter.judge=claude --budget 50")
 def filter(
     run: RunOption,
     recipe: RecipeOption = None,
     set: SetOption = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            min=0.0,
+            help="US dollars that the run may spend on judges, over all its stages: it stops "
+            "before they are exceeded, and goes on with a larger budget.",
+        ),
+    ] = None,
+    batch: Annotated[
+        bool | None,
+        typer.Option(
+            "--batch/--online",
+            help="Ask Claude through Message Batches: half the price, an answer within a day.",
+        ),
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Price the judging from a sample, and stop there.")
+    ] = False,
     shard: ShardOption = None,
     ray: RayOption = False,
 ) -> None:
@@ -65,12 +84,17 @@ def filter(
 
     Traces on the template, with a right answer and an observation the judge finds sufficient.
     """
+    given = {"budget": budget, "batch": batch}
+    overrides = [f"judging.{key}={value}" for key, value in given.items() if value is not None]
     part = parse_shard(shard)
-    opened = open_run(run, recipe, set, must_exist=True)
+    opened = open_run(run, recipe, [*(set or []), *overrides], must_exist=True)
 
     from p2r import stages
-    from p2r.tables import funnel_table, make_console
+    from p2r.tables import estimate_table, funnel_table, make_console
 
+    if estimate:
+        make_console().print(estimate_table(stages.estimate_filter(opened)))
+        return
     table = stages.filter(opened, shard=part, ray=ray)
     if table is None:
         print("this part is judged; the set is collected when the other parts are")

@@ -46,6 +46,15 @@ RootOption = Annotated[
     ),
 ]
 
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Only go on with what was begun, from its last checkpoint. Without it too a run that "
+        "was cut off goes on; this is an error where there is nothing to go on with.",
+    ),
+]
+
 
 ShardOption = Annotated[
     str | None,
@@ -75,6 +84,11 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
     return open_run(run, recipe, set or (), must_exist=must_exist)
 
 
+def check_begun(stage: Path) -> None:
+    if not (stage / "made.json").is_file():
+        raise ValueError(f"{stage} was not begun, so that it cannot be resumed: leave out --resume")
+
+
 def collect(run: Any) -> None:
     from p2r.pipeline import collect_cases
 
@@ -87,3 +101,13 @@ def report_unanswered(path: Path, count: int) -> None:
             f"{count} could not be answered: reasons in {path} (delete it to try them again)",
             file=sys.stderr,
         )
+
+
+def print_plan(plan: Any) -> None:
+    """What RL with a recipe does and needs, as `p2r.plan.plan_rl` reckoned it."""
+    from p2r.plan import describe_fit, describe_plan
+    from p2r.tables import make_console, memory_table
+
+    print(*describe_plan(plan), sep="\n")
+    make_console().print(memory_table(plan))
+    print(describe_fit(plan))

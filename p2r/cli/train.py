@@ -8,25 +8,34 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli.doctor import print_plan
 from p2r.cli.options import (
     QuestionsOption,
     RecipeOption,
+    ResumeOption,
     RootOption,
     RunOption,
     SetOption,
     app,
+    check_begun,
     collect,
     open_run,
+    print_plan,
 )
 
 
 @app.command(epilog="Example: p2r sft --run runs/x")
-def sft(run: RunOption, recipe: RecipeOption = None, set: SetOption = None) -> None:
+def sft(
+    run: RunOption,
+    resume: ResumeOption = False,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+) -> None:
     """Fine-tune the base model on the kept traces."""
     opened = open_run(run, recipe, set, must_exist=True)
     from p2r import stages
 
+    if resume:
+        check_begun(opened.folder / "sft")
     print(f"SFT model: {stages.sft(opened)}")
 
 
@@ -56,6 +65,7 @@ def rl(
             "--dry-run", help="Check all that needs no weights, print the plan, write nothing."
         ),
     ] = False,
+    resume: ResumeOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -71,7 +81,9 @@ def rl(
     if run is None:
         raise ValueError("rl needs a run folder: give --run")
     # A new run takes a model from elsewhere; a run that is misspelt is not begun.
-    opened = open_run(run, recipe, set, must_exist=model is None)
+    opened = open_run(run, recipe, set, must_exist=resume or model is None)
+    if resume:
+        check_begun(opened.folder / stages.RL_STAGES[credit or opened.recipe.rl.credit])
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model)}")
     collect(opened)
 

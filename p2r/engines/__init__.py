@@ -7,17 +7,22 @@ request stops nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from p2r.recipe import Recipe
+from p2r.recipe import EngineName, Recipe
 from p2r.records import Question
+from p2r.template import perception_length
 from p2r.video import Frames
 
 # At or below this temperature sampling is greedy: the paper's inference (0.01, top_p 0.001) is
 # greedy in all but name.
 GREEDY_BELOW = 0.01
+
+
+class EngineError(ValueError):
+    """An engine that cannot answer at all; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,9 @@ class Completion:
     """One response. `token_ids` are the completion's own, without padding; `truncated`: it never
     ended.
 
-    `perception_tokens` of them belong to perception. A request that failed has an `error` and no
-    text.
+    `perception_tokens` of them belong to perception; `tokens` counts them where a server keeps the
+    ids to itself. `logprobs` has the log-probability of each token where an engine was asked for
+    them. A request that failed has an `error` and no text.
     """
 
     key: str
@@ -57,6 +63,8 @@ class Completion:
     token_ids: list[int] = field(default_factory=list)
     prompt_tokens: int | None = None
     perception_tokens: int | None = None
+    tokens: int | None = None
+    logprobs: list[float] | None = None
     truncated: bool = False
     error: str | None = None
 
@@ -64,29 +72,71 @@ class Completion:
 class Engine(Protocol):
     """Anything that answers requests.
 
-    `name` names the model in every trace; `made` says what else its completions depend on.
-    `stream` yields one answer's text piece by piece.
+    `name` names the model in every trace; `identity` says what its completions depend on besides
+    the sampling. `stream` yields one answer's text piece by piece.
     """
 
     name: str
-    made: dict[str, Any]
+    identity: dict[str, Any]
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[str]: ...
 
 
+def make_completion(
+    tokenizer: Any,
+    key: str,
+    ids: Sequence[int],
+    prompt_tokens: int,
+    *,
+    truncated: bool,
+    logprobs: list[float] | None = None,
+) -> Completion:
+    """The completion of a request from its token ids, up to and with its end token."""
+    return Completion(
+        key=key,
+        text=tokenizer.decode(ids, skip_special_tokens=True),
+        token_ids=list(ids),
+        prompt_tokens=prompt_tokens,
+        perception_tokens=perception_length(tokenizer, ids),
+        logprobs=logprobs,
+        truncated=truncated,
+    )
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def load_engine(
-    recipe: Recipe, model: str, *, batch_size: int | None = None, style: str | None = None
+    recipe: Recipe,
+    model: str,
+    *,
+    batch_size: int | None = None,
+    style: str | None = None,
+    engine: EngineName | None = None,
 ) -> Engine:
-    """The recipe's engine for a model: a folder, a hub id or `playground/NAME`; raises
-    `ModelError`.
+    """An engine for a model: a folder, a hub id or `playground/NAME`.
+
+    `engine`: which one (default: the recipe's for generation). Raises `ModelError`, `EngineError`.
     """
+    style = style or recipe.models.prompt
+    engine = engine or recipe.generate.engine
+    if engine == "vllm":
+        from p2r.engines.vllm import VllmEngine
+
+        return VllmEngine(recipe, model, style=style)
+    if engine == "server":
+        from p2r.engines.server import ServerEngine
+
+        return ServerEngine(recipe, model, style=style)
     from p2r.engines.transformers import TransformersEngine
 
     return TransformersEngine(
         model,
         dtype=recipe.models.dtype,
         batch_size=batch_size or recipe.generate.batch_size,
-        style=style or recipe.models.prompt,
+        style=style,
     )

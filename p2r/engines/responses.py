@@ -166,7 +166,7 @@ def make_trace(question: Question, completion: Completion, style: str, **fields:
         answer=answer_of(completion.text) if direct else parsed.answer,
         problems=[] if direct else parsed.problems,
         prompt_tokens=completion.prompt_tokens,
-        completion_tokens=len(completion.token_ids),
+        completion_tokens=len(completion.token_ids) or completion.tokens,
         perception_tokens=completion.perception_tokens,
         truncated=completion.truncated,
         **fields,

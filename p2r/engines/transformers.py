@@ -14,9 +14,9 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, TextIteratorStreamer
 
 from p2r.data import encode_prompts, load_model, load_processor, resolve_model, to_model_inputs
-from p2r.engines import Completion, Request, Sampling
+from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.runs import model_fingerprint
-from p2r.template import banned_token_ids, perception_length, prompt_hash
+from p2r.template import banned_token_ids, prompt_hash
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -104,7 +104,7 @@ class TransformersEngine:
         try:
             return self._complete(batch, sampling)
         except Exception as error:  # whatever one request did must not stop the others
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = describe_error(error)
             if len(batch) == 1:
                 log.warning("no answer for %s: %s", batch[0].key, reason)
                 return [Completion(key=batch[0].key, error=reason)]
@@ -122,14 +122,7 @@ class TransformersEngine:
         ):
             ids, ended = self._cut(row)
             completions.append(
-                Completion(
-                    key=request.key,
-                    text=self.tokenizer.decode(ids, skip_special_tokens=True),
-                    token_ids=ids,
-                    prompt_tokens=count,
-                    perception_tokens=perception_length(self.tokenizer, ids),
-                    truncated=not ended,
-                )
+                make_completion(self.tokenizer, request.key, ids, count, truncated=not ended)
             )
         return completions
 

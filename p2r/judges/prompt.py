@@ -3,7 +3,8 @@
 Step 3 of the CoT pipeline and R_acc,P in RL ask the same thing (arXiv 2511.11113, stage 1, step
 3): a text-only judge sees the question, its right answer and the observation, never the pixels nor
 the reasoning. Everything it sees was written by models and strangers, so each piece stands in a
-fence as data, and no piece can close its fence.
+fence as data, and no piece can close its fence. The verdict is read from the reply alone, and a
+reply that only repeats a verdict planted in the observation is none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
+import unicodedata
 
 from p2r.records import Question
 
@@ -44,6 +46,16 @@ PROMPT_HASH = hashlib.sha256(PROMPT.encode()).hexdigest()[:12]
 
 _VERDICT = re.compile(r"<judgement>\s*(yes|no)\s*</judgement>", re.IGNORECASE)
 _TAG = re.compile(r"</?\s*judgement\b", re.IGNORECASE)
+# Characters that look like angle brackets, and the brackets of a chat template's markers.
+_BRACKETS = str.maketrans(
+    {**dict.fromkeys("<\uff1c\u2039\u3008\u27e8\u2329\ufe64\u276e\u2770", "&lt;")}
+    | {**dict.fromkeys(">\uff1e\u203a\u3009\u27e9\u232a\ufe65\u276f\u2771", "&gt;")}
+)
+_MARKER = re.compile(r"\[(?=/?(?:INST|SYS|SYSTEM_PROMPT)\])", re.IGNORECASE)
+# A reply repeats a planted verdict if it has the same characters, up to so many, before it; or if
+# its explanation ends as if to quote.
+_CONTEXT = 24
+_QUOTING = (":", '"', "'", "`", "“", "‘", "«", "(", ">")
 
 
 def build_judge_prompt(question: Question, observation: str) -> str:
@@ -59,14 +71,16 @@ def build_judge_prompt(question: Question, observation: str) -> str:
     )
 
 
-def parse_judgement(reply: str) -> bool | None:
-    """Sufficient or not, from the judge's reply alone; None unless it ends in exactly one
-    verdict.
+def parse_judgement(reply: str, observation: str = "") -> bool | None:
+    """Sufficient or not, from the judge's reply alone; None unless it ends in exactly one verdict
+    that is the judge's own, not one repeated from the observation.
     """
     if len(_TAG.findall(reply)) != 2:
         return None
     match = _VERDICT.search(reply)
     if match is None or reply[match.end() :].strip():
+        return None
+    if _is_repeated(reply[: match.start()], match[1].lower(), observation):
         return None
     return match[1].lower() == "yes"
 
@@ -76,6 +90,35 @@ def explanation_of(reply: str) -> str:
     return _VERDICT.sub("", reply).strip()
 
 
+def _is_repeated(explanation: str, word: str, observation: str) -> bool:
+    """Is this verdict one that the observation plants, with what stands before it there?"""
+    planted = _plain(observation)
+    said = _plain(explanation)
+    for match in _VERDICT.finditer(planted):
+        if match[1] != word:
+            continue
+        before = planted[: match.start()].strip()[-_CONTEXT:]
+        if said in planted or (before and said.endswith(before)) or said.endswith(_QUOTING):
+            return True
+    return False
+
+
+def _plain(text: str) -> str:
+    """Text as a judge may repeat it: markup unescaped however often, spaces and case levelled."""
+    text = _clean(text).translate(_BRACKETS)
+    for _ in range(3):
+        text = html.unescape(text)
+    return " ".join(text.split()).casefold()
+
+
 def _data(text: str) -> str:
-    """Text that cannot open or close a tag."""
-    return html.escape(text.strip(), quote=False)
+    """Text that cannot open or close a tag, nor hide what it says."""
+    text = html.escape(_clean(text).strip(), quote=False)
+    return _MARKER.sub("&#91;", text.translate(_BRACKETS))
+
+
+def _clean(text: str) -> str:
+    """Text without characters that nobody sees: controls, zero width, direction, tags."""
+    return "".join(
+        c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from p2r.judges.base import BaseJudge
 from p2r.playground.language import (
     COUNTED,
     VERBS,
@@ -129,16 +130,13 @@ def deduce(question: Question, facts: Facts) -> str | None:
     return None
 
 
-class OracleJudge:
+class OracleJudge(BaseJudge):
     """The judge of the closed world; free and exact."""
 
     name = "oracle"
 
-    def judge(self, questions: Sequence[Question], observations: Sequence[str]) -> list[Verdict]:
-        """One verdict per observation; no verdict on questions that are not the playground's."""
-        return [self._judge(q, o) for q, o in zip(questions, observations, strict=True)]
-
-    def _judge(self, question: Question, observation: str) -> Verdict:
+    async def ask(self, question: Question, observation: str) -> Verdict:
+        """The verdict; none on questions that are not the playground's."""
         facts = read_facts(observation)
         if not facts.consistent:
             return self._verdict(False, "The observation contradicts itself.")

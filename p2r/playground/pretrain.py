@@ -4,11 +4,13 @@ From scratch, on scenes drawn on the fly whose seeds no split uses:
 1. *see*, *scenes*: captions of one or two plain objects, then of whole scenes;
 2. *skills*, *practice*: captions, direct answers, look-up in text and traces in the template, of
    every habit of describing;
-5. **teacher**: traces that tell what the question needs more often than not, and needless facts
-too;
-8. **base**: captions that tell each fact or not whatever the question is, and direct answers,
-whatever the prompt. It sees and can look up, but its habit of describing is untargeted and it does
-not use the template: the place of Qwen2.5-VL-7B-Instruct.
+3. *objects*, *pairs*, *events*: captions of few objects, of pairs without events, then of whole
+   scenes again: in a crowd, a model that has not met them alone learns neither ways nor times;
+4. *names*, *fluency*, *polish*: what is asked of by name, choices among options, traces;
+5. **teacher**: traces that tell what the question needs more often than not, and needless facts;
+6. **base**: captions, and descriptions before an answer, that tell few facts, whatever the question
+   is; direct answers to the prompt of the template. It sees and can look up, but its habit of
+   describing is sparse and untargeted: the place of Qwen2.5-VL-7B-Instruct.
 Held-out scores are written beside the weights (`card.json`). A stage whose folder is there is
 not made again.
 """
@@ -60,7 +62,7 @@ from p2r.video import Frames
 FIRST_SEED = 100_000_000  # the splits' seeds lie below
 HELD_OUT_SEED = 90_000_000
 TEACHER = Habit(needed=0.8, needless=0.4)
-BASE = Habit(needed=0.35, needless=0.35)
+BASE = Habit(needed=0.3, needless=0.3)
 HABITS = (COMPLETE, COMPLETE, TARGETED, TEACHER, Habit(needed=0.5, needless=0.5))  # to learn from
 STEPS = {
     "see": 350,
@@ -72,6 +74,8 @@ STEPS = {
     "events": 450,
     "rehearsal": 450,
     "names": 450,
+    "fluency": 700,
+    "polish": 600,
     "teacher": 120,
     "base": 220,
 }
@@ -131,6 +135,13 @@ def trace(scene: Scene, rng: random.Random, habit: Habit) -> Example:
     asked = ask(scene, rng)
     response = template.render(observe(scene, asked, rng, habit), think(asked), asked.answer)
     return scene, to_question(asked), response
+
+
+def described_answer(scene: Scene, rng: random.Random, habit: Habit) -> Example:
+    """A trace where a description is asked for before the answer."""
+    _, question, response = trace(scene, rng, habit)
+    question.problem = f"{CAPTION} {question.problem}"
+    return scene, question, response
 
 
 def corpus(count: int = 3000) -> Iterator[str]:
@@ -343,6 +354,18 @@ def _names(seed: int) -> Example:
     return _trace_of_any_habit(scene, rng)
 
 
+def _fluency(seed: int) -> Example:
+    scene, rng = sample_scene(seed), random.Random(f"talk {seed}")
+    kind = random.Random(f"kind {seed // BATCH}").choices("nltc", (0.35, 0.15, 0.35, 0.15))[0]
+    if kind == "n":
+        return by_name(scene, rng)
+    if kind == "l":
+        return look_up(scene, rng, "multiple choice")
+    if kind == "c":
+        return caption(scene, rng)
+    return _trace_of_any_habit(scene, rng)
+
+
 def _trace_of_any_habit(scene: Scene, rng: random.Random) -> Example:
     return trace(scene, rng, rng.choice(HABITS))
 
@@ -366,13 +389,25 @@ CURRICULUM: dict[str, Callable[[int], Example]] = {
     "events": _events,
     "rehearsal": _practice,
     "names": _names,
+    "fluency": _fluency,
+    "polish": _fluency,
 }
-STRANGE = {"practice": 0.15, "rehearsal": 0.15, "teacher": 0.15, "base": 0.15}
+STRANGE = {  # share of examples on foreign backgrounds and grids
+    "practice": 0.15,
+    "rehearsal": 0.15,
+    "fluency": 0.1,
+    "polish": 0.1,
+    "teacher": 0.15,
+    "base": 0.15,
+}
 
 
 def _base(seed: int) -> Example:
     scene, rng = sample_scene(seed), random.Random(f"talk {seed}")
-    return caption(scene, rng, BASE) if rng.random() < 0.5 else direct_answer(scene, rng)
+    kind = rng.choices("cda", (0.15, 0.4, 0.45))[0]
+    if kind == "c":
+        return caption(scene, rng, BASE)
+    return described_answer(scene, rng, BASE) if kind == "d" else direct_answer(scene, rng)
 
 
 def main() -> None:

@@ -1,0 +1,415 @@
+"""Ask: a clip, a question, the answer as it is written, the judge's word, and a case to keep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from apps.library import Library
+from apps.markup import chip, join, prose, shorten, visible
+from apps.media_views import render_frames, render_no_media
+from apps.panels import render_answer, render_observation, render_reasoning, render_verdict
+from p2r.records import PROBLEM_TYPES, Case, Question, Trace, Verdict
+from p2r.template import answer_of, parse
+from p2r.video import Frames
+
+# What may be uploaded, and how long it may take.
+MAX_UPLOAD = "200mb"
+MAX_CLIP_SECONDS = 1200.0
+ANSWER_SECONDS = 300.0
+SUFFIXES = (
+    ".mp4",
+    ".webm",
+    ".mov",
+    ".mkv",
+    ".avi",
+    ".m4v",
+    ".gif",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+)
+SAMPLES = 40
+MAX_QUESTION = 4000
+_NO_JUDGE = "no judge"
+
+
+class AskError(ValueError):
+    """A question that cannot be asked or kept; the message says why."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked and answered, as much as a case needs; `media` is where the clip lies."""
+
+    case: Case
+    media: Path
+    is_upload: bool
+
+
+class Desk:
+    """Answers questions with the models of the runs, one at a time; engines stay loaded."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self._engines: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def models(self) -> dict[str, str]:
+        """Models that can be asked: those that the runs trained, and the playground's."""
+        found = {}
+        for name, folder in self.library.folders.items():
+            for config in sorted(folder.glob("*/model/config.json")):
+                found[f"{name}: {config.parent.parent.name}"] = str(config.parent)
+        return {**found, **{f"playground: {n}": f"playground/{n}" for n in ("teacher", "base")}}
+
+    def samples(self) -> list[tuple[str, str]]:
+        """(words, case id) of some cases of different questions, to ask about."""
+        rows = self.library.store.page(limit=SAMPLES * 4)
+        first = {row["question.id"]: row for row in reversed(rows)}
+        return [
+            (shorten(row["question.problem"], 90), row["id"]) for row in reversed(first.values())
+        ][:SAMPLES]
+
+    def check_upload(self, path: Path) -> None:
+        """Raise `AskError` for a file of a kind that is not asked about."""
+        if path.suffix.lower() not in SUFFIXES:
+            raise AskError(f"{path.name} is no clip or picture: use {', '.join(SUFFIXES)}")
+
+    def ask(
+        self, model: str, media: Path, question: Question, is_upload: bool
+    ) -> Iterator[tuple[Frames, str, Asked | None]]:
+        """(frames, text so far, at the end what can be kept) while the model writes.
+
+        Raises `AskError`, `VideoError`, `ModelError`.
+        """
+        from p2r.data import eval_settings
+        from p2r.engines import Request, Sampling, load_engine
+        from p2r.runs import quiet_libraries, use_threads
+        from p2r.video import sample_frames
+
+        recipe = self._recipe()
+        frames = sample_frames(media, **eval_settings(recipe.video))
+        if frames.duration > MAX_CLIP_SECONDS:
+            raise AskError(
+                f"the clip is {frames.duration:.0f} s long: at most {MAX_CLIP_SECONDS:.0f} s"
+            )
+        if frames.decoder == "image":
+            question.data_type = "image"
+        yield frames, "", None
+        with self._lock:
+            if model not in self._engines:
+                use_threads(recipe)
+                quiet_libraries()
+                self._engines = {model: load_engine(recipe, model, batch_size=1)}
+            engine = self._engines[model]
+            settings = recipe.eval
+            sampling = Sampling(
+                settings.temperature, settings.top_p, settings.max_tokens, recipe.seed
+            )
+            text, until = "", time.monotonic() + ANSWER_SECONDS
+            pieces = engine.stream(Request("ask", question, frames), sampling)
+            for piece in pieces:
+                text += piece
+                yield frames, text, None
+                if time.monotonic() > until:
+                    pieces.close()
+                    break
+        yield frames, text, Asked(_make_case(question, text, model, frames), media, is_upload)
+
+    def judge(self, asked: Asked, judge: str) -> Verdict:
+        """The judge's word; a judge that cannot be asked gives none, with the reason."""
+        from p2r.judges import load_judge
+
+        observation = asked.case.trace.observation
+        if not observation:
+            return Verdict(sufficient=False, rationale="no readable observation", judge=judge)
+        try:
+            return load_judge(judge).judge([asked.case.question], [observation])[0]
+        except ValueError as error:
+            return Verdict(sufficient=None, rationale=str(error), judge=judge)
+
+    def judges(self) -> list[str]:
+        """Judges that can be asked: the playground's, and those that the runs used."""
+        recipe = self._recipe()
+        named = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
+        return list(dict.fromkeys(named))
+
+    def keep(self, asked: Asked) -> str:
+        """Add the case to the first open run; returns its id.
+
+        The line goes to the scored cases of a stage "asked", and an uploaded clip below the run's
+        media root, under a name made of what is in it.
+        """
+        name, run = next(iter(self.library.folders.items()))
+        case = asked.case.model_copy(deep=True)
+        if asked.is_upload:
+            digest = hashlib.sha256(asked.media.read_bytes()).hexdigest()[:20]
+            relative = f"asked/{digest}{asked.media.suffix.lower()}"
+            target = self.library.media_root(run) / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(asked.media, target)
+            case.question.path = relative
+            case.question.id = f"asked-{digest[:12]}"
+        case.trace.question_id = case.question.id
+        case.trace.run, case.trace.stage = name, "asked"
+        file = run / "cases" / "asked.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        case.trace.rollout = len(file.read_bytes().splitlines()) if file.is_file() else 0
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(case.model_dump(mode="json")) + "\n")
+        self.library.store.refresh()
+        return case.id
+
+    def _recipe(self) -> Any:
+        from p2r.recipe import load_recipe
+
+        for folder in self.library.folders.values():
+            kept = folder / "recipe.yaml"
+            if kept.is_file():
+                try:
+                    return load_recipe(kept)
+                except ValueError:
+                    continue
+        return load_recipe("tiny")
+
+
+def _make_case(question: Question, text: str, model: str, frames: Frames) -> Case:
+    from p2r.scoring import accuracy
+
+    part = parse(text)
+    right = None
+    if question.answer:
+        right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
+    media = {name: value for name, value in frames.info().items() if name != "path"}
+    trace = Trace(
+        question_id=question.id,
+        text=text,
+        observation=part.observation,
+        think=part.think,
+        answer=part.answer,
+        problems=part.problems,
+        model=Path(model).parent.name if Path(model).is_absolute() else model,
+        media=media,
+    )
+    return Case(question=question, trace=trace, accuracy=right)
+
+
+def build_ask(library: Library, app: gr.Blocks) -> None:
+    """The components and events of the Ask tab, inside the app's Blocks."""
+    desk = Desk(library)
+    models = desk.models()
+    asked_of = gr.State(None)  # the case whose clip and question were taken
+    answered = gr.State(None)
+    with gr.Column(elem_id="ask"):
+        gr.HTML(
+            "<h2>Ask your own question</h2><p>Upload a clip or take a sample, ask, and watch the "
+            "model look, think and answer. The judge reads the observation where you give the "
+            "reference answer.</p>",
+            apply_default_css=False,
+            elem_id="ask-head",
+        )
+        with gr.Row(elem_id="ask-body"):
+            with gr.Column(elem_id="ask-form", scale=2, min_width=340):
+                upload = gr.File(
+                    label=f"clip or picture, at most {MAX_UPLOAD.upper()}",
+                    file_types=list(SUFFIXES),
+                    type="filepath",
+                    height=136,
+                )
+                sample = gr.Dropdown(
+                    desk.samples(), label="or the clip of a case", value=None, elem_id="ask-sample"
+                )
+                problem = gr.Textbox(label="question", lines=2, max_length=MAX_QUESTION)
+                options = gr.Textbox(
+                    label="options, one per line", lines=2, max_length=MAX_QUESTION
+                )
+                with gr.Row():
+                    kind = gr.Dropdown(list(PROBLEM_TYPES), value="free-form", label="problem type")
+                    answer = gr.Textbox(label="reference answer (for the judge)", max_length=500)
+                with gr.Row():
+                    model = gr.Dropdown(list(models), value=next(iter(models)), label="model")
+                    judge = gr.Dropdown(
+                        [_NO_JUDGE, *desk.judges()], value=desk.judges()[0], label="judge"
+                    )
+                with gr.Row():
+                    go = gr.Button("Ask", variant="primary", elem_id="ask-go")
+                    stop = gr.Button("Stop", elem_id="ask-stop")
+                    keep = gr.Button("Keep as a case", elem_id="ask-keep", interactive=False)
+                # The page presses it with the open case of its address.
+                take = gr.Button("take the open case", elem_id="ask-take")
+            with gr.Column(elem_id="ask-answer", scale=3, min_width=400):
+                shown = gr.HTML(_waiting(), apply_default_css=False)
+                kept = gr.HTML("", apply_default_css=False, elem_id="ask-kept")
+
+    def on_take(case_id: str | None) -> list[Any]:
+        try:
+            case = library.store.get(case_id or "")
+        except ValueError:
+            return [None, None, gr.skip(), gr.skip(), gr.skip(), gr.skip()]
+        q = case.question
+        return [case_id, None, q.problem, "\n".join(q.options), q.problem_type, q.answer]
+
+    def on_ask(
+        file: str | None,
+        case_id: str | None,
+        text: str,
+        choices: str,
+        problem_type: str,
+        truth: str,
+        model_name: str,
+        judge_name: str,
+    ) -> Iterator[tuple[Any, Any, Any, Any]]:
+        off = gr.Button(interactive=False)
+        yield _working("looking at the clip …"), None, "", off
+        try:
+            media, question = _prepare(desk, file, case_id, text, choices, problem_type, truth)
+            done = None
+            for frames, so_far, done in desk.ask(
+                models[model_name], media, question, is_upload=bool(file)
+            ):
+                yield _draw(question, frames, so_far, done is None), None, "", off
+            if done is None:
+                raise AskError("the model gave no answer")
+            if question.answer and judge_name != _NO_JUDGE:
+                done.case.verdict = desk.judge(done, judge_name)
+            page = _draw(question, frames, done.case.trace.text, False, done.case)
+            yield page, done, "", gr.Button(interactive=True)
+        except (ValueError, OSError) as error:
+            yield render_no_media("No answer", str(error)), None, "", off
+
+    def on_keep(done: Asked | None) -> tuple[Any, Any]:
+        off = gr.Button(interactive=False)
+        if done is None:
+            return Markup('<p class="note">Ask something first.</p>'), off
+        try:
+            case_id = desk.keep(done)
+        except OSError as error:
+            return render_no_media("Not kept", str(error)), off
+        from apps.address import View
+
+        link = Markup(
+            '<p class="note">Kept: <a href="{}" data-go id="kept-case">open the case</a></p>'
+        )
+        return link.format(View(case=case_id).link()), off
+
+    private = {"api_visibility": "private"}
+    fields = [asked_of, upload, problem, options, kind, answer]
+    read_address = "() => [new URLSearchParams(location.search).get('case')]"
+    taken = gr.Textbox(visible=False)
+    for when in (take.click, app.load):
+        when(on_take, [taken], fields, js=read_address, show_progress="hidden", **private)
+    sample.input(on_take, [sample], fields, show_progress="hidden", **private)
+    asking = go.click(
+        on_ask,
+        [upload, asked_of, problem, options, kind, answer, model, judge],
+        [shown, answered, kept, keep],
+        concurrency_limit=1,
+        show_progress="hidden",
+        time_limit=ANSWER_SECONDS + 60,
+        **private,
+    )
+    stop.click(None, None, None, cancels=[asking], **private)
+    keep.click(on_keep, [answered], [kept, keep], show_progress="hidden", **private)
+
+
+def _prepare(
+    desk: Desk,
+    file: str | None,
+    case_id: str | None,
+    text: str,
+    choices: str,
+    problem_type: str,
+    truth: str,
+) -> tuple[Path, Question]:
+    """The clip and the question; the id and path of a case's question where its clip is used."""
+    from p2r.ask import make_question
+
+    options = [line.strip() for line in (choices or "").splitlines() if line.strip()]
+    question = make_question((text or "").strip(), options, problem_type)
+    question.answer = (truth or "").strip()
+    question.source = "asked"
+    if file:
+        desk.check_upload(Path(file))
+        return Path(file), question
+    if not case_id:
+        raise AskError("choose a clip: upload one, or take that of a case")
+    case = desk.library.store.get(case_id)
+    question.id, question.path = case.question.id, case.question.path
+    question.data_type = case.question.data_type
+    return desk.library.find_media(case), question
+
+
+def _draw(
+    question: Question, frames: Frames, text: str, is_open: bool, case: Case | None = None
+) -> Markup:
+    """The frames and the three segments as far as they are written; then the whole case."""
+    strip = Markup('<div class="frames">{}</div>').format(render_frames(frames, frames.info()))
+    if case is not None:
+        parts = [
+            render_observation(case),
+            render_verdict(case),
+            render_reasoning(case),
+            render_answer(case),
+        ]
+        faults = [chip("bad", f"format: {problem}") for problem in case.trace.problems]
+        body = join(parts) + Markup("<p>{}</p>").format(join(faults))
+    else:
+        body = join(
+            Markup('<section class="panel {}"><h3>{}{}</h3>{}</section>').format(
+                style, title, _cursor(is_open and name == _writing(text)), prose(segment, "…")
+            )
+            for name, style, title, segment in _segments(text)
+        )
+    return Markup('<div class="case asked">{}<h2 dir="auto">{}</h2>{}</div>').format(
+        strip, visible(question.problem), body
+    )
+
+
+def _segments(text: str) -> list[tuple[str, str, str, str | None]]:
+    """What of each segment is written: (name, style, title, text)."""
+    styles = (
+        ("observation", "see", "Observation"),
+        ("think", "think", "Reasoning"),
+        ("answer", "answer", "Answer"),
+    )
+    found = []
+    for name, style, title in styles:
+        _, opened, rest = text.partition(f"<{name}>")
+        segment = rest.partition("</")[0].strip() if opened else None
+        found.append((name, style, title, segment))
+    if not any(segment for *_, segment in found) and text:
+        found[-1] = ("answer", "answer", "Response off the template", text)
+    return found
+
+
+def _writing(text: str) -> str:
+    """The segment that is being written."""
+    names = [name for name in ("observation", "think", "answer") if f"<{name}>" in text]
+    return names[-1] if names else "observation"
+
+
+def _cursor(is_here: bool) -> Markup:
+    return Markup('<span class="writing">writing …</span>') if is_here else Markup("")
+
+
+def _working(words: str) -> Markup:
+    return Markup('<p class="empty" role="status">{}</p>').format(words)
+
+
+def _waiting() -> Markup:
+    return Markup(
+        '<div class="no-media"><b>Nothing asked yet</b><span>The three segments appear here while '
+        "the model writes them.</span></div>"
+    )

@@ -1,0 +1,395 @@
+"""Finding cases: search, filters, the 2 x 2, failure kinds, the list in pages, saved views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode
+
+from markupsafe import Markup
+
+from apps.address import PAGE, View
+from apps.markup import (
+    MEANINGS,
+    OUTCOME_WORDS,
+    VERDICT_WORDS,
+    Row,
+    chip,
+    hidden,
+    join,
+    mark_chip,
+    options,
+    shorten,
+)
+from p2r.export import KINDS
+from p2r.selection import FIELDS, RANGES, Filters
+from p2r.store import CaseStore, Neighbours
+
+# Filters by the names of values, and what each is called.
+CHOICES = {
+    "run": "run",
+    "stage": "stage",
+    "model": "model",
+    "problem_type": "problem type",
+    "data_type": "data type",
+    "source": "source",
+}
+FLAGS = {"fault": "format faults", "mismatch": "think–answer mismatch", "truncated": "truncated"}
+RANGE_WORDS = {
+    "step": "training step",
+    "accuracy": "answer accuracy",
+    "perception_reward": "perception reward",
+    "reasoning_reward": "reasoning reward",
+    "length": "length in tokens",
+}
+SORTS = {
+    "": "as written",
+    "trace.step": "training step",
+    "accuracy": "answer accuracy",
+    "perception_reward": "perception reward",
+    "reasoning_reward": "reasoning reward",
+    "perception_advantage": "perception advantage",
+    "reasoning_advantage": "reasoning advantage",
+    "trace.completion_tokens": "length in tokens",
+    "question.problem": "question",
+}
+_LISTED_VALUES = 60
+
+
+def render_find(store: CaseStore, view: View, rows: Sequence[Row], total: int) -> Markup:
+    """The side of the Cases tab; `rows` is the page of the list, `total` how long that is."""
+    parts = [_render_form(store, view), _render_active(view)]
+    if not view.blind:
+        parts += [render_quadrants(store, view), render_kinds(store, view)]
+    parts += [_render_tools(view, total), _render_list(view, rows, total)]
+    return join(parts)
+
+
+def _render_form(store: CaseStore, view: View) -> Markup:
+    """Search, filters and order: one form whose change is a new address."""
+    filters = view.filters
+    kept = replace(
+        view,
+        sort=None,
+        descending=False,
+        page=0,
+        filters=Filters(
+            verdict=filters.verdict,
+            outcome=filters.outcome,
+            failure=filters.failure,
+            question_id=filters.question_id,
+        ),
+    )
+    facets = store.facets(filters)
+    choices = join(
+        _render_choice(name, label, facets[name], getattr(filters, name))
+        for name, label in CHOICES.items()
+    )
+    flags = join(_render_flag(name, label, getattr(filters, name)) for name, label in FLAGS.items())
+    ranges = join(
+        _render_range(name, label, getattr(filters, name)) for name, label in RANGE_WORDS.items()
+    )
+    scopes = [("", "all texts"), *((field, field) for field in FIELDS)]
+    return Markup(
+        '<form id="find" data-form>{}<div class="searchbox"><input id="search" name="text" '
+        'type="search" value="{}" placeholder="Search" aria-label="search in the texts" '
+        'autocomplete="off" spellcheck="false"><select name="text_in" aria-label="search in">{}'
+        '</select></div><details id="filters"><summary>Filters and order</summary>'
+        '<div class="fields">{}{}{}'
+        '<label>order by<select name="sort">{}</select></label>'
+        '<label>direction<select name="order">{}</select></label></div></details></form>'
+    ).format(
+        hidden(kept.pairs()),
+        filters.text,
+        options(scopes, filters.text_in[0] if filters.text_in else ""),
+        choices,
+        flags,
+        ranges,
+        options(SORTS.items(), view.sort or ""),
+        options(
+            [("", "smallest first"), ("descending", "largest first")],
+            "descending" if view.descending else "",
+        ),
+    )
+
+
+def _render_choice(
+    name: str, label: str, counts: Mapping[Any, int], chosen: Sequence[str]
+) -> Markup:
+    """A fold of check boxes; values of a strange file may be many: the most frequent are listed."""
+    values = list(dict.fromkeys([*chosen, *counts]))
+    if len(values) < 2 and not chosen:
+        return Markup("")
+    boxes = join(
+        Markup(
+            '<label class="box"><input type="checkbox" name="{}" value="{}" id="{}-{}"{}>'
+            "<span>{}</span><small>{:,}</small></label>"
+        ).format(
+            name,
+            value,
+            name,
+            place,
+            Markup(" checked") if value in chosen else "",
+            shorten(value, 60) or "none",
+            counts.get(value, 0),
+        )
+        for place, value in enumerate(values[:_LISTED_VALUES])
+    )
+    more = len(values) - _LISTED_VALUES
+    note = Markup("<small>and {:,} more</small>").format(more) if more > 0 else ""
+    said = ", ".join(shorten(value, 20) for value in chosen) or "any"
+    return Markup(
+        '<details class="choice" id="choice-{}"><summary>{} <small>{}</small></summary>'
+        '<div class="boxes">{}{}</div></details>'
+    ).format(name, label, shorten(said, 40), boxes, note)
+
+
+def _render_flag(name: str, label: str, value: bool | None) -> Markup:
+    chosen = "" if value is None else str(value)
+    return Markup('<label>{}<select name="{}">{}</select></label>').format(
+        label, name, options([("", "any"), ("True", "yes"), ("False", "no")], chosen)
+    )
+
+
+def _render_range(name: str, label: str, limits: tuple[float | None, float | None]) -> Markup:
+    low, high = ("" if limit is None else f"{limit:g}" for limit in limits)
+    return Markup(
+        '<fieldset class="range" data-range="{}"><legend>{}</legend>'
+        '<input type="number" step="any" value="{}" placeholder="from" aria-label="{} from">'
+        '<input type="number" step="any" value="{}" placeholder="to" aria-label="{} to">'
+        "</fieldset>"
+    ).format(name, label, low, label, high, label)
+
+
+def _render_active(view: View) -> Markup:
+    """The filters that are set, each with a way to take it back."""
+    filters = view.filters
+    set_: list[tuple[str, str]] = []
+    for name in (*CHOICES, "question_id", "failure"):
+        for value in getattr(filters, name):
+            rest = tuple(other for other in getattr(filters, name) if other != value)
+            words = f"{CHOICES.get(name, name.replace('_id', ''))}: {value}"
+            set_.append((words, view.narrowed(**{name: rest})))
+    for name, label in FLAGS.items():
+        if (value := getattr(filters, name)) is not None:
+            words = label if value else f"no {label}"
+            set_.append((words, view.narrowed(**{name: None})))
+    for name in RANGES:
+        low, high = getattr(filters, name)
+        if low is not None or high is not None:
+            words = f"{RANGE_WORDS[name]} {_span(low, high)}"
+            set_.append((words, view.narrowed(**{name: (None, None)})))
+    for name, table in (("verdict", VERDICT_WORDS), ("outcome", OUTCOME_WORDS)):
+        if value := getattr(filters, name):
+            subject = "observation" if name == "verdict" else "answer"
+            set_.append((f"{subject}: {table[value][2]}", view.narrowed(**{name: None})))
+    if not set_:
+        return Markup("")
+    chips = join(
+        Markup(
+            '<a class="chip removable" href="{}" data-go title="take this filter back">{}'
+            '<span aria-hidden="true">×</span></a>'
+        ).format(link, shorten(words, 44))
+        for words, link in set_
+    )
+    clear = Markup('<a class="clear" href="{}" data-go>clear all</a>').format(
+        view.link(filters=Filters(), page=0)
+    )
+    return Markup('<p class="active" aria-label="filters that are set">{}{}</p>').format(
+        chips, clear
+    )
+
+
+def _span(low: float | None, high: float | None) -> str:
+    if low is None:
+        return f"≤ {high:g}"
+    return f"≥ {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+def render_quadrants(store: CaseStore, view: View) -> Markup:
+    """Perception x answer as a table of links; unknowns have a row or column when needed."""
+    cells = store.quadrants(view.filters)
+    total = sum(cells.values())
+    verdicts = [v for v in VERDICT_WORDS if v != "unknown" or _sum(cells, v, None)]
+    outcomes = [o for o in OUTCOME_WORDS if o != "unknown" or _sum(cells, None, o)]
+    chosen = (view.filters.verdict, view.filters.outcome)
+
+    def button(verdict: str | None, outcome: str | None, content: Markup, style: str) -> Markup:
+        """A second choice of the same cell takes it back."""
+        at = (verdict, outcome) == chosen
+        target = (None, None) if at else (verdict, outcome)
+        return Markup(
+            '<a class="{}" href="{}" data-go {} data-verdict="{}" data-outcome="{}">{}</a>'
+        ).format(
+            style,
+            view.narrowed(verdict=target[0], outcome=target[1]),
+            Markup('aria-current="true"') if at else "",
+            verdict or "",
+            outcome or "",
+            content,
+        )
+
+    def heading(verdict: str | None, outcome: str | None, word: str) -> Markup:
+        content = Markup("{} <small>{:,}</small>").format(word, _sum(cells, verdict, outcome))
+        return button(verdict, outcome, content, "heading")
+
+    def cell(verdict: str, outcome: str) -> Markup:
+        count = cells[verdict, outcome]
+        share = f"{count / total:.0%}" if total else ""
+        content = Markup("<b>{:,}</b> <small>{}</small><span>{}</span>").format(
+            count, share, MEANINGS.get((verdict, outcome), "")
+        )
+        return button(verdict, outcome, content, f"cell {_cell_style(verdict, outcome)}")
+
+    head = join(
+        Markup('<th scope="col">{}</th>').format(heading(None, o, f"answer {OUTCOME_WORDS[o][2]}"))
+        for o in outcomes
+    )
+    body = join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
+            heading(v, None, VERDICT_WORDS[v][2]),
+            join(Markup("<td>{}</td>").format(cell(v, o)) for o in outcomes),
+        )
+        for v in verdicts
+    )
+    corner = button(None, None, Markup("all <small>{:,}</small>").format(total), "heading")
+    return Markup(
+        '<table class="quadrants"><caption>Observation × answer</caption>'
+        '<thead><tr><td class="corner">{}</td>{}</tr></thead><tbody>{}</tbody></table>'
+    ).format(corner, head, body)
+
+
+def _cell_style(verdict: str, outcome: str) -> str:
+    if "unknown" in (verdict, outcome):
+        return "unknown"
+    if (verdict, outcome) == ("no", "wrong"):
+        return "both-bad"
+    return "match" if (verdict, outcome) == ("yes", "right") else "mismatch"
+
+
+def _sum(cells: Mapping[tuple[str, str], int], verdict: str | None, outcome: str | None) -> int:
+    return sum(
+        n for cell, n in cells.items() if verdict in (None, cell[0]) and outcome in (None, cell[1])
+    )
+
+
+def render_kinds(store: CaseStore, view: View) -> Markup:
+    """The failure kinds with their counts; choosing several shows the cases of any of them."""
+    chosen = view.filters.failure
+
+    def link(kind: str) -> str:
+        rest = tuple(other for other in chosen if other != kind)
+        return view.narrowed(failure=rest if kind in chosen else (*chosen, kind))
+
+    items = join(
+        Markup('<a class="kind" href="{}" data-go {}>{} <b>{:,}</b></a>').format(
+            link(kind), Markup('aria-current="true"') if kind in chosen else "", kind, count
+        )
+        for kind, count in store.failures(view.filters).items()
+        if count or kind in chosen
+    )
+    if not items:
+        return Markup("")
+    return Markup('<section class="kinds"><h2>What went wrong</h2><p>{}</p></section>').format(
+        items
+    )
+
+
+def _render_tools(view: View, total: int) -> Markup:
+    query = urlencode(view.pairs())
+    links = join(
+        Markup('<a class="button" href="p2r/export?kind={}&amp;{}" download>{}</a>').format(
+            kind, query, kind.upper() if kind != "parquet" else "Parquet"
+        )
+        for kind in KINDS
+    )
+    return Markup(
+        '<div class="tools"><details id="views"><summary>Saved views</summary>'
+        '<div class="fold" data-views></div></details>'
+        '<details id="export"><summary>Export</summary><div class="fold"><p>{:,} cases in this '
+        'selection</p><p class="row">{}</p></div></details></div>'
+    ).format(total, links)
+
+
+def _render_list(view: View, rows: Sequence[Row], total: int) -> Markup:
+    if not rows:
+        empty = "No case passes these filters." if not total else "This page is past the end."
+        return Markup('<div id="list"><p class="empty">{}</p></div>').format(empty)
+    return Markup('<div id="list">{}<nav class="cases" aria-label="cases">{}</nav></div>').format(
+        render_pager(view, len(rows), total),
+        join(_render_row(view, row) for row in rows),
+    )
+
+
+def render_pager(view: View, count: int, total: int) -> Markup:
+    """Which part of a list is shown, and the way to its neighbours."""
+    page = view.page or 0
+    first = page * PAGE + 1
+    pages = -(-total // PAGE)
+
+    def turn(target: int, label: str, mark: str) -> Markup:
+        if not 0 <= target < pages:
+            return Markup('<span class="button off" aria-hidden="true">{}</span>').format(mark)
+        return Markup('<a class="button" href="{}" data-go aria-label="{}">{}</a>').format(
+            view.link(page=target), label, mark
+        )
+
+    return Markup('<div class="pager"><span>{:,}–{:,} of {:,}</span>{}{}</div>').format(
+        first,
+        first + count - 1,
+        total,
+        turn(page - 1, "previous page", "‹"),
+        turn(page + 1, "next page", "›"),
+    )
+
+
+def _render_row(view: View, row: Row) -> Markup:
+    where = [row["question.problem_type"], row["trace.stage"] or row["trace.run"]]
+    if row["trace.step"] is not None:
+        where.append(f"step {row['trace.step']}")
+    if row["trace.rollout"]:
+        where.append(f"#{row['trace.rollout']}")
+    marks = []
+    if not view.blind:
+        marks = [
+            mark_chip(VERDICT_WORDS[row["verdict"]], "observation"),
+            mark_chip(OUTCOME_WORDS[row["outcome"]], "answer"),
+        ]
+        marks += [chip("bad", "format")] if row["fault"] else []
+    return Markup(
+        '<a class="item" href="{}" data-go data-case="{}" {}>'
+        '<span class="q" dir="auto">{}</span><span class="meta">{}<span class="where">{}</span>'
+        "</span></a>"
+    ).format(
+        view.link(case=row["id"], page=None),
+        row["id"],
+        Markup('aria-current="true"') if row["id"] == view.case else "",
+        shorten(row["question.problem"], 160),
+        join(marks),
+        shorten(" · ".join(where), 90),
+    )
+
+
+def render_nav(view: View, place: Neighbours) -> Markup:
+    """Where the open case stands in the list, and the way to its neighbours."""
+    said = (
+        "not in this list"
+        if place.position is None
+        else f"{place.position + 1:,} of {place.total:,}"
+    )
+
+    def step(name: str, case: str | None, content: Markup) -> Markup:
+        if case is None or place.position is None:
+            return Markup('<span class="button off" id="{}" aria-disabled="true">{}</span>').format(
+                name, content
+            )
+        return Markup('<a class="button" id="{}" href="{}" data-go="step">{}</a>').format(
+            name, view.link(case=case, page=None), content
+        )
+
+    return Markup('<div class="nav">{}<span class="place" role="status">{}</span>{}</div>').format(
+        step("previous-case", place.previous, Markup("‹ previous <kbd>k</kbd>")),
+        said,
+        step("next-case", place.following, Markup("next <kbd>j</kbd> ›")),
+    )

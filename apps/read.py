@@ -1,0 +1,314 @@
+"""Reading one case: question, media, the four panels, every token's credit, label, how made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from markupsafe import Markup
+
+from apps.address import Side, View
+from apps.credit import Credit, GroupCredit, render_tokens
+from apps.markup import (
+    MEANINGS,
+    OUTCOME_WORDS,
+    VERDICT_WORDS,
+    Row,
+    chip,
+    join,
+    mark_chip,
+    number,
+    outcome_of,
+    prose,
+    shorten,
+    verdict_of,
+    visible,
+)
+from apps.panels import (
+    render_answer,
+    render_fact,
+    render_observation,
+    render_reasoning,
+    render_verdict,
+    whole_text,
+)
+from p2r.answers import extract_choice
+from p2r.records import Case
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A case and what stands around it: its group, other responses, its label form.
+
+    `secret`: the visitor labels blind and has not labelled this case yet.
+    """
+
+    case: Case
+    media: Markup
+    group: Sequence[Row]
+    credit: GroupCredit | None
+    others: Sequence[Row]
+    others_total: int
+    tokenizer: Any | None
+    label: Markup
+    secret: bool
+
+
+def render_missing(case_id: str, reason: str) -> Markup:
+    """Instead of a case that is not there."""
+    return Markup('<article class="case" data-case="{}"><p class="empty">{}</p></article>').format(
+        case_id, visible(reason)
+    )
+
+
+def render_case(view: View, reading: Reading) -> Markup:
+    """A case whole."""
+    case = reading.case
+    right = [render_observation(case)]
+    below = [Markup("")]
+    if reading.secret:
+        hidden = Markup(
+            '<section class="card hidden"><h3>Verdict, rewards and answer are hidden</h3><p>Label '
+            "the observation first: blind mode shows them afterwards.</p></section>"
+        )
+        right = [_plain_observation(case), reading.label, hidden]
+    else:
+        right += [
+            render_verdict(case),
+            render_reasoning(case),
+            render_answer(case),
+            _render_credit(reading),
+            reading.label,
+        ]
+        below = [_render_rollouts(view, reading), _render_others(view, reading), _render_raw(case)]
+    return Markup(
+        '<article class="case" data-case="{}">{}<div class="columns"><div class="left">{}{}</div>'
+        '<div class="right">{}</div></div>{}</article>'
+    ).format(
+        case.id,
+        _render_header(view, reading),
+        reading.media,
+        _render_making(case, reading.secret),
+        join(right),
+        join(below),
+    )
+
+
+def _plain_observation(case: Case) -> Markup:
+    bare = case.model_copy(update={"perception": None, "perception_advantage": None})
+    return render_observation(bare)
+
+
+def _render_header(view: View, reading: Reading) -> Markup:
+    case = reading.case
+    q, t = case.question, case.trace
+    about = [q.problem_type, q.data_type, q.source, t.run, t.stage]
+    if t.step is not None:
+        about.append(f"step {t.step}")
+    if t.rollout:
+        about.append(f"rollout {t.rollout}")
+    chips = [chip("", word) for word in about if word]
+    if not reading.secret:
+        chips += [chip("bad", f"format: {problem}") for problem in t.problems]
+        chips += [chip("", tag) for tag in case.tags]
+    chips += [chip("bad", "truncated")] if t.truncated else []
+    long = len(q.problem) > 2000
+    rest = prose(q.problem, "", whole_text(case, "problem")) if long else ""
+    return Markup(
+        '<header><div class="about-row"><p class="about">{}</p>{}</div>'
+        '<h2 dir="auto">{}</h2>{}{}<p class="truth">reference answer <b dir="auto">{}</b></p>{}'
+        "</header>"
+    ).format(
+        join(chips),
+        _render_actions(view, case),
+        shorten(q.problem, 300) if long else visible(q.problem),
+        rest,
+        _render_options(case, reading.secret),
+        visible(q.answer[:2000]) or "none",
+        "" if reading.secret else _render_headline(case),
+    )
+
+
+def _render_actions(view: View, case: Case) -> Markup:
+    """What can be done with a case: compare it, ask about it, take it along."""
+    t = case.trace
+    compare = view.link(
+        tab="compare", question=case.question.id, sides=sides_with((t.run, t.stage), view)
+    )
+    return Markup(
+        '<p class="actions"><a class="button" id="compare-link" href="{}" data-go>compare '
+        '<kbd>c</kbd></a><a class="button" href="{}" data-go>ask about it</a>'
+        '<a class="button" href="p2r/case.html?{}" download>save page</a></p>'
+    ).format(
+        compare,
+        view.link(tab="ask"),
+        urlencode({"case": case.id, **({"blind": "1"} if view.blind else {})}),
+    )
+
+
+def sides_with(side: Side, view: View) -> tuple[Side, ...]:
+    """The sides of the comparison as they were chosen, or none: the page then proposes some."""
+    return view.sides if side in view.sides else ()
+
+
+def _render_headline(case: Case) -> Markup:
+    verdict, outcome = verdict_of(case), outcome_of(case)
+    seen, said = VERDICT_WORDS[verdict], OUTCOME_WORDS[outcome]
+    meaning = MEANINGS.get((verdict, outcome))
+    return Markup('<p class="headline">{} {} {}</p>').format(
+        chip(f"big {seen[0]}", f"{seen[1]} observation: {seen[2]}"),
+        chip(f"big {said[0]}", f"{said[1]} answer: {said[2]}"),
+        Markup("<em>{}</em>").format(meaning) if meaning else "",
+    )
+
+
+def _render_options(case: Case, secret: bool) -> Markup:
+    options = case.question.options
+    if not options:
+        return Markup("")
+    truth = extract_choice(case.question.answer, options)
+    given = None if secret else extract_choice(case.trace.answer, options)
+    items = []
+    for index, option in enumerate(options):
+        letter = extract_choice(option, options) or chr(ord("A") + index)
+        marks = []
+        if letter == truth:
+            marks.append(chip("good", "reference"))
+        if letter == given:
+            marks.append(chip("good" if given == truth else "bad", "answered"))
+        items.append(
+            Markup('<li dir="auto">{} {}</li>').format(visible(option[:2000]), join(marks))
+        )
+    return Markup('<ul class="options">{}</ul>').format(join(items))
+
+
+def _render_credit(reading: Reading) -> Markup:
+    """The tokens under the credit the run recorded; without it, that of the group's rewards."""
+    case, group = reading.case, reading.credit
+    given = Credit(case.perception_advantage, case.reasoning_advantage)
+    if given == Credit(None, None) and group is not None:
+        given = group.of(case.id, "process") or given
+    grpo = group.of(case.id, "outcome") if group else None
+    return render_tokens(case.trace, reading.tokenizer, given, grpo)
+
+
+def _render_rollouts(view: View, reading: Reading) -> Markup:
+    """The group as a table, with the keys that lead through it and what has collapsed."""
+    rows = reading.group
+    if len(rows) < 2:
+        return Markup("")
+    ids = [row["id"] for row in rows]
+    at = ids.index(reading.case.id) if reading.case.id in ids else 0
+
+    def step(name: str, place: int, content: Markup) -> Markup:
+        if not 0 <= place < len(ids):
+            return Markup('<span class="button off" id="{}">{}</span>').format(name, content)
+        return Markup('<a class="button" id="{}" href="{}" data-go="step">{}</a>').format(
+            name, view.link(case=ids[place]), content
+        )
+
+    flat = [
+        p for p, is_flat in (reading.credit.collapsed if reading.credit else {}).items() if is_flat
+    ]
+    notes = [chip("warn", f"{process} collapsed") for process in flat]
+    first = rows[0]
+    more = Markup('<a class="button" href="{}" data-go>credit of the group</a>').format(
+        view.link(tab="groups")
+    )
+    return Markup(
+        '<section class="card responses" data-question="{}"><h3>Rollouts of this question '
+        '<span class="notes">{}{}{}{}</span></h3>{}</section>'
+    ).format(
+        first["question.id"],
+        join(notes),
+        step("previous-rollout", at - 1, Markup("<kbd>[</kbd>")),
+        step("next-rollout", at + 1, Markup("<kbd>]</kbd>")),
+        more if reading.credit else "",
+        render_responses("rollouts of this question", view, rows, reading.case.id),
+    )
+
+
+def _render_others(view: View, reading: Reading) -> Markup:
+    if not reading.others:
+        return Markup("")
+    cut = reading.others_total > len(reading.others)
+    note = f" (the first {len(reading.others)} of {reading.others_total:,})" if cut else ""
+    return Markup(
+        '<section class="card responses"><h3>The same question elsewhere{}</h3>{}</section>'
+    ).format(
+        note,
+        render_responses("the same question elsewhere", view, reading.others, reading.case.id),
+    )
+
+
+def render_responses(title: str, view: View, rows: Sequence[Row], selected: str) -> Markup:
+    """Responses as a table: what was judged, rewards, advantages, length, answer."""
+    body = join(
+        Markup(
+            '<tr {}><td><a href="{}" data-go>{}</a></td><td>{}</td><td>{}</td><td>{}</td>'
+            "<td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
+            '<td class="said" dir="auto">{}</td></tr>'
+        ).format(
+            Markup('aria-current="true"') if row["id"] == selected else "",
+            view.link(case=row["id"]),
+            _name_response(row),
+            mark_chip(VERDICT_WORDS[row["verdict"]], "observation"),
+            mark_chip(OUTCOME_WORDS[row["outcome"]], "answer"),
+            number(row["perception_reward"]),
+            number(row["reasoning_reward"]),
+            number(row["perception_advantage"], "+"),
+            number(row["reasoning_advantage"], "+"),
+            "–" if row["trace.completion_tokens"] is None else row["trace.completion_tokens"],
+            shorten(row["trace.answer"] or "–", 60),
+        )
+        for row in rows
+    )
+    return Markup(
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table><thead><tr>'
+        "<th>response</th><th>observation</th><th>answer</th><th>R<sub>P</sub></th>"
+        "<th>R<sub>R</sub></th><th>A<sub>P</sub></th><th>A<sub>R</sub></th><th>tokens</th>"
+        "<th>answered</th></tr></thead><tbody>{}</tbody></table></div>"
+    ).format(title, body)
+
+
+def _name_response(row: Row) -> str:
+    step = "" if row["trace.step"] is None else f" step {row['trace.step']}"
+    return shorten(f"{row['trace.run']} {row['trace.stage']}{step} #{row['trace.rollout']}", 60)
+
+
+def _render_raw(case: Case) -> Markup:
+    opened = Markup("open") if case.trace.problems else ""
+    return Markup(
+        '<details class="card" id="raw" {}><summary>The whole response</summary>{}</details>'
+    ).format(opened, prose(case.trace.text, "", whole_text(case, "text")))
+
+
+def _render_making(case: Case, secret: bool) -> Markup:
+    q, t = case.question, case.trace
+    facts = {
+        "model": t.model,
+        "run": t.run,
+        "stage": t.stage,
+        "step": t.step,
+        "rollout": t.rollout,
+        "case": case.id,
+        "question": q.id,
+        "media file": q.path,
+        "sampling": t.sampling,
+        "media": {name: value for name, value in t.media.items() if name != "path"},
+        "prompt tokens": t.prompt_tokens,
+        "completion tokens": t.completion_tokens,
+        "of them perception": t.perception_tokens,
+        "judge's usage": case.verdict.usage if case.verdict and not secret else None,
+        "question's own fields": q.meta,
+    }
+    rows = join(
+        Markup("<dt>{}</dt><dd>{}</dd>").format(name, render_fact(value))
+        for name, value in facts.items()
+        if value not in (None, "", {})
+    )
+    return Markup(
+        '<details class="card" id="making"><summary>How it was made</summary><dl>{}</dl></details>'
+    ).format(rows)

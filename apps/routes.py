@@ -1,0 +1,271 @@
+"""The addresses of the browser besides Gradio's own, all below `p2r/`: pages, media, files, labels.
+
+Each is refused to visitors who have not signed in, where a password is set. Files are asked for by
+case, never by path. What changes something is a POST of JSON from the browser's own page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import json
+import mimetypes
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote
+
+from PIL import Image
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+
+from apps.address import read_view
+from apps.label_view import read_label
+from apps.library import Library
+from apps.media_views import render_frames, render_no_media
+from apps.pages import render_page
+from p2r.case_page import case_page
+from p2r.export import KINDS, export_cases, text_lines
+from p2r.labels import MAX_NAME, export_labels, hide_verdict
+from p2r.records import Case
+from p2r.store import StoreError
+
+MOST_BYTES_POSTED = 2**17
+_NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_TEXTS: dict[str, Callable[[Case], str | None]] = {
+    "problem": lambda case: case.question.problem,
+    "observation": lambda case: case.trace.observation,
+    "think": lambda case: case.trace.think,
+    "text": lambda case: case.trace.text,
+    "rationale": lambda case: case.verdict.rationale if case.verdict else None,
+}
+Handler = Callable[[Request], Response | Awaitable[Response]]
+
+
+class Routes:
+    """The handlers over one library."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    def all(self) -> list[Route]:
+        """What is added to Gradio's server."""
+        handlers: dict[str, Handler] = {
+            "view": self._view,
+            "media": self._media,
+            "frames": self._frames,
+            "thumb": self._thumb,
+            "text": self._text,
+            "figures": self._figures,
+            "plotly.js": self._plotly,
+            "export": self._export,
+            "case.html": self._case_page,
+            "labels": self._labels,
+        }
+        routes = [
+            Route(f"/p2r/{name}", _guarded(handler), methods=["GET"])
+            for name, handler in handlers.items()
+        ]
+        return [*routes, Route("/p2r/label", _guarded(self._label), methods=["POST"])]
+
+    def _view(self, request: Request) -> Response:
+        if request.query_params.get("refresh"):
+            self.library.store.refresh()
+        view = read_view(request.query_params.multi_items())
+        try:
+            parts = render_page(self.library, view, _annotator(request))
+        except StoreError as error:
+            return PlainTextResponse(str(error), status_code=422, headers=_NO_STORE)
+        return JSONResponse(parts, headers=_NO_STORE)
+
+    def _case(self, request: Request) -> Case:
+        return self.library.store.get(request.query_params.get("case", ""))
+
+    # ---- media
+
+    def _media(self, request: Request) -> Response:
+        path = self.library.find_media(self._case(request))
+        kind = mimetypes.guess_type(path)[0] or ""
+        safe = kind.startswith(("video/", "image/"))
+        # Sandboxed: an image may be a drawing with scripts in it.
+        return FileResponse(
+            path,
+            media_type=kind if safe else "application/octet-stream",
+            headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"},
+        )
+
+    def _frames(self, request: Request) -> Response:
+        try:
+            case = self._case(request)
+            page = render_frames(self.library.sample_frames(case), case.trace.media)
+        except (ValueError, OSError) as error:
+            page = render_no_media("No frames", getattr(error, "reason", str(error)))
+        return HTMLResponse(page, headers=_NO_STORE)
+
+    def _thumb(self, request: Request) -> Response:
+        """The middle frame that the model saw, small."""
+        frames = self.library.sample_frames(self._case(request))
+        image = Image.fromarray(frames.frames[len(frames) // 2])
+        image.thumbnail((320, 240))
+        buffer = io.BytesIO()
+        image.save(buffer, "png" if image.width < 160 else "jpeg")
+        kind = "image/png" if image.width < 160 else "image/jpeg"
+        return Response(buffer.getvalue(), media_type=kind, headers=_NO_STORE)
+
+    def _text(self, request: Request) -> Response:
+        """One text of a case whole, as plain text."""
+        part = _TEXTS.get(request.query_params.get("part", ""))
+        text = part(self._case(request)) if part else None
+        if text is None:
+            return PlainTextResponse("there is no such text", status_code=404)
+        data = text.encode("utf-8", "replace")
+        return Response(data, media_type="text/plain; charset=utf-8", headers=_NO_STORE)
+
+    # ---- curves
+
+    def _figures(self, request: Request) -> Response:
+        from apps.curves import draw_run, stamp
+
+        folder = self.library.folders.get(request.query_params.get("run", ""))
+        if folder is None:
+            return PlainTextResponse("no such run is open", status_code=404)
+        now, is_live = stamp(folder)
+        if request.query_params.get("since") == now:
+            return Response(status_code=204, headers=_NO_STORE)
+        parts = {"stamp": now, "live": is_live, "sections": draw_run(folder)}
+        return JSONResponse(parts, headers=_NO_STORE)
+
+    def _plotly(self, request: Request) -> Response:
+        script, tag = _plotly_script()
+        headers = {"Cache-Control": "max-age=86400", "ETag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(script, media_type="text/javascript", headers=headers)
+
+    # ---- files to take along
+
+    def _export(self, request: Request) -> Response:
+        kind = request.query_params.get("kind", "")
+        if kind not in KINDS:
+            return PlainTextResponse(f"choose a kind: {', '.join(KINDS)}", status_code=400)
+        view = read_view(request.query_params.multi_items())
+        cases = self.library.store.cases(view.filters, view.sort, view.descending)
+        if view.blind:
+            cases = map(hide_verdict, cases)
+        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="cases.{kind}"'}
+        if kind == "parquet":
+            folder = tempfile.TemporaryDirectory(prefix="p2r-export-")
+            file = Path(folder.name) / "cases.parquet"
+            export_cases(cases, file, kind)
+            done = BackgroundTask(folder.cleanup)
+            return FileResponse(
+                file, media_type="application/octet-stream", headers=headers, background=done
+            )
+        media_type = "text/csv" if kind == "csv" else "application/jsonl"
+        return StreamingResponse(text_lines(cases, kind), media_type=media_type, headers=headers)
+
+    def _case_page(self, request: Request) -> Response:
+        case = self._case(request)
+        frames, reason = None, ""
+        try:
+            frames = self.library.sample_frames(case)
+        except (ValueError, OSError) as error:
+            reason = getattr(error, "reason", str(error))
+        if request.query_params.get("blind"):
+            case = hide_verdict(case)
+        name = hashlib.sha256(case.id.encode("utf-8", "replace")).hexdigest()[:10]
+        headers = {
+            **_NO_STORE,
+            "Content-Disposition": f'attachment; filename="case-{name}.html"',
+            "Content-Security-Policy": "sandbox",
+        }
+        return HTMLResponse(case_page(case, frames, reason), headers=headers)
+
+    # ---- labels
+
+    def _labels(self, request: Request) -> Response:
+        kind = request.query_params.get("kind", "")
+        if kind not in ("csv", "jsonl"):
+            return PlainTextResponse("choose a kind: csv, jsonl", status_code=400)
+        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="labels.{kind}"'}
+        lines: Iterator[str] = export_labels(self.library.labels(), kind)
+        media_type = "text/csv" if kind == "csv" else "application/jsonl"
+        return StreamingResponse(lines, media_type=media_type, headers=headers)
+
+    async def _label(self, request: Request) -> Response:
+        kind = request.headers.get("content-type", "")
+        foreign = request.headers.get("sec-fetch-site", "same-origin") != "same-origin"
+        # JSON cannot be posted by a form of another page.
+        if foreign or not kind.startswith("application/json"):
+            return PlainTextResponse("only the browser's own page may label", status_code=403)
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MOST_BYTES_POSTED:
+                return PlainTextResponse("the label is too long", status_code=413)
+        return await run_in_threadpool(self._add_label, body)
+
+    def _add_label(self, body: bytes) -> Response:
+        try:
+            label = read_label(json.loads(body))
+            self.library.store.get(label.case)
+            file = self.library.label_file(label.case)
+            # Blind is what was hidden, not what a page says.
+            blind = label.blind and not file.has_labelled(label.case, label.annotator)
+            kept = file.add(label.model_copy(update={"blind": blind}))
+        except ValueError as error:
+            return PlainTextResponse(str(error), status_code=422)
+        except OSError as error:
+            return PlainTextResponse(f"the label cannot be written: {error}", status_code=507)
+        return JSONResponse(kept.model_dump(mode="json"), headers=_NO_STORE)
+
+
+def _annotator(request: Request) -> str:
+    """The visitor's name as labels know it: nothing is granted by it."""
+    return unquote(request.headers.get("x-annotator", ""))[:MAX_NAME].strip()
+
+
+def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """The handler for visitors who may see the page; its own failures as one line."""
+
+    async def endpoint(request: Request) -> Response:
+        if not _is_known(request):
+            return PlainTextResponse("sign in first", status_code=401)
+        try:
+            if inspect.iscoroutinefunction(handler):
+                return await handler(request)
+            return await run_in_threadpool(handler, request)
+        except (ValueError, OSError) as error:
+            reason = getattr(error, "reason", None) or str(error)
+            return PlainTextResponse(reason, status_code=404, headers=_NO_STORE)
+
+    return endpoint
+
+
+def _is_known(request: Request) -> bool:
+    """Whether a visitor has signed in, or nobody need; Gradio keeps their tokens."""
+    app = request.app
+    if app.auth is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(name) in app.tokens for name in names)
+
+
+@lru_cache(maxsize=1)
+def _plotly_script() -> tuple[bytes, str]:
+    from plotly import __version__
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs().encode(), f'"plotly-{__version__}"'

@@ -1,0 +1,101 @@
+// Curves: figures come from the server, Plotly is fetched when a page with curves is opened.
+window.p2rPlots = (() => {
+  'use strict';
+  let library = null;
+  let timer = null;
+  const load = () => library ??= new Promise((resolve, reject) => {
+    const script = document.createElement('script');
+    script.src = 'p2r/plotly.js';
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => { library = null; reject(new Error('Plotly could not be loaded')); };
+    document.head.append(script);
+  });
+  const colour = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
+  const look = () => {
+    const [ink, line] = [colour('--soft'), colour('--line')];
+    const axis = {gridcolor: line, zerolinecolor: line, linecolor: line, tickfont: {color: ink}};
+    return {axis, ink, layout: {
+      paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
+      font: {color: ink, family: 'system-ui, sans-serif', size: 12},
+      legend: {orientation: 'h', y: -0.28, x: 0}, showlegend: true, hovermode: 'x unified',
+      hoverlabel: {bgcolor: colour('--card'), font: {color: colour('--ink')}},
+      margin: {l: 48, r: 12, t: 8, b: 40}, height: 260, title: null}};
+  };
+  const config = {displaylogo: false, responsive: true, displayModeBar: false};
+  function layoutOf(figure) {
+    const {axis, ink, layout} = look();
+    const titled = (given) => ({...given, ...axis, automargin: true,
+      title: {text: given?.title?.text ?? '', font: {color: ink, size: 11}, standoff: 6}});
+    return {...figure.layout, ...layout, template: undefined,
+      xaxis: titled(figure.layout.xaxis), yaxis: titled(figure.layout.yaxis)};
+  }
+
+  function element(tag, className, text) {
+    const made = document.createElement(tag);
+    made.className = className;
+    if (text) made.textContent = text;
+    return made;
+  }
+
+  async function draw(place, page) {
+    const Plotly = await load();
+    if (!place.isConnected) return;
+    const live = document.querySelector('[data-live]');
+    if (live) { live.textContent = page.live ? 'live: a stage is writing' : ''; live.classList.toggle('on', page.live); }
+    if (!page.sections.length) {
+      place.replaceChildren(element('p', 'empty', 'No stage of this run has written metrics yet.'));
+      return;
+    }
+    const known = new Map([...place.querySelectorAll('.plot')].map((plot) => [plot.dataset.name, plot]));
+    const blocks = page.sections.map((section) => {
+      const block = element('section', 'stage');
+      block.append(element('h3', '', section.stage + (section.steps ? ` · step ${section.steps}` : '')));
+      const grid = element('div', 'plots');
+      for (const {title, figure, wide} of section.figures) {
+        const name = `${section.stage}/${title}`;
+        const card = element('figure', 'card plotcard' + (wide ? ' wide' : ''));
+        const caption = element('figcaption', '', title);
+        const plot = known.get(name) ?? element('div', 'plot');
+        plot.dataset.name = name;
+        plot.setAttribute('role', 'img');
+        plot.setAttribute('aria-label', `${title}, ${section.stage}`);
+        plot.figure = figure;
+        card.append(caption, plot);
+        grid.append(card);
+      }
+      block.append(grid);
+      return block;
+    });
+    place.replaceChildren(...blocks);
+    for (const plot of place.querySelectorAll('.plot'))
+      Plotly.react(plot, plot.figure.data, layoutOf(plot.figure), config);
+  }
+
+  async function poll() {
+    clearTimeout(timer);
+    const place = document.querySelector('[data-figures]');
+    if (!place) return;
+    let wait = place.dataset.live ? 3000 : 15000;
+    try {
+      const since = place.dataset.stamp ? '&since=' + encodeURIComponent(place.dataset.stamp) : '';
+      const answer = await fetch(place.dataset.figures + since);
+      if (answer.status === 200) {
+        const page = await answer.json();
+        place.dataset.stamp = page.stamp;
+        place.dataset.live = page.live ? '1' : '';
+        if (page.live) wait = 3000;
+        await draw(place, page);
+      }
+    } catch (error) {
+      place.replaceChildren(element('p', 'empty', 'The curves could not be read: ' + error.message));
+    }
+    if (place.isConnected) timer = setTimeout(poll, wait);
+  }
+  return {
+    watch() { const place = document.querySelector('[data-figures]'); if (place && !place.dataset.stamp) poll(); },
+    restyle() {
+      for (const plot of document.querySelectorAll('.plot'))
+        if (plot.figure && window.Plotly) window.Plotly.react(plot, plot.figure.data, layoutOf(plot.figure), config);
+    },
+  };
+})();

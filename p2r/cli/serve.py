@@ -1,0 +1,90 @@
+"""The verb that starts a server of a model."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p2r.cli.options import SetOption, app
+
+
+@app.command(
+    epilog="Example: p2r serve --recipe 7b --port 8000, and in another shell: p2r generate "
+    "--run runs/x --recipe 7b --set generate.engine=server",
+)
+def serve(
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file: its settings are served.")
+    ] = "tiny",
+    model: Annotated[
+        str | None, typer.Option(help="A folder, hub id or playground/NAME. Default: the teacher.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address. One that others reach needs VLLM_API_KEY.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    wait: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long it may take to start.")
+    ] = 900.0,
+    log: Annotated[
+        Path | None, typer.Option(help="File of the server's output. Default: a temporary one.")
+    ] = None,
+    rollouts: Annotated[
+        bool,
+        typer.Option("--rollouts", help="For RL: it takes new weights (rl.rollouts=vllm-server)."),
+    ] = False,
+    set: SetOption = None,
+) -> None:
+    """Serve a model with vLLM, with the settings a recipe needs; Ctrl-C ends it.
+
+    Any OpenAI-style client can ask it; the engine server of p2r sends it the very frames that
+    training sees.
+    """
+    from p2r.recipe import load_recipe
+    from p2r.serve import VllmServer
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    resolved = load_recipe(recipe, set)
+    served = model or resolved.models.teacher
+    log = log or Path(tempfile.mkdtemp(prefix="p2r-serve-")) / "vllm.log"
+    server = VllmServer(
+        resolved,
+        served,
+        host=host,
+        port=port,
+        log=log,
+        wait=wait,
+        rollouts=rollouts,
+        on_wait=_show_wait,
+    )
+    print(f"starting vLLM with {served}; its log: {log}", flush=True)
+    with server:
+        _end_line()
+        print(
+            f"serving {server.name} at {server.base_url} (Ctrl-C ends it); to use it: "
+            f"--set generate.engine=server --set server.base_url={server.base_url}",
+            flush=True,
+        )
+        while True:
+            server.check_alive()
+            time.sleep(1)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _show_wait(seconds: float) -> None:
+    if sys.stderr.isatty():
+        print(f"\rwaiting until it is healthy: {seconds:.0f} s", end="", file=sys.stderr)
+
+
+def _end_line() -> None:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)

@@ -1,0 +1,417 @@
+"""Any OpenAI-style server: many requests at a time, each with a time limit and patient retries.
+
+With media=exact a vLLM server that `p2r serve` started is sent the very frames that the other
+engines see, without loss, and answers with token ids; the prompt it made is checked against ours.
+Any other server gets a video as a list of pictures, or its file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import email.utils
+import io
+import itertools
+import logging
+import mimetypes
+import os
+import random
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2r.data import load_processor, resolve_model
+from p2r.engines import (
+    Completion,
+    EngineError,
+    Request,
+    Sampling,
+    describe_error,
+    make_completion,
+)
+from p2r.recipe import Recipe
+from p2r.runs import model_fingerprint
+from p2r.template import build_prompt, prompt_hash
+from p2r.video import Frames
+from p2r.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT = 0.5  # seconds before the second attempt; doubled with each
+LONGEST_WAIT = 30.0
+REFUSED_KEY = (401, 403)
+TRIED_AGAIN = (408, 409, 429)
+
+
+class _Failure(Exception):
+    """A request that got no answer; `again`: another attempt may, after `wait` seconds if given."""
+
+    def __init__(self, reason: str, *, again: bool, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.again, self.wait = again, wait
+
+
+class ServerEngine:
+    """Answers through `server.base_url` of the recipe; the key is OPENAI_API_KEY.
+
+    A request that fails for good is its own error. What concerns all of them, a server that is not
+    there (any more), a refused key or an unknown model, raises `EngineError`. `logprobs`: with
+    those of the sampled tokens, which a vLLM server gives.
+    """
+
+    def __init__(
+        self, recipe: Recipe, model: str, *, style: str = "full", logprobs: bool = False
+    ) -> None:
+        if find_spec("openai") is None:
+            raise EngineError("the engine server needs a client: pip install 'p2r[judges]'")
+        self.settings = recipe.server
+        self.model = str(model)
+        self.name = recipe.server.model or self.model
+        self.style = style
+        self.logprobs = logprobs
+        self._loading = threading.Lock()
+        self.identity = {
+            "engine": "server",
+            "model": self.name,
+            "media": recipe.server.media,
+            "prompt": prompt_hash(style),
+        }
+        if self._exact:
+            self.identity["weights"] = model_fingerprint(resolve_model(model))
+
+    @property
+    def _exact(self) -> bool:
+        return self.settings.media == "exact"
+
+    def key_header(self) -> dict[str, str]:
+        """The header that a server knows us by."""
+        return {"authorization": f"Bearer {_api_key()}"}
+
+    @property
+    def processor(self) -> Any:
+        """The model's processor: with exact media the prompt is checked and token ids are read."""
+        with self._loading:  # many threads ask for it
+            return self._processor
+
+    @cached_property
+    def _processor(self) -> Any:
+        return load_processor(self.model)
+
+    def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
+        """One completion per request, in the order they end; requests are drawn as they fit."""
+        left = iter(requests)
+        waiting: set[Future[Completion]] = set()
+        with _event_loop() as submit:
+            client = self._client()
+            submit(self._check_server(client)).result()
+            try:
+                while True:
+                    free = self.settings.concurrency - len(waiting)
+                    for request in itertools.islice(left, free):
+                        waiting.add(submit(self._answer(client, request, sampling)))
+                    if not waiting:
+                        return
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+                submit(client.close()).result()
+
+    def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
+        """The text of one answer, piece by piece as it comes."""
+        from openai import APIError, OpenAI
+
+        client = OpenAI(
+            base_url=self.settings.base_url,
+            api_key=_api_key(),
+            timeout=self.settings.timeout,
+            max_retries=self.settings.attempts - 1,
+        )
+        payload = self._payload(request, sampling)
+        known = {key: payload.pop(key) for key in ("model", "messages")}
+        try:
+            with (
+                client,
+                client.chat.completions.create(**known, stream=True, extra_body=payload) as chunks,
+            ):
+                for chunk in chunks:
+                    if chunk.choices and (piece := chunk.choices[0].delta.content):
+                        yield piece
+        except APIError as error:
+            raise EngineError(f"{self.settings.base_url}: {describe_error(error)}") from error
+
+    # ------------------------------------------------------------------------------- one request
+
+    def _client(self) -> AsyncOpenAI:
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(
+            base_url=self.settings.base_url,
+            api_key=_api_key(),
+            timeout=self.settings.timeout,
+            max_retries=0,  # ours know how much time is left
+        )
+
+    async def _answer(
+        self, client: AsyncOpenAI, request: Request, sampling: Sampling
+    ) -> Completion:
+        try:
+            payload = await asyncio.to_thread(self._payload, request, sampling)
+            answer = await self._ask(client, payload)
+            return await asyncio.to_thread(self._complete, request, answer)
+        except EngineError:
+            raise
+        except _Failure as error:
+            reason = str(error)
+            if error.again:  # is it this request, or is the server gone?
+                await self._check_server(client)
+        except Exception as error:  # what one request is must not stop the others
+            reason = describe_error(error)
+        log.warning("no answer for %s: %s", request.key, reason)
+        return Completion(key=request.key, error=reason)
+
+    async def _ask(self, client: AsyncOpenAI, payload: dict[str, Any]) -> dict[str, Any]:
+        """The choice of the server, its prompt and its usage; raises `_Failure`."""
+        deadline = time.monotonic() + self.settings.timeout
+        for attempt in itertools.count(1):
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    return _read(await _post(client, payload))
+            except TimeoutError:
+                reason = f"no answer within {self.settings.timeout:g} s"
+                raise _Failure(f"{reason} (attempt {attempt})", again=True) from None
+            except _Failure as error:
+                pause = error.wait
+                if pause is None:
+                    longest = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)
+                    pause = longest * random.uniform(0.5, 1)
+                late = time.monotonic() + pause >= deadline
+                if late and error.again:
+                    error = _Failure(f"{error}; no time is left to wait", again=True)
+                if not error.again or late or attempt == self.settings.attempts:
+                    raise _Failure(f"{error} (attempt {attempt})", again=error.again) from None
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def _check_server(self, client: AsyncOpenAI) -> None:
+        """The server is there, takes the key and has the model; raises `EngineError`."""
+        from openai import APIConnectionError, APIError, APIStatusError
+
+        address = self.settings.base_url
+        try:
+            models = await client.get("/models", cast_to=object, options={"timeout": 30})
+        except APIConnectionError as error:
+            raise EngineError(
+                f"no server answers at {address} (start one with p2r serve, or set "
+                f"server.base_url): {describe_error(error)}"
+            ) from error
+        except APIStatusError as error:
+            if error.status_code in REFUSED_KEY:
+                raise EngineError(_refused(address, error.status_code)) from error
+            return  # it is there, and lists no models or is busy
+        except (APIError, ValueError):
+            return
+        served = models.get("data") if isinstance(models, dict) else None
+        names = [m.get("id") for m in served or [] if isinstance(m, dict)]
+        if names and self.name not in names:
+            raise EngineError(
+                f"the server at {address} has no model {self.name!r} (it has "
+                f"{', '.join(map(str, names[:8]))}): set server.model"
+            )
+
+    # --------------------------------------------------------------------- requests and answers
+
+    def _payload(self, request: Request, sampling: Sampling) -> dict[str, Any]:
+        question, frames = request.question, request.frames
+        content: list[dict[str, Any]] = []
+        payload: dict[str, Any] = {
+            "temperature": 0.0 if sampling.greedy else sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": request_seed(sampling.seed, request.key),
+        }
+        if self._exact:
+            tokenizer = self.processor.tokenizer
+            payload = sampling_settings(tokenizer, sampling, request.key)
+            payload |= {"return_token_ids": True, "logprobs": self.logprobs}
+        if frames is None:
+            pass
+        elif self.settings.media == "file":
+            content.append(_part(question.data_type, _file_url(frames.path)))
+        elif question.data_type == "image":
+            content.append(_part("image", f"data:image/png;base64,{_picture(frames.frames[0])}"))
+        elif self._exact:
+            # vLLM's form for a video as pictures; it reads any format that Pillow does.
+            pictures = ",".join(map(_picture, frames.frames))
+            content.append(_part("video", f"data:video/jpeg;base64,{pictures}"))
+            about = {k: v for k, v in video_metadata(frames).items() if k != "video_backend"}
+            payload["media_io_kwargs"] = {"video": {"num_frames": -1, **about}}
+        else:
+            content.append({"type": "text", "text": _introduce(frames)})
+            content += [
+                _part("image", f"data:image/jpeg;base64,{_picture(frame, 'JPEG', quality=95)}")
+                for frame in frames.frames
+            ]
+        content.append({"type": "text", "text": build_prompt(question, self.style)})
+        return {
+            "model": self.name,
+            "messages": [{"role": "user", "content": content}],
+            **payload,
+        }
+
+    def _complete(self, request: Request, answer: dict[str, Any]) -> Completion:
+        choice, prompt, usage = answer["choice"], answer["prompt"], answer["usage"]
+        truncated = choice.get("finish_reason") == "length"
+        ids = choice.get("token_ids")
+        if not self._exact:
+            return Completion(
+                key=request.key,
+                text=choice["message"]["content"],
+                prompt_tokens=usage.get("prompt_tokens"),
+                tokens=usage.get("completion_tokens"),
+                truncated=truncated,
+            )
+        if ids is None or prompt is None:
+            raise EngineError(
+                f"{self.settings.base_url} gives no token ids: media=exact needs a vLLM server "
+                "started by p2r serve; others take server.media=images or file"
+            )
+        check_prompt(self.processor, request.question, request.frames, self.style, prompt)
+        return make_completion(
+            self.processor.tokenizer,
+            request.key,
+            ids,
+            len(prompt),
+            truncated=truncated,
+            logprobs=[t["logprob"] for t in choice["logprobs"]["content"]]
+            if self.logprobs
+            else None,
+        )
+
+
+async def _post(client: AsyncOpenAI, payload: dict[str, Any]) -> Any:
+    """The server's reply to a chat request; raises `_Failure`, `EngineError` for a bad key."""
+    from openai import APIConnectionError, APIError, APIStatusError
+
+    try:
+        return await client.post("/chat/completions", cast_to=object, body=payload)
+    except APIStatusError as error:
+        status = error.status_code
+        if status in REFUSED_KEY:
+            raise EngineError(_refused(str(client.base_url), status)) from error
+        again = status in TRIED_AGAIN or status >= 500
+        pause = _retry_after(error.response.headers) if again else None
+        said = " ".join(str(error.message).removeprefix(f"Error code: {status}").split())[:500]
+        raise _Failure(f"the server answered {status} {said}", again=again, wait=pause) from error
+    except APIConnectionError as error:
+        cause = error.__cause__ or error
+        raise _Failure(f"the connection failed: {describe_error(cause)}", again=True) from error
+    except (APIError, ValueError) as error:
+        raise _Failure(f"the answer is no JSON: {describe_error(error)}", again=True) from error
+
+
+def _read(reply: Any) -> dict[str, Any]:
+    """The parts of a reply that are used; raises `_Failure` for one that lacks them."""
+    try:
+        choice = reply["choices"][0]
+        message = choice["message"]
+        content, refusal = message.get("content"), message.get("refusal")
+    except (TypeError, KeyError, IndexError, AttributeError):
+        raise _Failure("the answer has no choice in it", again=True) from None
+    if refusal or choice.get("finish_reason") == "content_filter":
+        raise _Failure(f"the model refused: {refusal or 'content filter'}", again=False)
+    if not content and not choice.get("token_ids"):
+        raise _Failure("the answer is empty", again=True)
+    if not isinstance(content or "", str):
+        raise _Failure("the answer is no text", again=True)
+    usage = reply.get("usage")
+    return {
+        "choice": choice,
+        "prompt": reply.get("prompt_token_ids"),
+        "usage": usage if isinstance(usage, dict) else {},
+    }
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait, as a number or a date; None where it asks nothing."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _api_key() -> str:
+    return os.environ.get("OPENAI_API_KEY") or "none"  # the client wants one; loopback does not
+
+
+def _refused(address: str, status: int) -> str:
+    return f"{address} refused the key ({status}): set OPENAI_API_KEY in the environment"
+
+
+def _part(kind: str, url: str) -> dict[str, Any]:
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
+
+
+def _picture(frame: np.ndarray, form: str = "PNG", **options: Any) -> str:
+    from PIL import Image
+
+    if form == "PNG":
+        options = {"compress_level": 1}
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, form, **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _file_url(path: str) -> str:
+    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+
+def _introduce(frames: Frames) -> str:
+    return f"{len(frames)} frames of one video, {frames.sampled_fps:.3g} per second, in order:"
+
+
+@contextmanager
+def _event_loop() -> Iterator[Any]:
+    """An event loop in a thread of its own; yields what hands a coroutine to it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="server engine", daemon=True)
+    thread.start()
+
+    def submit(work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    async def finish() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await loop.shutdown_default_executor()
+
+    try:
+        yield submit
+    finally:
+        submit(finish()).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,56 @@
+"""The memory of verdicts: what was judged once is never paid for again, by any run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+
+from p2r.judges.base import reused
+from p2r.judges.database import Database
+from p2r.records import Verdict
+
+
+class VerdictCache:
+    """Verdicts by key. A failure (no verdict) is never kept: it is asked again."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def get(self, key: str) -> Verdict | None:
+        """The verdict of a key, free of cost, or None."""
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Verdict]:
+        """The verdicts there are of these keys."""
+        rows = self.database.select("SELECT * FROM verdicts WHERE key IN", keys)
+        return {row["key"]: reused(_verdict(row)) for row in rows}
+
+    def put(self, connection: sqlite3.Connection, key: str, verdict: Verdict) -> None:
+        """Keep a verdict, within the caller's transaction."""
+        if verdict.sufficient is None:
+            return
+        connection.execute(
+            "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                key,
+                verdict.judge,
+                verdict.sufficient,
+                # A lone surrogate, which a model may write, is no UTF-8.
+                verdict.rationale.encode("utf-8", "replace").decode(),
+                json.dumps(verdict.usage),
+                verdict.cost,
+                time.time(),
+            ),
+        )
+
+
+def _verdict(row: sqlite3.Row) -> Verdict:
+    return Verdict(
+        sufficient=bool(row["sufficient"]),
+        rationale=row["rationale"],
+        judge=row["judge"],
+        usage=json.loads(row["usage"]),
+        cost=row["cost"],
+    )

@@ -1,0 +1,102 @@
+"""Metrics of the two processes, perception and reasoning, over answered questions.
+
+Pure functions over `Case`s. What is unknown (no verdict, no score) is left out and shows in n.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from p2r.analysis import mismatch, perception_by_answer
+from p2r.records import Case
+from p2r.scoring import mean_interval
+from p2r.template import SEGMENTS, parse
+
+Key = Callable[[Case], str | None]
+
+
+def process_metrics(cases: Sequence[Case]) -> dict[str, Any]:
+    """All of this module's metrics: format, lengths, perception accuracy, mismatch, 2 x 2."""
+    return {
+        "format": format_rates(cases),
+        "lengths": segment_lengths(cases),
+        "perception accuracy": perception_accuracy(cases),
+        "mismatch": mean_interval(None if (m := mismatch(c)) is None else float(m) for c in cases),
+        "perception by answer": perception_by_answer(cases),
+    }
+
+
+def format_rates(cases: Sequence[Case]) -> dict[str, Any]:
+    """The share of responses that keep the format of each process, and of both; faults counted."""
+    parsed = [parse(case.trace.text) for case in cases]
+    rates = {
+        process: mean_interval(float(p.format_ok[process]) for p in parsed)
+        for process in ("perception", "reasoning")
+    }
+    faults = Counter(fault for p in parsed for fault in p.problems)
+    return {**rates, "both": mean_interval(float(p.ok) for p in parsed), "faults": dict(faults)}
+
+
+def segment_lengths(cases: Sequence[Case]) -> dict[str, dict[str, float | int | None]]:
+    """Words of each segment, and tokens of each process: mean, median, 5th and 95th percentile.
+
+    n counts the responses that have the segment, or whose tokens were counted.
+    """
+    lengths: dict[str, list[int]] = {name: [] for name in (*SEGMENTS, "tokens P", "tokens R")}
+    for case in cases:
+        trace = case.trace
+        for name in SEGMENTS:
+            if (text := getattr(trace, name)) is not None:
+                lengths[name].append(len(text.split()))
+        if trace.perception_tokens is not None and trace.completion_tokens is not None:
+            lengths["tokens P"].append(trace.perception_tokens)
+            lengths["tokens R"].append(trace.completion_tokens - trace.perception_tokens)
+    return {name: _spread(values) for name, values in lengths.items()}
+
+
+def _spread(values: Sequence[int]) -> dict[str, float | int | None]:
+    if not values:
+        return {"mean": None, "median": None, "p5": None, "p95": None, "n": 0}
+    p5, median, p95 = np.quantile(values, [0.05, 0.5, 0.95])
+    return {
+        "mean": float(np.mean(values)),
+        "median": float(median),
+        "p5": float(p5),
+        "p95": float(p95),
+        "n": len(values),
+    }
+
+
+def perception_accuracy(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    """By judge: the share of observations that it finds sufficient, among those it judged."""
+    verdicts: dict[str, list[float | None]] = {}
+    for case in cases:
+        if case.verdict is not None:
+            known = case.verdict.sufficient
+            verdicts.setdefault(case.verdict.judge or "no observation", []).append(
+                None if known is None else float(known)
+            )
+    return {judge: mean_interval(values) for judge, values in sorted(verdicts.items())}
+
+
+def split_by(
+    cases: Sequence[Case], key: Key, metric: Callable[[Case], float | None]
+) -> dict[str, dict[str, Any]]:
+    """A metric by a difficulty or any other split of the cases (Table 7).
+
+    `key` names the part of a case, None for no part: `lambda c: part_of(c, "duration")`.
+    """
+    parts: dict[str, list[float | None]] = {}
+    for case in cases:
+        if (name := key(case)) is not None:
+            parts.setdefault(name, []).append(metric(case))
+    return {name: mean_interval(values) for name, values in sorted(parts.items())}
+
+
+def part_of(case: Case, axis: str) -> str | None:
+    """The value of a case's question on an axis of its benchmark."""
+    return case.question.meta.get("parts", {}).get(axis)

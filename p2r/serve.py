@@ -1,0 +1,175 @@
+"""`p2r serve`: vLLM's OpenAI-style server with the settings of a recipe, from start to end.
+
+The server runs as a process group of its own, so that it ends with all its children, whatever ends
+it: Ctrl-C, a failed start, or an error in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from p2r.data import check_model, resolve_model
+from p2r.engines import EngineError
+from p2r.recipe import Recipe
+from p2r.vllm_runtime import check_vllm, command_line, vllm_environment, vllm_settings
+
+MODULE = "vllm.entrypoints.openai.api_server"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+GRACE = 15.0  # seconds that a server is given to end by itself
+_FAULT = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
+
+
+class VllmServer:
+    """A vLLM server of a model; as a context it is started, waited for, and ended.
+
+    `rollouts`: also with what RL needs to give it new weights. It serves on loopback unless `host`
+    says otherwise, which needs a key (VLLM_API_KEY). Its output goes to `log`. Raises
+    `EngineError`, `ModelError`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        log: Path,
+        wait: float = 900.0,
+        rollouts: bool = False,
+        on_wait: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        check_vllm()
+        check_model(model)
+        if host not in LOOPBACK and not os.environ.get("VLLM_API_KEY"):
+            raise EngineError(
+                f"a server on {host} can be reached by others: set VLLM_API_KEY in its environment "
+                "(and the same as OPENAI_API_KEY for p2r), or leave --host out"
+            )
+        self.host, self.port, self.log = host, port, log
+        self.wait, self.on_wait = wait, on_wait
+        self.name = recipe.server.model or model
+        self.arguments = [
+            *("--host", host, "--port", str(port)),
+            # A trainer knows the model by its folder.
+            *("--served-model-name", self.name, *({resolve_model(model)} - {self.name})),
+            "--trust-request-mm-kwargs",  # how many frames, at what rate: sent with each video
+            *command_line(vllm_settings(recipe, model)),
+        ]
+        # INFO: its log tells how far it is.
+        self.environment = vllm_environment({"VLLM_LOGGING_LEVEL": "INFO", **os.environ})
+        if rollouts:
+            self.environment["VLLM_SERVER_DEV_MODE"] = "1"  # new weights, caches reset
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """What `server.base_url` of a recipe is set to."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server; it answers later, see `wait_until_healthy`."""
+        _check_port(self.host, self.port)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", MODULE, *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+
+    def wait_until_healthy(self) -> None:
+        """Return once it answers; raises `EngineError` where it ends or `wait` seconds pass."""
+        begun = time.monotonic()
+        # Never through a proxy: the server is near.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        url = self.base_url.removesuffix("/v1") + "/health"
+        while True:
+            self.check_alive()
+            with contextlib.suppress(OSError), opener.open(url, timeout=5) as reply:
+                if reply.status == 200:
+                    return
+            passed = time.monotonic() - begun
+            if passed > self.wait:
+                raise EngineError(
+                    f"vLLM does not answer after {self.wait:g} s (raise --wait); "
+                    f"its log: {self.log}"
+                )
+            self.on_wait(passed)
+            time.sleep(0.5)
+
+    def check_alive(self) -> None:
+        """Raises `EngineError` with what the log says where the server has ended."""
+        assert self.process is not None
+        code = self.process.poll()
+        if code is not None:
+            raise EngineError(
+                f"vLLM ended with code {code}: {_last_fault(self.log)} (its log: {self.log})"
+            )
+
+    def stop(self) -> None:
+        """End the server and all its children; nothing happens where none runs."""
+        if self.process is None:
+            return
+        group = self.process.pid  # a session of its own: its leader's id is the group's
+        _signal_group(group, signal.SIGTERM)
+        end = time.monotonic() + GRACE
+        while self.process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        _signal_group(group, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+
+def _signal_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EngineError(
+                f"cannot serve on {host}:{port} ({error.strerror}): give another --port"
+            ) from error
+
+
+def _last_fault(log: Path) -> str:
+    """The last error that a log names, on one line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in reversed(lines):
+        if found := _FAULT.search(line):
+            return f"{found[1]}: {found[2]}"[:300]
+    return lines[-1][:300] if lines else "it said nothing"

@@ -1,0 +1,157 @@
+"""What cannot be trained is said in one line, before any weight is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+from datasets import Dataset
+from small import small_recipe
+from small_rl import RuleJudge
+from test_sft import cases_of
+
+from p2r import data
+from p2r.cli import run_cli
+from p2r.grpo import grpo_arguments, plan_steps
+from p2r.records import Question
+from p2r.sft import train_sft
+from p2r.trainer import ProcessAwareGRPOTrainer
+from p2r.training import TrainingError
+
+pytest_plugins = ["small_fixtures"]
+SETTINGS = ("rl.prompts_per_step=2", "rl.group_size=4", "rl.micro_batch=8", "rl.steps=1")
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch):
+    """Whoever loads weights fails."""
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", refuse)
+
+
+@pytest.fixture
+def refused(model_folder, media, questions, tmp_path, capsys):
+    """`p2r rl` in a new run, changed somehow; returns its one line."""
+
+    def run(*overrides: str, model: Path = model_folder, asked=questions, root: Path = media):
+        file = tmp_path / "questions.jsonl"
+        file.write_text("".join(json.dumps(record_of(q)) + "\n" for q in asked))
+        settings = [part for each in (*SETTINGS, *overrides) for part in ("--set", each)]
+        command = ["rl", "--run", str(tmp_path / "run"), "--model", str(model), *settings]
+        assert run_cli([*command, "--questions", str(file), "--data-root", str(root)]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert not any("Traceback" in line for line in lines)
+        return lines[-1].removeprefix("error: ")
+
+    return run
+
+
+def record_of(question: Question | dict) -> dict:
+    return question if isinstance(question, dict) else question.model_dump(mode="json")
+
+
+def test_a_model_without_video_support(refused, tmp_path, media, questions):
+    blind = tmp_path / "blind"
+    blind.mkdir()
+    (blind / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    assert "has no video support here: its type is 'qwen2'" in refused(model=blind)
+    with pytest.raises(data.ModelError, match="no video support"):
+        train_sft(small_recipe(blind), cases_of(questions), tmp_path / "sft", data_root=media)
+
+
+def test_more_generations_than_the_batch_allows(refused):
+    said = refused("rl.micro_batch=64")
+    assert "2 prompts × 4 rollouts = 8 do not divide into micro-batches of 64" in said
+    assert "change rl.micro_batch (to 8, say)" in said
+
+
+def test_questions_without_the_column_of_the_answer(refused, questions):
+    bare = [record_of(question) for question in questions]
+    for record in bare:
+        del record["answer"]
+    said = refused(asked=bare)
+    assert said.startswith("0 of 5 questions can be used but a step takes 2: ")
+    assert "cannot be rewarded: its reference answer '' is no numerical answer" in said
+
+
+def test_questions_without_the_column_of_the_problem_type(refused, questions):
+    bare = [record_of(question) for question in questions]
+    for record in bare:
+        del record["problem_type"]
+    assert "holds no usable question" in refused(asked=bare)
+
+
+def test_a_question_that_cannot_be_rewarded_is_left_out_of_the_others(questions):
+    rl = small_recipe(Path("x"), *SETTINGS, "rl.steps=5").rl
+    odd = questions[0].model_copy(update={"id": "odd", "answer": "many"})
+    rows, skipped = plan_steps([odd, *questions], rl, 0, lambda question: None, "brief")
+    assert "odd" not in {question.id for question in rows}
+    assert [(question.id, "'many' is no numerical answer" in why) for question, why in skipped] == [
+        ("odd", True)
+    ]
+
+
+def test_a_data_set_whose_media_are_absent(refused, tmp_path, questions):
+    (tmp_path / "elsewhere").mkdir()
+    said = refused(root=tmp_path / "elsewhere", asked=questions[:4])
+    assert said.startswith("0 of 4 questions can be used but a step takes 2: ")
+    assert any(name in said for name in ("long.mp4", "twin.mp4", "short.mp4", "still.png"))
+    said = refused(root=tmp_path / "nowhere")
+    assert "no folder" in said or "has its media in" in said
+
+
+def test_sft_on_media_that_are_absent(model_folder, tmp_path, questions):
+    with pytest.raises(TrainingError, match=r"none of 4 cases can be learnt from"):
+        train_sft(small_recipe(model_folder), cases_of(questions[:4]), tmp_path / "sft",
+                  data_root=tmp_path)  # fmt: skip
+
+
+def test_a_data_set_without_the_column_that_rewards_read(model_folder, questions, tmp_path):
+    recipe = small_recipe(model_folder, *SETTINGS)
+    processor = data.load_processor(model_folder)
+    with pytest.raises(TrainingError, match="no column 'question': both rewards look up"):
+        ProcessAwareGRPOTrainer(
+            str(model_folder),
+            questions={question.id: question for question in questions},
+            frames_of=lambda question: None,
+            judge=RuleJudge(),
+            settings=recipe.rl,
+            style="brief",
+            on_rollouts=lambda cases: None,
+            trace_fields={},
+            args=grpo_arguments(recipe, processor, tmp_path),
+            train_dataset=Dataset.from_list([{"prompt": "How many?", "id": "long"}]),
+            processing_class=processor,
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rl.credit=all", "'process', 'shared', 'outcome' or 'decoupled'"),
+        ("rl.normalize=process", "unknown key 'rl.normalize'"),
+        ("rl.judge_timeout=0", "greater than 0"),
+        ("sft.target=observation", "'process' or 'agnostic'"),
+        ("report_to=wandb", "'none', 'tensorboard' or 'trackio'"),
+        ("sft.target=agnostic", "set rl.credit=outcome, or sft.target=process"),
+        ("rl.rewards=[length]", "change rl.credit or rl.rewards"),
+        ("rl.group_size=1", "at least 2 rollouts"),
+    ],
+)
+def test_recipe_keys(refused, override, said):
+    assert said in refused(override)
+
+
+def test_resuming_what_was_not_begun(tmp_path, model_folder, capsys):
+    assert run_cli(["rl", "--run", str(tmp_path / "x"), "--resume"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "recipe.yaml").write_text(small_recipe(model_folder).to_yaml())
+    for verb, stage in (("sft", "sft"), ("rl", "pa_grpo")):
+        assert run_cli([verb, "--run", str(tmp_path / "x"), "--resume"]) == 2
+        assert f"{stage} was not begun" in capsys.readouterr().err

@@ -1,0 +1,211 @@
+"""What strangers write and ask for: hostile texts, paths, visitors, and damaged runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from urllib.parse import quote
+
+import pytest
+from browser_cases import HOSTILE, UNSEEN, case_id, link, make_case, write_clip
+from playwright.sync_api import expect
+
+from apps.case_browser import ServeError, launch
+from apps.library import Library, find_media_root
+from p2r.media import MediaError
+from p2r.store import StoreError, write_cases
+
+pytest_plugins = ("browser_fixture",)
+TABS = ("cases", "gallery", "groups", "compare", "agreement", "data")
+
+
+def test_hostile_text_is_text_on_every_page(address, open_page):
+    page = open_page(link(address, text="onerror"))
+    expect(page.locator("#list .item")).to_have_count(1)
+    page.locator("#list .item").click()
+    expect(page.locator("article h2")).to_have_text(HOSTILE)
+    for panel in (".see", ".judge", ".think", ".answer"):
+        expect(page.locator(f".panel{panel}")).to_contain_text(HOSTILE)
+    page.get_by_text("How it was made").click()
+    expect(page.locator("#making")).to_contain_text(HOSTILE)
+    page.get_by_text("Filters and order").click()
+    page.locator("#choice-source summary").click()
+    expect(page.locator("#choice-source")).to_contain_text("<img src=x onerror")
+    for tab in TABS:
+        page.locator(f"#bar [data-tab={tab}]").click()
+        expect(page.locator(f"#bar [data-tab={tab}][aria-current=page]")).to_be_visible()
+        page.wait_for_timeout(200)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#browser :is(script, svg[onload], img[onerror])").count() == 0
+
+
+def test_unseen_characters_and_markdown_are_written_out(address, open_page):
+    page = open_page(link(address, f"{UNSEEN}/{UNSEEN}/0/evil 1 {UNSEEN}/0"))
+    heading = page.locator("article h2")
+    expect(heading).to_contain_text("![x](http://evil.example/a.png) a[U+202E]gnp.exe[U+2066]")
+    expect(heading).to_contain_text("[U+0007][U+001B][31m [U+200B]**bold**")
+
+
+def test_a_megabyte_of_text_leaves_the_page_usable(address, open_page):
+    page = open_page(link(address, case_id(400, "base")))
+    expect(page.locator(".panel.see .note")).to_contain_text("more characters")
+    assert page.evaluate("document.documentElement.innerHTML.length") < 600_000
+    with urllib.request.urlopen(
+        address + page.locator(".see .note a").get_attribute("href")
+    ) as got:
+        assert len(got.read()) > 1_000_000
+        assert got.headers["Content-Type"].startswith("text/plain")
+    page.keyboard.press("k")
+    expect(page.locator("article.case")).not_to_have_attribute("data-case", case_id(400, "base"))
+
+
+def test_only_files_that_a_case_names_below_the_root_are_served(address, run):
+    def fetch(path: str, **headers):
+        return urllib.request.urlopen(urllib.request.Request(address + path, headers=headers))
+
+    clip = (run / "media" / "clips" / "a.mp4").read_bytes()
+    with fetch(f"p2r/media?case={quote(case_id(1))}") as answer:
+        assert answer.read() == clip and answer.headers["Content-Type"] == "video/mp4"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    with fetch(f"p2r/media?case={quote(case_id(1))}", Range="bytes=10-19") as answer:
+        assert answer.status == 206 and answer.read() == clip[10:20]
+    refused = [
+        f"p2r/media?case={quote(case_id(303))}",
+        f"p2r/thumb?case={quote(case_id(303))}",
+        "p2r/media?case=nothing",
+        "p2r/figures?run=../demo",
+        f"p2r/text?case={quote(case_id(1))}&part=../secret.txt",
+        f"gradio_api/file={run / 'secret.txt'}",
+        f"gradio_api/file={run / 'media' / 'clips' / 'a.mp4'}",
+    ]
+    for path in refused:
+        with pytest.raises(urllib.error.HTTPError, match=r"40[034]"):
+            fetch(path)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({"Content-Type": "text/plain"}, "{}", 403),
+        ({"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"}, "{}", 403),
+        ({"Content-Type": "application/json"}, "[1]", 422),
+        ({"Content-Type": "application/json"}, "no json", 422),
+        ({"Content-Type": "application/json"}, "x" * 200_000, 413),
+        (
+            {"Content-Type": "application/json"},
+            json.dumps({"case": "no/such", "annotator": "a", "sufficient": "yes"}),
+            422,
+        ),
+    ],
+)
+def test_labels_are_taken_from_the_own_page_alone(address, run, headers, body, status):
+    asked = urllib.request.Request(f"{address}p2r/label", body.encode(), headers, method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked)
+    assert refused.value.code == status
+    assert not (run / "labels.jsonl").exists()
+
+
+def test_others_need_the_password_for_every_address(tmp_path, open_page):
+    write_clip(tmp_path / "run" / "media" / "a.mp4", frames=2)
+    write_cases(tmp_path / "run", [make_case(1, "a.mp4")])
+    with pytest.raises(ServeError, match="P2R_APP_PASSWORD"):
+        launch([tmp_path / "run"], host="0.0.0.0", port=None, block=False)
+    with pytest.raises(ServeError, match="too short"):
+        launch([tmp_path / "run"], password="short", port=None, block=False)
+    app = launch([tmp_path / "run"], password="long enough", port=None, block=False)
+    try:
+        case = quote(case_id(1))
+        for path in ("view", f"media?case={case}", f"frames?case={case}", "export?kind=csv"):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(f"{app.local_url}p2r/{path}")
+        asked = urllib.request.Request(
+            f"{app.local_url}p2r/label", b"{}", {"Content-Type": "application/json"}, method="POST"
+        )
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(asked)
+        data = b"username=p2r&password=wrong"
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(f"{app.local_url}login", data)
+        signed = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        signed.open(f"{app.local_url}login", b"username=p2r&password=long+enough")
+        assert json.loads(signed.open(f"{app.local_url}p2r/view").read())["tab"] == "cases"
+    finally:
+        app.close()
+
+
+def test_it_listens_on_this_machine_alone(address):
+    assert address.startswith("http://127.0.0.1:")
+
+
+def test_a_damaged_run_opens_with_what_is_readable(tmp_path, open_page):
+    run = tmp_path / "torn"
+    (run / "cases").mkdir(parents=True)
+    (run / "cases.parquet").write_bytes(b"PAR1 but no more")
+    good = make_case(1, run="torn").model_dump_json()
+    (run / "cases" / "cot.jsonl").write_text(f'{good}\n{{"question": 3}}\nnonsense\n{good[:80]}')
+    (run / "recipe.yaml").write_text(": : no yaml [")
+    (run / "environment.json").write_text("{")
+    app = launch([run], port=None, block=False)
+    try:
+        page = open_page(app.local_url)
+        expect(page.locator("#list .item")).to_have_count(1)
+        page.locator("#bar .chip", has_text="3 unreadable").click()
+        expect(page.locator(".faults")).to_contain_text("cot.jsonl")
+        expect(page.locator(".faults")).to_contain_text("cases.parquet")
+        expect(page.locator("#main")).to_contain_text("unreadable")
+        page.locator("#bar [data-tab=runs]").click()
+        expect(page.locator("#main")).to_contain_text("No stage of this run has written metrics")
+    finally:
+        app.close()
+
+
+def test_the_media_root_is_given_named_by_the_run_or_the_run_itself(tmp_path):
+    case = make_case(1, "a.mp4")
+    write_cases(tmp_path / "run", [case])
+    with pytest.raises(MediaError, match=r"'a.mp4': there is no such file"):
+        Library([tmp_path / "run"]).find_media(case)
+    clip = write_clip(tmp_path / "clips" / "a.mp4", frames=2)
+    assert Library([tmp_path / "run"], tmp_path / "clips").find_media(case) == clip
+    (tmp_path / "run" / "data_root").write_text("../clips\n")
+    assert Library([tmp_path / "run"]).find_media(case) == clip
+    (tmp_path / "run" / "data_root").unlink()
+    assert find_media_root(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run" / "media").mkdir()
+    assert find_media_root(tmp_path / "run") == tmp_path / "run" / "media"
+
+
+def test_what_cannot_be_opened_or_served_says_so(tmp_path, address, run):
+    with pytest.raises(StoreError, match="no cases at"):
+        launch([tmp_path], block=False)
+    port = int(address.rstrip("/").rpartition(":")[2])
+    with pytest.raises(OSError, match=str(port)):
+        launch([run], port=port, block=False)
+
+
+def test_the_command_serves_and_refuses(run, tmp_path):
+    base = [sys.executable, "-m", "p2r", "app"]
+    environment = {k: v for k, v in os.environ.items() if k != "P2R_APP_PASSWORD"}
+    for arguments, words in (
+        ([str(tmp_path / "none")], "does not exist"),
+        ([str(run), "--host", "0.0.0.0"], "P2R_APP_PASSWORD"),
+        ([str(run), "--media-root", str(tmp_path / "none")], "is no folder"),
+    ):
+        done = subprocess.run(
+            [*base, *arguments], capture_output=True, text=True, env=environment, timeout=300
+        )
+        assert done.returncode == 2 and words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    server = subprocess.Popen(
+        [*base, str(run), "--host", "127.0.0.1"], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        address = next(line for line in server.stdout if "case browser:" in line).split()[2]
+        with urllib.request.urlopen(f"{address}?run=demo&case={quote(case_id(1))}") as answer:
+            assert answer.status == 200
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) in (0, 130, -2)

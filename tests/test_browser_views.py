@@ -1,0 +1,236 @@
+"""Groups, comparison, gallery, curves, labels, agreement, exports, questions of one's own."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import urllib.request
+
+import pyarrow.parquet as pq
+import pytest
+from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row, write_clip
+from playwright.sync_api import expect
+
+from apps.case_browser import launch
+from p2r.store import write_cases
+
+pytest_plugins = ("browser_fixture",)
+
+
+def test_a_group_shows_who_gets_the_credit(address, open_page):
+    page = open_page(link(address, tab="groups"))
+    expect(page.locator("#list .item").first).to_contain_text("2 of 4 right · 2 sufficient")
+    rows = page.locator(".creditbars tbody tr")
+    expect(rows).to_have_count(4)
+    # Rollout 1 saw well and answered wrongly.
+    expect(rows.nth(1)).to_contain_text("+0.87−0.87−0.87−0.87")
+    expect(page.locator("#main")).to_contain_text("In #1, #2 GRPO pushes the observation the wrong")
+    rows.nth(2).locator("a").click()
+    expect(page.locator("article .about")).to_contain_text("rollout 2")
+
+
+def test_collapsed_groups_are_marked(tmp_path, open_page):
+    run = tmp_path / "flat"
+    write_cases(run, [make_case(1, rollout=k, stage="rl", run="flat") for k in range(3)])
+    app = launch([run], port=None, block=False)
+    try:
+        page = open_page(link(app.local_url, tab="groups"))
+        expect(page.locator("#list .item .chip")).to_have_text(
+            ["perception collapsed", "reasoning collapsed"]
+        )
+        expect(page.locator("#main")).to_contain_text("that process learns nothing here")
+    finally:
+        app.close()
+
+
+def test_three_models_are_compared_on_the_same_question(address, open_page):
+    page = open_page(link(address, case_id(500, "eval-base")))
+    expect(page.locator("article h2")).to_contain_text("number 500")
+    page.keyboard.press("c")
+    columns = page.locator(".compare .side-title")
+    expect(columns).to_have_count(3)
+    expect(columns.nth(2)).to_contain_text("eval-pa_grpo")
+    expect(page.locator(".compare h2")).to_contain_text("number 500")
+    marked = page.locator(".compare .panel.see").nth(1).locator("mark")
+    expect(marked).to_have_text(["right", "1"])
+    expect(page.locator(".compare .strip button")).to_have_count(8)
+    # A wrong, B right: every third question.
+    pattern = page.locator(".pattern", has_text=re.compile("A ✗ wrong.*B ✓ right.*C ✓ right"))
+    expect(pattern.locator("b")).to_have_text("4")
+    pattern.click()
+    expect(page.locator("#list .item")).to_have_count(4)
+    page.get_by_label("side C").select_option("")
+    expect(page.locator(".compare .side-title")).to_have_count(2)
+    expect(page).to_have_url(re.compile(r"side=demo%7Ceval-base&side=demo%7Ceval-sft"))
+
+
+def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
+    page = open_page(link(address, tab="gallery"))
+    for kind in ("right by luck", "perception miss", "reasoning slip", "mismatch", "truncated"):
+        expect(page.locator(".gallery h3", has_text=kind)).to_be_visible()
+    section = page.locator(".gallery", has_text="right by luck").first
+    expect(section.locator(".gcard")).to_have_count(6)
+    expect(section.locator(".thumb img").first).to_be_visible()
+    section.locator(".gcard").first.click()
+    expect(page.locator(".headline")).to_contain_text("right by luck")
+    expect(page).to_have_url(re.compile("failure=right\\+by\\+luck"))
+
+
+def test_curves_are_drawn_and_grow_while_a_run_writes(run, address, open_page):
+    page = open_page(link(address, tab="runs"))
+    expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 5")
+    for title in ("Reward of perception, by part", "Collapsed groups", "Time budget of a step"):
+        expect(page.locator(".plotcard", has_text=title).locator(".main-svg").first).to_be_visible()
+    # A name of a file is text in a figure, too.
+    expect(page.locator(".legendtext", has_text="<b>sft")).to_have_count(0)
+    expect(page.locator("[data-live]")).to_have_text("live: a stage is writing")
+    with (run / "pa_grpo" / "metrics.jsonl").open("a") as lines:
+        lines.write("\n" + json.dumps(metrics_row(7)) + "\n")
+    expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 7")
+    page.get_by_label("light or dark").click()
+    expect(page.locator(".main-svg").first).to_be_visible()
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A run of its own, that a test may write into: 6 cases, labels, a kept question."""
+    run = tmp_path / "small"
+    write_clip(run / "media" / "clips" / "a.mp4")
+    write_cases(run, [make_case(n, run="small", stage="sft") for n in range(6)])
+    app = launch([run], port=None, block=False)
+    yield run, app.local_url
+    app.close()
+
+
+def test_blind_labels_of_two_people_measure_the_judge(small, open_page):
+    run, address = small
+    for name, words in (("Ada", ["sufficient"] * 6), ("Bo <b>", ["not sufficient"] * 2)):
+        page = open_page(link(address, tab="agreement"))
+        page.locator("#start-labelling").click()
+        for place, word in enumerate(words):
+            expect(page.locator("article.case")).to_be_visible()
+            expect(page.locator(".panel.judge")).to_have_count(0)
+            expect(page.locator(".headline")).to_have_count(0)
+            expect(page.locator("#sidebar .quadrants")).to_have_count(0)
+            assert "Verdict" not in page.content()
+            page.get_by_label(word, exact=True).check()
+            page.get_by_label("my name").fill(name)
+            page.get_by_role("button", name="Save label").click()
+            expect(page.locator(".panel.judge")).to_contain_text("Verdict")
+            if place + 1 < len(words):
+                page.locator("#next-to-label").click()
+    lines = [json.loads(line) for line in (run / "labels.jsonl").read_text().splitlines()]
+    assert [line["annotator"] for line in lines] == ["Ada"] * 6 + ["Bo <b>"] * 2
+    assert all(line["blind"] for line in lines)
+    page = open_page(link(address, tab="agreement"))
+    ada = page.locator("#main tr", has_text="Ada").first
+    expect(ada).to_contain_text("50.0 % [")
+    expect(page.locator("#main")).to_contain_text("Cohen’s κ")
+    expect(page.locator("#main")).to_contain_text("Ada and Bo <b>")
+    expect(page.locator(".confusion").first).to_contain_text("sufficient")
+    with urllib.request.urlopen(f"{address}p2r/labels?kind=csv") as answer:
+        rows = list(csv.DictReader(io.StringIO(answer.read().decode("utf-8-sig"))))
+    assert len(rows) == 8 and rows[0]["annotator"] == "Ada"
+
+
+def test_a_label_can_be_changed_and_is_refused_without_a_name(small, open_page):
+    run, address = small
+    page = open_page(link(address, "small/sft/0/q001/0"))
+    page.get_by_label("cannot say").check()
+    page.get_by_label("my name").fill("   ")
+    page.get_by_role("button", name="Save label").click()
+    expect(page.locator(".label-said")).to_contain_text("needs the name of its annotator")
+    page.get_by_label("my name").fill("Ada")
+    page.get_by_label("what went wrong").select_option("right by luck")
+    page.get_by_label("comment").fill("<script>window.hacked = 1</script>")
+    page.get_by_role("button", name="Save label").click()
+    expect(page.locator(".labels")).to_contain_text("Ada cannot say")
+    page.get_by_label("sufficient", exact=True).check()
+    page.get_by_role("button", name="Save label").click()
+    expect(page.locator(".labels")).to_contain_text("Ada sufficient")
+    expect(page.locator(".labels")).to_contain_text("<script>window.hacked = 1</script>")
+    assert page.evaluate("window.hacked") is None
+    labels = [json.loads(line) for line in (run / "labels.jsonl").read_text().splitlines()]
+    assert [label["sufficient"] for label in labels] == [None, True]
+
+
+def test_the_data_card_says_what_is_open_and_how_it_was_made(address, open_page):
+    page = open_page(link(address, tab="data"))
+    expect(page.locator("#main")).to_contain_text(f"{TOTAL} cases")
+    expect(page.locator("#main tr", has_text="eval-pa_grpo").first).to_contain_text("12")
+    expect(page.locator(".card", has_text="Failure kinds")).to_contain_text("right by luck")
+
+
+def test_a_selection_is_exported_in_three_forms(address, tmp_path):
+    def fetch(kind: str) -> bytes:
+        with urllib.request.urlopen(f"{address}p2r/export?kind={kind}&stage=pa_grpo") as answer:
+            assert f'filename="cases.{kind}"' in answer.headers["Content-Disposition"]
+            return answer.read()
+
+    (tmp_path / "cases.parquet").write_bytes(fetch("parquet"))
+    ids = [case_id(200, "pa_grpo", 3, k) for k in range(4)]
+    assert pq.read_table(tmp_path / "cases.parquet")["id"].to_pylist() == ids
+    rows = list(csv.DictReader(io.StringIO(fetch("csv").decode("utf-8-sig"))))
+    assert [row["id"] for row in rows] == ids
+    assert [json.loads(line)["trace"]["rollout"] for line in fetch("jsonl").splitlines()] == [
+        *range(4)
+    ]
+
+
+def test_one_case_is_saved_as_a_page_that_needs_nothing(address, open_page, tmp_path):
+    page = open_page(link(address, case_id(1)))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="save page").click()
+    download.value.save_as(tmp_path / "case.html")
+    text = (tmp_path / "case.html").read_text()
+    assert text.count("<img") == 8 and "data:image/png" in text
+    assert "Square 1 starts at the left edge." in text and "<script" not in text
+
+
+def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tmp_path):
+    run, address = small
+    page = open_page(link(address, "small/sft/0/q001/0"))
+    page.get_by_role("link", name="ask about it").click()
+    question = page.locator("#ask").get_by_label("question", exact=True)
+    expect(question).to_have_value("Which way does square number 1 move?")
+    (tmp_path / "notes.txt").write_text("no clip")
+    clip = shutil.copy(run / "media" / "clips" / "a.mp4", tmp_path / "mine.mp4")
+    page.locator("#ask input[type=file]").set_input_files(clip)
+    expect(page.locator("#ask")).to_contain_text("mine.mp4")
+    question.fill("How many objects are there?")
+    page.locator("#ask").get_by_label("options, one per line").fill("")
+    page.locator("#ask").get_by_label("problem type").click()
+    page.get_by_role("option", name="numerical").click()
+    page.locator("#ask").get_by_label("reference answer").fill("1")
+    page.locator("#ask-go").click()
+    expect(page.locator("#ask .strip button")).to_have_count(8)
+    expect(page.locator("#ask .panel.see")).to_be_visible()
+    expect(page.locator("#ask .panel.judge")).to_contain_text("oracle", timeout=240_000)
+    page.locator("#ask-keep button, button#ask-keep").first.click()
+    page.locator("#kept-case").click()
+    expect(page.locator("article .about")).to_contain_text("asked")
+    expect(page.locator(".strip button").first).to_be_visible()
+    kept = json.loads((run / "cases" / "asked.jsonl").read_text())
+    assert (run / "media" / kept["question"]["path"]).is_file()
+
+
+def test_new_cases_show_after_a_refresh(small, open_page):
+    run, address = small
+    page = open_page(address)
+    expect(page.locator("#list .item")).to_have_count(6)
+    (run / "cases").mkdir(exist_ok=True)
+    lines = [make_case(n, run="small", stage="eval-sft").model_dump_json() for n in range(3)]
+    with (run / "cases" / "eval-sft.jsonl").open("w") as journal:
+        journal.write("\n".join(lines) + '\n{"question": {"id": "to')
+    page.get_by_role("button", name="refresh").click()
+    expect(page.locator("#list .item")).to_have_count(9)
+    with (run / "cases" / "eval-sft.jsonl").open("a") as journal:
+        journal.write("rn\n" + make_case(9, run="small", stage="eval-sft").model_dump_json() + "\n")
+    page.reload()
+    expect(page.locator("#list .item")).to_have_count(10)
+    expect(page.locator("#bar .chip")).to_have_text("1 unreadable")
+    (run / "eval").mkdir(exist_ok=True)
+    (run / "eval" / "sft.json").write_text(json.dumps({"metrics": {"accuracy": interval(0.5)}}))
+    page.locator("#bar [data-tab=runs]").click()
+    expect(page.locator(".plotcard", has_text="Evaluated models")).to_be_visible()

@@ -1,0 +1,180 @@
+"""Judges behind servers, through the real clients, against a server that fails in every way."""
+
+import asyncio
+import logging
+from dataclasses import asdict
+
+import pytest
+from judge_asking import KEY, QUESTION, claude, judge_all
+
+from p2r.judges.database import Database
+from p2r.judges.ledger import Ledger
+
+pytest_plugins = ["judge_fixtures"]
+
+PASSING = ["429 x2", "503 x1", "529 x2", "500 x1", "dropped x2", "half x1", "cutjson x2", "html x1"]
+PASSING += ["list x1", "nothing x2", "empty x1"]
+LASTING = {
+    "529": "HTTP 529",
+    "400": "HTTP 400",
+    "401": "HTTP 401",
+    "dropped": "no connection",
+    "half": "no connection",
+    "cutjson": "malformed answer",
+    "html": "malformed answer",
+    "list": "malformed answer",
+    "nothing": "malformed answer",
+    "empty": "empty answer",
+    "mumble": "no readable verdict (stopped by end_turn)",
+    "both": "no readable verdict",
+    "refusal": "the judge refused",
+    "cutoff": "no readable verdict (stopped by max_tokens)",
+}
+
+
+def books(run=""):
+    rows = [asdict(row) for row in Ledger(Database(), run).summary()]
+    return {row["outcome"]: row for row in rows}
+
+
+@pytest.fixture(params=["claude:claude-haiku-4-5", "messages:{}#m", "server:{}#m"])
+def spec(request, server):
+    return request.param.format(server.url)
+
+
+def test_faults_that_pass_change_no_verdict(server, spec):
+    observations = [f"{n} {word} fault: {f}" for n, f in enumerate(PASSING) for word in ("red", "")]
+    judge = claude(spec=spec)
+    verdicts = judge_all(judge, observations)
+    assert [v.sufficient for v in verdicts] == [True, False] * len(PASSING)
+    assert {judge.name} == {v.judge for v in verdicts}
+    assert server.answered == dict.fromkeys(map(str.strip, observations), 1), "each answered once"
+    assert books()["verdict"]["calls"] == len(observations)
+
+
+def test_faults_that_last_are_unknown_with_their_reason_and_no_other_call_is_lost(server, spec):
+    observations = [f"red fault: {fault}" for fault in LASTING]
+    good = [f"red {n}" for n in range(20)]
+    verdicts = judge_all(claude(spec=spec, retries=1), observations + good)
+    for fault, verdict in zip(LASTING, verdicts, strict=False):
+        assert verdict.sufficient is None, fault
+        assert LASTING[fault] in verdict.rationale, fault
+        assert KEY not in verdict.model_dump_json()
+    assert all(v.sufficient is True for v in verdicts[len(LASTING) :])
+    unknown = {outcome: row["calls"] for outcome, row in books().items() if outcome != "verdict"}
+    # What is no message is asked for twice more, and each of those calls stands in the books.
+    again = {"cutjson", "html", "list", "nothing", "empty"}
+    assert sum(unknown.values()) == len(LASTING) + 2 * len(again)
+
+
+def test_slow_servers_are_given_up_within_the_limits_of_a_call(server, spec):
+    """Slow to begin, alive by a byte now and then, or told to come back tomorrow."""
+    observations = ["red fault: slow", "red fault: drip", "red fault: forever", "red"]
+    judge = claude(spec=spec, timeout=0.5, call_limit=2.0, retries=1)
+    verdicts = judge_all(judge, observations)
+    assert [v.sufficient for v in verdicts] == [None, None, None, True]
+    assert "within 2 s" in verdicts[1].rationale
+    # Anthropic's client does as it is told, OpenAI's comes back sooner.
+    assert "within 2 s" in verdicts[2].rationale or "HTTP 429" in verdicts[2].rationale
+    assert server.asked["red fault: forever"] <= 2 and server.asked["red fault: slow"] == 2
+
+
+def test_nobody_there_is_no_verdict(monkeypatch, server):
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    (verdict,) = judge_all(claude(retries=0), ["red"])
+    assert verdict.sufficient is None and "no connection" in verdict.rationale
+    assert books()["no connection: APIConnectionError"]["calls"] == 1
+
+
+def test_as_many_calls_at_once_as_the_recipe_says(server):
+    server.delay = 0.1
+    verdicts = judge_all(claude(concurrency=3), [f"red {n}" for n in range(12)])
+    assert all(v.sufficient for v in verdicts)
+    assert server.most_in_flight == 3
+
+
+def test_one_verdict_is_awaited_in_the_callers_own_loop(server):
+    judge = claude()
+
+    async def several():
+        return await asyncio.gather(*(judge.judge(QUESTION, f"red {n}") for n in range(5)))
+
+    assert [v.sufficient for v in asyncio.run(several())] == [True] * 5
+    # Another loop, and plain code, with the same connections.
+    assert asyncio.run(judge.judge(QUESTION, "blue")).sufficient is False
+    assert judge_all(judge, ["red x"])[0].sufficient is True
+
+
+def test_cost_and_tokens_of_a_verdict(server):
+    first, again = judge_all(claude(), ["red", "red"])
+    assert first.usage == {"input_tokens": 1000, "output_tokens": 100, "priced": True}
+    assert first.cost == pytest.approx(0.0015)
+    assert again.cost == 0 and again.usage == {"reused": True}
+    (unpriced,) = judge_all(claude(spec="claude:claude-next"), ["red"])
+    assert unpriced.cost == 0 and unpriced.usage["priced"] is False
+    (own,) = judge_all(claude(spec="claude:other", prices={"other": (10, 100)}), ["red"])
+    assert own.cost == pytest.approx(0.02)
+
+
+def test_a_broken_answer_that_is_asked_for_again_costs_twice(server):
+    (verdict,) = judge_all(claude(), ["red fault: empty x1"])
+    assert verdict.sufficient is True and verdict.cost == pytest.approx(0.003)
+
+
+def test_the_key_stays_where_it_belongs(server, tmp_path, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    judge = claude()
+    judge_all(judge, ["red", "fault: 401", "fault: dropped"])
+    assert server.keys == {KEY}, "Claude's server gets it"
+    assert KEY not in repr(judge) + repr(vars(judge)) + str(vars(judge))
+    logged = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("p2r"))
+    assert KEY not in logged + "".join(capfd.readouterr())
+    for file in (tmp_path / "cache").iterdir():
+        assert KEY.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["server", "messages"])
+def test_another_server_never_gets_the_keys_of_anthropic_or_openai(server, monkeypatch, kind):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", KEY)
+    assert judge_all(claude(spec=f"{kind}:{server.url}#m"), ["red"])[0].sufficient
+    assert server.keys == {"none"}
+    monkeypatch.setenv("P2R_JUDGE_KEY", "mine")
+    judge_all(claude(spec=f"{kind}:{server.url}#other"), ["red"])
+    assert server.keys == {"none", "mine"}
+
+
+def test_thinking_before_the_reply_is_no_part_of_it(server):
+    from types import SimpleNamespace as Made
+
+    from p2r.judges.server import read_completion
+
+    text = "<think>I could say <judgement>Yes</judgement>.</think>No. <judgement>No</judgement>"
+    choice = Made(message=Made(content=text), finish_reason="stop")
+    reply = read_completion(Made(choices=[choice], usage=None))
+    assert reply.text == "No. <judgement>No</judgement>"
+
+
+def test_guidance_is_marked_for_the_prompt_cache_only_where_it_is_long_enough(server):
+    judge_all(claude(guidance="Be strict."), ["red"])
+    judge_all(claude(guidance="An example. " * 2000), ["red"])
+    judge_all(claude(), ["red"])
+    short, long, none = server.bodies
+    assert short["system"] == [{"type": "text", "text": "Be strict."}]
+    assert long["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert "system" not in none
+    assert sum(server.asked.values()) == 3, "other guidance is another judge"
+
+
+def test_cached_tokens_are_priced_as_such():
+    from types import SimpleNamespace as Made
+
+    from p2r.judges.prices import Price, Usage
+
+    told = Made(input_tokens=100, output_tokens=10, cache_creation_input_tokens=1000,
+                cache_read_input_tokens=None)  # fmt: skip
+    usage = Usage.of_message(told)
+    assert usage == Usage(input=1100, output=10, cache_write=1000)
+    assert Price(1, 5).cost(usage) == pytest.approx((100 + 1250 + 50) / 1e6)
+    assert Price(1, 5).cost(usage, batch=True) == pytest.approx((100 + 1250 + 50) / 2e6)
+    assert Price(1, 5).worst("é" * 100, 50) >= Price(1, 5).cost(Usage(200, 50))

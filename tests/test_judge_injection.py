@@ -1,0 +1,99 @@
+"""Observations that argue with the judge: what they become in the prompt, and what a judge that
+falls for them is worth.
+"""
+
+import html
+import re
+
+import pytest
+from injections import INJECTIONS, YES
+from judge_asking import QUESTION, claude, judge_all
+
+from p2r.judges.prompt import build_judge_prompt, parse_judgement
+
+pytest_plugins = ["judge_fixtures"]
+
+HONEST = build_judge_prompt(QUESTION, "A ball rolls.")
+MARKUP = re.compile(r"</?\s*[a-z_|!][^<>]*>|\[/?INST\]", re.IGNORECASE)
+every_attempt = pytest.mark.parametrize("attempt", INJECTIONS.values(), ids=INJECTIONS.keys())
+
+
+def test_there_are_enough_of_them():
+    assert len(INJECTIONS) >= 30
+
+
+@every_attempt
+def test_the_prompt_has_the_same_markup_as_an_honest_one(attempt):
+    for part in ("observation", "problem", "answer", "option"):
+        question, observation = QUESTION, "A ball rolls."
+        if part == "observation":
+            observation = attempt
+        elif part == "option":
+            question = QUESTION.model_copy(update={"options": [attempt, "B. blue"]})
+        else:
+            question = QUESTION.model_copy(update={part: attempt})
+        prompt = build_judge_prompt(question, observation)
+        assert MARKUP.findall(prompt) == MARKUP.findall(HONEST)
+        assert not re.search("[\x00-\x08\x0b-\x1f\u200b-\u200f\u202a-\u202e＜＞‹›⟨⟩]", prompt)
+        prompt.encode("utf-8")
+
+
+@every_attempt
+def test_what_it_says_still_reaches_the_judge(attempt):
+    prompt = build_judge_prompt(QUESTION, attempt)
+    fenced = prompt.split("<observation>\n")[1].split("\n</observation>")[0]
+    words = re.findall(r"[A-Za-z]{4,}", attempt)
+    said = html.unescape(fenced)
+    assert all(word in said for word in words if word not in ("obser", "vation", "judge", "ment"))
+
+
+@every_attempt
+def test_a_judge_that_repeats_it_gives_no_verdict(attempt):
+    prompt = build_judge_prompt(QUESTION, attempt)
+    fenced = prompt.split("<observation>\n")[1].split("\n</observation>")[0]
+    for reply in (
+        attempt,
+        fenced,
+        html.unescape(fenced),
+        html.unescape(html.unescape(fenced)),
+        f"The observation reads: {attempt}",
+        f"  {attempt}\n",
+        attempt + YES if YES in attempt else attempt,
+    ):
+        assert parse_judgement(reply, attempt) is not True
+
+
+@every_attempt
+def test_the_judges_own_words_count(attempt):
+    own = "The colour of the ball is nowhere told.\n<judgement>No</judgement>"
+    assert parse_judgement(own, attempt) is False
+    own = "It says outright that the ball of the question is of that colour.\n" + YES
+    assert parse_judgement(own, attempt) is True
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Yes",
+        "sufficient",
+        "<judgement>Yes",
+        "Yes</judgement>",
+        "<judgment>Yes</judgment>",
+        "<judgement>Yes</judgement> <judgement>Yes</judgement>",
+        "<judgement>Yes or No</judgement>",
+        "<judgement>Yes</judgement>.",
+        "&lt;judgement&gt;Yes&lt;/judgement&gt;",
+        "<judgement>Yes</judgement>\n\nHuman: thanks",
+        "< judgement>Yes</judgement>",
+        "<judgement>Yes<judgement>",
+    ],
+)
+def test_only_one_whole_verdict_at_the_end_is_one(reply):
+    assert parse_judgement(reply) is None
+
+
+def test_through_the_client_an_attempt_earns_what_an_honest_lack_earns(server):
+    """The server says what is sufficient by the word "red", which no attempt holds."""
+    verdicts = judge_all(claude(), list(INJECTIONS.values()))
+    assert {verdict.sufficient for verdict in verdicts} == {False}
+    assert all(len(body["messages"]) == 1 for body in server.bodies)

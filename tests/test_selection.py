@@ -1,0 +1,37 @@
+"""Filters in an address: what is set comes back, what is nonsense is passed over."""
+
+import pytest
+
+from p2r.selection import EVERYTHING, Filters, from_query, to_query
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        EVERYTHING,
+        Filters(text="a & b=c %", text_in=("observation",)),
+        Filters(run=("a", "b"), source=("",), verdict="no", outcome="right"),
+        Filters(mismatch=False, fault=True, truncated=False),
+        Filters(step=(3.0, None), length=(None, 512.0), accuracy=(0.5, 0.75)),
+        Filters(failure=("right by luck", "mismatch")),
+    ],
+)
+def test_filters_come_back(filters):
+    assert from_query(to_query(filters)) == filters
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("nothing", "x"),
+        ("verdict", "perhaps"),
+        ("mismatch", "1"),
+        ("step", "3"),
+        ("step", "a..b"),
+        ("length", "nan..1"),
+        ("text_in", "id; DROP TABLE cases"),
+        ("__class__", "x"),
+    ],
+)
+def test_nonsense_is_passed_over(pair):
+    assert from_query([pair]) == EVERYTHING

@@ -1,0 +1,169 @@
+"""The judge inside the loop: each observation once, retries, a time limit, what it costs."""
+
+import math
+import threading
+
+import pytest
+from small_rl import FULL, RuleJudge, scripted
+
+from p2r.journal import Journal
+from p2r.judges import JournaledJudge
+from p2r.records import Question, Verdict
+from p2r.rollouts import rollout_metrics
+from p2r.step_judge import StepJudge
+from p2r.template import render
+
+pytest_plugins = ["small_fixtures"]
+QUESTION = Question(id="q", problem="How many?", problem_type="numerical", answer="2")
+OTHER = QUESTION.model_copy(update={"id": "p", "answer": "3"})
+TWO, ONE, FOG = (render(f"I see {what}.", "So.", "2") for what in ("two", "one", "fog"))
+
+
+class PricedJudge(RuleJudge):
+    """Each verdict costs a cent."""
+
+    name = "priced"
+
+    def judge(self, questions, observations):
+        return [
+            verdict.model_copy(update={"cost": 0.01, "usage": {"tokens": 5}})
+            for verdict in super().judge(questions, observations)
+        ]
+
+
+class FailingJudge(RuleJudge):
+    """Without a connection the first so many times."""
+
+    def __init__(self, times: int):
+        super().__init__()
+        self.times = times
+
+    def judge(self, questions, observations):
+        if self.times:
+            self.times -= 1
+            raise ConnectionRefusedError("nobody is there")
+        return super().judge(questions, observations)
+
+
+def answers(judge, questions, texts, timeout=60.0, retries=1):
+    asking = StepJudge(judge, timeout, retries)
+    asking.ask(questions, texts)
+    return asking.answer()
+
+
+def test_identical_question_answer_and_observation_are_judged_once():
+    judge = PricedJudge()
+    twin = QUESTION.model_copy(update={"id": "q2"})  # another id, the same question
+    judged = answers(judge, [QUESTION, QUESTION, twin, OTHER, QUESTION], [TWO, TWO, TWO, TWO, ONE])
+    assert judge.asked == ["I see two.", "I see two.", "I see one."]
+    assert judged.calls == 3
+    assert [verdict.sufficient for verdict in judged.verdicts] == [True] * 4 + [False]
+    assert [verdict.cost for verdict in judged.verdicts] == [0.01, 0, 0, 0.01, 0.01]
+
+
+def test_what_was_paid_for_in_an_earlier_step_is_no_call(tmp_path):
+    with Journal(tmp_path / "verdicts.jsonl") as journal:
+        judge = JournaledJudge(PricedJudge(), journal)
+        assert answers(judge, [QUESTION] * 2, [TWO, ONE]).calls == 2
+        assert answers(judge, [QUESTION] * 2, [TWO, FOG]).calls == 1
+
+
+def test_only_what_failed_is_asked_again():
+    judge = RuleJudge()
+    judged = answers(judge, [QUESTION] * 2, [TWO, FOG], retries=2)
+    assert judge.asked == ["I see two.", *["I see fog."] * 3] and judged.calls == 4
+    assert [verdict.sufficient for verdict in judged.verdicts] == [True, None]
+    judge = PricedJudge()  # an answer that was paid for is an answer, readable or not
+    assert answers(judge, [QUESTION], [FOG], retries=2).calls == 1
+
+
+def test_a_judge_that_comes_back_is_asked_again(monkeypatch):
+    monkeypatch.setattr(StepJudge, "PAUSE", 0.0)
+    judged = answers(FailingJudge(times=2), [QUESTION], [TWO], retries=2)
+    assert judged.verdicts[0].sufficient is True
+    judged = answers(FailingJudge(times=2), [QUESTION], [TWO], retries=1)
+    assert judged.verdicts[0].sufficient is None
+    assert judged.verdicts[0].rationale == "ConnectionRefusedError: nobody is there"
+
+
+def test_a_judge_that_hangs_costs_the_time_limit_and_is_not_asked_twice_at_a_time():
+    free, begun = threading.Event(), []
+
+    class Hanging(RuleJudge):
+        def judge(self, questions, observations):
+            begun.append(observations)
+            free.wait(60)
+            return super().judge(questions, observations)
+
+    asking = StepJudge(Hanging(), timeout=0.2, retries=0)
+    for _ in range(3):
+        asking.ask([QUESTION, QUESTION], [TWO, "2"])
+        judged = asking.answer()
+        assert [verdict.sufficient for verdict in judged.verdicts] == [None, False]
+        assert judged.verdicts[0].rationale == "no verdict within 0.2 s"
+    assert len(begun) == 1
+    free.set()
+    asking.timeout = 60
+    asking.ask([QUESTION, QUESTION], [TWO, "2"])
+    assert [verdict.sufficient for verdict in asking.answer().verdicts] == [True, False]
+
+
+def test_other_errors_of_a_judge_are_errors():
+    class Broken:
+        def judge(self, questions, observations):
+            raise ValueError("a judge that is wrong")
+
+    with pytest.raises(ValueError, match="a judge that is wrong"):
+        answers(Broken(), [QUESTION], [TWO])
+
+
+def test_a_step_goes_on_without_the_verdicts_of_a_judge_that_hangs(
+    model_folder, media, questions, tmp_path
+):
+    free = threading.Event()
+
+    class Hanging(RuleJudge):
+        def judge(self, questions, observations):
+            free.wait(60)
+            return super().judge(questions, observations)
+
+    trainer, _, cases = scripted(
+        model_folder, media, questions, tmp_path, [TWO, ONE, TWO, render("I see.", "So.", "3")],
+        "rl.judge_timeout=0.2", "rl.max_unknown=1", judge=Hanging(),
+    )  # fmt: skip
+    free.set()
+    assert [case.perception.total for case in cases] == [None] * 4
+    assert [case.perception_advantage for case in cases] == [0] * 4
+    assert [case.reasoning_advantage > 0 for case in cases] == [True, True, True, False]
+    assert trainer._metrics["train"]["judge/unknown"] == [1]
+
+
+def test_a_step_counts_calls_cost_and_mismatches(model_folder, media, questions, tmp_path):
+    asked = questions[0].model_copy(
+        update={"problem_type": "multiple choice", "options": ["A. 1", "B. 2"], "answer": "B"}
+    )
+    said = [
+        render("I see two.", "So the answer is B.", "B"),
+        render("I see two.", "So the answer is A.", "B"),  # thinks one thing, says another
+        render("I see one.", "Who knows.", "A"),  # the rule cannot say
+        "nothing",
+    ]
+    trainer, _, cases = scripted(model_folder, media, [asked], tmp_path, said, judge=PricedJudge())
+    found = trainer._metrics["train"]
+    assert found["judge/calls"] == [2] and found["judge/cost"] == [pytest.approx(0.02)]
+    assert found["mismatch"] == [0.5]
+    assert math.isnan(rollout_metrics(cases[3:], [[0.0, 0.0]], 1)["mismatch"])
+
+
+def test_a_rollout_tells_what_the_judge_said(model_folder, media, questions, tmp_path):
+    class Explaining:
+        def judge(self, questions, observations):
+            return [Verdict(sufficient=True, rationale="it counts them")] * len(observations)
+
+    _, _, cases = scripted(
+        model_folder, media, questions, tmp_path, [FULL, "2"], judge=Explaining()
+    )
+    assert [case.verdict.rationale for case in cases] == [
+        "it counts them",
+        "no readable observation",
+    ]

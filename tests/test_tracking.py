@@ -1,0 +1,104 @@
+"""Metrics for a dashboard: off by default, on this machine only, each step once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from small import read_lines, small_recipe
+from test_sft import cases_of
+
+from p2r.sft import train_sft
+from p2r.tracking import trackers
+from p2r.training import TrainingError
+
+pytest_plugins = ["small_fixtures"]
+SETTINGS = ("sft.max_steps=2", "sft.batch_size=2")
+
+
+def scalars(folder: Path, tag: str) -> dict[int, float]:
+    """The values of a tag by step, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    found = events.Scalars(tag)
+    assert len({event.step for event in found}) == len(found), "each step once"
+    return {event.step: event.value for event in found}
+
+
+def train(out: str, model: str, media: str, questions: list, report_to: str) -> Path:
+    recipe = small_recipe(Path(model), *SETTINGS, f"report_to={report_to}")
+    return train_sft(recipe, cases_of(questions), out, data_root=media)
+
+
+def test_tensorboard_shows_what_the_metrics_file_holds(model_folder, media, questions, tmp_path):
+    train(tmp_path / "sft", model_folder, media, questions[2:], "tensorboard")
+    rows = read_lines(tmp_path / "sft" / "metrics.jsonl")
+    for name in ("loss", "grad_norm"):
+        found = scalars(tmp_path / "sft" / "tensorboard", f"train/{name}")
+        assert found == {row["step"]: pytest.approx(row[name], rel=1e-6) for row in rows}
+    assert len(rows) == 2
+
+
+def test_nothing_is_reported_by_default(model_folder, media, questions, tmp_path):
+    train(tmp_path / "sft", model_folder, media, questions[2:], "none")
+    assert {file.name for file in (tmp_path / "sft").iterdir()} == {
+        "made.json",
+        "metrics.jsonl",
+        "model",
+    }
+    assert trackers("tensorboard", tmp_path, 0, main_process=False) == []
+
+
+def test_a_resumed_stage_shows_no_step_twice(tmp_path):
+    state = SimpleNamespace(is_world_process_zero=True, is_hyper_param_search=False, global_step=0)
+    arguments = SimpleNamespace(output_dir="", to_json_string=lambda: "{}")
+    for first, steps, value in ((0, (1, 2, 3), 1.0), (2, (3, 4), 2.0)):
+        (callback,) = trackers("tensorboard", tmp_path, first, main_process=True)
+        callback.on_train_begin(arguments, state, None)
+        for state.global_step in steps:
+            callback.on_log(arguments, state, None, logs={"loss": value})
+        callback.on_train_end(arguments, state, None)
+    found = scalars(tmp_path / "tensorboard", "train/loss")
+    assert found == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}
+
+
+def test_a_library_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(TrainingError, match="pip install trackio, or set report_to=none"):
+        trackers("trackio", tmp_path, 0, main_process=True)
+
+
+def test_trackio_keeps_to_this_machine(model_folder, media, questions, tmp_path):
+    pytest.importorskip("trackio")
+    code = (
+        f"import json, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "import test_tracking; "
+        "from p2r.records import Question; "
+        "asked = [Question.model_validate_json(line) for line in open(sys.argv[4])]; "
+        "test_tracking.train(*sys.argv[1:4], asked, 'trackio'); "
+        "from trackio.sqlite_storage import SQLiteStorage; "
+        "print(json.dumps(SQLiteStorage.get_logs('p2r', 'run/sft'), default=str))"
+    )
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(question.model_dump_json() + "\n" for question in questions[2:]))
+    out = tmp_path / "run" / "sft"
+    elsewhere = {"TRACKIO_SPACE_ID": "nobody/nothing", "TRACKIO_SERVER_URL": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(out), str(model_folder), str(media), str(file)],
+        env={**os.environ, **elsewhere, "TRACKIO_DIR": str(tmp_path / "trackio")},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = read_lines(out / "metrics.jsonl")
+    logged = {row["step"]: row for row in json.loads(done.stdout.splitlines()[-1])}
+    assert list(tmp_path.glob("trackio/*"))
+    assert len(rows) == 2
+    for row in rows:
+        assert logged[row["step"]]["train/loss"] == pytest.approx(row["loss"])

@@ -1,0 +1,143 @@
+"""What the vLLM tests run in a process of its own: vLLM in a process changes it for good.
+
+python vllm_child.py FOLDER: reads FOLDER/task.pickle, writes FOLDER/found.pickle
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def main(folder: Path) -> None:
+    task = pickle.loads((folder / "task.pickle").read_bytes())
+    found: dict[str, Any] = {"offline": offline(**task["offline"])}
+    found["rollouts"] = rollouts(**task["rollouts"])
+    found["training"] = training(**task["training"])
+    (folder / "found.pickle").write_bytes(pickle.dumps(found))
+
+
+def offline(model: str, requests: list, long: list, greedy: Any, drawn: Any) -> dict[str, Any]:
+    """The engine's completions, in several ways."""
+    from p2r.engines import load_engine
+    from p2r.recipe import load_recipe
+
+    engine = load_engine(load_recipe("tiny"), model, engine="vllm")
+    found = {
+        # More that fail than are drawn at a time, before those that do not.
+        "greedy": list(engine.generate(iter([*long, *requests]), greedy)),
+        "drawn": list(engine.generate(requests, drawn)),
+        "drawn backwards": list(engine.generate(requests[::-1], drawn)),
+        "stream": "".join(engine.stream(requests[0], greedy)),
+        "identity": engine.identity,
+    }
+    left = engine.generate(requests, greedy)
+    next(left)
+    left.close()
+    found["after leaving"] = list(engine.generate(requests, greedy))
+    # Even where the model wants nothing else: its head prefers vision tokens.
+    ids = engine.tokenizer.convert_tokens_to_ids(["<|video_pad|>", "<|vision_end|>"])
+
+    def prefer_vision(model: Any) -> None:
+        compute = model.compute_logits
+
+        def compute_and_prefer(*inputs: Any, **more: Any) -> torch.Tensor:
+            logits = compute(*inputs, **more)
+            logits[..., ids] += 1e4
+            return logits
+
+        model.compute_logits = compute_and_prefer
+
+    engine.llm.apply_model(prefer_vision)
+    found["banned"] = list(engine.generate(requests, drawn))
+    engine.close()
+    return found
+
+
+def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, Any]:
+    """Completions and log-probs of rollouts before and after a change of weights."""
+    from small_rl import make_trainer
+
+    from p2r import data
+    from p2r.engines import EngineError
+    from p2r.recipe import load_recipe
+    from p2r.trainer import ProcessAwareGRPOTrainer
+    from p2r.vllm_rollouts import attach_vllm
+
+    trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, questions, out / "trainer")
+    settings = ["rl.rollouts=vllm", "rl.temperature=0", "rl.max_tokens=24"]
+    attach_vllm(trainer, load_recipe("tiny", settings))
+    trainer.model.train()
+    trainer._batch = questions
+    prompts, _, _ = trainer._tokenize_prompts([])
+    vllm = trainer.vllm_generation
+    engine = vllm.sampler.engine.llm.llm_engine
+
+    def sample() -> tuple[list, list]:
+        _, ids, logprobs, _ = vllm.generate(prompts, None, 1)
+        return ids, logprobs
+
+    def change(seed: int) -> None:
+        noise = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weights in trainer.model.parameters():
+                spread = weights.std() if weights.numel() > 1 else 1.0
+                weights += 0.5 * spread * torch.randn(weights.shape, generator=noise)
+
+    def save(name: str) -> str:
+        trainer.model.save_pretrained(out / name)
+        data.load_processor(model).save_pretrained(out / name)
+        return str(out / name)
+
+    vllm.sync_weights()
+    found = {"before": sample()}
+    change(0)
+    vllm.sync_weights()
+    found["after 0"], found["model 0"] = sample(), save("after-0")
+    # Resets left out, one and then the other.
+    change(1)
+    vllm.sampler.load(vllm._iter_named_params())
+    engine.reset_encoder_cache()
+    found["prefix cache kept"] = sample()
+    vllm.sampler.reset_caches()
+    found["after 1"], found["model 1"] = sample(), save("after-1")
+    change(2)
+    vllm.sampler.load(vllm._iter_named_params())
+    engine.reset_prefix_cache()
+    try:
+        found["encoder cache kept"] = sample()
+    except EngineError as error:
+        found["encoder cache kept"] = str(error)
+    return found
+
+
+def training(model: str, media: Path, questions: list, out: Path) -> list[dict[str, float]]:
+    """The metrics of a training with vLLM's rollouts, whose steps change the weights a lot."""
+    from small import read_lines, small_recipe
+    from small_rl import RuleJudge
+
+    from p2r.grpo import train_grpo
+
+    recipe = small_recipe(
+        Path(model),
+        "rl.rollouts=vllm",
+        "rl.steps=2",
+        f"rl.prompts_per_step={len(questions)}",
+        "rl.group_size=2",
+        "rl.micro_batch=2",
+        "rl.max_tokens=12",
+        "rl.top_p=1.0",
+        "rl.preflight=0",
+        "rl.learning_rate=1e-2",
+        "rl.scheduler=constant",
+    )
+    train_grpo(recipe, questions, model, out, judge=RuleJudge(), data_root=media)
+    return read_lines(out / "metrics.jsonl")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
