@@ -42,10 +42,12 @@ def verdict_step(verdict: Verdict | None) -> str:
 
 
 def funnel(
-    steps: Iterable[tuple[str | None, str]], quality: Sequence[str] = ()
+    steps: Iterable[tuple[str | None, str]] | Counter[tuple[str | None, str]],
+    quality: Sequence[str] = (),
 ) -> dict[str, dict[str, int]]:
     """Counts per problem type, and in all, from (problem type, where a case ended: see
-    `funnel_step`); a problem type None (a record that cannot be read) counts in all only.
+    `funnel_step`), one each or counted; a problem type None (a record that cannot be read) counts
+    in all only.
 
     Returns {problem type or "all": {step: traces that reached it, …, unknown: traces stopped by
     it}}. `quality`: names of the filters beyond the paper that were on; each has its count, of the

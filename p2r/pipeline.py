@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -242,10 +243,11 @@ def collect_kept(
     Reads a trace at a time: memory holds keys and ends.
     """
     generated = ResponseJournal(run.path(GENERATED))
-    ends: list[tuple[str | None, str]] = [
-        (e["problem_type"], "unreadable") for e in generated.errors()
-    ]
-    ends += [(None, BAD_RECORD)] * sum(_bad_records(run).values())
+    ends: Counter[tuple[str | None, str]] = Counter(
+        (error["problem_type"], "unreadable") for error in generated.errors()
+    )
+    if bad := sum(_bad_records(run).values()):
+        ends[None, BAD_RECORD] = bad
     everything, kept = run.path("cases", "cot.jsonl"), run.path(KEPT)
     with exclusive(run.path(".collect.lock")), MergedJournal(run.path(OUTCOMES)) as outcomes:
 
@@ -271,7 +273,7 @@ def collect_kept(
         with replacing(everything) as all_lines, replacing(kept) as kept_lines:
             for key, record, outcome in judged():
                 end = drops.get(key, outcome["end"])
-                ends.append((record["question"]["problem_type"], end))
+                ends[record["question"]["problem_type"], end] += 1
                 record["accuracy"], record["verdict"] = outcome["accuracy"], outcome["verdict"]
                 record["tags"] = ["kept" if end == "kept" else f"dropped: {end}"]
                 line = json.dumps(record) + "\n"

@@ -48,7 +48,7 @@ def ray_map(
     if not ray.is_initialized():
         try:
             ray.init(log_to_driver=False, include_dashboard=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises plain ones where a node does not come up
             reason = " ".join(str(error).split())[:300]
             raise RayError(f"no Ray cluster can be reached or started: {reason}") from error
     resources = ray.cluster_resources()

@@ -90,8 +90,7 @@ class Answering:
         if not suspects:
             return
         log.warning("%d were in flight when the last process died: tried apart", len(suspects))
-        make = partial(make_answerer, make_engine, self.sampling, dict(self.frames), self.data_root)
-        with Apart(make, patience) as child:
+        with Apart(self._make_answerer(make_engine), patience) as child:
 
             def ask(keys: list[str]) -> Answered | Death:
                 if make_engine is not None:
@@ -105,7 +104,8 @@ class Answering:
                     self._fail(keys[0], answer.reason)
                     continue
                 for completion, media in answer:
-                    self._end(completion, media)
+                    if completion.error is None or len(keys) == 1:
+                        self._end(completion, media)  # others go on with all that are no suspects
 
     def _make_answerer(
         self, make_engine: Callable[[], Engine] | None

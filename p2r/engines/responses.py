@@ -122,7 +122,8 @@ class ResponseJournal:
                 for key, (question, _) in wanted.items()
                 if key not in done and (self.shard is None or self.shard.owns(key))
             }
-            plan = {"wanted": len(wanted), "bad_records": dict(bad_records or {})}
+            further = sum(len(set(other.keys()) - wanted.keys()) for other in others)
+            plan = {"wanted": len(wanted) + further, "bad_records": dict(bad_records or {})}
             note_plan(self.own(".plan.json"), len(journal) + len(errors), **plan)
             work = Answering(
                 asked, engine, sampling, frames, data_root, journal, errors, outcome, title
