@@ -1,0 +1,212 @@
+"""Numbers of a benchmark from scores of items: parts, means of means, judged steps, comparison."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from p2r.benchmarks import CHOICE_TYPES
+from p2r.cli import run_cli
+from p2r.compare import compare, comparison_markdown, mcnemar
+from p2r.items import Item
+from p2r.metrics import chain_of_thought, count_steps, mean_of_groups, measure
+from p2r.paper import BENCHMARK_COLUMNS, TABLE_1
+from p2r.report import build_report, report_markdown
+from p2r.results import Result, read_result, rescore, write_result
+from p2r.scoring import mean_interval, resample_means
+from p2r.storedjson import StoredError
+
+
+def item(identity: str, right: bool, **fields) -> Item:
+    fields = {"truth": "B", "problem_type": "multiple choice", **fields}
+    return Item(id=identity, output="B" if right else "A", **fields)
+
+
+def mmvu(rights: list[bool], model: str = "m") -> Result:
+    return Result("mmvu", model, [item(str(k), right) for k, right in enumerate(rights)])
+
+
+# ---- means and intervals
+
+
+def test_resampling_by_counts_has_the_same_distribution():
+    values = np.repeat([0.0, 0.5, 1.0], [900, 300, 800])
+    by_counts = resample_means(values, seed=1, n_boot=4000)
+    draw = np.random.default_rng(2)
+    plain = values[draw.integers(values.size, size=(4000, values.size))].mean(axis=1)
+    assert by_counts.mean() == pytest.approx(plain.mean(), abs=1e-3)
+    assert by_counts.std() == pytest.approx(plain.std(), rel=0.1)
+    assert mean_interval(values)["mean"] == pytest.approx(values.mean())
+
+
+def test_mean_of_groups_weighs_them_alike():
+    found = mean_of_groups([[1.0] * 9 + [0.0], [0.0, 0.0], [], [None]])
+    assert found["mean"] == pytest.approx(0.45) and found["n"] == 12
+    assert found["low"] <= 0.45 <= found["high"]
+    assert mean_of_groups([[], [None]]) == {"mean": None, "low": None, "high": None, "n": 0}
+
+
+def test_vsibench_directions_are_averaged_first_and_absent_types_left_out():
+    """Two direction types (1 and 0), one distance (1): (0.5 + 1) / 2, not 2 / 3."""
+    kinds = [(CHOICE_TYPES[0], True), (CHOICE_TYPES[1], False), ("object_rel_distance", True)]
+    items = [item(kind, right, parts={"question type": kind}) for kind, right in kinds]
+    result = Result("vsibench", "m", items)
+    official = rescore(result)["official"]
+    assert official["mean"] == 0.75 and official["parts"]["object_rel_direction"]["mean"] == 0.5
+    assert official["parts"]["accuracy"]["mean"] == pytest.approx(2 / 3)
+    assert official["parts"]["mra"]["n"] == 0 and official["parts"]["paper"]["n"] == 3
+
+
+def test_mvbench_micro_and_macro():
+    tasks = [("action_count", True)] * 3 + [("state_change", False)]
+    items = [item(str(k), right, parts={"task": t}) for k, (t, right) in enumerate(tasks)]
+    result = Result("mvbench", "m", items)
+    official = rescore(result)["official"]
+    assert official["mean"] == official["parts"]["micro"]["mean"] == 0.75
+    assert official["parts"]["macro"]["mean"] == 0.5
+
+
+def test_judged_steps_of_vcrbench():
+    """Hand-made: recall 1 of 2 and 1 of 1, precision 1 of 1 logic steps; F1 of the means."""
+    video, logic = "Video Description Steps", "Logical Inference Steps"
+    judged = [
+        {"step_type": video, "judgment": "Matched"},
+        {"step_type": video, "judgment": "Unmatched"},
+        {"step_type": logic, "judgment": "Matched"},
+        {"step_type": "Background Review Steps", "judgment": "Unmatched"},
+    ]
+    recall = count_steps(judged, "recall")
+    assert recall == {
+        "Video_recall": 0.5,
+        "logic_recall": 1.0,
+        "overall_recall": pytest.approx(2 / 3),
+    }
+    reply = "```json\n" + json.dumps(judged) + "\n```"
+    precise = [{"step_type": logic, "judgment": w} for w in ("Matched", "Redundant")]
+    steps = {"recall_eval": reply, "precision_eval": json.dumps(precise)}
+    parts = chain_of_thought([item("1", True, stored={"steps": steps}), item("2", True)])
+    assert parts["cot overall recall"]["mean"] == pytest.approx(2 / 3)
+    assert parts["cot overall precision"]["mean"] == 1.0
+    assert parts["cot overall f1"]["mean"] == pytest.approx(0.8)
+    assert parts["cot video precision"]["n"] == 0 and parts["cot video f1"]["mean"] is None
+    assert chain_of_thought([item("1", True)]) == {}
+
+
+def test_a_result_file_is_read_as_it_was_written(tmp_path):
+    items = [
+        item("1", True, options=["A. a", "B. b"], trace={"think": "So."}, parts={"subject": "Art"}),
+        Item("2", "", "B", "multiple choice", stored={"score": 0.0}),
+    ]
+    first = Result("mmvu", "m", items, {"seed": 0}, {"unreadable": 1}, {"x": ["y"]})
+    path = write_result(first, tmp_path / "r.json")
+    again = read_result(path)
+    assert again.items == first.items and again.made == {"seed": 0}
+    numbers = rescore(again)
+    assert numbers == first.numbers and numbers["counts"]["unreadable"] == 1
+    assert numbers["counts"]["empty output"] == 1
+
+
+# ---- comparison
+
+
+def test_mcnemar_on_hand_made_splits():
+    assert mcnemar(0, 0) == 1.0 and mcnemar(3, 3) == 1.0
+    assert mcnemar(0, 5) == pytest.approx(2 / 2**5)
+    assert mcnemar(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)
+    assert mcnemar(480, 560) == pytest.approx(0.0143, abs=1e-3)  # chi-square 6.00 with correction
+
+
+def test_pairs_by_id_and_says_who_gained():
+    a, b = mmvu([True, True, False, False]), mmvu([True, False, True, True], "n")
+    b.items.append(item("only b", True))
+    found = compare(a, b)
+    assert found["pairs"] == 4 and found["unpaired"] == [0, 1]
+    official = found["official"]
+    assert official["table"] == {"both": 1, "only a": 1, "only b": 2, "neither": 0}
+    assert official["difference"]["mean"] == 0.25 and official["p"] == 1.0
+    text = comparison_markdown(found)
+    assert "| official | all | 4 |" in text and "McNemar" in text
+
+
+def test_what_one_extractor_leaves_out_is_not_compared():
+    items = [Item(str(k), said, "B", "multiple choice") for k, said in enumerate(("B", "it is so"))]
+    result = Result("videomme", "m", items)
+    found = compare(result, result)
+    assert found["official"]["n"] == 1 and found["official"]["left out"] == 1
+    assert found["robust"]["n"] == 2
+
+
+def test_two_benchmarks_cannot_be_compared():
+    other = Result("mvbench", "m", [item("0", True)])
+    with pytest.raises(StoredError, match="one benchmark"):
+        compare(mmvu([True]), other)
+    with pytest.raises(StoredError, match="no item in common"):
+        compare(mmvu([True]), Result("mmvu", "m", [item("x", True)]))
+
+
+def test_compare_on_the_command_line(tmp_path, capsys):
+    for name, rights in (("a", [True, False]), ("b", [True, True])):
+        write_result(mmvu(rights, name), tmp_path / f"{name}.json")
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    assert run_cli(["eval", "--compare", *files]) == 0
+    assert "| official | all | 2 | 50.0 [" in capsys.readouterr().out
+
+
+# ---- the report
+
+
+def test_averages_of_the_paper_are_those_of_its_columns():
+    for name, row in TABLE_1.items():
+        columns = [row[column] for column in BENCHMARK_COLUMNS[:-1]]
+        assert sum(columns) / 7 == pytest.approx(row["average"], abs=0.06), name
+
+
+def test_report_marks_measured_and_quoted():
+    think = {"think": "So it is blue.", "answer": "B"}
+    options = ["A. blue", "B. red"]
+    items = [
+        item("1", True, options=options, trace=think, parts={"duration": "short"}),
+        item("2", False, options=options, trace={**think, "answer": "A"}),
+    ]
+    found = build_report([Result("videomme", "ours", items)])
+    tables = found["tables"]
+    assert tables["1"]["measured"]["ours (official)"]["videomme"]["mean"] == 0.5
+    assert tables["2"]["measured"] == {}, "no average of one benchmark"
+    assert tables["6"]["measured"]["ours"]["mismatch, videomme"]["mean"] == 0.5
+    assert tables["7"]["measured"]["ours (robust)"]["videomme: short"]["n"] == 1
+    text = report_markdown(found)
+    assert "| VideoP2R | quoted | 36.8 | 55.0 |" in text
+    assert "| ours (official) | **measured** |" in text and "*not measured*" in text
+
+
+def test_report_averages_over_all_seven_alone():
+    results = [
+        Result(name, "ours", [item(str(k), k < 1) for k in range(2)])
+        for name in BENCHMARK_COLUMNS[:-1]
+    ]
+    found = build_report(results)["tables"]
+    assert found["1"]["measured"]["ours (official)"]["average"]["mean"] == 0.5
+    assert found["2"]["measured"]["ours (robust)"]["average"]["n"] == 14
+    with pytest.raises(StoredError, match="two results"):
+        build_report([*results, results[0]])
+
+
+def test_a_transfer_belongs_to_table_5(tmp_path, capsys):
+    result = mmvu([True, False], "reader")
+    result.made["input"] = "text + observation"
+    path = write_result(result, tmp_path / "r.json")
+    assert run_cli(["eval", "--report", str(path), "--json"]) == 0
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    row = tables["5"]["measured"]["reader: text + observation (official)"]
+    assert row["mmvu"]["mean"] == 0.5 and tables["1"]["measured"] == {}
+
+
+def test_measure_names_a_part_once():
+    parts = {"domain": "Multilingual", "sub-category": "Multilingual"}
+    items = [item("1", True, parts=parts)]
+    rescore(Result("videomme", "m", items))
+    assert {"Multilingual", "sub-category: Multilingual"} <= measure("videomme", items, "robust")[
+        "parts"
+    ].keys()
