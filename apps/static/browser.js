@@ -242,6 +242,7 @@ window.p2r = (() => {
     const data = {...Object.fromEntries(new FormData(form)), case: form.dataset.case,
       blind: form.dataset.blind === '1'};
     data.annotator = data.annotator.trim();
+    if (!data.annotator) { said.textContent = 'a label needs the name of its annotator'; return; }
     said.textContent = 'saving …';
     try {
       const answer = await fetch('p2r/label', {method: 'POST', body: JSON.stringify(data),
