@@ -197,7 +197,8 @@ def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tm
     page.get_by_role("option", name="numerical").click()
     page.locator("#ask").get_by_label("reference answer").fill("1")
     page.locator("#ask-go").click()
-    expect(page.locator("#ask .strip button")).to_have_count(8)
+    # The first question also waits for the libraries of the model.
+    expect(page.locator("#ask .strip button")).to_have_count(8, timeout=240_000)
     expect(page.locator("#ask .panel.see")).to_be_visible()
     expect(page.locator("#ask .panel.judge")).to_contain_text("oracle", timeout=240_000)
     page.locator("#ask-keep button, button#ask-keep").first.click()

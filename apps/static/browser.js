@@ -146,6 +146,11 @@ window.p2r = (() => {
 
   // ---- what visitors do
 
+  // A choice that was made while the page was being renewed is added to what the page is then.
+  function asItIsNow(link) {
+    if (link.isConnected || !link.dataset.key) return link;
+    return $(`[data-key="${CSS.escape(link.dataset.key)}"]`) ?? link;
+  }
   const step = (id) => { waiting = waiting.then(() => {
     const link = document.getElementById(id);
     return link?.href ? go(link.href, {history: 'replace'}) : null;
@@ -157,7 +162,7 @@ window.p2r = (() => {
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
       event.preventDefault();
       if (link.dataset.go === 'step') step(link.id);
-      else waiting = waiting.then(() => go(link.href));
+      else waiting = waiting.then(() => go(asItIsNow(link).href));
       return;
     }
     const target = event.target.closest(
