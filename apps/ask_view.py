@@ -2,208 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
+from apps.address import View
+from apps.desk import (
+    ANSWER_SECONDS,
+    MAX_QUESTION,
+    MAX_UPLOAD,
+    SUFFIXES,
+    Asked,
+    AskError,
+    Desk,
+)
 from apps.library import Library
-from apps.markup import chip, join, prose, shorten, visible
+from apps.markup import chip, join, prose, visible
 from apps.media_views import render_frames, render_no_media
 from apps.panels import render_answer, render_observation, render_reasoning, render_verdict
-from p2r.records import PROBLEM_TYPES, Case, Question, Trace, Verdict
-from p2r.template import answer_of, parse
+from p2r.records import PROBLEM_TYPES, Case, Question
 from p2r.video import Frames
 
-# What may be uploaded, and how long it may take.
-MAX_UPLOAD = "200mb"
-MAX_CLIP_SECONDS = 1200.0
-ANSWER_SECONDS = 300.0
-SUFFIXES = (
-    ".mp4",
-    ".webm",
-    ".mov",
-    ".mkv",
-    ".avi",
-    ".m4v",
-    ".gif",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".webp",
-)
-SAMPLES = 40
-MAX_QUESTION = 4000
 _NO_JUDGE = "no judge"
-
-
-class AskError(ValueError):
-    """A question that cannot be asked or kept; the message says why."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What was asked and answered, as much as a case needs; `media` is where the clip lies."""
-
-    case: Case
-    media: Path
-    is_upload: bool
-
-
-class Desk:
-    """Answers questions with the models of the runs, one at a time; engines stay loaded."""
-
-    def __init__(self, library: Library) -> None:
-        self.library = library
-        self._engines: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def models(self) -> dict[str, str]:
-        """Models that can be asked: those that the runs trained, and the playground's."""
-        found = {}
-        for name, folder in self.library.folders.items():
-            for config in sorted(folder.glob("*/model/config.json")):
-                found[f"{name}: {config.parent.parent.name}"] = str(config.parent)
-        return {**found, **{f"playground: {n}": f"playground/{n}" for n in ("teacher", "base")}}
-
-    def samples(self) -> list[tuple[str, str]]:
-        """(words, case id) of some cases of different questions, to ask about."""
-        rows = self.library.store.page(limit=SAMPLES * 4)
-        first = {row["question.id"]: row for row in reversed(rows)}
-        return [
-            (shorten(row["question.problem"], 90), row["id"]) for row in reversed(first.values())
-        ][:SAMPLES]
-
-    def check_upload(self, path: Path) -> None:
-        """Raise `AskError` for a file of a kind that is not asked about."""
-        if path.suffix.lower() not in SUFFIXES:
-            raise AskError(f"{path.name} is no clip or picture: use {', '.join(SUFFIXES)}")
-
-    def ask(
-        self, model: str, media: Path, question: Question, is_upload: bool
-    ) -> Iterator[tuple[Frames, str, Asked | None]]:
-        """(frames, text so far, at the end what can be kept) while the model writes.
-
-        Raises `AskError`, `VideoError`, `ModelError`.
-        """
-        from p2r.data import eval_settings
-        from p2r.engines import Request, Sampling, load_engine
-        from p2r.runs import quiet_libraries, use_threads
-        from p2r.video import sample_frames
-
-        recipe = self._recipe()
-        frames = sample_frames(media, **eval_settings(recipe.video))
-        if frames.duration > MAX_CLIP_SECONDS:
-            raise AskError(
-                f"the clip is {frames.duration:.0f} s long: at most {MAX_CLIP_SECONDS:.0f} s"
-            )
-        if frames.decoder == "image":
-            question.data_type = "image"
-        yield frames, "", None
-        with self._lock:
-            if model not in self._engines:
-                use_threads(recipe)
-                quiet_libraries()
-                self._engines = {model: load_engine(recipe, model, batch_size=1)}
-            engine = self._engines[model]
-            settings = recipe.eval
-            sampling = Sampling(
-                settings.temperature, settings.top_p, settings.max_tokens, recipe.seed
-            )
-            text, until = "", time.monotonic() + ANSWER_SECONDS
-            pieces = engine.stream(Request("ask", question, frames), sampling)
-            for piece in pieces:
-                text += piece
-                yield frames, text, None
-                if time.monotonic() > until:
-                    pieces.close()
-                    break
-        yield frames, text, Asked(_make_case(question, text, model, frames), media, is_upload)
-
-    def judge(self, asked: Asked, judge: str) -> Verdict:
-        """The judge's word; a judge that cannot be asked gives none, with the reason."""
-        from p2r.judges import load_judge
-
-        observation = asked.case.trace.observation
-        if not observation:
-            return Verdict(sufficient=False, rationale="no readable observation", judge=judge)
-        try:
-            return load_judge(judge).judge([asked.case.question], [observation])[0]
-        except ValueError as error:
-            return Verdict(sufficient=None, rationale=str(error), judge=judge)
-
-    def judges(self) -> list[str]:
-        """Judges that can be asked: the playground's, and those that the runs used."""
-        recipe = self._recipe()
-        named = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
-        return list(dict.fromkeys(named))
-
-    def keep(self, asked: Asked) -> str:
-        """Add the case to the first open run; returns its id.
-
-        The line goes to the scored cases of a stage "asked", and an uploaded clip below the run's
-        media root, under a name made of what is in it.
-        """
-        name, run = next(iter(self.library.folders.items()))
-        case = asked.case.model_copy(deep=True)
-        if asked.is_upload:
-            digest = hashlib.sha256(asked.media.read_bytes()).hexdigest()[:20]
-            relative = f"asked/{digest}{asked.media.suffix.lower()}"
-            target = self.library.media_root(run) / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(asked.media, target)
-            case.question.path = relative
-            case.question.id = f"asked-{digest[:12]}"
-        case.trace.question_id = case.question.id
-        case.trace.run, case.trace.stage = name, "asked"
-        file = run / "cases" / "asked.jsonl"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        case.trace.rollout = len(file.read_bytes().splitlines()) if file.is_file() else 0
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(case.model_dump(mode="json")) + "\n")
-        self.library.store.refresh()
-        return case.id
-
-    def _recipe(self) -> Any:
-        from p2r.recipe import load_recipe
-
-        for folder in self.library.folders.values():
-            kept = folder / "recipe.yaml"
-            if kept.is_file():
-                try:
-                    return load_recipe(kept)
-                except ValueError:
-                    continue
-        return load_recipe("tiny")
-
-
-def _make_case(question: Question, text: str, model: str, frames: Frames) -> Case:
-    from p2r.scoring import accuracy
-
-    part = parse(text)
-    right = None
-    if question.answer:
-        right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
-    media = {name: value for name, value in frames.info().items() if name != "path"}
-    trace = Trace(
-        question_id=question.id,
-        text=text,
-        observation=part.observation,
-        think=part.think,
-        answer=part.answer,
-        problems=part.problems,
-        model=Path(model).parent.name if Path(model).is_absolute() else model,
-        media=media,
-    )
-    return Case(question=question, trace=trace, accuracy=right)
 
 
 def build_ask(library: Library, app: gr.Blocks) -> None:
@@ -297,8 +120,6 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
             case_id = desk.keep(done)
         except OSError as error:
             return render_no_media("Not kept", str(error)), off
-        from apps.address import View
-
         link = Markup(
             '<p class="note">Kept: <a href="{}" data-go id="kept-case">open the case</a></p>'
         )

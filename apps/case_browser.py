@@ -16,7 +16,8 @@ import gradio as gr
 from gradio.utils import ipython_check
 from markupsafe import Markup
 
-from apps.ask_view import MAX_UPLOAD, build_ask
+from apps.ask_view import build_ask
+from apps.desk import MAX_UPLOAD
 from apps.library import Library
 from apps.look import HEAD, SHELL, make_theme
 

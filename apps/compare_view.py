@@ -177,10 +177,7 @@ def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Marku
     items = join(
         Markup('<li dir="auto">{}</li>').format(visible(o[:500])) for o in question.options
     )
-    legend = Markup(
-        '<p class="note">Marked: words that the column before does not have. Underlined and '
-        "marked, not by colour alone.</p>"
-    )
+    legend = Markup('<p class="note">Marked: words that the column before does not have.</p>')
     return Markup(
         '<article class="case compare" data-case="{}"><header><h2 dir="auto">{}</h2>'
         '<ul class="options">{}</ul><p class="truth">reference answer <b dir="auto">{}</b></p>'

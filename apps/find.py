@@ -283,8 +283,8 @@ def render_kinds(store: CaseStore, view: View) -> Markup:
         return view.narrowed(failure=rest if kind in chosen else (*chosen, kind))
 
     items = join(
-        Markup('<a class="kind" href="{}" data-go {}>{} <b>{:,}</b></a>').format(
-            link(kind), Markup('aria-current="true"') if kind in chosen else "", kind, count
+        Markup('<a class="kind" data-key="kind {}" href="{}" data-go {}>{} <b>{:,}</b></a>').format(
+            kind, link(kind), Markup('aria-current="true"') if kind in chosen else "", kind, count
         )
         for kind, count in store.failures(view.filters).items()
         if count or kind in chosen

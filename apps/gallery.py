@@ -68,8 +68,8 @@ def _render_chart(counts: Mapping[str, int], total: int, view: View) -> Markup:
     rows = join(
         Markup(
             '<tr><th scope="row"><a href="#kind-{}">{}</a></th><td class="num">{:,}</td>'
-            '<td class="num">{:.1%}</td>'
-            '<td class="barcell"><span style="width:{:.1f}%"></span></td></tr>'
+            '<td class="num">{:.1%}</td><td class="barcell">'
+            '<span style="width:{:.1f}%"></span></td></tr>'
         ).format(place, kind, counts[kind], counts[kind] / total, 100 * counts[kind] / largest)
         for place, kind in enumerate(KINDS)
         if counts.get(kind)

@@ -115,8 +115,12 @@ class Routes:
         return HTMLResponse(page, headers=_NO_STORE)
 
     def _thumb(self, request: Request) -> Response:
-        """The middle frame that the model saw, small."""
-        frames = self.library.sample_frames(self._case(request))
+        """The middle frame that the model saw, small; in words why there is none."""
+        try:
+            frames = self.library.sample_frames(self._case(request))
+        except (ValueError, OSError) as error:
+            # No failure of the page: browsers would note every one in their console.
+            return PlainTextResponse(f"no frame: {error}", headers=_NO_STORE)
         image = Image.fromarray(frames.frames[len(frames) // 2])
         image.thumbnail((320, 240))
         buffer = io.BytesIO()
@@ -161,7 +165,7 @@ class Routes:
         if kind not in KINDS:
             return PlainTextResponse(f"choose a kind: {', '.join(KINDS)}", status_code=400)
         view = read_view(request.query_params.multi_items())
-        cases = self.library.store.cases(view.filters, view.sort, view.descending)
+        cases = self.library.store.cases(view.filters)
         if view.blind:
             cases = map(hide_verdict, cases)
         headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="cases.{kind}"'}

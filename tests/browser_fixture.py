@@ -60,6 +60,22 @@ def address(run) -> Iterator[str]:
 
 
 @pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """Serves a run of a test's own and returns the address; name it before `open_page`."""
+    from apps.case_browser import launch
+
+    apps = []
+
+    def serve_run(run: Path) -> str:
+        apps.append(launch([run], port=None, block=False))
+        return apps[-1].local_url
+
+    yield serve_run
+    for app in apps:
+        app.close()
+
+
+@pytest.fixture
 def open_page(chromium) -> Iterator[Callable[..., Page]]:
     """Opens an address of this machine; no page may complain or call elsewhere."""
     complaints: list[str] = []

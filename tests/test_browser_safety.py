@@ -72,9 +72,10 @@ def test_only_files_that_a_case_names_below_the_root_are_served(address, run):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     with fetch(f"p2r/media?case={quote(case_id(1))}", Range="bytes=10-19") as answer:
         assert answer.status == 206 and answer.read() == clip[10:20]
+    with fetch(f"p2r/thumb?case={quote(case_id(303))}") as answer:
+        assert answer.read().startswith(b"no frame: ")
     refused = [
         f"p2r/media?case={quote(case_id(303))}",
-        f"p2r/thumb?case={quote(case_id(303))}",
         "p2r/media?case=nothing",
         "p2r/figures?run=../demo",
         f"p2r/text?case={quote(case_id(1))}&part=../secret.txt",
@@ -109,7 +110,7 @@ def test_labels_are_taken_from_the_own_page_alone(address, run, headers, body, s
     assert not (run / "labels.jsonl").exists()
 
 
-def test_others_need_the_password_for_every_address(tmp_path, open_page):
+def test_others_need_the_password_for_every_address(tmp_path):
     write_clip(tmp_path / "run" / "media" / "a.mp4", frames=2)
     write_cases(tmp_path / "run", [make_case(1, "a.mp4")])
     with pytest.raises(ServeError, match="P2R_APP_PASSWORD"):
@@ -141,7 +142,7 @@ def test_it_listens_on_this_machine_alone(address):
     assert address.startswith("http://127.0.0.1:")
 
 
-def test_a_damaged_run_opens_with_what_is_readable(tmp_path, open_page):
+def test_a_damaged_run_opens_with_what_is_readable(serve, tmp_path, open_page):
     run = tmp_path / "torn"
     (run / "cases").mkdir(parents=True)
     (run / "cases.parquet").write_bytes(b"PAR1 but no more")
@@ -149,18 +150,14 @@ def test_a_damaged_run_opens_with_what_is_readable(tmp_path, open_page):
     (run / "cases" / "cot.jsonl").write_text(f'{good}\n{{"question": 3}}\nnonsense\n{good[:80]}')
     (run / "recipe.yaml").write_text(": : no yaml [")
     (run / "environment.json").write_text("{")
-    app = launch([run], port=None, block=False)
-    try:
-        page = open_page(app.local_url)
-        expect(page.locator("#list .item")).to_have_count(1)
-        page.locator("#bar .chip", has_text="3 unreadable").click()
-        expect(page.locator(".faults")).to_contain_text("cot.jsonl")
-        expect(page.locator(".faults")).to_contain_text("cases.parquet")
-        expect(page.locator("#main")).to_contain_text("unreadable")
-        page.locator("#bar [data-tab=runs]").click()
-        expect(page.locator("#main")).to_contain_text("No stage of this run has written metrics")
-    finally:
-        app.close()
+    page = open_page(serve(run))
+    expect(page.locator("#list .item")).to_have_count(1)
+    page.locator("#bar .chip", has_text="3 unreadable").click()
+    expect(page.locator(".faults")).to_contain_text("cot.jsonl")
+    expect(page.locator(".faults")).to_contain_text("cases.parquet")
+    expect(page.locator("#main")).to_contain_text("unreadable")
+    page.locator("#bar [data-tab=runs]").click()
+    expect(page.locator("#main")).to_contain_text("No stage of this run has written metrics")
 
 
 def test_the_media_root_is_given_named_by_the_run_or_the_run_itself(tmp_path):

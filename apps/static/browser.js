@@ -146,6 +146,11 @@ window.p2r = (() => {
 
   // ---- what visitors do
 
+  // A choice that was made while the page was being renewed is added to what the page is then.
+  function asItIsNow(link) {
+    if (link.isConnected || !link.dataset.key) return link;
+    return $(`[data-key="${CSS.escape(link.dataset.key)}"]`) ?? link;
+  }
   const step = (id) => { waiting = waiting.then(() => {
     const link = document.getElementById(id);
     return link?.href ? go(link.href, {history: 'replace'}) : null;
@@ -157,7 +162,7 @@ window.p2r = (() => {
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
       event.preventDefault();
       if (link.dataset.go === 'step') step(link.id);
-      else waiting = waiting.then(() => go(link.href));
+      else waiting = waiting.then(() => go(asItIsNow(link).href));
       return;
     }
     const target = event.target.closest(
@@ -242,6 +247,7 @@ window.p2r = (() => {
     const data = {...Object.fromEntries(new FormData(form)), case: form.dataset.case,
       blind: form.dataset.blind === '1'};
     data.annotator = data.annotator.trim();
+    if (!data.annotator) { said.textContent = 'a label needs the name of its annotator'; return; }
     said.textContent = 'saving …';
     try {
       const answer = await fetch('p2r/label', {method: 'POST', body: JSON.stringify(data),
