@@ -179,7 +179,14 @@ class VllmEngine:
                 f"a prompt of {len(prompt)} tokens leaves room for {len(ids)} of "
                 f"{sampling.max_tokens} tokens: raise vllm.max_length in the recipe",
             )
-        return make_completion(self.tokenizer, request.key, ids, len(prompt), truncated=truncated)
+        return make_completion(
+            self.tokenizer,
+            request.key,
+            ids,
+            len(prompt),
+            truncated=truncated,
+            logprobs=_logprobs(ids, answer.logprobs),
+        )
 
 
 def _logprobs(ids: list[int], found: Any) -> list[float] | None:
