@@ -43,7 +43,9 @@ RIGHT, INSUFFICIENT, BROKEN = 0.78, 0.18, 0.02
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", type=int, default=RECORDS)
+    parser.add_argument(
+        "--records", type=int, default=RECORDS, help="traces (default: the paper's)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -294,19 +294,19 @@ def _bad_records(run: Run) -> dict[str, int]:
 def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[tuple[Case, str]]:
     """Score answers, then ask the judge about the observations of right answers on the template.
 
-    Returns the scored cases, each with the last step it reached (`p2r.analysis.funnel_step`).
+    The cases get their scores; each is returned with the last step that it reached
+    (`p2r.analysis.funnel_step`).
     """
-    scored = [case.model_copy() for case in cases]
-    for case in scored:
+    for case in cases:
         case.accuracy = score_answer(case)
     # Before they are judged, those that the judge is to see end at "verdict unknown".
-    ends = [funnel_step(case, min_accuracy) for case in scored]
+    ends = [funnel_step(case, min_accuracy) for case in cases]
     asked = [index for index, end in enumerate(ends) if end == "verdict unknown"]
-    found = judge_observations([scored[i] for i in asked], judge)
+    found = judge_observations([cases[i] for i in asked], judge)
     for index, verdict in zip(asked, found, strict=True):
-        scored[index].verdict = verdict
+        cases[index].verdict = verdict
         ends[index] = verdict_step(verdict)
-    return list(zip(scored, ends, strict=True))
+    return list(zip(cases, ends, strict=True))
 
 
 class ToJudge:

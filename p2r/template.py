@@ -184,6 +184,12 @@ _TAG = re.compile(
 _EXACT = {f"<{slash}{name}>": (name, bool(slash)) for name in SEGMENTS for slash in ("", "/")}
 
 
+# A response with its three segments and no other tag: most are, and need no closer look.
+_PLAIN = re.compile(
+    r"\s*<observation>([^<]*)</observation>\s*<think>([^<]*)</think>\s*<answer>([^<]*)</answer>\s*"
+)
+
+
 @dataclass(frozen=True)
 class Parsed:
     """A response taken apart: its segments, its faults, whether each process keeps the format."""
@@ -221,6 +227,10 @@ class _Segment(NamedTuple):
 def parse(text: str | None) -> Parsed:
     """Take a response apart by the module's rules. Never raises; linear in the text."""
     text = text if isinstance(text, str) else ""
+    if plain := _PLAIN.fullmatch(text):
+        found = [content.strip() for content in plain.groups()]
+        if all(found):
+            return Parsed(*found, problems=[], format_ok={"perception": True, "reasoning": True})
     tags, foreign = _find_tags(text)
     segments, faults = _pair_tags(text, tags)
     depths = _cover(tags, segments)
