@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from p2r.answers import option_texts
@@ -31,38 +32,46 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     sentences = re.split(r"(?<=[.!?;])\s+|\n+", think)
     named: str | None = None
     for sentence in reversed(sentences):
+        names = _names(sentence, patterns)
+        if not names:
+            continue
         end = len(sentence)  # what follows a later cue was looked at with that cue
         for cue in reversed(list(_CUE.finditer(sentence))):
-            found = _named_options(sentence, patterns, cue.start(), end)
+            found = _not_refused(sentence, names, cue.start(), end)
             if found:
                 return found.pop() if len(found) == 1 else None
             end = cue.start()
-        found = _named_options(sentence, patterns, 0, len(sentence))
+        found = _not_refused(sentence, names, 0, len(sentence))
         if named is None and found:
             named = found.pop() if len(found) == 1 else ""
     return named or None
 
 
-def _named_options(
-    text: str, patterns: dict[str, re.Pattern[str]], start: int, end: int
+def _names(text: str, patterns: dict[str, re.Pattern[str]]) -> list[tuple[int, int, str]]:
+    """Start, end and letter of every option named in a text, in order of place, longest first."""
+    found = [
+        (match.start(), match.end(), letter)
+        for letter, pattern in patterns.items()
+        for match in pattern.finditer(text)
+    ]
+    return sorted(found, key=lambda name: (name[0], -name[1]))
+
+
+def _not_refused(
+    text: str, names: Sequence[tuple[int, int, str]], start: int, end: int
 ) -> set[str]:
-    """Letters of the options named from `start` on and before `end`; where names overlap the
-    longest counts.
+    """Letters of the names from `start` on and before `end`; where names overlap the longest
+    counts.
     """
-    matches = []
-    for letter, pattern in patterns.items():
-        for match in pattern.finditer(text, start):
-            if match.start() >= end:
-                break
-            if not _REFUSED.search(text[max(start, match.start() - _REFUSAL) : match.start()]):
-                matches.append((match.start(), match.end(), letter))
-    named: set[str] = set()
+    letters: set[str] = set()
     covered = (start, start)
-    for begin, stop, letter in sorted(matches, key=lambda match: (match[0], -match[1])):
+    for begin, stop, letter in names[bisect_left(names, (start,)) : bisect_left(names, (end,))]:
+        if _REFUSED.search(text[max(start, begin - _REFUSAL) : begin]):
+            continue
         if stop > covered[1] or (begin, stop) == covered:
-            named.add(letter)
+            letters.add(letter)
             covered = (begin, stop)
-    return named
+    return letters
 
 
 def _option_patterns(options: Sequence[str]) -> dict[str, re.Pattern[str]]:

@@ -51,6 +51,10 @@ class Imported:
         if len(kept) < EXAMPLES:
             kept.append(" ".join(example.split())[:200])
 
+    def example(self, reason: str) -> str:
+        """The first example of a reason; "…" where none was kept."""
+        return next(iter(self.examples.get(reason, ())), "…")
+
 
 # A record, and what the file says of its task.
 Raw = tuple[Any, str]
@@ -97,7 +101,7 @@ def import_outputs(
         for missing in questions.keys() - seen.keys():
             found.note("question without an output", missing)
     if not found.items:
-        why = "; ".join(f"{n} × {r} ({found.examples[r][0]})" for r, n in found.counts.items())
+        why = "; ".join(f"{n} × {r} ({found.example(r)})" for r, n in found.counts.items())
         raise StoredError(
             f"{path}: none of {records} records can be used: {why or 'it holds none'}"
         )

@@ -11,7 +11,10 @@ from conftest import shared_data
 
 from p2r.benchmarks import BENCHMARKS
 from p2r.cli import run_cli
+from p2r.items import Item
+from p2r.results import Result, write_result
 from p2r.runs import read_json
+from p2r.transfer import INPUTS
 
 pytest_plugins = ["small_fixtures"]
 NAMES = [name for name in BENCHMARKS if name != "playground"]
@@ -109,3 +112,27 @@ def test_check_reports_what_is_missing_and_odd(clips, tmp_path, capsys):
     }
     assert run_cli(command) == 0
     assert "11 questions of 625 expected" in capsys.readouterr().out
+
+
+def test_perception_transfer_writes_a_result_for_each_input(clips, model_folder, tmp_path, capsys):
+    """A reader answers from another model's observations; the report has it in Table 5."""
+    files = write_benchmark("mmvu", tmp_path / "files")
+    noticed = [
+        Item(
+            f"validation_{k}", "B", "B", "multiple choice", trace={"observation": "I see a rabbit."}
+        )
+        for k in range(2)
+    ]
+    source = write_result(Result("mmvu", "a", noticed), tmp_path / "a.json")
+    run = tmp_path / "run"
+    command = arguments(run, model_folder, "mmvu", files, clips)
+    assert run_cli([*command, "--transfer", str(source)]) == 0
+    shown = capsys.readouterr().out
+    for given in INPUTS:
+        result = read_json(run / "results" / f"tiny-transfer-{given.replace(' + ', '-')}.json")
+        assert result["n"] == 2 and result["made"]["input"] == given
+        seen = [bool(item["trace"].get("media")) for item in result["items"]]
+        assert seen == [given.startswith("video")] * 2
+        said = ["I see a rabbit." in item["problem"] for item in result["items"]]
+        assert said == ["observation" in given] * 2
+        assert f": {given} (official) | **measured**" in shown
