@@ -19,6 +19,7 @@ HEAD = "".join(
         ("style", "case.css"),
         ("style", "pages.css"),
         ("script", "plots.js"),
+        ("script", "tokens.js"),
         ("script", "browser.js"),
     )
 )

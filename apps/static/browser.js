@@ -73,7 +73,7 @@ window.p2r = (() => {
       const again = document.getElementById(id);
       if (again && id !== 'raw') again.open = open;
     }
-    if (region.id === 'sidebar' && scroll) { const list = $('#list'); if (list) list.scrollTop = scroll; }
+    if (region.id === 'sidebar' && scroll && $('#list')) $('#list').scrollTop = scroll;
     const again = kept?.id && document.getElementById(kept.id);
     if (!again) return;
     again.focus({preventScroll: true});
@@ -133,9 +133,7 @@ window.p2r = (() => {
 
   function complain(message) {
     const place = $('#problem');
-    if (!place) return;
-    place.hidden = !message;
-    place.textContent = message;
+    if (place) Object.assign(place, {hidden: !message, textContent: message});
   }
 
   function whenThere(selector, act, tries = 40) {
@@ -175,7 +173,7 @@ window.p2r = (() => {
     else if ('theme' in data) setTheme(!document.body.classList.contains('dark'));
     else if ('help' in data) $('#help').showModal();
     else if ('refresh' in data) go(location.search, {history: 'replace', refresh: true});
-    else if ('credit' in data) setCredit(target);
+    else if ('credit' in data) window.p2rTokens.setCredit(target);
     else if ('saveView' in data) saveView();
     else if ('dropView' in data) dropView(data.dropView);
   });
@@ -204,15 +202,6 @@ window.p2r = (() => {
     window.p2rPlots.restyle();
   }
 
-  function setCredit(button) {
-    const card = button.closest('.credit');
-    card.dataset.scheme = button.dataset.credit;
-    for (const each of card.querySelectorAll('[data-credit]'))
-      each.setAttribute('aria-pressed', String(each === button));
-    const at = card.querySelector('.tok.at');
-    if (at) sayToken(card, at);
-  }
-
   // ---- forms
 
   let typing = null;
@@ -237,9 +226,12 @@ window.p2r = (() => {
     onForm(event);
   });
   document.addEventListener('submit', (event) => {
-    if (event.target.matches('form[data-form]')) { event.preventDefault(); onForm(event); }
-    if (event.target.matches('form[data-label]')) { event.preventDefault(); saveLabel(event.target); }
-    if (event.target.matches('form[data-view]')) { event.preventDefault(); saveView(); }
+    const form = event.target;
+    if (!form.matches('form[data-form], form[data-label], form[data-view]')) return;
+    event.preventDefault();
+    if ('form' in form.dataset) onForm(event);
+    else if ('label' in form.dataset) saveLabel(form);
+    else saveView();
   });
 
   async function saveLabel(form) {
@@ -309,10 +301,8 @@ window.p2r = (() => {
   // ---- keys
 
   const keys = {
-    j: () => step('next-case'),
-    k: () => step('previous-case'),
-    ']': () => step('next-rollout'),
-    '[': () => step('previous-rollout'),
+    j: () => step('next-case'), k: () => step('previous-case'),
+    ']': () => step('next-rollout'), '[': () => step('previous-rollout'),
     ' ': () => { const v = $('#page video.player'); if (v) v.paused ? v.play() : v.pause(); return v; },
     f: () => search(),
     '/': () => search(),
@@ -329,7 +319,7 @@ window.p2r = (() => {
     go('?' + query).then(() => $('#search')?.focus());
   }
   document.addEventListener('keydown', (event) => {
-    if (event.target.closest?.('[role=listbox]') && moveToken(event)) return;
+    if (event.target.closest?.('[role=listbox]') && window.p2rTokens.move(event)) return;
     if (event.ctrlKey || event.metaKey || event.altKey || $('#help')?.open) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable=true]')) {
       if (event.key === 'Escape') event.target.blur();
@@ -338,39 +328,6 @@ window.p2r = (() => {
     if (event.key === ' ' && event.target.closest?.('button, a, summary, video')) return;
     const act = keys[event.key];
     if (act && act() !== null) event.preventDefault();
-  });
-
-  // ---- tokens: one stop, arrows within
-
-  function sayToken(card, token) {
-    const process = token.closest('.process').dataset;
-    const number = token.id.slice(4);
-    $('.token-said', card).textContent = `token ${Number(number) + 1} “${token.textContent}”: `
-      + `${process.process}, PA-GRPO ${process.pa}, GRPO ${process.grpo}`;
-  }
-  function moveToken(event) {
-    const moves = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -Infinity, End: Infinity};
-    if (!(event.key in moves)) return false;
-    const strip = event.target.closest('[role=listbox]');
-    const tokens = [...strip.querySelectorAll('.tok')];
-    const at = tokens.findIndex((token) => token.classList.contains('at'));
-    const next = Math.max(0, Math.min(tokens.length - 1, at < 0 ? 0 : at + moves[event.key]));
-    pickToken(strip, tokens[next]);
-    event.preventDefault();
-    return true;
-  }
-  function pickToken(strip, token) {
-    strip.querySelector('.tok.at')?.classList.remove('at');
-    strip.querySelector('[aria-selected]')?.removeAttribute('aria-selected');
-    token.classList.add('at');
-    token.setAttribute('aria-selected', 'true');
-    strip.setAttribute('aria-activedescendant', token.id);
-    token.scrollIntoView({block: 'nearest'});
-    sayToken(strip.closest('.credit'), token);
-  }
-  document.addEventListener('click', (event) => {
-    const token = event.target.closest('.tok');
-    if (token) pickToken(token.closest('[role=listbox]'), token);
   });
 
   // ---- media
