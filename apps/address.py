@@ -49,13 +49,16 @@ class View:
     blind: bool = False
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The state as pairs of a query; what is as at the start is left out."""
+        """The state as pairs of a query; what is as at the start is left out.
+
+        The page is called "sheet" there: Gradio takes "page" for one of its own.
+        """
         pairs = [] if self.tab == "cases" else [("tab", self.tab)]
         pairs += [("case", self.case)] if self.case else []
         pairs += to_query(self.filters)
         pairs += [("sort", self.sort)] if self.sort else []
         pairs += [("order", "descending")] if self.descending else []
-        pairs += [] if self.page is None else [("page", str(self.page + 1))]
+        pairs += [] if self.page is None else [("sheet", str(self.page + 1))]
         pairs += [("side", f"{run}|{stage}") for run, stage in self.sides]
         pairs += [("result", outcome or "any") for outcome in self.outcomes]
         pairs += [("question", self.question)] if self.question else []
@@ -87,7 +90,7 @@ def read_view(pairs: Iterable[tuple[str, str]]) -> View:
         filters=from_query(_without_blanks(pairs)),
         sort=sort if sort in COLUMNS and sort not in LONG else None,
         descending=last.get("order") == "descending",
-        page=_read_page(last.get("page", "")),
+        page=_read_page(last.get("sheet", "")),
         sides=tuple((run, stage) for run, _, stage in sides if run or stage)[:MAX_SIDES],
         outcomes=tuple(o if o in OUTCOMES else "" for o in outcomes)[:MAX_SIDES],
         question=last.get("question", ""),

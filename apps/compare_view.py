@@ -59,7 +59,9 @@ def render_sides(
     rows: Sequence[Row],
 ) -> Markup:
     """The side of the Compare tab: which sides, which pattern of answers, which questions."""
-    kept = [(name, value) for name, value in view.pairs() if name not in ("side", "page", "result")]
+    kept = [
+        (name, value) for name, value in view.pairs() if name not in ("side", "sheet", "result")
+    ]
     choices = [
         (f"{row['run']}|{row['stage']}", f"{row['run']} · {row['stage']} ({row['n']:,})")
         for row in stages

@@ -46,7 +46,7 @@ def render_label(
     others = Markup("")
     if labels and not secret:
         others = Markup('<ul class="labels">{}</ul>').format(join(map(_render_one, labels)))
-    toggle = Markup('<a class="button" href="{}" data-go aria-pressed="{}">blind mode: {}</a>')
+    toggle = Markup('<a class="button" href="{}" data-go{}>blind mode: {}</a>')
     return Markup(
         '<section class="card" id="label"><h3>My label <span class="notes">{}</span></h3>'
         '<form data-label data-case="{}" data-blind="{}"><fieldset class="choices"><legend>Is the '
@@ -59,7 +59,7 @@ def render_label(
     ).format(
         toggle.format(
             replace(view, blind=not view.blind).link(),
-            "true" if view.blind else "false",
+            Markup(' aria-current="true"') if view.blind else "",
             "on" if view.blind else "off",
         ),
         case_id,

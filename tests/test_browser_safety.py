@@ -31,6 +31,8 @@ def test_hostile_text_is_text_on_every_page(address, open_page):
         expect(page.locator(f".panel{panel}")).to_contain_text(HOSTILE)
     page.get_by_text("How it was made").click()
     expect(page.locator("#making")).to_contain_text(HOSTILE)
+    page.locator("#search").fill("")
+    expect(page.locator("#list .item")).to_have_count(50)
     page.get_by_text("Filters and order").click()
     page.locator("#choice-source summary").click()
     expect(page.locator("#choice-source")).to_contain_text("<img src=x onerror")
