@@ -65,12 +65,13 @@ def prepare_vllm() -> None:
     check_vllm()
     import torch
 
-    from p2r.vllm_positions import install
+    from p2r import vllm_positions, vllm_weights
 
     os.environ.update(vllm_environment(os.environ))
     if not torch.cuda.is_available():
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    install()
+    vllm_positions.install()
+    vllm_weights.install()
 
 
 def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:

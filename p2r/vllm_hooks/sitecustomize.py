@@ -1,8 +1,8 @@
 """Read by Python at the start of every process of vLLM: see `p2r.vllm_runtime`.
 
 vLLM starts interpreters of its own (model inspection, engine, workers). `import p2r` makes
-torchvision importable there, and the hook gives vLLM the positions that the models were trained
-with.
+torchvision importable there, and the hooks give vLLM the positions that the models were trained
+with, and the whole of new weights.
 """
 
 import sys
@@ -10,9 +10,10 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
 
-from p2r.vllm_positions import install
+from p2r import vllm_positions, vllm_weights
 
-install()
+vllm_positions.install()
+vllm_weights.install()
 
 # This file hides the environment's own sitecustomize, where there is one.
 _here = Path(__file__).resolve().parent
