@@ -222,6 +222,8 @@ def serving(tmp_path_factory):
             env={**os.environ, "PYTHONPATH": str(HERE.parent)},
             stdout=writing,
             stderr=subprocess.STDOUT,
+            # A shell's background job ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         while "serving playground/teacher" not in output.read_text():
@@ -328,7 +330,7 @@ def test_ctrl_c_ends_the_server_and_its_children(serving):
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) > 1
     process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
+    assert process.wait(timeout=120) == 130
     assert not psutil.wait_procs(family, timeout=30)[1]
 
 
