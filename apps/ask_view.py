@@ -32,7 +32,7 @@ _NO_JUDGE = "no judge"
 def build_ask(library: Library, app: gr.Blocks) -> None:
     """The components and events of the Ask tab, inside the app's Blocks."""
     desk = Desk(library)
-    models = desk.models()
+    models, judges = desk.models(), list(desk.judges())
     asked_of = gr.State(None)  # the case whose clip and question were taken
     answered = gr.State(None)
     with gr.Column(elem_id="ask"):
@@ -63,9 +63,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                     answer = gr.Textbox(label="reference answer (for the judge)", max_length=500)
                 with gr.Row():
                     model = gr.Dropdown(list(models), value=next(iter(models)), label="model")
-                    judge = gr.Dropdown(
-                        [_NO_JUDGE, *desk.judges()], value=desk.judges()[0], label="judge"
-                    )
+                    judge = gr.Dropdown([_NO_JUDGE, *judges], value=judges[0], label="judge")
                 with gr.Row():
                     go = gr.Button("Ask", variant="primary", elem_id="ask-go")
                     stop = gr.Button("Stop", elem_id="ask-stop")

@@ -10,13 +10,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apps.library import Library
 from apps.markup import shorten
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import answer_of, parse
 from p2r.video import Frames
+
+if TYPE_CHECKING:
+    from p2r.recipe import Recipe
+    from p2r.runs import Run
 
 # What may be uploaded, and how long it may take.
 MAX_UPLOAD = "200mb"
@@ -124,21 +128,26 @@ class Desk:
 
     def judge(self, asked: Asked, judge: str) -> Verdict:
         """The judge's word; a judge that cannot be asked gives none, with the reason."""
-        from p2r.judges import load_judge
+        from p2r.judges import make_judge
+        from p2r.judging import run_judge
 
         observation = asked.case.trace.observation
         if not observation:
             return Verdict(sufficient=False, rationale="no readable observation", judge=judge)
+        run = self._run()
         try:
-            return load_judge(judge).judge([asked.case.question], [observation])[0]
+            spec = self.judges()[judge]
+            # What it costs stands in the books of the run whose recipe names it.
+            asks = make_judge(spec) if run is None else run_judge(run, spec)
+            return asks.judge([asked.case.question], [observation])[0]
         except ValueError as error:
             return Verdict(sufficient=None, rationale=str(error), judge=judge)
 
-    def judges(self) -> list[str]:
-        """Judges that can be asked: the playground's, and those that the runs used."""
+    def judges(self) -> dict[str, Any]:
+        """Judges that can be asked, by name: those of the first run's recipe, the playground's."""
         recipe = self._recipe()
-        named = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
-        return list(dict.fromkeys(named))
+        specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
+        return {spec if isinstance(spec, str) else json.dumps(spec): spec for spec in specs}
 
     def keep(self, asked: Asked) -> str:
         """Add the case to the first open run; returns its id.
@@ -166,17 +175,25 @@ class Desk:
         self.library.store.refresh()
         return case.id
 
-    def _recipe(self) -> Any:
+    def _run(self) -> Run | None:
+        """The first open run whose recipe can be read; cases may have come without one."""
         from p2r.recipe import load_recipe
+        from p2r.runs import Run
 
         for folder in self.library.folders.values():
             kept = folder / "recipe.yaml"
             if kept.is_file():
                 try:
-                    return load_recipe(kept)
+                    return Run(folder, load_recipe(kept))
                 except ValueError:
                     continue
-        return load_recipe("tiny")
+        return None
+
+    def _recipe(self) -> Recipe:
+        from p2r.recipe import load_recipe
+
+        run = self._run()
+        return load_recipe("tiny") if run is None else run.recipe
 
 
 def _make_case(question: Question, text: str, model: str, frames: Frames) -> Case:

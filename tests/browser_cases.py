@@ -7,6 +7,7 @@ from urllib.parse import quote
 import av
 import numpy as np
 from PIL import Image
+from playwright.sync_api import Page
 
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.store import write_cases
@@ -218,3 +219,11 @@ def link(address: str, case: str = "", **query: str) -> str:
     """The address of a case, or of another state of the browser."""
     pairs = ({"case": case} if case else {}) | query
     return f"{address}?" + "&".join(f"{name}={quote(value)}" for name, value in pairs.items())
+
+
+def settle(page: Page) -> None:
+    """Waits until nothing of a page is being fetched, faded or replaced any more."""
+    page.wait_for_function(
+        """() => !document.querySelector('#browser.loading, [data-frames] > .absent')
+            && !document.querySelector('#page').getAnimations({subtree: true}).length"""
+    )

@@ -10,7 +10,7 @@ import urllib.request
 from urllib.parse import quote
 
 import pytest
-from browser_cases import HOSTILE, UNSEEN, case_id, link, make_case, write_clip
+from browser_cases import HOSTILE, UNSEEN, case_id, link, make_case, settle, write_clip
 from playwright.sync_api import expect
 
 from apps.case_browser import ServeError, launch
@@ -39,7 +39,7 @@ def test_hostile_text_is_text_on_every_page(address, open_page):
     for tab in TABS:
         page.locator(f"#bar [data-tab={tab}]").click()
         expect(page.locator(f"#bar [data-tab={tab}][aria-current=page]")).to_be_visible()
-        page.wait_for_timeout(200)
+        settle(page)
         assert page.evaluate("window.hacked") is None
         assert page.locator("#browser :is(script, svg[onload], img[onerror])").count() == 0
 

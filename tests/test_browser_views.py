@@ -12,6 +12,9 @@ import pytest
 from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row, write_clip
 from playwright.sync_api import expect
 
+from apps.desk import Asked, Desk
+from apps.library import Library
+from p2r.recipe import load_recipe
 from p2r.store import write_cases
 
 pytest_plugins = ("browser_fixture",)
@@ -207,6 +210,25 @@ def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tm
     expect(page.locator(".strip button").first).to_be_visible()
     kept = json.loads((run / "cases" / "asked.jsonl").read_text())
     assert (run / "media" / kept["question"]["path"]).is_file()
+
+
+def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
+    run = tmp_path / "judged"
+    write_cases(run, [make_case(1, run="judged")])
+    noisy = {"kind": "noisy", "judge": "oracle", "rate": 1.0}
+    recipe = load_recipe("tiny", [f"filter.judge={json.dumps(noisy)}"])
+    (run / "recipe.yaml").write_text(recipe.to_yaml())
+    desk = Desk(Library([run]))
+    by_name = desk.judges()
+    assert list(by_name.values()) == [noisy, "oracle"]
+    asked = Asked(make_case(1), run / "a.mp4", is_upload=False)
+    wrong, right = (desk.judge(asked, name) for name in by_name)
+    assert wrong.judge != right.judge and right.judge == "oracle"
+    assert (run / "ledger.id").is_file()
+    silent = make_case(1)
+    silent.trace.observation = None
+    verdict = desk.judge(Asked(silent, run / "a.mp4", is_upload=False), "oracle")
+    assert verdict.sufficient is False and "no readable observation" in verdict.rationale
 
 
 def test_new_cases_show_after_a_refresh(small, open_page):

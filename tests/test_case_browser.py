@@ -4,7 +4,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser_cases import TOTAL, case_id, link
+from browser_cases import TOTAL, case_id, link, settle
 from playwright.sync_api import expect
 
 pytest_plugins = ("browser_fixture",)
@@ -222,9 +222,9 @@ def test_an_unknown_permalink_says_so(address, open_page):
 def test_media_that_cannot_be_had_leave_their_reason_and_the_case_opens(address, open_page):
     page = open_page(link(address, text="square number 30"))
     for n, place, reason in [
-        (301, ".no-media", "there is no such file below the media root"),
+        (301, "#main .no-media", "there is no such file below the media root"),
         (302, ".frames .no-media", "decode|format|invalid|read"),
-        (303, ".no-media", "leaves the media root"),
+        (303, "#main .no-media", "leaves the media root"),
         (304, ".frames .warning", "other frames now than the trace recorded"),
         (305, ".frames .warning", "does not say how its frames were sampled"),
         (306, ".frames .no-media", "cannot sample -1 frames"),
@@ -255,7 +255,7 @@ def test_every_view_is_accessible_in_light_and_dark(address, open_page, scheme):
         expect(page.locator(f"#bar [data-tab={tab}][aria-current=page]")).to_be_visible()
         ready = {"runs": ".plot .main-svg", "ask": "#ask-go"}.get(tab, "#main *")
         expect(page.locator(ready).first).to_be_visible()
-        page.wait_for_timeout(300)
+        settle(page)
         faults = Axe().run(page, context="#ask" if tab == "ask" else "#browser").response
         found[tab] = [
             (fault["id"], [node["target"] for node in fault["nodes"]][:3])

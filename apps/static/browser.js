@@ -29,13 +29,24 @@ window.p2r = (() => {
       first = null;
       if (number !== latest) return;
       if (!answer.ok) throw new Error((await answer.text()).slice(0, 300) || answer.statusText);
-      show(await answer.json(), history);
+      const page = await answer.json();
+      await released();
+      if (number === latest) show(page, history);
     } catch (error) {
       if (number === latest) complain(error.message);
     } finally {
       clearTimeout(slow);
       if (number === latest) shell?.classList.remove('loading');
     }
+  }
+
+  // What a visitor is pressing is not replaced under the pointer: the click would be lost.
+  let pressed = false;
+  document.addEventListener('pointerdown', () => { pressed = true; }, true);
+  for (const end of ['pointerup', 'pointercancel'])
+    document.addEventListener(end, () => setTimeout(() => { pressed = false; }), true);
+  async function released(tries = 40) {
+    while (pressed && tries--) await new Promise((resolve) => setTimeout(resolve, 15));
   }
 
   function show(page, history) {

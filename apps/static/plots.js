@@ -75,18 +75,19 @@ window.p2rPlots = (() => {
     clearTimeout(timer);
     const place = document.querySelector('[data-figures]');
     if (!place) return;
-    let wait = place.dataset.live ? 3000 : 15000;
+    let wait = place.dataset.writing ? 3000 : 15000;
     try {
       const since = place.dataset.stamp ? '&since=' + encodeURIComponent(place.dataset.stamp) : '';
       const answer = await fetch(place.dataset.figures + since);
       if (answer.status === 200) {
         const page = await answer.json();
         place.dataset.stamp = page.stamp;
-        place.dataset.live = page.live ? '1' : '';
+        place.dataset.writing = page.live ? '1' : '';
         if (page.live) wait = 3000;
         await draw(place, page);
       }
     } catch (error) {
+      place.dataset.stamp = '';  // the next answer draws them again
       place.replaceChildren(element('p', 'empty', 'The curves could not be read: ' + error.message));
     }
     if (place.isConnected) timer = setTimeout(poll, wait);
