@@ -199,7 +199,12 @@ def test_the_command_serves_and_refuses(run, tmp_path):
         assert done.returncode == 2 and words in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     server = subprocess.Popen(
-        [*base, str(run), "--host", "127.0.0.1"], stdout=subprocess.PIPE, text=True, env=environment
+        [*base, str(run), "--host", "127.0.0.1"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A shell's background job ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         address = next(line for line in server.stdout if "case browser:" in line).split()[2]
