@@ -19,6 +19,7 @@ class FaultServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # of connections that wait: five are refused on a busy machine
 
     def __init__(self, plans: dict[str, list[str]], models: list[str] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

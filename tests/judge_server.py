@@ -26,6 +26,7 @@ class JudgeServer(ThreadingHTTPServer):
     """Counts what it is asked: `asked` by observation, `answered` verdicts given."""
 
     daemon_threads = True
+    request_queue_size = 128  # of connections that wait: five are refused on a busy machine
     block_on_close = False
 
     def __init__(self, port: int = 0) -> None:
