@@ -78,6 +78,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self._cases: list[Case] = []
         self._seconds: dict[str, float] = defaultdict(float)
         self._prepared = 0.0
+        self._totals: torch.Tensor | None = None  # (processes, values), of the update so far
         matters = "perception" in rewards_in_use(settings.credit, settings.rewards)
         self._watch = JudgeWatch(settings.max_unknown if matters else 1.0)
         if "question" not in arguments["train_dataset"].column_names:
@@ -269,9 +270,11 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         return loss
 
     def _log_by_process(self, inputs: dict[str, Any]) -> None:
-        """Mean entropy, KL and clip share over the tokens of each process, as TRL logs over all."""
+        """Mean entropy, KL and clip share over all tokens of a process in an update, however its
+        rows are cut into micro-batches.
+        """
         logps, entropies = self._policy
-        values = {"entropy": entropies}
+        values = {"tokens": torch.ones_like(logps), "entropy": entropies}
         if "ref_per_token_logps" in inputs:
             ahead = inputs["ref_per_token_logps"] - logps
             values["kl"] = ahead.exp() - ahead - 1
@@ -281,15 +284,19 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             high = (ratio > 1 + self.epsilon_high) & (inputs["advantages"] > 0)
             values["clip_ratio"] = (low | high).float()
         masks = process_masks(inputs["perception_tokens"], inputs["completion_mask"])
-        table = torch.stack([*values.values(), torch.ones_like(logps)])
+        table = torch.stack(list(values.values()))
         totals = torch.einsum("pbt,vbt->pv", torch.stack(masks).to(table.dtype), table)
-        mode = "train" if self.model.training else "eval"
-        for process, row in zip(
-            PROCESSES, self.accelerator.reduce(totals, reduction="sum").tolist(), strict=True
-        ):
-            if row[-1]:
-                for name, total in zip(values, row, strict=False):
-                    self._metrics[mode][f"{process}/{name}"].append(total / row[-1])
+        self._totals = totals if self._totals is None else self._totals + totals
+        training = self.model.training
+        if training and not self.accelerator.sync_gradients:
+            return
+        summed = self.accelerator.reduce(self._totals, reduction="sum").tolist()
+        self._totals = None
+        for process, (tokens, *rest) in zip(PROCESSES, summed, strict=True):
+            for name, total in zip(list(values)[1:], rest, strict=True):
+                if tokens:
+                    key = f"{process}/{name}"
+                    self._metrics["train" if training else "eval"][key].append(total / tokens)
 
     def _prepare_inputs(self, generation_batch):
         inputs = super()._prepare_inputs(generation_batch)

@@ -1,6 +1,8 @@
 """Small clips whose every frame shows its own number, and the frames of any clip by brute force."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def write_clip(
 ) -> Path:
     """Write frames 0 … count - 1; `times` gives their times in milliseconds."""
     muxing = {"movflags": options.pop("movflags")} if "movflags" in options else {}
-    with av.open(str(path), "w", options=muxing) as container:
+    with same_priority(), av.open(str(path), "w", options=muxing) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = pixels
@@ -58,6 +60,18 @@ def write_clip(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """The AV1 encoder makes the thread of root that calls it a real-time one. Whatever that thread
+    starts later, a browser say, would be one too, and the machine would do nothing else.
+    """
+    try:
+        yield
+    finally:
+        if hasattr(os, "sched_setscheduler"):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def decode_all(path: Path) -> list[tuple[float | None, np.ndarray]]:
