@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from p2r.formats import read_cases, read_questions, write_video_r1, write_videop2r
+from p2r.jsonlines import to_line
 from p2r.rawrecords import BadValue, to_videop2r
 from p2r.records import Case, Question
 from p2r.runs import replacing
@@ -33,7 +34,7 @@ def export_lines(items: Iterable[Question | Case]) -> Iterator[str]:
         rest = {key: value for key, value in record.items() if key not in known}
         if rest:
             known["meta"] = json.dumps(rest)
-        yield json.dumps(known) + "\n"
+        yield to_line(known)
 
 
 def read_items(path: Path) -> Iterator[Question | Case]:
@@ -83,7 +84,7 @@ def convert(
         return [write_video_r1(counted(), target)], count
     with replacing(target) as lines:
         for item in counted():
-            lines.write(json.dumps(item.model_dump(mode="json")) + "\n")
+            lines.write(to_line(item.model_dump(mode="json")))
     return [target], count
 
 

@@ -9,7 +9,6 @@ and robust scores. Unreadable media and failed verdicts are counted and left out
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
 from p2r.items import Item
 from p2r.journal import Journal
+from p2r.jsonlines import to_line
 from p2r.judges import JournaledJudge, Judge
 from p2r.pipeline import judge_observations, score_answer
 from p2r.recipe import Recipe
@@ -101,7 +101,7 @@ def evaluate(
     answered.sort(key=lambda case: order[case.question.id])
     cases = score_cases(answered, judge, run) if style != "direct" else score_answers(answered)
     with replacing(run.path("cases", f"eval-{stage}.jsonl")) as lines:
-        lines.writelines(json.dumps(case.model_dump(mode="json")) + "\n" for case in cases)
+        lines.writelines(to_line(case.model_dump(mode="json")) for case in cases)
     result = {
         "stage": stage,
         **summarise(cases, DIRECT_METRICS if style == "direct" else tuple(METRICS)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from p2r.case_files import CASE_SCHEMA, storable_row
+from p2r.jsonlines import to_line
 from p2r.records import Case
 from p2r.safe_text import spreadsheet_cell
 
@@ -59,7 +59,7 @@ def text_lines(cases: Iterable[Case], kind: str) -> Iterator[str]:
     """
     if kind == "jsonl":
         for case in cases:
-            yield json.dumps(case.model_dump(mode="json")) + "\n"
+            yield to_line(case.model_dump(mode="json"))
         return
     yield "\ufeff" + _csv_line(CASE_SCHEMA.names)
     for case in cases:

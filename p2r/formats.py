@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from .jsonlines import to_line
 from .jsonstream import Fault, NotJson, read_json
 from .rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
 from .records import ROW_TYPES, Case, Question
@@ -122,7 +123,7 @@ def write_videop2r(
     with tempfile.TemporaryFile("w+", dir=path.parent) as spool:  # to learn how many there are
         count = 0
         for record in records:
-            spool.write(json.dumps(record) + "\n")
+            spool.write(to_line(record))
             count += 1
         spool.seek(0)
         ends = [count * k // parts for k in range(parts + 1)]
@@ -252,7 +253,7 @@ def _write_list(records: Iterable[dict[str, Any]], path: Path) -> Path:
     with _replacing(path) as file:
         separator = "["
         for record in records:
-            file.write(f"{separator}\n{json.dumps(record)}")
+            file.write(f"{separator}\n{to_line(record)[:-1]}")
             separator = ","
         file.write("[]\n" if separator == "[" else "\n]\n")
     return path

@@ -28,6 +28,8 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
+from p2r.jsonlines import to_line
+
 log = logging.getLogger(__name__)
 
 
@@ -321,11 +323,12 @@ def _lines(path: Path, size: int) -> Iterator[tuple[int, int, bytes]]:
 
 def _encode(path: Path, key: str, record: dict[str, Any]) -> bytes:
     try:
-        # ASCII only, so that any string a model may write (lone surrogates too) survives.
-        line = json.dumps({"key": key, "record": record}, allow_nan=False)
+        line = to_line(record)
+        if "NaN" in line or "Infinity" in line:  # in a text, or a number that JSON does not know
+            json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise JournalError(f"{path}: record {key!r} cannot be written as JSON: {error}") from error
-    return line.encode() + b"\n"
+    return f'{{"key": {json.dumps(key)}, "record": {line[:-1]}}}\n'.encode("ascii")
 
 
 def _loads(line: bytes) -> Any:

@@ -9,7 +9,6 @@ journals may be written by several machines (see `p2r.journal`).
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
 from p2r.formats import read_cases
 from p2r.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
+from p2r.jsonlines import to_line
 from p2r.judges import NO_OBSERVATION, Judge
 from p2r.quality import active, find_drops
 from p2r.recipe import Recipe
@@ -276,7 +276,7 @@ def collect_kept(
                 ends[record["question"]["problem_type"], end] += 1
                 record["accuracy"], record["verdict"] = outcome["accuracy"], outcome["verdict"]
                 record["tags"] = ["kept" if end == "kept" else f"dropped: {end}"]
-                line = json.dumps(record) + "\n"
+                line = to_line(record)
                 all_lines.write(line)
                 if end == "kept":
                     kept_lines.write(line)

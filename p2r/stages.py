@@ -9,7 +9,6 @@ that the same call resumes it. Where questions and media came from is kept in `s
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.journal import Journal, Shard, exclusive
+from p2r.jsonlines import to_line
 from p2r.judges import JournaledJudge
 from p2r.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.recipe import Credit
@@ -142,7 +142,7 @@ def make_playground(run: Run, split: str) -> Path:
     with replacing(file) as lines:
         for question in read_questions(written):
             question.path = f"{split}/{question.path}"
-            lines.write(json.dumps(question.model_dump(mode="json")) + "\n")
+            lines.write(to_line(question.model_dump(mode="json")))
     return file
 
 
@@ -279,7 +279,7 @@ def keep_last_rollouts(run: Run, stage: str, steps: int = 5) -> None:
         for case in read_cases(source):
             if (case.trace.step or 0) > last - steps:
                 case.trace.stage = f"rl-{stage}"
-                lines.write(json.dumps(case.model_dump(mode="json")) + "\n")
+                lines.write(to_line(case.model_dump(mode="json")))
 
 
 def evaluate(

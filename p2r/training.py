@@ -22,6 +22,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
+from .jsonlines import to_line
 from .recipe import Recipe
 from .records import Question
 from .runs import claim, write_text
@@ -115,7 +116,7 @@ class StepLog(TrainerCallback):
 
 def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Append JSON lines in one write; ASCII only, so that no character ends or tears a line."""
-    lines = "".join(json.dumps(record) + "\n" for record in records)
+    lines = "".join(map(to_line, records))
     with path.open("a", encoding="utf-8") as file:
         file.write(lines)
 
@@ -158,8 +159,7 @@ def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> Non
         if question.id not in listed
     ]
     if rows:
-        added = (json.dumps(row) + "\n" for row in rows)
-        write_text(path, before + "".join(added))
+        write_text(path, before + "".join(map(to_line, rows)))
 
 
 def show_progress(trainer: Trainer, title: str, *shown: str) -> None:
