@@ -25,6 +25,11 @@ _PREFIX = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\]][.:]?|[.:、．：])\s*(.*)", 
 
 def option_texts(options: Sequence[str]) -> dict[str, str]:
     """Letter → text of each option: by the prefixes where all have one, else by position."""
+    return dict(_option_texts(tuple(options)))
+
+
+@lru_cache(maxsize=256)  # a truth and its predictions are read one after the other
+def _option_texts(options: tuple[str, ...]) -> dict[str, str]:
     matches = [_PREFIX.fullmatch(option) for option in options]
     letters = [match[1].upper() for match in matches if match]
     if len(set(letters)) == len(options):
