@@ -1,6 +1,6 @@
 """Time of `p2r.video.sample_frames` beside reading the file with PyAV from first to last frame.
 
-    python benchmarks/video.py [FILE …] [--frames 16] [--rounds 15]
+    python benchmarks/video.py [FILE …] [--frames 16] [--rounds 15] [--json]
 
 The other side is the common loop of a script: open with PyAV, decode every frame in this process,
 keep the sampled ones and resize them with Pillow to the same size. Files may be given; otherwise
@@ -12,11 +12,13 @@ and their ratio (above 1: ours is faster). What a process costs once and a cache
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -61,7 +63,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, path: Path, rounds: int, **settings: int) -> None:
+def compare(path: Path, rounds: int, **settings: int) -> dict[str, Any]:
     found = sample_frames(path, **settings)
     size = found.shape[2], found.shape[1]
     ours, theirs = [], []
@@ -69,8 +71,13 @@ def compare(name: str, path: Path, rounds: int, **settings: int) -> None:
         ours.append(seconds(lambda: sample_frames(path, **settings)))
         theirs.append(seconds(lambda: read_in_order(path, found.indices, size)))
     mine, other = statistics.median(ours), statistics.median(theirs)
-    what = f"{name:<24}{found.total_frames:>7}{found.decoder:>8}"
-    print(f"{what}{mine * 1e3:>10.1f}{other * 1e3:>10.1f}{other / mine:>8.2f}")
+    return {
+        "frames": found.total_frames,
+        "through": found.decoder,
+        "ours_ms": round(mine * 1e3, 1),
+        "pyav_ms": round(other * 1e3, 1),
+        "ratio": round(other / mine, 2),
+    }
 
 
 def main() -> None:
@@ -78,6 +85,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clips = {path.name: path for path in options.files} or {
@@ -85,14 +93,23 @@ def main() -> None:
         }
         any_clip = next(iter(clips.values()))
         start = seconds(lambda: sample_frames(any_clip, 1))
-        print(f"{'clip':<24}{'frames':>7}{'through':>8}{'ours ms':>10}{'PyAV ms':>10}{'ratio':>8}")
-        for name, path in clips.items():
-            compare(name, path, options.rounds, max_frames=options.frames)
+        rows = {
+            name: compare(path, options.rounds, max_frames=options.frames)
+            for name, path in clips.items()
+        }
         if "small" in clips:
-            compare("small, to 56 x 56", clips["small"], options.rounds, **PLAYGROUND)
+            rows["small, to 56 x 56"] = compare(clips["small"], options.rounds, **PLAYGROUND)
         cache = FrameCache()
         cache.get(any_clip)
         hit = statistics.median(seconds(lambda: cache.get(any_clip)) for _ in range(200))
+    if options.json:
+        found = {"clips": rows, "once_per_process_s": start, "cache_hit_ms": hit * 1e3}
+        print(json.dumps(found))
+        return
+    print(f"{'clip':<24}{'frames':>7}{'through':>8}{'ours ms':>10}{'PyAV ms':>10}{'ratio':>8}")
+    for name, row in rows.items():
+        frames, through, ours, theirs, ratio = row.values()
+        print(f"{name:<24}{frames:>7}{through:>8}{ours:>10}{theirs:>10}{ratio:>8}")
     print(f"once per process: {start:.2f} s; a cache hit: {hit * 1e3:.3f} ms")
 
 
