@@ -123,7 +123,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         )
         return link.format(View(case=case_id).link()), off
 
-    private = {"api_visibility": "private"}
+    private = {"api_visibility": "private", "concurrency_limit": 8}
     fields = [asked_of, upload, problem, options, kind, answer]
     read_address = "() => [new URLSearchParams(location.search).get('case')]"
     taken = gr.Textbox(visible=False)
@@ -134,10 +134,9 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         on_ask,
         [upload, asked_of, problem, options, kind, answer, model, judge],
         [shown, answered, kept, keep],
-        concurrency_limit=1,
         show_progress="hidden",
         time_limit=ANSWER_SECONDS + 60,
-        **private,
+        **private | {"concurrency_limit": 1},
     )
     stop.click(None, None, None, cancels=[asking], **private)
     keep.click(on_keep, [answered], [kept, keep], show_progress="hidden", **private)

@@ -20,6 +20,7 @@ from apps.ask_view import build_ask
 from apps.desk import MAX_UPLOAD
 from apps.library import Library
 from apps.look import HEAD, SHELL, make_theme
+from p2r.store import CaseStore
 
 USER = "p2r"
 SHORTEST_PASSWORD = 8
@@ -30,7 +31,7 @@ class ServeError(ValueError):
 
 
 def launch(
-    runs: Sequence[str | Path],
+    runs: Sequence[str | Path] | CaseStore,
     media_root: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int | None = 7860,
@@ -38,7 +39,8 @@ def launch(
     block: bool = True,
     password: str | None = None,
 ) -> gr.Blocks:
-    """Serve the case browser over run folders (or Parquet files) until it is interrupted.
+    """Serve the case browser over run folders (or Parquet files, or an opened store) until it is
+    interrupted.
 
     `media_root` holds the media of all runs; left out, each run has its own (`find_media_root`).
     `port` None takes the first free one from 7860. A `host` that others can reach needs a
@@ -111,12 +113,14 @@ def _make_check(password: str):
     return check
 
 
-def _build(runs: Sequence[str | Path], media_root: str | Path | None) -> tuple[gr.Blocks, list]:
+def _build(
+    runs: Sequence[str | Path] | CaseStore, media_root: str | Path | None
+) -> tuple[gr.Blocks, list]:
     from apps.routes import Routes
 
-    library = Library(runs, media_root)
+    store = runs if isinstance(runs, CaseStore) else CaseStore(runs)
+    library = Library(store, media_root)
     with gr.Blocks(title="p2r cases", analytics_enabled=False, fill_width=True) as app:
         gr.HTML(Markup(SHELL), elem_id="shell", apply_default_css=False, js_on_load="p2r.start();")
         build_ask(library, app)
-    app.queue(default_concurrency_limit=8)
     return app, Routes(library).all()

@@ -31,9 +31,9 @@ class Library:
     root, can be read. Methods may be called from several threads.
     """
 
-    def __init__(self, runs: Sequence[str | Path], media_root: str | Path | None = None) -> None:
-        self.store = CaseStore(runs)
-        self.folders = _name_folders(case_file(run).resolve().parent for run in runs)
+    def __init__(self, store: CaseStore, media_root: str | Path | None = None) -> None:
+        self.store = store
+        self.folders = _name_folders(case_file(run).resolve().parent for run in store.paths)
         self._media_root = Path(media_root) if media_root else None
         self._frames = FrameCache(None, max_bytes=_CACHE_BYTES)
         self._labels = {folder: LabelFile(folder) for folder in self.folders.values()}

@@ -81,11 +81,11 @@ class CaseStore:
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        self._paths = list(dict.fromkeys(Path(path) for path in paths))
-        if not self._paths:
+        self.paths = list(dict.fromkeys(Path(path) for path in paths))
+        if not self.paths:
             raise StoreError("no runs given: name at least one run folder")
         self._lock = threading.Lock()
-        self._current = CaseTable(self._paths)
+        self._current = CaseTable(self.paths)
 
     # ---- what is open
 
@@ -332,7 +332,7 @@ class CaseStore:
         return self._current
 
     def _read_anew(self) -> CaseTable:
-        former, self._current = self._current, CaseTable(self._paths)
+        former, self._current = self._current, CaseTable(self.paths)
         former.close()
         return self._current
 

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from apps.case_browser import ServeError, launch
 from apps.library import Library, find_media_root
 from p2r.media import MediaError
-from p2r.store import StoreError, write_cases
+from p2r.store import CaseStore, StoreError, write_cases
 
 pytest_plugins = ("browser_fixture",)
 TABS = ("cases", "gallery", "groups", "compare", "agreement", "data")
@@ -166,11 +166,11 @@ def test_the_media_root_is_given_named_by_the_run_or_the_run_itself(tmp_path):
     case = make_case(1, "a.mp4")
     write_cases(tmp_path / "run", [case])
     with pytest.raises(MediaError, match=r"'a.mp4': there is no such file"):
-        Library([tmp_path / "run"]).find_media(case)
+        Library(CaseStore([tmp_path / "run"])).find_media(case)
     clip = write_clip(tmp_path / "clips" / "a.mp4", frames=2)
-    assert Library([tmp_path / "run"], tmp_path / "clips").find_media(case) == clip
+    assert Library(CaseStore([tmp_path / "run"]), tmp_path / "clips").find_media(case) == clip
     (tmp_path / "run" / "data_root").write_text("../clips\n")
-    assert Library([tmp_path / "run"]).find_media(case) == clip
+    assert Library(CaseStore([tmp_path / "run"])).find_media(case) == clip
     (tmp_path / "run" / "data_root").unlink()
     assert find_media_root(tmp_path / "run") == tmp_path / "run"
     (tmp_path / "run" / "media").mkdir()

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from apps.desk import Asked, Desk
 from apps.library import Library
 from p2r.recipe import load_recipe
-from p2r.store import write_cases
+from p2r.store import CaseStore, write_cases
 
 pytest_plugins = ("browser_fixture",)
 
@@ -218,7 +218,7 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
     noisy = {"kind": "noisy", "judge": "oracle", "rate": 1.0}
     recipe = load_recipe("tiny", [f"filter.judge={json.dumps(noisy)}"])
     (run / "recipe.yaml").write_text(recipe.to_yaml())
-    desk = Desk(Library([run]))
+    desk = Desk(Library(CaseStore([run])))
     by_name = desk.judges()
     assert list(by_name.values()) == [noisy, "oracle"]
     asked = Asked(make_case(1), run / "a.mp4", is_upload=False)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p2r.cli.options import RecipeOption, RunOption, SetOption, app, open_run
+
+if TYPE_CHECKING:
+    from p2r.store import CaseStore
 
 
 @app.command(
@@ -103,10 +108,23 @@ def open_browser(
     port: int | None = None,
     host: str = "127.0.0.1",
 ) -> None:
-    try:
-        from apps.case_browser import launch
-    except ImportError as error:
-        raise ValueError(
-            f"the case browser needs {error.name}: install it with pip install 'p2r[app]'"
-        ) from error
-    launch(runs, media_root, host, port, password=os.environ.get("P2R_APP_PASSWORD"))
+    """Serve the case browser; the runs are opened while its libraries are imported."""
+    gc.disable()  # next to nothing made at the start is garbage, and looking for it takes time
+    with ThreadPoolExecutor(1) as apart:
+        store = apart.submit(_open_store, runs)
+        try:
+            from apps.case_browser import launch
+        except ImportError as error:
+            raise ValueError(
+                f"the case browser needs {error.name}: install it with pip install 'p2r[app]'"
+            ) from error
+        opened = store.result()
+    gc.freeze()
+    gc.enable()
+    launch(opened, media_root, host, port, password=os.environ.get("P2R_APP_PASSWORD"))
+
+
+def _open_store(runs: list[Path]) -> CaseStore:
+    from p2r.store import CaseStore
+
+    return CaseStore(runs)
