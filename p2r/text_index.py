@@ -26,8 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_GATHERED = 2**21  # chunks looked at in one piece
+_GATHERED = 2**19  # chunks looked at in one piece
 _ONE_BY_ONE = 512  # so many of the most frequent chunks are joined before the rest is
+_COMPARED = 8  # so many numbers are compared one after the other
 _BATCH = 2**24  # bytes of text that are taken apart together
 
 
@@ -109,11 +110,18 @@ class Segment:
         candidates = np.ones(len(self.cases), bool)
         for part in chosen:
             candidates &= self._texts_with(part)
-        masks = [np.asarray(part) for part in chosen]
+        looked_for = [_Chunk(step, np.asarray(part)) for step, part in enumerate(chosen)]
+        # A few numbers are quickly compared; of many, only the rarest is looked for everywhere.
+        first = [chunk for chunk in looked_for if chunk.numbers]
+        first = first or [min(looked_for, key=self._occurrences)]
+        order = first, [chunk for chunk in looked_for if chunk not in first]
         held = np.zeros(len(self.cases), bool)
         for some in self._pieces(np.flatnonzero(candidates)):
-            held[self._in_a_row(some, masks)] = True
+            held[self._in_a_row(some, *order)] = True
         return held & candidates
+
+    def _occurrences(self, chunk: _Chunk) -> int:
+        return int((self.offsets[1:] - self.offsets[:-1])[chunk.mask].sum())
 
     def _pieces(self, texts: np.ndarray) -> Iterator[np.ndarray]:
         """The texts in pieces of some `_GATHERED` chunks."""
@@ -122,8 +130,10 @@ class Segment:
             cuts = np.searchsorted(sizes, np.arange(_GATHERED, sizes[-1], _GATHERED))
             yield from (piece for piece in np.split(texts, np.unique(cuts)) if len(piece))
 
-    def _in_a_row(self, texts: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
-        """Which texts, of these or between them, hold chunks of the masks one after the other."""
+    def _in_a_row(
+        self, texts: np.ndarray, first: Sequence[_Chunk], then: Sequence[_Chunk]
+    ) -> np.ndarray:
+        """Which texts, of these or between them, hold the chunks one after the other."""
         stored = self._chunks.array()
         if texts[-1] - texts[0] < 4 * len(texts):  # close together: all between are read too
             texts = np.arange(texts[0], texts[-1] + 1)
@@ -131,14 +141,36 @@ class Segment:
         else:
             row = stored[_spread(self.starts[texts], self.starts[texts + 1])]
         ends = np.cumsum(self.starts[texts + 1] - self.starts[texts])
-        last = len(row) - len(masks) + 1
+        count = len(first) + len(then)
+        last = len(row) - count + 1
         if last <= 0:
             return texts[:0]
-        at = np.flatnonzero(masks[0][row[:last]])
-        for step, mask in enumerate(masks[1:], start=1):
-            at = at[mask[row[at + step]]]
+        found = np.ones(last, bool)
+        for chunk in first:
+            found &= chunk.is_in(row[chunk.step : chunk.step + last])
+        at = np.flatnonzero(found)
+        for chunk in then:
+            at = at[chunk.mask.take(row[at + chunk.step])]
         owner = np.searchsorted(ends, at, "right")
-        return texts[owner[owner == np.searchsorted(ends, at + len(masks) - 1, "right")]]
+        return texts[owner[owner == np.searchsorted(ends, at + count - 1, "right")]]
+
+
+class _Chunk:
+    """One chunk of a query: at which step it comes, and which of the vocabulary it may be."""
+
+    def __init__(self, step: int, mask: np.ndarray) -> None:
+        self.step, self.mask = step, mask
+        numbers = np.flatnonzero(mask).tolist()
+        self.numbers = numbers if len(numbers) <= _COMPARED else []
+
+    def is_in(self, row: np.ndarray) -> np.ndarray:
+        """Where a row of numbers has one of its own."""
+        if not self.numbers:
+            return self.mask.take(row)
+        found = row == self.numbers[0]
+        for number in self.numbers[1:]:
+            found |= row == number
+        return found
 
 
 class TextSearch:
@@ -280,6 +312,7 @@ class _Build:
         counts = np.zeros(words + 1, np.int64)
         for low, high in itertools.pairwise(bounds):
             counts[1:] += np.bincount(chunks[low:high], minlength=words)
+            self.pairs_chunk.forget()
         offsets = np.cumsum(counts)
         free = offsets[:-1].copy()
         spool = _Spool(bounds[-1])
