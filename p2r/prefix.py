@@ -102,11 +102,20 @@ def _forward(
         kwargs.pop(key, None)
     first, of_row, length = prompts.first, prompts.of_row, prompts.length
     cache = DynamicCache(config=backbone.config) if past_key_values is None else past_key_values
+    asked = {
+        "input_ids": input_ids[first, :length],
+        "attention_mask": attention_mask[first, :length],
+        "mm_token_type_ids": mm_token_type_ids[first, :length],
+    }
+    if position_ids is not None:
+        placed = position_ids[:, first, :length]
+    elif prompts.vision:
+        placed, _ = backbone.get_rope_index(**asked, **prompts.vision)
+    else:
+        placed = None
     output = forward(
-        input_ids=input_ids[first, :length],
-        attention_mask=attention_mask[first, :length],
-        position_ids=None if position_ids is None else position_ids[:, first, :length],
-        mm_token_type_ids=mm_token_type_ids[first, :length],
+        **asked,
+        position_ids=placed,
         past_key_values=cache,
         use_cache=True,
         **prompts.vision,
@@ -116,11 +125,9 @@ def _forward(
     states = output.last_hidden_state[of_row]
     rest = input_ids.size(1) - length
     if rest:
-        # Where the prompt ends: with vision inputs the model leaves pads out of its positions.
-        if prompts.vision:
-            end = attention_mask[first, :length].sum(1) + backbone.rope_deltas.squeeze(1)
-        else:
-            end = torch.full_like(first, length)
+        # A response goes on from its prompt's last token, as in an ordinary forward. (The model's
+        # `rope_deltas` goes on from the largest position, a later one after a long video.)
+        end = torch.full_like(first, length) if placed is None else placed[-1, :, -1] + 1
         places = end[of_row, None] + torch.arange(rest, device=end.device)
         completed = forward(
             input_ids=input_ids[:, length:],
