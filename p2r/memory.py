@@ -212,7 +212,8 @@ def estimate_memory(model: Architecture, load: Load) -> dict[str, int]:
 
 def peak_memory(parts: Mapping[str, int]) -> int:
     """The most that is held at once: a step samples first and trains then, so of activations and
-    rollouts only the larger counts; all else is counted throughout.
+    rollouts only the larger counts; all else is counted throughout. (Of an update of a single
+    micro-batch that is too much: its gradients come as its activations go.)
     """
     phases = ("activations", "rollouts")
     held = sum(size for part, size in parts.items() if part not in phases)
@@ -282,57 +283,83 @@ def layer_memory(
     In the dtype of the forward pass c inputs of linear layers and attention's queries and output,
     keys and values, and gate, up, activated gate and product of the MLP; in float32 n values of the
     two norms. n = 4, and c = 4 in float32; under autocast every linear layer keeps a copy of its
-    input, and c = 7. With adapters on frozen weights n = 2 and c = 5. Attention itself keeps no
-    matrix (SDPA). Within a fifth of what PyTorch keeps for layers of the playground's model.
+    input, and c = 7. With adapters on frozen weights n = 2 and c = 5. k is the width of keys and
+    values as attention takes them: h where a mask of padding makes it repeat them for all heads.
+    Attention itself keeps no matrix but that mask (SDPA; see `attention_memory`). Within a fifth of
+    what PyTorch keeps for layers of the playground's model.
     """
     norms = 2 if adapted else 4
     inputs = 5 if adapted else 4 if wide == 4 else 7
     return tokens * (4 * norms * hidden + wide * (inputs * hidden + 2 * kv + 4 * intermediate))
 
 
+def attention_memory(model: Architecture, load: Load) -> int:
+    """What one decoder layer keeps because a micro-batch's rows are padded and share prompts.
+
+    The mask of padding, queries · keys of every row, w bytes each: r · (p + c)² for r rollouts of p
+    prompt and c completion tokens. Where each of u distinct prompts is computed once, u · p² +
+    r · c · (p + c), and every rollout keeps its prompt's keys and values again: r · p · 2h.
+    """
+    rows, prompt = load.micro_batch, load.prompt_tokens
+    length = prompt + load.completion_tokens
+    if load.recompute:
+        return load.wide * rows * length**2
+    masks = min(rows, load.prompts) * prompt**2 + rows * load.completion_tokens * length
+    return load.wide * (masks + rows * prompt * 2 * model.hidden)
+
+
 def activation_memory(model: Architecture, load: Load) -> int:
     """What a micro-batch's forward pass keeps for the backward pass.
 
     With gradient checkpointing each layer keeps its input, t·h values, and one layer at a time is
-    computed again (`layer_memory`); without it every layer keeps all. The last norm keeps 8·t·h.
-    The vision tower, on its p patches, likewise, and its merger p·v·(8 + 3w); frozen, it keeps
-    nothing. The LM head is computed in tiles of at most 4,096 tokens × 32,768 words in float32,
-    never all logits, and where it is trained its gradient is summed in float32, 4·V·h. Within a
-    fifth of what PyTorch keeps for a pass of the playground's model.
+    computed again (`layer_memory`, `attention_memory`); without it every layer keeps all, prompts
+    are shared, and while the pass lasts their cache is held, r · (p + c) · layers · 2k. The last
+    norm keeps 8·t·h, with adapters 4·t·h. The vision tower, on its p patches, likewise, and its
+    merger p·v·(8 + 3w), with adapters p·v·(4 + 3w); frozen, it keeps nothing. The LM head is
+    computed in tiles of at most 4,096 tokens × 32,768 words in float32, never all logits, and where
+    it is trained its gradient is summed in float32, 4·V·h. Within a fifth of what PyTorch keeps for
+    a pass of the playground's model.
     """
     # Without gradient checkpointing a prompt is computed once for all of its rollouts.
     prompts = load.micro_batch if load.recompute else min(load.micro_batch, load.prompts)
     tokens = prompts * load.prompt_tokens + load.micro_batch * load.completion_tokens
     patches = prompts * load.patches
     adapted = load.lora_rank is not None
+    norm = 4 if adapted else 8
     stream = load.wide if adapted or load.sharding == "zero3" else 4  # the residual stream's
-    layer = layer_memory(tokens, model.hidden, model.intermediate, model.kv, load.wide, adapted)
-    width = model.vision_hidden
+    hidden, width = model.hidden, model.vision_hidden
+    layer = layer_memory(tokens, hidden, model.intermediate, hidden, load.wide, adapted)
+    layer += attention_memory(model, load)
     block = layer_memory(patches, width, model.vision_intermediate, width, load.wide, adapted)
-    merger = patches * width * (8 + 3 * load.wide)
+    merger = patches * width * (norm + 3 * load.wide)
     if load.freeze_vision:
         seen = 0
     elif load.recompute:
         seen = model.vision_layers * patches * width * stream + merger
     else:
         seen = model.vision_layers * block + merger
-    each = tokens * model.hidden * stream if load.recompute else layer
-    read = model.layers * each + 8 * tokens * model.hidden
+    each = tokens * hidden * stream if load.recompute else layer
+    read = model.layers * each + norm * tokens * hidden
     scored = min(load.micro_batch * load.completion_tokens, 4096)
     head = 4 * scored * min(model.vocabulary, 32768)
     if not adapted:
-        head += 4 * model.vocabulary * model.hidden
-    return read + seen + head + (max(layer, block) if load.recompute else 0)
+        head += 4 * model.vocabulary * hidden
+    again = max(layer, block) if load.recompute else cache_memory(model, load, load.micro_batch)
+    return read + seen + head + again
+
+
+def cache_memory(model: Architecture, load: Load, rows: int) -> int:
+    """Keys and values of whole sequences in all layers: r · (p + c) · layers · 2k, of w bytes."""
+    length = load.prompt_tokens + load.completion_tokens
+    return rows * length * model.layers * 2 * model.kv * load.wide
 
 
 def rollout_memory(model: Architecture, load: Load) -> int:
-    """What sampling holds: the cache, r · (prompt + completion) · layers · 2k values of w bytes;
-    the samplers' view of the words, r · V · 20 (float32 logits, sorted copies, places, shares); one
-    layer on all distinct prompts, u · prompt · (w·(2h + 3i) + 4·2h); under ZeRO-3 the gathered
-    weights, wP.
+    """What sampling holds: the cache (`cache_memory`); the samplers' view of the words, r · V · 20
+    (float32 logits, sorted copies, places, shares); one layer on all distinct prompts, u · prompt ·
+    (w·(2h + 3i) + 4·2h); under ZeRO-3 the gathered weights, wP.
     """
-    length = load.prompt_tokens + load.completion_tokens
-    cache = load.rollouts * length * model.layers * 2 * model.kv * load.wide
+    cache = cache_memory(model, load, load.rollouts)
     words = load.rollouts * model.vocabulary * 20
     per_token = load.wide * (2 * model.hidden + 3 * model.intermediate) + 4 * 2 * model.hidden
     gathered = 0

@@ -31,24 +31,23 @@ STEP = (
     "rl.steps=2",  # the optimiser's states are there from the first on
     "rl.prompts_per_step=2",
     "rl.group_size=4",
-    "rl.micro_batch=8",
+    "rl.micro_batch=4",  # of two: the gradients of the first are there in the second
     "rl.max_tokens=64",
 )
 
 
-def save_model(folder: Path) -> None:
-    """The playground's architecture, eight times as deep and three times as wide, untaught."""
+def save_model(folder: Path, width: int = 576, layers: int = 8) -> None:
+    """The playground's architecture, twice as deep and three times as wide, untaught."""
     corpus = [render("I see two.", "So.", "2"), "How many? What is the colour of the red one?"] * 4
     tokenizer = build_tokenizer(corpus, vocabulary=320)
     build_processor(tokenizer).save_pretrained(folder)
     config = build_model(tokenizer).config
-    width, layers = 576, 8
     config.text_config.update(
         {
             "hidden_size": width,
-            "num_attention_heads": 18,
-            "num_key_value_heads": 9,
-            "intermediate_size": 1536,
+            "num_attention_heads": width // 32,
+            "num_key_value_heads": width // 64,
+            "intermediate_size": width * 8 // 3,
             "num_hidden_layers": layers,
             "layer_types": ["full_attention"] * layers,
         }
@@ -72,6 +71,12 @@ def main(folder: Path, overrides: list[str]) -> dict[str, object]:
         questions.append(Question(id=str(seed), path=f"{seed}.mp4", **ask))
     recipe = small_recipe(folder / "model", *STEP, *overrides)
     plan = plan_rl(recipe, questions=questions)
+    # Libraries load parts of themselves when they are first used: not counted.
+    save_model(folder / "small", width=192, layers=1)
+    first = small_recipe(folder / "small", *STEP, *overrides, "rl.max_tokens=2")
+    train_grpo(
+        first, questions, folder / "small", folder / "first", judge=RuleJudge(), data_root=folder
+    )
     before = resident()
     with measured_peak(torch.device("cpu")) as peak:
         train_grpo(

@@ -23,6 +23,8 @@ from p2r.memory import (
     Architecture,
     Load,
     activation_memory,
+    attention_memory,
+    cache_memory,
     count_adapters,
     count_parameters,
     count_trained,
@@ -34,6 +36,7 @@ from p2r.memory import (
     state_memory,
     vision_tokens,
 )
+from p2r.prefix import Prompts, share_prompts, sharing
 from p2r.recipe import TuningSettings
 from p2r.records import Question
 from p2r.tuning import freeze_vision, lora_config
@@ -231,43 +234,63 @@ def test_activations_of_a_layer_are_within_a_fifth(dtype, adapted, autocast):
 
 
 @pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_activations_of_a_whole_pass_are_within_a_fifth(frozen, recompute):
-    """Of four prompts with a video and their responses, up to the LM head."""
+def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recompute):
+    """Of eight responses to two prompts with a video, up to the LM head, as the loss computes it:
+    with gradient checkpointing every row by itself, without it each prompt once.
+    """
     model = data.load_model("playground/base").train()
     processor = data.load_processor("playground/base")
+    if adapted:
+        model.add_adapter(lora_config(TuningSettings(lora_rank=4, freeze_vision=frozen)))
     if frozen:
         freeze_vision(model)
     if recompute:
         model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()  # as peft has it: else nothing before the adapters is
+    share_prompts(model)
     noise = np.random.default_rng(0).integers(0, 255, (8, 56, 56, 3), dtype=np.uint8)
     places = list(range(8))
     frames = Frames(noise, [i / 2 for i in places], places, 2.0, 4.0, 8, "pyav", "x.mp4")
-    question = Question(
-        id="q", problem="How many?", path="x.mp4", problem_type="numerical", answer="2"
-    )
-    batch = data.to_model_inputs(
-        data.encode_prompts(processor, [question] * 4, [frames] * 4, "brief")
-    )
-    prompt, response = batch["input_ids"].size(1), 160
-    for key, value in (("input_ids", 20), ("attention_mask", 1), ("mm_token_type_ids", 0)):
-        batch[key] = torch.nn.functional.pad(batch[key], (0, response), value=value)
-    kept = kept_for_backward(model, lambda: model.model(**batch, use_cache=False))
+    ask = {"path": "x.mp4", "problem_type": "numerical", "answer": "2"}
+    questions = [Question(id=text, problem=text, **ask) for text in ("How many?", "How many red?")]
+    encoded = data.encode_prompts(processor, questions, [frames] * 2, "brief")
+    rows, response, prompt = [0] * 4 + [1] * 4, 160, encoded["input_ids"].size(1)
+    batch = {
+        key: torch.nn.functional.pad(encoded[key][rows], (0, response), value=value)
+        for key, value in (("input_ids", 20), ("attention_mask", 1), ("mm_token_type_ids", 0))
+    }
+    prompts = [{key: encoded[key][row] for key in data.VISION_KEYS} for row in range(2)]
+    vision = [prompts[row] for row in rows]
 
+    def forward():
+        if recompute:
+            flat = {key: [row[key] for row in vision] for key in data.VISION_KEYS}
+            model.model(**batch, **data.to_model_inputs(flat), use_cache=False)
+        else:
+            with sharing(model, Prompts.of(vision, prompt, torch.device("cpu"))):
+                model.model(**batch)
+
+    kept = kept_for_backward(model, forward)
     sizes = Architecture.of(model.config.to_dict())
     changed = {
-        "micro_batch": 4,
-        "prompts": 4,
+        "micro_batch": 8,
         "prompt_tokens": prompt,
         "completion_tokens": response,
+        "lora_rank": 4 if adapted else None,
     }
     load = Load(**{**TINY, **changed, "recompute": recompute, "freeze_vision": frozen})
-    head = 4 * sizes.vocabulary * (4 * response + sizes.hidden)
-    again = 0  # the layer that is computed a second time, later
-    if recompute:
-        tokens = 4 * (prompt + response)
-        again = layer_memory(tokens, sizes.hidden, sizes.intermediate, sizes.kv, 4)
-    assert activation_memory(sizes, load) - head - again == pytest.approx(kept, rel=0.2)
+    elsewhere = 4 * sizes.vocabulary * 8 * response  # the LM head
+    if not adapted:
+        elsewhere += 4 * sizes.vocabulary * sizes.hidden
+    if recompute:  # the layer that is computed a second time, later
+        tokens = 8 * (prompt + response)
+        args = (sizes.hidden, sizes.intermediate, sizes.hidden, 4, adapted)
+        elsewhere += layer_memory(tokens, *args) + attention_memory(sizes, load)
+    else:  # no tensor of the backward pass
+        elsewhere += cache_memory(sizes, load, 8)
+    assert activation_memory(sizes, load) - elsewhere == pytest.approx(kept, rel=0.15)
 
 
 def test_the_cache_of_rollouts_is_exact():
@@ -336,12 +359,13 @@ def test_the_peak_has_the_larger_phase_once():
 # ---- measured: the peak of a whole training
 
 
-def test_the_peak_of_a_training_is_within_a_fifth_of_the_estimate(tmp_path):
+@pytest.mark.parametrize("settings", [[], ["tuning.lora_rank=4"]], ids=["all weights", "adapters"])
+def test_the_peak_of_a_training_is_within_a_seventh_of_the_estimate(tmp_path, settings):
     # Memory that is given back is given back to the system at once, or the peak would be anyone's.
     at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     script = Path(__file__).parent / "measure_rl.py"
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
+        [sys.executable, str(script), str(tmp_path), *settings],
         capture_output=True, text=True, timeout=550,
         env={**os.environ, **at_once, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -349,4 +373,4 @@ def test_the_peak_of_a_training_is_within_a_fifth_of_the_estimate(tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     if found["measured"] is None:
         pytest.skip("this system does not tell the peak of a process")
-    assert found["estimate"] == pytest.approx(found["measured"], rel=0.2), found
+    assert found["estimate"] == pytest.approx(found["measured"], rel=0.15), found
