@@ -169,6 +169,11 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
         )
     if rl.group_size < 2:
         raise PlanError("rl.group_size is 1: an advantage needs at least 2 rollouts to compare")
+    if rl.temperature == 0:
+        raise PlanError(
+            "rl.temperature is 0: all rollouts of a question would be the same, and none better "
+            "than another"
+        )
     return used
 
 

@@ -8,7 +8,7 @@ are.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -28,6 +28,9 @@ FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
 EngineName = Literal["transformers", "vllm", "server"]
+Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
+Share = Annotated[float, Field(gt=0, le=1)]
+Ends = tuple[NonNegativeInt, NonNegativeInt]
 
 
 class RecipeError(ValueError):
@@ -72,12 +75,12 @@ class GenerateSettings(Section):
     questions: PositiveInt | None = None
     samples: PositiveInt = 1
     hard_samples: PositiveInt = 4
-    hard_temperature: float = 1.0
+    hard_temperature: NonNegativeFloat = 1.0
     patience: PositiveFloat = 1800.0
     engine: EngineName = "transformers"
     batch_size: PositiveInt = 8
-    temperature: float = 0.0
-    top_p: float = 1.0
+    temperature: NonNegativeFloat = 0.0
+    top_p: Share = 1.0
     max_tokens: PositiveInt = 1024
 
 
@@ -192,21 +195,21 @@ class SftSettings(Section):
 
     target: Literal["process", "agnostic"] = "process"
     group_by_length: bool = True
-    epochs: float = 1.0
+    epochs: PositiveFloat = 1.0
     max_steps: int = -1
     batch_size: PositiveInt = 8
     accumulation: PositiveInt = 2
-    learning_rate: float = 1e-6
-    warmup_steps: int = 0
-    weight_decay: float = 0.01
+    learning_rate: NonNegativeFloat = 1e-6
+    warmup_steps: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.01
     save_steps: PositiveInt = 500
 
 
 class LengthRanges(Section):
     """Lengths in tokens that earn a process its length reward: the lowest and the highest."""
 
-    perception: tuple[int, int] = (128, 320)
-    reasoning: tuple[int, int] = (320, 512)
+    perception: Ends = (128, 320)
+    reasoning: Ends = (320, 512)
 
     @field_validator("perception", "reasoning")
     @classmethod
@@ -223,9 +226,8 @@ class RlSettings(Section):
     a run without R_P, R_R or R_len. `rollouts`: who samples (vllm: in this process, with the new
     weights after every step; vllm-server: at `server.base_url`). `judge_timeout`: the seconds a
     step waits for its verdicts. `judge_retries`: how often the judge is asked again where it
-    failed. `max_unknown`: the share of
-    observations without a verdict that a run goes on with. `preflight`: the prompts that the start
-    model is tried on before step 1.
+    failed. `max_unknown`: the share of observations without a verdict that a run goes on with.
+    `preflight`: the prompts that the start model is tried on before step 1.
     """
 
     credit: Credit = "process"
@@ -245,17 +247,17 @@ class RlSettings(Section):
     prompts_per_step: PositiveInt = 7
     group_size: PositiveInt = 8
     micro_batch: PositiveInt = 8
-    learning_rate: float = 1e-6
-    scheduler: str = "cosine"
-    beta: float = 0.04
-    epsilon: float = 0.2
+    learning_rate: NonNegativeFloat = 1e-6
+    scheduler: Scheduler = "cosine"
+    beta: NonNegativeFloat = 0.04
+    epsilon: PositiveFloat = 0.2
     max_tokens: PositiveInt = 768
-    temperature: float = 1.0
-    top_p: float = 0.95
-    max_grad_norm: float = 5.0
-    weight_decay: float = 0.01
+    temperature: NonNegativeFloat = 1.0
+    top_p: Share = 0.95
+    max_grad_norm: NonNegativeFloat = 5.0
+    weight_decay: NonNegativeFloat = 0.01
     length_ranges: LengthRanges = Field(default_factory=LengthRanges)
-    length_bonus: float = 0.2
+    length_bonus: NonNegativeFloat = 0.2
     save_steps: PositiveInt = 100
 
 
@@ -279,8 +281,8 @@ class EvalSettings(Section):
     engine: EngineName = "transformers"
     judge: str | dict[str, Any] = "oracle"
     batch_size: PositiveInt = 8
-    temperature: float = 0.01
-    top_p: float = 0.001
+    temperature: NonNegativeFloat = 0.01
+    top_p: Share = 0.001
     max_tokens: PositiveInt = 1024
 
 

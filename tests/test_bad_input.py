@@ -141,6 +141,14 @@ def test_a_data_set_without_the_column_that_rewards_read(model_folder, questions
         ("sft.target=agnostic", "set rl.credit=outcome, or sft.target=process"),
         ("rl.rewards=[length]", "change rl.credit or rl.rewards"),
         ("rl.group_size=1", "at least 2 rollouts"),
+        ("rl.temperature=0", "all rollouts of a question would be the same"),
+        ("rl.temperature=-1", "rl.temperature: Input should be greater than or equal to 0"),
+        ("rl.top_p=2", "rl.top_p: Input should be less than or equal to 1"),
+        ("rl.beta=-1", "rl.beta: Input should be greater than or equal to 0"),
+        ("rl.epsilon=0", "rl.epsilon: Input should be greater than 0"),
+        ("rl.learning_rate=fast", "rl.learning_rate: Input should be a valid number"),
+        ("rl.scheduler=cosin", "'cosine', 'linear', 'constant'"),
+        ("rl.length_ranges.reasoning=[-5, 3]", "rl.length_ranges.reasoning.0: Input should be"),
     ],
 )
 def test_recipe_keys(refused, override, said):
