@@ -16,6 +16,8 @@ from torch.testing import assert_close
 from trl import GRPOTrainer
 
 from p2r import data
+from p2r.grpo import grpo_arguments
+from p2r.recipe import load_recipe
 from p2r.rewards import process_masks
 from p2r.template import render, token_processes
 from p2r.trainer import ProcessAwareGRPOTrainer
@@ -196,6 +198,32 @@ def test_the_weight_of_each_token_in_the_loss(model_folder, media, questions, tm
     still = {**batch, "advantages": torch.zeros(mask.shape)}
     kl = gradient_of_log_probs(trainer, still, reference=1.0)
     assert_close(kl, expected * (1 - torch.e), atol=1e-8, rtol=1e-6)
+    # Whatever the ratio to the old policy: the term is not corrected for it.
+    moved = {**still, "old_per_token_logps": torch.full(mask.shape, -0.5)}
+    kl = gradient_of_log_probs(trainer, moved, reference=1.0)
+    assert_close(kl, expected * (1 - torch.e), atol=1e-8, rtol=1e-6)
+
+
+def test_the_loss_is_the_papers_and_not_the_one_that_trl_would_choose(model_folder, tmp_path):
+    arguments = grpo_arguments(load_recipe("7b"), data.load_processor(model_folder), tmp_path)
+    chosen = {
+        "loss_type": "grpo",
+        "beta": 0.04,
+        "epsilon": 0.2,
+        "scale_rewards": "group",
+        "use_bias_correction_kl": False,
+        "mask_truncated_completions": False,
+        "max_completion_length": 768,
+        "num_generations": 8,
+        "num_iterations": 1,
+        "temperature": 1.0,
+        "top_p": 0.95,
+        "logging_steps": 1,
+        "bf16": True,
+    }
+    assert {name: getattr(arguments, name) for name in chosen} == chosen
+    # All rollouts of a step are one batch of one update.
+    assert arguments.steps_per_generation == arguments.gradient_accumulation_steps == 56
 
 
 def test_the_weights_follow_their_rows_into_the_micro_batches(

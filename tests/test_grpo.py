@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from small import kill_at_line, read_lines, small_recipe
@@ -21,7 +20,6 @@ from p2r.step_judge import JudgeWatch
 from p2r.template import banned_token_ids
 from p2r.trainer import ProcessAwareGRPOTrainer
 from p2r.training import TrainingError
-from p2r.video import Frames
 
 pytest_plugins = ["small_fixtures"]
 
@@ -103,44 +101,6 @@ def test_sharing_prompts_changes_neither_log_probs_nor_gradients(sampled):
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         assert_close(gradient, gradients[1][name], atol=2e-5, rtol=1e-3, msg=name)
-
-
-def test_a_response_goes_on_from_its_prompts_last_token_after_a_long_video_too(
-    model_folder, media, questions, tmp_path
-):
-    """Of 20 minutes: its last moments have later positions than the text after it."""
-    trainer, _, _ = scripted(model_folder, media, questions[-1:], tmp_path, [FULL, FULL])
-    noise = np.random.default_rng(0).integers(0, 255, (8, 56, 56, 3), dtype=np.uint8)
-    times = [150.0 * i for i in range(8)]
-    frames = Frames(noise, times, list(range(8)), 1 / 150, 1200.0, 8, "pyav", "x.mp4")
-    encoded = data.encode_prompts(trainer.processing_class, questions[:1], [frames], "brief")
-    vision = {key: encoded[key][0] for key in data.VISION_KEYS}
-    response = trainer._tokenizer(FULL, return_tensors="pt")["input_ids"]
-    prompt = encoded["input_ids"]
-    batch = {
-        "prompt_ids": prompt.repeat(2, 1),
-        "prompt_mask": torch.ones_like(prompt).repeat(2, 1),
-        "completion_ids": response.repeat(2, 1),
-        "completion_mask": torch.ones_like(response).repeat(2, 1),
-    }
-    backbone = trainer.model.base_model
-    types = encoded["mm_token_type_ids"]
-    places, _ = backbone.get_rope_index(
-        prompt, types, **{key: vision[key] for key in ("video_grid_thw", "second_per_grid_ts")}
-    )
-    assert places.max() > places[..., -1].max() + 100
-    shared = logps(trainer, batch, [vision] * 2)
-    rest = torch.nn.functional.pad(types, (0, response.size(1)))
-    ids = torch.cat([prompt, response], 1)
-    with torch.no_grad():
-        whole = trainer.model(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=rest,
-            **{key: value for key, value in vision.items() if value is not None},
-        ).logits[:, prompt.size(1) - 1 : -1]
-    expected = whole.log_softmax(-1).gather(-1, response[..., None])[..., 0]
-    assert_close(shared, expected.expand(2, -1), atol=1e-5, rtol=0)
 
 
 def test_evaluation_sees_the_same_videos(model_folder, media, questions, tmp_path):
