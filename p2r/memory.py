@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any, Literal
 
 Sharding = Literal["none", "zero3", "fsdp2"]
+Sampler = Literal["transformers", "vllm", "vllm-server"]
 GIB = 2**30
 CARDS = (24, 80)  # GiB of the cards that presets are for
 USABLE = 0.9  # of a card: the rest is CUDA's context and fragmentation
@@ -196,18 +197,24 @@ class Load:
     prompt_tokens: int
     completion_tokens: int
     patches: int
+    sampler: Sampler = "transformers"
 
 
 def estimate_memory(model: Architecture, load: Load) -> dict[str, int]:
     """Bytes on one GPU by part: weights, gradients, optimiser, reference, copies, activations,
-    rollouts.
+    rollouts; and vllm, where it samples in the same process (rollouts is then 0, as it is where a
+    server elsewhere samples).
     """
-    return {
+    here = load.sampler == "transformers"
+    parts = {
         **state_memory(model, load),
         "copies": copies_memory(model, load),
         "activations": activation_memory(model, load),
-        "rollouts": rollout_memory(model, load),
+        "rollouts": rollout_memory(model, load) if here else 0,
     }
+    if load.sampler == "vllm":
+        parts["vllm"] = vllm_memory(model, load)
+    return parts
 
 
 def peak_memory(parts: Mapping[str, int]) -> int:
@@ -220,9 +227,14 @@ def peak_memory(parts: Mapping[str, int]) -> int:
     return held + max(parts[phase] for phase in phases)
 
 
-def fits(parts: Mapping[str, int], card: int) -> bool:
-    """Whether a card of so many GiB has room for it, with a tenth to spare."""
-    return peak_memory(parts) <= USABLE * card * GIB
+def fits(parts: Mapping[str, int], card: int, vllm_share: float = 0.0) -> bool:
+    """Whether a card of so many GiB has room for it, with a tenth to spare.
+
+    vLLM in the process takes `vllm_share` of the card, and what it needs must fit into that.
+    """
+    needed = parts.get("vllm", 0)
+    share = vllm_share * card * GIB if needed else 0
+    return needed <= share and peak_memory(parts) - needed + share <= USABLE * card * GIB
 
 
 def state_memory(model: Architecture, load: Load) -> dict[str, int]:
@@ -366,3 +378,11 @@ def rollout_memory(model: Architecture, load: Load) -> int:
     if load.sharding == "zero3":
         gathered = load.wide * sum(count_parameters(model).values())
     return cache + words + load.prompts * load.prompt_tokens * per_token + gathered
+
+
+def vllm_memory(model: Architecture, load: Load) -> int:
+    """What vLLM in the trainer's process needs: all weights again, wP, and the cache of its
+    rollouts all at once (`cache_memory`; with less room some wait for others). Held throughout.
+    """
+    weights = load.wide * sum(count_parameters(model).values())
+    return weights + cache_memory(model, load, load.rollouts)

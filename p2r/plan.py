@@ -136,6 +136,7 @@ def plan_rl(
         prompt_tokens=most + text,
         completion_tokens=rl.max_tokens,
         patches=most * sizes.merge**2,
+        sampler=rl.rollouts,
     )
     return Plan(
         recipe=recipe,
@@ -262,9 +263,13 @@ def describe_plan(plan: Plan) -> list[str]:
 
 def describe_fit(plan: Plan) -> str:
     """Which cards have room for it."""
-    answers = [f"{card} GB: {'yes' if fits(plan.memory, card) else 'no'}" for card in CARDS]
+    share = plan.recipe.vllm.rollout_memory
+    answers = [f"{card} GB: {'yes' if fits(plan.memory, card, share) else 'no'}" for card in CARDS]
     peak = peak_memory(plan.memory) / GIB
-    return f"fits a card of (a tenth to spare) {', '.join(answers)}; about {peak:.1f} GiB at most"
+    fit = f"fits a card of (a tenth to spare) {', '.join(answers)}; about {peak:.1f} GiB at most"
+    if "vllm" in plan.memory:
+        fit += f"; vLLM takes {share:.0%} of the card (vllm.rollout_memory), needed or not"
+    return fit
 
 
 # ---- dry run

@@ -19,6 +19,7 @@ from transformers.video_utils import VideoMetadata
 
 from p2r import data
 from p2r.memory import (
+    GIB,
     PUBLISHED,
     Architecture,
     Load,
@@ -29,6 +30,7 @@ from p2r.memory import (
     count_parameters,
     count_trained,
     estimate_memory,
+    fits,
     layer_memory,
     most_vision_tokens,
     peak_memory,
@@ -354,6 +356,23 @@ def test_the_peak_has_the_larger_phase_once():
     parts = estimate_memory(SEVEN, large(sharding="zero3", gpus=8))
     assert parts["rollouts"] > parts["activations"] > 0
     assert peak_memory(parts) == sum(parts.values()) - parts["activations"]
+
+
+def test_vllm_in_the_process_has_weights_and_a_cache_of_its_own():
+    ours = estimate_memory(SEVEN, large(lora_rank=64, freeze_vision=True))
+    theirs = estimate_memory(SEVEN, large(lora_rank=64, freeze_vision=True, sampler="vllm"))
+    # Keys and values of 4 heads of 128 in 28 layers, 2 bytes each.
+    cache = 7 * (1300 + 768) * 28 * 2 * 4 * 128 * 2
+    assert theirs.pop("vllm") == 2 * 8_292_166_656 + cache
+    assert theirs == {**ours, "rollouts": 0}
+    assert estimate_memory(SEVEN, large(sampler="vllm-server"))["rollouts"] == 0
+
+
+def test_vllm_must_do_with_its_share_of_the_card_and_the_trainer_with_the_rest():
+    parts = {"weights": 20 * GIB, "activations": 20 * GIB, "rollouts": 0, "vllm": 16 * GIB}
+    assert fits(parts, 80, 0.3)  # 24 for vLLM, 40 of the other 48
+    assert not fits(parts, 80, 0.1), "8 for 16"
+    assert not fits(parts, 80, 0.5), "the trainer has 32 for 40"
 
 
 # ---- measured: the peak of a whole training

@@ -86,6 +86,16 @@ def test_presets_fit_the_cards_they_are_named_for(name, gpus, card):
     assert fits(plan_rl(load_recipe(name), gpus).memory, card)
 
 
+def test_rollouts_by_vllm_are_told(capsys):
+    doctor = ["doctor", "--recipe", "7b-1x80gb", "--set", "rl.rollouts=vllm"]
+    assert run_cli(doctor) == 0
+    said = capsys.readouterr().out
+    assert "\n vllm " in said and "vLLM takes 30% of the card" in said
+    assert "24 GB: no, 80 GB: yes" in said
+    assert run_cli([*doctor, "--set", "vllm.rollout_memory=0.1"]) == 0
+    assert "24 GB: no, 80 GB: no" in capsys.readouterr().out
+
+
 def test_all_weights_of_7b_do_not_fit_one_card():
     assert not fits(plan_rl(load_recipe("7b")).memory, 80)
 
