@@ -63,7 +63,7 @@ def train_grpo(
     `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes
     on from the last whole checkpoint; a finished stage returns at once. `judge` may be None where
     the perception reward is not learnt from (credit=outcome, or rewards without perception). Raises
-    `PlanError`, `TrainingError`, `data.ModelError`, before any weight is loaded.
+    `PlanError`, `TrainingError`, `data.ModelError`, `EngineError`, before any weight is loaded.
     """
     out = Path(out)
     if model := finished_model(out):
@@ -76,6 +76,10 @@ def train_grpo(
         )
     data.check_model(start_model)
     divide_rollouts(rl, training_processes().num_processes)
+    if rl.rollouts == "vllm":
+        from .vllm_runtime import check_vllm
+
+        check_vllm()
     out.mkdir(parents=True, exist_ok=True)
     use_threads(recipe)
     cache = frames or FrameCache(None)

@@ -175,6 +175,13 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
             "rl.temperature is 0: all rollouts of a question would be the same, and none better "
             "than another"
         )
+    if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel > 1:
+        raise PlanError(
+            "vLLM in the trainer's process runs on one device: set vllm.tensor_parallel=1, or "
+            "rl.rollouts=vllm-server"
+        )
+    if rl.rollouts == "vllm-server" and recipe.server.media != "exact":
+        raise PlanError("rollouts need the very frames: set server.media=exact")
     return used
 
 

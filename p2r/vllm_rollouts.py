@@ -117,11 +117,6 @@ class InProcess:
     def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
         processes = trainer.accelerator.num_processes
         settings: dict[str, Any] = {"gpu_memory_utilization": recipe.vllm.rollout_memory}
-        if recipe.vllm.tensor_parallel > 1:
-            raise EngineError(
-                "vLLM in the trainer's process runs on one device: set vllm.tensor_parallel=1, or "
-                "rl.rollouts=vllm-server"
-            )
         if processes > 1:  # the launcher's processes, one engine each
             settings["distributed_executor_backend"] = "external_launcher"
             os.environ["RANK"] = str(trainer.accelerator.process_index)
@@ -147,8 +142,6 @@ class AtServer:
     """
 
     def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
-        if recipe.server.media != "exact":
-            raise EngineError("rollouts need the very frames: set server.media=exact")
         self.main = trainer.accelerator.is_main_process
         self.dtype = getattr(torch, recipe.models.dtype)
         self.root = recipe.server.base_url.removesuffix("/v1")

@@ -155,6 +155,19 @@ def test_recipe_keys(refused, override, said):
     assert said in refused(override)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["rl.rollouts=vllm"], "vLLM is not installed: pip install"),
+        (["rl.rollouts=vllm", "vllm.tensor_parallel=2"], "set vllm.tensor_parallel=1, or"),
+        (["rl.rollouts=vllm-server", "server.media=file"], "set server.media=exact"),
+    ],
+)
+def test_rollouts_that_cannot_be_written(refused, overrides, said, monkeypatch):
+    monkeypatch.setattr("p2r.vllm_runtime.find_spec", lambda name: None)
+    assert said in refused(*overrides)
+
+
 def test_resuming_what_was_not_begun(tmp_path, model_folder, capsys):
     assert run_cli(["rl", "--run", str(tmp_path / "x"), "--resume"]) == 2
     assert "does not exist" in capsys.readouterr().err
