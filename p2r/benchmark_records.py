@@ -27,10 +27,11 @@ from p2r.rawrecords import BadValue, literal
 from p2r.template import answer_of
 
 Record = Mapping[str, Any]
-IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index")
+IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid", "sample_id")
 TRUTHS = (
     *("truth", "ground_truth", "solution", "gt_answer", "gt-answer", "gt", "answer", "target"),
-    *("correct_answer", "reference"),
+    *("correct_answer", "correct_option", "correct_choice", "gt_option", "gt_letter", "label"),
+    *("gold", "reference"),
 )
 QUESTIONS = ("question", "problem", "prompt")
 
@@ -81,13 +82,28 @@ def text_of(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def plain_name(text: str) -> str:
+    """A task's name as files have it: "Fine-grained Action" is fine_grained_action."""
+    return text.strip().replace(" ", "_").replace("-", "_").lower()
+
+
 # ---- what readers share
 
 
 def _truth(record: Record) -> str:
+    """The reference answer as text; an option's place, counted from 0, as its letter."""
     value = first(record, *TRUTHS)
     value = value[0] if isinstance(value, list) and value else value
+    if type(value) is int and 0 <= value < len(options := _options(record)):
+        texts = [text.rstrip(".") for text in option_texts(options).values()]
+        if str(value) not in texts:
+            return ascii_uppercase[value]
     return answer_of(text_of(value)) or ""
+
+
+def _kind(record: Record, allowed: Sequence[str], *keys: str) -> str:
+    """The first value under these keys that is one of those allowed; "" where none is."""
+    return next((record[key] for key in keys if record.get(key) in allowed), "")
 
 
 def _options(record: Record) -> list[str]:
@@ -135,8 +151,11 @@ def _given_type(record: Record, default: str) -> str:
 
 
 def _vsibench(record: Record, task: str) -> Fields:
-    kind = text_of(first(record, "question_type", "original_question_type", "task")) or task
-    if kind in CHOICE_TYPES or kind in NUMBER_TYPES:
+    types = CHOICE_TYPES + NUMBER_TYPES
+    kind = _kind(record, types, "question_type", "original_question_type", "task", "type")
+    kind = kind or text_of(first(record, "question_type", "original_question_type", "task"))
+    kind = kind or (task if task in types else "")
+    if kind in types:
         problem_type = "multiple choice" if kind in CHOICE_TYPES else "regression"
     elif kind in ("", "None", "multiple choice", "regression"):
         choice = _options(record) or not parse_number(_truth(record))
@@ -207,10 +226,8 @@ def _vcrbench(record: Record, task: str) -> Fields:
 
 
 def _mvbench(record: Record, task: str) -> Fields:
-    named = text_of(first(record, "task_type", "task", "sub_task")) or task
-    fields = _base(
-        record, "multiple choice", task=named.replace(" ", "_").replace("-", "_").lower()
-    )
+    named = text_of(first(record, "task_type", "task", "sub_task", "task_name")) or task
+    fields = _base(record, "multiple choice", task=plain_name(named))
     candidates = _options(record)
     if fields.truth in candidates:
         fields.truth = ascii_uppercase[candidates.index(fields.truth)]
@@ -227,7 +244,7 @@ def _tempcompass(record: Record, task: str) -> Fields:
     if dimension and dimension not in DIMENSIONS:
         raise OtherSubset(f"dimension {dimension!r} is none of TempCompass")
     fields = _base(record, "multiple choice", dimension=dimension)
-    lines = fields.problem.splitlines()[1:]
+    lines = fields.problem.split("\n")[1:]
     kind = text_of(first(record, "task", "task_type")) or task
     if kind not in TEMPCOMPASS_TASKS:
         kind = _tempcompass_task(fields, lines)
@@ -258,7 +275,10 @@ def _tempcompass_task(fields: Fields, lines: Sequence[str]) -> str:
 def _videomme(record: Record, task: str) -> Fields:
     if record.get("subtitles") in (True, "true", "True") or record.get("missing") is True:
         raise OtherSubset("with subtitles" if record.get("subtitles") else "marked as missing")
-    duration = text_of(first(record, "duration", "duration_category", "video_type")) or task
+    duration = text_of(first(record, "duration", "duration_category", "video_type")).lower()
+    if parse_number(duration) is not None:  # seconds, which are no category
+        duration = ""
+    duration = duration or (task if task in DURATIONS else "")
     if duration and duration not in DURATIONS:
         raise OtherSubset(f"duration {duration!r} is none of Video-MME")
     fields = _base(

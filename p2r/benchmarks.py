@@ -63,6 +63,15 @@ DIMENSIONS = ("action", "direction", "speed", "order", "attribute_change")
 TEMPCOMPASS_TASKS = ("multi-choice", "yes_no", "caption_matching", "captioning")
 TRACKS = ("Perception", "Comprehension", "Adaptation")
 DURATIONS = ("short", "medium", "long")
+# fmt: off
+MVBENCH_TASKS = (
+    "action_sequence", "action_prediction", "action_antonym", "fine_grained_action",
+    "unexpected_action", "object_existence", "object_interaction", "object_shuffle",
+    "moving_direction", "action_localization", "scene_transition", "action_count", "moving_count",
+    "moving_attribute", "state_change", "fine_grained_pose", "character_order",
+    "egocentric_navigation", "episodic_reasoning", "counterfactual_inference",
+)
+# fmt: on
 
 _TABLE = (
     Benchmark(
@@ -140,6 +149,7 @@ _TABLE = (
         licence="MIT (annotations); videos under the terms of 11 sources, NTU RGB+D on request",
         download="hub OpenGVLab/MVBench: folders json and video, 16 GB",
         ask={"": "Only give the best option."},
+        tasks=MVBENCH_TASKS,
     ),
     Benchmark(
         name="tempcompass",

@@ -19,8 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.benchmark_records import Fields, OtherSubset, first, read_fields
-from p2r.benchmarks import BENCHMARKS, TEMPCOMPASS_TASKS, TRACKS
+from p2r.answers import extract_choice
+from p2r.benchmark_records import (
+    TRUTHS,
+    Fields,
+    OtherSubset,
+    first,
+    plain_name,
+    read_fields,
+    text_of,
+)
+from p2r.benchmarks import BENCHMARKS, MVBENCH_TASKS, TEMPCOMPASS_TASKS, TRACKS
 from p2r.items import Item
 from p2r.jsonstream import Fault
 from p2r.rawrecords import BadValue
@@ -29,6 +38,8 @@ from p2r.storedjson import StoredError, read_stored
 OUTPUTS = (
     *("output", "model_output", "response", "model_response", "video-llm-prediction"),
     *("filtered_resps", "resps", "generated_text", "completion", "pred", "prediction", "text"),
+    *("raw_output", "raw_response", "outputs", "generation", "model_answer", "model_prediction"),
+    *("predicted_answer", "pred_answer"),
 )
 EXTRACTIONS = ("logged_extracted", "extracted_answer", "logged_prediction", "prediction")
 SCORES = ("logged_score", "accuracy_score", "logged_reward", "reward", "score")
@@ -96,6 +107,8 @@ def import_outputs(
             continue
         if not item.truth and not {"rating", "verdict"} & item.stored.keys():
             found.note("no reference answer", item.id)
+        elif _odd_reference(item):
+            found.note("the reference answer is no option", f"{item.id}: {item.truth!r}")
         found.items.append(item)
     if questions is not None:
         for missing in questions.keys() - seen.keys():
@@ -109,6 +122,12 @@ def import_outputs(
     if expected is not None and len(found.items) > expected:
         found.note("more items than the benchmark has", f"{len(found.items)} of {expected}")
     return found
+
+
+def _odd_reference(item: Item) -> bool:
+    """Is the reference answer of a choice neither letter nor text of an option?"""
+    choice = item.problem_type == "multiple choice" and item.truth not in item.options
+    return choice and bool(item.truth) and extract_choice(item.truth, item.options or None) is None
 
 
 def _item(format: str, record: Any, task: str, place: int, benchmark: str, found: Imported) -> Item:
@@ -137,6 +156,9 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
                 if value is None:
                     raise BadValue(f"{name} holds an object where text belongs")
             return name, "" if value is None else str(value)
+    # The answer is the output where the truth has a name of its own.
+    if "answer" in record and first(record, *TRUTHS[: TRUTHS.index("answer")]) is not None:
+        return "answer", text_of(record["answer"])
     return None, ""
 
 
@@ -145,11 +167,12 @@ def _stored(format: str, record: Mapping[str, Any], name: str, output: str) -> d
     stored: dict[str, Any] = {}
     if format in ("jsonl", "video-r1"):
         extraction = next((k for k in EXTRACTIONS if k != name and k in record), None)
-        if extraction is not None and isinstance(record[extraction], str):
-            stored["extraction"] = record[extraction]
+        if extraction is not None and isinstance(record[extraction], str | int | float):
+            stored["extraction"] = text_of(record[extraction])
         stored |= _number("score", first(record, *SCORES))
     if "rating" in record:
         stored |= _number("rating", record["rating"])
+        stored |= _number("score", record["rating"])
     if "answer_scoring" in record:
         stored["verdict"] = float(str(record["answer_scoring"]).strip() == "1")
         if isinstance(record.get("extract_answer"), str):
@@ -193,17 +216,33 @@ def _join(item: Item, questions: Mapping[str, Fields], found: Imported) -> bool:
 def _flat(path: Path, benchmark: str) -> Iterator[Raw]:
     value = read_stored(path)
     task = task_of_file(path)
-    for record in value if isinstance(value, list) else _members(value):
-        yield record, task
+    if isinstance(value, list):
+        yield from ((record, task) for record in value)
+    else:
+        yield from _members(value, task)
 
 
-def _members(value: Mapping[str, Any]) -> Iterator[Any]:
-    """Records under their ids; one record alone."""
-    if any(not isinstance(part, Mapping | Fault) for part in value.values()):
-        yield dict(value)
+def _members(value: Mapping[str, Any], task: str) -> Iterator[Raw]:
+    """Records or outputs under their ids, lists of records under their task's names, or one
+    record alone.
+    """
+    parts = list(value.values())
+    if value.keys() & set(OUTPUTS) or not any(isinstance(part, Mapping | list) for part in parts):
+        outputs = all(isinstance(part, str | None) for part in parts)
+        if outputs and not value.keys() & set(OUTPUTS):
+            yield from (({"id": key, "output": part}, task) for key, part in value.items())
+        else:
+            yield dict(value), task
         return
     for key, part in value.items():
-        yield part if isinstance(part, Fault) else {"id": key, **part}
+        if isinstance(part, Fault):
+            yield part, task
+        elif isinstance(part, list):
+            yield from ((record, task or key) for record in part)
+        elif isinstance(part, Mapping):
+            yield {"id": key, **part}, task
+        else:
+            yield Fault(f"no record under {key!r}: {str(part)[:60]!r}"), task
 
 
 def _videomme(path: Path, benchmark: str) -> Iterator[Raw]:
@@ -281,6 +320,8 @@ def task_of_file(path: Path) -> str:
         if task.lower() in name or task.lower().replace("-", "_") in name:
             return task
     stem = path.name.lower().split(".")[0]
+    if plain_name(stem) in MVBENCH_TASKS:
+        return plain_name(stem)
     return stem.split("mvbench_")[-1] if "mvbench_" in stem else ""
 
 

@@ -373,3 +373,87 @@ def test_scoring_again_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# ---- the shapes in which people store
+
+
+MVBENCH = [("(A) red", "(A) red"), ("(B) left", "(B)"), ("C", "C"), ("A", "B")]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"acc_dict": {}, "res_list": [{"pred": said, "gt": gt} for said, gt in MVBENCH]},
+        {"Action Count": [{"pred": said, "gt": gt} for said, gt in MVBENCH]},
+        {str(k): {"prediction": said, "label": gt} for k, (said, gt) in enumerate(MVBENCH)},
+        [{"idx": k, "model_answer": s, "gt_option": g} for k, (s, g) in enumerate(MVBENCH)],
+        [{"question_id": k, "answer": s, "gt_answer": g} for k, (s, g) in enumerate(MVBENCH)],
+        [{"id": k, "predicted_answer": s, "truth": g} for k, (s, g) in enumerate(MVBENCH)],
+        {"outputs": [{"output": said, "correct_option": gt} for said, gt in MVBENCH]},
+    ],
+)
+def test_mvbench_in_every_shape(shape, capsys, tmp_path):
+    file = write(tmp_path, "action_count.json", shape)
+    numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench")
+    assert numbers["n"] == 4 and numbers["official"]["mean"] == numbers["robust"]["mean"] == 0.75
+    assert numbers["official"]["parts"]["action_count"]["n"] == 4, "known by the name of the file"
+
+
+def test_lists_under_the_names_of_tasks(capsys, tmp_path):
+    lists = {"Action Count": records(2), "Fine-grained Pose": records(4), "seed": 3}
+    numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", lists), "mvbench")
+    parts = numbers["official"]["parts"]
+    assert (parts["action_count"]["n"], parts["fine_grained_pose"]["n"]) == (2, 4)
+    assert numbers["counts"]["bad record"] == 1, "a seed is no record"
+    one = {"object_counting": [{"id": 1, "truth": 4, "output": "3"}]}
+    numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", one), "vsibench")
+    assert numbers["official"]["parts"]["object_counting"]["mean"] == 0.6
+
+
+def test_outputs_under_their_ids_take_the_truth_of_the_questions(capsys, tmp_path):
+    asked = [{"id": "v1", "question": "?", "choices": {"A": "x", "B": "y"}, "answer": "B"}]
+    questions = write(tmp_path, "validation.json", asked)
+    file = write(tmp_path, "x.json", {"v1": "B", "v2": "A"})
+    numbers = imported(capsys, tmp_path, "jsonl", file, "mmvu", "--questions", str(questions))
+    assert numbers["official"]["mean"] == 1.0 and numbers["counts"]["unknown id"] == 1
+
+
+def test_an_option_may_be_named_by_its_place(capsys, tmp_path):
+    place = {"candidates": ["red", "left"], "answer": 1, "output": "(B)"}
+    number = {"candidates": ["2", "1"], "answer": 1, "output": "(B)"}
+    odd = {"candidates": ["red", "left"], "answer": "up", "output": "(B)"}
+    file = write(tmp_path, "x.json", [place, number, odd])
+    numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench")
+    assert numbers["official"]["mean"] == pytest.approx(2 / 3)
+    assert numbers["counts"]["the reference answer is no option"] == 1, "not wrong in silence"
+    assert numbers["robust"]["mean"] == 1.0 and numbers["robust"]["n"] == 2
+
+
+def test_videomme_durations_in_any_case_and_in_seconds(capsys, tmp_path):
+    outputs = [{"id": k, "truth": "B", "output": "B", "duration": d} for k, d in enumerate("xyz")]
+    for record, duration in zip(outputs, ("Short", 62.4, "brief"), strict=True):
+        record["duration"] = duration
+    file = write(tmp_path, "x.json", outputs)
+    numbers = imported(capsys, tmp_path, "jsonl", file, "videomme")
+    assert numbers["n"] == 2 and numbers["official"]["parts"]["short"]["n"] == 1
+    assert numbers["counts"]["outside the subset"] == 1
+
+
+def test_numbers_that_a_source_extracted(capsys, tmp_path):
+    said = {"output": "I count <answer>4</answer>", "prediction": 4.0, "truth": 4}
+    record = {"id": 1, "question_type": "object_counting", **said}
+    numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", [record]), "vsibench")
+    assert numbers["official"]["mean"] == 1.0
+
+
+def test_ratings_are_held_against_the_rules(capsys, tmp_path):
+    """A file of TempCompass's results: its own mean is told beside what the rules give."""
+    rated = {"question": "?\nA. red\nB. left", "gt-answer": "B. left", "match_success": True}
+    said = [("B", 1), ("A. red", 0), ("B.", 0)]
+    files = [{**rated, "video-llm-prediction": text, "rating": rating} for text, rating in said]
+    file = write(tmp_path, "multi-choice.json", {"1": {"action": files}})
+    numbers = imported(capsys, tmp_path, "tempcompass", file, "tempcompass")
+    assert numbers["official"]["mean"] == pytest.approx(2 / 3)
+    assert numbers["logged"]["mean"] == pytest.approx(1 / 3)
+    assert numbers["logged"]["agree"]["official"] == 2

@@ -34,6 +34,8 @@ def scored(benchmark: str, output: str, truth: str = "B", **fields) -> Item:
         ("vsibench", "b left", 1, 1),
         ("vsibench", "(B)", 0, 1),
         ("vsibench", "B\nleft", 0, 1),
+        ("vsibench", "I turn left. <answer>B</answer>", 0, 1),  # no segment for it: as the script
+        ("mvbench", "<answer>B</answer>", 0, 1),
         ("mvbench", "(B) left", 1, 1),
         ("mvbench", "B. left", 1, 1),
         ("mvbench", "b", 1, 1),
