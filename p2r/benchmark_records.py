@@ -243,9 +243,12 @@ def _tempcompass(record: Record, task: str) -> Fields:
     dimension = text_of(first(record, "dim", "dimension", "aspect"))
     if dimension and dimension not in DIMENSIONS:
         raise OtherSubset(f"dimension {dimension!r} is none of TempCompass")
-    fields = _base(record, "multiple choice", dimension=dimension)
+    aspect = record.get("fine_grained")
+    fields = _base(record, "multiple choice", dimension=dimension, aspect=aspect)
     lines = fields.problem.split("\n")[1:]
     kind = text_of(first(record, "task", "task_type")) or task
+    if "chatgpt-answer" in record:  # a rated caption, which comes without its question
+        kind = "captioning"
     if kind not in TEMPCOMPASS_TASKS:
         kind = _tempcompass_task(fields, lines)
     fields.parts["task"] = kind

@@ -154,13 +154,14 @@ _TABLE = (
     Benchmark(
         name="tempcompass",
         title="TempCompass",
-        files="questions/{multi-choice,yes_no,caption_matching,captioning}.json",
+        files="questions/{multi-choice,yes_no,caption_matching,captioning}.json, and for aspects "
+        "meta_info.json",
         media="{video_id}.mp4",
         subset="all four tasks: 1,580, 2,453, 1,503 and 2,004 questions",
         expected=7540,
         total=7540,
         metric="accuracy by rule matching (what no rule matches is wrong); captioning by an LLM",
-        axes=("task", "dimension"),
+        axes=("task", "dimension", "aspect"),
         licence="see its repository; videos from Shutterstock",
         download="github llyx97/TempCompass: questions, and scripts that fetch the videos",
         ask={

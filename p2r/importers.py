@@ -45,6 +45,7 @@ EXTRACTIONS = ("logged_extracted", "extracted_answer", "logged_prediction", "pre
 SCORES = ("logged_score", "accuracy_score", "logged_reward", "reward", "score")
 NO_ID = "no id: its place in the file is taken for it"
 EXAMPLES = 5
+META = "meta_info.json"  # TempCompass's file of videos and their aspects
 
 
 @dataclass
@@ -206,7 +207,7 @@ def _join(item: Item, questions: Mapping[str, Fields], found: Imported) -> bool:
     if item.truth and item.truth != known.truth and item.truth not in known.truth:
         found.note("truth differs from the benchmark's", f"{item.id}: {item.truth!r}")
     item.truth, item.options, item.problem = known.truth, known.options, known.problem
-    item.problem_type, item.parts = known.problem_type, known.parts
+    item.problem_type, item.parts = known.problem_type, item.parts | known.parts
     return True
 
 
@@ -262,7 +263,9 @@ def _videomme(path: Path, benchmark: str) -> Iterator[Raw]:
 
 def _tempcompass(path: Path, benchmark: str) -> Iterator[Raw]:
     """By video, dimension and place: the id is TASK/VIDEO/DIMENSION/PLACE."""
-    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+    aspects = _aspects(path)
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    for file in (file for file in files if file.name != META):
         task = task_of_file(file)
         videos = read_stored(file)
         if isinstance(videos, list):
@@ -274,15 +277,34 @@ def _tempcompass(path: Path, benchmark: str) -> Iterator[Raw]:
                 yield bad, task
                 continue
             for dimension, records in dimensions.items():
-                for place, record in enumerate(records if isinstance(records, list) else []):
-                    yield _tempcompass_record(record, video, dimension, place), task
+                if not isinstance(records, list):
+                    yield Fault(f"no list under {video}/{dimension}"), task
+                    continue
+                name = video.removesuffix(".mp4").removesuffix(".jpg")
+                where = {"video_id": name, "dim": dimension}
+                where["fine_grained"] = aspects.get((name, dimension), "")
+                for place, record in enumerate(records):
+                    if isinstance(record, Mapping):
+                        identity = f"{name}/{dimension}/{place}"
+                        record = {"prediction": None, **record, **where, "id": identity}
+                    yield record, task
 
 
-def _tempcompass_record(record: Any, video: str, dimension: str, place: int) -> Any:
-    if not isinstance(record, Mapping):
-        return record
-    where = {"id": f"{video}/{dimension}/{place}", "video_id": video, "dim": dimension}
-    return {"prediction": None, **record, **where}
+def _aspects(path: Path) -> dict[tuple[str, str], str]:
+    """The fine-grained aspect of each (video, dimension), of a `meta_info.json` that lies with the
+    files or up to two folders above, as in TempCompass's repository; empty without one.
+    """
+    folder = (path if path.is_dir() else path.parent).absolute()
+    places = (folder, *folder.parents[:2])
+    meta = next((place / META for place in places if (place / META).is_file()), None)
+    videos = read_stored(meta) if meta else {}
+    found: dict[tuple[str, str], str] = {}
+    for video, known in videos.items() if isinstance(videos, dict) else ():
+        dimensions = known.get("eval_dim") if isinstance(known, Mapping) else None
+        for dimension, told in dimensions.items() if isinstance(dimensions, Mapping) else ():
+            if isinstance(told, Mapping):  # order has no finer aspects
+                found[video, dimension] = str(told.get("type", dimension))
+    return found
 
 
 def _lmms_eval(path: Path, benchmark: str) -> Iterator[Raw]:
@@ -315,10 +337,13 @@ def _is_metric(key: str, part: Any) -> bool:
 
 def task_of_file(path: Path) -> str:
     """What a file's name says of its task: "multi-choice", "Perception", "action_count"."""
-    name = path.as_posix().lower()
-    for task in (*TEMPCOMPASS_TASKS, *TRACKS):
-        if task.lower() in name or task.lower().replace("-", "_") in name:
+    name = path.name.lower()
+    for task in TEMPCOMPASS_TASKS:
+        if task in name or task.replace("-", "_") in name:
             return task
+    for track in TRACKS:  # folders of the official data set
+        if track.lower() in name or track.lower() in path.parent.name.lower():
+            return track
     stem = path.name.lower().split(".")[0]
     if plain_name(stem) in MVBENCH_TASKS:
         return plain_name(stem)

@@ -457,3 +457,40 @@ def test_ratings_are_held_against_the_rules(capsys, tmp_path):
     assert numbers["official"]["mean"] == pytest.approx(2 / 3)
     assert numbers["logged"]["mean"] == pytest.approx(1 / 3)
     assert numbers["logged"]["agree"]["official"] == 2
+
+
+def test_tempcompass_by_fine_grained_aspect(capsys, tmp_path):
+    """As in the repository: predictions/MODEL/TASK.json, and meta_info.json above."""
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    files = tempcompass_files(folder)
+    action = {"type": "fine-grained action"}
+    meta = {"1": {"eval_dim": {"action": action, "speed": None}}, "2": {"eval_dim": {"order": {}}}}
+    write(tmp_path, "meta_info.json", meta)
+    numbers = imported(capsys, tmp_path, "tempcompass", files / "multi-choice.json", "tempcompass")
+    parts = {part: (row["mean"], row["n"]) for part, row in numbers["official"]["parts"].items()}
+    assert parts["fine-grained action"] == parts["action"] == (pytest.approx(1 / 3), 3)
+    assert parts["aspect: order"] == parts["order"] == (1.0, 1)
+    write(files, "meta_info.json", meta)  # beside the predictions it is no prediction
+    numbers = imported(capsys, tmp_path, "tempcompass", files, "tempcompass")
+    assert numbers["n"] == 7 and "bad record" not in numbers["counts"]
+    assert numbers["official"]["parts"]["fine-grained action"]["n"] == 3
+
+
+def test_tempcompass_rated_captions_come_without_questions(capsys, tmp_path):
+    said = {"video-llm-prediction": "It dunks.", "gt-answer": "A. dunk", "chatgpt-answer": "A. x"}
+    rated = [{**said, "rating": 1}, {**said, "rating": 0}, {**said, "rating": -1}]
+    file = write(tmp_path, "rated.json", {"1": {"action": rated}})
+    numbers = imported(capsys, tmp_path, "tempcompass", file, "tempcompass")
+    assert numbers["official"]["parts"]["captioning"]["n"] == 3
+    assert numbers["official"]["mean"] == 0.0, "the script adds the -1 of an LLM that failed"
+    assert numbers["robust"]["mean"] == 0.5 and numbers["robust"]["n"] == 2
+
+
+def test_a_task_is_in_the_name_of_the_file_and_not_of_a_folder(capsys, tmp_path):
+    folder = tmp_path / "multi-choice and captioning"
+    folder.mkdir()
+    file = tempcompass_files(folder) / "yes_no.json"
+    file = file.rename(folder / "yes_no.json")
+    numbers = imported(capsys, tmp_path, "tempcompass", file, "tempcompass")
+    assert numbers["official"]["parts"]["yes_no"]["n"] == 1
