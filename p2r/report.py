@@ -13,8 +13,8 @@ from p2r.analysis import mismatch
 from p2r.compare import percent
 from p2r.items import EXTRACTORS, Item
 from p2r.paper import BENCHMARK_COLUMNS, SOURCE, TABLES
-from p2r.records import Case, Question, Trace
-from p2r.results import Result, rescore
+from p2r.readers import mismatch_by_reader
+from p2r.results import Result, case_of, rescore
 from p2r.scoring import mean_interval
 from p2r.storedjson import StoredError
 
@@ -39,8 +39,15 @@ def build_report(results: Sequence[Result]) -> dict[str, Any]:
             raise StoredError(f"two results of {result.model} on {result.benchmark}: give one")
         model[result.benchmark] = rescore(result)
         if given is None and (interval := mismatch_of(result.items)) is not None:
-            row = measured["6"].setdefault(result.model, {})
+            row = measured["6"].setdefault(f"{result.model} (by rule)", {})
             row[f"mismatch, {result.benchmark}"] = interval
+        if given is None and (rate := mismatch_by_reader(result.items)) is not None:
+            reader = result.made.get("reader", "a reader")
+            row = measured["6"].setdefault(f"{result.model} (read by {reader})", {})
+            row[f"mismatch, {result.benchmark}"] = rate
+    for row in measured["6"].values():
+        if len(row) == len(SEVEN):
+            row["mismatch"] = _average(list(row.values()))
     for (model, given), found in numbers.items():
         for extractor in EXTRACTORS:
             cells = {name: found[name][extractor] for name in SEVEN if name in found}
@@ -82,17 +89,10 @@ def _difficulty(found: dict[str, dict[str, Any]], extractor: str) -> Cells:
 
 def mismatch_of(items: Sequence[Item]) -> dict[str, Any] | None:
     """The rule-based think-answer mismatch of a result's items; None where none has thinking."""
-    found = [mismatch(_case(item)) for item in items if item.trace.get("think")]
+    cases = [case for case in map(case_of, items) if case.trace.think]
+    found = [mismatch(case) for case in cases]
     known = [None if one is None else float(one) for one in found]
     return mean_interval(known) if known else None
-
-
-def _case(item: Item) -> Case:
-    question = Question(
-        id=item.id, problem=item.problem, options=item.options, problem_type=item.problem_type
-    )
-    segments = {name: item.trace.get(name) for name in ("observation", "think", "answer")}
-    return Case(question=question, trace=Trace(question_id=item.id, text=item.output, **segments))
 
 
 def report_markdown(found: dict[str, Any]) -> str:

@@ -23,8 +23,10 @@ from p2r.benchmarks import find_benchmark
 from p2r.importers import Imported
 from p2r.items import EXTRACTORS, Item, score_item
 from p2r.metrics import measure
+from p2r.records import Case, Question, Trace
 from p2r.runs import replacing
 from p2r.storedjson import StoredError
+from p2r.template import parse
 
 FORMAT = 1
 SAME = 1e-6
@@ -71,6 +73,19 @@ def _count(items: Sequence[Item]) -> dict[str, Any]:
         "unparsable": {x: sum(item.extraction[x] is None for item in items) for x in EXTRACTORS},
         "not scored": {x: sum(item.score[x] is None for item in items) for x in EXTRACTORS},
     }
+
+
+def case_of(item: Item) -> Case:
+    """The item as a case: its segments as stored, or parsed from an output that has them."""
+    names = ("observation", "think", "answer")
+    segments = {name: item.trace.get(name) for name in names}
+    if not item.trace and "</think>" in item.output:
+        parsed = parse(item.output)
+        segments = {name: getattr(parsed, name) for name in names}
+    question = Question(
+        id=item.id, problem=item.problem, options=item.options, problem_type=item.problem_type
+    )
+    return Case(question=question, trace=Trace(question_id=item.id, text=item.output, **segments))
 
 
 def compare_with_logged(items: Sequence[Item]) -> dict[str, Any] | None:

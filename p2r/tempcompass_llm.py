@@ -46,15 +46,22 @@ them or does not say."""
 
 def rate_unmatched(items: Sequence[Item], ask: Ask) -> dict[str, int]:
     """Store a rating (1 or 0) for every item that the rules leave open; returns the counts of
-    "rated" and "unknown" ones. An item that has a rating is not asked again.
+    "rated" and "unknown" ones. An item that has a rating is not asked again; a caption that is not
+    there is rated 0, as in the script; without the text of its question none can be rated.
     """
     open_items = []
+    counts = {"rated": 0, "unknown": 0}
     for item in items:
         score_item("tempcompass", item)
-        if item.extraction["official"] is None and "rating" not in item.stored and item.output:
+        if item.extraction["official"] is not None or "rating" in item.stored:
+            continue
+        if not item.output.strip():
+            item.stored["rating"] = 0.0
+        elif item.problem:
             open_items.append(item)
+        else:
+            counts["unknown"] += 1
     prompts = [build_rating_prompt(item) for item in open_items]
-    counts = {"rated": 0, "unknown": 0}
     for item, reply in zip(open_items, ask(prompts) if prompts else (), strict=True):
         rating = parse_rating(item, reply)
         counts["unknown" if rating is None else "rated"] += 1

@@ -1,6 +1,7 @@
 """A server on loopback that speaks the Messages, Message Batches and chat protocols, with faults.
 
-It finds an observation sufficient if it says "red". What else it does is written in the
+It finds an observation sufficient if it says "red", and as a reader says what `reply_to` has. What
+else it does is written in the
 observation: `fault: NAME` is done on every request for it, `fault: NAME x2` on the first two.
 """
 
@@ -18,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+READ = ("observation", "reasoning", "model_answer", "description")
 USAGE = {"input_tokens": 1000, "output_tokens": 100}
 CUT = b'{"id": "msg_1", "type": "message", "role": "assistant", "content": [{"type": "te'
 
@@ -88,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.fail(fault[1], body)
         with self.server.lock:
             self.server.answered[observation] += 1
-        return self.send(200, answer(body, self.path, word_on(observation)))
+        return self.send(200, answer(body, self.path, reply_to(body)))
 
     def fail(self, fault: str, body: dict[str, Any]) -> None:
         if fault.isdigit():
@@ -246,7 +248,20 @@ class Handler(BaseHTTPRequestHandler):
 
 def observation_in(body: dict[str, Any]) -> str:
     prompt = body["messages"][-1]["content"]
-    return prompt.split("<observation>")[1].split("</observation>")[0].strip()
+    tag = next(tag for tag in READ if f"<{tag}>" in prompt)
+    return prompt.split(f"<{tag}>")[1].split(f"</{tag}>")[0].strip()
+
+
+def reply_to(body: dict[str, Any]) -> str:
+    """A verdict, or what a reader says: the last word of the thinking, a rating, an option."""
+    prompt, observation = body["messages"][-1]["content"], observation_in(body)
+    if "<reasoning>" in prompt:
+        return f"<choice>{observation.split()[-1]}</choice>"
+    if "<model_answer>" in prompt:
+        return "Correct" if "red" in observation else "Incorrect"
+    if "<description>" in prompt:
+        return "A" if "red" in observation else "None"
+    return word_on(observation)
 
 
 def word_on(observation: str) -> str:

@@ -174,7 +174,7 @@ def test_report_marks_measured_and_quoted():
     tables = found["tables"]
     assert tables["1"]["measured"]["ours (official)"]["videomme"]["mean"] == 0.5
     assert tables["2"]["measured"] == {}, "no average of one benchmark"
-    assert tables["6"]["measured"]["ours"]["mismatch, videomme"]["mean"] == 0.5
+    assert tables["6"]["measured"]["ours (by rule)"]["mismatch, videomme"]["mean"] == 0.5
     assert tables["7"]["measured"]["ours (robust)"]["videomme: short"]["n"] == 1
     text = report_markdown(found)
     assert "| VideoP2R | quoted | 36.8 | 55.0 |" in text

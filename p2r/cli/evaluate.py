@@ -22,6 +22,10 @@ from p2r.cli.options import (
 
 if TYPE_CHECKING:
     from p2r.benchmark_files import Manifest
+    from p2r.results import Result
+
+# A reader's spec, its budget, the overrides of the recipe.
+Read = tuple[str, float | None, list[str] | None]
 
 EXAMPLES = """Example: p2r eval --run runs/x --model runs/x/pa_grpo/model --questions test.jsonl
 
@@ -85,6 +89,19 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Lay a result file beside the paper's tables. Repeatable."),
     ] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JUDGE",
+            help="With --import or --rescore: let a model (claude, server:URL#MODEL or "
+            "messages:URL#MODEL) read where the thinking ends, and rate what no rule of "
+            "TempCompass matches; stored in the result file.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="US dollars that the reader may cost at most, over all calls."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
@@ -106,10 +123,13 @@ def evaluate(
     given = [key for key, value in asked.items() if value]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} cannot go together: give one of them")
+    if (reader and not (import_ or rescore)) or (budget is not None and not reader):
+        raise ValueError("--reader goes with --import or --rescore, and --budget with --reader")
+    read = (reader, budget, set) if reader else None
     if import_:
-        _import(*import_, benchmark, out, questions, name, as_json)
+        _import(*import_, benchmark, out, questions, name, as_json, read)
     elif rescore:
-        _rescore(rescore, as_json)
+        _rescore(rescore, out, as_json, read)
     elif compare:
         _compare(*compare, as_json)
     elif report:
@@ -200,6 +220,7 @@ def _import(
     questions: Path | None,
     name: str | None,
     as_json: bool,
+    read: Read | None,
 ) -> None:
     if benchmark is None or out is None:
         raise ValueError("--import needs --benchmark NAME and --out FILE.json")
@@ -216,16 +237,47 @@ def _import(
     found = import_outputs(format, file, entry.name, known)
     result = from_import(found, entry.name, name or file.stem, format, file)
     write_result(result, out)
+    if read:
+        _read(result, out, *read)
     _print_numbers(result.numbers, as_json)
     for reason, count in found.counts.items():
         examples = "; ".join(found.examples.get(reason, ()))
         print(f"{count} × {reason}" + (f": {examples}" if examples else ""), file=sys.stderr)
 
 
-def _rescore(file: Path, as_json: bool) -> None:
-    from p2r.results import read_result, rescore
+def _rescore(file: Path, out: Path | None, as_json: bool, read: Read | None) -> None:
+    from p2r.results import read_result, rescore, write_result
 
-    _print_numbers(rescore(read_result(file)), as_json)
+    result = read_result(file)
+    if read:
+        _read(result, out or file, *read)
+    elif out is not None:
+        write_result(result, out)
+    _print_numbers(rescore(result), as_json)
+
+
+def _read(
+    result: Result, out: Path, reader: str, budget: float | None, set: list[str] | None
+) -> None:
+    """Let a reader add its words to a result, and write them to its file."""
+    from p2r.compare import percent
+    from p2r.readers import make_reader, read_result_with
+    from p2r.recipe import load_recipe
+    from p2r.results import write_result
+
+    limit = [] if budget is None else [f"judging.budget={budget}"]
+    settings = load_recipe("tiny", [*(set or ()), *limit]).judging
+    asked = make_reader(reader, settings, out)
+    found = read_result_with(result, asked)
+    write_result(result, out)
+    print(f"{asked.name} was asked {asked.asked} prompts", file=sys.stderr)
+    if "ratings" in found:
+        counts = found["ratings"]
+        print(f"{counts['rated']} rated, {counts['unknown']} not", file=sys.stderr)
+    if "mismatch" in found:
+        rate = found["mismatch"]
+        counts = ", ".join(f"{n} × {what}" for what, n in rate["counts"].items())
+        print(f"think-answer mismatch: {percent(rate)} % ({counts})", file=sys.stderr)
 
 
 def _print_numbers(numbers: dict[str, Any], as_json: bool) -> None:

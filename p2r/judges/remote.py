@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2r.judges.base import BaseJudge, JudgeError, hand_out, judge_key, reused
@@ -161,8 +161,25 @@ class RemoteJudge(BaseJudge):
         task.add_done_callback(lambda _: self._in_flight.pop(key, None))
         return await asyncio.shield(task)
 
+    async def reply(self, prompt: str) -> Verdict:
+        """The reply to a prompt of one's own, as the `rationale` of what is `sufficient` where it
+        is whole; remembered, reserved and booked as verdicts are.
+        """
+        key = f"{self.identity}/reply/{hashlib.sha256(prompt.encode()).hexdigest()[:24]}"
+        if self.cache and (known := self.cache.get(key)):
+            return known
+        return await self._ask_anew(key, prompt, self._whole)
+
+    def _whole(self, reply: Reply) -> Verdict:
+        found = self.unknown(reply.failure or reply.text, reply.usage)
+        whole = reply.failure is None and reply.stop == "end"
+        return found.model_copy(update={"sufficient": True}) if whole else found
+
     async def _judge_anew(self, key: str, question: Question, observation: str) -> Verdict:
         prompt = build_judge_prompt(question, observation)
+        return await self._ask_anew(key, prompt, lambda reply: self.read(reply, observation))
+
+    async def _ask_anew(self, key: str, prompt: str, read: Callable[[Reply], Verdict]) -> Verdict:
         spent = Usage()
         async with self._slots:
             for _ in range(1 + REASKED):
@@ -170,7 +187,7 @@ class RemoteJudge(BaseJudge):
                 if held is None and self.cache and (known := self.cache.get(key)):
                     return known
                 reply = await self._send_in_time(prompt)
-                verdict = self.read(reply, observation)
+                verdict = read(reply)
                 self._book(held, key, prompt, reply, verdict)
                 spent += reply.usage
                 if not reply.broken:
