@@ -139,7 +139,7 @@ def _vsi(text: str, asked: Asked) -> Reading:
     word = first_word(text)
     if asked.problem_type == "multiple choice":
         right = asked.letter or asked.truth
-        return Reading(word or None, float(word.lower() == right.lower()))
+        return _choice(word, float(word.lower() == right.lower()))
     given, right = _float(word), _float(asked.truth)
     if right is None or (score := mra_of(0.0 if given is None else given, right)) is None:
         return Reading(word or None, None)
@@ -161,7 +161,12 @@ def _videommmu(output: str, asked: Asked) -> Reading:
 
 def _exact(text: str, asked: Asked) -> Reading:
     text = text.strip()
-    return Reading(text or None, float(text == (asked.letter or asked.truth)))
+    return _choice(text, float(text == (asked.letter or asked.truth)))
+
+
+def _choice(text: str, score: float) -> Reading:
+    """What is wrong and no letter either says nothing: it counts as unparsable."""
+    return Reading(text if score or (len(text) == 1 and text.isalpha()) else None, score)
 
 
 def _mvbench(text: str, asked: Asked) -> Reading:

@@ -30,6 +30,7 @@ from p2r.template import parse
 
 FORMAT = 1
 SAME = 1e-6
+LONG = 8000  # characters: what runs on and on is counted
 
 
 @dataclass
@@ -70,6 +71,7 @@ def _count(items: Sequence[Item]) -> dict[str, Any]:
     answers = Counter(not item.output.strip() for item in items)
     return {
         "empty output": answers[True],
+        f"output of {LONG:,} characters or more": sum(len(item.output) >= LONG for item in items),
         "unparsable": {x: sum(item.extraction[x] is None for item in items) for x in EXTRACTORS},
         "not scored": {x: sum(item.score[x] is None for item in items) for x in EXTRACTORS},
     }

@@ -116,12 +116,14 @@ def _members(text: str, place: int) -> dict[str, Any]:
         place = _SPACE.match(text, place).end()
         if text[place : place + 1] == "}":
             return members
+        key = None
         try:
             key, place = _DECODER.raw_decode(text, place)
             place = text.index(":", place) + 1
             place = _SPACE.match(text, place).end()
             value, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
-            reason = f"the file breaks off or is damaged after {len(members)} videos"
-            return members | {"": Fault(reason)}
+            reason = f"the file breaks off or is damaged after {len(members)} whole members"
+            cut = isinstance(key, str) and text[place : place + 1] == "["
+            return members | ({key: _items(text, place + 1)} if cut else {"": Fault(reason)})
         members[str(key)] = value

@@ -256,6 +256,10 @@ def test_truncated_json_is_read_as_far_as_it_goes(capsys, tmp_path):
             file = write(tmp_path, f"cut{index}.json", text[: text.rindex('"output"') + 4])
             numbers = imported(capsys, tmp_path, "video-r1", file, "mmvu")
             assert numbers["n"] == 4 and numbers["counts"]["bad record"] == 1
+    text = json.dumps({"Action Count": records(3), "Object Shuffle": records(3)})
+    file = write(tmp_path, "cut.json", text[:-30])
+    numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench")
+    assert numbers["n"] == 5 and numbers["counts"]["bad record"] == 1
     text = json.dumps({"1": {"action": [{"question": "?", "answer": "no", "prediction": "no"}]}})
     file = write(tmp_path, "cut.json", text[:-1] + ', "2": {"action": [{"que')
     numbers = imported(capsys, tmp_path, "tempcompass", file, "tempcompass")
@@ -318,6 +322,17 @@ def test_empty_and_endless_outputs(benchmark, capsys, tmp_path):
     assert numbers["robust"]["mean"] == pytest.approx(1 / 5)
     unparsable = numbers["counts"]["unparsable"]
     assert unparsable["robust"] == 4 and unparsable["official"] >= 2
+    assert numbers["counts"]["output of 8,000 characters or more"] == 2
+
+
+@pytest.mark.parametrize("benchmark", ["mmvu", "vcrbench", "vsibench", "mvbench", "tempcompass"])
+def test_a_model_that_never_stops_is_not_zero_in_silence(benchmark, capsys, tmp_path):
+    outputs = [{"id": k, "truth": "B", "output": "x word " * 1430} for k in range(20)]
+    numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", outputs), benchmark)
+    assert numbers["official"]["mean"] == numbers["robust"]["mean"] == 0.0
+    assert numbers["counts"]["output of 8,000 characters or more"] == 20
+    expected = 0 if benchmark == "vsibench" else 20  # its first word is one letter
+    assert numbers["counts"]["unparsable"] == {"official": expected, "robust": 20}
 
 
 def test_without_a_reference_nothing_is_scored_and_nothing_is_zero(capsys, tmp_path):
