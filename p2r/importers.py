@@ -3,7 +3,8 @@
 | format             | what it is                                                             |
 |--------------------|------------------------------------------------------------------------|
 | jsonl              | JSON lines or a list (also under "items", "results", …) of records with |
-|                    | an id, an output and a truth, under the usual names                    |
+|                    | an id, an output and a truth, under the usual names; an object of such |
+|                    | lists by task, or of records by id; a folder of files, one per task    |
 | video-r1           | the results of Video-R1's evaluation: problem_id, solution, output,    |
 |                    | prediction, reward                                                     |
 | videomme-template  | Video-MME's template: a list of videos with their questions            |
@@ -215,6 +216,10 @@ def _join(item: Item, questions: Mapping[str, Fields], found: Imported) -> bool:
 
 
 def _flat(path: Path, benchmark: str) -> Iterator[Raw]:
+    if path.is_dir():
+        for file in sorted([*path.glob("*.jsonl"), *path.glob("*.json")]):
+            yield from _flat(file, benchmark)
+        return
     value = read_stored(path)
     task = task_of_file(path)
     if isinstance(value, list):

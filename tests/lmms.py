@@ -12,24 +12,28 @@ import importlib.util
 import os
 import sys
 import types
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 
+@cache  # found before its name stands for a bare package
+def find() -> Path | None:
+    """The folder of the package, in the environment or where P2R_LMMS_EVAL says."""
+    if folder := os.environ.get("P2R_LMMS_EVAL"):
+        sys.path.append(folder)
+        return Path(folder) / "lmms_eval"
+    spec = importlib.util.find_spec("lmms_eval")
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
 def load(task: str) -> ModuleType:
     """`lmms_eval.tasks.TASK.utils`; skips, saying why, where it cannot be had."""
-    folder = os.environ.get("P2R_LMMS_EVAL")
-    if folder:
-        root = Path(folder) / "lmms_eval"
-        if folder not in sys.path:
-            sys.path.append(folder)
-    else:
-        spec = importlib.util.find_spec("lmms_eval")
-        if spec is None or spec.origin is None:
-            pytest.skip("lmms-eval is not installed: set P2R_LMMS_EVAL to a folder that holds it")
-        root = Path(spec.origin).parent
+    root = find()
+    if root is None:
+        pytest.skip("lmms-eval is not installed: set P2R_LMMS_EVAL to a folder that holds it")
     os.environ.setdefault("HF_HOME", "hf")  # read, never written, by the tasks' modules
     for name, path in (("lmms_eval", root), ("lmms_eval.tasks", root / "tasks")):
         if name not in sys.modules:

@@ -426,6 +426,18 @@ def test_lists_under_the_names_of_tasks(capsys, tmp_path):
     assert numbers["official"]["parts"]["object_counting"]["mean"] == 0.6
 
 
+def test_a_folder_with_a_file_for_each_task(capsys, tmp_path):
+    folder = tmp_path / "mvbench"
+    folder.mkdir()
+    for name in ("action_count.json", "object_shuffle.jsonl"):
+        lines = name.endswith("l")
+        text = "\n".join(map(json.dumps, records(4))) if lines else json.dumps(records(2))
+        (folder / name).write_text(text)
+    numbers = imported(capsys, tmp_path, "jsonl", folder, "mvbench")
+    parts = numbers["official"]["parts"]
+    assert (parts["action_count"]["n"], parts["object_shuffle"]["n"]) == (2, 4)
+
+
 def test_outputs_under_their_ids_take_the_truth_of_the_questions(capsys, tmp_path):
     asked = [{"id": "v1", "question": "?", "choices": {"A": "x", "B": "y"}, "answer": "B"}]
     questions = write(tmp_path, "validation.json", asked)
