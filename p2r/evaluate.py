@@ -23,6 +23,7 @@ from p2r.journal import Journal
 from p2r.jsonlines import to_line
 from p2r.judges import JournaledJudge, Judge
 from p2r.pipeline import judge_observations, score_answer
+from p2r.process_metrics import process_metrics
 from p2r.recipe import Recipe
 from p2r.records import Case, Question
 from p2r.results import Result, write_result
@@ -118,6 +119,8 @@ def evaluate(
             **(made or {}),
         },
     }
+    if style != "direct":
+        result["process"] = process_metrics(cases)
     write_json(run.path("eval", f"{stage}.json"), result)
     write_result(
         to_result(cases, result["made"], result["unreadable"], style), result_path(run, stage)

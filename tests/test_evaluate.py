@@ -61,6 +61,11 @@ def test_metrics_and_their_n(run, test_questions, media):
     }
     for metric in result["metrics"].values():
         assert metric["low"] <= metric["mean"] <= metric["high"]
+    process = read_json(run.path("eval", "sft.json"))["process"]
+    assert process["perception accuracy"]["word"]["n"] == 4, "q4 has no observation to judge"
+    assert process["perception accuracy"]["no observation"]["mean"] == 0.0
+    assert process["format"]["both"]["mean"] == metrics["format"][0]
+    assert process["lengths"]["think"]["n"] == 5
     assert set(result["per_type"]) == {"multiple choice", "numerical"}
     assert result["per_type"]["numerical"]["mismatch"]["n"] == 0
 
