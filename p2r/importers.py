@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.answers import extract_choice
 from p2r.benchmark_records import (
     TRUTHS,
     Fields,
@@ -31,7 +30,7 @@ from p2r.benchmark_records import (
     text_of,
 )
 from p2r.benchmarks import BENCHMARKS, MVBENCH_TASKS, TEMPCOMPASS_TASKS, TRACKS
-from p2r.items import Item
+from p2r.items import Item, letter_of
 from p2r.jsonstream import Fault
 from p2r.rawrecords import BadValue
 from p2r.storedjson import StoredError, read_stored
@@ -129,7 +128,7 @@ def import_outputs(
 def _odd_reference(item: Item) -> bool:
     """Is the reference answer of a choice neither letter nor text of an option?"""
     choice = item.problem_type == "multiple choice" and item.truth not in item.options
-    return choice and bool(item.truth) and extract_choice(item.truth, item.options or None) is None
+    return choice and bool(item.truth) and letter_of(item.truth, tuple(item.options)) is None
 
 
 def _item(format: str, record: Any, task: str, place: int, benchmark: str, found: Imported) -> Item:
@@ -315,11 +314,15 @@ def _aspects(path: Path) -> dict[tuple[str, str], str]:
 def _lmms_eval(path: Path, benchmark: str) -> Iterator[Raw]:
     """Each sample with its document, and with what its metric kept, in one record."""
     if path.is_dir():
-        for file in sorted([*path.glob("*.jsonl"), *path.glob("*.json")]):
+        files = sorted([*path.glob("*.jsonl"), *path.glob("*.json")])
+        files = [file for file in files if not file.name.endswith("results.json")]
+        own = [file for file in files if benchmark in "".join(filter(str.isalpha, file.name))]
+        for file in own or files:  # a folder has the logs of all tasks of a run
             yield from _lmms_eval(file, benchmark)
         return
     value = read_stored(path)
     task = task_of_file(path)
+    subtitles = "subtitle" in path.name.lower()
     for sample in value if isinstance(value, list) else [value]:
         if not isinstance(sample, Mapping):
             yield sample, task
@@ -333,6 +336,8 @@ def _lmms_eval(path: Path, benchmark: str) -> Iterator[Raw]:
         for key in ("doc_id", "target", "resps", "filtered_resps"):
             if key in sample:
                 merged.setdefault(key, sample[key])
+        if subtitles:
+            merged["subtitles"] = True
         yield merged, task
 
 

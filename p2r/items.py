@@ -65,7 +65,7 @@ def score_item(benchmark: str, item: Item) -> None:
     options = tuple(item.options)
     letter = None
     if item.problem_type == "multiple choice":
-        letter = _letter(item.truth, options)
+        letter = letter_of(item.truth, options)
     task = item.parts.get("task", "")
     rating = item.stored.get("rating")
     asked = Asked(item.truth, item.problem_type, options, task, letter)
@@ -78,7 +78,8 @@ def score_item(benchmark: str, item: Item) -> None:
 
 
 @lru_cache(maxsize=1 << 16)
-def _letter(truth: str, options: tuple[str, ...]) -> str | None:
+def letter_of(truth: str, options: tuple[str, ...]) -> str | None:
+    """The letter of the right option; None where the reference answer is none."""
     return extract_choice(truth, options or None)
 
 

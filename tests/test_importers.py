@@ -207,6 +207,20 @@ def test_lmms_eval_samples(capsys, tmp_path):
     assert read_result(tmp_path / "result.json").items[1].id == "action_count/1"
 
 
+def test_a_folder_of_lmms_eval_has_the_logs_of_all_tasks(capsys, tmp_path):
+    doc = {"question_id": "001-1", "duration": "short", "options": ["A. a", "B. b"], "answer": "B"}
+    sample = {"doc_id": 0, "doc": doc, "target": "B", "resps": [["B"]], "filtered_resps": ["B"]}
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("videomme", "videomme_w_subtitle", "mmvu_val"):
+        (folder / f"2025_samples_{name}.jsonl").write_text(json.dumps(sample))
+    (folder / "2025_results.json").write_text(json.dumps({"results": {"videomme": {}}}))
+    numbers = imported(capsys, tmp_path, "lmms-eval", folder, "videomme")
+    assert numbers["n"] == 1 and numbers["official"]["parts"]["short"]["mean"] == 1.0
+    assert numbers["counts"]["outside the subset"] == 1, "with subtitles"
+    assert "bad record" not in numbers["counts"]
+
+
 def test_lmms_eval_log_of_vsibench_without_documents(capsys, tmp_path):
     """An older log: one object, the document inside the metric."""
     kinds = {"object_counting": ("4", "3"), "route_planning": ("B", "B.")}
