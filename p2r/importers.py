@@ -260,7 +260,11 @@ def _videomme(path: Path, benchmark: str) -> Iterator[Raw]:
         shared = {key: value for key, value in video.items() if key != "questions"}
         for question in questions:
             if isinstance(question, Mapping):
-                yield {**shared, "response": None, **question}, ""
+                record = {**shared, "response": None, **question}
+                identity = str(record.get("question_id"))
+                if identity.isdigit() and "video_id" in record:  # counted within the video
+                    record["question_id"] = f"{record['video_id']}-{identity}"
+                yield record, ""
             else:
                 yield question, ""
 

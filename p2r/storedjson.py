@@ -16,7 +16,7 @@ from p2r.jsonstream import Fault
 
 # Where a file is one object, its records are the list under one of these keys.
 LISTS = ("items", "results", "logs", "samples", "result_list", "res_list", "data", "predictions")
-LISTS += ("outputs", "records", "responses", "answers")
+LISTS += ("outputs", "records", "responses", "answers", "videos")
 _DECODER = json.JSONDecoder(strict=False)
 _COMMA = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[\]}])', re.DOTALL)
 _SPACE = re.compile(r"[\s,]*")

@@ -120,6 +120,15 @@ def test_videomme_template_with_trailing_commas_by_duration(capsys, tmp_path):
     assert numbers["counts"]["unparsable"]["official"] == 3
 
 
+def test_videomme_questions_counted_within_their_video(capsys, tmp_path):
+    asked = [{"question_id": k, "answer": "B", "response": "B"} for k in (1, 2, 3)]
+    videos = [{"video_id": f"00{v}", "duration": "long", "questions": asked} for v in (1, 2)]
+    file = write(tmp_path, "t.json", {"videos": videos})
+    numbers = imported(capsys, tmp_path, "videomme-template", file, "videomme")
+    assert numbers["n"] == 6 and "duplicate id" not in numbers["counts"]
+    assert read_result(tmp_path / "result.json").items[0].id == "001-1", "as the benchmark has it"
+
+
 def test_videomme_template_of_the_first_release(capsys, tmp_path):
     question = {"question_id": "1-1", "task_type": "x", "answer": "D", "response": "D"}
     video = {"video_id": "1", "duration_category": "long", "video_category": "Sports Competition"}
