@@ -38,12 +38,13 @@ class Reader:
             )
         self.judge = judge
         self.name = judge.name
-        self.asked = 0
+        self.asked = self.replied = 0
 
     def __call__(self, prompts: Sequence[str]) -> list[str | None]:
         self._check_budget(prompts)
         replies = call(self._read(list(dict.fromkeys(prompts))))
         self.asked += len(replies)
+        self.replied += sum(reply is not None for reply in replies.values())
         return [replies[prompt] for prompt in prompts]
 
     async def _read(self, prompts: Sequence[str]) -> dict[str, str | None]:

@@ -38,8 +38,10 @@ def test_thinking_is_read_once_and_the_report_has_it(stored, server, capsys):
     before = read_result(stored)
     assert read(stored, "--reader", spec, "--json") == 0
     shown = capsys.readouterr()
-    assert json.loads(shown.out)["official"]["mean"] == 1.0, "scores do not change"
-    assert "was asked 3 prompts" in shown.err
+    numbers = json.loads(shown.out)
+    assert numbers["official"]["mean"] == 1.0, "scores do not change"
+    assert numbers["reader"]["mismatch"]["mean"] == 0.5
+    assert "replied to 3 of 3 prompts" in shown.err
     assert "1 × match, 1 × mismatch, 1 × no choice, 0 × unknown" in shown.err
     assert len(server.bodies) == 3 and "Which?" in server.bodies[0]["messages"][-1]["content"]
     after = read_result(stored)

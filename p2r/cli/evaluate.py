@@ -237,9 +237,8 @@ def _import(
     found = import_outputs(format, file, entry.name, known)
     result = from_import(found, entry.name, name or file.stem, format, file)
     write_result(result, out)
-    if read:
-        _read(result, out, *read)
-    _print_numbers(result.numbers, as_json)
+    said = _read(result, out, *read) if read else {}
+    _print_numbers(result.numbers | said, as_json)
     for reason, count in found.counts.items():
         examples = "; ".join(found.examples.get(reason, ()))
         print(f"{count} × {reason}" + (f": {examples}" if examples else ""), file=sys.stderr)
@@ -249,17 +248,16 @@ def _rescore(file: Path, out: Path | None, as_json: bool, read: Read | None) -> 
     from p2r.results import read_result, rescore, write_result
 
     result = read_result(file)
-    if read:
-        _read(result, out or file, *read)
-    elif out is not None:
+    said = _read(result, out or file, *read) if read else {}
+    if out is not None and not read:
         write_result(result, out)
-    _print_numbers(rescore(result), as_json)
+    _print_numbers(rescore(result) | said, as_json)
 
 
 def _read(
     result: Result, out: Path, reader: str, budget: float | None, set: list[str] | None
-) -> None:
-    """Let a reader add its words to a result, and write them to its file."""
+) -> dict[str, Any]:
+    """Let a reader add its words to a result, and write them to its file; what it found."""
     from p2r.compare import percent
     from p2r.readers import make_reader, read_result_with
     from p2r.recipe import load_recipe
@@ -270,7 +268,7 @@ def _read(
     asked = make_reader(reader, settings, out)
     found = read_result_with(result, asked)
     write_result(result, out)
-    print(f"{asked.name} was asked {asked.asked} prompts", file=sys.stderr)
+    print(f"{asked.name} replied to {asked.replied} of {asked.asked} prompts", file=sys.stderr)
     if "ratings" in found:
         counts = found["ratings"]
         print(f"{counts['rated']} rated, {counts['unknown']} not", file=sys.stderr)
@@ -278,6 +276,7 @@ def _read(
         rate = found["mismatch"]
         counts = ", ".join(f"{n} × {what}" for what, n in rate["counts"].items())
         print(f"think-answer mismatch: {percent(rate)} % ({counts})", file=sys.stderr)
+    return {"reader": {"name": asked.name, **found}}
 
 
 def _print_numbers(numbers: dict[str, Any], as_json: bool) -> None:
