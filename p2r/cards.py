@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.release import PAPER, PAPER_KEPT, mix_rows, terms_of
+from p2r.release import PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
 from p2r.runs import write_json, write_text
+from p2r.safe_text import show_unseen
 
 LONGEST_EXAMPLE = 4000  # characters
+LONGEST_TABLE = 100  # sources, the largest
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,15 @@ def _funnel_rows(funnel: dict[str, int]) -> list[list[str]]:
 
 def _source_rows(card: Card) -> list[list[str]]:
     rows = [["source", "records", "attribution", "terms"]]
+    shown = sorted(card.sources, key=lambda source: -(card.sources[source] or 0))[:LONGEST_TABLE]
     for source, count in card.sources.items():
+        if source not in shown:
+            continue
         attribution, terms = terms_of(source)
         number = "not stated" if count is None else f"{count:,}"
         rows.append([source or "(none named)", number, attribution, terms])
+    if others := [count or 0 for source, count in card.sources.items() if source not in shown]:
+        rows.append([f"{len(others):,} smaller ones", f"{sum(others):,}", "", UNKNOWN_TERMS])
     return rows
 
 
@@ -153,8 +160,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as Markdown shows it: no markup, no HTML, one line."""
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    """Text as Markdown shows it: no markup, no HTML, nothing unseen, one line."""
+    plain = show_unseen(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
 
 
@@ -164,8 +171,7 @@ def fence(text: str) -> str:
         text = f"{text[:LONGEST_EXAMPLE]}\n… (cut)"
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     marks = "`" * max(3, longest + 1)
-    shown = text.encode("utf-8", "replace").decode()  # a lone surrogate is no UTF-8
-    return f"{marks}text\n{shown}\n{marks}"
+    return f"{marks}text\n{show_unseen(text)}\n{marks}"
 
 
 def _size(records: int) -> str:

@@ -22,7 +22,7 @@ from p2r.formats import read_cases, read_questions, write_videop2r
 from p2r.journal import Journal, Shard
 from p2r.pipeline import filter_traces
 from p2r.records import Case, Question, Trace
-from p2r.release import PAPER_KEPT, mix_rows
+from p2r.release import PAPER_KEPT, mix_rows, terms_of
 from p2r.runs import open_run
 from p2r.status import group_reasons, status
 from p2r.template import render
@@ -197,6 +197,96 @@ def test_a_set_without_traces_has_a_card_too(tmp_path):
     card = card_of(file, "Some questions")
     assert card.records == 3 and not card.traces and card.name == "Some-questions"
     assert push(file, "me/q", folder=tmp_path / "out") == str(tmp_path / "out")
+
+
+RAW = {
+    "problem_id": 1,
+    "problem": "What does the sign say?",
+    "data_type": "video",
+    "problem_type": "OCR",
+    "options": [],
+    "solution": "<answer>stop</answer>",
+    "path": "./a.mp4",
+    "data_source": "STAR",
+}
+TRACED = RAW | {
+    "observation": "The sign says stop.",
+    "process": "So it is.",
+    "answer": "<answer>stop</answer>",
+    "output": render("The sign says stop.", "So it is.", "stop"),
+}
+
+
+def write_list(path: Path, records: list) -> Path:
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_the_card_of_uneven_records_describes_each_field_of_the_file(tmp_path):
+    """Fields that some records lack, values of several types, bad records before and between."""
+    mlcroissant = pytest.importorskip("mlcroissant")
+    records = [
+        {"problem": ""},
+        TRACED,
+        TRACED | {"problem_id": 2, "reward": [1, 2], "note": "hi", "options": "['A. a', 'B. b']"},
+        RAW | {"problem_id": 3},
+        TRACED | {"problem_id": 4, "reward": 0.5, "meta": "mine"},
+    ]
+    file, out = write_list(tmp_path / "uneven.json", records), tmp_path / "out"
+    push(file, "me/uneven", folder=out)
+    lines = [json.loads(line) for line in (out / "data/train.jsonl").read_text().splitlines()]
+    assert [line["problem_id"] for line in lines] == ["1", "2", "4"]
+    assert lines[1]["options"] == ["A. a", "B. b"] and lines[1]["note"] == "hi"
+    assert json.loads(lines[2]["meta"]) == {"reward": 0.5, "meta": "mine"}
+    assert all(isinstance(v, str) for line in lines for k, v in line.items() if k != "options")
+    described = json.loads((out / "croissant.json").read_text())
+    data = (out / "data/train.jsonl").read_bytes()
+    assert described["distribution"][0]["sha256"] == hashlib.sha256(data).hexdigest()
+    fields = {field["name"] for field in described["recordSet"][0]["field"]}
+    assert fields == set().union(*lines)
+    page = (out / "README.md").read_text()
+    assert "3 records" in page and "Bad records left out: 1 × no problem text" in page
+    dataset = mlcroissant.Dataset(jsonld=str(out / "croissant.json"))
+    read = list(dataset.records("train-records"))
+    assert [row["train-records/problem_id"] for row in read] == [b"1", b"2", b"4"]
+
+
+def test_a_set_without_records_has_no_card(tmp_path, capsys):
+    file = write_list(tmp_path / "none.json", [])
+    assert run_cli(["cards", str(file), "--out", str(tmp_path / "cards")]) == 2
+    assert run_cli(["data", "push", str(file), "me/none", "--folder", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("holds no usable record") == 2
+    assert not (tmp_path / "cards").exists() and not (tmp_path / "out").exists()
+
+
+def test_what_is_not_seen_is_written_out_in_a_card(tmp_path):
+    source = "a\x1b[31m\u202eb\u200b"
+    file = write_list(tmp_path / "q.json", [RAW | {"data_source": source}])
+    text = render_card(card_of(file))
+    assert not any(char in text for char in "\x1b\u202e\u200b") and "[U+202E]" in fence(source)
+
+
+def test_a_table_of_sources_has_an_end(tmp_path):
+    records = [RAW | {"problem_id": n, "data_source": f"set {n % 150}"} for n in range(151)]
+    text = render_card(card_of(write_list(tmp_path / "q.json", records)))
+    assert text.count("\n| set ") == 100 and "| set 0 | 2 |" in text
+    assert "| 50 smaller ones | 50 |" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "attribution"),
+    [
+        ("NeXT-QA/0_30_s", "NExT-QA"),
+        ("LLaVA-Video-178K", "LLaVA-Video-178K"),
+        ("Perception Test", "Perception Test"),
+        ("CLEVRER_mc", "CLEVRER"),
+        ("starfish", "starfish"),
+        ("clevrerest", "clevrerest"),
+        ("", "no source named"),
+    ],
+)
+def test_terms_are_those_of_the_named_source_only(source, attribution):
+    assert terms_of(source)[0].startswith(attribution)
 
 
 def test_the_committed_cards_are_those_that_the_command_writes(tmp_path):
