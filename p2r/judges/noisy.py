@@ -12,8 +12,8 @@ class NoisyJudge(BaseJudge):
     """Turns a share `rate` of a judge's verdicts round, the same ones every time for one seed."""
 
     def __init__(self, judge: BaseJudge, rate: float, seed: int = 0) -> None:
-        if not 0 <= rate <= 1:
-            raise JudgeError(f"a noisy judge errs at a rate from 0 to 1, not {rate}")
+        if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise JudgeError(f"a noisy judge errs at a rate from 0 to 1, not {rate!r}")
         self.inner = judge
         self.rate = rate
         self.seed = seed
