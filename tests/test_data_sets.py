@@ -121,6 +121,21 @@ def test_check_counts_media_duplicates_and_bad_records(tmp_path, capsys):
     assert run_cli(["data", "check", str(file)]) == 1
 
 
+def test_what_a_file_says_does_not_steer_the_terminal(tmp_path, capsys):
+    evil = "[/bold] \x1b[31mred\x9b\u202e"
+    records = [
+        RAW | {"data_source": evil, "path": f"{evil}.mp4"},
+        RAW | {"problem_type": evil, "path": "x" * 5000},
+    ]
+    file = write_list(tmp_path / "[b].json", records)
+    for option in ([], ["--json"]):
+        assert run_cli(["data", "check", str(file), *option]) == 1
+    assert run_cli(["data", "check", f"{tmp_path}/{evil}"]) == 2
+    shown = "".join(capsys.readouterr())
+    assert "[/bold]" in shown and "[U+202E]" in shown and "x" * 400 not in shown
+    assert not any(char in shown for char in "\x1b\x9b\u202e")
+
+
 def test_check_of_a_file_that_is_none(tmp_path, capsys):
     assert run_cli(["data", "check", str(tmp_path / "none.json")]) == 2
     assert "no such file" in capsys.readouterr().err

@@ -19,6 +19,10 @@ class NoisyJudge(BaseJudge):
         self.seed = seed
         self.name = f"noisy:{rate:g}:{judge.name}" + (f"@{seed}" if seed else "")
 
+    def parts(self) -> list[BaseJudge]:
+        """The judge that is turned round, or what it is made of."""
+        return self.inner.parts()
+
     async def ask(self, question: Question, observation: str) -> Verdict:
         """The inner judge's verdict, perhaps turned round; one without a verdict stays so."""
         verdict = await self.inner.ask(question, observation)
