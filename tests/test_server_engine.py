@@ -12,6 +12,7 @@ from small import VIDEO
 
 import p2r.engines.server as module
 from p2r.engines import EngineError, Request, Sampling, load_engine
+from p2r.engines.responses import make_trace
 from p2r.engines.server import ServerEngine
 from p2r.recipe import RecipeError, load_recipe
 from p2r.records import Question
@@ -155,6 +156,15 @@ def test_a_cut_answer_is_truncated():
     with FaultServer(plans({"a": ["cut"]})) as server:
         (completion,) = engine_of(server).generate(asking("a"), GREEDY)
     assert completion.truncated and completion.text == "fine so f"
+
+
+def test_counts_that_are_none_are_unknown_and_the_trace_is_kept():
+    with FaultServer(plans({"a": ["odd_counts"]})) as server:
+        (request,) = asking("a")
+        (completion,) = engine_of(server).generate([request], GREEDY)
+    assert (completion.text, completion.prompt_tokens, completion.tokens) == ("fine", None, None)
+    trace = make_trace(request.question, completion, "full")
+    assert trace.text == "fine" and not trace.completion_tokens
 
 
 def test_sampling_is_sent():
