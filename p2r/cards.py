@@ -90,7 +90,10 @@ def render_card(card: Card) -> str:
     if card.filters:
         parts += ["### Filters", _list(card.filters)]
     if card.funnel:
-        parts += ["Where traces ended:", _table(_funnel_rows(card.funnel))]
+        parts += [
+            "Traces that came so far, and those that an unknown stopped:",
+            _table(_funnel_rows(card.funnel)),
+        ]
     parts += [
         "## Sources, licence and attribution",
         f"The text of this set: `{card.license}`. The questions and the media they are about "
