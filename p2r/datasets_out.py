@@ -130,6 +130,7 @@ def _stage(source: Path, folder: Path, repository: str) -> None:
 
 
 def _upload(staged: Path, repository: str, private: bool) -> str:
+    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -141,5 +142,10 @@ def _upload(staged: Path, repository: str, private: bool) -> str:
         reason = " ".join(str(error).split())[:300]
         raise OutputError(
             f"the hub refused {repository!r} ({reason}): check its name and `hf auth login`"
+        ) from error
+    except httpx.TransportError as error:
+        raise OutputError(
+            f"the hub cannot be reached ({error}): nothing was lost, the same command tries again; "
+            "--folder writes the set here"
         ) from error
     return str(url)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -264,6 +267,30 @@ def test_the_card_of_uneven_records_describes_each_field_of_the_file(tmp_path):
     dataset = mlcroissant.Dataset(jsonld=str(out / "croissant.json"))
     read = list(dataset.records("train-records"))
     assert [row["train-records/problem_id"] for row in read] == [b"1", b"2", b"4"]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
+    """In a process of its own: the hub's address is read when its client is imported."""
+    file = write_list(tmp_path / "q.json", [RAW])
+    environment = os.environ | {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": "hf_never_to_be_seen",
+    }
+    command = [sys.executable, "-m", "p2r", "data", "push", str(file), "me/q"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    said = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and said[-1].startswith("error: the hub cannot be reached")
+    assert "Traceback" not in done.stderr and "never_to_be_seen" not in done.stdout + done.stderr
+
+
+def test_two_sets_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
+    files = [tmp_path / folder / "q.json" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        write_list(file, [RAW])
+    assert run_cli(["cards", *map(str, files), "--out", str(tmp_path / "cards")]) == 2
+    assert "two sets are named q" in capsys.readouterr().err
 
 
 def test_a_set_without_records_has_no_card(tmp_path, capsys):

@@ -40,7 +40,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
             console.print(counts_table(f"{name}: last step reached", stage["ends"], "step"))
             unpriced = f", and {stage['unpriced']} of models without a known price"
             print(
-                f"judging cost {stage['cost_usd']:.2f} US dollars"
+                f"judging cost {stage['cost_usd']:.4f} US dollars"
                 + (unpriced if stage["unpriced"] else "")
             )
     if report["judging"]:
@@ -71,6 +71,9 @@ def cards(
     if name is not None and len(described) != 1:
         raise typer.BadParameter("--name names one set: give one run or file")
     made = [card_of(path, name) for path in described] or [known() for known in KNOWN]
+    names = [card.name for card in made]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise typer.BadParameter(f"two sets are named {', '.join(sorted(twice))}: card each alone")
     for card in made:
         for path in write_card(card, out):
             print(path)
