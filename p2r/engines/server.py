@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.data import load_processor, resolve_model
 from p2r.engines import (
     Completion,
+    EngineDied,
     EngineError,
     Request,
     Sampling,
@@ -170,7 +171,7 @@ class ServerEngine:
         except Failure as error:
             reason = str(error)
             if error.again:  # is it this request, or is the server gone?
-                await self._check_server(client)
+                await self._check_alive(client)
         except Exception as error:  # what one request is must not stop the others
             reason = describe_error(error)
         log.warning("no answer for %s: %s", request.key, reason)
@@ -198,6 +199,13 @@ class ServerEngine:
                     raise Failure(f"{error} (attempt {attempt})", again=error.again) from None
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable")
+
+    async def _check_alive(self, client: AsyncOpenAI) -> None:
+        """As `_check_server`, of one that was there before; raises `EngineDied`."""
+        try:
+            await self._check_server(client)
+        except EngineError as error:
+            raise EngineDied(str(error)) from error
 
     async def _check_server(self, client: AsyncOpenAI) -> None:
         """The server is there, takes the key and has the model; raises `EngineError`."""
