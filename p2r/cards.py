@@ -71,6 +71,7 @@ def render_card(card: Card) -> str:
     head = DatasetCardData(
         pretty_name=card.title,
         license=card.license,
+        license_name="terms-of-each-source" if card.license == "other" else None,
         language=["en"],
         task_categories=["video-text-to-text", "visual-question-answering"],
         size_categories=[_size(card.records)],

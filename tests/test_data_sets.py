@@ -169,6 +169,7 @@ def test_a_card_says_what_its_data_say(run, tmp_path):
     page, croissant = write_card(card_of(run.folder), tmp_path / "cards")
     text = page.read_text()
     head = yaml.safe_load(text.split("---\n")[1])
+    assert head["license_name"] == "terms-of-each-source"
     assert head["license"] == "other" and head["size_categories"] == ["n<1K"]
     assert "| video | – | – | 5 | – | – | 5 |" in text and "5 records" in text
     for said in ("teacher-1", "word", "at least 0.6", "leak", "162,062", "academic research"):

@@ -309,7 +309,8 @@ def test_estimate_of_judges_that_are_made_of_others(server, tmp_path, capsys):
 def test_status_tells_of_all_calls_and_of_those_without_a_price(server, tmp_path, capsys):
     run = write_run(tmp_path / "run", ["red", "red fault: refusal"], "judging.retries=0")
     assert status(run.folder)["judging"] == []
-    filter_run(run)
+    assert filter_run(run) == 0
+    assert "1 have no verdict: p2r status" in capsys.readouterr().err
     report = status(run.folder)
     assert report["stages"]["filter"]["cost_usd"] == pytest.approx(0.0015)
     assert {row["outcome"]: row["calls"] for row in report["judging"]}["verdict"] == 1

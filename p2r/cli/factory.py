@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -105,5 +106,11 @@ def filter(
             "this part is judged; the set is collected when every trace of the other parts has its "
             "verdict, or by p2r filter without --shard, which asks for those that are missing"
         )
-    else:
-        make_console().print(funnel_table(table))
+        return
+    make_console().print(funnel_table(table))
+    if unknown := table["all"]["verdict unknown"]:
+        print(
+            f"{unknown} have no verdict: p2r status {run} says why, and so does each case in "
+            f"{run / 'cases' / 'cot.jsonl'}; the same command asks for them again",
+            file=sys.stderr,
+        )
