@@ -35,7 +35,9 @@ class ApartError(ValueError):
 
 @dataclass(frozen=True)
 class Death:
-    """A process that ended, or was ended, while it worked."""
+    """A process that ended, or was ended, while it worked; or what it works with: a worker says so
+    by an error with a true attribute `died`.
+    """
 
     reason: str
 
@@ -104,6 +106,9 @@ class Apart:
         if kind == "error":
             self.close()
             raise ApartError(answer)
+        if kind == "died":
+            self.close()
+            return Death(f"the engine that works on it dies, also alone: {answer}")
         return answer
 
 
@@ -129,8 +134,9 @@ def main(descriptor: int) -> None:
     except EOFError:
         return
     except Exception as error:  # said by the parent, in one line
+        kind = "died" if getattr(error, "died", False) else "error"
         with contextlib.suppress(OSError):
-            connection.send(("error", f"{type(error).__name__}: {' '.join(str(error).split())}"))
+            connection.send((kind, f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
 
 def _end_with(parent: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections import Counter
@@ -10,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from p2r.cards import Card, DataFile
-from p2r.datasets_out import EXPORTED, export_lines
-from p2r.formats import read_cases, read_questions
+from p2r.datasets_out import EXPORTED, OutputError, export_record, read_items
+from p2r.formats import BadRecordLog, read_cases
+from p2r.jsonlines import to_line
 from p2r.quality import thresholds
-from p2r.rawrecords import BadValue
 from p2r.records import Case, Question
 from p2r.release import (
     COT_FILES,
@@ -25,6 +26,7 @@ from p2r.release import (
     RL_RECORDS,
 )
 from p2r.runs import Run, check_run, read_json
+from p2r.status import SHOWN, group_reasons
 
 TYPES = {"options": "List"}
 _LIMITS = (
@@ -90,12 +92,20 @@ def card_of_run(folder: Path, name: str | None = None) -> Card:
 
 
 def card_of_file(path: Path, name: str | None = None) -> Card:
-    """The card of any file of traces, or of questions where it holds no trace."""
-    try:
-        facts = _Facts(read_cases(path, on_bad=_refuse))
-    except BadValue:
-        facts = _Facts(read_questions(path))
-    traces = {"Generator": ", ".join(facts.models)} if facts.models else {}
+    """The card of any file of traces, or of questions where it holds no trace.
+
+    Raises `OutputError` where it holds neither.
+    """
+    bad = BadRecordLog()
+    facts = _Facts(read_items(path, bad))
+    if not facts.records:
+        raise OutputError(f"{path} holds no usable record: a card describes a set that has some")
+    made = {"Read from": path.name}
+    if facts.models:
+        made["Generator"] = ", ".join(facts.models)
+    if bad.reasons:
+        reasons = (f"{count:,} × {why}" for why, count in group_reasons(bad.reasons).items())
+        made["Bad records left out"] = "; ".join(itertools.islice(reasons, SHOWN))
     return Card(
         name=_file_name(name or path.name.partition(".")[0]),
         title=name or path.name,
@@ -107,15 +117,11 @@ def card_of_file(path: Path, name: str | None = None) -> Card:
         sources=dict(sorted(facts.sources.items())),
         files=[DataFile(EXPORTED, facts.sha256, facts.records)],
         fields=facts.fields,
-        made={"Read from": path.name, **traces},
+        made=made,
         limits=_LIMITS if facts.traces else _LIMITS[1:],
         example=facts.example,
         traces=facts.traces,
     )
-
-
-def _refuse(bad: object) -> None:
-    raise BadValue(str(bad))
 
 
 class _Facts:
@@ -131,11 +137,11 @@ class _Facts:
         self.fields: dict[str, str] = {}
         self.traces = False
         digest = hashlib.sha256()
-        for line in export_lines(self._count(items)):
-            digest.update(line.encode())
+        for item in self._count(items):
+            record = export_record(item)
+            digest.update(to_line(record).encode())
+            self.fields |= {key: TYPES.get(key, "Text") for key in record}
             if self.example is None:
-                record = json.loads(line)
-                self.fields = {key: TYPES.get(key, "Text") for key in record}
                 self.example = json.dumps(record, indent=1, ensure_ascii=False)
         self.sha256 = digest.hexdigest()
 
@@ -172,7 +178,10 @@ def _file_name(name: str) -> str:
 
 _RELEASE_FIELDS = dict.fromkeys(FIELDS, "Text")
 _RELEASE_SOURCES = dict.fromkeys(
-    ("LLaVA-Video-178K", "NExT-QA", "PerceptionTest", "CLEVRER", "STAR", "image sets of Video-R1")
+    (
+        *("LLaVA-Video-178K", "NExT-QA", "PerceptionTest", "CLEVRER", "STAR"),
+        "image sets of Video-R1 (Chart, General, Knowledge, Math, OCR, Spatial)",
+    )
 )
 _RELEASE_MADE = {
     "Questions": "Video-R1-260k (images and videos)",

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.release import PAPER, PAPER_KEPT, mix_rows, terms_of
+from p2r.release import PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
 from p2r.runs import write_json, write_text
+from p2r.safe_text import show_unseen
 
 LONGEST_EXAMPLE = 4000  # characters
+LONGEST_TABLE = 100  # sources, the largest
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def render_card(card: Card) -> str:
     head = DatasetCardData(
         pretty_name=card.title,
         license=card.license,
+        license_name="terms-of-each-source" if card.license == "other" else None,
         language=["en"],
         task_categories=["video-text-to-text", "visual-question-answering"],
         size_categories=[_size(card.records)],
@@ -88,7 +91,10 @@ def render_card(card: Card) -> str:
     if card.filters:
         parts += ["### Filters", _list(card.filters)]
     if card.funnel:
-        parts += ["Where traces ended:", _table(_funnel_rows(card.funnel))]
+        parts += [
+            "Traces that came so far, and those that an unknown stopped:",
+            _table(_funnel_rows(card.funnel)),
+        ]
     parts += [
         "## Sources, licence and attribution",
         f"The text of this set: `{card.license}`. The questions and the media they are about "
@@ -122,10 +128,15 @@ def _funnel_rows(funnel: dict[str, int]) -> list[list[str]]:
 
 def _source_rows(card: Card) -> list[list[str]]:
     rows = [["source", "records", "attribution", "terms"]]
+    shown = sorted(card.sources, key=lambda source: -(card.sources[source] or 0))[:LONGEST_TABLE]
     for source, count in card.sources.items():
+        if source not in shown:
+            continue
         attribution, terms = terms_of(source)
         number = "not stated" if count is None else f"{count:,}"
         rows.append([source or "(none named)", number, attribution, terms])
+    if others := [count or 0 for source, count in card.sources.items() if source not in shown]:
+        rows.append([f"{len(others):,} smaller ones", f"{sum(others):,}", "", UNKNOWN_TERMS])
     return rows
 
 
@@ -153,8 +164,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as Markdown shows it: no markup, no HTML, one line."""
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    """Text as Markdown shows it: no markup, no HTML, nothing unseen, one line."""
+    plain = show_unseen(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
 
 
@@ -164,8 +175,7 @@ def fence(text: str) -> str:
         text = f"{text[:LONGEST_EXAMPLE]}\n… (cut)"
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     marks = "`" * max(3, longest + 1)
-    shown = text.encode("utf-8", "replace").decode()  # a lone surrogate is no UTF-8
-    return f"{marks}text\n{shown}\n{marks}"
+    return f"{marks}text\n{show_unseen(text)}\n{marks}"
 
 
 def _size(records: int) -> str:

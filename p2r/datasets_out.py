@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from p2r.formats import read_cases, read_questions, write_video_r1, write_videop2r
+from p2r.formats import (
+    BadRecord,
+    OnBad,
+    read_cases,
+    read_questions,
+    write_video_r1,
+    write_videop2r,
+)
 from p2r.jsonlines import to_line
-from p2r.rawrecords import BadValue, to_videop2r
+from p2r.rawrecords import NO_TRACE, BadValue, to_videop2r
 from p2r.records import Case, Question
 from p2r.runs import replacing
 
@@ -24,21 +31,28 @@ class OutputError(ValueError):
     """A data set that cannot be written; the message says why and what to do."""
 
 
-def export_lines(items: Iterable[Question | Case]) -> Iterator[str]:
-    """The set as JSON lines with the fields of the VideoP2R release, ids as text."""
-    for item in items:
-        record = to_videop2r(item)
-        record["problem_id"] = str(record["problem_id"])
-        # Worlds of the playground and scores of a release stay with the records, as one text.
-        known = {key: value for key, value in record.items() if isinstance(value, str | list)}
-        rest = {key: value for key, value in record.items() if key not in known}
-        if rest:
-            known["meta"] = json.dumps(rest)
-        yield to_line(known)
+def export_record(item: Question | Case) -> dict[str, str | list[str]]:
+    """A record with the fields of the VideoP2R release: `options` a list, all others text, so that
+    a column has one type in the whole set.
+    """
+    question = item.question if isinstance(item, Case) else item
+    record = to_videop2r(item)
+    record["problem_id"] = str(record["problem_id"])
+    record["options"] = list(question.options)
+    known = {k: v for k, v in record.items() if isinstance(v, str) or k == "options"}
+    # Worlds of the playground and scores of a release stay with the records, as one text.
+    if rest := {key: value for key, value in record.items() if key not in known}:
+        if "meta" in known:
+            rest["meta"] = known["meta"]
+        known["meta"] = json.dumps(rest)
+    return known
 
 
-def read_items(path: Path) -> Iterator[Question | Case]:
-    """The traces of a file or of a run's SFT set; its questions where it holds no traces."""
+def read_items(path: Path, on_bad: OnBad | None = None) -> Iterator[Question | Case]:
+    """The traces of a file or of a run's SFT set; its questions where it holds no traces.
+
+    `on_bad` gets the bad records of a file; by default they are logged.
+    """
     if (path / "recipe.yaml").is_file():
         from p2r.pipeline import read_kept
         from p2r.recipe import load_recipe
@@ -46,17 +60,18 @@ def read_items(path: Path) -> Iterator[Question | Case]:
 
         read_kept(Run(path, load_recipe(path / "recipe.yaml")), count=1)
         return read_cases(path / "sft.jsonl")
-    return read_cases(path) if _holds_traces(path) else read_questions(path)
+    return read_cases(path, on_bad) if _holds_traces(path) else read_questions(path, on_bad)
 
 
 def _holds_traces(path: Path) -> bool:
     """Whether the first good record has a trace."""
 
-    def refuse(bad: object) -> None:
-        raise BadValue(str(bad))
+    def stop(bad: BadRecord) -> None:
+        if bad.reason == NO_TRACE:
+            raise BadValue(bad.reason)
 
     try:
-        return next(read_cases(path, refuse), None) is not None
+        return next(read_cases(path, stop), None) is not None
     except BadValue:
         return False
 
@@ -108,13 +123,14 @@ def _stage(source: Path, folder: Path, repository: str) -> None:
     from p2r.cards import write_card
 
     with replacing(folder / EXPORTED) as lines:
-        lines.writelines(export_lines(read_items(source)))
+        lines.writelines(to_line(export_record(item)) for item in read_items(source))
     page, croissant = write_card(card_of(source, repository.rpartition("/")[2]), folder)
     page.rename(folder / "README.md")
     croissant.rename(folder / "croissant.json")
 
 
 def _upload(staged: Path, repository: str, private: bool) -> str:
+    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -126,5 +142,10 @@ def _upload(staged: Path, repository: str, private: bool) -> str:
         reason = " ".join(str(error).split())[:300]
         raise OutputError(
             f"the hub refused {repository!r} ({reason}): check its name and `hf auth login`"
+        ) from error
+    except httpx.TransportError as error:
+        raise OutputError(
+            f"the hub cannot be reached ({error}): nothing was lost, the same command tries again; "
+            "--folder writes the set here"
         ) from error
     return str(url)

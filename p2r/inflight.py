@@ -1,10 +1,11 @@
 """What was being worked on when a process died: intents, and samples that are tried apart.
 
-Before an engine gets a request, its key goes into `NAME.inflight.jsonl`; an ordinary end, an error
-or Ctrl-C removes the file. What a dead process leaves there without an outcome is suspected of
-having killed it, and is tried in a process of its own before anything else: together, then one by
-one. The sample whose process dies or hangs while it is alone is set aside with that reason; the run
-itself lives on. Suspects that did nothing (someone pulled the plug) are simply answered.
+Before an engine gets a request, its key goes into `NAME.inflight.jsonl`; an ordinary end, a user's
+error or Ctrl-C removes the file. What a dead process, or a dead engine, leaves there without an
+outcome is suspected of having killed it, and is tried in a process of its own before anything else:
+together, then one by one. The sample whose process dies or hangs while it is alone is set aside
+with that reason; the run itself lives on. Suspects that did nothing (someone pulled the plug) are
+simply answered.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Inflight:
 
     Written without waiting for the disk: a dead process loses nothing that it has written, and a
     dead machine does not make a sample suspect. Used in a `with` block; every end of it but a death
-    leaves only the suspects that are not settled yet.
+    (see `may_be_poison`) leaves only the suspects that are not settled yet.
     """
 
     def __init__(self, path: str | Path, done: Callable[[str], bool]) -> None:
@@ -60,10 +61,21 @@ class Inflight:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and may_be_poison(error):
+            return
         self.path.unlink(missing_ok=True)
         if self._suspects:
             self.begin(self.suspects)
+
+
+def may_be_poison(error: BaseException) -> bool:
+    """Whether what was in flight may have caused an error: a dead engine (`died`), memory that ran
+    out, a fault of a library; what users are told of (ValueError, OSError) is none of it.
+    """
+    if isinstance(error, ValueError | OSError):
+        return getattr(error, "died", False)
+    return isinstance(error, Exception)
 
 
 def _read_intents(path: Path) -> tuple[list[str], Counter[str]]:

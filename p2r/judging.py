@@ -13,12 +13,13 @@ import os
 import random
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from p2r.judges import BaseJudge, JudgeError, make_judge
 from p2r.judges.base import call
-from p2r.judges.database import Database
+from p2r.judges.database import Database, default_path
 from p2r.judges.ledger import Ledger, Spending
 from p2r.judges.prices import Usage
 from p2r.judges.prompt import build_judge_prompt
@@ -53,8 +54,9 @@ def books_of(run: Run) -> str:
 
 
 def spending(run: Run) -> list[Spending]:
-    """What a run has spent on judges so far, a row per judge and outcome."""
-    if not (run.folder / "ledger.id").is_file():
+    """What a run has spent on judges so far, a row per judge and outcome; makes no file."""
+    path = run.recipe.judging.cache or default_path()
+    if not ((run.folder / "ledger.id").is_file() and Path(path).expanduser().is_file()):
         return []
     return Ledger(Database(run.recipe.judging.cache), books_of(run)).summary()
 
@@ -79,12 +81,13 @@ def judge_in_batches(judge: BaseJudge, pairs: Iterable[Pair], settings: Any) -> 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What judging will cost, in US dollars; None where the model has no known price.
+    """What one judge will cost, in US dollars; None where its model has no known price.
 
     `observations` are those to judge, of which `known` are in the cache already. Tokens are means
     of one call, from a sample of `sample`; `counted`: the server counted them, else they are
     reckoned from characters. `measured`: the reply's tokens are the mean of earlier calls, else a
-    usual length. `worst` is what the online run can cost at most.
+    usual length. `worst` is what the online run can cost at most; `batch` is None where there are
+    no batches.
     """
 
     judge: str
@@ -101,17 +104,28 @@ class Estimate:
     spent: float
 
 
-def estimate(judge: BaseJudge, pairs: Iterable[Pair], sample: int = 200, seed: int = 0) -> Estimate:
-    """Price a run from a sample, without one call that costs anything."""
-    if not isinstance(judge, RemoteJudge) or judge.cache is None or judge.ledger is None:
-        raise JudgeError(f"judge {judge.name!r} has no price of its own to estimate")
+def estimate(judge: BaseJudge, pairs: Iterable[Pair], sample: int = 200) -> list[Estimate]:
+    """Price a run from a sample, without one call that costs anything.
+
+    An estimate for each judge behind a server, of a panel for each of its members; none where
+    nobody is asked who could charge. `pairs` can be gone through again.
+    """
+    parts = [part for part in judge.parts() if isinstance(part, RemoteJudge)]
+    found = [
+        _estimate(part, pairs, sample) for part in {part.identity: part for part in parts}.values()
+    ]
+    whole = isinstance(judge, RemoteJudge)
+    return found if whole else [replace(each, batch=None) for each in found]
+
+
+def _estimate(judge: RemoteJudge, pairs: Iterable[Pair], sample: int, seed: int = 0) -> Estimate:
     draw = random.Random(seed)
     seen: set[bytes] = set()
     drawn: list[str] = []
     known, worst = 0, 0.0
     for part in _parts(pairs, 1000):
         keys = [judge.key(*pair) for pair in part]
-        found = judge.cache.get_many(keys)
+        found = judge.cache.get_many(keys) if judge.cache else {}
         for key, pair in zip(keys, part, strict=True):
             short = bytes.fromhex(key.rpartition("/")[2])
             if short in seen:
@@ -125,7 +139,7 @@ def estimate(judge: BaseJudge, pairs: Iterable[Pair], sample: int = 200, seed: i
             _draw(draw, drawn, prompt, sample, len(seen) - known)
     counts, counted = call(_count_tokens(judge, drawn))
     mean_input = sum(counts) / len(counts) if counts else 0.0
-    measured = judge.ledger.mean_output(judge.name)
+    measured = judge.ledger.mean_output(judge.name) if judge.ledger else None
     mean_output = float(USUAL_REPLY) if measured is None else measured
     new = len(seen) - known
     price = judge.price
@@ -142,7 +156,7 @@ def estimate(judge: BaseJudge, pairs: Iterable[Pair], sample: int = 200, seed: i
         online=price.cost(usage) if price else None,
         batch=price.cost(usage, batch=True) if price and hasattr(judge, "count_tokens") else None,
         worst=worst if price else None,
-        spent=judge.ledger.spent(),
+        spent=judge.ledger.spent() if judge.ledger else 0.0,
     )
 
 

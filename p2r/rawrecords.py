@@ -28,6 +28,10 @@ ABSENT, STRINGS = "_absent", "_strings"
 _VIDEOP2R = {"observation", "output", "reward", "select", "clean_version"}
 
 
+# Why a record of questions is no case.
+NO_TRACE = "no trace: neither `output` nor `process` holds one"
+
+
 class BadValue(ValueError):
     """Why a record is bad, in one line."""
 
@@ -217,7 +221,7 @@ def to_case(record: Any, place: int) -> Case:
     elif _given(record.get("process")):
         trace = _read_video_r1_trace(record, question)
     else:
-        raise BadValue("no trace: neither `output` nor `process` holds one")
+        raise BadValue(NO_TRACE)
     return Case(question=question, trace=trace)
 
 

@@ -87,6 +87,8 @@ class _Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         try:
             answers = self._answer([pickle.loads(message) for message in batch["message"]])
-        except (ValueError, OSError) as error:  # the user's to see, at the driver
-            answers = [error]
+        except (ValueError, OSError) as error:
+            if getattr(error, "died", False):
+                raise  # as an actor that dies
+            answers = [error]  # the user's to see, at the driver
         return {"answer": [pickle.dumps(answer) for answer in answers]}

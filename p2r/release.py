@@ -5,6 +5,8 @@ Figures: VideoP2R (arXiv 2511.11113), Table 3, and the data release.
 
 from __future__ import annotations
 
+import re
+
 # Table 3: kept traces of VideoP2R-CoT-162K by modality and problem type.
 PAPER_KEPT: dict[str, dict[str, int]] = {
     "image": {
@@ -41,21 +43,28 @@ COT_RECORDS, RL_RECORDS = 162_062, 263_055
 LICENSE = "apache-2.0"
 PAPER = "https://arxiv.org/abs/2511.11113"
 
-# Publisher's terms of known sources, by the beginning of their name in small letters and digits.
+# Terms of known sources as their publishers state them (dataset card of LLaVA-Video-178K, LICENSE
+# of NExT-QA, README of Perception Test and of CLEVRER; none was found for STAR), by the first words
+# of their name in small letters and digits.
 _TERMS = {
     "llavavideo178k": (
         "LLaVA-Video-178K (Zhang et al., 2024)",
-        "academic research and education only; answers written by GPT-4o: OpenAI's usage policies",
+        "Apache-2.0, for academic research and education only; texts written by GPT-4: OpenAI's "
+        "usage policies",
     ),
     "nextqa": (
         "NExT-QA (Xiao et al., 2021)",
-        "annotations MIT; videos of YFCC100M under their own Creative Commons licences",
+        "annotations MIT; videos of VidOR (YFCC100M): see the source",
     ),
     "perceptiontest": ("Perception Test (Pătrăucean et al., 2023)", "CC BY 4.0"),
     "clevrer": ("CLEVRER (Yi et al., 2020)", "CC0"),
     "star": (
         "STAR (Wu et al., 2021)",
-        "annotations Apache-2.0; videos of Charades for non-commercial use",
+        "annotations: see the source; videos of Charades under the licence that comes with them",
+    ),
+    "imagesetsofvideor1": (
+        "gathered by Video-R1 (Feng et al., 2025)",
+        "those of the sets that they were gathered from: see the source",
     ),
     "playground": ("the synthetic playground of this project", "Apache-2.0"),
 }
@@ -64,9 +73,10 @@ UNKNOWN_TERMS = "not recorded here: ask its publisher"
 
 def terms_of(source: str) -> tuple[str, str]:
     """Attribution and licence of a source, as far as they are recorded here."""
-    plain = "".join(char for char in source.casefold() if char.isalnum())
-    for start, terms in _TERMS.items():
-        if plain.startswith(start):
+    words = re.findall(r"[^\W_]+", source.casefold())
+    starts = {"".join(words[:count]) for count in range(1, len(words) + 1)}
+    for name, terms in _TERMS.items():
+        if name in starts:
             return terms
     return source or "no source named", UNKNOWN_TERMS
 

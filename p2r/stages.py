@@ -206,8 +206,8 @@ def filter(
     return table
 
 
-def estimate_filter(run: Run) -> Estimate:
-    """What step 3 of the pipeline will cost; asks nothing that costs."""
+def estimate_filter(run: Run) -> list[Estimate]:
+    """What step 3 of the pipeline will cost, by judge; asks nothing that costs."""
     from p2r.pipeline import ToJudge
 
     settings = run.recipe.filter

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from p2r.journal import MergedJournal, count_lines, journal_files
-from p2r.runs import check_run, read_json
+from p2r.runs import Run, check_run, read_json
+
+log = logging.getLogger(__name__)
 
 SHOWN = 10  # reasons, the most frequent first
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|(?:[\w.@%+=~-]*/)+[\w.@%+=~-]+")
@@ -22,8 +26,9 @@ def status(folder: str | Path) -> dict[str, Any]:
 
     Of each stage that has begun: samples wanted, done, failed and left; failures by reason; the
     rate (samples per second of the sessions since they began) with seconds to go; the age of the
-    last write in seconds. Of the filter: where traces ended and what their verdicts cost in US
-    dollars.
+    last write in seconds. Of the filter: where traces ended, what their verdicts cost in US dollars
+    and how many are of models without a known price. `judging`: the calls of all stages from the
+    ledger, by judge and outcome.
     """
     folder = Path(folder)
     check_run(folder)
@@ -36,7 +41,19 @@ def status(folder: str | Path) -> dict[str, Any]:
         name = plan.name.removesuffix(".plan.json")
         if ".shard-" not in name:
             stages[f"eval {name}"] = _responses(plan.with_name(f"{name}.jsonl"))
-    return {"run": folder.name, "stages": stages}
+    return {"run": folder.name, "stages": stages, "judging": _judging(folder)}
+
+
+def _judging(folder: Path) -> list[dict[str, Any]]:
+    from p2r.judges.database import CacheError
+    from p2r.judging import spending
+    from p2r.recipe import load_recipe
+
+    try:
+        return [asdict(row) for row in spending(Run(folder, load_recipe(folder / "recipe.yaml")))]
+    except CacheError as error:
+        log.warning("%s", error)
+        return []
 
 
 def group_reasons(reasons: Counter[str]) -> dict[str, int]:
@@ -94,10 +111,12 @@ def _filter(folder: Path) -> dict[str, Any]:
     path = folder / "filter.jsonl"
     outcomes = MergedJournal(path)
     ends: Counter[str] = Counter()
-    cost = 0.0
+    cost, unpriced = 0.0, 0
     for _, record in outcomes.records():
         ends[record["end"]] += 1
-        cost += (record["verdict"] or {}).get("cost", 0.0)
+        verdict = record["verdict"] or {}
+        cost += verdict.get("cost", 0.0)
+        unpriced += verdict.get("usage", {}).get("priced") is False
     wanted = len(MergedJournal(folder / "generate.jsonl"))
     written = max(file.stat().st_mtime for file in outcomes.files)
     report = {
@@ -107,6 +126,7 @@ def _filter(folder: Path) -> dict[str, Any]:
         **_speed(path, wanted - len(outcomes), written),
         "ends": dict(ends.most_common()),
         "cost_usd": round(cost, 6),
+        "unpriced": unpriced,
         "files": [file.name for file in outcomes.files],
     }
     funnel = folder / "funnel.json"

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from p2r.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
+from p2r.safe_text import show_unseen
 
 if TYPE_CHECKING:
     from p2r.judging import Estimate
@@ -60,14 +61,14 @@ def evaluation_table(result: dict[str, Any]) -> Table:
 def scores_table(numbers: dict[str, Any]) -> Table:
     """A result file's official and robust scores, a row per part and one over all."""
     title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [95 % interval]"
-    table = _table("part", escape(title))
+    table = _table("part", title)
     for extractor in ("official", "robust"):
         table.add_column("n", justify="right")
         table.add_column(extractor, justify="right", no_wrap=True)
     pair = [numbers[extractor] for extractor in ("official", "robust")]
     for part in dict.fromkeys([*pair[0]["parts"], *pair[1]["parts"]]):
         cells = [scores["parts"].get(part) for scores in pair]
-        table.add_row(escape(part), *_score_cells(cells))
+        table.add_row(_text(part), *_score_cells(cells))
     table.add_row("all", *_score_cells(pair))
     return table
 
@@ -127,7 +128,7 @@ def estimate_table(found: Estimate) -> Table:
         f"input tokens of a call ({counted}, n = {found.sample})": f"{found.input_tokens:.0f}",
         f"output tokens of a call ({measured})": f"{found.output_tokens:.0f}",
         "online": dollars(found.online),
-        "in batches (--batch)": dollars(found.batch),
+        **({} if found.batch is None else {"in batches (--batch)": dollars(found.batch)}),
         "online, at most": dollars(found.worst),
         "spent by this run so far": dollars(found.spent),
     }
@@ -138,7 +139,12 @@ def estimate_table(found: Estimate) -> Table:
 
 def _table(first: str, title: str) -> Table:
     """A table narrow enough for a terminal of 80 columns."""
-    return Table(first, title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    return Table(first, title=_text(title), title_justify="left", box=SIMPLE, pad_edge=False)
+
+
+def _text(text: str) -> str:
+    """Text as it stands, which is no markup and cannot steer the terminal."""
+    return escape(show_unseen(text))
 
 
 def _range(numbers: set[int]) -> str:
@@ -153,7 +159,7 @@ def stack_table(findings: list[Finding]) -> Table:
         table.add_column(name)
     for finding in findings:
         state = f"[{colours[finding.state]}]{finding.state}"
-        table.add_row(finding.name, state, escape(finding.detail), escape(finding.advice))
+        table.add_row(finding.name, state, _text(finding.detail), _text(finding.advice))
     return table
 
 
@@ -184,13 +190,26 @@ def status_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def ledger_table(rows: list[dict[str, Any]]) -> Table:
+    """The calls of a run to its judges, by how they ended."""
+    table = _table("judge", "calls to judges, all stages")
+    table.add_column("outcome")
+    for name in ("calls", "tokens in", "tokens out", "US dollars", "at risk"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        counts = (f"{row[key]:,}" for key in ("calls", "input_tokens", "output_tokens"))
+        money = (f"{row[key]:.4f}" for key in ("cost", "at_risk"))
+        table.add_row(_text(row["judge"]), _text(row["outcome"]), *counts, *money)
+    return table
+
+
 def grid_table(title: str, rows: list[list[str]]) -> Table:
     """Rows of text, the first of them the header."""
     table = _table(rows[0][0], title)
     for name in rows[0][1:]:
-        table.add_column(escape(name), justify="right")
+        table.add_column(_text(name), justify="right")
     for row in rows[1:]:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(_text, row))
     return table
 
 
@@ -199,7 +218,7 @@ def counts_table(title: str, counts: dict[str, Any], first: str = "what") -> Tab
     table = _table(first, title)
     table.add_column("number", justify="right")
     for name, count in counts.items():
-        table.add_row(escape(str(name)), str(count))
+        table.add_row(_text(str(name)), str(count))
     return table
 
 

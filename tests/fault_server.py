@@ -103,6 +103,11 @@ class _Handler(BaseHTTPRequestHandler):
     def cut(self) -> None:
         self.answer({"role": "assistant", "content": "fine so f"}, "length")
 
+    def odd_counts(self) -> None:
+        choice = {"index": 0, "message": {"content": "fine"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": "seven", "completion_tokens": -1}
+        self.reply(200, {"choices": [choice], "usage": usage})
+
     def limited(self) -> None:
         self.reply(429, {"error": {"message": "slow down"}}, retry_after="0.3")
 

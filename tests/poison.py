@@ -7,11 +7,13 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 
-from p2r.engines import Completion, Request, Sampling
+from p2r.engines import Completion, EngineDied, Request, Sampling
 
 
 class PoisonEngine:
-    """Answers a window at a time; a problem that says "kill", "hang" or "raise" does that."""
+    """Answers a window at a time; a problem that says "kill", "hang" or "die" does that, the last
+    to the engine alone, as where it has a process of its own; "crowd" fails unless it is alone.
+    """
 
     name = "poison"
     identity = {"engine": "poison"}  # noqa: RUF012
@@ -29,6 +31,8 @@ class PoisonEngine:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if "hang" in request.question.problem:
                     time.sleep(600)
+                if "die" in request.question.problem:
+                    raise EngineDied("out of memory")
                 if "crowd" in request.question.problem and len(window) > 1:
                     yield Completion(request.key, error="out of memory")
                     continue

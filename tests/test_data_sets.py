@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from p2r.formats import read_cases, read_questions, write_videop2r
 from p2r.journal import Journal, Shard
 from p2r.pipeline import filter_traces
 from p2r.records import Case, Question, Trace
-from p2r.release import PAPER_KEPT, mix_rows
+from p2r.release import PAPER_KEPT, mix_rows, terms_of
 from p2r.runs import open_run
 from p2r.status import group_reasons, status
 from p2r.template import render
@@ -121,6 +124,21 @@ def test_check_counts_media_duplicates_and_bad_records(tmp_path, capsys):
     assert run_cli(["data", "check", str(file)]) == 1
 
 
+def test_what_a_file_says_does_not_steer_the_terminal(tmp_path, capsys):
+    evil = "[/bold] \x1b[31mred\x9b\u202e"
+    records = [
+        RAW | {"data_source": evil, "path": f"{evil}.mp4"},
+        RAW | {"problem_type": evil, "path": "x" * 5000},
+    ]
+    file = write_list(tmp_path / "[b].json", records)
+    for option in ([], ["--json"]):
+        assert run_cli(["data", "check", str(file), *option]) == 1
+    assert run_cli(["data", "check", f"{tmp_path}/{evil}"]) == 2
+    shown = "".join(capsys.readouterr())
+    assert "[/bold]" in shown and "[U+202E]" in shown and "x" * 400 not in shown
+    assert not any(char in shown for char in "\x1b\x9b\u202e")
+
+
 def test_check_of_a_file_that_is_none(tmp_path, capsys):
     assert run_cli(["data", "check", str(tmp_path / "none.json")]) == 2
     assert "no such file" in capsys.readouterr().err
@@ -151,6 +169,7 @@ def test_a_card_says_what_its_data_say(run, tmp_path):
     page, croissant = write_card(card_of(run.folder), tmp_path / "cards")
     text = page.read_text()
     head = yaml.safe_load(text.split("---\n")[1])
+    assert head["license_name"] == "terms-of-each-source"
     assert head["license"] == "other" and head["size_categories"] == ["n<1K"]
     assert "| video | – | – | 5 | – | – | 5 |" in text and "5 records" in text
     for said in ("teacher-1", "word", "at least 0.6", "leak", "162,062", "academic research"):
@@ -197,6 +216,120 @@ def test_a_set_without_traces_has_a_card_too(tmp_path):
     card = card_of(file, "Some questions")
     assert card.records == 3 and not card.traces and card.name == "Some-questions"
     assert push(file, "me/q", folder=tmp_path / "out") == str(tmp_path / "out")
+
+
+RAW = {
+    "problem_id": 1,
+    "problem": "What does the sign say?",
+    "data_type": "video",
+    "problem_type": "OCR",
+    "options": [],
+    "solution": "<answer>stop</answer>",
+    "path": "./a.mp4",
+    "data_source": "STAR",
+}
+TRACED = RAW | {
+    "observation": "The sign says stop.",
+    "process": "So it is.",
+    "answer": "<answer>stop</answer>",
+    "output": render("The sign says stop.", "So it is.", "stop"),
+}
+
+
+def write_list(path: Path, records: list) -> Path:
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_the_card_of_uneven_records_describes_each_field_of_the_file(tmp_path):
+    """Fields that some records lack, values of several types, bad records before and between."""
+    mlcroissant = pytest.importorskip("mlcroissant")
+    records = [
+        {"problem": ""},
+        TRACED,
+        TRACED | {"problem_id": 2, "reward": [1, 2], "note": "hi", "options": "['A. a', 'B. b']"},
+        RAW | {"problem_id": 3},
+        TRACED | {"problem_id": 4, "reward": 0.5, "meta": "mine"},
+    ]
+    file, out = write_list(tmp_path / "uneven.json", records), tmp_path / "out"
+    push(file, "me/uneven", folder=out)
+    lines = [json.loads(line) for line in (out / "data/train.jsonl").read_text().splitlines()]
+    assert [line["problem_id"] for line in lines] == ["1", "2", "4"]
+    assert lines[1]["options"] == ["A. a", "B. b"] and lines[1]["note"] == "hi"
+    assert json.loads(lines[2]["meta"]) == {"reward": 0.5, "meta": "mine"}
+    assert all(isinstance(v, str) for line in lines for k, v in line.items() if k != "options")
+    described = json.loads((out / "croissant.json").read_text())
+    data = (out / "data/train.jsonl").read_bytes()
+    assert described["distribution"][0]["sha256"] == hashlib.sha256(data).hexdigest()
+    fields = {field["name"] for field in described["recordSet"][0]["field"]}
+    assert fields == set().union(*lines)
+    page = (out / "README.md").read_text()
+    assert "3 records" in page and "Bad records left out: 1 × no problem text" in page
+    dataset = mlcroissant.Dataset(jsonld=str(out / "croissant.json"))
+    read = list(dataset.records("train-records"))
+    assert [row["train-records/problem_id"] for row in read] == [b"1", b"2", b"4"]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
+    """In a process of its own: the hub's address is read when its client is imported."""
+    file = write_list(tmp_path / "q.json", [RAW])
+    environment = os.environ | {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": "hf_never_to_be_seen",
+    }
+    command = [sys.executable, "-m", "p2r", "data", "push", str(file), "me/q"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    said = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and said[-1].startswith("error: the hub cannot be reached")
+    assert "Traceback" not in done.stderr and "never_to_be_seen" not in done.stdout + done.stderr
+
+
+def test_two_sets_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
+    files = [tmp_path / folder / "q.json" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        write_list(file, [RAW])
+    assert run_cli(["cards", *map(str, files), "--out", str(tmp_path / "cards")]) == 2
+    assert "two sets are named q" in capsys.readouterr().err
+
+
+def test_a_set_without_records_has_no_card(tmp_path, capsys):
+    file = write_list(tmp_path / "none.json", [])
+    assert run_cli(["cards", str(file), "--out", str(tmp_path / "cards")]) == 2
+    assert run_cli(["data", "push", str(file), "me/none", "--folder", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("holds no usable record") == 2
+    assert not (tmp_path / "cards").exists() and not (tmp_path / "out").exists()
+
+
+def test_what_is_not_seen_is_written_out_in_a_card(tmp_path):
+    source = "a\x1b[31m\u202eb\u200b"
+    file = write_list(tmp_path / "q.json", [RAW | {"data_source": source}])
+    text = render_card(card_of(file))
+    assert not any(char in text for char in "\x1b\u202e\u200b") and "[U+202E]" in fence(source)
+
+
+def test_a_table_of_sources_has_an_end(tmp_path):
+    records = [RAW | {"problem_id": n, "data_source": f"set {n % 150}"} for n in range(151)]
+    text = render_card(card_of(write_list(tmp_path / "q.json", records)))
+    assert text.count("\n| set ") == 100 and "| set 0 | 2 |" in text
+    assert "| 50 smaller ones | 50 |" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "attribution"),
+    [
+        ("NeXT-QA/0_30_s", "NExT-QA"),
+        ("LLaVA-Video-178K", "LLaVA-Video-178K"),
+        ("Perception Test", "Perception Test"),
+        ("CLEVRER_mc", "CLEVRER"),
+        ("starfish", "starfish"),
+        ("clevrerest", "clevrerest"),
+        ("", "no source named"),
+    ],
+)
+def test_terms_are_those_of_the_named_source_only(source, attribution):
+    assert terms_of(source)[0].startswith(attribution)
 
 
 def test_the_committed_cards_are_those_that_the_command_writes(tmp_path):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from p2r.cardfacts import card_of
+from p2r.cards import write_card
 from p2r.store import CaseStore
 from p2r.tables import format_interval, results_table
 
@@ -99,6 +101,20 @@ def test_media_of_every_case_are_found_under_one_root(finished):
     run, _ = finished
     root = run / (run / "data_root").read_text().strip()
     assert all((root / case.question.path).is_file() for case in CaseStore([run]).cases())
+
+
+def test_its_funnel_and_card_say_what_was_kept(finished, tmp_path):
+    run, _ = finished
+    kept = (run / "sft.jsonl").read_text().count("\n")
+    funnel = json.loads((run / "funnel.json").read_text())["table"]["all"]
+    assert funnel["generated"] == 64 and funnel["kept"] == kept > 0
+    page, _ = write_card(card_of(run), tmp_path)
+    text = page.read_text()
+    assert f"{kept} records" in text and "license: apache-2.0" in text
+    for step in ("generated", "on template", "right answer", "sufficient observation", "kept"):
+        assert f"| {step} | {funnel[step]} |" in text
+    for said in ("playground/teacher", "Judge of observations: oracle", f"| playground | {kept} |"):
+        assert said in text
 
 
 def test_a_finished_demo_shows_its_results_at_once(finished):

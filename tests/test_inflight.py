@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import signal
 
+import pytest
 from poison import PoisonEngine
 
-from p2r.engines import Sampling
+from p2r.engines import EngineDied, EngineError, Sampling
 from p2r.engines.responses import ResponseJournal
 from p2r.inflight import DEATHS_ALONE, Inflight
 from p2r.journal import Shard
@@ -64,6 +65,33 @@ def test_a_sample_that_kills_is_set_aside_by_the_next_life_and_the_others_are_an
     assert all("also alone: Killed" in reason for reason in errors.values())
     assert not (tmp_path / "generate.inflight.jsonl").exists()
     assert run(tmp_path, questions) == 0
+
+
+@pytest.mark.parametrize("make_engine", [PoisonEngine, None], ids=["apart", "in this process"])
+def test_a_sample_that_kills_its_engine_stops_the_run_once(tmp_path, make_engine):
+    """vLLM has its engine in a process of its own: ours lives on and says so."""
+    questions = ask(9, q2="die", q6="die")
+    for _ in range(2):  # the second one was not in flight before
+        with pytest.raises(EngineDied):
+            write(tmp_path, questions, make_engine=make_engine)
+    write(tmp_path, questions, make_engine=make_engine)
+    answered, errors = ends(tmp_path)
+    assert answered == {f"{n}/0" for n in (0, 1, 3, 4, 5, 7, 8)}
+    assert set(errors) == {"2/0", "6/0"}
+    assert all("dies, also alone" in why and "out of memory" in why for why in errors.values())
+    assert not (tmp_path / "generate.inflight.jsonl").exists()
+
+
+def test_a_users_error_suspects_nobody(tmp_path):
+    class Refused(PoisonEngine):
+        def generate(self, requests, sampling):
+            next(iter(requests))
+            raise EngineError("the key was refused")
+            yield
+
+    with pytest.raises(EngineError):
+        write(tmp_path, ask(3), Refused())
+    assert not (tmp_path / "generate.inflight.jsonl").exists()
 
 
 def test_a_sample_that_hangs_ends_its_process_once_and_is_set_aside(tmp_path):

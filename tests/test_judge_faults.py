@@ -153,6 +153,10 @@ def test_thinking_before_the_reply_is_no_part_of_it(server):
     choice = Made(message=Made(content=text), finish_reason="stop")
     reply = read_completion(Made(choices=[choice], usage=None))
     assert reply.text == "No. <judgement>No</judgement>"
+    from p2r.judges.claude import read_message
+
+    message = Made(content=[Made(type="text", text=text)], stop_reason="end_turn", usage=None)
+    assert read_message(message).text == reply.text
 
 
 def test_guidance_is_marked_for_the_prompt_cache_only_where_it_is_long_enough(server):
@@ -178,3 +182,33 @@ def test_cached_tokens_are_priced_as_such():
     assert Price(1, 5).cost(usage) == pytest.approx((100 + 1250 + 50) / 1e6)
     assert Price(1, 5).cost(usage, batch=True) == pytest.approx((100 + 1250 + 50) / 2e6)
     assert Price(1, 5).worst("é" * 100, 50) >= Price(1, 5).cost(Usage(200, 50))
+
+
+def test_prices_of_models_of_their_snapshots_and_of_the_recipe():
+    from p2r.judges.prices import Price, Usage, find_price
+
+    assert find_price("claude-haiku-4-5-20251001") == find_price("claude-haiku-4-5") == Price(1, 5)
+    assert find_price("claude-3-7-sonnet-20250219") == Price(3, 15)
+    assert find_price("claude-3-7-sonnet-latest", {"claude-3-7-sonnet-latest": (0, 0)}) == Price(
+        0, 0
+    )
+    for name in ("claude-haiku-4-5-2025", "claude", "qwen-20250219", "claude-haiku-4"):
+        assert find_price(name) is None, name
+    read = Usage(input=1000, cache_read=1000)
+    assert find_price("claude-opus-5-5").cost(read) == pytest.approx(1000 * 4 * 0.05 / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        ("claude-sonnet-5", {"thinking": {"type": "disabled"}}),
+        ("claude-sonnet-5-5", {"thinking": {"type": "between_tools"}}),
+        ("claude-opus-5-5", {"output_config": {"effort": "low"}}),
+        ("claude-haiku-4-5-20251001", {}),
+    ],
+)
+def test_thinking_is_kept_from_the_tokens_of_the_verdict(server, model, sent):
+    (verdict,) = judge_all(claude(spec=f"claude:{model}"), ["red"])
+    assert verdict.sufficient is True and verdict.usage["priced"]
+    body = server.bodies[0]
+    assert {key: body.get(key) for key in ("thinking", "output_config") if key in body} == sent

@@ -34,7 +34,10 @@ def test_the_prompt_has_the_same_markup_as_an_honest_one(attempt):
             question = QUESTION.model_copy(update={part: attempt})
         prompt = build_judge_prompt(question, observation)
         assert MARKUP.findall(prompt) == MARKUP.findall(HONEST)
-        assert not re.search("[\x00-\x08\x0b-\x1f\u200b-\u200f\u202a-\u202e＜＞‹›⟨⟩]", prompt)
+        unseen = (
+            "\x00-\x08\x0b-\x1f\u034f\u200b-\u200f\u202a-\u202e\u3164\ufe0f\U000e0100-\U000e01ef"
+        )
+        assert not re.search(f"[{unseen}＜＞‹›⟨⟩\u1438\u1433\u02c2\u02c3]", prompt)
         prompt.encode("utf-8")
 
 

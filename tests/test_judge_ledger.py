@@ -22,6 +22,7 @@ from p2r.judging import books_of, spending
 from p2r.recipe import load_recipe
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
+from p2r.status import status
 from p2r.template import parse, render
 
 pytest_plugins = ["judge_fixtures"]
@@ -282,10 +283,46 @@ def test_estimate_prices_the_filter_before_it_spends(server, tmp_path, capsys):
     assert "counted by the server, n = 20" in shown and "mean of earlier calls) 100" in shown
     from p2r import stages
 
-    found = stages.estimate_filter(run)
+    (found,) = stages.estimate_filter(run)
     assert found.online == pytest.approx(20 * (found.input_tokens + 500) / 1e6, rel=0.01)
     assert found.batch == pytest.approx(found.online / 2)
     assert found.spent == 0 and found.worst > found.online
+
+
+def test_estimate_of_judges_that_are_made_of_others(server, tmp_path, capsys):
+    from p2r import stages
+
+    panel = f"panel:oracle,claude:claude-haiku-4-5,noisy:0.1:server:{server.url}#m,{JUDGE}"
+    run = write_run(tmp_path / "panel", ["red", "blue"], f"filter.judge={panel}")
+    found = {each.judge: each for each in stages.estimate_filter(run)}
+    assert set(found) == {JUDGE, "server:m"} and not server.asked
+    assert found[JUDGE].observations == 2 and found[JUDGE].online > 0
+    assert found["server:m"].online is None and found[JUDGE].batch is None
+    assert filter_run(run, "--estimate") == 0
+    shown = capsys.readouterr().out
+    assert "no known price" in shown and "--batch" not in shown
+    free = write_run(tmp_path / "free", ["red"], "filter.judge=noisy:0.1:oracle")
+    assert filter_run(free, "--estimate") == 0
+    assert "judging costs nothing" in capsys.readouterr().out
+
+
+def test_status_tells_of_all_calls_and_of_those_without_a_price(server, tmp_path, capsys):
+    run = write_run(tmp_path / "run", ["red", "red fault: refusal"], "judging.retries=0")
+    assert status(run.folder)["judging"] == []
+    assert filter_run(run) == 0
+    assert "1 have no verdict: p2r status" in capsys.readouterr().err
+    report = status(run.folder)
+    assert report["stages"]["filter"]["cost_usd"] == pytest.approx(0.0015)
+    assert {row["outcome"]: row["calls"] for row in report["judging"]}["verdict"] == 1
+    assert sum(row["cost"] for row in report["judging"]) == pytest.approx(0.003)
+    judge = f"server:{server.url}#m"
+    unpriced = write_run(tmp_path / "unpriced", ["red"], f"filter.judge={judge}")
+    filter_run(unpriced)
+    assert status(unpriced.folder)["stages"]["filter"]["unpriced"] == 1
+    capsys.readouterr()
+    assert run_cli(["status", str(unpriced.folder)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 of models without a known price" in shown and "server:m verdict 1 1,000" in shown
 
 
 def test_estimate_without_a_server_reckons(server, tmp_path, monkeypatch, capsys):

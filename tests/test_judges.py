@@ -270,6 +270,7 @@ def test_names_of_judges(server):
     judge = make_judge({"kind": "panel", "judges": ["oracle", {"kind": "claude", "model": "m"}],
                         "rule": "unanimity"})  # fmt: skip
     assert judge.name == "panel-unanimity(oracle,claude:m)"
+    assert make_judge({"kind": "panel", "judges": "oracle,claude"}).name.endswith("sonnet-5)")
     assert make_judge(judge) is judge
     assert make_judge({"kind": "noisy", "judge": "oracle", "rate": 0.2, "seed": 3}).seed == 3
     own = make_judge({"kind": "claude", "concurrency": 2, "guidance": "Be strict."})
@@ -293,7 +294,12 @@ def test_names_of_judges(server):
         ("panel:oracle,claud", "no judge 'claud'"),
         ({"kind": "nobody"}, "kind is one of"),
         ({"kind": "panel", "judges": ["oracle", "oracle"], "rule": "any"}, "majority or unanimity"),
-        ({"kind": "oracle", "size": 1}, "cannot take these settings"),
+        ({"kind": "oracle", "size": 1}, "settings: got an unexpected keyword argument 'size'"),
+        ({"kind": "server"}, "settings: missing 2 required positional arguments"),
+        ({"kind": "claude", "concurrency": 0}, "concurrency: .* greater than 0"),
+        ({"kind": "claude", "timeout": "soon"}, "timeout: .* valid number"),
+        ({"kind": "noisy", "judge": "oracle", "rate": "often"}, "from 0 to 1, not 'often'"),
+        ({"kind": "panel", "judges": "oracle,claud"}, "no judge 'claud'"),
     ],
 )
 def test_a_wrong_name_says_what_there_is(server, spec, said):

@@ -68,8 +68,9 @@ def test_generation_is_the_same_and_what_fails_in_a_crowd_is_tried_alone(tmp_pat
     assert len(alone[0]) == 20 and write(tmp_path / "ray", questions, spread=spread) == alone
 
 
-def test_a_sample_that_kills_its_actor_is_set_aside(tmp_path):
-    answered, errors = write(tmp_path / "ray", ask(6, q2="kill"), spread=spread, group=2)
+@pytest.mark.parametrize("end", ["kill", "die"])
+def test_a_sample_that_kills_its_actor_or_the_engine_in_it_is_set_aside(tmp_path, end):
+    answered, errors = write(tmp_path / "ray", ask(6, q2=end), spread=spread, group=2)
     assert set(answered) == {f"{n}/0" for n in (0, 1, 3, 4, 5)}
     assert list(errors) == ["2/0"] and "also alone" in errors["2/0"]
 

@@ -126,3 +126,14 @@ def test_filter_killed_and_started_again(tmp_path):
         assert (killed / name).read_text() == (whole / name).read_text()
     keys = [line["key"] for line in read_lines(killed / "filter.jsonl")]
     assert len(keys) == len(set(keys))
+
+
+def test_killed_at_random_moments_the_outcomes_are_those_of_a_run_that_nobody_killed():
+    """`benchmarks/kills.py`, whose default is 20 kills of each, exits with 1 where they are not."""
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    command = [sys.executable, str(script), "--kills", "3", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["generate_kills"] == found["filter_kills"] == 3
+    assert found["generate_equal"] and found["filter_equal"] and found["none_asked_again"]

@@ -11,7 +11,8 @@ from fault_server import MODEL, FaultServer
 from small import VIDEO
 
 import p2r.engines.server as module
-from p2r.engines import EngineError, Request, Sampling, load_engine
+from p2r.engines import EngineDied, EngineError, Request, Sampling, load_engine
+from p2r.engines.responses import make_trace
 from p2r.engines.server import ServerEngine
 from p2r.recipe import RecipeError, load_recipe
 from p2r.records import Question
@@ -157,6 +158,15 @@ def test_a_cut_answer_is_truncated():
     assert completion.truncated and completion.text == "fine so f"
 
 
+def test_counts_that_are_none_are_unknown_and_the_trace_is_kept():
+    with FaultServer(plans({"a": ["odd_counts"]})) as server:
+        (request,) = asking("a")
+        (completion,) = engine_of(server).generate([request], GREEDY)
+    assert (completion.text, completion.prompt_tokens, completion.tokens) == ("fine", None, None)
+    trace = make_trace(request.question, completion, "full")
+    assert trace.text == "fine" and not trace.completion_tokens
+
+
 def test_sampling_is_sent():
     with FaultServer(plans({"a": []})) as server:
         drawn = Sampling(temperature=0.7, top_p=0.9, max_tokens=5, seed=3)
@@ -216,8 +226,9 @@ def test_a_server_without_token_ids_is_not_exact(model_folder):
 def test_no_server_is_said_at_once():
     with FaultServer({}) as server:
         pass
-    with pytest.raises(EngineError, match=r"no server answers at .*p2r serve"):
+    with pytest.raises(EngineError, match=r"no server answers at .*p2r serve") as raised:
         list(engine_of(server).generate(asking("a"), GREEDY))
+    assert not isinstance(raised.value, EngineDied), "no sample is to blame"
 
 
 def test_a_server_that_goes_away_stops_the_run_and_fails_no_request():
@@ -227,7 +238,7 @@ def test_a_server_that_goes_away_stops_the_run_and_fails_no_request():
         assert next(answers).text == "fine"
         server.shutdown()
         server.server_close()
-        with pytest.raises(EngineError, match="no server answers"):
+        with pytest.raises(EngineDied, match="no server answers"):
             list(answers)
 
 

@@ -16,7 +16,9 @@ import typer
 # isort: off
 from p2r.cli import browse, factory, data, serve, train, evaluate, doctor  # noqa: F401
 from p2r.cli.options import app
+
 # isort: on
+from p2r.safe_text import show_unseen
 
 
 def main() -> None:
@@ -26,18 +28,27 @@ def main() -> None:
 
 def run_cli(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0, 1 (a check failed), 2 (an error) or 130 (Ctrl-C)."""
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     try:
         code = app(arguments, prog_name="p2r", standalone_mode=False) or 0
     except (typer.TyperException, ValueError, OSError) as error:
         if os.environ.get("P2R_DEBUG") == "1" and not isinstance(error, typer.TyperException):
             raise
         message = " ".join(_describe(error).split())
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {show_unseen(message)}", file=sys.stderr)
         return 2
     if code == 130:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
     return code
+
+
+class _Visible(logging.Formatter):
+    """Log lines in which names and texts of strangers cannot steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return show_unseen(super().format(record))
 
 
 def _describe(error: Exception) -> str:

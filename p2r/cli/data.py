@@ -10,6 +10,7 @@ import typer
 
 from p2r.cli.options import JsonOption, app
 
+LONGEST_EXAMPLE = 300  # characters
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 
 
@@ -23,9 +24,9 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
     report = status(run)
     if as_json:
-        print(json.dumps(report, indent=1, ensure_ascii=False))
+        print(json.dumps(report, indent=1))
         return
-    from p2r.tables import counts_table, make_console, status_table
+    from p2r.tables import counts_table, ledger_table, make_console, status_table
 
     console = make_console()
     console.print(status_table(report))
@@ -37,7 +38,13 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
                 console.print(counts_table(f"{name}: {title}", shown, "reason"))
         if stage.get("ends"):
             console.print(counts_table(f"{name}: last step reached", stage["ends"], "step"))
-            print(f"judging cost {stage['cost_usd']:.2f} US dollars")
+            unpriced = f", and {stage['unpriced']} of models without a known price"
+            print(
+                f"judging cost {stage['cost_usd']:.4f} US dollars"
+                + (unpriced if stage["unpriced"] else "")
+            )
+    if report["judging"]:
+        console.print(ledger_table(report["judging"]))
 
 
 @app.command(epilog="Example: p2r cards runs/x --out data_cards")
@@ -64,6 +71,9 @@ def cards(
     if name is not None and len(described) != 1:
         raise typer.BadParameter("--name names one set: give one run or file")
     made = [card_of(path, name) for path in described] or [known() for known in KNOWN]
+    names = [card.name for card in made]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise typer.BadParameter(f"two sets are named {', '.join(sorted(twice))}: card each alone")
     for card in made:
         for path in write_card(card, out):
             print(path)
@@ -99,9 +109,10 @@ def check(
     found = check_data(file, data_root)
     faults = found["bad_records"] + found["media"]["missing"] + found["media"]["unusable"]
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(json.dumps(found, indent=1))
         return int(bool(faults))
     from p2r.release import mix_rows
+    from p2r.safe_text import show_unseen
     from p2r.tables import counts_table, grid_table, make_console
 
     console = make_console()
@@ -114,7 +125,7 @@ def check(
     if found["bad_reasons"]:
         console.print(counts_table("bad records", found["bad_reasons"], "reason"))
     for example in (*found["missing_examples"], *found["bad_examples"]):
-        print(f"   {example}")
+        print(f"   {show_unseen(example)[:LONGEST_EXAMPLE]}")
     return int(bool(faults))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -93,10 +94,23 @@ def filter(
     from p2r.tables import estimate_table, funnel_table, make_console
 
     if estimate:
-        make_console().print(estimate_table(stages.estimate_filter(opened)))
+        found = stages.estimate_filter(opened)
+        for each in found:
+            make_console().print(estimate_table(each))
+        if not found:
+            print("this judge asks no server: judging costs nothing")
         return
     table = stages.filter(opened, shard=part, ray=ray)
     if table is None:
-        print("this part is judged; the set is collected when the other parts are")
-    else:
-        make_console().print(funnel_table(table))
+        print(
+            "this part is judged; the set is collected when every trace of the other parts has its "
+            "verdict, or by p2r filter without --shard, which asks for those that are missing"
+        )
+        return
+    make_console().print(funnel_table(table))
+    if unknown := table["all"]["verdict unknown"]:
+        print(
+            f"{unknown} have no verdict: p2r status {run} says why, and so does each case in "
+            f"{run / 'cases' / 'cot.jsonl'}; the same command asks for them again",
+            file=sys.stderr,
+        )

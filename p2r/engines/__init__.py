@@ -25,6 +25,12 @@ class EngineError(ValueError):
     """An engine that cannot answer at all; the message says why and what to do."""
 
 
+class EngineDied(EngineError):
+    """An engine that ended while it worked: what was in flight may have killed it."""
+
+    died = True  # as `p2r.inflight` and `p2r.apart` know it
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn; greedy at temperature <= 0.01."""

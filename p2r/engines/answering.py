@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from p2r.apart import Apart, Death
-from p2r.engines import Completion, Engine, Request, Sampling
+from p2r.engines import Completion, Engine, EngineDied, Request, Sampling
 from p2r.inflight import Inflight, Watchdog, try_apart
 from p2r.journal import Journal
 from p2r.records import Question
@@ -96,7 +96,10 @@ class Answering:
                 if make_engine is not None:
                     return child.ask([(key, self.asked[key]) for key in keys])
                 answer = answer_with(self.engine, self.sampling, self.frames, self.data_root)
-                return answer([(key, self.asked[key]) for key in keys])
+                try:
+                    return answer([(key, self.asked[key]) for key in keys])
+                except EngineDied as error:
+                    return Death(f"the engine that works on it dies, also alone: {error}")
 
             size = group if make_engine is not None else 1
             for keys, answer in try_apart(suspects, self.inflight, ask, size):

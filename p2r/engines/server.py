@@ -8,39 +8,43 @@ Any other server gets a video as a list of pictures, or its file.
 from __future__ import annotations
 
 import asyncio
-import base64
-import email.utils
-import io
 import itertools
 import logging
-import mimetypes
-import os
 import random
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from p2r.data import load_processor, resolve_model
 from p2r.engines import (
     Completion,
+    EngineDied,
     EngineError,
     Request,
     Sampling,
     describe_error,
     make_completion,
 )
+from p2r.engines.wire import (
+    REFUSED_KEY,
+    Failure,
+    api_key,
+    file_url,
+    introduce,
+    media_part,
+    picture,
+    post,
+    read_reply,
+    refused,
+)
 from p2r.recipe import Recipe
 from p2r.runs import model_fingerprint
 from p2r.template import build_prompt, prompt_hash
-from p2r.video import Frames
 from p2r.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 
 if TYPE_CHECKING:
@@ -50,16 +54,6 @@ log = logging.getLogger(__name__)
 
 FIRST_WAIT = 0.5  # seconds before the second attempt; doubled with each
 LONGEST_WAIT = 30.0
-REFUSED_KEY = (401, 403)
-TRIED_AGAIN = (408, 409, 429)
-
-
-class _Failure(Exception):
-    """A request that got no answer; `again`: another attempt may, after `wait` seconds if given."""
-
-    def __init__(self, reason: str, *, again: bool, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.again, self.wait = again, wait
 
 
 class ServerEngine:
@@ -96,7 +90,7 @@ class ServerEngine:
 
     def key_header(self) -> dict[str, str]:
         """The header that a server knows us by."""
-        return {"authorization": f"Bearer {_api_key()}"}
+        return {"authorization": f"Bearer {api_key()}"}
 
     @property
     def processor(self) -> Any:
@@ -136,7 +130,7 @@ class ServerEngine:
 
         client = OpenAI(
             base_url=self.settings.base_url,
-            api_key=_api_key(),
+            api_key=api_key(),
             timeout=self.settings.timeout,
             max_retries=self.settings.attempts - 1,
         )
@@ -160,7 +154,7 @@ class ServerEngine:
 
         return AsyncOpenAI(
             base_url=self.settings.base_url,
-            api_key=_api_key(),
+            api_key=api_key(),
             timeout=self.settings.timeout,
             max_retries=0,  # ours know how much time is left
         )
@@ -174,37 +168,44 @@ class ServerEngine:
             return await asyncio.to_thread(self._complete, request, answer)
         except EngineError:
             raise
-        except _Failure as error:
+        except Failure as error:
             reason = str(error)
             if error.again:  # is it this request, or is the server gone?
-                await self._check_server(client)
+                await self._check_alive(client)
         except Exception as error:  # what one request is must not stop the others
             reason = describe_error(error)
         log.warning("no answer for %s: %s", request.key, reason)
         return Completion(key=request.key, error=reason)
 
     async def _ask(self, client: AsyncOpenAI, payload: dict[str, Any]) -> dict[str, Any]:
-        """The choice of the server, its prompt and its usage; raises `_Failure`."""
+        """The choice of the server, its prompt and its usage; raises `Failure`."""
         deadline = time.monotonic() + self.settings.timeout
         for attempt in itertools.count(1):
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    return _read(await _post(client, payload))
+                    return read_reply(await post(client, payload))
             except TimeoutError:
                 reason = f"no answer within {self.settings.timeout:g} s"
-                raise _Failure(f"{reason} (attempt {attempt})", again=True) from None
-            except _Failure as error:
+                raise Failure(f"{reason} (attempt {attempt})", again=True) from None
+            except Failure as error:
                 pause = error.wait
                 if pause is None:
                     longest = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)
                     pause = longest * random.uniform(0.5, 1)
                 late = time.monotonic() + pause >= deadline
                 if late and error.again:
-                    error = _Failure(f"{error}; no time is left to wait", again=True)
+                    error = Failure(f"{error}; no time is left to wait", again=True)
                 if not error.again or late or attempt == self.settings.attempts:
-                    raise _Failure(f"{error} (attempt {attempt})", again=error.again) from None
+                    raise Failure(f"{error} (attempt {attempt})", again=error.again) from None
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable")
+
+    async def _check_alive(self, client: AsyncOpenAI) -> None:
+        """As `_check_server`, of one that was there before; raises `EngineDied`."""
+        try:
+            await self._check_server(client)
+        except EngineError as error:
+            raise EngineDied(str(error)) from error
 
     async def _check_server(self, client: AsyncOpenAI) -> None:
         """The server is there, takes the key and has the model; raises `EngineError`."""
@@ -220,7 +221,7 @@ class ServerEngine:
             ) from error
         except APIStatusError as error:
             if error.status_code in REFUSED_KEY:
-                raise EngineError(_refused(address, error.status_code)) from error
+                raise EngineError(refused(address, error.status_code)) from error
             return  # it is there, and lists no models or is busy
         except (APIError, ValueError):
             return
@@ -250,19 +251,21 @@ class ServerEngine:
         if frames is None:
             pass
         elif self.settings.media == "file":
-            content.append(_part(question.data_type, _file_url(frames.path)))
+            content.append(media_part(question.data_type, file_url(frames.path)))
         elif question.data_type == "image":
-            content.append(_part("image", f"data:image/png;base64,{_picture(frames.frames[0])}"))
+            content.append(
+                media_part("image", f"data:image/png;base64,{picture(frames.frames[0])}")
+            )
         elif self._exact:
             # vLLM's form for a video as pictures; it reads any format that Pillow does.
-            pictures = ",".join(map(_picture, frames.frames))
-            content.append(_part("video", f"data:video/jpeg;base64,{pictures}"))
+            pictures = ",".join(map(picture, frames.frames))
+            content.append(media_part("video", f"data:video/jpeg;base64,{pictures}"))
             about = {k: v for k, v in video_metadata(frames).items() if k != "video_backend"}
             payload["media_io_kwargs"] = {"video": {"num_frames": -1, **about}}
         else:
-            content.append({"type": "text", "text": _introduce(frames)})
+            content.append({"type": "text", "text": introduce(frames)})
             content += [
-                _part("image", f"data:image/jpeg;base64,{_picture(frame, 'JPEG', quality=95)}")
+                media_part("image", f"data:image/jpeg;base64,{picture(frame, 'JPEG', quality=95)}")
                 for frame in frames.frames
             ]
         content.append({"type": "text", "text": build_prompt(question, self.style)})
@@ -300,95 +303,6 @@ class ServerEngine:
             if self.logprobs
             else None,
         )
-
-
-async def _post(client: AsyncOpenAI, payload: dict[str, Any]) -> Any:
-    """The server's reply to a chat request; raises `_Failure`, `EngineError` for a bad key."""
-    from openai import APIConnectionError, APIError, APIStatusError
-
-    try:
-        return await client.post("/chat/completions", cast_to=object, body=payload)
-    except APIStatusError as error:
-        status = error.status_code
-        if status in REFUSED_KEY:
-            raise EngineError(_refused(str(client.base_url), status)) from error
-        again = status in TRIED_AGAIN or status >= 500
-        pause = _retry_after(error.response.headers) if again else None
-        said = " ".join(str(error.message).removeprefix(f"Error code: {status}").split())[:500]
-        raise _Failure(f"the server answered {status} {said}", again=again, wait=pause) from error
-    except APIConnectionError as error:
-        cause = error.__cause__ or error
-        raise _Failure(f"the connection failed: {describe_error(cause)}", again=True) from error
-    except (APIError, ValueError) as error:
-        raise _Failure(f"the answer is no JSON: {describe_error(error)}", again=True) from error
-
-
-def _read(reply: Any) -> dict[str, Any]:
-    """The parts of a reply that are used; raises `_Failure` for one that lacks them."""
-    try:
-        choice = reply["choices"][0]
-        message = choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
-    except (TypeError, KeyError, IndexError, AttributeError):
-        raise _Failure("the answer has no choice in it", again=True) from None
-    if refusal or choice.get("finish_reason") == "content_filter":
-        raise _Failure(f"the model refused: {refusal or 'content filter'}", again=False)
-    if not content and not choice.get("token_ids"):
-        raise _Failure("the answer is empty", again=True)
-    if not isinstance(content or "", str):
-        raise _Failure("the answer is no text", again=True)
-    usage = reply.get("usage")
-    return {
-        "choice": choice,
-        "prompt": reply.get("prompt_token_ids"),
-        "usage": usage if isinstance(usage, dict) else {},
-    }
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, as a number or a date; None where it asks nothing."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _api_key() -> str:
-    return os.environ.get("OPENAI_API_KEY") or "none"  # the client wants one; loopback does not
-
-
-def _refused(address: str, status: int) -> str:
-    return f"{address} refused the key ({status}): set OPENAI_API_KEY in the environment"
-
-
-def _part(kind: str, url: str) -> dict[str, Any]:
-    return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
-
-
-def _picture(frame: np.ndarray, form: str = "PNG", **options: Any) -> str:
-    from PIL import Image
-
-    if form == "PNG":
-        options = {"compress_level": 1}
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, form, **options)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _file_url(path: str) -> str:
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return f"data:{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
-
-
-def _introduce(frames: Frames) -> str:
-    return f"{len(frames)} frames of one video, {frames.sampled_fps:.3g} per second, in order:"
 
 
 @contextmanager

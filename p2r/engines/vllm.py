@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.data import check_model, load_processor, resolve_model
 from p2r.engines import (
     Completion,
+    EngineDied,
     EngineError,
     Request,
     Sampling,
@@ -157,8 +158,9 @@ class VllmEngine:
             return self._engine().step()
         except (EngineDeadError, RuntimeError) as error:  # the latter in this process
             del self.llm
-            raise EngineError(
-                f"vLLM's engine died, its log says why: {describe_error(error)}"
+            raise EngineDied(
+                f"vLLM's engine died, its log says why: {describe_error(error)}; the same command "
+                "goes on and tries what was in flight apart"
             ) from error
 
     def _abort(self, running: dict[str, Any]) -> None:

@@ -68,6 +68,10 @@ class BaseJudge(ABC):
                 raise answer
         return hand_out(keys, dict(zip(distinct, answers, strict=True)))
 
+    def parts(self) -> list[BaseJudge]:
+        """The judges that are asked when this one is: itself, or those that it is made of."""
+        return [self]
+
     @overload
     def judge(self, question: Question, observation: str) -> Awaitable[Verdict]: ...
     @overload

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import anthropic
 
 from p2r.judges.base import JudgeError
-from p2r.judges.prices import MODELS, Usage
-from p2r.judges.remote import Limits, RemoteJudge, Reply
+from p2r.judges.prices import Usage, find_model
+from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
 
 DEFAULT_MODEL = "claude-sonnet-5"
 OFFICIAL = "api.anthropic.com"
@@ -30,7 +30,8 @@ class ClaudeJudge(RemoteJudge):
     ANTHROPIC_BASE_URL; neither is stored. Rate limits, outages and dropped connections are retried
     by the client. The cost of a model without a price is unknown: its `usage` says `priced: false`.
 
-    `request`: further fields of every request (thinking, effort), in place of those of `MODELS`.
+    `request`: further fields of every request (thinking, effort), in place of the model's own
+    (see `p2r.judges.prices`).
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class ClaudeJudge(RemoteJudge):
             **shared,
         )
         self.client = client
-        particular = MODELS[model].request if model in MODELS else {}
+        known = find_model(model)
+        particular = known.request if known else {}
         self._further = dict(particular if request is None else request)
 
     def params(self, prompt: str) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class ClaudeJudge(RemoteJudge):
             return Reply(failure=reason, charged="maybe", broken=True)
 
     def _is_cacheable(self) -> bool:
-        known = MODELS.get(self.model)
+        known = find_model(self.model)
         return known is not None and (len(self.guidance) / CHARACTERS_PER_TOKEN >= known.cacheable)
 
 
@@ -112,7 +114,7 @@ def read_message(message: Any) -> Reply:
         return Reply(failure="malformed answer: no message", charged="maybe", broken=True)
     usage = Usage.of_message(getattr(message, "usage", None))
     said = [getattr(block, "text", None) for block in blocks if _kind(block) == "text"]
-    text = "".join(part for part in said if isinstance(part, str))
+    text = without_thinking("".join(part for part in said if isinstance(part, str)))
     stop = getattr(message, "stop_reason", None)
     stop = STOPS.get(stop, str(stop)[:40]) if stop else "end"
     if not text and stop == "end":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from p2r.judges.base import BaseJudge, JudgeError
 from p2r.judges.cache import VerdictCache
@@ -79,12 +82,15 @@ def _as_mapping(spec: Spec) -> dict[str, Any]:
     if isinstance(spec, Mapping):
         if spec.get("kind") not in FORMS:
             raise JudgeError(f"a judge's kind is one of {', '.join(FORMS)}, not {spec!r}")
-        return dict(spec)
+        mapping = dict(spec)
+        if isinstance(mapping.get("judges"), str):
+            mapping["judges"] = _split(mapping["judges"])
+        return mapping
     kind, colon, rest = str(spec).partition(":")
     if kind not in FORMS:
         raise JudgeError(f"no judge {spec!r}: choose one of {', '.join(FORMS)}")
     form = FORMS[kind]
-    mapping: dict[str, Any] = {"kind": kind}
+    mapping = {"kind": kind}
     if form.startswith("URL"):
         mapping["url"], _, mapping["model"] = rest.rpartition("#")
         complete = bool(mapping["url"] and mapping["model"])
@@ -93,7 +99,7 @@ def _as_mapping(spec: Spec) -> dict[str, Any]:
         complete = bool(mapping["judge"]) and _is_number(rate)
         mapping["rate"] = float(rate) if complete else 0.0
     elif form.startswith("JUDGE"):
-        mapping["judges"] = [part for part in rest.split(",") if part]
+        mapping["judges"] = _split(rest)
         complete = len(mapping["judges"]) > 1
     else:
         complete = not colon or (bool(rest) and bool(form))
@@ -105,6 +111,10 @@ def _as_mapping(spec: Spec) -> dict[str, Any]:
             f"no judge {spec!r}: write {usage.replace(':[MODEL]', ' or claude:MODEL')}"
         )
     return mapping
+
+
+def _split(judges: str) -> list[str]:
+    return [part for part in judges.split(",") if part]
 
 
 def _is_number(text: str) -> bool:
@@ -133,7 +143,8 @@ class _Maker:
                 f"judge {kind!r} needs {error.name}: install it with pip install 'p2r[judges]'"
             ) from error
         except TypeError as error:
-            raise JudgeError(f"judge {kind!r} cannot take these settings: {error}") from error
+            said = re.sub(r"^[\w.]+\(\) ", "", str(error))  # the function's name helps nobody
+            raise JudgeError(f"judge {kind!r} cannot take these settings: {said}") from error
 
     def _oracle(self) -> BaseJudge:
         # By name: the playground is a user of this package, not a part of it.
@@ -167,10 +178,18 @@ class _Maker:
     def _unanimous(self, judges: list[Spec]) -> BaseJudge:
         return self._panel(judges, rule="unanimity")
 
+    def _with(self, own: dict[str, Any]) -> JudgingSettings:
+        """The settings with limits of one judge's own, held to the same rules."""
+        try:
+            return type(self.settings).model_validate(self.settings.model_dump() | own)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise JudgeError(f"a judge's {first['loc'][0]}: {first['msg']}") from error
+
     def _shared(self, given: dict[str, Any]) -> tuple[Limits, dict[str, Any]]:
-        settings = self.settings
         own = {name: given.pop(name) for name in _LIMITS & set(given)}
-        limits = Limits(**{name: getattr(settings, name) for name in _LIMITS} | own)
+        settings = self._with(own)
+        limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
         if self._books is None:
             database = Database(settings.cache)
             self._books = VerdictCache(database), Ledger(database, self.run, settings.budget)

@@ -12,12 +12,16 @@ class NoisyJudge(BaseJudge):
     """Turns a share `rate` of a judge's verdicts round, the same ones every time for one seed."""
 
     def __init__(self, judge: BaseJudge, rate: float, seed: int = 0) -> None:
-        if not 0 <= rate <= 1:
-            raise JudgeError(f"a noisy judge errs at a rate from 0 to 1, not {rate}")
+        if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise JudgeError(f"a noisy judge errs at a rate from 0 to 1, not {rate!r}")
         self.inner = judge
         self.rate = rate
         self.seed = seed
         self.name = f"noisy:{rate:g}:{judge.name}" + (f"@{seed}" if seed else "")
+
+    def parts(self) -> list[BaseJudge]:
+        """The judge that is turned round, or what it is made of."""
+        return self.inner.parts()
 
     async def ask(self, question: Question, observation: str) -> Verdict:
         """The inner judge's verdict, perhaps turned round; one without a verdict stays so."""

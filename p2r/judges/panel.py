@@ -27,6 +27,10 @@ class PanelJudge(BaseJudge):
         self.rule = rule
         self.name = f"panel-{rule}({','.join(member.name for member in members)})"
 
+    def parts(self) -> list[BaseJudge]:
+        """The members, or what they are made of."""
+        return [part for member in self.members for part in member.parts()]
+
     async def ask(self, question: Question, observation: str) -> Verdict:
         """The panel's verdict; its cost is that of all votes."""
         asked = [member.ask(question, observation) for member in self.members]

@@ -47,9 +47,14 @@ PROMPT_HASH = hashlib.sha256(PROMPT.encode()).hexdigest()[:12]
 _VERDICT = re.compile(r"<judgement>\s*(yes|no)\s*</judgement>", re.IGNORECASE)
 _TAG = re.compile(r"</?\s*judgement\b", re.IGNORECASE)
 # Characters that look like angle brackets, and the brackets of a chat template's markers.
-_BRACKETS = str.maketrans(
-    {**dict.fromkeys("<\uff1c\u2039\u3008\u27e8\u2329\ufe64\u276e\u2770", "&lt;")}
-    | {**dict.fromkeys(">\uff1e\u203a\u3009\u27e9\u232a\ufe65\u276f\u2771", "&gt;")}
+_LEFT = "<\uff1c\u2039\u3008\u27e8\u2329\ufe64\u276c\u276e\u2770\u02c2\u1438"
+_RIGHT = ">\uff1e\u203a\u3009\u27e9\u232a\ufe65\u276d\u276f\u2771\u02c3\u1433"
+_BRACKETS = str.maketrans(dict.fromkeys(_LEFT, "&lt;") | dict.fromkeys(_RIGHT, "&gt;"))
+# Letters and marks that are drawn as nothing: fillers and variation selectors, in which whole
+# texts can hide.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
 )
 _MARKER = re.compile(r"\[(?=/?(?:INST|SYS|SYSTEM_PROMPT)\])", re.IGNORECASE)
 # A reply repeats a planted verdict if it has the same characters, up to so many, before it; or if
@@ -118,7 +123,8 @@ def _data(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text without characters that nobody sees: controls, zero width, direction, tags."""
+    """Text without characters that nobody sees: controls, zero width, direction, tags, fillers."""
+    text = text if text.isascii() else _BLANK.sub("", text)
     return "".join(
         c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
     )

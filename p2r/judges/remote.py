@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from p2r.records import Question, Verdict
 
 # An answer that is no message (cut off, malformed, empty) is asked for again as often.
 REASKED = 2
+_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,11 @@ class RemoteJudge(BaseJudge):
                 self.cache.put(books, key, verdict)
             counts = (1, reply.usage, verdict.cost)
             self.ledger.settle(books, held, self.name, {outcome: counts}, at_risk)
+
+
+def without_thinking(text: str) -> str:
+    """A reply without the thinking that some models of one's own write before it."""
+    return _THINKING.sub("", text).strip()
 
 
 def outcome_of(reply: Reply, verdict: Verdict) -> str:

@@ -7,18 +7,15 @@ the keys of Anthropic and OpenAI stay where they belong.
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from p2r.judges.base import BaseJudge, JudgeError
 from p2r.judges.prices import Usage
-from p2r.judges.remote import Limits, RemoteJudge, Reply
+from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
 
 KEY = "P2R_JUDGE_KEY"
 STOPS = {"stop": "end", "length": "cut", "content_filter": "refusal"}
-# Some reasoning models write their thinking before the reply.
-_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
 def make_server_judge(
@@ -95,7 +92,7 @@ def read_completion(completion: Any) -> Reply:
     counts = getattr(completion, "usage", None)
     usage = Usage(*(_count(counts, name) for name in ("prompt_tokens", "completion_tokens")))
     text = getattr(getattr(choices[0], "message", None), "content", None)
-    text = _THINKING.sub("", text).strip() if isinstance(text, str) else ""
+    text = without_thinking(text) if isinstance(text, str) else ""
     stop = getattr(choices[0], "finish_reason", None)
     stop = STOPS.get(stop, str(stop)[:40]) if stop else "end"
     if not text and stop == "end":
