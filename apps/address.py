@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from p2r.selection import COLUMNS, LONG, OUTCOMES, Filters, from_query, to_query
+from p2r.cases.selection import COLUMNS, LONG, OUTCOMES, Filters, from_query, to_query
 
 TABS = {
     "cases": "Cases",

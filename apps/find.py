@@ -22,8 +22,8 @@ from apps.markup import (
     options,
     shorten,
 )
-from p2r.export import KINDS
-from p2r.selection import FIELDS, RANGES, Filters
+from p2r.cases.export import KINDS
+from p2r.cases.selection import FIELDS, RANGES, Filters
 from p2r.store import CaseStore, Neighbours
 
 # Filters by the names of values, and what each is called.

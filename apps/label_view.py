@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from apps.address import View
 from apps.markup import chip, join, options, prose, visible
-from p2r.labels import MAX_COMMENT, MAX_NAME, Label
-from p2r.selection import FAILURES
+from p2r.cases.labels import MAX_COMMENT, MAX_NAME, Label
+from p2r.cases.selection import FAILURES
 
 SUFFICIENT = {"yes": "sufficient", "no": "not sufficient", "unknown": "cannot say"}
 _WORDS = {True: "yes", False: "no", None: "unknown"}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from apps.markup import Row
-from p2r.case_files import case_file
-from p2r.labels import Label, LabelFile, sample_cases
+from p2r.cases.files import case_file
+from p2r.cases.labels import Label, LabelFile, sample_cases
+from p2r.cases.selection import LISTED, Filters
 from p2r.media import MediaError, resolve_media
 from p2r.records import Case
-from p2r.selection import LISTED, Filters
 from p2r.store import CaseStore, StoreError
 from p2r.video import FrameCache, Frames
 

@@ -36,9 +36,9 @@ from apps.label_view import read_label
 from apps.library import Library
 from apps.media_views import render_frames, render_no_media
 from apps.pages import render_page
-from p2r.case_page import case_page
-from p2r.export import KINDS, export_cases, text_lines
-from p2r.labels import MAX_NAME, export_labels, hide_verdict
+from p2r.cases.export import KINDS, export_cases, text_lines
+from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
+from p2r.cases.page import case_page
 from p2r.records import Case
 from p2r.store import StoreError
 

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from apps.address import View
 from apps.markup import chip, join, number, prose, render_table, shorten, visible
-from p2r.agreement import ANSWERS, Agreement, Interval
-from p2r.case_files import Fault
-from p2r.labels import Label, latest_labels
+from p2r.cases.agreement import ANSWERS, Agreement, Interval
+from p2r.cases.files import Fault
+from p2r.cases.labels import Label, latest_labels
 from p2r.store import CaseStore
 
 _WORDS = {"yes": "sufficient", "no": "not sufficient", "unknown": "unknown"}

@@ -94,7 +94,7 @@ def serve(run: Path, port: int, clock: int, app: list[str]) -> None:
 
 def show_list(store: Any, asked: dict[str, Any]) -> int:
     """What a change of the filters makes the server do."""
-    from p2r.selection import from_query
+    from p2r.cases.selection import from_query
 
     filters = from_query((name, value) for name, value in asked["filters"])
     store.page(filters, sort=asked.get("sort"), descending=True)

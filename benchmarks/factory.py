@@ -26,8 +26,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from p2r.factory.release import PAPER_KEPT
 from p2r.records import Case, Question, Trace, Verdict
-from p2r.release import PAPER_KEPT
 from p2r.template import render
 
 RECORDS = 260_000

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from p2r.benchmarks import DURATIONS
-from p2r.items import Item, score_item
-from p2r.results import Result, read_result, rescore, write_result
+from p2r.evaluation.items import Item, score_item
+from p2r.evaluation.results import Result, read_result, rescore, write_result
 
 DOMAINS = ("Knowledge", "Film & Television", "Sports Competition", "Life Record", "Multilingual")
 TASKS = [f"task {k}" for k in range(12)]

@@ -60,10 +60,10 @@ from p2r.judges.claude import ClaudeJudge
 from p2r.playground.splits import write_split
 from p2r.recipe import Recipe, load_recipe
 from p2r.records import Question
-from p2r.rollouts import score_rollouts
 from p2r.runs import use_threads
 from p2r.template import build_prompt
-from p2r.trainer import FramesOf, ProcessAwareGRPOTrainer
+from p2r.training.rollouts import score_rollouts
+from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
 
 PARTS = ("decode", "encode", "generate", "judge", "judge_wait", "log_probs", "backward")

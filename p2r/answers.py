@@ -15,7 +15,7 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import NamedTuple
 
-from .template import answer_of
+from p2r.template import answer_of
 
 # ---- options
 

@@ -1,8 +1,9 @@
 """The benchmarks of the paper as a table: what they read, what they ask, how they are scored.
 
 A benchmark is data: its files, its subset, the names of its parts. How a record of its files
-becomes a question is in `p2r.benchmark_records`, its official scoring rule in `p2r.official`, how
-scores become numbers in `p2r.metrics`. `playground` is the embedded benchmark of synthetic scenes.
+becomes a question is in `p2r.evaluation.benchmark_records`, its official scoring rule in
+`p2r.evaluation.official`, how scores become numbers in `p2r.evaluation.metrics`. `playground` is
+the embedded benchmark of synthetic scenes.
 """
 
 from __future__ import annotations

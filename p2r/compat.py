@@ -7,7 +7,7 @@ not exist", which takes `AutoProcessor` and TRL's trainers down with it. Declari
 the two operators that torchvision registers unconditionally is enough: nothing here calls them.
 
 TRL imports vLLM wherever it is installed, used or not, which takes half a minute. It is told that
-there is none: `p2r.vllm_rollouts` drives vLLM without TRL's help.
+there is none: `p2r.training.vllm_rollouts` drives vLLM without TRL's help.
 """
 
 from __future__ import annotations

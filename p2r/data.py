@@ -27,13 +27,13 @@ from transformers import (
 )
 from transformers.video_utils import VideoMetadata
 
-from .media import resolve_media
-from .records import Question
-from .template import build_messages
+from p2r.media import resolve_media
+from p2r.records import Question
+from p2r.template import build_messages
 
 if TYPE_CHECKING:
-    from .recipe import VideoSettings
-    from .video import FrameCache, Frames
+    from p2r.recipe import VideoSettings
+    from p2r.video import FrameCache, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 MODEL_TYPE = "qwen2_5_vl"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from .formats import BadRecord, read_questions
-from .records import Question
-from .scoring import accuracy
+from p2r.formats import BadRecord, read_questions
+from p2r.records import Question
+from p2r.scoring import accuracy
 
 # Why a reference answer of a type cannot be scored.
 _UNSCORABLE = {

@@ -3,8 +3,9 @@ made.
 
 `eval/STAGE.json` holds every metric with its mean, 95 % interval and n, over all questions and per
 problem type, beside what it depends on (frames, pixels, sampling, prompt, model weights, versions).
-`results/STAGE.json` is the result file of the benchmark (`p2r.results`), with every item, official
-and robust scores. Unreadable media and failed verdicts are counted and left out, never zeros.
+`results/STAGE.json` is the result file of the benchmark (`p2r.evaluation.results`), with every
+item, official and robust scores. Unreadable media and failed verdicts are counted and left out,
+never zeros.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from p2r.analysis import mismatch, perception_by_answer
 from p2r.data import eval_settings
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
-from p2r.items import Item
+from p2r.evaluation.items import Item
+from p2r.evaluation.process_metrics import process_metrics
+from p2r.evaluation.results import Result, write_result
 from p2r.journal import Journal
 from p2r.jsonlines import to_line
 from p2r.judges import JournaledJudge, Judge
 from p2r.pipeline import judge_observations, score_answer
-from p2r.process_metrics import process_metrics
 from p2r.recipe import Recipe
 from p2r.records import Case, Question
-from p2r.results import Result, write_result
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.scoring import mean_interval
 from p2r.template import build_prompt, parse, prompt_hash

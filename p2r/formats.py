@@ -31,10 +31,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from .jsonlines import to_line
-from .jsonstream import Fault, NotJson, read_json
-from .rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
-from .records import ROW_TYPES, Case, Question
+from p2r.jsonlines import to_line
+from p2r.jsonstream import Fault, NotJson, read_json
+from p2r.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
+from p2r.records import ROW_TYPES, Case, Question
 
 logger = logging.getLogger(__name__)
 

@@ -13,19 +13,14 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from . import data
-from .judges import Judge
-from .longest import FrameSizes, PreflightError
-from .media import MediaError
-from .plan import check_rl, divide_rollouts, find_no_reward
-from .preflight import Preflight
-from .recipe import Recipe, RlSettings
-from .records import Case, Question
-from .runs import finished_model, model_fingerprint, use_threads
-from .template import TemplateError, banned_token_ids, build_prompt, prompt_hash
-from .tracking import trackers
-from .trainer import FramesOf, ProcessAwareGRPOTrainer
-from .training import (
+from p2r import data
+from p2r.judges import Judge
+from p2r.media import MediaError
+from p2r.recipe import Recipe, RlSettings
+from p2r.records import Case, Question
+from p2r.runs import finished_model, model_fingerprint, use_threads
+from p2r.template import TemplateError, banned_token_ids, build_prompt, prompt_hash
+from p2r.training.common import (
     StepLog,
     TrainingError,
     append_lines,
@@ -39,8 +34,13 @@ from .training import (
     training_dtype,
     training_processes,
 )
-from .tuning import freeze_vision, lora_config
-from .video import FrameCache, VideoError
+from p2r.training.longest import FrameSizes, PreflightError
+from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
+from p2r.training.preflight import Preflight
+from p2r.training.tracking import trackers
+from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
+from p2r.training.tuning import freeze_vision, lora_config
+from p2r.video import FrameCache, VideoError
 
 # These change when a run gives up or whether it begins, not what it computes.
 FREE_RL_KEYS = {"judge_timeout", "judge_retries", "max_unknown", "preflight"}
@@ -59,7 +59,7 @@ def train_grpo(
 ) -> Path:
     """Train `start_model` by RL as `recipe.rl` says, towards it by KL; returns `out/model`.
 
-    Writes `preflight.json` (see `p2r.preflight`), `metrics.jsonl` (a line per step),
+    Writes `preflight.json` (see `p2r.training.preflight`), `metrics.jsonl` (a line per step),
     `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes
     on from the last whole checkpoint; a finished stage returns at once. `judge` may be None where
     the perception reward is not learnt from (credit=outcome, or rewards without perception). Raises
@@ -77,7 +77,7 @@ def train_grpo(
     data.check_model(start_model)
     divide_rollouts(rl, training_processes().num_processes)
     if rl.rollouts == "vllm":
-        from .vllm_runtime import check_vllm
+        from p2r.engines.vllm_runtime import check_vllm
 
         check_vllm()
     out.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def train_grpo(
     if recipe.tuning.freeze_vision:
         freeze_vision(trainer.model)
     if rl.rollouts != "transformers":
-        from .vllm_rollouts import attach_vllm
+        from p2r.training.vllm_rollouts import attach_vllm
 
         attach_vllm(trainer, recipe)
     if trainer.is_world_process_zero():

@@ -24,11 +24,11 @@ from p2r.analysis import BAD_RECORD, funnel, funnel_step, verdict_step
 from p2r.engines import Engine, Sampling
 from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
+from p2r.factory.quality import active, find_drops
 from p2r.formats import read_cases
 from p2r.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
 from p2r.jsonlines import to_line
 from p2r.judges import NO_OBSERVATION, Judge
-from p2r.quality import active, find_drops
 from p2r.recipe import Recipe
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, read_json, replacing, write_json
@@ -69,8 +69,8 @@ def generate_traces(
 
     `shard`: only that part of them. `hard`: rejection sampling, further samples of the questions of
     which the filter has kept none yet. `make_engine`: makes the engine again in another process,
-    where what may have killed this one is tried (see `p2r.inflight`). `watch`: end the process
-    where the engine hangs. `spread`: work on a cluster (see `p2r.ray_data`).
+    where what may have killed this one is tried (see `p2r.factory.inflight`). `watch`: end the
+    process where the engine hangs. `spread`: work on a cluster (see `p2r.factory.ray_data`).
     """
     settings = recipe.generate
     chosen = list(questions[: settings.questions])

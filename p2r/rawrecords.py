@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from .records import PROBLEM_TYPES, Case, Question, Trace
-from .template import answer_of, parse, render
+from p2r.records import PROBLEM_TYPES, Case, Question, Trace
+from p2r.template import answer_of, parse, render
 
 Item = TypeVar("Item", Question, Case)
 Raw = dict[str, Any]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .records import ProcessReward
+from p2r.records import ProcessReward
 
 if TYPE_CHECKING:
     import torch

@@ -19,15 +19,13 @@ from transformers import AutoConfig
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
-from . import data
-from .media import MediaError
-from .memory import Architecture, most_vision_tokens
-from .recipe import Recipe, VideoSettings
-from .records import Case, Question
-from .runs import finished_model, model_fingerprint, use_threads
-from .template import TemplateError, build_prompt, render
-from .tracking import trackers
-from .training import (
+from p2r import data
+from p2r.media import MediaError
+from p2r.recipe import Recipe, VideoSettings
+from p2r.records import Case, Question
+from p2r.runs import finished_model, model_fingerprint, use_threads
+from p2r.template import TemplateError, build_prompt, render
+from p2r.training.common import (
     ExactResume,
     StepLog,
     TrainingError,
@@ -41,8 +39,10 @@ from .training import (
     training_dtype,
     training_processes,
 )
-from .tuning import freeze_vision, lora_config
-from .video import FrameCache, Frames, VideoError
+from p2r.training.memory import Architecture, most_vision_tokens
+from p2r.training.tracking import trackers
+from p2r.training.tuning import freeze_vision, lora_config
+from p2r.video import FrameCache, Frames, VideoError
 
 
 class TraceTrainer(ExactResume, SFTTrainer):

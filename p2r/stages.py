@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.factory.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.journal import Journal, Shard, exclusive
 from p2r.jsonlines import to_line
 from p2r.judges import JournaledJudge
-from p2r.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.recipe import Credit
 from p2r.records import Case, Question
 from p2r.runs import (
@@ -37,9 +37,9 @@ from p2r.runs import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from p2r.benchmark_files import Manifest
     from p2r.engines.answering import Spread
     from p2r.engines.responses import ResponseJournal
+    from p2r.evaluation.benchmark_files import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ def estimate_filter(run: Run) -> list[Estimate]:
 def _ray(wanted: bool) -> Spread | None:
     if not wanted:
         return None
-    from p2r.ray_data import ray_map
+    from p2r.factory.ray_data import ray_map
 
     return ray_map
 
@@ -310,7 +310,7 @@ def evaluate_benchmark(
     `check` gets the manifest of the files before the first question is asked. Media are relative
     to `data_root`, by default where the files are. The run's own questions stay as they are.
     """
-    from p2r.benchmark_files import read_benchmark, to_question
+    from p2r.evaluation.benchmark_files import read_benchmark, to_question
 
     folder = questions if questions.is_dir() else questions.parent
     root = claim_data_root(run, data_root, folder)
@@ -348,15 +348,16 @@ def transfer(
     data_root: Path | None = None,
     style: str | None = None,
 ) -> list[Path]:
-    """Perception transfer: a reader answers from each of four inputs (see `p2r.transfer`).
+    """Perception transfer: a reader answers from each of four inputs (see
+    `p2r.evaluation.transfer`).
 
     `source` is the result file whose observations are read. Writes and returns a result file per
-    input, `results/STAGE-INPUT.json`, which `p2r.report` lays beside Table 5.
+    input, `results/STAGE-INPUT.json`, which `p2r.evaluation.report` lays beside Table 5.
     """
-    from p2r.benchmark_files import read_benchmark, to_question
     from p2r.evaluate import result_path
-    from p2r.results import read_result
-    from p2r.transfer import INPUTS, observations_of, transfer_questions
+    from p2r.evaluation.benchmark_files import read_benchmark, to_question
+    from p2r.evaluation.results import read_result
+    from p2r.evaluation.transfer import INPUTS, observations_of, transfer_questions
 
     if benchmark is None or questions is None:
         asked, root = find_questions(run, "eval", questions, data_root)

@@ -1,9 +1,9 @@
 """Cases of one or several runs: filter, search, page, count, compare, also while a run is written.
 
-A run keeps its cases in `cases.parquet` (columns: `records.ROW_TYPES`); `p2r.case_files` writes
-it and says what else is read. `CaseStore` keeps the short columns in a DuckDB table
-in memory and the words of the texts in an index (`p2r.text_index`); the texts stay in the files.
-Browsing writes nothing into a run.
+A run keeps its cases in `cases.parquet` (columns: `records.ROW_TYPES`); `p2r.cases.files` writes it
+and says what else is read. `CaseStore` keeps the short columns in a DuckDB table in memory and the
+words of the texts in an index (`p2r.cases.text_index`); the texts stay in the files. Browsing
+writes nothing into a run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from p2r.case_files import CASE_SCHEMA, FILE_NAME, Fault, case_file, write_cases
-from p2r.case_table import CaseTable
-from p2r.groups import group_rows, side_counts, side_rows
-from p2r.records import Case
-from p2r.selection import (
+from p2r.cases.files import CASE_SCHEMA, FILE_NAME, Fault, case_file, write_cases
+from p2r.cases.groups import group_rows, side_counts, side_rows
+from p2r.cases.selection import (
     COLUMNS,
     EVERYTHING,
     FACETS,
@@ -38,6 +36,8 @@ from p2r.selection import (
     order,
     where,
 )
+from p2r.cases.table import CaseTable
+from p2r.records import Case
 
 __all__ = [
     "CASE_SCHEMA",
@@ -291,7 +291,7 @@ class CaseStore:
         offset: int = 0,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """Groups of rollouts with a case that passes: see `p2r.groups.group_rows`."""
+        """Groups of rollouts with a case that passes: see `p2r.cases.groups.group_rows`."""
         table = self._table()
         key = ("groups", filters, sort, descending, offset, limit)
         passing = self._where(table, filters)
@@ -305,7 +305,7 @@ class CaseStore:
         offset: int = 0,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """The same questions in two or more (run, stage): see `p2r.groups.side_rows`."""
+        """The same questions in two or more (run, stage): see `p2r.cases.groups.side_rows`."""
         table = self._table()
         key = ("compare", tuple(sides), filters, tuple(outcomes), offset, limit)
         passing = self._where(table, filters)

@@ -15,9 +15,9 @@ from p2r.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 from p2r.safe_text import show_unseen
 
 if TYPE_CHECKING:
-    from p2r.judging import Estimate
-    from p2r.plan import Plan
+    from p2r.factory.judging import Estimate
     from p2r.stack import Finding
+    from p2r.training.plan import Plan
 
 Results = dict[str, dict[str, dict[str, Any]]]
 # Row of results.json -> its name in the table.

@@ -20,12 +20,12 @@ from small_rl import RuleJudge
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from p2r.grpo import train_grpo
-from p2r.longest import MIB, measured_peak
-from p2r.memory import peak_memory
-from p2r.plan import plan_rl
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 from p2r.records import Question
 from p2r.template import render
+from p2r.training.longest import MIB, measured_peak
+from p2r.training.memory import peak_memory
+from p2r.training.plan import plan_rl
 
 STEP = (
     "rl.steps=2",  # the optimiser's states are there from the first on

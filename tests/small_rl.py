@@ -9,7 +9,7 @@ from p2r import data
 from p2r.grpo import grpo_arguments
 from p2r.records import Verdict
 from p2r.template import render
-from p2r.trainer import ProcessAwareGRPOTrainer
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
 
 FULL = render("I see two.", "So two.", "2")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2r.agreement import (
+from p2r.cases.agreement import (
     agreement_between_annotators,
     agreement_with_judges,
     cohen_kappa,
@@ -10,7 +10,7 @@ from p2r.agreement import (
     measure,
     wilson,
 )
-from p2r.labels import Label
+from p2r.cases.labels import Label
 
 YES, NO, UNKNOWN = True, False, None
 

@@ -17,8 +17,8 @@ from p2r.cli import run_cli
 from p2r.grpo import grpo_arguments, plan_steps
 from p2r.records import Question
 from p2r.sft import train_sft
-from p2r.trainer import ProcessAwareGRPOTrainer
-from p2r.training import TrainingError
+from p2r.training.common import TrainingError
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
 SETTINGS = ("rl.prompts_per_step=2", "rl.group_size=4", "rl.micro_batch=8", "rl.steps=1")
@@ -164,7 +164,7 @@ def test_recipe_keys(refused, override, said):
     ],
 )
 def test_rollouts_that_cannot_be_written(refused, overrides, said, monkeypatch):
-    monkeypatch.setattr("p2r.vllm_runtime.find_spec", lambda name: None)
+    monkeypatch.setattr("p2r.engines.vllm_runtime.find_spec", lambda name: None)
     assert said in refused(*overrides)
 
 

@@ -11,10 +11,10 @@ from conftest import shared_data
 
 from p2r.benchmarks import BENCHMARKS
 from p2r.cli import run_cli
-from p2r.items import Item
-from p2r.results import Result, write_result
+from p2r.evaluation.items import Item
+from p2r.evaluation.results import Result, write_result
+from p2r.evaluation.transfer import INPUTS
 from p2r.runs import read_json
-from p2r.transfer import INPUTS
 
 pytest_plugins = ["small_fixtures"]
 NAMES = [name for name in BENCHMARKS if name != "playground"]

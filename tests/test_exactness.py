@@ -20,7 +20,7 @@ from p2r.grpo import grpo_arguments
 from p2r.recipe import load_recipe
 from p2r.rewards import process_masks
 from p2r.template import render, token_processes
-from p2r.trainer import ProcessAwareGRPOTrainer
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
 BLIND = render("I see.", "So two.", "2")  # insufficient, right

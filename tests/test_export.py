@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_store import make_case
 
-from p2r.case_page import case_page
-from p2r.export import ExportError, export_cases
+from p2r.cases.export import ExportError, export_cases
+from p2r.cases.page import case_page
 from p2r.formats import read_cases
 from p2r.records import ProcessReward, Verdict
 from p2r.safe_text import show_unseen, spreadsheet_cell

@@ -13,13 +13,13 @@ from torch.testing import assert_close
 from p2r import data
 from p2r.grpo import grpo_arguments, plan_steps, train_grpo
 from p2r.judges import NO_OBSERVATION
-from p2r.plan import PlanError
 from p2r.recipe import RecipeError
 from p2r.records import Case, Question, Trace, Verdict
-from p2r.step_judge import JudgeWatch
 from p2r.template import banned_token_ids
-from p2r.trainer import ProcessAwareGRPOTrainer
-from p2r.training import TrainingError
+from p2r.training.common import TrainingError
+from p2r.training.plan import PlanError
+from p2r.training.step_judge import JudgeWatch
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
 

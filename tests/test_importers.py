@@ -11,7 +11,7 @@ import pytest
 from conftest import shared_data
 
 from p2r.cli import run_cli
-from p2r.results import read_result
+from p2r.evaluation.results import read_result
 
 
 def evaluate(capsys, *arguments: str) -> dict:

@@ -7,7 +7,7 @@ import multiprocessing
 
 import pytest
 
-from p2r.labels import (
+from p2r.cases.labels import (
     MAX_COMMENT,
     Label,
     LabelError,

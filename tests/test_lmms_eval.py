@@ -16,8 +16,8 @@ import pytest
 from conftest import shared_data
 
 from p2r.benchmarks import CHOICE_TYPES, NUMBER_TYPES
-from p2r.items import Item, score_item
-from p2r.metrics import measure
+from p2r.evaluation.items import Item, score_item
+from p2r.evaluation.metrics import measure
 
 COUNT = 3000
 WORDS = ["the", "answer", "is", "A", "B", "C", "D", "E", "left", "red", "So", "Because", "a", "I"]

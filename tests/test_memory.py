@@ -18,7 +18,9 @@ from transformers.models.qwen2_vl import Qwen2VLVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from p2r import data
-from p2r.memory import (
+from p2r.recipe import TuningSettings
+from p2r.records import Question
+from p2r.training.memory import (
     GIB,
     PUBLISHED,
     Architecture,
@@ -38,10 +40,8 @@ from p2r.memory import (
     state_memory,
     vision_tokens,
 )
-from p2r.prefix import Prompts, share_prompts, sharing
-from p2r.recipe import TuningSettings
-from p2r.records import Question
-from p2r.tuning import freeze_vision, lora_config
+from p2r.training.prefix import Prompts, share_prompts, sharing
+from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import Frames, fit_size
 
 MODELS = {"3b": "Qwen/Qwen2.5-VL-3B-Instruct", "7b": "Qwen/Qwen2.5-VL-7B-Instruct"}

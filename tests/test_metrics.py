@@ -9,14 +9,14 @@ import pytest
 
 from p2r.benchmarks import CHOICE_TYPES
 from p2r.cli import run_cli
-from p2r.compare import compare, comparison_markdown, mcnemar
-from p2r.items import Item
-from p2r.metrics import chain_of_thought, count_steps, mean_of_groups, measure
-from p2r.paper import BENCHMARK_COLUMNS, TABLE_1
-from p2r.report import build_report, report_markdown
-from p2r.results import Result, read_result, rescore, write_result
+from p2r.evaluation.compare import compare, comparison_markdown, mcnemar
+from p2r.evaluation.items import Item
+from p2r.evaluation.metrics import chain_of_thought, count_steps, mean_of_groups, measure
+from p2r.evaluation.paper import BENCHMARK_COLUMNS, TABLE_1
+from p2r.evaluation.report import build_report, report_markdown
+from p2r.evaluation.results import Result, read_result, rescore, write_result
+from p2r.evaluation.storedjson import StoredError
 from p2r.scoring import mean_interval, resample_means
-from p2r.storedjson import StoredError
 
 
 def item(identity: str, right: bool, **fields) -> Item:

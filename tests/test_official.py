@@ -6,9 +6,9 @@ import pytest
 from conftest import growth
 
 from p2r.benchmarks import BENCHMARKS
-from p2r.items import Item, score_item
-from p2r.official import Asked, match_like_video_r1, mra_of
-from p2r.robust import read_caption, read_option, read_yes_no
+from p2r.evaluation.items import Item, score_item
+from p2r.evaluation.official import Asked, match_like_video_r1, mra_of
+from p2r.evaluation.robust import read_caption, read_option, read_yes_no
 
 OPTIONS = ["A. red ball", "B. left", "C. blue", "D. none"]
 REASONED = "<observation>I see A and C.</observation> <think>So B.</think><answer>{}</answer>"

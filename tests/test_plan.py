@@ -13,8 +13,11 @@ from small import small_recipe
 from p2r import data
 from p2r.cli import run_cli
 from p2r.grpo import train_grpo
-from p2r.memory import fits, peak_memory
-from p2r.plan import (
+from p2r.recipe import FOLDER, load_recipe
+from p2r.records import Question
+from p2r.template import build_prompt
+from p2r.training.memory import fits, peak_memory
+from p2r.training.plan import (
     CHAT_TOKENS,
     TYPICAL,
     PlanError,
@@ -24,9 +27,6 @@ from p2r.plan import (
     divide_rollouts,
     plan_rl,
 )
-from p2r.recipe import FOLDER, load_recipe
-from p2r.records import Question
-from p2r.template import build_prompt
 
 pytest_plugins = ["small_fixtures"]
 

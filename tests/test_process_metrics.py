@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from scripted import WordJudge
 
-from p2r.items import Item
-from p2r.mismatch import (
+from p2r.evaluation.items import Item
+from p2r.evaluation.mismatch import (
     ask_judge,
     ask_reader,
     build_choice_prompt,
@@ -14,7 +14,7 @@ from p2r.mismatch import (
     mismatches,
     parse_choice,
 )
-from p2r.process_metrics import (
+from p2r.evaluation.process_metrics import (
     format_rates,
     part_of,
     perception_accuracy,
@@ -22,10 +22,10 @@ from p2r.process_metrics import (
     segment_lengths,
     split_by,
 )
+from p2r.evaluation.results import Result
+from p2r.evaluation.transfer import INPUTS, observations_of, transfer_questions
 from p2r.records import Case, Question, Trace, Verdict
-from p2r.results import Result
 from p2r.template import parse, render
-from p2r.transfer import INPUTS, observations_of, transfer_questions
 
 OPTIONS = ["A. red", "B. blue"]
 

@@ -17,7 +17,7 @@ from small_rl import FULL, Told, make_trainer
 from p2r.records import Question
 from p2r.rewards import NORMALISATIONS
 from p2r.template import render
-from p2r.trainer import ProcessAwareGRPOTrainer
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
 STEPS, PROMPTS, GROUP = 3, 3, 4

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from p2r.cli import run_cli
-from p2r.items import Item
-from p2r.results import Result, read_result, write_result
+from p2r.evaluation.items import Item
+from p2r.evaluation.results import Result, read_result, write_result
 
 pytest_plugins = ["judge_fixtures"]
 OPTIONS = ["A. red", "B. blue"]

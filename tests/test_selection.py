@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2r.selection import EVERYTHING, Filters, from_query, to_query
+from p2r.cases.selection import EVERYTHING, Filters, from_query, to_query
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from p2r import data
 from p2r.records import Case, Question, Trace
 from p2r.runs import RunError
 from p2r.sft import LengthGroups, TraceCollator, target, train_sft
-from p2r.training import TrainingError
+from p2r.training.common import TrainingError
 from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]

@@ -11,7 +11,7 @@ from test_grpo import logps
 from torch.testing import assert_close
 
 from p2r import data
-from p2r.trainer import ProcessAwareGRPOTrainer
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import Frames
 
 pytest_plugins = ["small_fixtures"]

@@ -14,9 +14,9 @@ from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
 from p2r.judges import make_judge
-from p2r.step_judge import StepJudge
 from p2r.template import render
-from p2r.trainer import ProcessAwareGRPOTrainer
+from p2r.training.step_judge import StepJudge
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
 

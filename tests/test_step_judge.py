@@ -9,9 +9,9 @@ from small_rl import FULL, RuleJudge, scripted
 from p2r.journal import Journal
 from p2r.judges import JournaledJudge
 from p2r.records import Question, Verdict
-from p2r.rollouts import rollout_metrics
-from p2r.step_judge import StepJudge
 from p2r.template import render
+from p2r.training.rollouts import rollout_metrics
+from p2r.training.step_judge import StepJudge
 
 pytest_plugins = ["small_fixtures"]
 QUESTION = Question(id="q", problem="How many?", problem_type="numerical", answer="2")

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from test_store import ids, make_case
 
-from p2r import case_table
+from p2r.cases import table as case_table
+from p2r.cases.selection import FAILURES
 from p2r.journal import Journal
 from p2r.records import ProcessReward, Verdict
-from p2r.selection import FAILURES
 from p2r.store import CaseStore, Filters, StoreError, write_cases
 
 YES, NO = Verdict(sufficient=True, judge="j"), Verdict(sufficient=False, judge="j")

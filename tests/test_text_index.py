@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from conftest import growth
 
-from p2r import text_index
-from p2r.text_index import Segment, Texts, TextSearch, query_chunks, scan
+from p2r.cases import text_index
+from p2r.cases.text_index import Segment, Texts, TextSearch, query_chunks, scan
 
 FIELDS = (0, 1)
 

@@ -14,8 +14,8 @@ from small import read_lines, small_recipe
 from test_sft import cases_of
 
 from p2r.sft import train_sft
-from p2r.tracking import trackers
-from p2r.training import TrainingError
+from p2r.training.common import TrainingError
+from p2r.training.tracking import trackers
 
 pytest_plugins = ["small_fixtures"]
 SETTINGS = ("sft.max_steps=2", "sft.batch_size=2")

@@ -3,7 +3,7 @@
 import json
 
 from p2r.records import Question
-from p2r.training import append_lines, keep_until, record_skipped
+from p2r.training.common import append_lines, keep_until, record_skipped
 
 # Characters that end a line to `str.splitlines`, one of three bytes, half a pair.
 ODD = "a\u2028b\x85c\u4e00\ud800"

@@ -13,7 +13,7 @@ from p2r import data
 from p2r.grpo import train_grpo
 from p2r.records import Question
 from p2r.sft import train_sft
-from p2r.tuning import lora_config
+from p2r.training.tuning import lora_config
 from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]

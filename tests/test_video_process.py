@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from clips import write_clip
 
-from p2r import video_process
+from p2r.decoding import process as video_process
 from p2r.video import VideoError, sample_frames
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,7 +155,8 @@ print("torch" in sys.modules, "decord" in sys.modules, "av" in sys.modules)
 def test_no_worker_outlives_a_killed_run(clip):
     code = """
 import os, signal, sys
-from p2r import video, video_process
+from p2r import video
+from p2r.decoding import process as video_process
 video.sample_frames(sys.argv[1])
 print(video_process._pool._idle[-1].process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

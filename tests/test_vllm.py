@@ -289,8 +289,8 @@ def test_a_run_generates_through_the_server(serving, media, questions, tmp_path)
 def test_rollouts_at_the_server_are_of_the_new_weights(serving, changing, media, tmp_path):
     from small_rl import make_trainer
 
-    from p2r.trainer import ProcessAwareGRPOTrainer
-    from p2r.vllm_rollouts import attach_vllm
+    from p2r.training.trainer import ProcessAwareGRPOTrainer
+    from p2r.training.vllm_rollouts import attach_vllm
 
     settings = [
         "rl.rollouts=vllm-server",

@@ -65,8 +65,8 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     from p2r import data
     from p2r.engines import EngineError
     from p2r.recipe import load_recipe
-    from p2r.trainer import ProcessAwareGRPOTrainer
-    from p2r.vllm_rollouts import attach_vllm
+    from p2r.training.trainer import ProcessAwareGRPOTrainer
+    from p2r.training.vllm_rollouts import attach_vllm
 
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, questions, out / "trainer")
     settings = ["rl.rollouts=vllm", "rl.temperature=0", "rl.max_tokens=24"]

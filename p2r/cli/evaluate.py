@@ -21,8 +21,8 @@ from p2r.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from p2r.benchmark_files import Manifest
-    from p2r.results import Result
+    from p2r.evaluation.benchmark_files import Manifest
+    from p2r.evaluation.results import Result
 
 # A reader's spec, its budget, the overrides of the recipe.
 Read = tuple[str, float | None, list[str] | None]
@@ -203,7 +203,7 @@ def _check(
 ) -> None:
     if benchmark is None or questions is None:
         raise ValueError("--check needs --benchmark and --questions (and --data-root for media)")
-    from p2r.benchmark_files import read_benchmark
+    from p2r.evaluation.benchmark_files import read_benchmark
 
     _, manifest = read_benchmark(benchmark, questions, data_root)
     if as_json:
@@ -225,13 +225,13 @@ def _import(
     if benchmark is None or out is None:
         raise ValueError("--import needs --benchmark NAME and --out FILE.json")
     from p2r.benchmarks import find_benchmark
-    from p2r.importers import import_outputs
-    from p2r.results import from_import, write_result
+    from p2r.evaluation.importers import import_outputs
+    from p2r.evaluation.results import from_import, write_result
 
     entry = find_benchmark(benchmark)
     known = None
     if questions is not None:
-        from p2r.benchmark_files import read_benchmark
+        from p2r.evaluation.benchmark_files import read_benchmark
 
         known = {fields.id: fields for fields in read_benchmark(entry.name, questions)[0]}
     found = import_outputs(format, file, entry.name, known)
@@ -245,7 +245,7 @@ def _import(
 
 
 def _rescore(file: Path, out: Path | None, as_json: bool, read: Read | None) -> None:
-    from p2r.results import read_result, rescore, write_result
+    from p2r.evaluation.results import read_result, rescore, write_result
 
     result = read_result(file)
     said = _read(result, out or file, *read) if read else {}
@@ -258,10 +258,10 @@ def _read(
     result: Result, out: Path, reader: str, budget: float | None, set: list[str] | None
 ) -> dict[str, Any]:
     """Let a reader add its words to a result, and write them to its file; what it found."""
-    from p2r.compare import percent
-    from p2r.readers import make_reader, read_result_with
+    from p2r.evaluation.compare import percent
+    from p2r.evaluation.readers import make_reader, read_result_with
+    from p2r.evaluation.results import write_result
     from p2r.recipe import load_recipe
-    from p2r.results import write_result
 
     limit = [] if budget is None else [f"judging.budget={budget}"]
     settings = load_recipe("tiny", [*(set or ()), *limit]).judging
@@ -295,16 +295,16 @@ def _print_scores(numbers: dict[str, Any]) -> None:
 
 
 def _compare(a: Path, b: Path, as_json: bool) -> None:
-    from p2r.compare import compare, comparison_markdown
-    from p2r.results import read_result
+    from p2r.evaluation.compare import compare, comparison_markdown
+    from p2r.evaluation.results import read_result
 
     found = compare(read_result(a), read_result(b))
     print(json.dumps(found, indent=1) if as_json else comparison_markdown(found).rstrip())
 
 
 def _report(files: list[Path], as_json: bool) -> None:
-    from p2r.report import build_report, report_markdown
-    from p2r.results import read_result
+    from p2r.evaluation.report import build_report, report_markdown
+    from p2r.evaluation.results import read_result
 
     found = build_report([read_result(file) for file in files])
     print(json.dumps(found, indent=1) if as_json else report_markdown(found).rstrip())

@@ -104,9 +104,9 @@ def report_unanswered(path: Path, count: int) -> None:
 
 
 def print_plan(plan: Any) -> None:
-    """What RL with a recipe does and needs, as `p2r.plan.plan_rl` reckoned it."""
-    from p2r.plan import describe_fit, describe_plan
+    """What RL with a recipe does and needs, as `p2r.training.plan.plan_rl` reckoned it."""
     from p2r.tables import make_console, memory_table
+    from p2r.training.plan import describe_fit, describe_plan
 
     print(*describe_plan(plan), sep="\n")
     make_console().print(memory_table(plan))

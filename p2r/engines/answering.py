@@ -18,19 +18,20 @@ from typing import Any
 
 from tqdm import tqdm
 
-from p2r.apart import Apart, Death
+from p2r.decoding.process import WORKERS
 from p2r.engines import Completion, Engine, EngineDied, Request, Sampling
-from p2r.inflight import Inflight, Watchdog, try_apart
+from p2r.factory.apart import Apart, Death
+from p2r.factory.inflight import Inflight, Watchdog, try_apart
 from p2r.journal import Journal
 from p2r.records import Question
 from p2r.video import FrameCache, Frames
-from p2r.video_process import WORKERS
 
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 32  # clips
 Answered = list[tuple[Completion, dict[str, Any]]]
-# Spreads messages over the workers that a function makes, so many at a time: `p2r.ray_data`.
+# Spreads messages over the workers that a function makes, so many at a time:
+# `p2r.factory.ray_data`.
 Spread = Callable[[Callable[[], Any], Sequence[Any], int], Iterator[Any]]
 
 

@@ -30,6 +30,7 @@ from p2r.engines import (
     describe_error,
     make_completion,
 )
+from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 from p2r.engines.wire import (
     REFUSED_KEY,
     Failure,
@@ -45,7 +46,6 @@ from p2r.engines.wire import (
 from p2r.recipe import Recipe
 from p2r.runs import model_fingerprint
 from p2r.template import build_prompt, prompt_hash
-from p2r.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -18,10 +18,7 @@ from p2r.engines import (
     describe_error,
     make_completion,
 )
-from p2r.recipe import Recipe
-from p2r.runs import model_fingerprint
-from p2r.template import prompt_hash
-from p2r.vllm_runtime import (
+from p2r.engines.vllm_runtime import (
     check_prompt,
     check_vllm,
     native_prompt,
@@ -29,6 +26,9 @@ from p2r.vllm_runtime import (
     sampling_settings,
     vllm_settings,
 )
+from p2r.recipe import Recipe
+from p2r.runs import model_fingerprint
+from p2r.template import prompt_hash
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput

@@ -1,4 +1,4 @@
-"""Read by Python at the start of every process of vLLM: see `p2r.vllm_runtime`.
+"""Read by Python at the start of every process of vLLM: see `p2r.engines.vllm_runtime`.
 
 vLLM starts interpreters of its own (model inspection, engine, workers). `import p2r` makes
 torchvision importable there, and the hooks give vLLM the positions that the models were trained
@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
 
-from p2r import vllm_positions, vllm_weights
+from p2r.engines import vllm_positions, vllm_weights
 
 vllm_positions.install()
 vllm_weights.install()

@@ -1,0 +1,1 @@
+"""Cases at rest: their files, table and text index; selections, labels, exports."""

@@ -1,0 +1,158 @@
+"""Rollouts in groups, and the same questions in several stages: queries over a table of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from p2r.cases.selection import OUTCOMES, StoreError
+from p2r.cases.table import CaseTable
+from p2r.rewards import TOLERANCE
+
+_KEYS = ("question.id", "trace.run", "trace.stage", "trace.step")
+# What groups are ordered by: column of `group_rows` -> its expression.
+GROUP_SORTS = {
+    "spread": "greatest(perception_spread, reasoning_spread)",
+    "perception_spread": "perception_spread",
+    "reasoning_spread": "reasoning_spread",
+    "right": "n_right / size",
+    "sufficient": "n_sufficient / size",
+    "size": "size",
+    "step": '"trace.step"',
+    "written": "first_number",
+}
+
+
+def group_rows(
+    table: CaseTable,
+    clause: str,
+    values: Sequence[Any],
+    matched: np.ndarray | None,
+    sort: str,
+    descending: bool,
+    offset: int,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Groups of rollouts (same question, run, stage, step) with a case that passes the filters.
+
+    Each: its keys, problem, problem type, `size`, `n_right`, `n_sufficient`, and of both processes
+    mean reward, spread (highest less lowest) and whether it collapsed, as `rewards.collapsed` says:
+    rewards equal or fewer than two known; `total`: how many groups there are in all. Numbers are
+    of the whole group, also where the filters leave some of it out.
+    """
+    if sort not in GROUP_SORTS:
+        raise StoreError(f"groups cannot be ordered by {sort!r}: use {', '.join(GROUP_SORTS)}")
+    keys = ", ".join(f'"{key}"' for key in _KEYS)
+    same = " AND ".join(f'cases."{key}" IS NOT DISTINCT FROM chosen."{key}"' for key in _KEYS)
+    parts = ", ".join(_process(process) for process in ("perception", "reasoning"))
+    direction = "DESC" if descending else "ASC"
+    passing = f"WHERE EXISTS (FROM chosen WHERE {same})" if clause else ""
+    return table.query(
+        f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {clause}), "
+        f"members AS (SELECT cases.* FROM cases {passing}), "
+        f"found AS (SELECT {keys}, "
+        'any_value("question.problem") AS "question.problem", '
+        'any_value("question.problem_type") AS "question.problem_type", '
+        "count(*) AS size, count(*) FILTER (outcome = 'right') AS n_right, "
+        "count(*) FILTER (verdict = 'yes') AS n_sufficient, min(number) AS first_number, "
+        "arg_min(id, number) AS first_id, "
+        f"{parts} FROM members GROUP BY {keys} HAVING size > 1) "
+        "SELECT *, count(*) OVER () AS total FROM found "
+        f"ORDER BY {GROUP_SORTS[sort]} {direction} NULLS LAST, first_number LIMIT ? OFFSET ?",
+        [*values, limit, offset],
+        matched,
+    )
+
+
+def _process(process: str) -> str:
+    reward = f"{process}_reward"
+    spread = f"max({reward}) - min({reward})"
+    size = f"greatest(1, max(abs({reward})))"
+    return (
+        f"avg({reward}) AS {reward}, {spread} AS {process}_spread, "
+        f"(count({reward}) < 2 OR {spread} <= {TOLERANCE} * {size}) AS {process}_collapsed"
+    )
+
+
+def side_rows(
+    table: CaseTable,
+    sides: Sequence[tuple[str, str]],
+    clause: str,
+    values: Sequence[Any],
+    matched: np.ndarray | None,
+    outcomes: Sequence[str | None],
+    offset: int,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Questions that every side, a (run, stage), answered: a row each, the sides side by side.
+
+    Of a side with several responses to a question the first rollout of the last step stands for
+    it. The filters apply to the first side. `outcomes`: what each answer must be ("right", "wrong",
+    "unknown"; None: anything). Each row: question id, problem, problem type, reference answer, and
+    lists with an entry per side: `ids`, `outcomes`, `verdicts`, `answers`, `failures`; `total`: how
+    many questions there are in all.
+    """
+    joined, given = _join(sides, clause, values)
+    wanted = [(side, outcome) for side, outcome in enumerate(outcomes) if outcome is not None]
+    if len(outcomes) > len(sides) or any(outcome not in OUTCOMES for _, outcome in wanted):
+        raise StoreError(f"give each side one of {', '.join(OUTCOMES)}, or nothing")
+    condition = " AND ".join(f"s{side}.outcome = ?" for side, _ in wanted)
+    lists = ", ".join(
+        f"[{', '.join(f's{side}.{column}' for side in range(len(sides)))}] AS {name}"
+        for name, column in (
+            ("ids", "id"),
+            ("outcomes", "outcome"),
+            ("verdicts", "verdict"),
+            ("answers", '"trace.answer"'),
+            ("failures", "failure"),
+        )
+    )
+    return table.query(
+        f'WITH {joined[0]} SELECT s0."question.id", s0."question.problem", '
+        's0."question.problem_type", s0."question.answer", '
+        f"{lists}, count(*) OVER () AS total FROM {joined[1]} "
+        f"{'WHERE ' + condition if condition else ''} ORDER BY s0.number LIMIT ? OFFSET ?",
+        [*given, *(outcome for _, outcome in wanted), limit, offset],
+        matched,
+    )
+
+
+def side_counts(
+    table: CaseTable,
+    sides: Sequence[tuple[str, str]],
+    clause: str,
+    values: Sequence[Any],
+    matched: np.ndarray | None,
+) -> dict[tuple[str, ...], int]:
+    """Shared questions by the outcomes of the sides, the most frequent combination first."""
+    joined, given = _join(sides, clause, values)
+    outcomes = ", ".join(f"s{side}.outcome" for side in range(len(sides)))
+    rows = table.query(
+        f"WITH {joined[0]} SELECT [{outcomes}] AS outcomes, count(*) AS shared FROM {joined[1]} "
+        "GROUP BY ALL ORDER BY shared DESC, outcomes",
+        given,
+        matched,
+    )
+    return {tuple(row["outcomes"]): row["shared"] for row in rows}
+
+
+def _join(
+    sides: Sequence[tuple[str, str]], clause: str, values: Sequence[Any]
+) -> tuple[tuple[str, str], list[Any]]:
+    """(common tables s0, s1, …; their join), with values; a question is its id and its words."""
+    if len(sides) < 2:
+        raise StoreError("a comparison needs at least two sides: (run, stage) each")
+    passing = f"number IN (SELECT number FROM cases {clause}) AND"
+    tables = [
+        f"s{place} AS (SELECT * FROM cases WHERE {passing if place == 0 else ''}"
+        ' "trace.run" = ? AND "trace.stage" = ? QUALIFY row_number() OVER (PARTITION BY '
+        '"question.id" ORDER BY "trace.step" DESC NULLS LAST, "trace.rollout", number) = 1)'
+        for place in range(len(sides))
+    ]
+    join = "s0"
+    for place in range(1, len(sides)):
+        join += f' JOIN s{place} USING ("question.id", "question.problem")'
+    given = [*values, *(part for side in sides for part in side)]
+    return (", ".join(tables), join), given

@@ -1,0 +1,1 @@
+"""How frames are read: decoders, the process they run in, and its keeper."""

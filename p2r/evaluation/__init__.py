@@ -1,0 +1,1 @@
+"""Benchmarks' files, official and tolerant scores, result files, comparisons, paper's tables."""

@@ -1,0 +1,121 @@
+"""Two result files side by side: items are paired by id; who gained, and is it more than chance?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from p2r.benchmarks import find_benchmark
+from p2r.evaluation.items import EXTRACTORS, Item, score_item
+from p2r.evaluation.results import Result
+from p2r.evaluation.storedjson import StoredError
+from p2r.scoring import mean_interval
+
+RIGHT = 0.5  # a score of at least this counts as right where right and wrong are counted
+
+
+def compare(a: Result, b: Result) -> dict[str, Any]:
+    """Pair the items of two results of one benchmark, by each extractor.
+
+    Returns for "official" and "robust": both means over the pairs, the difference b - a with its
+    interval, {"both", "only a", "only b", "neither"}, McNemar's exact p, and rows of the main axis.
+    Items that only one has, or that an extractor leaves out in one, are counted and not compared.
+    Raises `StoredError` for two benchmarks, or without a common item.
+    """
+    if a.benchmark != b.benchmark:
+        raise StoredError(
+            f"{a.benchmark} and {b.benchmark} cannot be compared: give two results of one benchmark"
+        )
+    other = {item.id: item for item in b.items}
+    pairs = [(item, other[item.id]) for item in a.items if item.id in other]
+    if not pairs:
+        raise StoredError("the two results have no item in common: are their ids of one file?")
+    for item in (*a.items, *b.items):
+        score_item(a.benchmark, item)
+    axis = find_benchmark(a.benchmark).axes[0]
+    return {
+        "benchmark": a.benchmark,
+        "models": [a.model, b.model],
+        "pairs": len(pairs),
+        "unpaired": [len(a.items) - len(pairs), len(b.items) - len(pairs)],
+        "truth differs": sum(x.truth != y.truth for x, y in pairs),
+        **{name: _by_extractor(pairs, name, axis) for name in EXTRACTORS},
+    }
+
+
+def _by_extractor(pairs: Sequence[tuple[Item, Item]], name: str, axis: str) -> dict[str, Any]:
+    known = [(x, x.score[name], y.score[name]) for x, y in pairs]
+    known = [(item, p, q) for item, p, q in known if p is not None and q is not None]
+    whole = _row([(p, q) for _, p, q in known])
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for item, p, q in known:
+        if value := item.parts.get(axis):
+            groups.setdefault(value, []).append((p, q))
+    return {
+        **whole,
+        "left out": len(pairs) - len(known),
+        "parts": {value: _row(scores) for value, scores in sorted(groups.items())},
+    }
+
+
+def _row(scores: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    table = {"both": 0, "only a": 0, "only b": 0, "neither": 0}
+    names = {(True, True): "both", (True, False): "only a", (False, True): "only b"}
+    for p, q in scores:
+        table[names.get((p >= RIGHT, q >= RIGHT), "neither")] += 1
+    return {
+        "a": mean_interval(p for p, _ in scores),
+        "b": mean_interval(q for _, q in scores),
+        "difference": mean_interval(q - p for p, q in scores),
+        "table": table,
+        "p": mcnemar(table["only a"], table["only b"]),
+        "n": len(scores),
+    }
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """McNemar's exact test, two-sided: the chance of a split at least as uneven as this one, if
+    each item that only one of two models gets right were as likely to be either's. 1 without any.
+    """
+    n, k = only_a + only_b, min(only_a, only_b)
+    if n > 1000:  # the normal approximation, with continuity correction
+        return math.erfc(max(abs(only_a - only_b) - 1, 0) / math.sqrt(2 * n)) if n else 1.0
+    return min(1.0, sum(math.comb(n, i) for i in range(k + 1)) / 2 ** (n - 1)) if n else 1.0
+
+
+def comparison_markdown(found: dict[str, Any]) -> str:
+    """The comparison as a table in Markdown."""
+    a, b = (_cell(name) for name in found["models"])
+    lines = [
+        f"{find_benchmark(found['benchmark']).title}: {found['pairs']} pairs; only in A "
+        f"{found['unpaired'][0]}, only in B {found['unpaired'][1]}",
+        f"A = {a}, B = {b}; % [95 % interval]; p: McNemar's exact test",
+        "",
+        "| extractor | part | n | A | B | B − A | both | only A | only B | neither | p |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in EXTRACTORS:
+        rows = {"all": found[name], **found[name]["parts"]}
+        for part, row in rows.items():
+            counts = " | ".join(map(str, row["table"].values()))
+            values = " | ".join(percent(row[key]) for key in ("a", "b", "difference"))
+            lines.append(
+                f"| {name} | {_cell(part)} | {row['n']} | {values} | {counts} | {row['p']:.3g} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def percent(interval: dict[str, Any] | None) -> str:
+    """ "63.0 [57.1, 68.2]" in percent; a dash where there is no value."""
+    if not interval or interval["mean"] is None:
+        return "–"
+    if interval["low"] is None:
+        return f"{100 * interval['mean']:.1f}"
+    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

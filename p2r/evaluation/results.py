@@ -1,0 +1,169 @@
+"""Result files: one JSON per model and benchmark, with every item and how it was made.
+
+    {"benchmark", "model", "made": {frames, pixels, fps, decoder, sampling, prompt, …},
+     "counts": {…}, "official": {"mean", "low", "high", "n", "parts": {…}}, "robust": {…},
+     "logged": {…}, "items": [{"id", "output", "truth", "extraction", "score", …}, …]}
+
+`official` and `robust` are the two extractors; `logged` says how the scores that a source stored
+compare. All numbers are recomputed from the stored outputs (`rescore`): no model, no GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p2r import __version__
+from p2r.benchmarks import find_benchmark
+from p2r.evaluation.importers import Imported
+from p2r.evaluation.items import EXTRACTORS, Item, score_item
+from p2r.evaluation.metrics import measure
+from p2r.evaluation.storedjson import StoredError
+from p2r.records import Case, Question, Trace
+from p2r.runs import replacing
+from p2r.template import parse
+
+FORMAT = 1
+SAME = 1e-6
+LONG = 8000  # characters: what runs on and on is counted
+
+
+@dataclass
+class Result:
+    """A model's answers to a benchmark, and how they were made; `counts` says what is odd."""
+
+    benchmark: str
+    model: str
+    items: list[Item]
+    made: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def rescore(result: Result) -> dict[str, Any]:
+    """Score all items anew; returns the numbers of a result file (all but its items).
+
+    Counts are of the items: without any output, and unparsable by each extractor.
+    """
+    for item in result.items:
+        score_item(result.benchmark, item)
+    entry = find_benchmark(result.benchmark)
+    result.numbers = {
+        "benchmark": result.benchmark,
+        "model": result.model,
+        "n": len(result.items),
+        "expected": entry.expected,
+        "metric": entry.metric,
+        "counts": {**result.counts, **_count(result.items)},
+        **{name: measure(result.benchmark, result.items, name) for name in EXTRACTORS},
+        "logged": compare_with_logged(result.items),
+    }
+    return result.numbers
+
+
+def _count(items: Sequence[Item]) -> dict[str, Any]:
+    answers = Counter(not item.output.strip() for item in items)
+    return {
+        "empty output": answers[True],
+        f"output of {LONG:,} characters or more": sum(len(item.output) >= LONG for item in items),
+        "unparsable": {x: sum(item.extraction[x] is None for item in items) for x in EXTRACTORS},
+        "not scored": {x: sum(item.score[x] is None for item in items) for x in EXTRACTORS},
+    }
+
+
+def case_of(item: Item) -> Case:
+    """The item as a case: its segments as stored, or parsed from an output that has them."""
+    names = ("observation", "think", "answer")
+    segments = {name: item.trace.get(name) for name in names}
+    if not item.trace and "</think>" in item.output:
+        parsed = parse(item.output)
+        segments = {name: getattr(parsed, name) for name in names}
+    question = Question(
+        id=item.id, problem=item.problem, options=item.options, problem_type=item.problem_type
+    )
+    return Case(question=question, trace=Trace(question_id=item.id, text=item.output, **segments))
+
+
+def compare_with_logged(items: Sequence[Item]) -> dict[str, Any] | None:
+    """The scores that came with the outputs: their mean, and in how many items each extractor
+    agrees; None where there are none.
+    """
+    logged = [item for item in items if "score" in item.stored]
+    if not logged:
+        return None
+    agree = {
+        name: sum(
+            item.score[name] is not None and abs(item.score[name] - item.stored["score"]) < SAME
+            for item in logged
+        )
+        for name in EXTRACTORS
+    }
+    mean = sum(item.stored["score"] for item in logged) / len(logged)
+    return {"mean": mean, "n": len(logged), "agree": agree}
+
+
+def from_import(found: Imported, benchmark: str, model: str, format: str, path: Path) -> Result:
+    """The result of imported outputs, with where they came from."""
+    source = {"format": format, "file": path.name, "sha256": _digest(path)}
+    made = {"source": source, "p2r": __version__}
+    return Result(
+        benchmark, model, found.items, made, dict(sorted(found.counts.items())), found.examples
+    )
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.json*")) if path.is_dir() else [path]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def write_result(result: Result, path: Path) -> Path:
+    """Score and write a result file: the numbers first, then one item per line."""
+    numbers = rescore(result)
+    head = {
+        "format": FORMAT,
+        **{key: numbers[key] for key in ("benchmark", "model", "n", "expected", "metric")},
+        "made": result.made,
+        "counts": numbers["counts"],
+        "examples": result.examples,
+        **{key: numbers[key] for key in (*EXTRACTORS, "logged")},
+    }
+    with replacing(path) as file:
+        # ASCII: whatever a model wrote (half a character too) can be written and read again.
+        file.write(json.dumps(head, indent=1)[:-2] + ',\n "items": [')
+        for index, item in enumerate(result.items):
+            file.write(",\n" if index else "\n")
+            file.write("  " + json.dumps(item.to_dict()))
+        file.write("\n ]\n}\n")
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """A result file; raises `StoredError` where it is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        items = [Item.from_dict(record) for record in data["items"]]
+        entry = find_benchmark(data["benchmark"])
+    except FileNotFoundError:
+        raise StoredError(f"no result file {path}: make one with p2r eval --import") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise StoredError(
+            f"{path} is no result file of p2r ({reason}): make one with p2r eval --import"
+        ) from None
+    counted = {key: n for key, n in data.get("counts", {}).items() if isinstance(n, int)}
+    return Result(
+        entry.name,
+        data.get("model", ""),
+        items,
+        data.get("made", {}),
+        counted,
+        data.get("examples", {}),
+    )

@@ -1,0 +1,1 @@
+"""Around the pipeline: quality filters, what may kill a run, clusters, judging a run, cards."""

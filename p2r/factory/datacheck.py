@@ -1,0 +1,96 @@
+"""What a file of questions or traces holds, and what it lacks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from p2r.factory.status import group_reasons
+from p2r.formats import BadRecord, read_questions
+from p2r.media import MediaError, resolve_media
+from p2r.records import Question
+
+EXAMPLES = 5
+
+
+def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[str, Any]:
+    """Counts of a file, read one record at a time: types by modality, sources, media, duplicates,
+    bad records.
+
+    A media file counts once per source; `have` if it is there below `data_root` (default: the
+    file's folder), `unusable` if its path is no path below a root. Duplicates: ids that stand twice
+    and records that ask the same about the same media. Raises as `read_questions`.
+    """
+    path = Path(path)
+    root = Path(data_root) if data_root else (path if path.is_dir() else path.parent)
+    bad: Counter[str] = Counter()
+    places: list[str] = []
+
+    def report(record: BadRecord) -> None:
+        bad[record.reason] += 1
+        if len(places) < EXAMPLES:
+            places.append(str(record))
+
+    mix: dict[str, Counter[str]] = {"image": Counter(), "video": Counter()}
+    sources: dict[str, Counter[str]] = defaultdict(Counter)
+    ids, asked, seen = _Seen(), _Seen(), _Seen()
+    missing: list[str] = []
+    records = 0
+    for question in read_questions(path, report):
+        records += 1
+        mix[question.data_type][question.problem_type] += 1
+        counts = sources[question.source]
+        counts["records"] += 1
+        ids.add(question.id)
+        asked.add(_content(question))
+        if not question.path:
+            counts["text only"] += 1
+        elif not seen.add(f"{question.source}\0{question.path}"):
+            state = _media_state(root, question.path)
+            counts[state] += 1
+            if state != "have" and len(missing) < EXAMPLES:
+                missing.append(question.path)
+    totals = sum(sources.values(), Counter())
+    return {
+        "file": str(path),
+        "data_root": str(root),
+        "records": records,
+        "types": {media: dict(row.most_common()) for media, row in mix.items() if row},
+        "sources": {name: dict(row) for name, row in sorted(sources.items())},
+        "media": {state: totals[state] for state in ("have", "missing", "unusable")},
+        "missing_examples": missing,
+        "duplicates": {"ids": ids.repeated, "questions": asked.repeated},
+        "bad_records": bad.total(),
+        "bad_reasons": group_reasons(bad),
+        "bad_examples": places,
+    }
+
+
+class _Seen:
+    """Which texts came before, by eight bytes of their hash."""
+
+    def __init__(self) -> None:
+        self._hashes: set[bytes] = set()
+        self.repeated = 0
+
+    def add(self, text: str) -> bool:
+        """Remember a text; whether it was there already."""
+        mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        known = mark in self._hashes
+        self.repeated += known
+        self._hashes.add(mark)
+        return known
+
+
+def _content(question: Question) -> str:
+    return json.dumps([question.problem, question.options, question.path])
+
+
+def _media_state(root: Path, relative: str) -> str:
+    try:
+        return "have" if resolve_media(root, relative).is_file() else "missing"
+    except (MediaError, OSError):
+        return "unusable"

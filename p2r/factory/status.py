@@ -1,0 +1,135 @@
+"""How far a run is: read from its journals alone, also while others write them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from p2r.journal import MergedJournal, count_lines, journal_files
+from p2r.runs import Run, check_run, read_json
+
+log = logging.getLogger(__name__)
+
+SHOWN = 10  # reasons, the most frequent first
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|(?:[\w.@%+=~-]*/)+[\w.@%+=~-]+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def status(folder: str | Path) -> dict[str, Any]:
+    """Progress of generation, filtering and evaluations of a run; raises `RunError` for none.
+
+    Of each stage that has begun: samples wanted, done, failed and left; failures by reason; the
+    rate (samples per second of the sessions since they began) with seconds to go; the age of the
+    last write in seconds. Of the filter: where traces ended, what their verdicts cost in US dollars
+    and how many are of models without a known price. `judging`: the calls of all stages from the
+    ledger, by judge and outcome.
+    """
+    folder = Path(folder)
+    check_run(folder)
+    stages: dict[str, Any] = {}
+    if journal_files(folder / "generate.jsonl"):
+        stages["generate"] = _responses(folder / "generate.jsonl")
+    if journal_files(folder / "filter.jsonl"):
+        stages["filter"] = _filter(folder)
+    for plan in sorted(folder.glob("eval/*.plan.json")):
+        name = plan.name.removesuffix(".plan.json")
+        if ".shard-" not in name:
+            stages[f"eval {name}"] = _responses(plan.with_name(f"{name}.jsonl"))
+    return {"run": folder.name, "stages": stages, "judging": _judging(folder)}
+
+
+def _judging(folder: Path) -> list[dict[str, Any]]:
+    from p2r.factory.judging import spending
+    from p2r.judges.database import CacheError
+    from p2r.recipe import load_recipe
+
+    try:
+        return [asdict(row) for row in spending(Run(folder, load_recipe(folder / "recipe.yaml")))]
+    except CacheError as error:
+        log.warning("%s", error)
+        return []
+
+
+def group_reasons(reasons: Counter[str]) -> dict[str, int]:
+    """Reasons counted without what differs from file to file: names and numbers."""
+    grouped: Counter[str] = Counter()
+    for reason, count in reasons.items():
+        plain = _NUMBER.sub("N", _QUOTED.sub("…", reason))
+        grouped[plain if len(plain) <= 160 else f"{plain[:159]}…"] += count
+    return dict(grouped.most_common())
+
+
+def _responses(path: Path) -> dict[str, Any]:
+    done, failed = MergedJournal(path), MergedJournal(path.with_suffix(".errors.jsonl"))
+    failures = [record for key, record in failed.records() if key not in done]
+    plans = [read_json(plan) for plan in journal_files(path.with_suffix(".plan.json"))]
+    # Rejection sampling wants more than is there: what stands in the journals counts too.
+    wanted = max([plan["wanted"] for plan in plans] + [len(done) + len(failures)])
+    left = wanted - len(done) - len(failures)
+    files = [*done.files, *failed.files]
+    written = max((file.stat().st_mtime for file in files), default=0.0)
+    reasons = Counter(record["reason"] for record in failures)
+    bad = plans[0]["bad_records"] if plans else {}
+    return {
+        "wanted": wanted,
+        "done": len(done),
+        "failed": len(failures),
+        "left": left,
+        **_speed(path, left, written),
+        "failures": group_reasons(reasons),
+        "bad_records": sum(bad.values()),
+        "bad_reasons": group_reasons(Counter(bad)),
+        "files": [file.name for file in done.files],
+    }
+
+
+def _speed(path: Path, left: int, written: float) -> dict[str, float | None]:
+    """Rates of all sessions together: each from its begin to its last write."""
+    rate = 0.0
+    for plan_file in journal_files(path.with_suffix(".plan.json")):
+        plan = read_json(plan_file)
+        names = [plan_file.name.replace(".plan", part, 1) + "l" for part in ("", ".errors")]
+        files = [file for name in names if (file := path.with_name(name)).is_file()]
+        new = sum(map(count_lines, files)) - plan["begun_with"]
+        span = max((file.stat().st_mtime for file in files), default=0.0) - plan["started"]
+        if new > 0 and span > 0:
+            rate += new / span
+    return {
+        "per_s": round(rate, 3) if rate else None,
+        "eta_s": round(left / rate) if rate else None,
+        "last_write_s": round(time.time() - written, 1) if written else None,
+    }
+
+
+def _filter(folder: Path) -> dict[str, Any]:
+    path = folder / "filter.jsonl"
+    outcomes = MergedJournal(path)
+    ends: Counter[str] = Counter()
+    cost, unpriced = 0.0, 0
+    for _, record in outcomes.records():
+        ends[record["end"]] += 1
+        verdict = record["verdict"] or {}
+        cost += verdict.get("cost", 0.0)
+        unpriced += verdict.get("usage", {}).get("priced") is False
+    wanted = len(MergedJournal(folder / "generate.jsonl"))
+    written = max(file.stat().st_mtime for file in outcomes.files)
+    report = {
+        "wanted": wanted,
+        "done": len(outcomes),
+        "left": wanted - len(outcomes),
+        **_speed(path, wanted - len(outcomes), written),
+        "ends": dict(ends.most_common()),
+        "cost_usd": round(cost, 6),
+        "unpriced": unpriced,
+        "files": [file.name for file in outcomes.files],
+    }
+    funnel = folder / "funnel.json"
+    if funnel.is_file():
+        report["funnel"] = json.loads(funnel.read_text(encoding="utf-8"))["table"]["all"]
+    return report

@@ -1,0 +1,382 @@
+"""What an RL run will do and need, told before any weight is loaded.
+
+`p2r doctor --recipe R --gpus N` and `p2r rl --dry-run` print it. Needs neither weights nor network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from p2r.media import MediaError, resolve_media
+from p2r.recipe import Recipe, RlSettings
+from p2r.records import Question
+from p2r.template import build_prompt
+from p2r.training.memory import (
+    CARDS,
+    GIB,
+    PUBLISHED,
+    Architecture,
+    Load,
+    Sharding,
+    count_parameters,
+    count_trained,
+    estimate_memory,
+    fits,
+    most_vision_tokens,
+    peak_memory,
+    vision_tokens,
+)
+from p2r.video import fit_size
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHAT_TOKENS = 21  # of Qwen2.5-VL's chat template around the text of a question
+CHARACTERS_PER_TOKEN = 4.5  # of English prompts; on the large side of what they have
+# A question of usual length, where no data set is at hand.
+TYPICAL = Question(
+    id="typical",
+    problem="What does the person in the red coat do right after opening the door of the car?",
+    options=["A. sits down behind the wheel", "B. takes out a bag", "C. waves", "D. walks away"],
+    problem_type="multiple choice",
+    answer="A",
+)
+SHARDINGS = get_args(Sharding)
+
+
+class PlanError(ValueError):
+    """A recipe that cannot be run as it is; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step of RL on some GPUs: what it does, and the bytes by part that each GPU needs."""
+
+    recipe: Recipe
+    model: str
+    load: Load
+    accumulation: int
+    vision_tokens: int
+    wide_tokens: int
+    text_tokens: int
+    parameters: int
+    trained: int
+    memory: dict[str, int]
+
+
+def divide_rollouts(rl: RlSettings, processes: int) -> int:
+    """The micro-batches of each process in a step, all for one optimiser update.
+
+    Raises `PlanError` where the rollouts do not divide into them.
+    """
+    rollouts = rl.prompts_per_step * rl.group_size
+    accumulation, left = divmod(rollouts, rl.micro_batch * processes)
+    if left or not accumulation:
+        each, odd = divmod(rollouts, processes)
+        sizes = [size for size in range(1, rl.micro_batch + 1) if not odd and not each % size]
+        fitting = f" (to {sizes[-1]}, say)" if sizes else ""
+        raise PlanError(
+            f"{rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} do not divide "
+            f"into micro-batches of {rl.micro_batch} on {processes} process(es): change "
+            f"rl.micro_batch{fitting}, rl.prompts_per_step or rl.group_size"
+        )
+    return accumulation
+
+
+def plan_rl(
+    recipe: Recipe,
+    gpus: int = 1,
+    sharding: Sharding | None = None,
+    model: str | None = None,
+    questions: Sequence[Question] = (),
+) -> Plan:
+    """The plan of a recipe's RL on `gpus` GPUs, from `model` (default: the recipe's base).
+
+    `sharding`: "zero3" (default with several GPUs), "fsdp2" or "none", where each GPU holds all.
+    Prompts are as long as the longest of `questions`, or a usual one. Raises `PlanError`,
+    `ModelError`.
+    """
+    rl, video = recipe.rl, recipe.video
+    sharding = sharding or ("zero3" if gpus > 1 else "none")
+    _check_settings(recipe, gpus, sharding)
+    accumulation = divide_rollouts(rl, gpus)
+    model = model or recipe.models.base
+    sizes = read_architecture(model)
+    if video.factor % sizes.factor:
+        raise PlanError(
+            f"frames are resized to multiples of {video.factor}, but {model} sees blocks of "
+            f"{sizes.factor}: set video.factor={sizes.factor}"
+        )
+    most = most_vision_tokens(sizes, video.train_frames, video.train_pixels)
+    wide = fit_size(720, 1280, video.train_pixels, video.factor)
+    text = count_text(model, questions or [TYPICAL], recipe.style)
+    if most + text + rl.max_tokens > sizes.positions:
+        raise PlanError(
+            f"{most} video + {text} text + {rl.max_tokens} response tokens are more than the "
+            f"{sizes.positions} that {model} can read: lower video.train_frames, "
+            "video.train_pixels or rl.max_tokens"
+        )
+    rollouts = rl.prompts_per_step * rl.group_size // gpus
+    load = Load(
+        sharding=sharding,
+        gpus=gpus,
+        wide=2 if recipe.models.dtype == "bfloat16" else 4,
+        lora_rank=recipe.tuning.lora_rank,
+        freeze_vision=recipe.tuning.freeze_vision,
+        reference=rl.beta > 0,
+        recompute=recipe.models.dtype == "bfloat16",
+        micro_batch=rl.micro_batch,
+        rollouts=rollouts,
+        prompts=min(rl.prompts_per_step, rollouts),
+        prompt_tokens=most + text,
+        completion_tokens=rl.max_tokens,
+        patches=most * sizes.merge**2,
+        sampler=rl.rollouts,
+    )
+    return Plan(
+        recipe=recipe,
+        model=model,
+        load=load,
+        accumulation=accumulation,
+        vision_tokens=most,
+        wide_tokens=vision_tokens(sizes, video.train_frames, *wide),
+        text_tokens=text,
+        parameters=sum(count_parameters(sizes).values()),
+        trained=count_trained(sizes, load.lora_rank, load.freeze_vision),
+        memory=estimate_memory(sizes, load),
+    )
+
+
+def check_rl(recipe: Recipe) -> tuple[str, ...]:
+    """That a recipe's RL has something to learn from; returns the processes whose reward it learns
+    from. Raises `PlanError`.
+    """
+    from p2r.rewards import rewards_in_use
+
+    rl = recipe.rl
+    try:
+        used = rewards_in_use(rl.credit, rl.rewards)
+    except ValueError as error:
+        raise PlanError(f"{error}: change rl.credit or rl.rewards") from error
+    if "perception" in used and recipe.sft.target == "agnostic":
+        raise PlanError(
+            f"credit={rl.credit} rewards observations, but with sft.target=agnostic the model "
+            "writes none: set rl.credit=outcome, or sft.target=process"
+        )
+    if rl.group_size < 2:
+        raise PlanError("rl.group_size is 1: an advantage needs at least 2 rollouts to compare")
+    if rl.temperature == 0:
+        raise PlanError(
+            "rl.temperature is 0: all rollouts of a question would be the same, and none better "
+            "than another"
+        )
+    if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel > 1:
+        raise PlanError(
+            "vLLM in the trainer's process runs on one device: set vllm.tensor_parallel=1, or "
+            "rl.rollouts=vllm-server"
+        )
+    if rl.rollouts == "vllm-server" and recipe.server.media != "exact":
+        raise PlanError("rollouts need the very frames: set server.media=exact")
+    return used
+
+
+def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
+    from p2r.judges import check_spec
+
+    rl = recipe.rl
+    if gpus < 1:
+        raise PlanError(f"--gpus {gpus}: give at least 1")
+    if sharding not in SHARDINGS:
+        raise PlanError(f"no sharding {sharding!r}: choose one of {', '.join(SHARDINGS)}")
+    if "perception" in check_rl(recipe):
+        check_spec(rl.judge)
+
+
+def read_architecture(model: str) -> Architecture:
+    """A model's sizes from its folder, from what is published, or from the hub's local cache.
+
+    Raises `ModelError` for a model that cannot see video, `PlanError` where its sizes are unknown.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    from p2r.data import check_model
+
+    path = check_model(model)
+    if path in PUBLISHED:
+        return Architecture.of(PUBLISHED[path])
+    file = Path(path) / "config.json"
+    cached = None if file.is_file() else try_to_load_from_cache(path, "config.json")
+    if isinstance(cached, str):
+        check_model(Path(cached).parent)
+        file = Path(cached)
+    if not file.is_file():
+        raise PlanError(
+            f"the sizes of model {model!r} are not on this machine: give a folder that holds its "
+            f"config.json, or one of {', '.join(PUBLISHED)}"
+        )
+    return Architecture.of(json.loads(file.read_text(encoding="utf-8")))
+
+
+def count_text(model: str, questions: Sequence[Question], style: str) -> int:
+    """The text tokens of the longest prompt, the chat template's among them.
+
+    By the model's own tokenizer where its folder is at hand, else an estimate by characters.
+    """
+    longest = max((build_prompt(question, style) for question in questions), key=len)
+    tokenizer = _load_tokenizer(model)
+    if tokenizer is None:
+        return CHAT_TOKENS + round(len(longest) / CHARACTERS_PER_TOKEN)
+    return CHAT_TOKENS + len(tokenizer(longest)["input_ids"])
+
+
+def _load_tokenizer(model: str) -> PreTrainedTokenizerBase | None:
+    from p2r.data import resolve_model
+
+    folder = Path(resolve_model(model))
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """What a step does, in lines."""
+    rl, load, video = plan.recipe.rl, plan.load, plan.recipe.video
+    rollouts = rl.prompts_per_step * rl.group_size
+    share = 100 * plan.trained / plan.parameters
+    tuning = plan.recipe.tuning
+    how = "all weights" if tuning.lora_rank is None else f"LoRA of rank {tuning.lora_rank}"
+    frozen = ", vision tower frozen" if tuning.freeze_vision else ""
+    where = "on 1 GPU" if load.gpus == 1 else f"on {load.gpus} GPUs ({load.sharding})"
+    return [
+        f"recipe {plan.recipe.name}: {plan.model} {where}, credit {rl.credit}, judge {rl.judge}, "
+        f"{rl.steps} steps",
+        f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} "
+        f"rollouts, 1 optimiser update ({plan.accumulation} micro-batches of {rl.micro_batch} on "
+        f"each GPU)",
+        f"tokens per prompt: at most {plan.vision_tokens:,} of video ({video.train_frames} frames "
+        f"of {video.train_pixels:,} pixels; {plan.wide_tokens:,} for 16:9) + about "
+        f"{plan.text_tokens:,} of text; per response: at most {rl.max_tokens:,}",
+        f"trained: {how}{frozen}: {plan.trained:,} of {plan.parameters:,} parameters "
+        f"({share:.1f} %)",
+    ]
+
+
+def describe_fit(plan: Plan) -> str:
+    """Which cards have room for it."""
+    share = plan.recipe.vllm.rollout_memory
+    answers = [f"{card} GB: {'yes' if fits(plan.memory, card, share) else 'no'}" for card in CARDS]
+    peak = peak_memory(plan.memory) / GIB
+    fit = f"fits a card of (a tenth to spare) {', '.join(answers)}; about {peak:.1f} GiB at most"
+    if "vllm" in plan.memory:
+        fit += f"; vLLM takes {share:.0%} of the card (vllm.rollout_memory), needed or not"
+    return fit
+
+
+# ---- dry run
+
+
+def dry_run(
+    recipe: Recipe,
+    *,
+    run: Path | None = None,
+    model: str | None = None,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+) -> tuple[Plan, list[str]]:
+    """Check all of `p2r rl` that needs no weights; returns the plan and notes on the data.
+
+    What is not given is taken from the run folder, as `p2r rl` does; GPUs and sharding are those of
+    `accelerate launch`. Writes nothing. Raises `PlanError`, `ModelError`, `FormatError`.
+    """
+    if run is not None:
+        questions, data_root = questions or _kept_questions(run), data_root or _kept_root(run)
+        taught = run / "sft" / "model"
+        model = model or (str(taught) if taught.is_dir() else None)
+    asked: list[Question] = []
+    notes = ["no questions given: their media are not checked (give --questions)"]
+    if questions is not None:
+        from p2r.formats import read_questions
+
+        asked = list(read_questions(questions))
+        root = data_root or (questions if questions.is_dir() else questions.parent)
+        notes = [check_media(asked, root, recipe.rl.prompts_per_step)]
+    plan = plan_rl(recipe, int(os.environ.get("WORLD_SIZE", "1")), _launched(), model, asked)
+    from p2r.judges import kinds_of
+
+    if "claude" in kinds_of(recipe.rl.judge) and not any(
+        os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+    ):
+        notes.append("the judge's key is not set here: the run needs ANTHROPIC_API_KEY")
+    return plan, notes
+
+
+def _kept_questions(run: Path) -> Path | None:
+    """The file a run trains on: one it was given, or the playground's it made."""
+    kept, made = run / "sources.json", run / "data" / "train.jsonl"
+    sources = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    given = sources.get("rl") or sources.get("generate")
+    return Path(given) if given else made if made.is_file() else None
+
+
+def _kept_root(run: Path) -> Path | None:
+    kept = run / "data_root"
+    return run / kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
+
+
+def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
+    """How many questions have an answer that can be rewarded and their media below `root`, in a
+    line.
+
+    Raises `PlanError` where fewer than `needed` have.
+    """
+    missing = [reason for q in questions if (reason := _missing(q, root))]
+    there = len(questions) - len(missing)
+    if there < needed:
+        lost = f"; the first: {missing[0]}" if missing else ""
+        raise PlanError(
+            f"{there} of {len(questions)} questions have an answer and their media below {root}, "
+            f"but a step takes {needed}{lost}: give --data-root the folder of the media, or "
+            "questions with answers"
+        )
+    lost = f"; left out: {len(missing)}, the first: {missing[0]}" if missing else ""
+    return f"questions: {there} of {len(questions)} have an answer and media below {root}{lost}"
+
+
+def find_no_reward(question: Question) -> str | None:
+    """Why no answer to a question could be rewarded; None where it can."""
+    from p2r.scoring import accuracy
+
+    truth = question.answer
+    if truth.strip() and accuracy(question.problem_type, "", truth, question.options) is not None:
+        return None
+    return (
+        f"question {question.id!r} cannot be rewarded: its reference answer {truth[:40]!r} is no "
+        f"{question.problem_type} answer"
+    )
+
+
+def _missing(question: Question, root: Path) -> str | None:
+    if reason := find_no_reward(question):
+        return reason
+    if not question.path:
+        return None
+    try:
+        return None if resolve_media(root, question.path).is_file() else f"no file {question.path}"
+    except MediaError as error:
+        return str(error)
+
+
+def _launched() -> Sharding:
+    """How `accelerate launch` says that the model is shared out."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        return "fsdp2"
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    return "zero3" if deepspeed and stage == "3" else "none"
