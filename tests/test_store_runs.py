@@ -327,7 +327,9 @@ def test_what_no_parser_or_table_can_hold_costs_its_line_alone(run):
     store = CaseStore([run])
     assert ids(store.page()) == ["q1", "q3"]
     for fault, reason in zip(
-        store.faults, ("a number is too long: 11805", "nested too deeply", "question: "), strict=True
+        store.faults,
+        ("a number is too long: 11805", "nested too deeply", "question: "),
+        strict=True,
     ):
         assert reason in fault.reason
 
