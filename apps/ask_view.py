@@ -18,9 +18,10 @@ from apps.desk import (
     Asked,
     AskError,
     Desk,
+    own_id,
 )
 from apps.library import Library
-from apps.markup import chip, join, prose, visible
+from apps.markup import chip, join, prose, shorten, visible
 from apps.media_views import render_frames, render_no_media
 from apps.panels import render_answer, render_observation, render_reasoning, render_verdict
 from p2r.records import PROBLEM_TYPES, Case, Question
@@ -32,7 +33,7 @@ _NO_JUDGE = "no judge"
 def build_ask(library: Library, app: gr.Blocks) -> None:
     """The components and events of the Ask tab, inside the app's Blocks."""
     desk = Desk(library)
-    models, judges = desk.models(), list(desk.judges())
+    models, judges, samples = desk.models(), list(desk.judges()), desk.samples()
     asked_of = gr.State(None)  # the case whose clip and question were taken
     answered = gr.State(None)
     with gr.Column(elem_id="ask"):
@@ -52,7 +53,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                     height=136,
                 )
                 sample = gr.Dropdown(
-                    desk.samples(), label="or the clip of a case", value=None, elem_id="ask-sample"
+                    samples, label="or the clip of a case", value=None, elem_id="ask-sample"
                 )
                 problem = gr.Textbox(label="question", lines=2, max_length=MAX_QUESTION)
                 options = gr.Textbox(
@@ -78,9 +79,20 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         try:
             case = library.store.get(case_id or "")
         except ValueError:
-            return [None, None, gr.skip(), gr.skip(), gr.skip(), gr.skip()]
+            return [None, gr.Dropdown(value=None), None, *(gr.skip() for _ in fields[3:])]
         q = case.question
-        return [case_id, None, q.problem, "\n".join(q.options), q.problem_type, q.answer]
+        own = (shorten(q.problem, 90), case_id)
+        choices = [own, *(choice for choice in samples if choice[1] != case_id)]
+        taken_from = gr.Dropdown(choices=choices, value=case_id)
+        return [
+            case_id,
+            taken_from,
+            None,
+            q.problem,
+            "\n".join(q.options),
+            q.problem_type,
+            q.answer,
+        ]
 
     def on_ask(
         file: str | None,
@@ -96,10 +108,9 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         yield _working("looking at the clip …"), None, "", off
         try:
             media, question = _prepare(desk, file, case_id, text, choices, problem_type, truth)
+            run = None if file else library.store.run_of(case_id or "")
             done = None
-            for frames, so_far, done in desk.ask(
-                models[model_name], media, question, is_upload=bool(file)
-            ):
+            for frames, so_far, done in desk.ask(models[model_name], media, question, run):
                 yield _draw(question, frames, so_far, done is None), None, "", off
             if done is None:
                 raise AskError("the model gave no answer")
@@ -124,12 +135,14 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         return link.format(View(case=case_id).link()), off
 
     private = {"api_visibility": "private", "concurrency_limit": 8}
-    fields = [asked_of, upload, problem, options, kind, answer]
+    fields = [asked_of, sample, upload, problem, options, kind, answer]
     read_address = "() => [new URLSearchParams(location.search).get('case')]"
     taken = gr.Textbox(visible=False)
     for when in (take.click, app.load):
         when(on_take, [taken], fields, js=read_address, show_progress="hidden", **private)
     sample.input(on_take, [sample], fields, show_progress="hidden", **private)
+    # One's own clip takes the place of a case's.
+    upload.upload(lambda: [None, None], None, [asked_of, sample], show_progress="hidden", **private)
     asking = go.click(
         on_ask,
         [upload, asked_of, problem, options, kind, answer, model, judge],
@@ -164,8 +177,12 @@ def _prepare(
     if not case_id:
         raise AskError("choose a clip: upload one, or take that of a case")
     case = desk.library.store.get(case_id)
-    question.id, question.path = case.question.id, case.question.path
-    question.data_type = case.question.data_type
+    of = case.question
+    question.path, question.data_type = of.path, of.data_type
+    if question.problem == of.problem.strip() and question.options == of.options:
+        question.id = of.id
+    else:
+        question.id = own_id(question)
     return desk.library.find_media(case), question
 
 

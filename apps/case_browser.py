@@ -34,7 +34,7 @@ def launch(
     runs: Sequence[str | Path] | CaseStore,
     media_root: str | Path | None = None,
     host: str = "127.0.0.1",
-    port: int | None = 7860,
+    port: int | None = None,
     open_browser: bool = False,
     block: bool = True,
     password: str | None = None,

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from apps.address import MAX_SIDES, Side, View
-from apps.find import render_pager
+from apps.find import render_active, render_pager
 from apps.markup import (
     OUTCOME_WORDS,
     VERDICT_WORDS,
@@ -27,7 +27,14 @@ from apps.markup import (
     verdict_of,
     visible,
 )
-from apps.panels import render_answer, render_observation, render_reasoning, render_verdict
+from apps.panels import (
+    render_answer,
+    render_observation,
+    render_reasoning,
+    render_response,
+    render_verdict,
+)
+from p2r.cases.selection import Filters
 from p2r.records import Case
 
 LETTERS = "ABC"
@@ -54,11 +61,14 @@ def propose_sides(stages: Sequence[Mapping[str, Any]]) -> tuple[Side, ...]:
 
 def render_sides(
     view: View,
+    filters: Filters,
     stages: Sequence[Mapping[str, Any]],
     counts: Mapping[tuple[str, ...], int],
     rows: Sequence[Row],
 ) -> Markup:
-    """The side of the Compare tab: which sides, which pattern of answers, which questions."""
+    """The side of the Compare tab: which sides, which pattern of answers, which questions; of the
+    view's filters only `filters` are applied.
+    """
     kept = [
         (name, value) for name, value in view.pairs() if name not in ("side", "sheet", "result")
     ]
@@ -68,8 +78,10 @@ def render_sides(
     ]
     selects = join(
         Markup(
-            '<label><b class="letter">{}</b><select name="side" aria-label="{}">{}</select></label>'
+            '<label><b class="letter">{}</b><select name="side" id="side-{}" aria-label="{}">{}'
+            "</select></label>"
         ).format(
+            LETTERS[place],
             LETTERS[place],
             f"side {LETTERS[place]}",
             options(
@@ -89,9 +101,11 @@ def render_sides(
         else Markup('<p class="empty">No question was answered so by all sides.</p>')
     )
     return Markup(
-        '<div class="side-head"><h2>Same question, several models</h2></div>'
+        '<div class="side-head"><h2>Same question, several models</h2>{}</div>'
         '<form id="sides" data-form class="sides">{}{}</form>{}<div id="list">{}</div>'
-    ).format(hidden(kept), selects, _render_patterns(view, counts), listing)
+    ).format(
+        render_active(view, filters), hidden(kept), selects, _render_patterns(view, counts), listing
+    )
 
 
 def _render_patterns(view: View, counts: Mapping[tuple[str, ...], int]) -> Markup:
@@ -174,6 +188,9 @@ def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Marku
                 render_answer(case),
             ]
         )
+    if any(case.trace.problems for case in cases):
+        for column, case in zip(columns, cases, strict=True):
+            column.append(render_response(case))
     rows = join(part for row in zip(*columns, strict=True) for part in row)
     truth = visible(question.answer[:2000]) or "none"
     items = join(

@@ -6,7 +6,7 @@ Files of a running stage may end in half a line: what can be read is drawn.
 from __future__ import annotations
 
 import json
-import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,6 +18,8 @@ LIVE_SECONDS = 120
 # Longer curves are thinned: a screen has no more points.
 MOST_POINTS = 1500
 PROCESSES = ("perception", "reasoning")
+# One less than there are colours: no two parts have both in common.
+_PATTERNS = ("", "/", ".", "x", "-")
 # Figure -> (axis, {name in the legend: key of the metric}).
 CURVES: dict[str, tuple[str, dict[str, str]]] = {
     "Reward of perception, by part": (
@@ -78,10 +80,10 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         step = row.get("step") if isinstance(row, dict) else None
-        if isinstance(step, int | float) and math.isfinite(step):
+        if _is_number(step):
             rows[step] = row
     return [rows[step] for step in sorted(rows)]
 
@@ -97,7 +99,7 @@ def read_results(run: Path) -> dict[str, dict[str, Any]]:
                 for name, value in metrics.items()
                 if all(isinstance(value[key], int | float) for key in ("mean", "low", "high", "n"))
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         if known:
             found[file.stem] = known
@@ -144,8 +146,12 @@ def _thin(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and math.isfinite(value)
-    return round(float(value), 5) if known else None
+    return round(float(value), 5) if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value can be drawn: neither infinite nor too large to be a float."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _draw_curves(title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -157,6 +163,9 @@ def _draw_curves(title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
     if not series:
         return None
     figure = plots.lines([row["step"] for row in rows], series, "", "step", axis)
+    if axis in ("mean", "share", "share of groups"):
+        # All zero is a line at the bottom, not in the middle.
+        figure.update_yaxes(rangemode="tozero")
     if len(rows) > 60:
         figure.update_traces(mode="lines")
     return {"title": title, "figure": json.loads(figure.to_json())}
@@ -174,7 +183,8 @@ def _draw_time(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     figure = plots.lines([], {}, "", "step", "seconds")
     steps = [row["step"] for row in rows]
     parts = {
-        name.removeprefix("time/"): [_number(r.get(name)) or 0 for r in rows] for name in names
+        name.removeprefix("time/").replace("_", " "): [_number(r.get(name)) or 0 for r in rows]
+        for name in names
     }
     if any(_number(row.get("step_time")) for row in rows):
         parts["rest of the step"] = [
@@ -192,7 +202,7 @@ def _draw_time(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
                 name=escape(name),
                 marker={
                     "color": plots.COLOURS[place % len(plots.COLOURS)],
-                    "pattern": {"shape": ("", "/", ".", "x", "-", "\\")[place % 6], "size": 4},
+                    "pattern": {"shape": _PATTERNS[place % len(_PATTERNS)], "size": 4},
                     "line": {"width": 0},
                 },
             )

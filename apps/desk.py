@@ -49,11 +49,14 @@ class AskError(ValueError):
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked and answered, as much as a case needs; `media` is where the clip lies."""
+    """What was asked and answered, as much as a case needs; `media` is where the clip lies, `run`
+    the run below whose media root it does (none: it was uploaded).
+    """
 
     case: Case
     media: Path
     is_upload: bool
+    run: Path | None = None
 
 
 class Desk:
@@ -63,6 +66,7 @@ class Desk:
         self.library = library
         self._engines: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._keeping = threading.Lock()
 
     def models(self) -> dict[str, str]:
         """Models that can be asked: those that the runs trained, and the playground's."""
@@ -86,10 +90,11 @@ class Desk:
             raise AskError(f"{path.name} is no clip or picture: use {', '.join(SUFFIXES)}")
 
     def ask(
-        self, model: str, media: Path, question: Question, is_upload: bool
+        self, model: str, media: Path, question: Question, run: Path | None = None
     ) -> Iterator[tuple[Frames, str, Asked | None]]:
         """(frames, text so far, at the end what can be kept) while the model writes.
 
+        `run`: whose clip it is; None: it was uploaded.
         Raises `AskError`, `VideoError`, `ModelError`.
         """
         from p2r.data import eval_settings
@@ -124,7 +129,11 @@ class Desk:
                 if time.monotonic() > until:
                     pieces.close()
                     break
-        yield frames, text, Asked(_make_case(question, text, model, frames), media, is_upload)
+        yield (
+            frames,
+            text,
+            Asked(_make_case(question, text, model, frames), media, run is None, run),
+        )
 
     def judge(self, asked: Asked, judge: str) -> Verdict:
         """The judge's word; a judge that cannot be asked gives none, with the reason."""
@@ -150,12 +159,14 @@ class Desk:
         return {spec if isinstance(spec, str) else json.dumps(spec): spec for spec in specs}
 
     def keep(self, asked: Asked) -> str:
-        """Add the case to the first open run; returns its id.
+        """Add the case to the run whose clip it is about, an upload to the first; returns its id.
 
         The line goes to the scored cases of a stage "asked", and an uploaded clip below the run's
         media root, under a name made of what is in it.
         """
-        name, run = next(iter(self.library.folders.items()))
+        folders = self.library.folders
+        run = asked.run or next(iter(folders.values()))
+        name = next(name for name, folder in folders.items() if folder == run)
         case = asked.case.model_copy(deep=True)
         if asked.is_upload:
             digest = hashlib.sha256(asked.media.read_bytes()).hexdigest()[:20]
@@ -164,14 +175,15 @@ class Desk:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(asked.media, target)
             case.question.path = relative
-            case.question.id = f"asked-{digest[:12]}"
+            case.question.id = own_id(case.question)
         case.trace.question_id = case.question.id
         case.trace.run, case.trace.stage = name, "asked"
         file = run / "cases" / "asked.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        case.trace.rollout = len(file.read_bytes().splitlines()) if file.is_file() else 0
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(case.model_dump(mode="json")) + "\n")
+        with self._keeping:
+            case.trace.rollout = len(file.read_bytes().splitlines()) if file.is_file() else 0
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(case.model_dump(mode="json")) + "\n")
         self.library.store.refresh()
         return case.id
 
@@ -194,6 +206,12 @@ class Desk:
 
         run = self._run()
         return load_recipe("tiny") if run is None else run.recipe
+
+
+def own_id(question: Question) -> str:
+    """The id of a visitor's question: of its clip and its words, so that no other one has it."""
+    asked = json.dumps([question.path, question.problem, question.options])
+    return f"asked-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
 
 
 def _make_case(question: Question, text: str, model: str, frames: Frames) -> Case:

@@ -23,7 +23,7 @@ from apps.markup import (
     shorten,
 )
 from p2r.cases.export import KINDS
-from p2r.cases.selection import FIELDS, RANGES, Filters
+from p2r.cases.selection import FIELDS, RANGES, Filters, limit_text
 from p2r.store import CaseStore, Neighbours
 
 # Filters by the names of values, and what each is called.
@@ -59,7 +59,7 @@ _LISTED_VALUES = 60
 
 def render_find(store: CaseStore, view: View, rows: Sequence[Row], total: int) -> Markup:
     """The side of the Cases tab; `rows` is the page of the list, `total` how long that is."""
-    parts = [_render_form(store, view), _render_active(view)]
+    parts = [_render_form(store, view), render_active(view)]
     if not view.blind:
         parts += [render_quadrants(store, view), render_kinds(store, view)]
     parts += [_render_tools(view, total), _render_list(view, rows, total)]
@@ -94,11 +94,11 @@ def _render_form(store: CaseStore, view: View) -> Markup:
     return Markup(
         '<form id="find" data-form>{}<div class="searchbox"><input id="search" name="text" '
         'type="search" value="{}" placeholder="Search" aria-label="search in the texts" '
-        'autocomplete="off" spellcheck="false"><select name="text_in" aria-label="search in">{}'
-        '</select></div><details id="filters"><summary>Filters and order</summary>'
-        '<div class="fields">{}{}{}'
-        '<label>order by<select name="sort">{}</select></label>'
-        '<label>direction<select name="order">{}</select></label></div></details></form>'
+        'autocomplete="off" spellcheck="false"><select name="text_in" id="text-in" '
+        'aria-label="search in">{}</select></div><details id="filters"><summary>Filters and order'
+        '</summary><div class="fields">{}{}{}'
+        '<label>order by<select name="sort" id="sort">{}</select></label>'
+        '<label>direction<select name="order" id="order">{}</select></label></div></details></form>'
     ).format(
         hidden(kept.pairs()),
         filters.text,
@@ -147,25 +147,31 @@ def _render_choice(
 
 def _render_flag(name: str, label: str, value: bool | None) -> Markup:
     chosen = "" if value is None else str(value)
-    return Markup('<label>{}<select name="{}">{}</select></label>').format(
-        label, name, options([("", "any"), ("True", "yes"), ("False", "no")], chosen)
+    return Markup('<label>{}<select name="{}" id="flag-{}">{}</select></label>').format(
+        label, name, name, options([("", "any"), ("True", "yes"), ("False", "no")], chosen)
     )
 
 
 def _render_range(name: str, label: str, limits: tuple[float | None, float | None]) -> Markup:
-    low, high = ("" if limit is None else f"{limit:g}" for limit in limits)
+    low, high = map(limit_text, limits)
     return Markup(
         '<fieldset class="range" data-range="{}"><legend>{}</legend>'
-        '<input type="number" step="any" value="{}" placeholder="from" aria-label="{} from">'
-        '<input type="number" step="any" value="{}" placeholder="to" aria-label="{} to">'
-        "</fieldset>"
-    ).format(name, label, low, label, high, label)
+        '<input inputmode="decimal" id="{}-from" value="{}" placeholder="from" '
+        'aria-label="{} from" autocomplete="off">'
+        '<input inputmode="decimal" id="{}-to" value="{}" placeholder="to" aria-label="{} to" '
+        'autocomplete="off"></fieldset>'
+    ).format(name, label, name, low, label, name, high, label)
 
 
-def _render_active(view: View) -> Markup:
-    """The filters that are set, each with a way to take it back."""
-    filters = view.filters
+def render_active(view: View, working: Filters | None = None) -> Markup:
+    """The filters that are set, each with a way to take it back; `working`: those of them that a
+    page applies, where it does not apply all.
+    """
+    filters = view.filters if working is None else working
     set_: list[tuple[str, str]] = []
+    if filters.text:
+        where = f" in {filters.text_in[0]}" if filters.text_in else ""
+        set_.append((f"text{where}: {filters.text}", view.narrowed(text="", text_in=())))
     for name in (*CHOICES, "question_id", "failure"):
         for value in getattr(filters, name):
             rest = tuple(other for other in getattr(filters, name) if other != value)
@@ -203,8 +209,8 @@ def _render_active(view: View) -> Markup:
 
 def _span(low: float | None, high: float | None) -> str:
     if low is None:
-        return f"≤ {high:g}"
-    return f"≥ {low:g}" if high is None else f"{low:g} to {high:g}"
+        return f"≤ {limit_text(high)}"
+    return f"≥ {limit_text(low)}" if high is None else f"{limit_text(low)} to {limit_text(high)}"
 
 
 def render_quadrants(store: CaseStore, view: View) -> Markup:
@@ -314,8 +320,7 @@ def _render_tools(view: View, total: int) -> Markup:
 
 def _render_list(view: View, rows: Sequence[Row], total: int) -> Markup:
     if not rows:
-        empty = "No case passes these filters." if not total else "This page is past the end."
-        return Markup('<div id="list"><p class="empty">{}</p></div>').format(empty)
+        return Markup('<div id="list"><p class="empty">No case passes these filters.</p></div>')
     return Markup('<div id="list">{}<nav class="cases" aria-label="cases">{}</nav></div>').format(
         render_pager(view, len(rows), total),
         join(_render_row(view, row) for row in rows),
@@ -373,11 +378,10 @@ def _render_row(view: View, row: Row) -> Markup:
 
 def render_nav(view: View, place: Neighbours) -> Markup:
     """Where the open case stands in the list, and the way to its neighbours."""
-    said = (
-        "not in this list"
-        if place.position is None
-        else f"{place.position + 1:,} of {place.total:,}"
-    )
+    if place.position is not None:
+        said = f"{place.position + 1:,} of {place.total:,}"
+    else:
+        said = "not in this list" if view.case else "no case"
 
     def step(name: str, case: str | None, content: Markup) -> Markup:
         if case is None or place.position is None:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup
 
 from apps.address import View
+from apps.find import render_active
 from apps.markup import OUTCOME_WORDS, VERDICT_WORDS, Row, chip, join, mark_chip, shorten
 from p2r.store import CaseStore
 
@@ -53,14 +54,15 @@ def render_gallery(store: CaseStore, view: View) -> Markup:
     counts = store.failures(view.filters)
     order = [*(k for k in KINDS if k in counts), *(k for k in counts if k not in KINDS)]
     sections = join(_render_kind(store, view, kind, counts[kind]) for kind in order if counts[kind])
-    total = store.count(replace(view.filters, failure=()))
+    filters = replace(view.filters, failure=())
+    total, active = store.count(filters), render_active(view, filters)
     if not sections:
         sections = Markup('<p class="empty">No case failed under these filters.</p>')
     return Markup(
         '<div class="page wide"><header class="page-head"><h2>Why answers fail</h2><p>{:,} of {:,} '
         "cases are of a failure kind; each is counted once, under the first kind that applies.</p>"
-        "{}</header>{}</div>"
-    ).format(sum(counts.values()), total, _render_chart(counts, total, view), sections)
+        "{}{}</header>{}</div>"
+    ).format(sum(counts.values()), total, active, _render_chart(counts, total, view), sections)
 
 
 def _render_chart(counts: Mapping[str, int], total: int, view: View) -> Markup:

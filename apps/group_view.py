@@ -8,32 +8,26 @@ from markupsafe import Markup
 
 from apps.address import View
 from apps.credit import GroupCredit, render_group_credit
-from apps.find import render_pager
+from apps.find import render_active, render_pager
 from apps.markup import Row, chip, join, number, shorten, visible
 from apps.read import render_responses
-
-SORTS = {
-    "spread": "largest spread of rewards",
-    "step": "latest step",
-    "right": "most right answers",
-    "sufficient": "most sufficient observations",
-}
 
 
 def render_groups(view: View, groups: Sequence[Row], opened: Row | None) -> Markup:
     """The list of groups; `opened` is the one that is shown."""
     if not groups:
         return Markup(
-            '<div id="list"><p class="empty">No question has several rollouts under these filters. '
-            "RL writes them, and sampling several responses per question.</p></div>"
-        )
+            '<div class="side-head"><h2>Rollouts in groups</h2>{}</div><div id="list">'
+            '<p class="empty">No question has several rollouts under these filters. RL writes '
+            "them, and sampling several responses per question.</p></div>"
+        ).format(render_active(view))
     total = groups[0]["total"]
     items = join(_render_item(view, row, row is opened) for row in groups)
     return Markup(
-        '<div class="side-head"><h2>Rollouts in groups</h2><p>{:,} groups, those whose rewards '
-        'differ most first</p></div><div id="list">{}<nav class="cases" aria-label="groups">{}'
-        "</nav></div>"
-    ).format(total, render_pager(view, len(groups), total), items)
+        '<div class="side-head"><h2>Rollouts in groups</h2><p>{:,} groups; first where the '
+        'rewards of both processes differ most</p>{}</div><div id="list">{}<nav class="cases" '
+        'aria-label="groups">{}</nav></div>'
+    ).format(total, render_active(view), render_pager(view, len(groups), total), items)
 
 
 def _render_item(view: View, row: Row, is_open: bool) -> Markup:

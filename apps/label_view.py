@@ -100,7 +100,7 @@ def read_label(data: object) -> Label:
     if not isinstance(data, dict):
         raise ValueError("a label is a mapping")
     words = {word: value for value, word in _WORDS.items()}
-    if data.get("sufficient") not in words:
+    if not isinstance(data.get("sufficient"), str) or data["sufficient"] not in words:
         raise ValueError("say whether the observation is sufficient: yes, no or unknown")
     texts = {name: data.get(name, "") for name in ("case", "annotator", "failure", "comment")}
     if not all(isinstance(text, str) for text in texts.values()):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from apps.markup import Row
-from p2r.cases.files import case_file
+from p2r.cases.files import Fault, case_file
 from p2r.cases.labels import Label, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
 from p2r.media import MediaError, resolve_media
 from p2r.records import Case
-from p2r.store import CaseStore, StoreError
+from p2r.store import CaseStore
 from p2r.video import FrameCache, Frames
 
 _FRAME_SETTINGS = ("max_frames", "max_pixels", "factor")
@@ -83,6 +82,13 @@ class Library:
         """The labels of the run that holds a case; raises `StoreError` for an unknown case."""
         return self._labels[self.store.run_of(case_id)]
 
+    def faults(self) -> list[Fault]:
+        """What cannot be read of the cases and of their labels, and why."""
+        lines = [
+            Fault(file.path, reason) for file in self._labels.values() for reason in file.faults()
+        ]
+        return [*self.store.faults, *lines]
+
     def labels(self) -> list[Label]:
         """The labels of all opened runs."""
         return [label for file in self._labels.values() for label in file.labels()]
@@ -104,18 +110,6 @@ class Library:
         """The first case of the sample without a label of this annotator."""
         done = {label.case for label in self.labels() if label.annotator == annotator}
         return next((case for case in self.sample() if case not in done and case != but), None)
-
-    def verdicts(self, case_ids: Sequence[str]) -> dict[str, tuple[str, bool | None]]:
-        """Judge and verdict of cases that are there and were judged."""
-        found = {}
-        for case_id in case_ids:
-            try:
-                verdict = self.store.get(case_id).verdict
-            except StoreError:
-                continue
-            if verdict is not None:
-                found[case_id] = (verdict.judge, verdict.sufficient)
-        return found
 
 
 def find_media_root(run: Path) -> Path:

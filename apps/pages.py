@@ -51,7 +51,9 @@ def _known_runs(library: Library, view: View) -> View:
     """A run of the address that is not open here is no filter."""
     if not view.filters.run:
         return view
-    known = {row["run"] for row in library.store.stages()} | set(library.folders)
+    known = {row["run"] for row in library.store.stages()}
+    if view.tab == "runs":
+        known |= set(library.folders)
     kept = tuple(run for run in view.filters.run if run in known)
     return replace(view, filters=replace(view.filters, run=kept))
 
@@ -68,9 +70,9 @@ def _render_bar(library: Library, view: View) -> Markup:
     )
     names = shorten(", ".join(library.folders), 60)
     warning = ""
-    if library.store.faults:
+    if faults := library.faults():
         warning = Markup('<a class="chip warn" href="{}" data-go>{} unreadable</a>').format(
-            view.link(tab="data"), len(library.store.faults)
+            view.link(tab="data"), len(faults)
         )
     return Markup(
         '<h1>p2r</h1><p class="opened" dir="auto" title="{}">{} · {:,} cases</p>{}'
@@ -84,6 +86,9 @@ def _render_bar(library: Library, view: View) -> Markup:
 def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     store = library.store
     total = store.count(view.filters)
+    if view.page:
+        # The list may have become shorter since its address was taken.
+        view = replace(view, page=min(view.page, max(0, total - 1) // PAGE))
     if not view.case and total:
         first = (view.page or 0) * PAGE
         rows = store.page(view.filters, view.sort, view.descending, first, 1, ["id"])
@@ -103,7 +108,7 @@ def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
 def _open_case(library: Library, view: View, annotator: str) -> Markup:
     """A case whole; media that cannot be had leave a placeholder with the reason."""
     if not view.case:
-        return render_missing("", "No case is open.")
+        return render_missing("", "No case passes these filters: take one back at the left.")
     store = library.store
     try:
         case = store.get(view.case)
@@ -147,7 +152,9 @@ def _media_of(library: Library, case: Case) -> Markup:
 def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     store = library.store
     page = view.page or 0
-    rows = store.groups(view.filters, "spread", True, page * PAGE, PAGE)
+    rows = store.groups(view.filters, "both_spreads", True, page * PAGE, PAGE)
+    if page and not rows:
+        page, rows = 0, store.groups(view.filters, "both_spreads", True, 0, PAGE)
     case = None
     group: list[Any] = []
     if view.case:
@@ -183,11 +190,13 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     # What is fixed by the sides is no filter.
     filters = replace(view.filters, run=(), stage=(), verdict=None, outcome=None, failure=())
     if len(sides) < 2:
-        side = render_sides(view, stages, {}, [])
+        side = render_sides(view, filters, stages, {}, [])
         return view, {"side": side, "main": render_comparison(view, [], Markup(""))}
     counts = store.compare_counts(sides, filters)
     outcomes = tuple(outcome or None for outcome in view.outcomes[: len(sides)])
     rows = store.compare(sides, filters, outcomes, page * PAGE, PAGE)
+    if page and not rows:
+        page, rows = 0, store.compare(sides, filters, outcomes, 0, PAGE)
     one = replace(filters, question_id=(view.question,))
     found = store.compare(sides, one, (), 0, 1) if view.question else []
     found = found or rows[:1]
@@ -197,7 +206,7 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     media = _media_of(library, cases[0]) if cases else Markup("")
     shown = replace(view, page=page)
     return view, {
-        "side": render_sides(shown, stages, counts, rows),
+        "side": render_sides(shown, filters, stages, counts, rows),
         "main": render_comparison(replace(view, page=None), cases, media),
     }
 
@@ -229,7 +238,7 @@ def _runs(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
 
 def _agreement(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     labels = library.labels()
-    verdicts = library.verdicts(list(dict.fromkeys(label.case for label in labels)))
+    verdicts = library.store.verdicts(list(dict.fromkeys(label.case for label in labels)))
     page = render_agreement(
         replace(view, page=None),
         agreement_with_judges(labels, verdicts),
@@ -248,26 +257,26 @@ def _data(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
         for name, folder in library.folders.items()
         if (text := _read(folder / "README.md"))
     }
-    return view, {"main": render_data(library.store, facts, cards)}
+    return view, {"main": render_data(library.store, library.faults(), facts, cards)}
 
 
-def _facts_of(run: Path) -> dict[str, str]:
-    """What the run says of its making, in words; absent where it does not."""
+def _facts_of(run: Path) -> dict[str, Any]:
+    """What the run says of its making; absent where it does not."""
     import json
 
     import yaml
 
-    facts = {"media root": find_root_words(run)}
+    facts: dict[str, Any] = {"media root": find_root_words(run)}
     try:
         environment = json.loads(_read(run / "environment.json") or "{}")
         recipe = yaml.safe_load(_read(run / "recipe.yaml") or "{}") or {}
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         return {**facts, "unreadable": shorten(error, 200)}
     names = ("p2r", "commit", "python", "platform", "machine", "cores", "since")
     if isinstance(environment, dict):
         facts |= {name: str(environment[name]) for name in names if environment.get(name)}
     if isinstance(recipe, dict):
-        facts |= {f"recipe: {name}": shorten(value, 500) for name, value in recipe.items()}
+        facts |= {f"recipe: {name}": value for name, value in recipe.items()}
     return facts
 
 

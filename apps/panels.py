@@ -109,6 +109,14 @@ def render_answer(case: Case) -> Markup:
     return panel(4, "answer", "Answer", notes, body)
 
 
+def render_response(case: Case) -> Markup:
+    """The whole response with what is wrong with it: what there is to read off the template."""
+    notes = [chip("bad", f"format: {problem}") for problem in case.trace.problems]
+    absent = "The response is empty."
+    body = prose(case.trace.text or None, absent, whole_text(case, "text"))
+    return panel(5, "whole", "The whole response", notes, body)
+
+
 def _process_notes(process: str, tokens: int | None, advantage: float | None) -> list[Markup]:
     notes = [] if tokens is None else [chip("", f"{tokens:,} tokens")]
     if advantage is not None:

@@ -165,7 +165,7 @@ class Routes:
         if kind not in KINDS:
             return PlainTextResponse(f"choose a kind: {', '.join(KINDS)}", status_code=400)
         view = read_view(request.query_params.multi_items())
-        cases = self.library.store.cases(view.filters)
+        cases = self.library.store.cases(view.filters, view.sort, view.descending)
         if view.blind:
             cases = map(hide_verdict, cases)
         headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="cases.{kind}"'}
@@ -229,7 +229,7 @@ class Routes:
             # Blind is what was hidden, not what a page says.
             blind = label.blind and not file.has_labelled(label.case, label.annotator)
             kept = file.add(label.model_copy(update={"blind": blind}))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return PlainTextResponse(str(error), status_code=422)
         except OSError as error:
             return PlainTextResponse(f"the label cannot be written: {error}", status_code=507)

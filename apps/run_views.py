@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from apps.address import View
 from apps.markup import chip, join, number, prose, render_table, shorten, visible
+from apps.panels import render_fact
 from p2r.cases.agreement import ANSWERS, Agreement, Interval
 from p2r.cases.files import Fault
 from p2r.cases.labels import Label, latest_labels
@@ -76,6 +77,7 @@ def render_agreement(
         )
         for kind in ("csv", "jsonl")
     )
+    given = Markup('<p class="row">{}</p><p class="row">{}</p>').format(people, exports)
     tables = join(_render_judge(judge, found) for judge, found in judges.items()) or Markup(
         '<section class="card"><p class="absent">Nobody has labelled a judged case yet. '
         "With labels, accuracy, Cohen’s κ and the confusion of each judge stand here."
@@ -96,12 +98,11 @@ def render_agreement(
             render_table(["annotators", "cases", "agreement", "Cohen’s κ"], rows)
         )
     return Markup(
-        '<div class="page"><header class="page-head"><h2>Do judges agree with people?</h2>'
+        '<div class="page wide"><header class="page-head"><h2>Do judges agree with people?</h2>'
         "<p>Intervals are 95 %: Wilson for shares, bootstrap for κ. What either side cannot say is "
         'counted and left out.</p></header><section class="card"><h3>Sample to label <small>the '
-        'same {} cases for everybody</small></h3>{}<p class="row">{}</p><p class="row">{}</p>'
-        "</section>{}{}</div>"
-    ).format(len(sample), start, people, exports if labels else "", tables, between)
+        "same {} cases for everybody</small></h3>{}{}</section>{}{}</div>"
+    ).format(len(sample), start, given if labels else "", tables, between)
 
 
 def _render_judge(judge: str, found: Mapping[str, Agreement]) -> Markup:
@@ -170,7 +171,10 @@ def _count(names: Any) -> dict[str, int]:
 
 
 def render_data(
-    store: CaseStore, facts: Mapping[str, Mapping[str, str]], cards: Mapping[str, str]
+    store: CaseStore,
+    faults: Sequence[Fault],
+    facts: Mapping[str, Mapping[str, Any]],
+    cards: Mapping[str, str],
 ) -> Markup:
     """What the opened runs hold, how they were made, and what cannot be read of them."""
     stages = [
@@ -189,7 +193,10 @@ def render_data(
             title,
             render_table(
                 ["value", "cases"],
-                [[value or "none", f"{n:,}"] for value, n in list(facets[name].items())[:20]],
+                [
+                    [_WORDS.get(value, value) if name == "verdict" else value or "none", f"{n:,}"]
+                    for value, n in list(facets[name].items())[:20]
+                ],
             ),
         )
         for name, title in (
@@ -206,7 +213,7 @@ def render_data(
         Markup('<section class="card"><h3 dir="auto">{}</h3><dl>{}</dl>{}</section>').format(
             visible(run),
             join(
-                Markup("<dt>{}</dt><dd>{}</dd>").format(visible(key), visible(value))
+                Markup("<dt>{}</dt><dd>{}</dd>").format(visible(key), render_fact(value))
                 for key, value in known.items()
             ),
             Markup('<details id="card-{}"><summary>Its data card</summary>{}</details>').format(
@@ -223,7 +230,7 @@ def render_data(
         '<div class="card-grid">{}</div><h2 class="section">How the runs were made</h2>{}</div>'
     ).format(
         store.count(),
-        render_faults(store.faults),
+        render_faults(faults),
         render_table(["run", "stage", "cases", "questions", "steps"], stages),
         counts,
         made,

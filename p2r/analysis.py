@@ -112,3 +112,8 @@ def mismatch(case: Case) -> bool | None:
     thought = think_choice(trace.think, question.options)
     answered = extract_choice(trace.answer, question.options)
     return None if thought is None or answered is None else thought != answered
+
+
+def mismatch_tags(case: Case) -> list[str]:
+    """The tag by which a mismatch is found among cases: every stage that scores cases writes it."""
+    return ["mismatch"] if mismatch(case) else []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2r.analysis import mismatch, perception_by_answer
+from p2r.analysis import mismatch, mismatch_tags, perception_by_answer
 from p2r.data import eval_settings
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
@@ -181,13 +181,9 @@ def score_cases(cases: Sequence[Case], judge: Judge, run: Run) -> list[Case]:
     """The cases with accuracy, verdict, and a tag where answer and thinking differ."""
     with Journal(run.path("verdicts.jsonl")) as verdicts:
         found = judge_observations(cases, JournaledJudge(judge, verdicts))
-    scored = [
-        case.model_copy(update={"verdict": verdict})
-        for case, verdict in zip(score_answers(cases), found, strict=True)
-    ]
     return [
-        case.model_copy(update={"tags": ["mismatch"]}) if mismatch(case) else case
-        for case in scored
+        case.model_copy(update={"verdict": verdict, "tags": case.tags + mismatch_tags(case)})
+        for case, verdict in zip(score_answers(cases), found, strict=True)
     ]
 
 

@@ -30,7 +30,7 @@ def resolve_media(root: str | Path, relative: str) -> Path:
     try:
         base = Path(root).resolve()
         resolved = (base / relative).resolve()
-    except (OSError, RuntimeError, UnicodeError) as error:  # a loop of links; no name of a file
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; no name of a file
         raise MediaError(relative, str(error)) from error
     if base not in resolved.parents:
         raise MediaError(relative, "it leads out of the media root through a symbolic link")

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from p2r.analysis import BAD_RECORD, funnel, funnel_step, verdict_step
+from p2r.analysis import BAD_RECORD, funnel, funnel_step, mismatch_tags, verdict_step
 from p2r.engines import Engine, Sampling
 from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
@@ -247,6 +247,7 @@ def outcome_of(case: Case, end: str) -> dict[str, Any]:
         "problem_type": case.question.problem_type,
         "accuracy": case.accuracy,
         "verdict": verdict,
+        "tags": mismatch_tags(case),
     }
 
 
@@ -270,12 +271,9 @@ def collect_kept(
             for key, record in generated.records():
                 outcome = outcomes.get(key)
                 if outcome is None:
-                    verdict = silent.get(key)
-                    outcome = {
-                        "end": "verdict unknown",
-                        "accuracy": score_answer(Case.model_validate(record)),
-                        "verdict": verdict and verdict.model_dump(mode="json"),
-                    }
+                    case = Case.model_validate(record)
+                    case.accuracy, case.verdict = score_answer(case), silent.get(key)
+                    outcome = outcome_of(case, "verdict unknown")
                 yield key, record, outcome
 
         def kept_cases() -> Iterator[tuple[str, Case]]:
@@ -290,7 +288,9 @@ def collect_kept(
                 end = drops.get(key, outcome["end"])
                 ends[record["question"]["problem_type"], end] += 1
                 record["accuracy"], record["verdict"] = outcome["accuracy"], outcome["verdict"]
-                record["tags"] = ["kept" if end == "kept" else f"dropped: {end}"]
+                mark = "kept" if end == "kept" else f"dropped: {end}"
+                # Outcomes of an earlier version have no tags.
+                record["tags"] = [mark, *outcome.get("tags", [])]
                 line = to_line(record)
                 all_lines.write(line)
                 if end == "kept":

@@ -264,10 +264,14 @@ class CaseStore:
         table = self._table()
         return table.file_of(self._number(table, case_id)).run
 
-    def cases(self, filters: Filters = EVERYTHING) -> Iterator[Case]:
-        """All cases that pass, in their written order, a few at a time."""
+    def cases(
+        self, filters: Filters = EVERYTHING, sort: str | None = None, descending: bool = False
+    ) -> Iterator[Case]:
+        """All cases that pass, in the order of `page`, a few at a time."""
         table = self._table()
-        return table.read_cases(self._select(table, filters))
+        chosen = self._select(table, filters, sort, descending)
+        # In another order than the written one, each piece is gathered from the whole file.
+        return table.read_cases(chosen, few=sort is None)
 
     # ---- rollouts and comparisons
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from p2r.analysis import funnel, funnel_step, mismatch, perception_by_answer, think_choice
+from p2r.recipe import load_recipe
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import parse, render
+from p2r.training.rollouts import rollout_metrics, score_rollouts
 
 COLOURS = ["A. red", "B. blue", "C. red circle", "D. dark blue"]
 NUMBERS = ["A. 1", "B. 2", "C. 12"]
@@ -141,3 +143,24 @@ def test_mismatch_is_unknown_without_a_choice_on_both_sides():
     assert mismatch(make_case("<think>So it is red.</think>")) is None
     assert mismatch(make_case("A")) is None
     assert mismatch(make_case(render("x", "So it is red.", "B"), kind="free-form")) is None
+
+
+def test_rollouts_that_answer_what_they_did_not_conclude_are_tagged():
+    class Characters:
+        def decode(self, ids, **_):
+            return "".join(map(chr, ids))
+
+    question = make_case("").question
+    texts = [render("x", "So it is red.", answer) for answer in ("A", "B")]
+    cases = score_rollouts(
+        Characters(),
+        [question] * 2,
+        texts,
+        [list(map(ord, text)) for text in texts],
+        [False] * 2,
+        [None] * 2,
+        load_recipe("tiny").rl,
+        [{}] * 2,
+    )
+    assert [case.tags for case in cases] == [[], ["mismatch"]]
+    assert rollout_metrics(cases, [[1.0, 1.0], [1.0, 0.0]], 2)["mismatch"] == 0.5

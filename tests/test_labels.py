@@ -70,10 +70,10 @@ def test_a_damaged_line_is_reported_with_its_reason(tmp_path):
     file = LabelFile(tmp_path)
     file.add(label())
     with file.path.open("a") as raw:
-        raw.write('nonsense\n{"case": "c2"}\n')
+        raw.write('nonsense\n{"case": "c2"}\n' + "[" * 100_000 + "\n")
     file.add(label(case="c3"))
     assert [found.case for found in file.labels()] == ["c1", "c3"]
-    first, second = file.faults()
+    first, second, _ = file.faults()
     assert "line 2" in first and "line 3: annotator" in second
 
 

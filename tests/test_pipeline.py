@@ -18,7 +18,7 @@ from p2r.pipeline import (
 )
 from p2r.records import Question
 from p2r.runs import RunError, open_run, read_json
-from p2r.store import CaseStore
+from p2r.store import CaseStore, Filters
 from p2r.template import render
 
 pytest_plugins = ["small_fixtures"]
@@ -145,6 +145,30 @@ def test_filter_keeps_right_and_sufficient_and_counts_the_others(run, questions,
     ends = {case.question.id: case.tags for case in read_cases(run.path("cases", "cot.jsonl"))}
     assert ends["twin"] == ["dropped: right answer"] and ends["long"] == ["kept"]
     assert read_json(run.path("funnel.json"))["table"]["all"] == row
+
+
+def test_traces_that_answer_what_they_did_not_conclude_are_tagged(run, media):
+    def ask(name: str) -> Question:
+        kind = {"problem_type": "multiple choice", "options": ["A. red", "B. blue"]}
+        return Question(id=name, problem=name, path="long.mp4", answer="A", **kind)
+
+    said = {
+        "kept": render("Option A is there.", "So it is blue.", "A"),
+        "silent": render("There are perhaps some.", "So it is blue.", "A"),
+        "wrong": render("Option A is there.", "So it is red.", "B"),
+        "sound": render("Option A is there.", "So it is red.", "A"),
+    }
+    generate(run, [ask(name) for name in said], media, teacher(**said))
+    filter_traces(run.recipe, run, WordJudge())
+    tags = {case.question.id: case.tags for case in read_cases(run.path("cases", "cot.jsonl"))}
+    assert tags == {
+        "kept": ["kept", "mismatch"],
+        "silent": ["dropped: verdict unknown", "mismatch"],
+        "wrong": ["dropped: on template", "mismatch"],
+        "sound": ["kept"],
+    }
+    found = CaseStore([collect_cases(run)]).page(Filters(mismatch=True))
+    assert {row["question.id"] for row in found} == {"kept", "silent", "wrong"}
 
 
 def test_filter_again_asks_only_for_missing_verdicts(run, questions, media):

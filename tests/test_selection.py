@@ -14,6 +14,7 @@ from p2r.cases.selection import EVERYTHING, Filters, from_query, to_query
         Filters(mismatch=False, fault=True, truncated=False),
         Filters(step=(3.0, None), length=(None, 512.0), accuracy=(0.5, 0.75)),
         Filters(failure=("right by luck", "mismatch")),
+        Filters(step=(1234567.0, None), perception_reward=(0.123456789, 1e300)),
     ],
 )
 def test_filters_come_back(filters):

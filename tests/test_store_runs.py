@@ -318,6 +318,45 @@ def test_damaged_lines_are_left_out_with_their_reason(run):
     assert store.get(store.page()[1]["id"]).question.problem == "half \ufffd"
 
 
+def test_what_no_parser_or_table_can_hold_costs_its_line_alone(run):
+    path = run / "cases" / "eval.jsonl"
+    write_lines(path, make_case(1), make_case(2, trace_step=2**70))
+    with path.open("a") as lines:
+        lines.write("[" * 100_000 + '\n{"question": 1}\n')
+    write_lines(path, make_case(3))
+    store = CaseStore([run])
+    assert ids(store.page()) == ["q1", "q3"]
+    for fault, reason in zip(
+        store.faults,
+        ("a number is too long: 11805", "nested too deeply", "question: "),
+        strict=True,
+    ):
+        assert reason in fault.reason
+
+
+def test_cases_are_read_in_the_order_of_a_list(open_store, monkeypatch):
+    monkeypatch.setattr(case_table, "_LARGE_CHUNK", 3)
+    store = open_store(*(make_case(n, accuracy=[0.2, 0.9, None, 0.5][n % 4]) for n in range(8)))
+    for sort, descending in ((None, False), (None, True), ("accuracy", False), ("accuracy", True)):
+        listed = [row["id"] for row in store.page(Filters(), sort, descending)]
+        assert [case.id for case in store.cases(Filters(), sort, descending)] == listed
+
+
+def test_groups_in_which_both_processes_differ_come_first(open_store):
+    def rollout(question, index, perception, reasoning):
+        place = {"trace_stage": "rl", "trace_step": 1, "trace_rollout": index}
+        return rewarded(question, perception, reasoning, **place)
+
+    store = open_store(
+        *(rollout(1, index, 1.0, 1.0) for index in range(2)),
+        *(rollout(2, index, 1.0, float(index)) for index in range(2)),
+        *(rollout(3, index, index / 2, index / 2) for index in range(2)),
+        *(rollout(4, index, None, float(index)) for index in range(2)),
+    )
+    found = store.groups(sort="both_spreads")
+    assert [row["question.id"] for row in found] == ["q3", "q2", "q4", "q1"]
+
+
 def test_many_damaged_lines_are_not_listed_one_by_one(run):
     write_lines(run / "cases" / "eval.jsonl", make_case(1))
     with (run / "cases" / "eval.jsonl").open("a") as lines:

@@ -77,7 +77,7 @@ window.p2r = (() => {
     const folded = new Map([...region.querySelectorAll('details[id]')].map((d) => [d.id, d.open]));
     const focused = region.contains(document.activeElement) ? document.activeElement : null;
     const kept = focused && {id: focused.id, value: focused.value, start: focused.selectionStart,
-      end: focused.selectionEnd, typed: focused.matches('input[type=search], input[type=number]')};
+      end: focused.selectionEnd, typed: focused.matches('input[type=search], input[inputmode=decimal]')};
     const scroll = $('#list')?.scrollTop;
     region.innerHTML = html;
     for (const [id, open] of folded) {
@@ -113,7 +113,9 @@ window.p2r = (() => {
   function fillFrames(within) {
     for (const place of within.querySelectorAll('[data-frames]')) {
       const id = place.dataset.case;
-      fetch(place.dataset.frames).then((answer) => answer.text()).then((html) => {
+      fetch(place.dataset.frames).then(async (answer) => {
+        if (!answer.ok) throw new Error();  // what came is not the page of the frames
+        const html = await answer.text();
         if (place.isConnected && place.dataset.case === id) place.innerHTML = html;
       }).catch(() => { place.textContent = 'The frames could not be fetched.'; });
     }

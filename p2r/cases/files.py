@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from p2r.cases.selection import FIELDS, StoreError
 from p2r.cases.text_index import Texts
@@ -34,6 +35,7 @@ CASE_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in ROW_TYPES.items(
 _BATCH, _GROUP = 1024, 2048
 _LINES = 2048
 _FAULTS = 20
+_LEAST, _MOST = -(2**63), 2**63 - 1
 SEARCHED_COLUMNS = [
     "question.problem",
     "question.options",
@@ -260,9 +262,8 @@ def read_new_cases(file: CaseFile) -> Iterator[tuple[list[int], pa.RecordBatch]]
             try:
                 rows.append(_row_of(line, file.path))
                 offsets.append(file.read_to)
-            except ValueError as error:
-                reason = str(error).strip().splitlines()[0]
-                file.fault(f"line {file.lines} is no case: {reason[:200]}")
+            except (ValueError, RecursionError) as error:
+                file.fault(f"line {file.lines} is no case: {_reason(error)[:200]}")
             file.read_to += len(line)
             if len(rows) == _LINES:
                 yield offsets, pa.RecordBatch.from_pylist(rows, schema=CASE_SCHEMA)
@@ -277,7 +278,7 @@ def read_line(path: Path, offset: int) -> dict[str, Any]:
         lines.seek(offset)
         try:
             return _row_of(lines.readline(), path)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{path} has changed: open it again") from error
 
 
@@ -293,14 +294,28 @@ def _row_of(line: bytes, path: Path) -> dict[str, Any]:
     return storable_row(case)
 
 
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error).strip().splitlines()[0]
+
+
 def storable_row(case: Case) -> dict[str, Any]:
-    """The row of a case as Parquet takes it: NaN is unknown, half characters are U+FFFD."""
+    """The row of a case as Parquet takes it: NaN is unknown, half characters are U+FFFD.
+
+    Raises `StoreError` for a number of more than 64 bits.
+    """
     return {name: _storable(value) for name, value in case.to_row().items()}
 
 
 def _storable(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None
+    if isinstance(value, int) and not _LEAST <= value <= _MOST:
+        raise StoreError(f"a number is too long: {str(value)[:20]}…")
     if isinstance(value, str) and not value.isascii():
         # A lone surrogate, as a broken response may hold, is no UTF-8: it becomes U+FFFD.
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -14,6 +14,9 @@ from p2r.rewards import TOLERANCE
 _KEYS = ("question.id", "trace.run", "trace.stage", "trace.step")
 # What groups are ordered by: column of `group_rows` -> its expression.
 GROUP_SORTS = {
+    # Where both processes have a signal, the larger the better; then where one has.
+    "both_spreads": "[least(coalesce(perception_spread, 0), coalesce(reasoning_spread, 0)), "
+    "greatest(perception_spread, reasoning_spread)]",
     "spread": "greatest(perception_spread, reasoning_spread)",
     "perception_spread": "perception_spread",
     "reasoning_spread": "reasoning_spread",

@@ -136,7 +136,7 @@ class LabelFile:
                 self._read_to += len(line)
                 try:
                     self._labels.append(Label.model_validate(json.loads(line)))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     self._faults.append(f"{self.path}, line {self._line}: {_reason(error)}")
 
 
@@ -234,7 +234,7 @@ def _mend(descriptor: int) -> int:
     return end
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -41,7 +41,7 @@ DERIVED = {
     "outcome": f"""CASE WHEN accuracy IS NULL THEN 'unknown'
         WHEN accuracy >= {RIGHT_ACCURACY} THEN 'right' ELSE 'wrong' END""",
     "fault": """coalesce("trace.problems", '[]') <> '[]'""",
-    # The evaluation and the pipeline tag it (`p2r.analysis.mismatch`).
+    # Who scores a case tags it (`p2r.analysis.mismatch_tags`).
     "mismatch": """contains(coalesce(tags, ''), '"mismatch"')""",
     "perception_reward": '"perception.accuracy" + "perception.format" + "perception.length"',
     "reasoning_reward": '"reasoning.accuracy" + "reasoning.format" + "reasoning.length"',
@@ -207,13 +207,20 @@ def to_query(filters: Filters) -> list[tuple[str, str]]:
         if value == field.default:
             continue
         if field.name in RANGES:
-            low, high = ("" if limit is None else f"{limit:g}" for limit in value)
+            low, high = map(limit_text, value)
             pairs.append((field.name, f"{low}..{high}"))
         elif isinstance(value, tuple):
             pairs.extend((field.name, item) for item in value)
         else:
             pairs.append((field.name, str(value)))
     return pairs
+
+
+def limit_text(limit: float | None) -> str:
+    """A limit of a range in an address: 2, not 2.0, and none of its digits lost."""
+    if limit is None:
+        return ""
+    return str(int(limit)) if float(limit).is_integer() and abs(limit) < 1e15 else str(limit)
 
 
 def from_query(pairs: Iterable[tuple[str, str]]) -> Filters:

@@ -41,7 +41,7 @@ from p2r.records import ROW_TYPES, Case
 Kept = TypeVar("Kept")
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 _KEPT = 96
-_CHUNK = 1024
+_CHUNK, _LARGE_CHUNK = 1024, 8192
 # Fewer rows than the first are searched without an index, more than the second are compressed.
 _FEW, _MANY = 2048, 20_000
 
@@ -212,10 +212,13 @@ class CaseTable:
         """A case whole; raises `StoreError` where its row makes no sense."""
         return self._case(self._stored(np.array([number]))[number])
 
-    def read_cases(self, numbers: np.ndarray) -> Iterator[Case]:
-        """Cases whole, some at a time, in the order of the numbers."""
-        for start in range(0, len(numbers), _CHUNK):
-            some = numbers[start : start + _CHUNK]
+    def read_cases(self, numbers: np.ndarray, few: bool = True) -> Iterator[Case]:
+        """Cases whole, in the order of the numbers; so many at a time that numbers in the order of
+        the files (`few`) take little memory, and others few passes over the files.
+        """
+        size = _CHUNK if few else _LARGE_CHUNK
+        for start in range(0, len(numbers), size):
+            some = numbers[start : start + size]
             stored = self._stored(some)
             for number in map(int, some):
                 yield self._case(stored[number])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from p2r.analysis import mismatch
+from p2r.analysis import mismatch, mismatch_tags
 from p2r.recipe import RlSettings
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.rewards import PROCESSES, collapsed, process_reward
@@ -71,16 +71,16 @@ def score_rollouts(
             settings.length_ranges.reasoning,
             bonus,
         )
-        cases.append(
-            Case(
-                question=question,
-                trace=trace,
-                accuracy=right,
-                verdict=verdict,
-                perception=perception,
-                reasoning=reasoning,
-            )
+        case = Case(
+            question=question,
+            trace=trace,
+            accuracy=right,
+            verdict=verdict,
+            perception=perception,
+            reasoning=reasoning,
         )
+        case.tags = mismatch_tags(case)
+        cases.append(case)
     return cases
 
 
