@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from tqdm import tqdm
 
 from p2r.analysis import BAD_RECORD, funnel, funnel_step, mismatch_tags, verdict_step
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 GENERATED = "generate.jsonl"
 OUTCOMES = "filter.jsonl"
+SILENT = "filter.silent.json"  # of a shard that is done
 KEPT = "sft.jsonl"
 CHUNK = 512
 SPREAD_CHUNK = 64  # traces that a worker elsewhere takes at once
@@ -153,8 +155,12 @@ def filter_traces(
         raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
     with _streaming():
         silent = judge_traces(recipe, run, judge, shard, spread, make_judge)
-        if shard is not None and len(MergedJournal(run.path(OUTCOMES))) < len(generated):
-            return None
+        if shard is not None:
+            write_json(shard.path_of(run.path(SILENT)), _to_json(silent))
+            silent = _silent_of_all(run)
+            outcomes = MergedJournal(run.path(OUTCOMES))
+            if len(outcomes) + len(silent.keys() - {*outcomes.keys()}) < len(generated):
+                return None
         return collect_kept(recipe, run, judge.name, silent)
 
 
@@ -187,6 +193,8 @@ def judge_traces(
     mine = base if shard is None else shard.path_of(base)
     silent: dict[str, Verdict | None] = {}
     with Journal(mine) as outcomes:
+        if shard is not None:  # which is not done until it has gone through all of its traces
+            shard.path_of(run.path(SILENT)).unlink(missing_ok=True)
         known = MergedJournal(base)
         plan = run.path("filter.plan.json")
         note_plan(plan if shard is None else shard.path_of(plan), len(outcomes))
@@ -220,6 +228,20 @@ def judge_traces(
     return silent
 
 
+def _to_json(silent: dict[str, Verdict | None]) -> dict[str, Any]:
+    return {key: verdict and verdict.model_dump(mode="json") for key, verdict in silent.items()}
+
+
+def _silent_of_all(run: Run) -> dict[str, Verdict | None]:
+    """Of all shards that are done, the traces whose judge gave no verdict."""
+    base = run.path(SILENT)
+    return {
+        key: verdict and Verdict.model_validate(verdict)
+        for path in run.folder.glob(f"{base.stem}.shard-*of*{base.suffix}")
+        for key, verdict in read_json(path).items()
+    }
+
+
 Verified = Callable[[list[tuple[str, dict[str, Any]]]], list[tuple[str, dict[str, Any]]]]
 
 
@@ -232,11 +254,23 @@ def verifier(judge: Judge, min_accuracy: float) -> Verified:
     """A function from keys with their traces, as mappings, to keys with their outcomes."""
 
     def verify_chunk(chunk: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
-        cases = [Case.model_validate(record) for _, record in chunk]
+        cases = [read_case(key, record) for key, record in chunk]
         verified = verify(cases, judge, min_accuracy)
         return [(key, outcome_of(*end)) for (key, _), end in zip(chunk, verified, strict=True)]
 
     return verify_chunk
+
+
+def read_case(key: str, record: dict[str, Any]) -> Case:
+    """A trace of the journal; raises `PipelineError` where the record is none."""
+    try:
+        return Case.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PipelineError(
+            f"{GENERATED} holds no trace under {key!r} ({'.'.join(map(str, first['loc']))}: "
+            f"{first['msg']}): remove that line and run `p2r generate` again"
+        ) from error
 
 
 def outcome_of(case: Case, end: str) -> dict[str, Any]:
@@ -271,7 +305,7 @@ def collect_kept(
             for key, record in generated.records():
                 outcome = outcomes.get(key)
                 if outcome is None:
-                    case = Case.model_validate(record)
+                    case = read_case(key, record)
                     case.accuracy, case.verdict = score_answer(case), silent.get(key)
                     outcome = outcome_of(case, "verdict unknown")
                 yield key, record, outcome
@@ -279,7 +313,7 @@ def collect_kept(
         def kept_cases() -> Iterator[tuple[str, Case]]:
             for key, record, outcome in judged():
                 if outcome["end"] == "kept":
-                    yield key, Case.model_validate({**record, "accuracy": outcome["accuracy"]})
+                    yield key, read_case(key, {**record, "accuracy": outcome["accuracy"]})
 
         names = active(recipe.filter.quality)
         drops = find_drops(recipe.filter.quality, kept_cases)
@@ -337,7 +371,7 @@ class ToJudge:
     def __iter__(self) -> Iterator[tuple[Question, str]]:
         with MergedJournal(self._outcomes) as known:
             for key, record in self._journal.records():
-                case = Case.model_validate(record)
+                case = read_case(key, record)
                 if key in known or not case.trace.observation:
                     continue
                 case.accuracy = score_answer(case)

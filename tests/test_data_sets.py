@@ -25,7 +25,7 @@ from p2r.factory.release import PAPER_KEPT, mix_rows, terms_of
 from p2r.factory.status import group_reasons, status
 from p2r.formats import read_cases, read_questions, write_videop2r
 from p2r.journal import Journal, Shard
-from p2r.pipeline import filter_traces
+from p2r.pipeline import PipelineError, filter_traces
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.template import render
@@ -380,6 +380,35 @@ def test_shards_of_the_filter_merge_into_the_same_set(run, tmp_path):
     assert tables[0] is None and tables[2] is not None
     assert (run.folder / "sft.jsonl").read_text() == whole
     assert filter_traces(run.recipe, run, WordJudge()) == tables[2]
+
+
+def test_shards_whose_judge_gives_no_verdict_end_too(run):
+    for file in ("sft.jsonl", "filter.jsonl", "funnel.json"):
+        (run.folder / file).unlink()
+
+    class Silent(WordJudge):
+        def judge(self, questions, observations):
+            found = super().judge(questions, observations)
+            return [each.model_copy(update={"sufficient": None}) for each in found]
+
+    assert filter_traces(run.recipe, run, Silent(), Shard(0, 2)) is None
+    table = filter_traces(run.recipe, run, WordJudge(), Shard(1, 2))["all"]
+    silent = table["verdict unknown"]
+    assert silent > 0 and table["kept"] > 0 and silent + table["kept"] == 5
+    lines = map(json.loads, (run.folder / "cases" / "cot.jsonl").read_text().splitlines())
+    dropped = [line for line in lines if "dropped: verdict unknown" in line["tags"]]
+    assert len(dropped) == silent
+    assert all(line["verdict"]["judge"] for line in dropped), "what the judge said instead is kept"
+    # A shard that begins again is not done, whatever it left.
+    assert filter_traces(run.recipe, run, WordJudge(), Shard(0, 2))["all"]["kept"] == 5
+
+
+def test_a_journal_line_that_is_no_trace_is_named(run):
+    with Journal(run.path("generate.jsonl")) as writing:
+        writing.append("9/0", {"question": {"id": "9"}})
+    (run.folder / "filter.jsonl").unlink()
+    with pytest.raises(PipelineError, match=r"no trace under '9/0' \(question.problem"):
+        filter_traces(run.recipe, run, WordJudge())
 
 
 def test_bad_records_of_the_questions_are_counted_in_the_funnel(run):

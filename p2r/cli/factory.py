@@ -103,8 +103,8 @@ def filter(
     table = stages.filter(opened, shard=part, ray=ray)
     if table is None:
         print(
-            "this part is judged; the set is collected when every trace of the other parts has its "
-            "verdict, or by p2r filter without --shard, which asks for those that are missing"
+            "this part is judged; the set is collected when the other parts are, or by p2r filter "
+            "without --shard"
         )
         return
     make_console().print(funnel_table(table))
