@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from p2r.answers import option_texts
 
@@ -17,6 +17,13 @@ _REFUSED = re.compile(
     r"\W+(?:\w+\W+){0,2}$",
     re.IGNORECASE,
 )
+# A capital that stands alone, and what may stand before it.
+_CAPITAL = re.compile(r"[A-Z](?<!\w[A-Z])(?!\w)")
+_INTRODUCED = re.compile(r"\b(?:option|answer|choice)s?(?: is)?:? $", re.IGNORECASE)
+_INTRODUCTION = len(" options is: ")
+_AT_THE_END = re.compile(r"[.,;!?]?\s*$")
+# Between two sentences; begins with the space, so that only spaces are looked at.
+_SENTENCE = re.compile(r"\s(?:(?<=[.!?;]\s)\s*|(?<=\n)\n*)")
 _REFUSAL = 80  # characters before a name in which it may be refused
 
 
@@ -28,11 +35,12 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     options there is no choice. Options are named by their text, or by their letter as "(B)", "B."
     or "option B"; "not B" names none.
     """
-    patterns = _option_patterns(options)
-    sentences = re.split(r"(?<=[.!?;])\s+|\n+", think)
+    texts = {
+        letter: text.rstrip(".").strip().lower() for letter, text in option_texts(options).items()
+    }
     named: str | None = None
-    for sentence in reversed(sentences):
-        names = _names(sentence, patterns)
+    for sentence in reversed(_SENTENCE.split(think)):
+        names = _names(sentence, texts)
         if not names:
             continue
         end = len(sentence)  # what follows a later cue was looked at with that cue
@@ -47,14 +55,44 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     return named or None
 
 
-def _names(text: str, patterns: dict[str, re.Pattern[str]]) -> list[tuple[int, int, str]]:
-    """Start, end and letter of every option named in a text, in order of place, longest first."""
+def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
+    """Start, end and letter of every option named in a sentence, in order of place, longest
+    first.
+    """
     found = [
-        (match.start(), match.end(), letter)
-        for letter, pattern in patterns.items()
-        for match in pattern.finditer(text)
+        (start, end, match[0])
+        for match in _CAPITAL.finditer(sentence)
+        if match[0] in texts
+        for start, end in _named_by_letter(sentence, match.start())
     ]
+    lowered = sentence.lower()
+    for letter, text in texts.items():
+        start = lowered.find(text) if text else -1
+        while start >= 0:
+            end = start + len(text)
+            if not (_is_word(lowered, start - 1) or _is_word(lowered, end)):
+                found.append((start, end, letter))
+            start = lowered.find(text, start + 1)
     return sorted(found, key=lambda name: (name[0], -name[1]))
+
+
+def _named_by_letter(sentence: str, place: int) -> Iterator[tuple[int, int]]:
+    """The stretches by which a capital at a place names an option: none for an article."""
+    before, after = sentence[:place], sentence[place + 1 : place + 3]
+    if before.endswith("(") and after.startswith(")"):
+        yield place - 1, place + 2
+    if after[:1] in {".", ")", ":"} and not after[1:].strip():
+        yield place, place + 2
+    if match := _INTRODUCED.search(sentence, max(0, place - _INTRODUCTION), place):
+        yield match.start(), place + 1
+    alone = sentence[place] != "I" and not before.endswith(("'", "’"))
+    if alone and _AT_THE_END.match(sentence, place + 1):
+        yield place, place + 1
+
+
+def _is_word(text: str, place: int) -> bool:
+    """Whether a character of a word stands there."""
+    return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
 
 
 def _not_refused(
@@ -72,19 +110,3 @@ def _not_refused(
             letters.add(letter)
             covered = (begin, stop)
     return letters
-
-
-def _option_patterns(options: Sequence[str]) -> dict[str, re.Pattern[str]]:
-    patterns = {}
-    for letter, text in option_texts(options).items():
-        forms = [
-            rf"\({letter}\)",
-            rf"(?<!\w){letter}[.):](?=\s|$)",
-            rf"(?i:\b(?:option|answer|choice)s?(?: is)?:? ){letter}\b",
-        ]
-        if letter != "I":
-            forms.append(rf"(?<![\w'’]){letter}(?=[.,;!?]?\s*$)")
-        if text := text.rstrip(".").strip():
-            forms.append(rf"(?i:(?<!\w){re.escape(text)}(?!\w))")
-        patterns[letter] = re.compile("|".join(forms))
-    return patterns
