@@ -107,7 +107,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         off = gr.Button(interactive=False)
         yield _working("looking at the clip …"), None, "", off
         try:
-            media, question = _prepare(desk, file, case_id, text, choices, problem_type, truth)
+            media, question = prepare(desk, file, case_id, text, choices, problem_type, truth)
             run = None if file else library.store.run_of(case_id or "")
             done = None
             for frames, so_far, done in desk.ask(models[model_name], media, question, run):
@@ -155,14 +155,14 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
     keep.click(on_keep, [answered], [kept, keep], show_progress="hidden", **private)
 
 
-def _prepare(
+def prepare(
     desk: Desk,
     file: str | None,
     case_id: str | None,
     text: str,
     choices: str,
     problem_type: str,
-    truth: str,
+    truth: str = "",
 ) -> tuple[Path, Question]:
     """The clip and the question; the id and path of a case's question where its clip is used."""
     from p2r.ask import make_question

@@ -96,6 +96,8 @@ def test_only_files_that_a_case_names_below_the_root_are_served(address, run):
         ({"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"}, "{}", 403),
         ({"Content-Type": "application/json"}, "[1]", 422),
         ({"Content-Type": "application/json"}, "no json", 422),
+        ({"Content-Type": "application/json"}, "[" * 100_000, 422),
+        ({"Content-Type": "application/json"}, '{"sufficient": ["yes"]}', 422),
         ({"Content-Type": "application/json"}, "x" * 200_000, 413),
         (
             {"Content-Type": "application/json"},
@@ -151,10 +153,14 @@ def test_a_damaged_run_opens_with_what_is_readable(serve, tmp_path, open_page):
     good = make_case(1, run="torn").model_dump_json()
     (run / "cases" / "cot.jsonl").write_text(f'{good}\n{{"question": 3}}\nnonsense\n{good[:80]}')
     (run / "recipe.yaml").write_text(": : no yaml [")
-    (run / "environment.json").write_text("{")
+    (run / "environment.json").write_text("[" * 100_000)
+    (run / "labels.jsonl").write_text("no label\n")
+    (run / "rl").mkdir()
+    (run / "rl" / "metrics.jsonl").write_text("[" * 100_000 + '\n{"step": 1' + "0" * 400 + "}\n")
     page = open_page(serve(run))
     expect(page.locator("#list .item")).to_have_count(1)
-    page.locator("#bar .chip", has_text="3 unreadable").click()
+    page.locator("#bar .chip", has_text="4 unreadable").click()
+    expect(page.locator(".faults")).to_contain_text("labels.jsonl, line 1")
     expect(page.locator(".faults")).to_contain_text("cot.jsonl")
     expect(page.locator(".faults")).to_contain_text("cases.parquet")
     expect(page.locator("#main")).to_contain_text("unreadable")

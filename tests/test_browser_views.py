@@ -12,9 +12,12 @@ import pytest
 from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row, write_clip
 from playwright.sync_api import expect
 
+from apps.ask_view import prepare
+from apps.curves import draw_run
 from apps.desk import Asked, Desk
 from apps.library import Library
 from p2r.recipe import load_recipe
+from p2r.records import Case, Trace
 from p2r.store import CaseStore, write_cases
 
 pytest_plugins = ("browser_fixture",)
@@ -61,6 +64,30 @@ def test_three_models_are_compared_on_the_same_question(address, open_page):
     page.get_by_label("side C").select_option("")
     expect(page.locator(".compare .side-title")).to_have_count(2)
     expect(page).to_have_url(re.compile(r"side=demo%7Ceval-base&side=demo%7Ceval-sft"))
+
+
+def test_a_response_off_the_template_is_compared_whole(serve, tmp_path, open_page):
+    run = tmp_path / "off"
+    bare = {"observation": None, "think": None, "problems": ["observation missing"]}
+    base = make_case(1, run="off", stage="eval-base", text="It goes right, I guess.", **bare)
+    write_cases(run, [base, make_case(1, run="off", stage="eval-sft")])
+    page = open_page(link(serve(run), tab="compare"))
+    whole = page.locator(".compare .panel.whole")
+    expect(whole).to_have_count(2)
+    expect(whole.first).to_contain_text("It goes right, I guess.")
+    expect(whole.first).to_contain_text("format: observation missing")
+
+
+def test_no_two_parts_of_a_step_look_alike(tmp_path):
+    names = ("a_b", "c", "d", "e", "f", "g", "h", "i")
+    row = {"step": 1, "truncated": 0.0} | {f"time/{name}": 1.0 for name in names}
+    (tmp_path / "rl").mkdir()
+    (tmp_path / "rl" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    figures = {figure["title"]: figure["figure"] for figure in draw_run(tmp_path)[0]["figures"]}
+    parts = figures["Time budget of a step"]["data"]
+    looks = {(part["marker"]["color"], part["marker"]["pattern"]["shape"]) for part in parts}
+    assert len(looks) == len(names) and parts[0]["name"] == "a b"
+    assert figures["What is unknown or cut"]["layout"]["yaxis"]["rangemode"] == "tozero"
 
 
 def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
@@ -160,8 +187,9 @@ def test_the_data_card_says_what_is_open_and_how_it_was_made(address, open_page)
 
 
 def test_a_selection_is_exported_in_three_forms(address, tmp_path):
-    def fetch(kind: str) -> bytes:
-        with urllib.request.urlopen(f"{address}p2r/export?kind={kind}&stage=pa_grpo") as answer:
+    def fetch(kind: str, order: str = "") -> bytes:
+        query = f"kind={kind}&stage=pa_grpo{order}"
+        with urllib.request.urlopen(f"{address}p2r/export?{query}") as answer:
             assert f'filename="cases.{kind}"' in answer.headers["Content-Disposition"]
             return answer.read()
 
@@ -173,6 +201,9 @@ def test_a_selection_is_exported_in_three_forms(address, tmp_path):
     assert [json.loads(line)["trace"]["rollout"] for line in fetch("jsonl").splitlines()] == [
         *range(4)
     ]
+    # The order of the list, equal ones as they were written.
+    rows = fetch("jsonl", "&sort=reasoning_reward&order=descending").splitlines()
+    assert [json.loads(row)["trace"]["rollout"] for row in rows] == [0, 2, 1, 3]
 
 
 def test_one_case_is_saved_as_a_page_that_needs_nothing(address, open_page, tmp_path):
@@ -191,9 +222,12 @@ def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tm
     page.get_by_role("link", name="ask about it").click()
     question = page.locator("#ask").get_by_label("question", exact=True)
     expect(question).to_have_value("Which way does square number 1 move?")
+    clip_of = page.locator("#ask-sample input")
+    expect(clip_of).to_have_value("Which way does square number 1 move?")
     clip = shutil.copy(run / "media" / "clips" / "a.mp4", tmp_path / "mine.mp4")
     page.locator("#ask input[type=file]").set_input_files(clip)
     expect(page.locator("#ask")).to_contain_text("mine.mp4")
+    expect(clip_of).to_have_value("")
     question.fill("How many objects are there?")
     page.locator("#ask").get_by_label("options, one per line").fill("")
     page.locator("#ask").get_by_label("problem type").click()
@@ -210,6 +244,26 @@ def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tm
     expect(page.locator(".strip button").first).to_be_visible()
     kept = json.loads((run / "cases" / "asked.jsonl").read_text())
     assert (run / "media" / kept["question"]["path"]).is_file()
+
+
+def test_a_question_about_a_case_is_kept_beside_its_clip_under_an_id_of_its_own(tmp_path):
+    for name in ("one", "two"):
+        write_clip(tmp_path / name / "media" / "clips" / "a.mp4")
+        write_cases(tmp_path / name, [make_case(1, run=name)])
+    library = Library([tmp_path / "one", tmp_path / "two"])
+    desk, case = Desk(library), library.store.get("two/sft/0/q001/0")
+    same = prepare(
+        desk, None, case.id, case.question.problem, "A. left\nB. right", "multiple choice"
+    )
+    assert same[1].id == case.question.id
+    media, question = prepare(desk, None, case.id, "How many?", "", "numerical")
+    other = prepare(desk, None, case.id, "How large?", "", "numerical")[1]
+    assert len({case.question.id, question.id, other.id}) == 3
+    answer = Case(question=question, trace=Trace(question_id="", text="1"))
+    folder = library.store.run_of(case.id)
+    ids = [desk.keep(Asked(answer, media, is_upload=False, run=folder)) for _ in range(2)]
+    assert len(set(ids)) == 2 and not (tmp_path / "one" / "cases").exists()
+    assert library.find_media(library.store.get(ids[0])) == media
 
 
 def test_the_judges_of_a_recipe_can_be_asked(tmp_path):

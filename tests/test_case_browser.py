@@ -128,6 +128,55 @@ def test_search_and_filters_narrow_the_list_and_stand_in_the_address(address, op
     expect(other.locator("#list .item")).to_have_count(4)
 
 
+def test_a_limit_is_typed_while_the_list_follows(address, open_page):
+    page = open_page(address)
+    pager = page.locator("#list .pager")
+    page.get_by_text("Filters and order").click()
+    limit = page.get_by_label("perception reward from")
+    limit.click()
+    # The list is renewed after every stroke: the field keeps the keyboard and what it holds.
+    for stroke, query in (("2", "2.."), (".", "2.."), ("2", "2.2.."), ("5", "2.25..")):
+        page.keyboard.press(stroke)
+        expect(page).to_have_url(re.compile(rf"perception_reward={re.escape(query)}"))
+    expect(limit).to_be_focused()
+    expect(limit).to_have_value("2.25")
+    expect(page.locator("#list")).to_contain_text("No case passes these filters.")
+    expect(page.locator("#nav .place")).to_have_text("not in this list")
+    page.locator(".active .chip", has_text="perception reward ≥ 2.25").click()
+    expect(pager).to_contain_text(in_list(TOTAL))
+    page.locator("[name=sort]").focus()
+    page.locator("[name=sort]").select_option("perception_reward")
+    expect(page).to_have_url(re.compile("sort=perception_reward"))
+    expect(page.locator("[name=sort]")).to_be_focused()
+
+
+def test_filters_are_seen_wherever_they_work(address, open_page):
+    page = open_page(link(address, text="number 50", text_in="question", stage="eval-sft"))
+    expect(page.locator("#list .item")).to_have_count(10)
+    page.locator("#bar [data-tab=compare]").click()
+    active = page.locator("#sidebar .active")
+    # The sides are the stages that are compared: a filter of stages is not applied, nor shown.
+    expect(active.locator(".chip")).to_have_text("text in question: number 50×")
+    expect(page.locator("#list .item")).to_have_count(10)
+    page.locator("#bar [data-tab=gallery]").click()
+    expect(page.locator("#main .active .chip")).to_have_count(2)
+    page.locator("#main .active .chip", has_text="text").click()
+    expect(page.locator("#main .active .chip")).to_have_text("stage: eval-sft×")
+    page.locator("#bar [data-tab=groups]").click()
+    expect(page.locator("#list")).to_contain_text("No question has several rollouts")
+    page.get_by_role("link", name="clear all").click()
+    expect(page.locator("#list .item").first).to_contain_text("2 of 4 right")
+
+
+def test_an_address_past_the_end_or_of_a_folder_shows_what_there_is(address, open_page):
+    page = open_page(link(address, sheet="999"))
+    expect(page.locator("#list .pager")).to_contain_text(f"{TOTAL - TOTAL % 50 + 1}–{TOTAL} of")
+    expect(page.locator("article.case")).to_be_visible()
+    for tab in ("groups", "compare"):
+        page = open_page(link(address, tab=tab, sheet="999"))
+        expect(page.locator("#list .pager")).to_contain_text("1–")
+
+
 def test_pages_and_keys_lead_through_the_list(address, open_page):
     page = open_page(address)
     place = page.locator("#nav .place")
