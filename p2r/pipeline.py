@@ -169,6 +169,7 @@ def _streaming() -> Iterator[None]:
     """While millions of small objects come and go, the collector of cycles leaves alone what was
     there before, imported libraries mostly: else a fifth of the time is spent in looking at them.
     """
+    gc.collect()  # what is frozen is not collected: Ray's actors, say, end when they are
     gc.freeze()
     try:
         yield

@@ -250,7 +250,7 @@ def test_a_question_about_a_case_is_kept_beside_its_clip_under_an_id_of_its_own(
     for name in ("one", "two"):
         write_clip(tmp_path / name / "media" / "clips" / "a.mp4")
         write_cases(tmp_path / name, [make_case(1, run=name)])
-    library = Library([tmp_path / "one", tmp_path / "two"])
+    library = Library(CaseStore([tmp_path / "one", tmp_path / "two"]))
     desk, case = Desk(library), library.store.get("two/sft/0/q001/0")
     same = prepare(
         desk, None, case.id, case.question.problem, "A. left\nB. right", "multiple choice"

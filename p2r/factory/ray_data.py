@@ -71,11 +71,17 @@ def ray_map(
         max_restarts=-1,
         max_task_retries=RETRIES,
     )
-    for row in answers.iter_rows():
-        answer = pickle.loads(row["answer"])
-        if isinstance(answer, Exception):
-            raise answer
-        yield answer
+    found = answers.iter_rows()
+    try:
+        for row in found:
+            answer = pickle.loads(row["answer"])
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+    finally:
+        # Ray ends the actors when nobody holds these; a traceback would, and the next pool would
+        # wait for their processors.
+        del found, answers
 
 
 class _Actor:
