@@ -1,5 +1,6 @@
 """What strangers write and ask for: hostile texts, paths, visitors, and damaged runs."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,9 +13,13 @@ from urllib.parse import quote
 import pytest
 from browser_cases import HOSTILE, UNSEEN, case_id, link, make_case, settle, write_clip
 from playwright.sync_api import expect
+from scripted import ScriptedEngine
 
+from apps import case_browser
 from apps.case_browser import ServeError, launch
+from apps.desk import AskError, Desk
 from apps.library import Library, find_media_root
+from p2r import engines
 from p2r.media import MediaError
 from p2r.store import CaseStore, StoreError, write_cases
 
@@ -140,6 +145,48 @@ def test_others_need_the_password_for_every_address(tmp_path):
         assert json.loads(signed.open(f"{app.local_url}p2r/view").read())["tab"] == "cases"
     finally:
         app.close()
+
+
+def test_uploads_are_limited_in_size(tmp_path, monkeypatch):
+    write_cases(tmp_path / "run", [make_case(1, "a.mp4")])
+    monkeypatch.setattr(case_browser, "MAX_UPLOAD", "10kb")
+    app = launch([tmp_path / "run"], port=None, block=False)
+    try:
+        for size, status in ((1_000, 200), (100_000, 413)):
+            body = (
+                b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+                + b"0" * size
+                + b"\r\n--x--\r\n"
+            )
+            kind = {"Content-Type": "multipart/form-data; boundary=x"}
+            asked = urllib.request.Request(f"{app.local_url}gradio_api/upload", body, kind)
+            try:
+                given = urllib.request.urlopen(asked).status
+            except urllib.error.HTTPError as error:
+                given = error.code
+            assert given == status
+    finally:
+        app.close()
+
+
+def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    clip = write_clip(run / "media" / "a.mp4")
+    write_cases(run, [make_case(1, "a.mp4")])
+    desk = Desk(Library([run]))
+    for name in ("a.html", "a.svg", "a.mp4.m3u8", "a"):
+        with pytest.raises(AskError, match="is no clip or picture"):
+            desk.check_upload(tmp_path / name)
+    question = make_case(1).question
+    monkeypatch.setattr(engines, "load_engine", lambda *_, **__: ScriptedEngine(None))
+    endless = (piece for piece in itertools.repeat("again "))
+    monkeypatch.setattr(ScriptedEngine, "stream", lambda *_: endless)
+    monkeypatch.setattr("apps.desk.ANSWER_SECONDS", -1)
+    *_, (_, text, kept) = desk.ask("model", clip, question)
+    assert text == "again " and kept.case.trace.text == text
+    monkeypatch.setattr("apps.desk.MAX_CLIP_SECONDS", 1)
+    with pytest.raises(AskError, match="is 2 s long: at most 1 s"):
+        list(desk.ask("model", clip, question))
 
 
 def test_it_listens_on_this_machine_alone(address):

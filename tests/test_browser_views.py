@@ -102,8 +102,12 @@ def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
     expect(page).to_have_url(re.compile("failure=right\\+by\\+luck"))
 
 
-def test_curves_are_drawn_and_grow_while_a_run_writes(run, address, open_page):
-    page = open_page(link(address, tab="runs"))
+def test_curves_are_drawn_and_grow_while_a_run_writes(run, serve, tmp_path, open_page):
+    # A copy: what is written into it is no other test's.
+    run = shutil.copytree(run, tmp_path / run.name)
+    metrics = run / "pa_grpo" / "metrics.jsonl"
+    metrics.touch()
+    page = open_page(link(serve(run), tab="runs"))
     expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 5")
     for title in ("Reward of perception, by part", "Collapsed groups", "Time budget of a step"):
         expect(page.locator(".plotcard", has_text=title).locator(".main-svg").first).to_be_visible()
@@ -111,7 +115,7 @@ def test_curves_are_drawn_and_grow_while_a_run_writes(run, address, open_page):
     expect(page.locator(".legendtext", has_text="<b>sft")).to_have_count(1)
     expect(page.locator(".legendtext [style*=bold]")).to_have_count(0)
     expect(page.locator("[data-live]")).to_have_text("live: a stage is writing")
-    with (run / "pa_grpo" / "metrics.jsonl").open("a") as lines:
+    with metrics.open("a") as lines:
         lines.write("\n" + json.dumps(metrics_row(7)) + "\n")
     expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 7")
     page.get_by_label("light or dark").click()
