@@ -16,7 +16,7 @@ from apps.gallery import render_gallery
 from apps.group_view import render_group, render_groups
 from apps.label_view import render_label
 from apps.library import Library
-from apps.markup import join, shorten, visible
+from apps.markup import Row, join, shorten, visible
 from apps.media_views import render_media
 from apps.read import Reading, render_case, render_missing
 from apps.run_views import render_agreement, render_data, render_runs
@@ -155,18 +155,10 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     rows = store.groups(view.filters, "both_spreads", True, page * PAGE, PAGE)
     if page and not rows:
         page, rows = 0, store.groups(view.filters, "both_spreads", True, 0, PAGE)
-    case = None
-    group: list[Any] = []
-    if view.case:
-        try:
-            case = store.get(view.case)
-            group = library.group(case)
-        except StoreError:
-            case = None
+    group = _group_of(library, view.case)
     if len(group) < 2 and rows:
-        case = store.get(rows[0]["first_id"])
-        group = library.group(case)
-        view = replace(view, case=case.id)
+        view = replace(view, case=rows[0]["first_id"])
+        group = _group_of(library, view.case)
     ids = {row["id"] for row in group}
     opened = next((row for row in rows if row["first_id"] in ids), None)
     shown = replace(view, page=page)
@@ -176,6 +168,14 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
         "side": render_groups(shown, rows, opened),
         "main": render_group(shown, group, credit_group(group), cases),
     }
+
+
+def _group_of(library: Library, case_id: str) -> list[Row]:
+    """The group of a case; none of one that is not there or damaged."""
+    try:
+        return library.group(library.store.get(case_id))
+    except StoreError:
+        return []
 
 
 def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
@@ -202,12 +202,16 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     found = found or rows[:1]
     if found:
         view = replace(view, question=found[0]["question.id"])
-    cases = [store.get(case_id) for case_id in found[0]["ids"]] if found else []
-    media = _media_of(library, cases[0]) if cases else Markup("")
     shown = replace(view, page=page)
+    try:
+        cases = [store.get(case_id) for case_id in found[0]["ids"]] if found else []
+        media = _media_of(library, cases[0]) if cases else Markup("")
+        main = render_comparison(replace(view, page=None), cases, media)
+    except StoreError as error:
+        main = render_missing("", str(error))
     return view, {
         "side": render_sides(shown, filters, stages, counts, rows),
-        "main": render_comparison(replace(view, page=None), cases, media),
+        "main": main,
     }
 
 

@@ -267,7 +267,7 @@ class CaseStore:
     def cases(
         self, filters: Filters = EVERYTHING, sort: str | None = None, descending: bool = False
     ) -> Iterator[Case]:
-        """All cases that pass, in the order of `page`, a few at a time."""
+        """All cases that pass, in the order of `page`, a few at a time; damaged ones are faults."""
         table = self._table()
         chosen = self._select(table, filters, sort, descending)
         # In another order than the written one, each piece is gathered from the whole file.

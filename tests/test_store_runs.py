@@ -414,6 +414,8 @@ def test_columns_of_other_types_are_read_as_far_as_they_make_sense(run):
     assert store.values("outcome") == {"right": 1, "unknown": 1}
     with pytest.raises(StoreError, match="is damaged"):
         store.get(store.page()[0]["id"])
+    assert list(store.cases()) == list(store.cases()) == []
+    assert ["is damaged" in fault.reason for fault in store.faults] == [True, True]
 
 
 def test_an_id_that_comes_twice_in_a_file_is_shown_once(run):

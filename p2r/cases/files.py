@@ -72,9 +72,12 @@ class CaseFile:
         return self.path.suffix == ".parquet"
 
     def fault(self, reason: str) -> None:
-        """Remember what cannot be read; of many parts the first ones."""
+        """Remember what cannot be read, once; of many parts the first ones."""
+        fault = Fault(self.path, " ".join(reason.split()))
+        if fault in self.faults:
+            return
         if len(self.faults) < _FAULTS:
-            self.faults.append(Fault(self.path, " ".join(reason.split())))
+            self.faults.append(fault)
         elif len(self.faults) == _FAULTS:
             self.faults.append(Fault(self.path, "and more of it"))
 

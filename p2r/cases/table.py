@@ -214,14 +214,20 @@ class CaseTable:
 
     def read_cases(self, numbers: np.ndarray, few: bool = True) -> Iterator[Case]:
         """Cases whole, in the order of the numbers; so many at a time that numbers in the order of
-        the files (`few`) take little memory, and others few passes over the files.
+        the files (`few`) take little memory, and others few passes over the files. A row that makes
+        no sense is a fault and left out.
         """
         size = _CHUNK if few else _LARGE_CHUNK
         for start in range(0, len(numbers), size):
             some = numbers[start : start + size]
             stored = self._stored(some)
             for number in map(int, some):
-                yield self._case(stored[number])
+                try:
+                    case = self._case(stored[number])
+                except StoreError as error:
+                    self.file_of(number).fault(str(error))
+                    continue
+                yield case
 
     # ---- inside
 
