@@ -43,3 +43,9 @@ def test_every_need_of_the_package_is_locked():
 @pytest.mark.parametrize("name", ["torch", "transformers", "trl", "decord", "gradio", "duckdb"])
 def test_what_runs_here_is_what_is_locked(name):
     assert metadata.version(name).split("+")[0] == read_lock()[name]
+
+
+def test_every_package_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = [path.parent.relative_to(ROOT) for path in ROOT.glob("p2r/**/__init__.py")]
+    assert {".".join(folder.parts) for folder in found} | {"apps"} == set(listed)
