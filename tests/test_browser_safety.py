@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +48,20 @@ def test_hostile_text_is_text_on_every_page(address, open_page):
         settle(page)
         assert page.evaluate("window.hacked") is None
         assert page.locator("#browser :is(script, svg[onload], img[onerror])").count() == 0
+
+
+def test_hostile_text_is_text_where_one_asks_about_it(address, open_page):
+    page = open_page(link(address, f"{HOSTILE}/{HOSTILE}/0/evil 0 {HOSTILE}/0", tab="ask"))
+    expect(page.locator("#ask").get_by_label("question", exact=True)).to_have_value(HOSTILE)
+    chosen = page.locator("#ask-sample input")
+    expect(chosen).to_have_value(re.compile("^<img src=x onerror"))
+    chosen.click()
+    expect(page.get_by_role("option").first).to_contain_text("<img src=x onerror")
+    page.keyboard.press("Escape")
+    page.locator("#ask-go").click()
+    expect(page.locator("#ask .no-media").first).to_contain_text("with '..'")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#ask :is(script, svg[onload], img[onerror])").count() == 0
 
 
 def test_unseen_characters_and_markdown_are_written_out(address, open_page):

@@ -213,9 +213,8 @@ class CaseTable:
         return self._case(self._stored(np.array([number]))[number])
 
     def read_cases(self, numbers: np.ndarray, few: bool = True) -> Iterator[Case]:
-        """Cases whole, in the order of the numbers; so many at a time that numbers in the order of
-        the files (`few`) take little memory, and others few passes over the files. A row that makes
-        no sense is a fault and left out.
+        """Cases whole, in the order of the numbers: a `few` at a time, which suits the order of the
+        files, or many, which saves passes over them. A row that makes no sense is a fault.
         """
         size = _CHUNK if few else _LARGE_CHUNK
         for start in range(0, len(numbers), size):
