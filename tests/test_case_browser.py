@@ -168,7 +168,7 @@ def test_filters_are_seen_wherever_they_work(address, open_page):
     expect(page.locator("#list .item").first).to_contain_text("2 of 4 right")
 
 
-def test_an_address_past_the_end_or_of_a_folder_shows_what_there_is(address, open_page):
+def test_an_address_past_the_end_shows_what_there_is(address, open_page):
     page = open_page(link(address, sheet="999"))
     expect(page.locator("#list .pager")).to_contain_text(f"{TOTAL - TOTAL % 50 + 1}–{TOTAL} of")
     expect(page.locator("article.case")).to_be_visible()
