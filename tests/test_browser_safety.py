@@ -188,7 +188,7 @@ def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monk
     run = tmp_path / "run"
     clip = write_clip(run / "media" / "a.mp4")
     write_cases(run, [make_case(1, "a.mp4")])
-    desk = Desk(Library([run]))
+    desk = Desk(Library(CaseStore([run])))
     for name in ("a.html", "a.svg", "a.mp4.m3u8", "a"):
         with pytest.raises(AskError, match="is no clip or picture"):
             desk.check_upload(tmp_path / name)

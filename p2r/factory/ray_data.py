@@ -61,11 +61,13 @@ def ray_map(
     # A block per batch: what dies costs one batch.
     rows = [{"message": pickle.dumps(message)} for message in messages]
     blocks = -(-len(rows) // batch)
+    # What waits at an actor dies with it; a message that is asked alone must be alone there too.
+    waiting = 1 if batch == 1 else 2
     answers = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         _Actor,
         fn_constructor_args=(pickle.dumps(make),),
         batch_size=batch,
-        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=waiting),
         num_cpus=pool.cpus,
         num_gpus=gpus,
         max_restarts=-1,
