@@ -20,6 +20,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 
 _GATHERED = 2**19  # chunks looked at in one piece
 _ONE_BY_ONE = 512  # so many of the most frequent chunks are joined before the rest is
+_THREADS = min(4, os.cpu_count() or 1)
 _COMPARED = 8  # so many numbers are compared one after the other
 _BATCH = 2**24  # bytes of text that are taken apart together
 
@@ -116,8 +118,10 @@ class Segment:
         first = first or [min(looked_for, key=self._occurrences)]
         order = first, [chunk for chunk in looked_for if chunk not in first]
         held = np.zeros(len(self.cases), bool)
-        for some in self._pieces(np.flatnonzero(candidates)):
-            held[self._in_a_row(some, *order)] = True
+        pieces = self._pieces(np.flatnonzero(candidates))
+        with ThreadPoolExecutor(_THREADS) as pool:  # NumPy and Arrow work side by side in them
+            for texts in pool.map(lambda some: self._in_a_row(some, *order), pieces):
+                held[texts] = True
         return held & candidates
 
     def _occurrences(self, chunk: _Chunk) -> int:
@@ -150,7 +154,7 @@ class Segment:
             found &= chunk.is_in(row[chunk.step : chunk.step + last])
         at = np.flatnonzero(found)
         for chunk in then:
-            at = at[chunk.mask.take(row[at + chunk.step])]
+            at = at[chunk.holds(row[at + chunk.step])]
         owner = np.searchsorted(ends, at, "right")
         return texts[owner[owner == np.searchsorted(ends, at + count - 1, "right")]]
 
@@ -160,17 +164,23 @@ class _Chunk:
 
     def __init__(self, step: int, mask: np.ndarray) -> None:
         self.step, self.mask = step, mask
+        self._bytes = pa.array(mask.view(np.uint8))
         numbers = np.flatnonzero(mask).tolist()
         self.numbers = numbers if len(numbers) <= _COMPARED else []
 
     def is_in(self, row: np.ndarray) -> np.ndarray:
         """Where a row of numbers has one of its own."""
         if not self.numbers:
-            return self.mask.take(row)
+            return self.holds(row)
         found = row == self.numbers[0]
         for number in self.numbers[1:]:
             found |= row == number
         return found
+
+    def holds(self, row: np.ndarray) -> np.ndarray:
+        """The same by looking every number up."""
+        # Arrow's take reads 32-bit indices as they are; numpy's copies them to 64 bits first.
+        return pc.take(self._bytes, pa.array(row), boundscheck=False).to_numpy().view(bool)
 
 
 class TextSearch:
