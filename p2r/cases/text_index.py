@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_GATHERED = 2**19  # chunks looked at in one piece
+_GATHERED = 2**19  # entries of an array looked at in one piece
 _ONE_BY_ONE = 512  # so many of the most frequent chunks are joined before the rest is
 _THREADS = min(4, os.cpu_count() or 1)
 _COMPARED = 8  # so many numbers are compared one after the other
@@ -88,8 +88,6 @@ class Segment:
         else:
             held = self._texts_in_a_row(chunks)
         held &= np.isin(self.fields, list(fields))
-        self._postings.forget()
-        self._chunks.forget()
         return np.unique(self.cases[held])
 
     def _texts_with(self, chosen: pa.Array) -> np.ndarray:
@@ -100,9 +98,10 @@ class Segment:
         frequent = np.argsort(self.offsets[numbers] - self.offsets[numbers + 1])
         for number in numbers[frequent[:_ONE_BY_ONE]]:
             held[postings[self.offsets[number] : self.offsets[number + 1]]] = True
-        rest = numbers[frequent[_ONE_BY_ONE:]]
-        if len(rest):
-            held[postings[_spread(self.offsets[rest], self.offsets[rest + 1])]] = True
+        rest = np.sort(numbers[frequent[_ONE_BY_ONE:]])
+        for some in _pieces(rest, self.offsets):
+            held[postings[_spread(self.offsets[some], self.offsets[some + 1])]] = True
+        self._postings.forget()
         return held
 
     def _texts_in_a_row(self, chunks: Sequence[str]) -> np.ndarray:
@@ -118,21 +117,15 @@ class Segment:
         first = first or [min(looked_for, key=self._occurrences)]
         order = first, [chunk for chunk in looked_for if chunk not in first]
         held = np.zeros(len(self.cases), bool)
-        pieces = self._pieces(np.flatnonzero(candidates))
+        pieces = _pieces(np.flatnonzero(candidates), self.starts)
         with ThreadPoolExecutor(_THREADS) as pool:  # NumPy and Arrow work side by side in them
             for texts in pool.map(lambda some: self._in_a_row(some, *order), pieces):
                 held[texts] = True
+                self._chunks.forget()
         return held & candidates
 
     def _occurrences(self, chunk: _Chunk) -> int:
         return int((self.offsets[1:] - self.offsets[:-1])[chunk.mask].sum())
-
-    def _pieces(self, texts: np.ndarray) -> Iterator[np.ndarray]:
-        """The texts in pieces of some `_GATHERED` chunks."""
-        if len(texts):
-            sizes = np.cumsum(self.starts[texts + 1] - self.starts[texts])
-            cuts = np.searchsorted(sizes, np.arange(_GATHERED, sizes[-1], _GATHERED))
-            yield from (piece for piece in np.split(texts, np.unique(cuts)) if len(piece))
 
     def _in_a_row(
         self, texts: np.ndarray, first: Sequence[_Chunk], then: Sequence[_Chunk]
@@ -391,6 +384,14 @@ def _join(batches: Sequence[Texts]) -> Texts:
         np.concatenate([batch.fields for batch in batches]),
         pa.concat_arrays([batch.texts for batch in batches]),
     )
+
+
+def _pieces(items: np.ndarray, bounds: np.ndarray) -> Iterator[np.ndarray]:
+    """The items in pieces of some `_GATHERED` entries; item i has bounds[i] to bounds[i + 1]."""
+    if len(items):
+        sizes = np.cumsum(bounds[items + 1] - bounds[items])
+        cuts = np.searchsorted(sizes, np.arange(_GATHERED, sizes[-1], _GATHERED))
+        yield from (piece for piece in np.split(items, np.unique(cuts)) if len(piece))
 
 
 def _spread(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

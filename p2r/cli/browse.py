@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +111,7 @@ def open_browser(
     host: str = "127.0.0.1",
 ) -> None:
     """Serve the case browser; the runs are opened while its libraries are imported."""
+    _share_memory()
     gc.disable()  # next to nothing made at the start is garbage, and looking for it takes time
     with ThreadPoolExecutor(1) as apart:
         store = apart.submit(_open_store, runs)
@@ -122,6 +125,14 @@ def open_browser(
     gc.freeze()
     gc.enable()
     launch(opened, media_root, host, port, password=os.environ.get("P2R_APP_PASSWORD"))
+
+
+def _share_memory() -> None:
+    """Let all threads take memory from two places instead of sixteen, each of which keeps what it
+    once needed: a quarter less, where the C library is glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
 
 
 def _open_store(runs: list[Path]) -> CaseStore:
