@@ -35,7 +35,7 @@ from p2r.cases.files import (
     searched_texts,
 )
 from p2r.cases.selection import DERIVED, FIELDS, LONG, SHORT, SHORTENED, StoreError, name_column
-from p2r.cases.text_index import Texts, TextSearch, query_chunks
+from p2r.cases.text_index import Texts, TextSearch, query_chunks, union
 from p2r.records import ROW_TYPES, Case
 
 Kept = TypeVar("Kept")
@@ -167,7 +167,7 @@ class CaseTable:
             named = self.numbers(
                 "SELECT number FROM cases WHERE contains(lower(id), ?)", [" ".join(chunks)]
             )
-            return np.union1d(found, named).astype(np.int32)
+            return union([found, np.sort(named)]).astype(np.int32)
 
         return self.kept(("text", tuple(chunks), tuple(chosen), bool(fields)), compute)
 

@@ -83,12 +83,14 @@ class Segment:
 
     def find(self, chunks: Sequence[str], fields: Sequence[int]) -> np.ndarray:
         """The cases, ascending, that hold the chunks in a row in one of the fields."""
+        asked = np.isin(self.fields, list(fields))
         if len(chunks) == 1:
-            held = self._texts_with(pc.match_substring(self.vocabulary, chunks[0]))
+            held = asked & self._texts_with(pc.match_substring(self.vocabulary, chunks[0]))
         else:
-            held = self._texts_in_a_row(chunks)
-        held &= np.isin(self.fields, list(fields))
-        return np.unique(self.cases[held])
+            held = self._texts_in_a_row(chunks, asked)
+        found = np.zeros(self.cases.max(initial=-1) + 1, bool)
+        found[self.cases[held]] = True
+        return np.flatnonzero(found)
 
     def _texts_with(self, chosen: pa.Array) -> np.ndarray:
         """Which texts hold one of the chosen chunks of the vocabulary."""
@@ -104,25 +106,25 @@ class Segment:
         self._postings.forget()
         return held
 
-    def _texts_in_a_row(self, chunks: Sequence[str]) -> np.ndarray:
+    def _texts_in_a_row(self, chunks: Sequence[str], asked: np.ndarray) -> np.ndarray:
+        """Which of the asked texts hold the chunks in a row."""
         whole = [pc.equal(self.vocabulary, chunk) for chunk in chunks[1:-1]]
         first = pc.ends_with(self.vocabulary, chunks[0])
         chosen = [first, *whole, pc.starts_with(self.vocabulary, chunks[-1])]
-        candidates = np.ones(len(self.cases), bool)
         for part in chosen:
-            candidates &= self._texts_with(part)
+            asked = asked & self._texts_with(part)
         looked_for = [_Chunk(step, np.asarray(part)) for step, part in enumerate(chosen)]
         # A few numbers are quickly compared; of many, only the rarest is looked for everywhere.
         first = [chunk for chunk in looked_for if chunk.numbers]
         first = first or [min(looked_for, key=self._occurrences)]
         order = first, [chunk for chunk in looked_for if chunk not in first]
         held = np.zeros(len(self.cases), bool)
-        pieces = _pieces(np.flatnonzero(candidates), self.starts)
         with ThreadPoolExecutor(_THREADS) as pool:  # NumPy and Arrow work side by side in them
+            pieces = _pieces(np.flatnonzero(asked), self.starts)
             for texts in pool.map(lambda some: self._in_a_row(some, *order), pieces):
                 held[texts] = True
                 self._chunks.forget()
-        return held & candidates
+        return held & asked
 
     def _occurrences(self, chunk: _Chunk) -> int:
         return int((self.offsets[1:] - self.offsets[:-1])[chunk.mask].sum())
@@ -217,7 +219,7 @@ class TextSearch:
         found = [segment.find(chunks, fields) for segment in segments]
         found += [scan(texts, chunks, fields) for stream in streams for texts in stream()]
         found += [scan(texts, chunks, fields) for texts in loose]
-        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        return union(found)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all large additions are indexed; False: not yet."""
@@ -362,6 +364,14 @@ class _Spool:
         """
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def union(sets: Iterable[np.ndarray]) -> np.ndarray:
+    """The numbers of ascending sets, ascending; sorted only where there is more than one."""
+    some = [numbers for numbers in sets if len(numbers)]
+    if len(some) == 1:
+        return some[0]
+    return np.unique(np.concatenate(some)) if some else np.zeros(0, np.int64)
 
 
 def _joined(batches: Iterable[Texts]) -> Iterator[Texts]:
