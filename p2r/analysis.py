@@ -110,8 +110,8 @@ def mismatch(case: Case) -> bool | None:
     if question.problem_type != "multiple choice" or not trace.think or trace.answer is None:
         return None
     thought = think_choice(trace.think, question.options)
-    answered = extract_choice(trace.answer, question.options)
-    return None if thought is None or answered is None else thought != answered
+    answered = thought and extract_choice(trace.answer, question.options)
+    return None if answered is None else thought != answered
 
 
 def mismatch_tags(case: Case) -> list[str]:

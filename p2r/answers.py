@@ -28,7 +28,7 @@ def option_texts(options: Sequence[str]) -> dict[str, str]:
     return dict(_option_texts(tuple(options)))
 
 
-@lru_cache(maxsize=256)  # a truth and its predictions are read one after the other
+@lru_cache(maxsize=4096)  # truths, predictions and thinking are read chunk by chunk
 def _option_texts(options: tuple[str, ...]) -> dict[str, str]:
     matches = [_PREFIX.fullmatch(option) for option in options]
     letters = [match[1].upper() for match in matches if match]

@@ -38,6 +38,11 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     texts = {
         letter: text.rstrip(".").strip().lower() for letter, text in option_texts(options).items()
     }
+    lowered = think.lower()
+    if not any(text and text in lowered for text in texts.values()) and not any(
+        match[0] in texts for match in _CAPITAL.finditer(think)
+    ):
+        return None  # names none anywhere
     named: str | None = None
     for sentence in reversed(_SENTENCE.split(think)):
         names = _names(sentence, texts)

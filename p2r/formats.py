@@ -276,4 +276,4 @@ def _open_to_write(path: Path, compressed: bool) -> TextIO:
     # Level 6: nearly as small as 9, the default, in half the time.
     if compressed:
         return gzip.open(path, "wt", compresslevel=6, encoding="utf-8")
-    return path.open("w", encoding="utf-8")
+    return path.open("w", buffering=2**20, encoding="utf-8")

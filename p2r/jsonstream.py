@@ -18,6 +18,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 _CHUNK = 1 << 18
 _GZIP = b"\x1f\x8b"
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -94,7 +96,7 @@ def _read_lines(text: _Text) -> Iterator[Any]:
         if not line.strip():
             continue
         try:
-            value = _DECODER.decode(line)
+            value = _from_line(line)
         except (ValueError, RecursionError) as error:
             faults.append(Fault(text.broken or f"malformed JSON: {_reason(error)}"))
             if not good and len(faults) == _TRIAL_LINES:
@@ -109,6 +111,13 @@ def _read_lines(text: _Text) -> Iterator[Any]:
     yield from faults
     if text.broken and not faults:
         yield Fault(text.broken)
+
+
+def _from_line(line: str) -> Any:
+    try:
+        return from_json(line)  # several times as fast
+    except ValueError:
+        return _DECODER.decode(line)
 
 
 class _Text:

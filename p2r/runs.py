@@ -54,6 +54,7 @@ FREE_KEYS = {
     *(f"server.{key}" for key in ("base_url", "concurrency", "timeout", "attempts")),
     *(f"vllm.{key}" for key in VllmSettings.model_fields),
 }
+_BUFFER = 2**20  # bytes; lines of cases are long
 PACKAGES = (
     "torch",
     "torchvision",
@@ -272,7 +273,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", buffering=_BUFFER, encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
