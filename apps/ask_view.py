@@ -151,7 +151,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         time_limit=ANSWER_SECONDS + 60,
         **private | {"concurrency_limit": 1},
     )
-    stop.click(None, None, None, cancels=[asking], **private)
+    stop.click(_stopped, None, [kept], cancels=[asking], show_progress="hidden", **private)
     keep.click(on_keep, [answered], [kept, keep], show_progress="hidden", **private)
 
 
@@ -241,6 +241,10 @@ def _cursor(is_here: bool) -> Markup:
 
 def _working(words: str) -> Markup:
     return Markup('<p class="empty" role="status">{}</p>').format(words)
+
+
+def _stopped() -> Markup:
+    return Markup('<p class="note stopped" role="status">Stopped.</p>')
 
 
 def _waiting() -> Markup:

@@ -5,17 +5,21 @@ import io
 import json
 import re
 import shutil
+import time
 import urllib.request
+from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
 from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row, write_clip
 from playwright.sync_api import expect
+from scripted import ScriptedEngine
 
 from apps.ask_view import prepare
 from apps.curves import draw_run
 from apps.desk import Asked, Desk
 from apps.library import Library
+from p2r import engines
 from p2r.recipe import load_recipe
 from p2r.records import Case, Trace
 from p2r.store import CaseStore, write_cases
@@ -248,6 +252,45 @@ def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tm
     expect(page.locator(".strip button").first).to_be_visible()
     kept = json.loads((run / "cases" / "asked.jsonl").read_text())
     assert (run / "media" / kept["question"]["path"]).is_file()
+
+
+def test_an_answer_that_is_stopped_stands_still_and_the_next_question_is_answered(
+    tmp_path, serve, open_page, monkeypatch
+):
+    run = tmp_path / "stopped"
+    write_clip(run / "media" / "a.mp4")
+    write_cases(run, [make_case(1, "a.mp4", run="stopped")])
+    ends = []
+
+    def write(*_: object) -> Iterator[str]:
+        try:
+            while not ends:
+                time.sleep(0.05)
+                yield "again "
+            yield "<observation>One.</observation> <think>So.</think><answer>done</answer>"
+        finally:
+            ends.append("ended")
+
+    monkeypatch.setattr(engines, "load_engine", lambda *_, **__: ScriptedEngine(None))
+    monkeypatch.setattr(ScriptedEngine, "stream", write)
+    page = open_page(serve(run) + "?tab=ask&case=stopped/sft/0/q001/0")
+    expect(page.locator("#ask").get_by_label("question", exact=True)).not_to_have_value("")
+    page.locator("#ask-go").click()
+    answer = page.locator("#ask-answer")
+    expect(answer).to_contain_text("again again again")
+    expect(answer.locator(".writing")).to_be_visible()
+    page.locator("#ask-stop").click()
+    expect(answer).to_contain_text("Stopped.")
+    expect(answer.locator(".writing")).to_be_hidden()
+    until = time.monotonic() + 60
+    while not ends and time.monotonic() < until:
+        page.wait_for_timeout(50)
+    assert ends == ["ended"]  # the model writes no more, and is free for the next question
+    before = answer.inner_text()
+    page.wait_for_timeout(500)
+    assert answer.inner_text() == before
+    page.locator("#ask-go").click()
+    expect(answer).to_contain_text("done")
 
 
 def test_a_question_about_a_case_is_kept_beside_its_clip_under_an_id_of_its_own(tmp_path):

@@ -294,9 +294,13 @@ def test_a_faulty_response_is_shown_whole_with_its_faults(address, open_page):
 TABS = ("cases", "gallery", "groups", "compare", "runs", "agreement", "data", "ask")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_is_accessible_in_light_and_dark(address, open_page, scheme):
-    page = open_page(link(address, case_id(200, "pa_grpo", 3, 1)), color_scheme=scheme)
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1920)])
+def test_every_view_is_accessible(address, open_page, scheme, width):
+    page = open_page(
+        link(address, case_id(200, "pa_grpo", 3, 1)),
+        color_scheme=scheme,
+        viewport={"width": width, "height": 900},
+    )
     expect(page.locator(".strip button")).to_have_count(8)
     found = {}
     for tab in TABS:
