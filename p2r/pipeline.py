@@ -217,15 +217,15 @@ def judge_traces(
         else:
             make = partial(make_verifier, make_judge, recipe.filter.min_accuracy)
             judged = spread(make, list(todo), SPREAD_CHUNK)
-        for chunk in _chunks(judged):
-            outcomes.append_many((k, o) for k, o in chunk if o["end"] != "verdict unknown")
-            silent |= {
-                key: outcome["verdict"] and Verdict.model_validate(outcome["verdict"])
-                for key, outcome in chunk
-                if outcome["end"] == "verdict unknown"
-            }
-            bar.update(len(chunk))
-        bar.close()
+        with bar:
+            for chunk in _chunks(judged):
+                outcomes.append_many((k, o) for k, o in chunk if o["end"] != "verdict unknown")
+                silent |= {
+                    key: outcome["verdict"] and Verdict.model_validate(outcome["verdict"])
+                    for key, outcome in chunk
+                    if outcome["end"] == "verdict unknown"
+                }
+                bar.update(len(chunk))
     return silent
 
 

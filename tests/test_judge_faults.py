@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 
+from p2r.judges.base import JudgeError
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger
 
@@ -65,6 +66,16 @@ def test_faults_that_last_are_unknown_with_their_reason_and_no_other_call_is_los
     # What is no message is asked for twice more, and each of those calls stands in the books.
     again = {"cutjson", "html", "list", "nothing", "empty"}
     assert sum(unknown.values()) == len(LASTING) + 2 * len(again)
+
+
+def test_a_key_that_is_refused_ends_the_work_unless_it_was_taken_before(server, spec):
+    judge = claude(spec=spec)
+    name = "ANTHROPIC_API_KEY" if spec.startswith("claude") else "P2R_JUDGE_KEY"
+    with pytest.raises(JudgeError, match=rf"refuses the key .*HTTP 401.*check {name}"):
+        judge_all(judge, ["red fault: 401", "blue fault: 401"])
+    judge = claude(spec=spec)
+    assert judge_all(judge, ["red"])[0].sufficient is True
+    assert judge_all(judge, ["red 2 fault: 401"])[0].sufficient is None
 
 
 def test_slow_servers_are_given_up_within_the_limits_of_a_call(server, spec):

@@ -11,7 +11,7 @@ import anthropic
 
 from p2r.judges.base import JudgeError
 from p2r.judges.prices import Usage, find_model
-from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
+from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
 
 DEFAULT_MODEL = "claude-sonnet-5"
 OFFICIAL = "api.anthropic.com"
@@ -51,6 +51,7 @@ class ClaudeJudge(RemoteJudge):
                     "or choose another judge (filter.judge, rl.judge, eval.judge)"
                 )
             client = anthropic.AsyncAnthropic(max_retries=limits.retries, timeout=limits.timeout)
+            self.key_variable = KEYS[0]
         server = urlsplit(str(getattr(client, "base_url", ""))).netloc.rpartition("@")[2]
         super().__init__(
             name=name or f"claude:{model}",
@@ -92,7 +93,8 @@ class ClaudeJudge(RemoteJudge):
             return read_message(await self.client.messages.create(**self.params(prompt)))
         except anthropic.APIStatusError as error:
             reason = f"HTTP {error.status_code}: {type(error).__name__}"
-            return Reply(failure=reason, charged="no")
+            refused = error.status_code in REFUSED_KEY
+            return Reply(failure=reason, charged="no", key_refused=refused)
         except anthropic.APITimeoutError:
             return Reply(failure="no answer in time: APITimeoutError", charged="maybe")
         except anthropic.APIConnectionError as error:

@@ -24,6 +24,7 @@ from p2r.records import Question, Verdict
 
 # An answer that is no message (cut off, malformed, empty) is asked for again as often.
 REASKED = 2
+REFUSED_KEY = (401, 403)  # statuses
 _THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
@@ -46,7 +47,8 @@ class Reply:
 
     `stop` is how the text ended: "end", "cut" (no room for more), "refusal", or another reason.
     `failure`: why there is no text; `charged`: was it, surely ("yes"), not ("no"), or perhaps
-    ("maybe"); `broken`: an answer came that is none, worth asking again.
+    ("maybe"); `broken`: an answer came that is none, worth asking again; `key_refused`: the server
+    does not know the key, or does not let it do this.
     """
 
     text: str = ""
@@ -55,6 +57,7 @@ class Reply:
     failure: str | None = None
     charged: str = "yes"
     broken: bool = False
+    key_refused: bool = False
 
 
 class RemoteJudge(BaseJudge):
@@ -62,8 +65,11 @@ class RemoteJudge(BaseJudge):
 
     `name` is what verdicts and results show; `identity` also says which server, so that one
     server's verdicts never pass for another's. `guidance`: words of the house to the judge (worked
-    examples, say), the same in every request; it is part of both.
+    examples, say), the same in every request; it is part of both. `key_variable` is where the key
+    comes from.
     """
+
+    key_variable = "P2R_JUDGE_KEY"
 
     def __init__(
         self,
@@ -93,6 +99,8 @@ class RemoteJudge(BaseJudge):
             )
         self._slots = asyncio.Semaphore(self.limits.concurrency)
         self._in_flight: dict[str, asyncio.Task[Verdict]] = {}
+        self._refused: str | None = None  # why, if the key was
+        self._admitted = False  # whether anything else than that has come back
 
     @abstractmethod
     async def _send(self, prompt: str) -> Reply:
@@ -108,16 +116,33 @@ class RemoteJudge(BaseJudge):
     async def ask_all(
         self, questions: Sequence[Question], observations: Sequence[str]
     ) -> list[Verdict]:
-        """As `BaseJudge.ask_all`, with one look into the cache."""
+        """As `BaseJudge.ask_all`, with one look into the cache.
+
+        Raises `JudgeError` where the server has refused the key, and never done anything else: all
+        further calls would be in vain.
+        """
         if self.cache is None:
-            return await super().ask_all(questions, observations)
+            return await self._ask_admitted(questions, observations)
         keys = [self.key(q, o) for q, o in zip(questions, observations, strict=True)]
         known = self.cache.get_many(set(keys))
         new = [i for i, key in enumerate(keys) if key not in known]
-        asked = await super().ask_all([questions[i] for i in new], [observations[i] for i in new])
+        asked = await self._ask_admitted(
+            [questions[i] for i in new], [observations[i] for i in new]
+        )
         for index, verdict in zip(reversed(new), reversed(asked), strict=True):
             known[keys[index]] = verdict
         return hand_out(keys, known)
+
+    async def _ask_admitted(
+        self, questions: Sequence[Question], observations: Sequence[str]
+    ) -> list[Verdict]:
+        asked = await super().ask_all(questions, observations)
+        if self._refused and not self._admitted:
+            raise JudgeError(
+                f"the server refuses the key of judge {self.name!r} ({self._refused}): check "
+                f"{self.key_variable} in the environment"
+            )
+        return asked
 
     def key(self, question: Question, observation: str) -> str:
         """The judgement's key in the cache: judge, prompt version, and all that the judge sees."""
@@ -189,6 +214,10 @@ class RemoteJudge(BaseJudge):
                 if held is None and self.cache and (known := self.cache.get(key)):
                     return known
                 reply = await self._send_in_time(prompt)
+                if reply.key_refused:
+                    self._refused = reply.failure
+                else:
+                    self._admitted = True
                 verdict = read(reply)
                 self._book(held, key, prompt, reply, verdict)
                 spent += reply.usage

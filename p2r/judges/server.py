@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from p2r.judges.base import BaseJudge, JudgeError
 from p2r.judges.prices import Usage
-from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
+from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
 
-KEY = "P2R_JUDGE_KEY"
+KEY = RemoteJudge.key_variable
 STOPS = {"stop": "end", "length": "cut", "content_filter": "refusal"}
 
 
@@ -74,7 +74,8 @@ class ServerJudge(RemoteJudge):
             )
         except self._errors.APIStatusError as error:
             reason = f"HTTP {error.status_code}: {type(error).__name__}"
-            return Reply(failure=reason, charged="no")
+            refused = error.status_code in REFUSED_KEY
+            return Reply(failure=reason, charged="no", key_refused=refused)
         except self._errors.APITimeoutError:
             return Reply(failure="no answer in time: APITimeoutError", charged="maybe")
         except self._errors.APIConnectionError as error:
