@@ -28,6 +28,7 @@ class PoisonEngine:
             for request in window:
                 self.asked.append(request.key)
                 if "kill" in request.question.problem:
+                    time.sleep(1)  # so that the next one waits at the same worker by then
                     os.kill(os.getpid(), signal.SIGKILL)
                 if "hang" in request.question.problem:
                     time.sleep(600)
