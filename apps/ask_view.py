@@ -111,7 +111,9 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
             run = None if file else library.store.run_of(case_id or "")
             done = None
             for frames, so_far, done in desk.ask(models[model_name], media, question, run):
-                yield _draw(question, frames, so_far, done is None), None, "", off
+                # The answer alone: one that comes late must not wipe away that it was stopped.
+                page = _draw(question, frames, so_far, done is None)
+                yield page, gr.skip(), gr.skip(), gr.skip()
             if done is None:
                 raise AskError("the model gave no answer")
             if question.answer and judge_name != _NO_JUDGE:
