@@ -6,9 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
