@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import mmap
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from p2r.cases.spool import Spool
 
 _GATHERED = 2**19  # entries of an array looked at in one piece
 _ONE_BY_ONE = 512  # so many of the most frequent chunks are joined before the rest is
@@ -280,9 +280,9 @@ class _Build:
         self.cases: list[np.ndarray] = []
         self.fields: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []
-        self.chunks = _Spool()
+        self.chunks = Spool()
         # Sorted pairs of (chunk, text), a run per batch.
-        self.pairs_chunk, self.pairs_text = _Spool(), _Spool()
+        self.pairs_chunk, self.pairs_text = Spool(), Spool()
         self.runs: list[int] = []
         self.texts = 0
 
@@ -310,7 +310,7 @@ class _Build:
         self.pairs_text.write((pairs & 0xFFFFFFFF).astype(np.int32))
         self.runs.append(len(pairs))
 
-    def invert(self, words: int) -> tuple[np.ndarray, _Spool]:
+    def invert(self, words: int) -> tuple[np.ndarray, Spool]:
         """(offsets, postings): the texts of chunk i are postings[offsets[i]:offsets[i + 1]]."""
         chunks, texts = self.pairs_chunk.array(), self.pairs_text.array()
         bounds = [0, *itertools.accumulate(self.runs)]
@@ -320,7 +320,7 @@ class _Build:
             self.pairs_chunk.forget()
         offsets = np.cumsum(counts)
         free = offsets[:-1].copy()
-        spool = _Spool(bounds[-1])
+        spool = Spool(bounds[-1])
         postings = spool.array()
         for low, high in itertools.pairwise(bounds):
             run = chunks[low:high]
@@ -332,38 +332,6 @@ class _Build:
             for part in (self.pairs_chunk, self.pairs_text, spool):
                 part.forget()
         return offsets, spool
-
-
-class _Spool:
-    """An array of 32-bit integers in a temporary file, written from its beginning or given a
-    size.
-    """
-
-    def __init__(self, count: int = 0) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (lives with the array)
-        self._file.truncate(4 * count)
-        self._count = count
-        self._map: mmap.mmap | None = None
-
-    def write(self, values: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(values, np.int32).data)
-        self._count += len(values)
-
-    def array(self) -> np.ndarray:
-        """All of it; nothing is written to the end any more."""
-        if not self._count:
-            return np.zeros(0, np.int32)
-        if self._map is None:
-            self._file.flush()
-            self._map = mmap.mmap(self._file.fileno(), 4 * self._count)
-        return np.frombuffer(self._map, np.int32)
-
-    def forget(self) -> None:
-        """Take its pages from this process's memory; the system may keep them, and it reads them
-        again.
-        """
-        if self._map is not None:
-            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def union(sets: Iterable[np.ndarray]) -> np.ndarray:
