@@ -12,8 +12,8 @@ from typing import Any
 from markupsafe import Markup
 
 from p2r.cases.selection import RIGHT_ACCURACY
+from p2r.files.safe_text import show_unseen
 from p2r.records import Case
-from p2r.safe_text import show_unseen
 
 Row = Mapping[str, Any]
 # Words and mark of each verdict and outcome: (style, mark, observation's word, answer's word).

@@ -22,7 +22,7 @@ from apps.read import Reading, render_case, render_missing
 from apps.run_views import render_agreement, render_data, render_runs
 from p2r.cases.agreement import agreement_between_annotators, agreement_with_judges
 from p2r.cases.selection import Filters
-from p2r.media import MediaError
+from p2r.files.media import MediaError
 from p2r.records import Case
 from p2r.store import StoreError
 

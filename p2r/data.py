@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.video_utils import VideoMetadata
 
-from p2r.media import resolve_media
+from p2r.files.media import resolve_media
 from p2r.records import Question
 from p2r.template import build_messages
 
@@ -149,7 +149,7 @@ def read_frames(
 ) -> Frames | None:
     """The frames of a question, None where it is about text alone; `settings`: of `sample_frames`.
 
-    Raises `p2r.video.VideoError`, `p2r.media.MediaError`.
+    Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
     """
     return cache.get(resolve_media(root, question.path), **settings) if question.path else None
 

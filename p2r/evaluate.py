@@ -22,8 +22,8 @@ from p2r.engines.responses import ResponseJournal
 from p2r.evaluation.items import Item
 from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
-from p2r.journal import Journal
-from p2r.jsonlines import to_line
+from p2r.files.journal import Journal
+from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge, Judge
 from p2r.pipeline import judge_observations, score_answer
 from p2r.recipe import Recipe

@@ -31,8 +31,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from p2r.jsonlines import to_line
-from p2r.jsonstream import Fault, NotJson, read_json
+from p2r.files.jsonlines import to_line
+from p2r.files.jsonstream import Fault, NotJson, read_json
 from p2r.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
 from p2r.records import ROW_TYPES, Case, Question
 

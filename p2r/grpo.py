@@ -14,8 +14,8 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from p2r import data
+from p2r.files.media import MediaError
 from p2r.judges import Judge
-from p2r.media import MediaError
 from p2r.recipe import Recipe, RlSettings
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads

@@ -3,7 +3,7 @@
 `generate_traces` writes the journal `generate.jsonl`. `filter_traces` reads it: `judge_traces`
 writes each trace's outcome to the journal `filter.jsonl`, and `collect_kept` makes `sft.jsonl` of
 them, the kept cases that SFT learns from, with a funnel that counts where the others ended. Both
-journals may be written by several machines (see `p2r.journal`).
+journals may be written by several machines (see `p2r.files.journal`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from p2r.engines import Engine, Sampling
 from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
 from p2r.factory.quality import active, find_drops
+from p2r.files.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
+from p2r.files.jsonlines import to_line
 from p2r.formats import read_cases
-from p2r.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
-from p2r.jsonlines import to_line
 from p2r.judges import NO_OBSERVATION, Judge
 from p2r.recipe import Recipe
 from p2r.records import Case, Question, Verdict

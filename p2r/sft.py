@@ -20,7 +20,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from p2r import data
-from p2r.media import MediaError
+from p2r.files.media import MediaError
 from p2r.recipe import Recipe, VideoSettings
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from p2r.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
-from p2r.safe_text import show_unseen
+from p2r.files.safe_text import show_unseen
 
 if TYPE_CHECKING:
     from p2r.factory.judging import Estimate

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from p2r.journal import Journal, JournalError, read_journal
+from p2r.files.journal import Journal, JournalError, read_journal
 
 WRITER = """
 import sys
-from p2r.journal import Journal
+from p2r.files.journal import Journal
 with Journal(sys.argv[1]) as journal:
     for n in range(100_000):
         if str(n) not in journal:
@@ -107,7 +107,7 @@ def test_a_second_writer_is_refused_and_readers_are_not(path):
 def test_a_worker_that_outlives_a_killed_writer_does_not_keep_the_lock(path):
     program = """
 import os, sys, time
-from p2r.journal import Journal
+from p2r.files.journal import Journal
 journal = Journal(sys.argv[1])
 if os.fork() == 0:
     print(os.getpid(), flush=True)

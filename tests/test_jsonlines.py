@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from p2r.jsonlines import to_line
+from p2r.files.jsonlines import to_line
 
 TEXTS = ["é", "a\u2028b\x85c\r\nd", "\ud83d", "\ud83d\ude00 joined", "\x00\x1f", "NaN", "</script>"]
 

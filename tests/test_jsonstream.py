@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from p2r import jsonstream
-from p2r.jsonstream import Fault, NotJson, read_json
+from p2r.files import jsonstream
+from p2r.files.jsonstream import Fault, NotJson, read_json
 
 RECORDS = [{"i": i, "text": 'é\n"漢字"😀 \u2028' * (i % 40), "n": [1.5, None]} for i in range(80)]
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from judge_asking import QUESTION
 
-from p2r.journal import Journal
+from p2r.files.journal import Journal
 from p2r.judges import (
     BaseJudge,
     BudgetReached,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2r.media import MediaError, resolve_media
+from p2r.files.media import MediaError, resolve_media
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from p2r.evaluation.metrics import chain_of_thought, count_steps, mean_of_groups
 from p2r.evaluation.paper import BENCHMARK_COLUMNS, TABLE_1
 from p2r.evaluation.report import build_report, report_markdown
 from p2r.evaluation.results import Result, read_result, rescore, write_result
-from p2r.evaluation.storedjson import StoredError
+from p2r.files.storedjson import StoredError
 from p2r.scoring import mean_interval, resample_means
 
 

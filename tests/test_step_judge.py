@@ -6,7 +6,7 @@ import threading
 import pytest
 from small_rl import FULL, RuleJudge, scripted
 
-from p2r.journal import Journal
+from p2r.files.journal import Journal
 from p2r.judges import JournaledJudge
 from p2r.records import Question, Verdict
 from p2r.template import render

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from p2r.cases.files import CASE_SCHEMA, storable_row
-from p2r.jsonlines import to_line
+from p2r.files.jsonlines import to_line
+from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case
-from p2r.safe_text import spreadsheet_cell
 
 KINDS = ("parquet", "csv", "jsonl")
 _ROW_GROUP = 512

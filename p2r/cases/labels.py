@@ -22,8 +22,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case, Record
-from p2r.safe_text import spreadsheet_cell
 
 LABELS = "labels.jsonl"
 # The longest text of each kind: longer ones are refused, not cut.

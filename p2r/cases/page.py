@@ -13,8 +13,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from p2r.cases.selection import RIGHT_ACCURACY
+from p2r.files.safe_text import show_unseen
 from p2r.records import Case, ProcessReward
-from p2r.safe_text import show_unseen
 
 if TYPE_CHECKING:
     from p2r.video import Frames

@@ -18,7 +18,7 @@ from p2r.cli import browse, factory, data, serve, train, evaluate, doctor  # noq
 from p2r.cli.options import app
 
 # isort: on
-from p2r.safe_text import show_unseen
+from p2r.files.safe_text import show_unseen
 
 
 def main() -> None:

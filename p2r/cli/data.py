@@ -112,7 +112,7 @@ def check(
         print(json.dumps(found, indent=1))
         return int(bool(faults))
     from p2r.factory.release import mix_rows
-    from p2r.safe_text import show_unseen
+    from p2r.files.safe_text import show_unseen
     from p2r.tables import counts_table, grid_table, make_console
 
     console = make_console()

@@ -73,7 +73,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def parse_shard(text: str | None) -> Any:
-    from p2r.journal import Shard
+    from p2r.files.journal import Shard
 
     return None if text is None else Shard.parse(text)
 

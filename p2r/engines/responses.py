@@ -9,7 +9,7 @@ from typing import Any
 
 from p2r.engines import Completion, Engine, Sampling
 from p2r.engines.answering import Answering, Spread
-from p2r.journal import Journal, MergedJournal, Shard, journal_files, read_journal
+from p2r.files.journal import Journal, MergedJournal, Shard, journal_files, read_journal
 from p2r.records import Case, Question, Trace
 from p2r.runs import write_json
 from p2r.template import answer_of, parse, prompt_hash
@@ -27,7 +27,7 @@ class ResponseJournal:
 
     What could not be answered stands in `NAME.errors.jsonl` with its reason and is not tried
     again, so that a poison sample cannot stop a run twice; delete that file to try again. A `shard`
-    writes files of its own beside them (see `p2r.journal`); reading takes all of them as one.
+    writes files of its own beside them (see `p2r.files.journal`); reading takes all of them as one.
     """
 
     def __init__(self, path: Path, shard: Shard | None = None) -> None:

@@ -17,8 +17,8 @@ from p2r.answers import extract_choice, parse_number
 from p2r.benchmarks import Benchmark, BenchmarkError, find_benchmark
 from p2r.evaluation.benchmark_records import Fields, OtherSubset, read_fields
 from p2r.evaluation.importers import FORMATS, Imported, task_of_file
-from p2r.evaluation.storedjson import StoredError, read_stored
-from p2r.jsonstream import Fault
+from p2r.files.jsonstream import Fault
+from p2r.files.storedjson import StoredError, read_stored
 from p2r.rawrecords import IMAGES, BadValue
 from p2r.records import Question
 

@@ -9,7 +9,7 @@ from typing import Any
 from p2r.benchmarks import find_benchmark
 from p2r.evaluation.items import EXTRACTORS, Item, score_item
 from p2r.evaluation.results import Result
-from p2r.evaluation.storedjson import StoredError
+from p2r.files.storedjson import StoredError
 from p2r.scoring import mean_interval
 
 RIGHT = 0.5  # a score of at least this counts as right where right and wrong are counted

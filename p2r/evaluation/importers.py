@@ -31,8 +31,8 @@ from p2r.evaluation.benchmark_records import (
     text_of,
 )
 from p2r.evaluation.items import Item, letter_of
-from p2r.evaluation.storedjson import StoredError, read_stored
-from p2r.jsonstream import Fault
+from p2r.files.jsonstream import Fault
+from p2r.files.storedjson import StoredError, read_stored
 from p2r.rawrecords import BadValue
 
 OUTPUTS = (

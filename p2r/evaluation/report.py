@@ -15,7 +15,7 @@ from p2r.evaluation.items import EXTRACTORS, Item
 from p2r.evaluation.paper import BENCHMARK_COLUMNS, SOURCE, TABLES
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
-from p2r.evaluation.storedjson import StoredError
+from p2r.files.storedjson import StoredError
 from p2r.scoring import mean_interval
 
 SEVEN = BENCHMARK_COLUMNS[:-1]

@@ -23,7 +23,7 @@ from p2r.benchmarks import find_benchmark
 from p2r.evaluation.importers import Imported
 from p2r.evaluation.items import EXTRACTORS, Item, score_item
 from p2r.evaluation.metrics import measure
-from p2r.evaluation.storedjson import StoredError
+from p2r.files.storedjson import StoredError
 from p2r.records import Case, Question, Trace
 from p2r.runs import replacing
 from p2r.template import parse

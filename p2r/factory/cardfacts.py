@@ -23,8 +23,8 @@ from p2r.factory.release import (
     RL_RECORDS,
 )
 from p2r.factory.status import SHOWN, group_reasons
+from p2r.files.jsonlines import to_line
 from p2r.formats import BadRecordLog, read_cases
-from p2r.jsonlines import to_line
 from p2r.records import Case, Question
 from p2r.runs import Run, check_run, read_json
 

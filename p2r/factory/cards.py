@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from p2r.factory.release import PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
+from p2r.files.safe_text import show_unseen
 from p2r.runs import write_json, write_text
-from p2r.safe_text import show_unseen
 
 LONGEST_EXAMPLE = 4000  # characters
 LONGEST_TABLE = 100  # sources, the largest

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from p2r.files.jsonlines import to_line
 from p2r.formats import (
     BadRecord,
     OnBad,
@@ -17,7 +18,6 @@ from p2r.formats import (
     write_video_r1,
     write_videop2r,
 )
-from p2r.jsonlines import to_line
 from p2r.rawrecords import NO_TRACE, BadValue, to_videop2r
 from p2r.records import Case, Question
 from p2r.runs import replacing

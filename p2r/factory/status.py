@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from p2r.journal import MergedJournal, count_lines, journal_files
+from p2r.files.journal import MergedJournal, count_lines, journal_files
 from p2r.runs import Run, check_run, read_json
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2r.journal import Journal
+from p2r.files.journal import Journal
 from p2r.judges.base import Judge, judge_distinct, judge_key, reused
 from p2r.judges.prompt import PROMPT_HASH
 from p2r.records import Question, Verdict

@@ -22,7 +22,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
-from p2r.jsonlines import to_line
+from p2r.files.jsonlines import to_line
 from p2r.recipe import Recipe
 from p2r.records import Question
 from p2r.runs import claim, write_text

@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from p2r.jsonlines import from_line, to_line
+from p2r.files.jsonlines import from_line, to_line
 
 log = logging.getLogger(__name__)
 

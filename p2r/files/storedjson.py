@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from p2r.jsonstream import Fault
+from p2r.files.jsonstream import Fault
 
 # Where a file is one object, its records are the list under one of these keys.
 LISTS = ("items", "results", "logs", "samples", "result_list", "res_list", "data", "predictions")

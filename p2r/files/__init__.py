@@ -1,0 +1,1 @@
+"""Files at rest: atomic writes, JSON, journals, media paths and safe text."""
