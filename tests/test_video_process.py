@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from clips import write_clip
 
-from p2r.decoding import process as video_process
 from p2r.video import VideoError, sample_frames
+from p2r.video import process as video_process
 
 ROOT = Path(__file__).resolve().parents[1]
 

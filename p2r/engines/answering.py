@@ -18,13 +18,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from p2r.decoding.process import WORKERS
 from p2r.engines import Completion, Engine, EngineDied, Request, Sampling
 from p2r.factory.apart import Apart, Death
 from p2r.factory.inflight import Inflight, Watchdog, try_apart
 from p2r.files.journal import Journal
 from p2r.records import Question
 from p2r.video import FrameCache, Frames
+from p2r.video.process import WORKERS
 
 log = logging.getLogger(__name__)
 

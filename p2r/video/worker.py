@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from p2r.decoding.decode import Limits, Unreadable, fit, read_video
-from p2r.video import uniform_indices
+from p2r.video.decode import Limits, Unreadable, fit, read_video
+from p2r.video.frames import uniform_indices
 
 PICTURES = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 PICTURE_MAGIC = re.compile(

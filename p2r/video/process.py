@@ -32,7 +32,7 @@ MAX_REASON = 300
 # The worker finds this package where the parent did, after everything of its own.
 _START = (
     "import sys; sys.path.append(sys.argv[1]); "
-    "from p2r.decoding.worker import main; main(int(sys.argv[2]))"
+    "from p2r.video.worker import main; main(int(sys.argv[2]))"
 )
 
 

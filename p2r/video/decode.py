@@ -26,7 +26,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from p2r.video import fit_size, uniform_indices
+from p2r.video.frames import fit_size, uniform_indices
 
 # No playlists and scripts (HLS, DASH, concat, SDP): they name other files and addresses to open.
 CONTAINERS = (

@@ -1,1 +1,0 @@
-"""How frames are read: decoders, the process they run in, and its keeper."""

@@ -1,0 +1,21 @@
+"""Open a video, sample and resize its frames, and cache them."""
+
+from p2r.video.frames import (
+    FrameCache,
+    Frames,
+    VideoError,
+    check_media,
+    fit_size,
+    sample_frames,
+    uniform_indices,
+)
+
+__all__ = [
+    "FrameCache",
+    "Frames",
+    "VideoError",
+    "check_media",
+    "fit_size",
+    "sample_frames",
+    "uniform_indices",
+]
