@@ -65,7 +65,7 @@ def prepare_vllm() -> None:
     check_vllm()
     import torch
 
-    from p2r.engines import vllm_positions, vllm_weights
+    from p2r.patches import vllm_positions, vllm_weights
 
     os.environ.update(vllm_environment(os.environ))
     if not torch.cuda.is_available():

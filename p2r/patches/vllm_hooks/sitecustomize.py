@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
 
-from p2r.engines import vllm_positions, vllm_weights
+from p2r.patches import vllm_positions, vllm_weights
 
 vllm_positions.install()
 vllm_weights.install()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2r.compat import change_on_import
+from p2r.patches.imports import change_on_import
 
 MODULE = "vllm.v1.worker.cpu_model_runner"
 

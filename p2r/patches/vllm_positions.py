@@ -13,7 +13,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from p2r.compat import change_on_import
+from p2r.patches.imports import change_on_import
 
 MODULE = "vllm.model_executor.models.qwen2_5_vl"
 KINDS = {"image": 1, "video": 2}

@@ -1,0 +1,1 @@
+"""Every change that p2r makes in other libraries."""
