@@ -19,8 +19,8 @@ from p2r.template import answer_of, parse
 from p2r.video import Frames
 
 if TYPE_CHECKING:
-    from p2r.recipe import Recipe
     from p2r.runs import Run
+    from p2r.runs.recipe import Recipe
 
 # What may be uploaded, and how long it may take.
 MAX_UPLOAD = "200mb"
@@ -189,8 +189,8 @@ class Desk:
 
     def _run(self) -> Run | None:
         """The first open run whose recipe can be read; cases may have come without one."""
-        from p2r.recipe import load_recipe
         from p2r.runs import Run
+        from p2r.runs.recipe import load_recipe
 
         for folder in self.library.folders.values():
             kept = folder / "recipe.yaml"
@@ -202,7 +202,7 @@ class Desk:
         return None
 
     def _recipe(self) -> Recipe:
-        from p2r.recipe import load_recipe
+        from p2r.runs.recipe import load_recipe
 
         run = self._run()
         return load_recipe("tiny") if run is None else run.recipe

@@ -88,7 +88,7 @@ def measure(side: str, folder: Path) -> dict:
 
 def write_inputs(folder: Path, records: int) -> None:
     """The journal that generation would have left, and the same traces as one JSON list."""
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
 
     run = folder / "run"
     run.mkdir()

@@ -58,9 +58,9 @@ from p2r.grpo import grpo_arguments
 from p2r.judges import Judge, make_judge
 from p2r.judges.claude import ClaudeJudge
 from p2r.playground.splits import write_split
-from p2r.recipe import Recipe, load_recipe
 from p2r.records import Question
 from p2r.runs import use_threads
+from p2r.runs.recipe import Recipe, load_recipe
 from p2r.template import build_prompt
 from p2r.training.rollouts import score_rollouts
 from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from p2r.data import eval_settings
 from p2r.engines import Request, Sampling, load_engine
-from p2r.recipe import Recipe
 from p2r.records import PROBLEM_TYPES, Question
 from p2r.runs import quiet_libraries, use_threads
+from p2r.runs.recipe import Recipe
 from p2r.template import SEGMENTS, parse
 from p2r.video import sample_frames
 

@@ -32,7 +32,7 @@ from p2r.records import Question
 from p2r.template import build_messages
 
 if TYPE_CHECKING:
-    from p2r.recipe import VideoSettings
+    from p2r.runs.recipe import VideoSettings
     from p2r.video import FrameCache, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from p2r import stages
 from p2r.pipeline import collect_cases
-from p2r.recipe import Credit
 from p2r.runs import Run, write_json
+from p2r.runs.recipe import Credit
 from p2r.tables import Results, funnel_table, results_table
 
 CREDITS: tuple[Credit, ...] = ("process", "outcome")

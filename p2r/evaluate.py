@@ -26,9 +26,9 @@ from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge, Judge
 from p2r.pipeline import judge_observations, score_answer
-from p2r.recipe import Recipe
 from p2r.records import Case, Question
 from p2r.runs import Run, claim, environment, replacing, write_json
+from p2r.runs.recipe import Recipe
 from p2r.scoring import mean_interval
 from p2r.template import build_prompt, parse, prompt_hash
 

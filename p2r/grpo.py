@@ -16,9 +16,9 @@ from trl import GRPOConfig
 from p2r import data
 from p2r.files.media import MediaError
 from p2r.judges import Judge
-from p2r.recipe import Recipe, RlSettings
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
+from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import TemplateError, banned_token_ids, build_prompt, prompt_hash
 from p2r.training.common import (
     StepLog,

@@ -30,9 +30,9 @@ from p2r.files.journal import Journal, MergedJournal, Shard, count_lines, exclus
 from p2r.files.jsonlines import to_line
 from p2r.formats import read_cases
 from p2r.judges import NO_OBSERVATION, Judge
-from p2r.recipe import Recipe
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, read_json, replacing, write_json
+from p2r.runs.recipe import Recipe
 from p2r.scoring import accuracy
 from p2r.store import write_cases
 

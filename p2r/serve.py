@@ -23,7 +23,7 @@ from typing import Any, Self
 from p2r.data import check_model, resolve_model
 from p2r.engines import EngineError
 from p2r.engines.vllm_runtime import check_vllm, command_line, vllm_environment, vllm_settings
-from p2r.recipe import Recipe
+from p2r.runs.recipe import Recipe
 
 MODULE = "vllm.entrypoints.openai.api_server"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

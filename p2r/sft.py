@@ -21,9 +21,9 @@ from trl import SFTConfig, SFTTrainer
 
 from p2r import data
 from p2r.files.media import MediaError
-from p2r.recipe import Recipe, VideoSettings
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
+from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import TemplateError, build_prompt, render
 from p2r.training.common import (
     ExactResume,

@@ -21,7 +21,6 @@ from p2r.factory.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.files.journal import Journal, Shard, exclusive
 from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge
-from p2r.recipe import Credit
 from p2r.records import Case, Question
 from p2r.runs import (
     Run,
@@ -33,6 +32,7 @@ from p2r.runs import (
     write_json,
     write_text,
 )
+from p2r.runs.recipe import Credit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from p2r import stages
-from p2r.recipe import load_recipe
 from p2r.records import Case, Question
 from p2r.runs import Run, open_run, version_of
+from p2r.runs.recipe import load_recipe
 
 Stage = Literal["playground", "traces", "sft set", "sft model", "rl model"]
 

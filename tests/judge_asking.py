@@ -1,8 +1,8 @@
 """How the judges' tests ask: by the public way, one question, a key that must not show."""
 
 from p2r.judges import make_judge
-from p2r.recipe import JudgingSettings
 from p2r.records import Question
+from p2r.runs.recipe import JudgingSettings
 
 KEY = "sk-never-to-be-seen"
 QUESTION = Question(

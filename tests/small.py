@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from p2r.recipe import Recipe, load_recipe
+from p2r.runs.recipe import Recipe, load_recipe
 
 VIDEO = {"max_frames": 8, "max_pixels": 3136, "factor": 14}
 

@@ -21,7 +21,7 @@ from accelerate.utils import (
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from p2r import data
-from p2r.recipe import load_recipe
+from p2r.runs.recipe import load_recipe
 from p2r.training.memory import fits
 from p2r.training.plan import dry_run
 

@@ -8,8 +8,8 @@ from small import VIDEO
 from p2r.data import ModelError
 from p2r.engines import Request, Sampling, load_engine
 from p2r.engines.transformers import TransformersEngine
-from p2r.recipe import load_recipe
 from p2r.records import Question
+from p2r.runs.recipe import load_recipe
 from p2r.template import VISION_TOKENS
 from p2r.video import sample_frames
 

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from p2r import data
 from p2r.grpo import grpo_arguments, plan_steps, train_grpo
 from p2r.judges import NO_OBSERVATION
-from p2r.recipe import RecipeError
 from p2r.records import Case, Question, Trace, Verdict
+from p2r.runs.recipe import RecipeError
 from p2r.template import banned_token_ids
 from p2r.training.common import TrainingError
 from p2r.training.plan import PlanError

@@ -16,7 +16,7 @@ from p2r.judges import BudgetReached, JudgeError, make_judge
 from p2r.judges.batches import BatchJudge
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger
-from p2r.recipe import JudgingSettings
+from p2r.runs.recipe import JudgingSettings
 
 pytest_plugins = ["judge_fixtures"]
 

@@ -21,9 +21,9 @@ from p2r.files.journal import Journal
 from p2r.judges import BudgetReached, JudgeError, make_judge
 from p2r.judges.database import CacheError, Database, default_path
 from p2r.judges.ledger import Ledger
-from p2r.recipe import load_recipe
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
+from p2r.runs.recipe import load_recipe
 from p2r.template import parse, render
 
 pytest_plugins = ["judge_fixtures"]

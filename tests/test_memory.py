@@ -18,8 +18,8 @@ from transformers.models.qwen2_vl import Qwen2VLVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from p2r import data
-from p2r.recipe import TuningSettings
 from p2r.records import Question
+from p2r.runs.recipe import TuningSettings
 from p2r.training.memory import (
     GIB,
     PUBLISHED,

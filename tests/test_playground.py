@@ -22,8 +22,8 @@ from p2r.playground.language import (
 from p2r.playground.oracle import OracleJudge, faithful_share
 from p2r.playground.splits import SPLITS, SplitError, make_question, write_split
 from p2r.playground.world import EVENTS, Scene, render, sample_scene, ticks
-from p2r.recipe import load_recipe
 from p2r.records import PROBLEM_TYPES, Question
+from p2r.runs.recipe import load_recipe
 from p2r.scoring import accuracy
 from p2r.video import sample_frames
 

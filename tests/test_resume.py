@@ -20,8 +20,8 @@ from small import read_lines
 from p2r.playground.language import Facts, tell
 from p2r.playground.splits import make_question
 from p2r.playground.world import Scene
-from p2r.recipe import load_recipe
 from p2r.records import Case, Question, Trace
+from p2r.runs.recipe import load_recipe
 from p2r.template import render
 
 pytest_plugins = ["small_fixtures"]

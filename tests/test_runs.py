@@ -10,7 +10,6 @@ import sys
 import pytest
 import yaml
 
-from p2r.recipe import RecipeError, load_recipe
 from p2r.runs import (
     RunError,
     claim,
@@ -21,6 +20,7 @@ from p2r.runs import (
     replacing,
     write_json,
 )
+from p2r.runs.recipe import RecipeError, load_recipe
 
 
 def test_new_run_keeps_its_resolved_recipe_and_environment(tmp_path):

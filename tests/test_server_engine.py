@@ -14,8 +14,8 @@ import p2r.engines.server as module
 from p2r.engines import EngineDied, EngineError, Request, Sampling, load_engine
 from p2r.engines.responses import make_trace
 from p2r.engines.server import ServerEngine
-from p2r.recipe import RecipeError, load_recipe
 from p2r.records import Question
+from p2r.runs.recipe import RecipeError, load_recipe
 from p2r.video import sample_frames
 
 pytest_plugins = ["small_fixtures"]

@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
 def offline(model: str, requests: list, long: list, greedy: Any, drawn: Any) -> dict[str, Any]:
     """The engine's completions, in several ways."""
     from p2r.engines import load_engine
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
 
     engine = load_engine(load_recipe("tiny"), model, engine="vllm")
     found = {
@@ -64,7 +64,7 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
 
     from p2r import data
     from p2r.engines import EngineError
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
     from p2r.training.trainer import ProcessAwareGRPOTrainer
     from p2r.training.vllm_rollouts import attach_vllm
 

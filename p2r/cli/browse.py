@@ -96,7 +96,7 @@ def ask(
 ) -> None:
     """Answer a question about any clip, live."""
     from p2r.ask import ask_model
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
 
     resolved = load_recipe(recipe or "tiny", set)
     for piece in ask_model(resolved, model, video, question, option or [], type):

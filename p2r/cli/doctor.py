@@ -34,7 +34,7 @@ def doctor(
 ) -> None:
     """Check the installation, a file's reference answers, or what a recipe needs."""
     if recipe is not None:
-        from p2r.recipe import load_recipe
+        from p2r.runs.recipe import load_recipe
         from p2r.training.plan import plan_rl
 
         print_plan(plan_rl(load_recipe(recipe, set), gpus, sharding))

@@ -261,7 +261,7 @@ def _read(
     from p2r.evaluation.compare import percent
     from p2r.evaluation.readers import make_reader, read_result_with
     from p2r.evaluation.results import write_result
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
 
     limit = [] if budget is None else [f"judging.budget={budget}"]
     settings = load_recipe("tiny", [*(set or ()), *limit]).judging

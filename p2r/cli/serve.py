@@ -46,7 +46,7 @@ def serve(
     Any OpenAI-style client can ask it; the engine server of p2r sends it the very frames that
     training sees.
     """
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
     from p2r.serve import VllmServer
 
     signal.signal(signal.SIGTERM, _interrupt)

@@ -119,8 +119,8 @@ def _print_dry_run(
     questions: Path | None,
     data_root: Path | None,
 ) -> None:
-    from p2r.recipe import load_recipe
     from p2r.runs import check_run
+    from p2r.runs.recipe import load_recipe
     from p2r.training.plan import dry_run
 
     if run is not None and recipe is None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from p2r.recipe import EngineName, Recipe
 from p2r.records import Question
+from p2r.runs.recipe import EngineName, Recipe
 from p2r.template import perception_length
 from p2r.video import Frames
 

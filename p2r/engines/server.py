@@ -43,8 +43,8 @@ from p2r.engines.wire import (
     read_reply,
     refused,
 )
-from p2r.recipe import Recipe
 from p2r.runs import model_fingerprint
+from p2r.runs.recipe import Recipe
 from p2r.template import build_prompt, prompt_hash
 
 if TYPE_CHECKING:

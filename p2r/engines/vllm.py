@@ -26,8 +26,8 @@ from p2r.engines.vllm_runtime import (
     sampling_settings,
     vllm_settings,
 )
-from p2r.recipe import Recipe
 from p2r.runs import model_fingerprint
+from p2r.runs.recipe import Recipe
 from p2r.template import prompt_hash
 
 if TYPE_CHECKING:

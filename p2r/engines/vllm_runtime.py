@@ -18,8 +18,8 @@ from typing import Any
 
 from p2r.data import DataError, check_frames, prompt_text, resolve_model
 from p2r.engines import EngineError, Sampling
-from p2r.recipe import Recipe
 from p2r.records import Question
+from p2r.runs.recipe import Recipe
 from p2r.template import VISION_TOKENS, banned_token_ids
 from p2r.video import Frames
 

@@ -21,7 +21,7 @@ from p2r.evaluation.tempcompass_llm import rate_unmatched
 from p2r.judges import BaseJudge, JudgeError, make_judge
 from p2r.judges.base import call
 from p2r.judges.remote import RemoteJudge
-from p2r.recipe import JudgingSettings
+from p2r.runs.recipe import JudgingSettings
 
 CHOICE = "think choice"
 

@@ -48,7 +48,7 @@ def card_of(path: str | Path, name: str | None = None) -> Card:
 def card_of_run(folder: Path, name: str | None = None) -> Card:
     """The card of the SFT set of a run, as `p2r data push` publishes it."""
     from p2r.pipeline import read_kept
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
 
     check_run(folder)
     recipe = load_recipe(folder / "recipe.yaml")
@@ -238,7 +238,7 @@ def rl_release() -> Card:
 def playground(sizes: dict[str, int] | None = None) -> Card:
     """The playground's questions in the sizes of the tiny recipe: a pure function of the splits."""
     from p2r.playground.splits import make_question
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
 
     sizes = sizes or load_recipe("tiny").playground.model_dump()
     facts = {

@@ -55,8 +55,8 @@ def read_items(path: Path, on_bad: OnBad | None = None) -> Iterator[Question | C
     """
     if (path / "recipe.yaml").is_file():
         from p2r.pipeline import read_kept
-        from p2r.recipe import load_recipe
         from p2r.runs import Run
+        from p2r.runs.recipe import load_recipe
 
         read_kept(Run(path, load_recipe(path / "recipe.yaml")), count=1)
         return read_cases(path / "sft.jsonl")

@@ -28,8 +28,8 @@ from functools import cache
 import numpy as np
 
 from p2r.answers import extract_choice
-from p2r.recipe import QualitySettings
 from p2r.records import Case, Question
+from p2r.runs.recipe import QualitySettings
 
 Kept = Iterator[tuple[str, Case]]
 QUOTED = 8  # words in a row that count as quoted

@@ -47,7 +47,7 @@ def status(folder: str | Path) -> dict[str, Any]:
 def _judging(folder: Path) -> list[dict[str, Any]]:
     from p2r.factory.judging import spending
     from p2r.judges.database import CacheError
-    from p2r.recipe import load_recipe
+    from p2r.runs.recipe import load_recipe
 
     try:
         return [asdict(row) for row in spending(Run(folder, load_recipe(folder / "recipe.yaml")))]

@@ -19,7 +19,7 @@ from p2r.judges.panel import PanelJudge
 from p2r.judges.remote import Limits
 
 if TYPE_CHECKING:
-    from p2r.recipe import JudgingSettings
+    from p2r.runs.recipe import JudgingSettings
 
 Spec = str | Mapping[str, Any]
 # What a string names after the colon, by kind; "" where nothing may follow.
@@ -57,7 +57,7 @@ def make_judge(
     if isinstance(spec, BaseJudge):
         return spec
     if settings is None:
-        from p2r.recipe import JudgingSettings
+        from p2r.runs.recipe import JudgingSettings
 
         settings = JudgingSettings()
     return _Maker(settings, run).make(_as_mapping(spec))

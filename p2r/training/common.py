@@ -23,9 +23,9 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
 from p2r.files.jsonlines import to_line
-from p2r.recipe import Recipe
 from p2r.records import Question
 from p2r.runs import claim, write_text
+from p2r.runs.recipe import Recipe
 from p2r.training.tuning import merge_adapters
 
 if TYPE_CHECKING:

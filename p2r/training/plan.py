@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from p2r.files.media import MediaError, resolve_media
-from p2r.recipe import Recipe, RlSettings
 from p2r.records import Question
+from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import build_prompt
 from p2r.training.memory import (
     CARDS,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from p2r.analysis import mismatch, mismatch_tags
-from p2r.recipe import RlSettings
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.rewards import PROCESSES, collapsed, process_reward
+from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
 from p2r.template import answer_of, parse, perception_length
 from p2r.training.step_judge import judged_verdicts

@@ -23,7 +23,6 @@ from trl import GRPOTrainer
 
 from p2r import data
 from p2r.judges import Judge
-from p2r.recipe import RlSettings
 from p2r.records import Case, Question
 from p2r.rewards import (
     PROCESSES,
@@ -33,6 +32,7 @@ from p2r.rewards import (
     spread_advantages,
     token_weights,
 )
+from p2r.runs.recipe import RlSettings
 from p2r.training.common import ExactResume, TrainingError
 from p2r.training.prefix import Prompts, share_prompts, sharing
 from p2r.training.rollouts import rollout_metrics, score_rollouts

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from p2r import data
-from p2r.recipe import TuningSettings
+from p2r.runs.recipe import TuningSettings
 
 # Where adapters go: every linear layer of the decoder and, unless it is frozen, of the vision tower
 # with its merger (the patch embedding is a convolution and has none).

@@ -27,7 +27,7 @@ from trl.trainer.utils import ensure_master_addr_port
 from p2r.engines import EngineError, Request, Sampling, describe_error
 from p2r.engines.server import ServerEngine
 from p2r.engines.vllm import VllmEngine
-from p2r.recipe import Recipe
+from p2r.runs.recipe import Recipe
 from p2r.training.common import TrainingError
 
 Weights = Iterator[tuple[str, torch.Tensor]]

@@ -1,6 +1,6 @@
 """Recipes: the dial. One YAML file sets sizes, models and engines; the code path stays the same.
 
-A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/recipes/`) or from a path, and single
+A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or from a path, and single
 values are overridden as `section.key=value`. A misspelt key is an error that names the keys there
 are.
 """

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from p2r import __version__
-from p2r.recipe import Recipe, VllmSettings, load_recipe
+from p2r.runs.recipe import Recipe, VllmSettings, load_recipe
 
 # These change how fast a stage runs, what it keeps on disk or when it gives up, not what it
 # computes: a resumed run may change them.
@@ -311,7 +311,7 @@ def _today() -> str:
 
 def _commit() -> str | None:
     """The commit of the checkout this package runs from; None for an installed one."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
