@@ -34,8 +34,8 @@ from apps.panels import (
     render_verdict,
     whole_text,
 )
-from p2r.answers import extract_choice
 from p2r.records import Case
+from p2r.scoring.answers import extract_choice
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2r.analysis import mismatch, mismatch_tags, perception_by_answer
 from p2r.data import eval_settings
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
@@ -30,6 +29,7 @@ from p2r.records import Case, Question
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import mean_interval
+from p2r.scoring.analysis import mismatch, mismatch_tags, perception_by_answer
 from p2r.template import build_prompt, parse, prompt_hash
 
 Metric = Callable[[Case], float | None]

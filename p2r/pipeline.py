@@ -21,7 +21,6 @@ from typing import Any
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from p2r.analysis import BAD_RECORD, funnel, funnel_step, mismatch_tags, verdict_step
 from p2r.engines import Engine, Sampling
 from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
@@ -34,6 +33,7 @@ from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import accuracy
+from p2r.scoring.analysis import BAD_RECORD, funnel, funnel_step, mismatch_tags, verdict_step
 from p2r.store import write_cases
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def filter_traces(
     """Steps 2 and 3: keep traces on the template with a right answer and a sufficient observation.
 
     Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
-    `funnel.json`; returns the funnel (see `p2r.analysis.funnel`). The judge is asked only about
+    `funnel.json`; returns the funnel (see `p2r.scoring.analysis.funnel`). The judge is asked only about
     traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
     collected by the one that finds all others done, who gets the funnel (the others None).
     `spread`: work on a cluster, by judges that `make_judge`, picklable, makes there.
@@ -345,7 +345,7 @@ def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[tup
     """Score answers, then ask the judge about the observations of right answers on the template.
 
     The cases get their scores; each is returned with the last step that it reached
-    (`p2r.analysis.funnel_step`).
+    (`p2r.scoring.analysis.funnel_step`).
     """
     for case in cases:
         case.accuracy = score_answer(case)

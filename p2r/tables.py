@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from p2r.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 from p2r.files.safe_text import show_unseen
+from p2r.scoring.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
     from p2r.factory.judging import Estimate

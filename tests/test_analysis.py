@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.analysis import funnel, funnel_step, mismatch, perception_by_answer, think_choice
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.runs.recipe import load_recipe
+from p2r.scoring.analysis import funnel, funnel_step, mismatch, perception_by_answer, think_choice
 from p2r.template import parse, render
 from p2r.training.rollouts import rollout_metrics, score_rollouts
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from p2r.answers import extract_choice, option_texts, parse_number, read_number
+from p2r.scoring.answers import extract_choice, option_texts, parse_number, read_number
 
 OPTIONS = ["A. left", "B. right", "C. up", "D. The man is in room B"]
 TEN = [f"{letter}. {value}" for value, letter in enumerate("ABCDEFGHIJ")]

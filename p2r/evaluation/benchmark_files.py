@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.answers import extract_choice, parse_number
 from p2r.benchmarks import Benchmark, BenchmarkError, find_benchmark
 from p2r.evaluation.benchmark_records import Fields, OtherSubset, read_fields
 from p2r.evaluation.importers import FORMATS, Imported, task_of_file
@@ -21,6 +20,7 @@ from p2r.files.jsonstream import Fault
 from p2r.files.storedjson import StoredError, read_stored
 from p2r.rawrecords import IMAGES, BadValue
 from p2r.records import Question
+from p2r.scoring.answers import extract_choice, parse_number
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 # Text that was decoded with the wrong character set, or holds what could not be decoded.

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
-from p2r.answers import option_texts, parse_number
 from p2r.benchmarks import (
     CHOICE_TYPES,
     DIMENSIONS,
@@ -24,6 +23,7 @@ from p2r.benchmarks import (
     TRACKS,
 )
 from p2r.rawrecords import BadValue, literal
+from p2r.scoring.answers import option_texts, parse_number
 from p2r.template import answer_of
 
 Record = Mapping[str, Any]

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from p2r.answers import extract_choice
 from p2r.evaluation.benchmark_records import Fields
 from p2r.evaluation.official import Asked, Reading, score_official
 from p2r.evaluation.robust import score_robust
+from p2r.scoring.answers import extract_choice
 
 EXTRACTORS = ("official", "robust")
 

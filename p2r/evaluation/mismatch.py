@@ -1,7 +1,7 @@
 """Think-answer mismatch by a reader: what does the thinking alone conclude, and is that answered?
 
 The paper has an LLM read the think segment without the answer (Table 6); it may say "No" where the
-thinking refuses or ends on no clear choice. `p2r.analysis.mismatch` is the rule that costs nothing.
+thinking refuses or ends on no clear choice. `p2r.scoring.analysis.mismatch` is the rule that costs nothing.
 Here any reader will do: a function from prompts to replies, or any judge of `p2r.judges`.
 """
 
@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from p2r.answers import extract_choice, option_texts
 from p2r.judges import Judge
 from p2r.records import Case, Question
 from p2r.scoring import mean_interval
+from p2r.scoring.answers import extract_choice, option_texts
 
 NO_CHOICE = "No"
 # A reader's word on a think segment: a letter, NO_CHOICE, or None where it could not be asked.

@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from p2r.answers import extract_choice, option_texts
 from p2r.evaluation.mmmu import read_choice, same_open_answer
 from p2r.scoring import MRA_CONVENTIONS, accuracy
+from p2r.scoring.answers import extract_choice, option_texts
 from p2r.template import answer_of
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from p2r.analysis import mismatch, perception_by_answer
 from p2r.records import Case
 from p2r.scoring import mean_interval
+from p2r.scoring.analysis import mismatch, perception_by_answer
 from p2r.template import SEGMENTS, parse
 
 Key = Callable[[Case], str | None]

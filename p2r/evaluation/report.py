@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from p2r.analysis import mismatch
 from p2r.evaluation.compare import percent
 from p2r.evaluation.items import EXTRACTORS, Item
 from p2r.evaluation.paper import BENCHMARK_COLUMNS, SOURCE, TABLES
@@ -17,6 +16,7 @@ from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
 from p2r.files.storedjson import StoredError
 from p2r.scoring import mean_interval
+from p2r.scoring.analysis import mismatch
 
 SEVEN = BENCHMARK_COLUMNS[:-1]
 Cells = dict[str, dict[str, Any]]

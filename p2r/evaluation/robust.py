@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from p2r.answers import LONGEST_REMARK, extract_choice, mentions, parse_number
-from p2r.conclusions import think_choice
 from p2r.evaluation.official import Asked, Reading
 from p2r.scoring import accuracy, mra
+from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions, parse_number
+from p2r.scoring.conclusions import think_choice
 from p2r.template import answer_of
 
 # In a longer answer an option's own words may occur anywhere: only its end concludes.

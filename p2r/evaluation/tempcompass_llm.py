@@ -9,8 +9,8 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 
-from p2r.answers import extract_choice
 from p2r.evaluation.items import Item, score_item
+from p2r.scoring.answers import extract_choice
 
 Ask = Callable[[Sequence[str]], Sequence[str | None]]
 

@@ -27,9 +27,9 @@ from functools import cache
 
 import numpy as np
 
-from p2r.answers import extract_choice
 from p2r.records import Case, Question
 from p2r.runs.recipe import QualitySettings
+from p2r.scoring.answers import extract_choice
 
 Kept = Iterator[tuple[str, Case]]
 QUOTED = 8  # words in a row that count as quoted

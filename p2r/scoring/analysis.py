@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from p2r.answers import extract_choice
-from p2r.conclusions import think_choice
 from p2r.records import Case, Verdict
+from p2r.scoring.answers import extract_choice
+from p2r.scoring.conclusions import think_choice
 from p2r.template import parse
 
 # The steps of the filter in order; each counts the traces that passed it and all before it.

@@ -19,7 +19,7 @@ import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
-from p2r.answers import Number, extract_choice, parse_number, read_number, readings
+from p2r.scoring.answers import Number, extract_choice, parse_number, read_number, readings
 from p2r.template import answer_of
 
 __all__ = ["accuracy", "extract_choice", "mean_interval", "mra", "parse_number"]

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from p2r.answers import option_texts
+from p2r.scoring.answers import option_texts
 
 _CUE = re.compile(
     r"\b(?:answers?|options?|choices?|conclude|conclusion|therefore|thus|hence|so|correct|choose|pick|select)\b",

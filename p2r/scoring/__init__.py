@@ -1,0 +1,12 @@
+"""Accuracy by problem type, reading answers and thoughts, and statistics."""
+
+from p2r.scoring.rules import (
+    MRA_CONVENTIONS,
+    accuracy,
+    mean_interval,
+    mra,
+    resample_means,
+    to_interval,
+)
+
+__all__ = ["MRA_CONVENTIONS", "accuracy", "mean_interval", "mra", "resample_means", "to_interval"]
