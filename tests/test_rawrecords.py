@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from p2r.rawrecords import BadValue, to_case, to_question, to_video_r1, to_videop2r
+from p2r.formats.rawrecords import BadValue, to_case, to_question, to_video_r1, to_videop2r
 from p2r.records import Case, Question, Trace
 from p2r.template import render
 

@@ -18,7 +18,7 @@ from p2r.evaluation.benchmark_records import Fields, OtherSubset, read_fields
 from p2r.evaluation.importers import FORMATS, Imported, task_of_file
 from p2r.files.jsonstream import Fault
 from p2r.files.storedjson import StoredError, read_stored
-from p2r.rawrecords import IMAGES, BadValue
+from p2r.formats.rawrecords import IMAGES, BadValue
 from p2r.records import Question
 from p2r.scoring.answers import extract_choice, parse_number
 

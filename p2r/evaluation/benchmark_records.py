@@ -22,7 +22,7 @@ from p2r.benchmarks import (
     TEMPCOMPASS_TASKS,
     TRACKS,
 )
-from p2r.rawrecords import BadValue, literal
+from p2r.formats.rawrecords import BadValue, literal
 from p2r.scoring.answers import option_texts, parse_number
 from p2r.template import answer_of
 

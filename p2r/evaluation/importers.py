@@ -33,7 +33,7 @@ from p2r.evaluation.benchmark_records import (
 from p2r.evaluation.items import Item, letter_of
 from p2r.files.jsonstream import Fault
 from p2r.files.storedjson import StoredError, read_stored
-from p2r.rawrecords import BadValue
+from p2r.formats.rawrecords import BadValue
 
 OUTPUTS = (
     *("output", "model_output", "response", "model_response", "video-llm-prediction"),

@@ -18,7 +18,7 @@ from p2r.formats import (
     write_video_r1,
     write_videop2r,
 )
-from p2r.rawrecords import NO_TRACE, BadValue, to_videop2r
+from p2r.formats.rawrecords import NO_TRACE, BadValue, to_videop2r
 from p2r.records import Case, Question
 from p2r.runs import replacing
 

@@ -9,7 +9,7 @@
 
 Reading is lazy and in constant memory. A bad record is reported, with file, index and reason, and
 skipped; a file that breaks off is reported after what is readable. How a record becomes a question
-or a case, and how nothing of it is lost, is said in `p2r.rawrecords`.
+or a case, and how nothing of it is lost, is said in `p2r.formats.rawrecords`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pydantic import ValidationError
 
 from p2r.files.jsonlines import to_line
 from p2r.files.jsonstream import Fault, NotJson, read_json
-from p2r.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
+from p2r.formats.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
 from p2r.records import ROW_TYPES, Case, Question
 
 logger = logging.getLogger(__name__)

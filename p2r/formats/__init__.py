@@ -1,0 +1,23 @@
+"""Question and trace files in the formats of others."""
+
+from p2r.formats.files import (
+    BadRecord,
+    BadRecordLog,
+    FormatError,
+    OnBad,
+    read_cases,
+    read_questions,
+    write_video_r1,
+    write_videop2r,
+)
+
+__all__ = [
+    "BadRecord",
+    "BadRecordLog",
+    "FormatError",
+    "OnBad",
+    "read_cases",
+    "read_questions",
+    "write_video_r1",
+    "write_videop2r",
+]
