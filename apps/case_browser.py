@@ -20,7 +20,7 @@ from apps.ask_view import build_ask
 from apps.desk import MAX_UPLOAD
 from apps.library import Library
 from apps.look import HEAD, SHELL, make_theme
-from p2r.store import CaseStore
+from p2r.cases.store import CaseStore
 
 USER = "p2r"
 SHORTEST_PASSWORD = 8

@@ -24,7 +24,7 @@ from apps.markup import (
 )
 from p2r.cases.export import KINDS
 from p2r.cases.selection import FIELDS, RANGES, Filters, limit_text
-from p2r.store import CaseStore, Neighbours
+from p2r.cases.store import CaseStore, Neighbours
 
 # Filters by the names of values, and what each is called.
 CHOICES = {

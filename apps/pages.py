@@ -22,9 +22,9 @@ from apps.read import Reading, render_case, render_missing
 from apps.run_views import render_agreement, render_data, render_runs
 from p2r.cases.agreement import agreement_between_annotators, agreement_with_judges
 from p2r.cases.selection import Filters
+from p2r.cases.store import StoreError
 from p2r.files.media import MediaError
 from p2r.records import Case
-from p2r.store import StoreError
 
 # How many responses to the open case's question are listed beside its own group.
 RESPONSES = 48

@@ -39,8 +39,8 @@ from apps.pages import render_page
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
 from p2r.cases.page import case_page
+from p2r.cases.store import StoreError
 from p2r.records import Case
-from p2r.store import StoreError
 
 MOST_BYTES_POSTED = 2**17
 _NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

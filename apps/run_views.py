@@ -16,7 +16,7 @@ from apps.panels import render_fact
 from p2r.cases.agreement import ANSWERS, Agreement, Interval
 from p2r.cases.files import Fault
 from p2r.cases.labels import Label, latest_labels
-from p2r.store import CaseStore
+from p2r.cases.store import CaseStore
 
 _WORDS = {"yes": "sufficient", "no": "not sufficient", "unknown": "unknown"}
 

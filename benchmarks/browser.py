@@ -59,7 +59,7 @@ PATIENCE = 900  # s
 
 def serve(run: Path, port: int, clock: int, app: list[str]) -> None:
     """`p2r app`, and beside it a port on which the clock asks its store."""
-    from p2r import store
+    from p2r.cases import store
     from p2r.cli import main
 
     opened: list[store.CaseStore] = []

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 from tqdm import tqdm
 
+from p2r.cases.store import write_cases
 from p2r.engines import Engine, Sampling
 from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
@@ -34,7 +35,6 @@ from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import accuracy
 from p2r.scoring.analysis import BAD_RECORD, funnel, funnel_step, mismatch_tags, verdict_step
-from p2r.store import write_cases
 
 log = logging.getLogger(__name__)
 

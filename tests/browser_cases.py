@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page
 
+from p2r.cases.store import write_cases
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
-from p2r.store import write_cases
 from p2r.video import sample_frames
 
 HOSTILE = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2r.store import CaseStore, Filters
+from p2r.cases.store import CaseStore, Filters
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = {"start_s", "filter_p95_s", "search_p95_s", "open_case_s", "server_mb"}

@@ -21,8 +21,8 @@ from apps.case_browser import ServeError, launch
 from apps.desk import AskError, Desk
 from apps.library import Library, find_media_root
 from p2r import engines
+from p2r.cases.store import CaseStore, StoreError, write_cases
 from p2r.files.media import MediaError
-from p2r.store import CaseStore, StoreError, write_cases
 
 pytest_plugins = ("browser_fixture",)
 TABS = ("cases", "gallery", "groups", "compare", "agreement", "data")

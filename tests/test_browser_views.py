@@ -20,9 +20,9 @@ from apps.curves import draw_run
 from apps.desk import Asked, Desk
 from apps.library import Library
 from p2r import engines
+from p2r.cases.store import CaseStore, write_cases
 from p2r.records import Case, Trace
 from p2r.runs.recipe import load_recipe
-from p2r.store import CaseStore, write_cases
 
 pytest_plugins = ("browser_fixture",)
 

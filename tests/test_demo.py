@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from p2r.cases.store import CaseStore
 from p2r.factory.cardfacts import card_of
 from p2r.factory.cards import write_card
-from p2r.store import CaseStore
 from p2r.tables import format_interval, results_table
 
 SHRUNK = (

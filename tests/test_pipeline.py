@@ -7,6 +7,7 @@ import json
 import pytest
 from scripted import ScriptedEngine, WordJudge
 
+from p2r.cases.store import CaseStore, Filters
 from p2r.engines.responses import ResponseError, ResponseJournal
 from p2r.formats import read_cases
 from p2r.pipeline import (
@@ -18,7 +19,6 @@ from p2r.pipeline import (
 )
 from p2r.records import Question
 from p2r.runs import RunError, open_run, read_json
-from p2r.store import CaseStore, Filters
 from p2r.template import render
 
 pytest_plugins = ["small_fixtures"]

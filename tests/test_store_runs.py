@@ -10,9 +10,9 @@ from test_store import ids, make_case
 
 from p2r.cases import table as case_table
 from p2r.cases.selection import FAILURES
+from p2r.cases.store import CaseStore, Filters, StoreError, write_cases
 from p2r.files.journal import Journal
 from p2r.records import ProcessReward, Verdict
-from p2r.store import CaseStore, Filters, StoreError, write_cases
 
 YES, NO = Verdict(sufficient=True, judge="j"), Verdict(sufficient=False, judge="j")
 SILENT = Verdict(sufficient=None, judge="j", rationale="timeout")

@@ -1,6 +1,6 @@
 """Which cases: the filters of a list of cases, what they mean in SQL, and their form in an address.
 
-The columns of the table `cases` (see `p2r.store`) are those of a row (`records.ROW_TYPES`) that are
+The columns of the table `cases` (see `p2r.cases.store`) are those of a row (`records.ROW_TYPES`) that are
 short, and the ones computed from them here. Values reach SQL as parameters only.
 """
 

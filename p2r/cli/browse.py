@@ -15,7 +15,7 @@ import typer
 from p2r.cli.options import RecipeOption, RunOption, SetOption, app, open_run
 
 if TYPE_CHECKING:
-    from p2r.store import CaseStore
+    from p2r.cases.store import CaseStore
 
 
 @app.command(
@@ -136,6 +136,6 @@ def _share_memory() -> None:
 
 
 def _open_store(runs: list[Path]) -> CaseStore:
-    from p2r.store import CaseStore
+    from p2r.cases.store import CaseStore
 
     return CaseStore(runs)
