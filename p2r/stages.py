@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.factory.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.files.journal import Journal, Shard, exclusive
 from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge
+from p2r.judges.judging import Estimate, estimate, judge_in_batches, run_judge
 from p2r.records import Case, Question
 from p2r.runs import (
     Run,

@@ -15,7 +15,7 @@ from p2r.files.safe_text import show_unseen
 from p2r.scoring.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
-    from p2r.factory.judging import Estimate
+    from p2r.judges.judging import Estimate
     from p2r.stack import Finding
     from p2r.training.plan import Plan
 

@@ -11,10 +11,10 @@ import anthropic
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 
-from p2r.factory.judging import judge_in_batches
 from p2r.judges import BudgetReached, JudgeError, make_judge
 from p2r.judges.batches import BatchJudge
 from p2r.judges.database import Database
+from p2r.judges.judging import judge_in_batches
 from p2r.judges.ledger import Ledger
 from p2r.runs.recipe import JudgingSettings
 

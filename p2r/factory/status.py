@@ -45,8 +45,8 @@ def status(folder: str | Path) -> dict[str, Any]:
 
 
 def _judging(folder: Path) -> list[dict[str, Any]]:
-    from p2r.factory.judging import spending
     from p2r.judges.database import CacheError
+    from p2r.judges.judging import spending
     from p2r.runs.recipe import load_recipe
 
     try:
