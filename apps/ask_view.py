@@ -167,7 +167,7 @@ def prepare(
     truth: str = "",
 ) -> tuple[Path, Question]:
     """The clip and the question; the id and path of a case's question where its clip is used."""
-    from p2r.ask import make_question
+    from p2r.engines.ask import make_question
 
     options = [line.strip() for line in (choices or "").splitlines() if line.strip()]
     question = make_question((text or "").strip(), options, problem_type)

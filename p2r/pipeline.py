@@ -71,8 +71,8 @@ def generate_traces(
 
     `shard`: only that part of them. `hard`: rejection sampling, further samples of the questions of
     which the filter has kept none yet. `make_engine`: makes the engine again in another process,
-    where what may have killed this one is tried (see `p2r.factory.inflight`). `watch`: end the
-    process where the engine hangs. `spread`: work on a cluster (see `p2r.factory.ray_data`).
+    where what may have killed this one is tried (see `p2r.engines.inflight`). `watch`: end the
+    process where the engine hangs. `spread`: work on a cluster (see `p2r.engines.ray_data`).
     """
     settings = recipe.generate
     chosen = list(questions[: settings.questions])

@@ -217,7 +217,7 @@ def estimate_filter(run: Run) -> list[Estimate]:
 def _ray(wanted: bool) -> Spread | None:
     if not wanted:
         return None
-    from p2r.factory.ray_data import ray_map
+    from p2r.engines.ray_data import ray_map
 
     return ray_map
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.ask import AskError, make_question, with_headings
+from p2r.engines.ask import AskError, make_question, with_headings
 from p2r.template import render
 
 RESPONSE = render("A red ball.", "It is < 2, so one.", "1")

@@ -12,8 +12,8 @@ from poison import PoisonEngine
 from scripted import WordJudge
 
 from p2r.engines import Sampling
+from p2r.engines.ray_data import RayPool, ray_map
 from p2r.engines.responses import ResponseJournal
-from p2r.factory.ray_data import RayPool, ray_map
 from p2r.files.journal import Journal, MergedJournal
 from p2r.pipeline import filter_traces
 from p2r.records import Case, Question, Trace

@@ -24,12 +24,12 @@ import pytest
 import torch
 from small import VIDEO
 
-from p2r import data, serve
-from p2r.engines import EngineError, Request, Sampling, load_engine
+from p2r import data
+from p2r.engines import EngineError, Request, Sampling, load_engine, serve
+from p2r.engines.serve import VllmServer
 from p2r.engines.transformers import TransformersEngine
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe
-from p2r.serve import VllmServer
 from p2r.template import VISION_TOKENS
 from p2r.video import sample_frames
 

@@ -95,7 +95,7 @@ def ask(
     set: SetOption = None,
 ) -> None:
     """Answer a question about any clip, live."""
-    from p2r.ask import ask_model
+    from p2r.engines.ask import ask_model
     from p2r.runs.recipe import load_recipe
 
     resolved = load_recipe(recipe or "tiny", set)

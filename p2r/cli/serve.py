@@ -46,8 +46,8 @@ def serve(
     Any OpenAI-style client can ask it; the engine server of p2r sends it the very frames that
     training sees.
     """
+    from p2r.engines.serve import VllmServer
     from p2r.runs.recipe import load_recipe
-    from p2r.serve import VllmServer
 
     signal.signal(signal.SIGTERM, _interrupt)
     resolved = load_recipe(recipe, set)

@@ -28,7 +28,7 @@ class EngineError(ValueError):
 class EngineDied(EngineError):
     """An engine that ended while it worked: what was in flight may have killed it."""
 
-    died = True  # as `p2r.factory.inflight` and `p2r.factory.apart` know it
+    died = True  # as `p2r.engines.inflight` and `p2r.engines.apart` know it
 
 
 @dataclass(frozen=True)

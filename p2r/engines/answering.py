@@ -19,8 +19,8 @@ from typing import Any
 from tqdm import tqdm
 
 from p2r.engines import Completion, Engine, EngineDied, Request, Sampling
-from p2r.factory.apart import Apart, Death
-from p2r.factory.inflight import Inflight, Watchdog, try_apart
+from p2r.engines.apart import Apart, Death
+from p2r.engines.inflight import Inflight, Watchdog, try_apart
 from p2r.files.journal import Journal
 from p2r.records import Question
 from p2r.video import FrameCache, Frames
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 32  # clips
 Answered = list[tuple[Completion, dict[str, Any]]]
 # Spreads messages over the workers that a function makes, so many at a time:
-# `p2r.factory.ray_data`.
+# `p2r.engines.ray_data`.
 Spread = Callable[[Callable[[], Any], Sequence[Any], int], Iterator[Any]]
 
 

@@ -87,10 +87,10 @@ class ResponseJournal:
 
         `frames`: the settings of `p2r.video.sample_frames`; `trace_fields`: run, stage and step of
         every trace. Media are relative to `data_root`. `make_engine`, picklable, makes the engine
-        of the process in which suspects are tried, `group` at a time (see `p2r.factory.inflight`);
+        of the process in which suspects are tried, `group` at a time (see `p2r.engines.inflight`);
         `patience`: seconds without any answer after which it is taken for hung. `bad_records` of
         the file of questions, by reason, are noted for the funnel. `spread`: answer by workers
-        elsewhere (see `p2r.factory.ray_data`). Raises `ResponseError` where the
+        elsewhere (see `p2r.engines.ray_data`). Raises `ResponseError` where the
         journal holds other questions under the same ids, or where not a single question could be
         answered.
         """

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from p2r.factory.apart import Death
+from p2r.engines.apart import Death
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from typing import Any, Self
 START_LIMIT = 1800.0  # seconds; a large model is loaded in it
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from p2r.factory.apart import main; main(int(sys.argv[2]))"
+    "from p2r.engines.apart import main; main(int(sys.argv[2]))"
 )
 
 
