@@ -22,10 +22,10 @@ from p2r.factory.cards import escape, fence, render_card, write_card
 from p2r.factory.datacheck import check_data
 from p2r.factory.datasets_out import OutputError, convert, push
 from p2r.factory.release import PAPER_KEPT, mix_rows, terms_of
-from p2r.factory.status import group_reasons, status
 from p2r.files.journal import Journal, Shard
 from p2r.formats import read_cases, read_questions, write_videop2r
 from p2r.pipeline import PipelineError, filter_traces
+from p2r.pipeline.status import group_reasons, status
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.template import render

@@ -15,12 +15,12 @@ import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 
 from p2r.cli import run_cli
-from p2r.factory.status import status
 from p2r.files.journal import Journal
 from p2r.judges import BudgetReached, JudgeError, make_judge
 from p2r.judges.database import CacheError, Database, default_path
 from p2r.judges.judging import books_of, spending
 from p2r.judges.ledger import Ledger
+from p2r.pipeline.status import status
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.runs.recipe import load_recipe

@@ -8,8 +8,8 @@ import pytest
 from conftest import growth
 from scripted import ScriptedEngine, WordJudge
 
-from p2r.factory.quality import NearDuplicates, active, find_drops, find_leak, foreign_share
 from p2r.pipeline import PipelineError, filter_traces, find_hard, generate_traces, read_kept
+from p2r.pipeline.quality import NearDuplicates, active, find_drops, find_leak, foreign_share
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.runs.recipe import QualitySettings

@@ -20,7 +20,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Reads only; works while the run writes.
     """
-    from p2r.factory.status import SHOWN, status
+    from p2r.pipeline.status import SHOWN, status
 
     report = status(run)
     if as_json:

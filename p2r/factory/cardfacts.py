@@ -12,7 +12,6 @@ from pathlib import Path
 
 from p2r.factory.cards import Card, DataFile
 from p2r.factory.datasets_out import EXPORTED, OutputError, export_record, read_items
-from p2r.factory.quality import thresholds
 from p2r.factory.release import (
     COT_FILES,
     COT_RECORDS,
@@ -22,9 +21,10 @@ from p2r.factory.release import (
     RL_FILES,
     RL_RECORDS,
 )
-from p2r.factory.status import SHOWN, group_reasons
 from p2r.files.jsonlines import to_line
 from p2r.formats import BadRecordLog, read_cases
+from p2r.pipeline.quality import thresholds
+from p2r.pipeline.status import SHOWN, group_reasons
 from p2r.records import Case, Question
 from p2r.runs import Run, check_run, read_json
 

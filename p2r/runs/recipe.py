@@ -128,7 +128,7 @@ class ServerSettings(Section):
 
 
 class QualitySettings(Section):
-    """Filters beyond the paper, each off by default; how they work: `p2r.factory.quality`.
+    """Filters beyond the paper, each off by default; how they work: `p2r.pipeline.quality`.
 
     `leak`: drop observations that state the answer or quote the think text. `language`: highest
     share of letters of a script that the question has none of. `length`: furthest a segment's

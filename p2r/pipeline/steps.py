@@ -25,11 +25,11 @@ from p2r.cases.store import write_cases
 from p2r.engines import Engine, Sampling
 from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
-from p2r.factory.quality import active, find_drops
 from p2r.files.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
 from p2r.files.jsonlines import to_line
 from p2r.formats import read_cases
 from p2r.judges import NO_OBSERVATION, Judge
+from p2r.pipeline.quality import active, find_drops
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.runs.recipe import Recipe

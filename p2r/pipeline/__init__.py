@@ -1,0 +1,27 @@
+"""The CoT pipeline: generate traces, verify them, collect the SFT set."""
+
+from p2r.pipeline.steps import (
+    PipelineError,
+    ToJudge,
+    collect_cases,
+    filter_traces,
+    find_hard,
+    generate_traces,
+    judge_observations,
+    read_kept,
+    score_answer,
+    verify,
+)
+
+__all__ = [
+    "PipelineError",
+    "ToJudge",
+    "collect_cases",
+    "filter_traces",
+    "find_hard",
+    "generate_traces",
+    "judge_observations",
+    "read_kept",
+    "score_answer",
+    "verify",
+]
