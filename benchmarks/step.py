@@ -54,7 +54,6 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from p2r import data
-from p2r.grpo import grpo_arguments
 from p2r.judges import Judge, make_judge
 from p2r.judges.claude import ClaudeJudge
 from p2r.playground.splits import write_split
@@ -62,6 +61,7 @@ from p2r.records import Question
 from p2r.runs import use_threads
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.template import build_prompt
+from p2r.training.grpo import grpo_arguments
 from p2r.training.rollouts import score_rollouts
 from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
 from p2r.video import FrameCache

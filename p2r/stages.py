@@ -231,7 +231,7 @@ def sft(run: Run) -> Path:
         return model
     cases = read_kept(run)
     prepare(run)
-    from p2r.sft import train_sft
+    from p2r.training.sft import train_sft
 
     return train_sft(run.recipe, cases, out, data_root=find_data_root(run))
 
@@ -257,7 +257,7 @@ def rl(
             )
         asked, root = find_questions(run, "rl", questions, data_root)
         prepare(run)
-        from p2r.grpo import train_grpo
+        from p2r.training.grpo import train_grpo
 
         # One journal per process: several train together under `accelerate launch`.
         with Journal(run.path(stage, f"verdicts-{os.environ.get('RANK', '0')}.jsonl")) as verdicts:

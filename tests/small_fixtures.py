@@ -11,8 +11,8 @@ from small import small_recipe, write_video
 
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 from p2r.records import Case, Question, Trace
-from p2r.sft import train_sft
 from p2r.template import render
+from p2r.training.sft import train_sft
 
 
 @pytest.fixture(scope="session")

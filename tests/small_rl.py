@@ -6,9 +6,9 @@ from datasets import Dataset
 from small import VIDEO, small_recipe
 
 from p2r import data
-from p2r.grpo import grpo_arguments
 from p2r.records import Verdict
 from p2r.template import render
+from p2r.training.grpo import grpo_arguments
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
 

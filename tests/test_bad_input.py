@@ -14,10 +14,10 @@ from test_sft import cases_of
 
 from p2r import data
 from p2r.cli import run_cli
-from p2r.grpo import grpo_arguments, plan_steps
 from p2r.records import Question
-from p2r.sft import train_sft
 from p2r.training.common import TrainingError
+from p2r.training.grpo import grpo_arguments, plan_steps
+from p2r.training.sft import train_sft
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]

@@ -16,10 +16,10 @@ from torch.testing import assert_close
 from trl import GRPOTrainer
 
 from p2r import data
-from p2r.grpo import grpo_arguments
 from p2r.rewards import process_masks
 from p2r.runs.recipe import load_recipe
 from p2r.template import render, token_processes
+from p2r.training.grpo import grpo_arguments
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]

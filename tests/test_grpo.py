@@ -11,12 +11,12 @@ from small_rl import FULL, RuleJudge, SilentJudge, generation, make_trainer, scr
 from torch.testing import assert_close
 
 from p2r import data
-from p2r.grpo import grpo_arguments, plan_steps, train_grpo
 from p2r.judges import NO_OBSERVATION
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.runs.recipe import RecipeError
 from p2r.template import banned_token_ids
 from p2r.training.common import TrainingError
+from p2r.training.grpo import grpo_arguments, plan_steps, train_grpo
 from p2r.training.plan import PlanError
 from p2r.training.step_judge import JudgeWatch
 from p2r.training.trainer import ProcessAwareGRPOTrainer

@@ -12,10 +12,10 @@ from small import small_recipe
 
 from p2r import data
 from p2r.cli import run_cli
-from p2r.grpo import train_grpo
 from p2r.records import Question
 from p2r.runs.recipe import FOLDER, load_recipe
 from p2r.template import build_prompt
+from p2r.training.grpo import train_grpo
 from p2r.training.memory import fits, peak_memory
 from p2r.training.plan import (
     CHAT_TOKENS,

@@ -10,8 +10,8 @@ from small import VIDEO, kill_at_line, read_lines, small_recipe
 from p2r import data
 from p2r.records import Case, Question, Trace
 from p2r.runs import RunError
-from p2r.sft import LengthGroups, TraceCollator, target, train_sft
 from p2r.training.common import TrainingError
+from p2r.training.sft import LengthGroups, TraceCollator, target, train_sft
 from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]

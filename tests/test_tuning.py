@@ -10,9 +10,9 @@ from small import kill_at_line, read_lines, small_recipe
 from test_sft import cases_of
 
 from p2r import data
-from p2r.grpo import train_grpo
 from p2r.records import Question
-from p2r.sft import train_sft
+from p2r.training.grpo import train_grpo
+from p2r.training.sft import train_sft
 from p2r.training.tuning import lora_config
 from p2r.video import FrameCache
 

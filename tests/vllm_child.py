@@ -120,7 +120,7 @@ def training(model: str, media: Path, questions: list, out: Path) -> list[dict[s
     from small import read_lines, small_recipe
     from small_rl import RuleJudge
 
-    from p2r.grpo import train_grpo
+    from p2r.training.grpo import train_grpo
 
     recipe = small_recipe(
         Path(model),
