@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from p2r.benchmarks import DURATIONS
+from p2r.evaluation.benchmarks import DURATIONS
 from p2r.evaluation.items import Item, score_item
 from p2r.evaluation.results import Result, read_result, rescore, write_result
 

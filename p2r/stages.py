@@ -321,9 +321,9 @@ def evaluate_benchmark(
 
 
 def _evaluator(run: Run, model: str, style: str | None) -> Callable[..., Any]:
-    """`p2r.evaluate.evaluate` of questions, their root and a name, with all else as in the run."""
+    """`p2r.evaluation.run.evaluate` of questions, their root and a name, with all else as in the run."""
     from p2r.engines import load_engine
-    from p2r.evaluate import evaluate as evaluate_model
+    from p2r.evaluation.run import evaluate as evaluate_model
 
     prepare(run)
     settings = run.recipe.eval
@@ -354,9 +354,9 @@ def transfer(
     `source` is the result file whose observations are read. Writes and returns a result file per
     input, `results/STAGE-INPUT.json`, which `p2r.evaluation.report` lays beside Table 5.
     """
-    from p2r.evaluate import result_path
     from p2r.evaluation.benchmark_files import read_benchmark, to_question
     from p2r.evaluation.results import read_result
+    from p2r.evaluation.run import result_path
     from p2r.evaluation.transfer import INPUTS, observations_of, transfer_questions
 
     if benchmark is None or questions is None:

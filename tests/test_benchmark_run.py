@@ -9,8 +9,8 @@ import pytest
 from benchmark_examples import CLIPS, write_benchmark
 from conftest import shared_data
 
-from p2r.benchmarks import BENCHMARKS
 from p2r.cli import run_cli
+from p2r.evaluation.benchmarks import BENCHMARKS
 from p2r.evaluation.items import Item
 from p2r.evaluation.results import Result, write_result
 from p2r.evaluation.transfer import INPUTS

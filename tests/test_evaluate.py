@@ -7,7 +7,7 @@ import json
 import pytest
 from scripted import ScriptedEngine, WordJudge
 
-from p2r.evaluate import EvaluationError, evaluate, summarise
+from p2r.evaluation.run import EvaluationError, evaluate, summarise
 from p2r.records import Question
 from p2r.runs import RunError, open_run, read_json
 from p2r.template import render

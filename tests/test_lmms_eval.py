@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from conftest import shared_data
 
-from p2r.benchmarks import CHOICE_TYPES, NUMBER_TYPES
+from p2r.evaluation.benchmarks import CHOICE_TYPES, NUMBER_TYPES
 from p2r.evaluation.items import Item, score_item
 from p2r.evaluation.metrics import measure
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from p2r.benchmarks import CHOICE_TYPES
 from p2r.cli import run_cli
+from p2r.evaluation.benchmarks import CHOICE_TYPES
 from p2r.evaluation.compare import compare, comparison_markdown, mcnemar
 from p2r.evaluation.items import Item
 from p2r.evaluation.metrics import chain_of_thought, count_steps, mean_of_groups, measure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import growth
 
-from p2r.benchmarks import BENCHMARKS
+from p2r.evaluation.benchmarks import BENCHMARKS
 from p2r.evaluation.items import Item, score_item
 from p2r.evaluation.official import Asked, match_like_video_r1, mra_of
 from p2r.evaluation.robust import read_caption, read_option, read_yes_no

@@ -187,7 +187,7 @@ def _run(
     console = make_console()
     console.print(evaluation_table(result))
     if benchmark is not None:
-        from p2r.evaluate import result_path
+        from p2r.evaluation.run import result_path
 
         _print_scores(json.loads(result_path(opened, name).read_text(encoding="utf-8")))
     report_unanswered(opened.folder / "eval" / f"{name}.errors.jsonl", len(result["unreadable"]))
@@ -224,7 +224,7 @@ def _import(
 ) -> None:
     if benchmark is None or out is None:
         raise ValueError("--import needs --benchmark NAME and --out FILE.json")
-    from p2r.benchmarks import find_benchmark
+    from p2r.evaluation.benchmarks import find_benchmark
     from p2r.evaluation.importers import import_outputs
     from p2r.evaluation.results import from_import, write_result
 

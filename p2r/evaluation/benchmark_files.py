@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.benchmarks import Benchmark, BenchmarkError, find_benchmark
 from p2r.evaluation.benchmark_records import Fields, OtherSubset, read_fields
+from p2r.evaluation.benchmarks import Benchmark, BenchmarkError, find_benchmark
 from p2r.evaluation.importers import FORMATS, Imported, task_of_file
 from p2r.files.jsonstream import Fault
 from p2r.files.storedjson import StoredError, read_stored

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
-from p2r.benchmarks import (
+from p2r.evaluation.benchmarks import (
     CHOICE_TYPES,
     DIMENSIONS,
     DURATIONS,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from p2r.benchmarks import find_benchmark
+from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.items import EXTRACTORS, Item, score_item
 from p2r.evaluation.results import Result
 from p2r.files.storedjson import StoredError

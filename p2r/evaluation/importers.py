@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.benchmarks import BENCHMARKS, MVBENCH_TASKS, TEMPCOMPASS_TASKS, TRACKS
 from p2r.evaluation.benchmark_records import (
     TRUTHS,
     Fields,
@@ -30,6 +29,7 @@ from p2r.evaluation.benchmark_records import (
     read_fields,
     text_of,
 )
+from p2r.evaluation.benchmarks import BENCHMARKS, MVBENCH_TASKS, TEMPCOMPASS_TASKS, TRACKS
 from p2r.evaluation.items import Item, letter_of
 from p2r.files.jsonstream import Fault
 from p2r.files.storedjson import StoredError, read_stored

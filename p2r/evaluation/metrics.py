@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from p2r.benchmarks import CHOICE_TYPES, NUMBER_TYPES, find_benchmark
+from p2r.evaluation.benchmarks import CHOICE_TYPES, NUMBER_TYPES, find_benchmark
 from p2r.evaluation.items import Item
 from p2r.evaluation.official import mra_of
 from p2r.scoring import mean_interval, resample_means, to_interval

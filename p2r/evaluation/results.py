@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r import __version__
-from p2r.benchmarks import find_benchmark
+from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.importers import Imported
 from p2r.evaluation.items import EXTRACTORS, Item, score_item
 from p2r.evaluation.metrics import measure
