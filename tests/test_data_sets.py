@@ -17,11 +17,11 @@ import yaml
 from scripted import WordJudge
 
 from p2r.cli import run_cli
-from p2r.factory.cardfacts import KNOWN, card_of, cot_release
-from p2r.factory.cards import escape, fence, render_card, write_card
-from p2r.factory.datacheck import check_data
-from p2r.factory.datasets_out import OutputError, convert, push
-from p2r.factory.release import PAPER_KEPT, mix_rows, terms_of
+from p2r.datasets.cardfacts import KNOWN, card_of, cot_release
+from p2r.datasets.cards import escape, fence, render_card, write_card
+from p2r.datasets.check import check_data
+from p2r.datasets.export import OutputError, convert, push
+from p2r.datasets.release import PAPER_KEPT, mix_rows, terms_of
 from p2r.files.journal import Journal, Shard
 from p2r.formats import read_cases, read_questions, write_videop2r
 from p2r.pipeline import PipelineError, filter_traces

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from p2r.cases.store import CaseStore
-from p2r.factory.cardfacts import card_of
-from p2r.factory.cards import write_card
+from p2r.datasets.cardfacts import card_of
+from p2r.datasets.cards import write_card
 from p2r.tables import format_interval, results_table
 
 SHRUNK = (

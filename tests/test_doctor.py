@@ -6,7 +6,7 @@ import pytest
 from conftest import shared_data
 from test_rawrecords import RL, VIDEO_R1
 
-from p2r.doctor import RewardFailure, check_rewards
+from p2r.datasets.rewards_check import RewardFailure, check_rewards
 from p2r.formats import FormatError
 
 GOOD = [

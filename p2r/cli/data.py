@@ -64,8 +64,8 @@ def cards(
     ] = None,
 ) -> None:
     """Data cards: a Hugging Face dataset card and a Croissant file for each set."""
-    from p2r.factory.cardfacts import KNOWN, card_of
-    from p2r.factory.cards import write_card
+    from p2r.datasets.cardfacts import KNOWN, card_of
+    from p2r.datasets.cards import write_card
 
     described = [*(data or []), *([run] if run else [])]
     if name is not None and len(described) != 1:
@@ -104,14 +104,14 @@ def check(
 
     Ends with 1 where media are missing or records are bad.
     """
-    from p2r.factory.datacheck import check_data
+    from p2r.datasets.check import check_data
 
     found = check_data(file, data_root)
     faults = found["bad_records"] + found["media"]["missing"] + found["media"]["unusable"]
     if as_json:
         print(json.dumps(found, indent=1))
         return int(bool(faults))
-    from p2r.factory.release import mix_rows
+    from p2r.datasets.release import mix_rows
     from p2r.files.safe_text import show_unseen
     from p2r.tables import counts_table, grid_table, make_console
 
@@ -141,7 +141,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a run's kept traces, or a file, in another format. `convert` is the same."""
-    from p2r.factory.datasets_out import FORMATS, convert
+    from p2r.datasets.export import FORMATS, convert
 
     if to not in FORMATS:
         raise typer.BadParameter(f"--to is one of {', '.join(FORMATS)}, not {to!r}")
@@ -165,6 +165,6 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Default: private.")] = False,
 ) -> None:
     """Publish a set with its cards on the Hugging Face hub, or into a folder."""
-    from p2r.factory.datasets_out import push
+    from p2r.datasets.export import push
 
     print(push(source, repository, folder=folder, private=not public))

@@ -119,8 +119,8 @@ def push(source: Path, repository: str, *, folder: Path | None = None, private: 
 
 
 def _stage(source: Path, folder: Path, repository: str) -> None:
-    from p2r.factory.cardfacts import card_of
-    from p2r.factory.cards import write_card
+    from p2r.datasets.cardfacts import card_of
+    from p2r.datasets.cards import write_card
 
     with replacing(folder / EXPORTED) as lines:
         lines.writelines(to_line(export_record(item)) for item in read_items(source))

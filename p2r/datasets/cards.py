@@ -1,7 +1,7 @@
 """Data cards: what a data set holds, how it was made, whose it is, what it cannot do.
 
 A card is a Hugging Face dataset card (Markdown with a YAML head, `NAME.md`) and a Croissant file
-(`NAME.croissant.json`). `p2r.factory.cardfacts` collects what they say.
+(`NAME.croissant.json`). `p2r.datasets.cardfacts` collects what they say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.factory.release import PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
+from p2r.datasets.release import PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
 from p2r.files.safe_text import show_unseen
 from p2r.runs import write_json, write_text
 

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from p2r.factory.cards import Card, DataFile
-from p2r.factory.datasets_out import EXPORTED, OutputError, export_record, read_items
-from p2r.factory.release import (
+from p2r.datasets.cards import Card, DataFile
+from p2r.datasets.export import EXPORTED, OutputError, export_record, read_items
+from p2r.datasets.release import (
     COT_FILES,
     COT_RECORDS,
     FIELDS,

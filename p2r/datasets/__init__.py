@@ -1,0 +1,1 @@
+"""Data sets: check, export and publish them, with cards."""
