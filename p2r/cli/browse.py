@@ -31,7 +31,7 @@ def demo(
     """
     opened = open_run(run, recipe, set)
 
-    from p2r.demo import run_demo
+    from p2r.stages.demo import run_demo
     from p2r.tables import make_console
 
     run_demo(opened, make_console())

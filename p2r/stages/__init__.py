@@ -1,0 +1,43 @@
+"""The stages of a run, each one call."""
+
+from p2r.stages.calls import (
+    RL_STAGES,
+    SPLITS,
+    StageError,
+    claim_data_root,
+    estimate_filter,
+    evaluate,
+    evaluate_benchmark,
+    filter,
+    find_data_root,
+    find_questions,
+    generate,
+    keep_last_rollouts,
+    make_playground,
+    name_of_model,
+    prepare,
+    rl,
+    sft,
+    transfer,
+)
+
+__all__ = [
+    "RL_STAGES",
+    "SPLITS",
+    "StageError",
+    "claim_data_root",
+    "estimate_filter",
+    "evaluate",
+    "evaluate_benchmark",
+    "filter",
+    "find_data_root",
+    "find_questions",
+    "generate",
+    "keep_last_rollouts",
+    "make_playground",
+    "name_of_model",
+    "prepare",
+    "rl",
+    "sft",
+    "transfer",
+]
