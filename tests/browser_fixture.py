@@ -52,7 +52,7 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(run) -> Iterator[str]:
-    from apps.case_browser import launch
+    from p2r.browser.app import launch
 
     app = launch([run], port=None, block=False)
     yield app.local_url
@@ -62,7 +62,7 @@ def address(run) -> Iterator[str]:
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], str]]:
     """Serves a run of a test's own and returns the address; name it before `open_page`."""
-    from apps.case_browser import launch
+    from p2r.browser.app import launch
 
     apps = []
 

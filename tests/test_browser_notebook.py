@@ -10,7 +10,7 @@ from browser_cases import TOTAL
 from playwright.sync_api import expect
 
 pytest_plugins = ("browser_fixture",)
-CELL = "from apps.case_browser import launch\n\nbrowser = launch([{!r}])"
+CELL = "from p2r.browser.app import launch\n\nbrowser = launch([{!r}])"
 # A page that has an address and keys of its own, with the output as it came.
 NOTEBOOK = (
     "<!doctype html><title>notebook</title><link rel=icon href=data:,>"

@@ -16,11 +16,11 @@ from browser_cases import HOSTILE, UNSEEN, case_id, link, make_case, settle, wri
 from playwright.sync_api import expect
 from scripted import ScriptedEngine
 
-from apps import case_browser
-from apps.case_browser import ServeError, launch
-from apps.desk import AskError, Desk
-from apps.library import Library, find_media_root
 from p2r import engines
+from p2r.browser import app as case_browser
+from p2r.browser.app import ServeError, launch
+from p2r.browser.desk import AskError, Desk
+from p2r.browser.library import Library, find_media_root
 from p2r.cases.store import CaseStore, StoreError, write_cases
 from p2r.files.media import MediaError
 
@@ -196,10 +196,10 @@ def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monk
     monkeypatch.setattr(engines, "load_engine", lambda *_, **__: ScriptedEngine(None))
     endless = (piece for piece in itertools.repeat("again "))
     monkeypatch.setattr(ScriptedEngine, "stream", lambda *_: endless)
-    monkeypatch.setattr("apps.desk.ANSWER_SECONDS", -1)
+    monkeypatch.setattr("p2r.browser.desk.ANSWER_SECONDS", -1)
     *_, (_, text, kept) = desk.ask("model", clip, question)
     assert text == "again " and kept.case.trace.text == text
-    monkeypatch.setattr("apps.desk.MAX_CLIP_SECONDS", 1)
+    monkeypatch.setattr("p2r.browser.desk.MAX_CLIP_SECONDS", 1)
     with pytest.raises(AskError, match="is 2 s long: at most 1 s"):
         list(desk.ask("model", clip, question))
 

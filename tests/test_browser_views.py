@@ -15,11 +15,11 @@ from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row
 from playwright.sync_api import expect
 from scripted import ScriptedEngine
 
-from apps.ask_view import prepare
-from apps.curves import draw_run
-from apps.desk import Asked, Desk
-from apps.library import Library
 from p2r import engines
+from p2r.browser.ask_view import prepare
+from p2r.browser.curves_view import draw_run
+from p2r.browser.desk import Asked, Desk
+from p2r.browser.library import Library
 from p2r.cases.store import CaseStore, write_cases
 from p2r.records import Case, Trace
 from p2r.runs.recipe import load_recipe

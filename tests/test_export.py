@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_store import make_case
 
+from p2r.browser.case_page import case_page
 from p2r.cases.export import ExportError, export_cases
-from p2r.cases.page import case_page
 from p2r.cases.store import CaseStore
 from p2r.files.safe_text import show_unseen, spreadsheet_cell
 from p2r.formats import read_cases

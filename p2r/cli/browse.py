@@ -116,7 +116,7 @@ def open_browser(
     with ThreadPoolExecutor(1) as apart:
         store = apart.submit(_open_store, runs)
         try:
-            from apps.case_browser import launch
+            from p2r.browser.app import launch
         except ImportError as error:
             raise ValueError(
                 f"the case browser needs {error.name}: install it with pip install 'p2r[app]'"

@@ -31,14 +31,14 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from apps.address import read_view
-from apps.label_view import read_label
-from apps.library import Library
-from apps.media_views import render_frames, render_no_media
-from apps.pages import render_page
+from p2r.browser.address import read_view
+from p2r.browser.case_page import case_page
+from p2r.browser.label_view import read_label
+from p2r.browser.library import Library
+from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.pages import render_page
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
-from p2r.cases.page import case_page
 from p2r.cases.store import StoreError
 from p2r.records import Case
 
@@ -140,7 +140,7 @@ class Routes:
     # ---- curves
 
     def _figures(self, request: Request) -> Response:
-        from apps.curves import draw_run, stamp
+        from p2r.browser.curves_view import draw_run, stamp
 
         folder = self.library.folders.get(request.query_params.get("run", ""))
         if folder is None:

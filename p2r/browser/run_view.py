@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from apps.address import View
-from apps.markup import chip, join, number, prose, render_table, shorten, visible
-from apps.panels import render_fact
+from p2r.browser.address import View
+from p2r.browser.markup import chip, join, number, prose, render_table, shorten, visible
+from p2r.browser.panels_view import render_fact
 from p2r.cases.agreement import ANSWERS, Agreement, Interval
 from p2r.cases.files import Fault
 from p2r.cases.labels import Label, latest_labels

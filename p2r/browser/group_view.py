@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from apps.address import View
-from apps.credit import GroupCredit, render_group_credit
-from apps.find import render_active, render_pager
-from apps.markup import Row, chip, join, number, shorten, visible
-from apps.read import render_responses
+from p2r.browser.address import View
+from p2r.browser.credit_view import GroupCredit, render_group_credit
+from p2r.browser.find_view import render_active, render_pager
+from p2r.browser.markup import Row, chip, join, number, shorten, visible
+from p2r.browser.read_view import render_responses
 
 
 def render_groups(view: View, groups: Sequence[Row], opened: Row | None) -> Markup:

@@ -8,18 +8,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from apps.address import PAGE, TABS, View
-from apps.compare_view import propose_sides, render_comparison, render_sides
-from apps.credit import credit_group
-from apps.find import render_find, render_nav
-from apps.gallery import render_gallery
-from apps.group_view import render_group, render_groups
-from apps.label_view import render_label
-from apps.library import Library
-from apps.markup import Row, join, shorten, visible
-from apps.media_views import render_media
-from apps.read import Reading, render_case, render_missing
-from apps.run_views import render_agreement, render_data, render_runs
+from p2r.browser.address import PAGE, TABS, View
+from p2r.browser.compare_view import propose_sides, render_comparison, render_sides
+from p2r.browser.credit_view import credit_group
+from p2r.browser.find_view import render_find, render_nav
+from p2r.browser.gallery_view import render_gallery
+from p2r.browser.group_view import render_group, render_groups
+from p2r.browser.label_view import render_label
+from p2r.browser.library import Library
+from p2r.browser.markup import Row, join, shorten, visible
+from p2r.browser.media_view import render_media
+from p2r.browser.read_view import Reading, render_case, render_missing
+from p2r.browser.run_view import render_agreement, render_data, render_runs
 from p2r.cases.agreement import agreement_between_annotators, agreement_with_judges
 from p2r.cases.selection import Filters
 from p2r.cases.store import StoreError

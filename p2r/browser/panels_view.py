@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from apps.markup import (
+from p2r.browser.markup import (
     OUTCOME_WORDS,
     VERDICT_WORDS,
     chip,

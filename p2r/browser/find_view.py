@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from apps.address import PAGE, View
-from apps.markup import (
+from p2r.browser.address import PAGE, View
+from p2r.browser.markup import (
     MEANINGS,
     OUTCOME_WORDS,
     VERDICT_WORDS,

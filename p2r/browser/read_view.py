@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from apps.address import Side, View
-from apps.credit import Credit, GroupCredit, render_tokens
-from apps.markup import (
+from p2r.browser.address import Side, View
+from p2r.browser.credit_view import Credit, GroupCredit, render_tokens
+from p2r.browser.markup import (
     MEANINGS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
@@ -26,7 +26,7 @@ from apps.markup import (
     verdict_of,
     visible,
 )
-from apps.panels import (
+from p2r.browser.panels_view import (
     render_answer,
     render_fact,
     render_observation,

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from apps.address import View
-from apps.markup import chip, join, options, prose, visible
+from p2r.browser.address import View
+from p2r.browser.markup import chip, join, options, prose, visible
 from p2r.cases.labels import MAX_COMMENT, MAX_NAME, Label
 from p2r.cases.selection import FAILURES
 

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from apps.address import View
-from apps.find import render_active
-from apps.markup import OUTCOME_WORDS, VERDICT_WORDS, Row, chip, join, mark_chip, shorten
+from p2r.browser.address import View
+from p2r.browser.find_view import render_active
+from p2r.browser.markup import OUTCOME_WORDS, VERDICT_WORDS, Row, chip, join, mark_chip, shorten
 from p2r.cases.store import CaseStore
 
 # What each kind is, and by which column (and direction) its most telling cases come first.

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup
 from PIL import Image
 
-from apps.markup import chip, join
+from p2r.browser.markup import chip, join
 from p2r.records import Case
 
 if TYPE_CHECKING:

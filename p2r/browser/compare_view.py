@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from apps.address import MAX_SIDES, Side, View
-from apps.find import render_active, render_pager
-from apps.markup import (
+from p2r.browser.address import MAX_SIDES, Side, View
+from p2r.browser.find_view import render_active, render_pager
+from p2r.browser.markup import (
     OUTCOME_WORDS,
     VERDICT_WORDS,
     Row,
@@ -27,7 +27,7 @@ from apps.markup import (
     verdict_of,
     visible,
 )
-from apps.panels import (
+from p2r.browser.panels_view import (
     render_answer,
     render_observation,
     render_reasoning,

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from apps.markup import Row
+from p2r.browser.markup import Row
 from p2r.cases.files import Fault, case_file
 from p2r.cases.labels import Label, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters

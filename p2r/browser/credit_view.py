@@ -16,7 +16,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from apps.markup import Row, join, number, visible
+from p2r.browser.markup import Row, join, number, visible
 from p2r.records import Trace
 from p2r.rewards import collapsed, credit_advantages
 

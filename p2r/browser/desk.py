@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apps.library import Library
-from apps.markup import shorten
+from p2r.browser.library import Library
+from p2r.browser.markup import shorten
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import answer_of, parse
 from p2r.video import Frames

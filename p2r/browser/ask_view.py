@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from apps.address import View
-from apps.desk import (
+from p2r.browser.address import View
+from p2r.browser.desk import (
     ANSWER_SECONDS,
     MAX_QUESTION,
     MAX_UPLOAD,
@@ -20,10 +20,15 @@ from apps.desk import (
     Desk,
     own_id,
 )
-from apps.library import Library
-from apps.markup import chip, join, prose, shorten, visible
-from apps.media_views import render_frames, render_no_media
-from apps.panels import render_answer, render_observation, render_reasoning, render_verdict
+from p2r.browser.library import Library
+from p2r.browser.markup import chip, join, prose, shorten, visible
+from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.panels_view import (
+    render_answer,
+    render_observation,
+    render_reasoning,
+    render_verdict,
+)
 from p2r.records import PROBLEM_TYPES, Case, Question
 from p2r.video import Frames
 

@@ -1,0 +1,126 @@
+"""The case browser: what a model saw, said and concluded, case by case, over the cases of runs.
+
+`launch` serves it on this machine. The page is rendered here from the query of its address
+(`p2r.browser.address`, `p2r.browser.pages`) and fetched in parts; lists are filtered, sorted and paged by the
+store. The browser holds one page of a list and one case.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import ipython_check
+from markupsafe import Markup
+
+from p2r.browser.ask_view import build_ask
+from p2r.browser.desk import MAX_UPLOAD
+from p2r.browser.library import Library
+from p2r.browser.theme import HEAD, SHELL, make_theme
+from p2r.cases.store import CaseStore
+
+USER = "p2r"
+SHORTEST_PASSWORD = 8
+
+
+class ServeError(ValueError):
+    """A way of serving that is refused; the message says why and what to do."""
+
+
+def launch(
+    runs: Sequence[str | Path] | CaseStore,
+    media_root: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = False,
+    block: bool = True,
+    password: str | None = None,
+) -> gr.Blocks:
+    """Serve the case browser over run folders (or Parquet files, or an opened store) until it is
+    interrupted.
+
+    `media_root` holds the media of all runs; left out, each run has its own (`find_media_root`).
+    `port` None takes the first free one from 7860. A `host` that others can reach needs a
+    `password`; visitors sign in as "p2r". With `block=False` the call returns at once:
+    `.local_url` of the result is the address, `.close()` ends it. In a notebook the browser is
+    shown in the cell's output, and the call returns at once too.
+
+    Raises `StoreError` for runs without cases, `ServeError` for a way of serving that is refused,
+    `OSError` for a port that is taken.
+    """
+    check_host(host, password)
+    app, routes = _build(runs, media_root)
+    app.launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=open_browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        show_error=True,
+        auth=None if password is None else _make_check(password),
+        auth_message="The case browser is protected: sign in as p2r.",
+        theme=make_theme(),
+        head=HEAD,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size=MAX_UPLOAD,
+        height=900,
+        app_kwargs={"routes": routes},
+    )
+    if block and not ipython_check():
+        print(f"case browser: {app.local_url} (Ctrl+C ends it)", flush=True)
+        app.block_thread()
+    return app
+
+
+def build_app(runs: Sequence[str | Path], media_root: str | Path | None = None) -> gr.Blocks:
+    """The browser as a Gradio app that is not served yet; `launch` adds its look and its media."""
+    return _build(runs, media_root)[0]
+
+
+def check_host(host: str, password: str | None) -> None:
+    """Raise `ServeError` for an address that others can reach without a good password."""
+    if password is not None and len(password) < SHORTEST_PASSWORD:
+        raise ServeError(f"the password is too short: give at least {SHORTEST_PASSWORD} characters")
+    if password is None and not _is_loopback(host):
+        raise ServeError(
+            f"host {host} can be reached by others: set a password in P2R_APP_PASSWORD, "
+            "or leave --host out to serve this machine alone"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _make_check(password: str):
+    """The check of a sign-in; it takes as long for any wrong password."""
+
+    def check(user: str, given: str) -> bool:
+        same = hmac.compare_digest(given.encode("utf-8", "replace"), password.encode())
+        return same and user == USER
+
+    return check
+
+
+def _build(
+    runs: Sequence[str | Path] | CaseStore, media_root: str | Path | None
+) -> tuple[gr.Blocks, list]:
+    from p2r.browser.routes import Routes
+
+    store = runs if isinstance(runs, CaseStore) else CaseStore(runs)
+    library = Library(store, media_root)
+    with gr.Blocks(title="p2r cases", analytics_enabled=False, fill_width=True) as app:
+        gr.HTML(Markup(SHELL), elem_id="shell", apply_default_css=False, js_on_load="p2r.start();")
+        build_ask(library, app)
+    return app, Routes(library).all()
