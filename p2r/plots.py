@@ -14,9 +14,9 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from PIL import Image, ImageDraw
 
+from p2r.cli.tables import ROWS
 from p2r.records import Case
 from p2r.scoring.analysis import FUNNEL_STEPS
-from p2r.tables import ROWS
 from p2r.video import Frames
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")

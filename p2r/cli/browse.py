@@ -31,8 +31,8 @@ def demo(
     """
     opened = open_run(run, recipe, set)
 
+    from p2r.cli.tables import make_console
     from p2r.stages.demo import run_demo
-    from p2r.tables import make_console
 
     run_demo(opened, make_console())
     if os.environ.get("P2R_NO_APP") != "1":

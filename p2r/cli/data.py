@@ -26,7 +26,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps(report, indent=1))
         return
-    from p2r.tables import counts_table, ledger_table, make_console, status_table
+    from p2r.cli.tables import counts_table, ledger_table, make_console, status_table
 
     console = make_console()
     console.print(status_table(report))
@@ -111,9 +111,9 @@ def check(
     if as_json:
         print(json.dumps(found, indent=1))
         return int(bool(faults))
+    from p2r.cli.tables import counts_table, grid_table, make_console
     from p2r.datasets.release import mix_rows
     from p2r.files.safe_text import show_unseen
-    from p2r.tables import counts_table, grid_table, make_console
 
     console = make_console()
     console.print(grid_table(f"{file}: {found['records']:,} records", mix_rows(found["types"])))

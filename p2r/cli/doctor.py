@@ -46,8 +46,8 @@ def doctor(
         print(check)
         raise typer.Exit(0 if check.ok else 1)
 
-    from p2r.stack import inspect_stack
-    from p2r.tables import make_console, stack_table
+    from p2r.cli.stack import inspect_stack
+    from p2r.cli.tables import make_console, stack_table
 
     findings = inspect_stack()
     make_console().print(stack_table(findings))

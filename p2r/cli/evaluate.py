@@ -161,7 +161,7 @@ def _run(
     # A new run is told what it is about; a run that is misspelt is not begun.
     opened = open_run(run, recipe, set, must_exist=recipe is None and questions is None)
 
-    from p2r.tables import evaluation_table, make_console
+    from p2r.cli.tables import evaluation_table, make_console
 
     folder = opened.folder / model / "model"
     chosen = str(folder) if folder.is_dir() else model
@@ -287,7 +287,7 @@ def _print_numbers(numbers: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_scores(numbers: dict[str, Any]) -> None:
-    from p2r.tables import make_console, scores_table
+    from p2r.cli.tables import make_console, scores_table
 
     make_console().print(scores_table(numbers))
     for what, count in numbers["counts"].items():

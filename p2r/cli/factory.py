@@ -91,7 +91,7 @@ def filter(
     opened = open_run(run, recipe, [*(set or []), *overrides], must_exist=True)
 
     from p2r import stages
-    from p2r.tables import estimate_table, funnel_table, make_console
+    from p2r.cli.tables import estimate_table, funnel_table, make_console
 
     if estimate:
         found = stages.estimate_filter(opened)

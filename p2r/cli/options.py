@@ -105,7 +105,7 @@ def report_unanswered(path: Path, count: int) -> None:
 
 def print_plan(plan: Any) -> None:
     """What RL with a recipe does and needs, as `p2r.training.plan.plan_rl` reckoned it."""
-    from p2r.tables import make_console, memory_table
+    from p2r.cli.tables import make_console, memory_table
     from p2r.training.plan import describe_fit, describe_plan
 
     print(*describe_plan(plan), sep="\n")

@@ -19,10 +19,10 @@ from typing import Any
 from rich.console import Console
 
 from p2r import stages
+from p2r.cli.tables import Results, funnel_table, results_table
 from p2r.pipeline import collect_cases
 from p2r.runs import Run, write_json
 from p2r.runs.recipe import Credit
-from p2r.tables import Results, funnel_table, results_table
 
 CREDITS: tuple[Credit, ...] = ("process", "outcome")
 

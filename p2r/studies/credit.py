@@ -12,12 +12,12 @@ import numpy as np
 from rich.table import Table
 
 from p2r import stages
+from p2r.cli.tables import ROWS, format_interval
 from p2r.evaluation.run import METRICS
 from p2r.records import Case
 from p2r.runs import Run, open_run, write_json
 from p2r.scoring import mean_interval
 from p2r.stages.demo import CREDITS, train_both
-from p2r.tables import ROWS, format_interval
 
 
 class StudyError(ValueError):

@@ -15,8 +15,8 @@ from p2r.files.safe_text import show_unseen
 from p2r.scoring.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
+    from p2r.cli.stack import Finding
     from p2r.judges.judging import Estimate
-    from p2r.stack import Finding
     from p2r.training.plan import Plan
 
 Results = dict[str, dict[str, dict[str, Any]]]

@@ -123,7 +123,7 @@ def _decoders() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    folder = Path(__file__).parent / "playground" / "models"
+    folder = Path(__file__).parents[1] / "playground" / "models"
     for name in ("base", "teacher"):
         weights = list((folder / name).glob("*.safetensors"))
         size = sum(file.stat().st_size for file in weights) / 2**20
