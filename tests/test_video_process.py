@@ -156,7 +156,7 @@ def test_no_worker_outlives_a_killed_run(clip):
     code = """
 import os, signal, sys
 from p2r import video
-from p2r.decoding import process as video_process
+from p2r.video import process as video_process
 video.sample_frames(sys.argv[1])
 print(video_process._pool._idle[-1].process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
