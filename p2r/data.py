@@ -27,6 +27,7 @@ from transformers import (
 )
 from transformers.video_utils import VideoMetadata
 
+from p2r.errors import DataError, EngineError
 from p2r.files.media import resolve_media
 from p2r.records import Question
 from p2r.template import build_messages
@@ -52,20 +53,6 @@ END_OF_TURN = "<|im_end|>"
 Batch = dict[str, Any]
 
 
-class DataError(ValueError):
-    """Model inputs that cannot be built; the message names the question and says why."""
-
-
-class TooLongError(DataError):
-    """An example longer than the limit: it is never cut, because half a trace teaches the wrong
-    end.
-    """
-
-
-class ModelError(ValueError):
-    """A model that cannot be loaded; the message names it and says what to do."""
-
-
 # ------------------------------------------------------------------------------------------- models
 
 
@@ -78,18 +65,18 @@ def resolve_model(name_or_path: str | Path) -> str:
     if kind != "playground":
         # A mistyped folder is said at once; only what can be a hub id is looked for on the hub.
         if not _HUB_ID.fullmatch(name) or Path(kind).is_dir():
-            raise ModelError(
+            raise EngineError(
                 f"no model folder {name!r} (give a folder, a hub id or playground/NAME)"
             )
         return name
     if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
         known = ", ".join(sorted(f"playground/{p.name}" for p in PLAYGROUND_MODELS.glob("*/")))
-        raise ModelError(f"no embedded model {name!r} (there are: {known or 'none'})")
+        raise EngineError(f"no embedded model {name!r} (there are: {known or 'none'})")
     return str(PLAYGROUND_MODELS / embedded)
 
 
 def check_model(name_or_path: str | Path) -> str:
-    """`resolve_model`, and that the model of a folder can see video; raises `ModelError`."""
+    """`resolve_model`, and that the model of a folder can see video; raises `EngineError`."""
     path = resolve_model(name_or_path)
     file = Path(path) / "config.json"
     if not file.is_file():  # a hub id, or a folder that cannot be loaded and says so
@@ -97,9 +84,9 @@ def check_model(name_or_path: str | Path) -> str:
     try:
         kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
-        raise ModelError(f"{file} is no model's config: {error}") from error
+        raise EngineError(f"{file} is no model's config: {error}") from error
     if kind != MODEL_TYPE:
-        raise ModelError(
+        raise EngineError(
             f"model {str(name_or_path)!r} has no video support here: its type is {kind!r}, and "
             f"{MODEL_TYPE!r} (Qwen2.5-VL) is needed"
         )
@@ -109,7 +96,7 @@ def check_model(name_or_path: str | Path) -> str:
 def load_model(
     name_or_path: str | Path, dtype: str | torch.dtype = "float32"
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """Load a Qwen2.5-VL in evaluation mode, from safetensors only; raises `ModelError`."""
+    """Load a Qwen2.5-VL in evaluation mode, from safetensors only; raises `EngineError`."""
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
     path = check_model(name_or_path)
     try:
@@ -117,19 +104,19 @@ def load_model(
             path, dtype=kind, use_safetensors=True
         )
     except (OSError, ValueError) as error:
-        raise ModelError(_explain(name_or_path, error)) from error
+        raise EngineError(_explain(name_or_path, error)) from error
     return model.eval()
 
 
 def load_processor(name_or_path: str | Path) -> Qwen2_5_VLProcessor:
-    """Load a model's processor (tokenizer, image and video processor); raises `ModelError`."""
+    """Load a model's processor (tokenizer, image and video processor); raises `EngineError`."""
     path = check_model(name_or_path)
     try:
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ModelError(_explain(name_or_path, error)) from error
+        raise EngineError(_explain(name_or_path, error)) from error
     if not isinstance(processor, Qwen2_5_VLProcessor):
-        raise ModelError(
+        raise EngineError(
             f"model {str(name_or_path)!r} has no video support here: it comes with a "
             f"{type(processor).__name__}, and a Qwen2_5_VLProcessor is needed"
         )
@@ -337,7 +324,7 @@ def encode_example(
     """One unpadded training example: prompt, response, end of turn, and its `labels`.
 
     The loss is on the response and the end of turn only. The response is tokenised by itself, as a
-    model writes it. Raises `TooLongError` for an example of more than `max_length` tokens,
+    model writes it. Raises `DataError` for an example of more than `max_length` tokens,
     `DataError` for a response that holds control tokens.
     """
     tokenizer = processor.tokenizer
@@ -349,7 +336,7 @@ def encode_example(
     answer = [*answer, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
     prompt = list(sample["input_ids"])
     if max_length is not None and len(prompt) + len(answer) > max_length:
-        raise TooLongError(
+        raise DataError(
             f"question {question.id!r}: {len(prompt)} prompt + {len(answer)} response tokens are "
             f"more than the {max_length} allowed, and an example is never cut"
         )

@@ -151,7 +151,7 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
 
 
 def perception_by_answer(table: Mapping[str, Mapping[str, int]], title: str) -> go.Figure:
-    """The 2 x 2 of `p2r.scoring.analysis.perception_by_answer`, with what is unknown where there is any."""
+    """The 2 x 2 of `p2r.scoring.analysis.perception_by_answer`, with its unknown cells if any."""
     rows = [row for row in table if row != "unknown" or any(table[row].values())]
     columns = [
         column

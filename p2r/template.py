@@ -42,6 +42,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
+from p2r.errors import DataError
 from p2r.records import PROBLEM_TYPES, Question
 
 SEGMENTS = ("observation", "think", "answer")
@@ -101,19 +102,15 @@ ANSWER_FORMS = {
 _STYLES_WITH_FORM = ("full", "think")
 
 
-class TemplateError(ValueError):
-    """A prompt that cannot be built; the message says why and what is allowed."""
-
-
 def build_prompt(question: Question, style: str = "full") -> str:
     """The text of the prompt: problem, options one per line, form of the answer, instructions.
 
-    Raises TemplateError for an unknown style or problem type.
+    Raises DataError for an unknown style or problem type.
     """
     if style not in INSTRUCTIONS:
-        raise TemplateError(f"unknown prompt style {style!r}: use one of {', '.join(INSTRUCTIONS)}")
+        raise DataError(f"unknown prompt style {style!r}: use one of {', '.join(INSTRUCTIONS)}")
     if question.problem_type not in ANSWER_FORMS:
-        raise TemplateError(
+        raise DataError(
             f"question {question.id!r} has unknown problem type {question.problem_type!r}: "
             f"use one of {', '.join(PROBLEM_TYPES)}"
         )

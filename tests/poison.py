@@ -7,7 +7,8 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 
-from p2r.engines import Completion, EngineDied, Request, Sampling
+from p2r.engines import Completion, Request, Sampling
+from p2r.errors import EngineDied
 
 
 class PoisonEngine:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.engines.ask import AskError, make_question, with_headings
+from p2r.engines.ask import make_question, with_headings
+from p2r.errors import UserError
 from p2r.template import render
 
 RESPONSE = render("A red ball.", "It is < 2, so one.", "1")
@@ -28,7 +29,7 @@ def test_options_make_a_multiple_choice_and_get_letters():
     ],
 )
 def test_question_that_cannot_be_asked(problem, options, kind, said):
-    with pytest.raises(AskError, match=said):
+    with pytest.raises(UserError, match=said):
         make_question(problem, options, kind)
 
 

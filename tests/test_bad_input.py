@@ -14,8 +14,8 @@ from test_sft import cases_of
 
 from p2r import data
 from p2r.cli import run_cli
+from p2r.errors import EngineError, TrainingError
 from p2r.records import Question
-from p2r.training.common import TrainingError
 from p2r.training.grpo import grpo_arguments, plan_steps
 from p2r.training.sft import train_sft
 from p2r.training.trainer import ProcessAwareGRPOTrainer
@@ -60,7 +60,7 @@ def test_a_model_without_video_support(refused, tmp_path, media, questions):
     blind.mkdir()
     (blind / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     assert "has no video support here: its type is 'qwen2'" in refused(model=blind)
-    with pytest.raises(data.ModelError, match="no video support"):
+    with pytest.raises(EngineError, match="no video support"):
         train_sft(small_recipe(blind), cases_of(questions), tmp_path / "sft", data_root=media)
 
 

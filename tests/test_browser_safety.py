@@ -18,11 +18,11 @@ from scripted import ScriptedEngine
 
 from p2r import engines
 from p2r.browser import app as case_browser
-from p2r.browser.app import ServeError, launch
-from p2r.browser.desk import AskError, Desk
+from p2r.browser.app import launch
+from p2r.browser.desk import Desk
 from p2r.browser.library import Library, find_media_root
-from p2r.cases.store import CaseStore, StoreError, write_cases
-from p2r.files.media import MediaError
+from p2r.cases.store import CaseStore, write_cases
+from p2r.errors import MediaError, StoreError, UserError
 
 pytest_plugins = ("browser_fixture",)
 TABS = ("cases", "gallery", "groups", "compare", "agreement", "data")
@@ -137,9 +137,9 @@ def test_labels_are_taken_from_the_own_page_alone(address, run, headers, body, s
 def test_others_need_the_password_for_every_address(tmp_path):
     write_clip(tmp_path / "run" / "media" / "a.mp4", frames=2)
     write_cases(tmp_path / "run", [make_case(1, "a.mp4")])
-    with pytest.raises(ServeError, match="P2R_APP_PASSWORD"):
+    with pytest.raises(UserError, match="P2R_APP_PASSWORD"):
         launch([tmp_path / "run"], host="0.0.0.0", port=None, block=False)
-    with pytest.raises(ServeError, match="too short"):
+    with pytest.raises(UserError, match="too short"):
         launch([tmp_path / "run"], password="short", port=None, block=False)
     app = launch([tmp_path / "run"], password="long enough", port=None, block=False)
     try:
@@ -190,7 +190,7 @@ def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monk
     write_cases(run, [make_case(1, "a.mp4")])
     desk = Desk(Library(CaseStore([run])))
     for name in ("a.html", "a.svg", "a.mp4.m3u8", "a"):
-        with pytest.raises(AskError, match="is no clip or picture"):
+        with pytest.raises(UserError, match="is no clip or picture"):
             desk.check_upload(tmp_path / name)
     question = make_case(1).question
     monkeypatch.setattr(engines, "load_engine", lambda *_, **__: ScriptedEngine(None))
@@ -200,7 +200,7 @@ def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monk
     *_, (_, text, kept) = desk.ask("model", clip, question)
     assert text == "again " and kept.case.trace.text == text
     monkeypatch.setattr("p2r.browser.desk.MAX_CLIP_SECONDS", 1)
-    with pytest.raises(AskError, match="is 2 s long: at most 1 s"):
+    with pytest.raises(UserError, match="is 2 s long: at most 1 s"):
         list(desk.ask("model", clip, question))
 
 

@@ -185,7 +185,7 @@ def test_credit_scheme_that_is_none(capsys, tmp_path):
 
 def test_debug_shows_where_an_error_came_from(tmp_path):
     done = p2r("filter", "--run", str(tmp_path / "none"), P2R_DEBUG="1")
-    assert "Traceback" in done.stderr and "RunError" in done.stderr
+    assert "Traceback" in done.stderr and "UserError" in done.stderr
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path, media, model_folder):

@@ -20,11 +20,12 @@ from p2r.cli import run_cli
 from p2r.datasets.cardfacts import KNOWN, card_of, cot_release
 from p2r.datasets.cards import escape, fence, render_card, write_card
 from p2r.datasets.check import check_data
-from p2r.datasets.export import OutputError, convert, push
+from p2r.datasets.export import convert, push
 from p2r.datasets.release import PAPER_KEPT, mix_rows, terms_of
+from p2r.errors import UserError
 from p2r.files.journal import Journal, Shard
 from p2r.formats import read_cases, read_questions, write_videop2r
-from p2r.pipeline import PipelineError, filter_traces
+from p2r.pipeline import filter_traces
 from p2r.pipeline.status import group_reasons, status
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
@@ -158,7 +159,7 @@ def test_a_set_goes_to_each_format_and_back(run, tmp_path):
     assert [q.answer for q in read_questions(files[0])] == ["stop"] * 5
     with gzip.open(convert(run.folder, tmp_path / "s.json.gz", "videop2r", 1, True)[0][0]) as file:
         assert all(isinstance(v, str) for record in json.load(file) for v in record.values())
-    with pytest.raises(OutputError, match="parts"):
+    with pytest.raises(UserError, match="parts"):
         convert(run.folder, tmp_path / "x.json", "video-r1", parts=2)
 
 
@@ -407,7 +408,7 @@ def test_a_journal_line_that_is_no_trace_is_named(run):
     with Journal(run.path("generate.jsonl")) as writing:
         writing.append("9/0", {"question": {"id": "9"}})
     (run.folder / "filter.jsonl").unlink()
-    with pytest.raises(PipelineError, match=r"no trace under '9/0' \(question.problem"):
+    with pytest.raises(UserError, match=r"no trace under '9/0' \(question.problem"):
         filter_traces(run.recipe, run, WordJudge())
 
 

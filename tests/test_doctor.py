@@ -7,7 +7,7 @@ from conftest import shared_data
 from test_rawrecords import RL, VIDEO_R1
 
 from p2r.datasets.rewards_check import RewardFailure, check_rewards
-from p2r.formats import FormatError
+from p2r.errors import DataError
 
 GOOD = [
     VIDEO_R1,
@@ -80,7 +80,7 @@ def test_a_file_without_questions_does_not_pass(tmp_path):
 def test_no_json_is_an_error(tmp_path):
     path = tmp_path / "questions.json"
     path.write_text("nonsense")
-    with pytest.raises(FormatError):
+    with pytest.raises(DataError):
         check_rewards(path)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from small import VIDEO
 
-from p2r.data import ModelError
 from p2r.engines import Request, Sampling, load_engine
 from p2r.engines.transformers import TransformersEngine
+from p2r.errors import EngineError
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe
 from p2r.template import VISION_TOKENS
@@ -136,10 +136,10 @@ def test_engine_says_what_its_answers_depend_on(engine, model_folder):
 
 @pytest.mark.parametrize("name", ["playground/nobody", "no/such/folder/at/all"])
 def test_a_model_that_is_none_is_named(name):
-    with pytest.raises(ModelError, match=name):
+    with pytest.raises(EngineError, match=name):
         load_engine(load_recipe("tiny"), name)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(ModelError, match=str(tmp_path)):
+    with pytest.raises(EngineError, match=str(tmp_path)):
         load_engine(load_recipe("tiny"), str(tmp_path))

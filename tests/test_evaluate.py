@@ -7,9 +7,10 @@ import json
 import pytest
 from scripted import ScriptedEngine, WordJudge
 
-from p2r.evaluation.run import EvaluationError, evaluate, summarise
+from p2r.errors import UserError
+from p2r.evaluation.run import evaluate, summarise
 from p2r.records import Question
-from p2r.runs import RunError, open_run, read_json
+from p2r.runs import open_run, read_json
 from p2r.template import render
 
 pytest_plugins = ["small_fixtures"]
@@ -127,12 +128,12 @@ def test_resumed_evaluation_is_the_same_as_one_in_one_go(run, test_questions, me
 
 def test_another_model_under_the_same_name_is_refused(run, test_questions, media):
     evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
-    with pytest.raises(RunError, match="weights was 'w1', now 'w2'"):
+    with pytest.raises(UserError, match="weights was 'w1', now 'w2'"):
         evaluate(run.recipe, test_questions, model("w2"), run, "sft", WordJudge(), media)
 
 
 def test_no_questions_is_an_error(run, media):
-    with pytest.raises(EvaluationError, match="no questions"):
+    with pytest.raises(UserError, match="no questions"):
         evaluate(run.recipe, [], model(), run, "sft", WordJudge(), media)
 
 

@@ -10,8 +10,9 @@ import pytest
 from test_store import make_case
 
 from p2r.browser.case_page import case_page
-from p2r.cases.export import ExportError, export_cases
+from p2r.cases.export import export_cases
 from p2r.cases.store import CaseStore
+from p2r.errors import UserError
 from p2r.files.safe_text import show_unseen, spreadsheet_cell
 from p2r.formats import read_cases
 from p2r.records import ProcessReward, Verdict
@@ -77,7 +78,7 @@ def test_a_failed_export_leaves_nothing(tmp_path):
 
     with pytest.raises(OSError, match="no more"):
         export_cases(broken(), tmp_path / "out.csv")
-    with pytest.raises(ExportError, match="not as 'xls'"):
+    with pytest.raises(UserError, match="not as 'xls'"):
         export_cases([], tmp_path / "out.xls")
     assert list(tmp_path.iterdir()) == []
 

@@ -11,14 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from test_rawrecords import COT, RL, VIDEO_R1, VIDEOP2R
 
-from p2r.formats import (
-    BadRecord,
-    FormatError,
-    read_cases,
-    read_questions,
-    write_video_r1,
-    write_videop2r,
-)
+from p2r.errors import DataError
+from p2r.formats import BadRecord, read_cases, read_questions, write_video_r1, write_videop2r
 from p2r.records import Case, Question, Trace
 
 
@@ -131,10 +125,10 @@ def test_cases_in_parquet_and_the_run_that_holds_them(tmp_path):
 def test_parquet_that_holds_no_cases(tmp_path):
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(FormatError, match="no Parquet file of cases: it has no column"):
+    with pytest.raises(DataError, match="no Parquet file of cases: it has no column"):
         list(read_cases(path))
     path.write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(FormatError, match="no Parquet file of cases"):
+    with pytest.raises(DataError, match="no Parquet file of cases"):
         list(read_cases(path))
 
 
@@ -175,9 +169,9 @@ def test_a_missing_part_is_reported_and_the_others_read(release):
 
 def test_a_folder_must_hold_one_set(release):
     write(release / "P2R_sft.part1of1.json.gz", [])
-    with pytest.raises(FormatError, match=r"P2R_rl\.part1of12\.json\.gz, P2R_sft\.part1of1"):
+    with pytest.raises(DataError, match=r"P2R_rl\.part1of12\.json\.gz, P2R_sft\.part1of1"):
         read_questions(release)
-    with pytest.raises(FormatError, match="it holds none"):
+    with pytest.raises(DataError, match="it holds none"):
         empty = release / "empty"
         empty.mkdir()
         read_questions(empty)
@@ -199,7 +193,7 @@ def test_a_missing_file_is_said_at_once(tmp_path):
 def test_a_file_that_is_no_json_is_one_clear_line(tmp_path, content):
     path = tmp_path / "questions.json"
     path.write_text(content)
-    with pytest.raises(FormatError, match="is no JSON list and no JSON lines") as e:
+    with pytest.raises(DataError, match="is no JSON list and no JSON lines") as e:
         list(read_questions(path))
     assert "\n" not in str(e.value)
 

@@ -11,13 +11,11 @@ from small_rl import FULL, RuleJudge, SilentJudge, generation, make_trainer, scr
 from torch.testing import assert_close
 
 from p2r import data
+from p2r.errors import TrainingError, UserError
 from p2r.judges import NO_OBSERVATION
 from p2r.records import Case, Question, Trace, Verdict
-from p2r.runs.recipe import RecipeError
 from p2r.template import banned_token_ids
-from p2r.training.common import TrainingError
 from p2r.training.grpo import grpo_arguments, plan_steps, train_grpo
-from p2r.training.plan import PlanError
 from p2r.training.step_judge import JudgeWatch
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
@@ -278,7 +276,7 @@ def test_settings_that_cannot_be_divided_are_an_error(model_folder, tmp_path):
     recipe = small_recipe(
         model_folder, "rl.prompts_per_step=3", "rl.group_size=2", "rl.micro_batch=4"
     )
-    with pytest.raises(PlanError, match=r"change rl.micro_batch"):
+    with pytest.raises(UserError, match=r"change rl.micro_batch"):
         grpo_arguments(recipe, processor, tmp_path)
 
 
@@ -353,7 +351,7 @@ def test_rewards_that_leave_nothing_to_learn_from_are_an_error(
     model_folder, media, questions, tmp_path, settings
 ):
     recipe = small_recipe(model_folder, *settings)
-    with pytest.raises(PlanError, match=r"change rl.credit or rl.rewards"):
+    with pytest.raises(UserError, match=r"change rl.credit or rl.rewards"):
         train_grpo(recipe, questions, model_folder, tmp_path, judge=RuleJudge(), data_root=media)
 
 
@@ -369,7 +367,7 @@ def test_rewards_that_leave_nothing_to_learn_from_are_an_error(
     ],
 )
 def test_settings_that_cannot_be_are_named(setting, message):
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UserError, match=message):
         small_recipe(Path("x"), setting)
 
 

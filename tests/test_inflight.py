@@ -8,9 +8,10 @@ import signal
 import pytest
 from poison import PoisonEngine
 
-from p2r.engines import EngineDied, EngineError, Sampling
+from p2r.engines import Sampling
 from p2r.engines.inflight import DEATHS_ALONE, Inflight
 from p2r.engines.responses import ResponseJournal
+from p2r.errors import EngineDied, EngineError
 from p2r.files.journal import Shard
 from p2r.records import Question
 

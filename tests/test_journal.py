@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from p2r.files.journal import Journal, JournalError, read_journal
+from p2r.errors import StoreError
+from p2r.files.journal import Journal, read_journal
 
 WRITER = """
 import sys
@@ -45,9 +46,9 @@ def test_records_survive_closing_in_their_order(path):
 def test_a_key_is_written_once(path):
     with Journal(path) as journal:
         journal.append("a", {"n": 1})
-        with pytest.raises(JournalError, match="'a' is already in the journal"):
+        with pytest.raises(StoreError, match="'a' is already in the journal"):
             journal.append("a", {"n": 2})
-        with pytest.raises(JournalError, match="'b' is already"):
+        with pytest.raises(StoreError, match="'b' is already"):
             journal.append_many([("b", {}), ("b", {})])
         assert list(journal.records()) == [("a", {"n": 1})]
 
@@ -55,7 +56,7 @@ def test_a_key_is_written_once(path):
 @pytest.mark.parametrize("record", [{"x": float("nan")}, {"x": object()}])
 def test_what_json_cannot_hold_is_refused_and_leaves_no_trace(path, record):
     with Journal(path) as journal:
-        with pytest.raises(JournalError, match="record 'b' cannot be written as JSON"):
+        with pytest.raises(StoreError, match="record 'b' cannot be written as JSON"):
             journal.append_many([("a", {}), ("b", record)])
         assert len(journal) == 0 and path.read_bytes() == b""
 
@@ -82,7 +83,7 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(path, line):
     path.parent.mkdir()
     path.write_bytes(b"\n".join([good[0], line, good[1]]) + b"\n")
     for opening in (lambda: Journal(path), lambda: list(read_journal(path))):
-        with pytest.raises(JournalError, match="line 2"):
+        with pytest.raises(StoreError, match="line 2"):
             opening()
     path.write_bytes(b"\n".join(good) + b"\n")
     Journal(path).close()  # the failed opening kept no lock
@@ -91,14 +92,14 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(path, line):
 def test_a_repeated_key_in_the_file_is_an_error(path):
     path.parent.mkdir()
     path.write_bytes(b'{"key": "a", "record": {}}\n' * 2)
-    with pytest.raises(JournalError, match="line 2: key 'a' a second time"):
+    with pytest.raises(StoreError, match="line 2: key 'a' a second time"):
         Journal(path)
 
 
 def test_a_second_writer_is_refused_and_readers_are_not(path):
     with Journal(path) as journal:
         journal.append("a", {})
-        with pytest.raises(JournalError, match="another process is writing"):
+        with pytest.raises(StoreError, match="another process is writing"):
             Journal(path)
         assert [key for key, _ in read_journal(path)] == ["a"]
     Journal(path).close()
@@ -118,7 +119,7 @@ time.sleep(60)
     )
     worker = int(writer.stdout.readline())
     try:
-        with pytest.raises(JournalError, match="another process is writing"):
+        with pytest.raises(StoreError, match="another process is writing"):
             Journal(path)
         writer.kill()
         writer.wait()
@@ -148,11 +149,11 @@ def test_a_failed_write_is_taken_back(path, monkeypatch):
 
 
 def test_an_absent_or_closed_journal_says_so(path):
-    with pytest.raises(JournalError, match="no journal at"):
+    with pytest.raises(StoreError, match="no journal at"):
         read_journal(path)
     journal = Journal(path)
     journal.close()
-    with pytest.raises(JournalError, match="is closed"):
+    with pytest.raises(StoreError, match="is closed"):
         journal.append("a", {})
 
 

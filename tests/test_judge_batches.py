@@ -11,7 +11,8 @@ import anthropic
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 
-from p2r.judges import BudgetReached, JudgeError, make_judge
+from p2r.errors import JudgeError
+from p2r.judges import make_judge
 from p2r.judges.batches import BatchJudge
 from p2r.judges.database import Database
 from p2r.judges.judging import judge_in_batches
@@ -190,7 +191,7 @@ def test_batches_keep_within_the_budget_and_go_on_later(server):
     observations = [f"red {n}" for n in range(10)]
     worst = claude().worst("x" * 1900, batch=True)
     budget = 1.5 * worst
-    with pytest.raises(BudgetReached, match="goes on"):
+    with pytest.raises(JudgeError, match="goes on"):
         judge_all(batched("run", budget=budget), observations)
     spent = Ledger(Database(), "run").spent()
     # Batch after batch, each as large as its worst cost allows, until not one request fits.

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 
-from p2r.judges.base import JudgeError
+from p2r.errors import JudgeError
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger
 

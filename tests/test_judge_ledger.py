@@ -15,9 +15,10 @@ import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 
 from p2r.cli import run_cli
+from p2r.errors import JudgeError, StoreError
 from p2r.files.journal import Journal
-from p2r.judges import BudgetReached, JudgeError, make_judge
-from p2r.judges.database import CacheError, Database, default_path
+from p2r.judges import make_judge
+from p2r.judges.database import Database, default_path
 from p2r.judges.judging import books_of, spending
 from p2r.judges.ledger import Ledger
 from p2r.pipeline.status import status
@@ -118,7 +119,7 @@ def test_the_cache_is_where_it_is_said(server, tmp_path, monkeypatch):
 def test_a_damaged_cache_is_one_clear_line(server, tmp_path):
     broken = tmp_path / "broken.sqlite"
     broken.write_bytes(b"no database, at all, whatever it says" * 100)
-    with pytest.raises(CacheError, match=r"broken\.sqlite cannot be used.*P2R_CACHE"):
+    with pytest.raises(StoreError, match=r"broken\.sqlite cannot be used.*P2R_CACHE"):
         claude(cache=str(broken))
 
 
@@ -129,14 +130,14 @@ def test_a_budget_is_never_exceeded_and_its_judging_goes_on_later(server):
     server.delay = 0.02
     observations = [f"red {n}" for n in range(60)]
     judge = claude("run", budget=0.04, concurrency=16)
-    with pytest.raises(BudgetReached, match=r"budget of \$0\.04 is reached.*goes on"):
+    with pytest.raises(JudgeError, match=r"budget of \$0\.04 is reached.*goes on"):
         judge_all(judge, observations)
     ledger = Ledger(Database(), "run")
     asked = sum(server.asked.values())
     assert ledger.spent() == pytest.approx(asked * 0.0015), "every call that was made is paid"
     worst = judge.worst("x" * 2000)
     assert 0.04 - 2 * worst < ledger.spent() <= 0.04, "and hardly more could be made"
-    with pytest.raises(BudgetReached):
+    with pytest.raises(JudgeError):
         judge_all(claude("run", budget=0.04), observations)
     assert sum(server.asked.values()) <= asked + 1
     assert all(v.sufficient for v in judge_all(claude("run", budget=1.0), observations))
@@ -154,10 +155,10 @@ def test_processes_keep_one_budget_together(server, tmp_path):
     script = """
         import sys
         from judge_asking import claude, judge_all
-        from p2r.judges import BudgetReached
+        from p2r.judges import JudgeError
         try:
             judge_all(claude("run", budget=0.03), [f"red {sys.argv[1]} {n}" for n in range(40)])
-        except BudgetReached:
+        except JudgeError:
             sys.exit(7)
     """
     running = [start(tmp_path, script, n) for n in range(2)]

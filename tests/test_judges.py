@@ -9,17 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from judge_asking import QUESTION
 
+from p2r.errors import JudgeError
 from p2r.files.journal import Journal
-from p2r.judges import (
-    BaseJudge,
-    BudgetReached,
-    JournaledJudge,
-    JudgeError,
-    check_spec,
-    judge_distinct,
-    kinds_of,
-    make_judge,
-)
+from p2r.judges import BaseJudge, JournaledJudge, check_spec, judge_distinct, kinds_of, make_judge
 from p2r.judges.noisy import NoisyJudge
 from p2r.judges.panel import PanelJudge, decide
 from p2r.judges.prompt import build_judge_prompt, parse_judgement
@@ -149,7 +141,7 @@ class WordJudge(BaseJudge):
         await asyncio.sleep(0)
         self.asked.append(observation)
         if observation == "stop":
-            raise BudgetReached("no money left")
+            raise JudgeError("no money left")
         sufficient = None if observation == "?" else self.word in observation
         usage = {"input_tokens": 3, "priced": self.word != "red"}
         return Verdict(sufficient=sufficient, judge=self.name, usage=usage, cost=0.5)
@@ -168,7 +160,7 @@ def test_one_question_is_awaited_and_sequences_answer_in_order():
 
 def test_where_one_cannot_be_asked_the_others_are_still_waited_for():
     judge = WordJudge("red")
-    with pytest.raises(BudgetReached, match="no money"):
+    with pytest.raises(JudgeError, match="no money"):
         judge.judge([QUESTION] * 4, ["a", "stop", "b", "c"])
     assert judge.asked == ["a", "stop", "b", "c"]
 

@@ -10,13 +10,13 @@ import pytest
 from p2r.cases.labels import (
     MAX_COMMENT,
     Label,
-    LabelError,
     LabelFile,
     export_labels,
     hide_verdict,
     hide_verdict_of_row,
     sample_cases,
 )
+from p2r.errors import UserError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 
 
@@ -87,7 +87,7 @@ def test_a_damaged_line_is_reported_with_its_reason(tmp_path):
     ],
 )
 def test_a_label_that_makes_no_sense_is_refused(tmp_path, given, message):
-    with pytest.raises(LabelError, match=message):
+    with pytest.raises(UserError, match=message):
         LabelFile(tmp_path).add(given)
     assert LabelFile(tmp_path).labels() == []
 
@@ -155,5 +155,5 @@ def test_labels_are_exported_as_json_lines_and_safe_csv():
     rows = list(csv.DictReader(io.StringIO("".join(export_labels(given)).removeprefix("\ufeff"))))
     assert rows[0]["comment"] == '\'=HYPERLINK("http://x")' and rows[0]["annotator"] == "'@ann"
     assert rows[1]["case"] == "c2" and rows[1]["sufficient"] == "True"
-    with pytest.raises(LabelError, match="csv or jsonl"):
+    with pytest.raises(UserError, match="csv or jsonl"):
         list(export_labels(given, "xls"))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from p2r.files.media import MediaError, resolve_media
+from p2r.errors import MediaError
+from p2r.files.media import resolve_media
 
 
 @pytest.fixture

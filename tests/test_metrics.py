@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from p2r.cli import run_cli
+from p2r.errors import DataError
 from p2r.evaluation.benchmarks import CHOICE_TYPES
 from p2r.evaluation.compare import compare, comparison_markdown, mcnemar
 from p2r.evaluation.items import Item
@@ -15,7 +16,6 @@ from p2r.evaluation.metrics import chain_of_thought, count_steps, mean_of_groups
 from p2r.evaluation.paper import BENCHMARK_COLUMNS, TABLE_1
 from p2r.evaluation.report import build_report, report_markdown
 from p2r.evaluation.results import Result, read_result, rescore, write_result
-from p2r.files.storedjson import StoredError
 from p2r.scoring import mean_interval, resample_means
 
 
@@ -140,9 +140,9 @@ def test_what_one_extractor_leaves_out_is_not_compared():
 
 def test_two_benchmarks_cannot_be_compared():
     other = Result("mvbench", "m", [item("0", True)])
-    with pytest.raises(StoredError, match="one benchmark"):
+    with pytest.raises(DataError, match="one benchmark"):
         compare(mmvu([True]), other)
-    with pytest.raises(StoredError, match="no item in common"):
+    with pytest.raises(DataError, match="no item in common"):
         compare(mmvu([True]), Result("mmvu", "m", [item("x", True)]))
 
 
@@ -189,7 +189,7 @@ def test_report_averages_over_all_seven_alone():
     found = build_report(results)["tables"]
     assert found["1"]["measured"]["ours (official)"]["average"]["mean"] == 0.5
     assert found["2"]["measured"]["ours (robust)"]["average"]["n"] == 14
-    with pytest.raises(StoredError, match="two results"):
+    with pytest.raises(DataError, match="two results"):
         build_report([*results, results[0]])
 
 

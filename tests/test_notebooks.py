@@ -12,6 +12,7 @@ import pytest
 from nbmake.nb_run import NotebookRun
 
 from p2r import plots, workshop
+from p2r.errors import UserError
 from p2r.records import Case, Question, Trace
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -122,7 +123,7 @@ def test_a_run_in_progress_keeps_its_scale_and_seed(tmp_path, capsys):
     assert "seed 3" in capsys.readouterr().out
     assert workshop.begin(tmp_path / "run", "quick", seed=3).recipe == begun.recipe
     for scale, seed in (("tiny", 3), ("quick", 0)):
-        with pytest.raises(workshop.WorkshopError, match="another folder"):
+        with pytest.raises(UserError, match="another folder"):
             workshop.begin(tmp_path / "run", scale, seed)
 
 

@@ -8,17 +8,12 @@ import pytest
 from scripted import ScriptedEngine, WordJudge
 
 from p2r.cases.store import CaseStore, Filters
-from p2r.engines.responses import ResponseError, ResponseJournal
+from p2r.engines.responses import ResponseJournal
+from p2r.errors import EngineError, UserError
 from p2r.formats import read_cases
-from p2r.pipeline import (
-    PipelineError,
-    collect_cases,
-    filter_traces,
-    generate_traces,
-    read_kept,
-)
+from p2r.pipeline import collect_cases, filter_traces, generate_traces, read_kept
 from p2r.records import Question
-from p2r.runs import RunError, open_run, read_json
+from p2r.runs import open_run, read_json
 from p2r.template import render
 
 pytest_plugins = ["small_fixtures"]
@@ -97,31 +92,31 @@ def test_failure_of_the_engine_is_recorded_and_tried_again_only_if_asked(run, qu
 
 def test_nothing_answered_at_all_is_an_error(run, media):
     bad = [Question(id="b", problem="?", path="broken.mp4", problem_type="OCR", answer="2")]
-    with pytest.raises(ResponseError, match=r"none of 1 questions.*broken\.mp4"):
+    with pytest.raises(EngineError, match=r"none of 1 questions.*broken\.mp4"):
         generate(run, bad, media)
 
 
 def test_no_questions_is_an_error(run, media):
-    with pytest.raises(PipelineError, match="no questions"):
+    with pytest.raises(UserError, match="no questions"):
         generate(run, [], media)
 
 
 def test_another_model_is_not_mixed_in(run, questions, media):
     generate(run, questions[:1], media)
     other = ScriptedEngine(lambda question: "2", weights="w2")
-    with pytest.raises(RunError, match=r"weights was 'w1', now 'w2'"):
+    with pytest.raises(UserError, match=r"weights was 'w1', now 'w2'"):
         generate(run, questions, media, other)
 
 
 def test_other_questions_under_the_same_ids_are_refused(run, questions, media):
     generate(run, questions[:1], media)
     changed = questions[0].model_copy(update={"problem": "Something else?"})
-    with pytest.raises(ResponseError, match="another question under the id 'long'"):
+    with pytest.raises(EngineError, match="another question under the id 'long'"):
         generate(run, [changed], media)
 
 
 def test_repeated_ids_are_refused(run, questions, media):
-    with pytest.raises(ResponseError, match="same id"):
+    with pytest.raises(EngineError, match="same id"):
         generate(run, [questions[0], questions[0]], media)
 
 
@@ -180,16 +175,16 @@ def test_filter_again_asks_only_for_missing_verdicts(run, questions, media):
 
 
 def test_filter_needs_traces(run):
-    with pytest.raises(PipelineError, match="p2r generate"):
+    with pytest.raises(UserError, match="p2r generate"):
         filter_traces(run.recipe, run, WordJudge())
 
 
 def test_sft_needs_kept_traces(run, questions, media):
-    with pytest.raises(PipelineError, match="p2r filter"):
+    with pytest.raises(UserError, match="p2r filter"):
         read_kept(run)
     generate(run, questions, media, ScriptedEngine(lambda question: "2"))
     filter_traces(run.recipe, run, WordJudge())
-    with pytest.raises(PipelineError, match=r"kept no trace.*funnel\.json"):
+    with pytest.raises(UserError, match=r"kept no trace.*funnel\.json"):
         read_kept(run)
 
 

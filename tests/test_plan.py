@@ -12,6 +12,7 @@ from small import small_recipe
 
 from p2r import data
 from p2r.cli import run_cli
+from p2r.errors import EngineError, UserError
 from p2r.records import Question
 from p2r.runs.recipe import FOLDER, load_recipe
 from p2r.template import build_prompt
@@ -20,7 +21,6 @@ from p2r.training.memory import fits, peak_memory
 from p2r.training.plan import (
     CHAT_TOKENS,
     TYPICAL,
-    PlanError,
     check_media,
     count_text,
     describe_plan,
@@ -210,12 +210,12 @@ def test_more_generations_than_the_batch_allows(capsys):
 def test_rollouts_are_divided_among_the_processes():
     rl = load_recipe("7b").rl
     assert [divide_rollouts(rl, processes) for processes in (1, 7, 8)] == [56, 8, 7]
-    with pytest.raises(PlanError, match=r"change rl.micro_batch, rl.prompts_per_step"):
+    with pytest.raises(UserError, match=r"change rl.micro_batch, rl.prompts_per_step"):
         divide_rollouts(rl, 3)
 
 
 def test_a_group_of_one_has_nothing_to_compare():
-    with pytest.raises(PlanError, match="at least 2 rollouts"):
+    with pytest.raises(UserError, match="at least 2 rollouts"):
         plan_rl(load_recipe("7b", ["rl.group_size=1"]))
 
 
@@ -223,10 +223,10 @@ def test_a_model_that_cannot_see_video(blind_folder, media, questions, tmp_path,
     message = error_of(capsys, "rl", "--dry-run", "--model", str(blind_folder))
     assert "has no video support" in message and "'qwen2'" in message
     for load in (data.load_model, data.load_processor):
-        with pytest.raises(data.ModelError, match="no video support"):
+        with pytest.raises(EngineError, match="no video support"):
             load(blind_folder)
     recipe = small_recipe(blind_folder, "rl.prompts_per_step=1", "rl.credit=outcome")
-    with pytest.raises(data.ModelError, match="no video support"):
+    with pytest.raises(EngineError, match="no video support"):
         train_grpo(recipe, questions, blind_folder, tmp_path / "rl", judge=None, data_root=media)
 
 
@@ -241,7 +241,7 @@ def test_frames_that_do_not_fit_the_model(capsys):
 
 
 def test_more_tokens_than_the_model_reads():
-    with pytest.raises(PlanError, match=r"lower video\.train_frames"):
+    with pytest.raises(UserError, match=r"lower video\.train_frames"):
         plan_rl(load_recipe("7b", ["video.train_frames=4096"]))
 
 

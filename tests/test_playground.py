@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from p2r.data import PLAYGROUND_MODELS, eval_settings, load_model, load_processor
+from p2r.errors import UserError
 from p2r.playground.language import (
     COMPLETE,
     TARGETED,
@@ -20,7 +21,7 @@ from p2r.playground.language import (
     tell,
 )
 from p2r.playground.oracle import OracleJudge, faithful_share
-from p2r.playground.splits import SPLITS, SplitError, make_question, write_split
+from p2r.playground.splits import SPLITS, make_question, write_split
 from p2r.playground.world import EVENTS, Scene, render, sample_scene, ticks
 from p2r.records import PROBLEM_TYPES, Question
 from p2r.runs.recipe import load_recipe
@@ -143,7 +144,7 @@ def test_faithful_share_counts_true_facts():
 def test_splits_are_disjoint_by_seed(tmp_path):
     seeds = {make_question(split, 5).meta["seed"] for split in SPLITS}
     assert len(seeds) == len(SPLITS)
-    with pytest.raises(SplitError, match="choose one of train"):
+    with pytest.raises(UserError, match="choose one of train"):
         make_question("tset", 0)
 
 

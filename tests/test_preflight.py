@@ -8,11 +8,11 @@ from small import read_lines, small_recipe
 from small_rl import RuleJudge, SilentJudge
 
 from p2r import data
+from p2r.errors import PreflightError, TrainingError
 from p2r.records import Case, Question, Trace
 from p2r.template import parse
-from p2r.training.common import TrainingError
 from p2r.training.grpo import train_grpo
-from p2r.training.longest import FrameSizes, PreflightError, count_prompt
+from p2r.training.longest import FrameSizes, count_prompt
 from p2r.training.preflight import find_fault, show_failing
 from p2r.video import FrameCache
 

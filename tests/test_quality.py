@@ -8,7 +8,8 @@ import pytest
 from conftest import growth
 from scripted import ScriptedEngine, WordJudge
 
-from p2r.pipeline import PipelineError, filter_traces, find_hard, generate_traces, read_kept
+from p2r.errors import UserError
+from p2r.pipeline import filter_traces, find_hard, generate_traces, read_kept
 from p2r.pipeline.quality import NearDuplicates, active, find_drops, find_leak, foreign_share
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
@@ -160,7 +161,7 @@ def test_each_filter_that_is_on_has_its_count_in_the_funnel(tmp_path):
 def test_rejection_sampling_asks_again_only_for_questions_without_a_kept_trace(tmp_path):
     run = open_run(tmp_path / "run", "tiny", ["generate.hard_samples=3"])
     asked = numbers("a", "b")
-    with pytest.raises(PipelineError, match="p2r filter"):
+    with pytest.raises(UserError, match="p2r filter"):
         find_hard(run, asked)
     generate_traces(run.recipe, asked, ScriptedEngine(say), run, tmp_path)
     filter_traces(run.recipe, run, WordJudge())
@@ -172,5 +173,5 @@ def test_rejection_sampling_asks_again_only_for_questions_without_a_kept_trace(t
 
 def test_samples_without_temperature_are_refused(tmp_path):
     run = open_run(tmp_path / "run", "tiny", ["generate.samples=2"])
-    with pytest.raises(PipelineError, match="temperature 0 are the same"):
+    with pytest.raises(UserError, match="temperature 0 are the same"):
         generate_traces(run.recipe, numbers("a"), ScriptedEngine(say), run, tmp_path)

@@ -10,8 +10,8 @@ import sys
 import pytest
 import yaml
 
+from p2r.errors import UserError
 from p2r.runs import (
-    RunError,
     claim,
     differences,
     model_fingerprint,
@@ -20,7 +20,7 @@ from p2r.runs import (
     replacing,
     write_json,
 )
-from p2r.runs.recipe import RecipeError, load_recipe
+from p2r.runs.recipe import load_recipe
 
 
 def test_new_run_keeps_its_resolved_recipe_and_environment(tmp_path):
@@ -47,9 +47,9 @@ def test_run_resumes_with_its_own_recipe(tmp_path):
 
 def test_changed_recipe_is_refused_and_the_keys_named(tmp_path):
     open_run(tmp_path / "x", "tiny", ["rl.steps=7"])
-    with pytest.raises(RunError, match=r"rl\.steps was 7, now 9.*new folder"):
+    with pytest.raises(UserError, match=r"rl\.steps was 7, now 9.*new folder"):
         open_run(tmp_path / "x", None, ["rl.steps=9"])
-    with pytest.raises(RunError, match=r"models\.base was 'playground/base'"):
+    with pytest.raises(UserError, match=r"models\.base was 'playground/base'"):
         open_run(tmp_path / "x", "7b")
     assert open_run(tmp_path / "x").recipe.rl.steps == 7
 
@@ -70,12 +70,12 @@ def test_what_does_not_change_the_outcome_may_change(tmp_path):
     ],
 )
 def test_override_that_is_no_value(override, said):
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(UserError, match=said):
         load_recipe("tiny", [override])
 
 
 def test_misspelt_key_is_answered_with_those_there_are(tmp_path):
-    with pytest.raises(RecipeError, match=r"unknown key 'sft\.stepz' \(known: .*max_steps"):
+    with pytest.raises(UserError, match=r"unknown key 'sft\.stepz' \(known: .*max_steps"):
         open_run(tmp_path / "x", "tiny", ["sft.stepz=3"])
     assert not (tmp_path / "x").exists(), "nothing is begun with a recipe that is none"
 
@@ -83,13 +83,13 @@ def test_misspelt_key_is_answered_with_those_there_are(tmp_path):
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
 def test_missing_run_says_so(tmp_path, make):
     make(tmp_path / "x")
-    with pytest.raises(RunError, match=r"run folder .*x (does not exist|is no run)"):
+    with pytest.raises(UserError, match=r"run folder .*x (does not exist|is no run)"):
         open_run(tmp_path / "x", must_exist=True)
 
 
 def test_file_in_place_of_a_run_folder(tmp_path):
     (tmp_path / "x").write_text("")
-    with pytest.raises(RunError, match="is a file"):
+    with pytest.raises(UserError, match="is a file"):
         open_run(tmp_path / "x")
 
 
@@ -108,7 +108,7 @@ def test_claim_refuses_another_making(tmp_path):
     path = tmp_path / "generate.made.json"
     claim(path, {"model": "a", "prompt": "x"})
     claim(path, {"model": "a", "prompt": "x"})
-    with pytest.raises(RunError, match=r"model was 'a', now 'b'.*delete .*generate\.\*"):
+    with pytest.raises(UserError, match=r"model was 'a', now 'b'.*delete .*generate\.\*"):
         claim(path, {"model": "b", "prompt": "x"})
 
 
@@ -129,7 +129,7 @@ def test_file_is_replaced_whole_or_not_at_all(tmp_path):
 
 def test_damaged_file_is_named(tmp_path):
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(RunError, match=r"x\.json is damaged.*delete it"):
+    with pytest.raises(UserError, match=r"x\.json is damaged.*delete it"):
         read_json(tmp_path / "x.json")
 
 

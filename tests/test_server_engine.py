@@ -11,11 +11,12 @@ from fault_server import MODEL, FaultServer
 from small import VIDEO
 
 import p2r.engines.server as module
-from p2r.engines import EngineDied, EngineError, Request, Sampling, load_engine
+from p2r.engines import Request, Sampling, load_engine
 from p2r.engines.responses import make_trace
 from p2r.engines.server import ServerEngine
+from p2r.errors import EngineDied, EngineError, UserError
 from p2r.records import Question
-from p2r.runs.recipe import RecipeError, load_recipe
+from p2r.runs.recipe import load_recipe
 from p2r.video import sample_frames
 
 pytest_plugins = ["small_fixtures"]
@@ -262,5 +263,5 @@ def test_a_refused_key_stops_the_run_and_is_not_told(fault):
 
 @pytest.mark.parametrize("address", ["localhost:8000", "ftp://x/v1", "http://me:key@host/v1"])
 def test_an_address_that_cannot_be_is_refused(address):
-    with pytest.raises(RecipeError, match="address"):
+    with pytest.raises(UserError, match="address"):
         load_recipe("tiny", [f"server.base_url={address}"])

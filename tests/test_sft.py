@@ -8,9 +8,8 @@ import torch
 from small import VIDEO, kill_at_line, read_lines, small_recipe
 
 from p2r import data
+from p2r.errors import TrainingError, UserError
 from p2r.records import Case, Question, Trace
-from p2r.runs import RunError
-from p2r.training.common import TrainingError
 from p2r.training.sft import LengthGroups, TraceCollator, target, train_sft
 from p2r.video import FrameCache
 
@@ -112,7 +111,7 @@ def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, m
     out = tmp_path / "sft"
     paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
     kill_at_line("test_sft", f"train({paths})", out / "made.json", 1)
-    with pytest.raises(RunError, match=r"sft.learning_rate was 0.001, now 0.1"):
+    with pytest.raises(UserError, match=r"sft.learning_rate was 0.001, now 0.1"):
         train(out, case_file, model_folder, media, "sft.learning_rate=0.1")
 
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from p2r.cases.store import CaseStore, Filters, StoreError, write_cases
+from p2r.cases.store import CaseStore, Filters, write_cases
+from p2r.errors import StoreError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 
 

@@ -10,7 +10,8 @@ from test_store import ids, make_case
 
 from p2r.cases import table as case_table
 from p2r.cases.selection import FAILURES
-from p2r.cases.store import CaseStore, Filters, StoreError, write_cases
+from p2r.cases.store import CaseStore, Filters, write_cases
+from p2r.errors import StoreError
 from p2r.files.journal import Journal
 from p2r.records import ProcessReward, Verdict
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import growth, shared_data
 
+from p2r.errors import DataError
 from p2r.records import PROBLEM_TYPES, Question
 from p2r.template import (
     FAULTS,
     INSTRUCTIONS,
     VISION_TOKENS,
-    TemplateError,
     answer_of,
     banned_token_ids,
     build_messages,
@@ -88,9 +88,9 @@ def test_prompt_hash_is_stable_per_style_and_follows_the_wording(monkeypatch):
 
 
 def test_unknown_style_or_problem_type_is_one_clear_line():
-    with pytest.raises(TemplateError, match=r"unknown prompt style 'long': use one of full, brief"):
+    with pytest.raises(DataError, match=r"unknown prompt style 'long': use one of full, brief"):
         build_prompt(question(), "long")
-    with pytest.raises(TemplateError, match=r"'q1' has unknown problem type 'essay': use one of"):
+    with pytest.raises(DataError, match=r"'q1' has unknown problem type 'essay': use one of"):
         build_prompt(question("essay"))
 
 

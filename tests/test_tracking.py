@@ -13,7 +13,7 @@ import pytest
 from small import read_lines, small_recipe
 from test_sft import cases_of
 
-from p2r.training.common import TrainingError
+from p2r.errors import TrainingError
 from p2r.training.sft import train_sft
 from p2r.training.tracking import trackers
 

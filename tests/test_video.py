@@ -11,14 +11,8 @@ from clips import decode_all, numbered, read_number, write_clip
 from conftest import shared_data
 from PIL import Image
 
-from p2r.video import (
-    FrameCache,
-    VideoError,
-    check_media,
-    fit_size,
-    sample_frames,
-    uniform_indices,
-)
+from p2r.errors import VideoError
+from p2r.video import FrameCache, check_media, fit_size, sample_frames, uniform_indices
 
 NATIVE = {"max_pixels": 200 * 200, "factor": 20}  # 160 x 120 stays as it is
 OPEN_GOP = "open-gop=1:bframes=3:keyint=10:min-keyint=10:scenecut=0"

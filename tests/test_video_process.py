@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from clips import write_clip
 
-from p2r.video import VideoError, sample_frames
+from p2r.errors import VideoError
 from p2r.video import process as video_process
+from p2r.video import sample_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -25,9 +25,10 @@ import torch
 from small import VIDEO
 
 from p2r import data
-from p2r.engines import EngineError, Request, Sampling, load_engine, serve
+from p2r.engines import Request, Sampling, load_engine, serve
 from p2r.engines.serve import VllmServer
 from p2r.engines.transformers import TransformersEngine
+from p2r.errors import EngineError
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe
 from p2r.template import VISION_TOKENS

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from p2r.errors import EngineError
+
 
 def main(folder: Path) -> None:
     task = pickle.loads((folder / "task.pickle").read_bytes())
@@ -63,7 +65,8 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     from small_rl import make_trainer
 
     from p2r import data
-    from p2r.engines import EngineError
+
+    pass
     from p2r.runs.recipe import load_recipe
     from p2r.training.trainer import ProcessAwareGRPOTrainer
     from p2r.training.vllm_rollouts import attach_vllm

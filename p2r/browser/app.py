@@ -1,8 +1,8 @@
 """The case browser: what a model saw, said and concluded, case by case, over the cases of runs.
 
-`launch` serves it on this machine. The page is rendered here from the query of its address
-(`p2r.browser.address`, `p2r.browser.pages`) and fetched in parts; lists are filtered, sorted and paged by the
-store. The browser holds one page of a list and one case.
+`launch` serves it on this machine. The server renders a page from the query of its address
+(`p2r.browser.address`, `p2r.browser.pages`) and the browser fetches it in parts. The store filters,
+sorts and pages lists. The browser holds one page of a list and one case.
 """
 
 from __future__ import annotations
@@ -21,13 +21,10 @@ from p2r.browser.desk import MAX_UPLOAD
 from p2r.browser.library import Library
 from p2r.browser.theme import HEAD, SHELL, make_theme
 from p2r.cases.store import CaseStore
+from p2r.errors import UserError
 
 USER = "p2r"
 SHORTEST_PASSWORD = 8
-
-
-class ServeError(ValueError):
-    """A way of serving that is refused; the message says why and what to do."""
 
 
 def launch(
@@ -48,7 +45,7 @@ def launch(
     `.local_url` of the result is the address, `.close()` ends it. In a notebook the browser is
     shown in the cell's output, and the call returns at once too.
 
-    Raises `StoreError` for runs without cases, `ServeError` for a way of serving that is refused,
+    Raises `StoreError` for runs without cases, `UserError` for a way of serving that is refused,
     `OSError` for a port that is taken.
     """
     check_host(host, password)
@@ -84,11 +81,11 @@ def build_app(runs: Sequence[str | Path], media_root: str | Path | None = None) 
 
 
 def check_host(host: str, password: str | None) -> None:
-    """Raise `ServeError` for an address that others can reach without a good password."""
+    """Raise `UserError` for an address that others can reach without a good password."""
     if password is not None and len(password) < SHORTEST_PASSWORD:
-        raise ServeError(f"the password is too short: give at least {SHORTEST_PASSWORD} characters")
+        raise UserError(f"the password is too short: give at least {SHORTEST_PASSWORD} characters")
     if password is None and not _is_loopback(host):
-        raise ServeError(
+        raise UserError(
             f"host {host} can be reached by others: set a password in P2R_APP_PASSWORD, "
             "or leave --host out to serve this machine alone"
         )

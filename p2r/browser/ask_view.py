@@ -10,16 +10,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from p2r.browser.address import View
-from p2r.browser.desk import (
-    ANSWER_SECONDS,
-    MAX_QUESTION,
-    MAX_UPLOAD,
-    SUFFIXES,
-    Asked,
-    AskError,
-    Desk,
-    own_id,
-)
+from p2r.browser.desk import ANSWER_SECONDS, MAX_QUESTION, MAX_UPLOAD, SUFFIXES, Asked, Desk, own_id
 from p2r.browser.library import Library
 from p2r.browser.markup import chip, join, prose, shorten, visible
 from p2r.browser.media_view import render_frames, render_no_media
@@ -29,6 +20,7 @@ from p2r.browser.panels_view import (
     render_reasoning,
     render_verdict,
 )
+from p2r.errors import UserError
 from p2r.records import PROBLEM_TYPES, Case, Question
 from p2r.video import Frames
 
@@ -120,7 +112,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                 page = _draw(question, frames, so_far, done is None)
                 yield page, gr.skip(), gr.skip(), gr.skip()
             if done is None:
-                raise AskError("the model gave no answer")
+                raise UserError("the model gave no answer")
             if question.answer and judge_name != _NO_JUDGE:
                 done.case.verdict = desk.judge(done, judge_name)
             page = _draw(question, frames, done.case.trace.text, False, done.case)
@@ -182,7 +174,7 @@ def prepare(
         desk.check_upload(Path(file))
         return Path(file), question
     if not case_id:
-        raise AskError("choose a clip: upload one, or take that of a case")
+        raise UserError("choose a clip: upload one, or take that of a case")
     case = desk.library.store.get(case_id)
     of = case.question
     question.path, question.data_type = of.path, of.data_type

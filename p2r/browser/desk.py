@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.browser.library import Library
 from p2r.browser.markup import shorten
+from p2r.errors import UserError
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import answer_of, parse
 from p2r.video import Frames
@@ -41,10 +42,6 @@ SUFFIXES = (
 )
 SAMPLES = 40
 MAX_QUESTION = 4000
-
-
-class AskError(ValueError):
-    """A question that cannot be asked or kept; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,9 @@ class Desk:
         ][:SAMPLES]
 
     def check_upload(self, path: Path) -> None:
-        """Raise `AskError` for a file of a kind that is not asked about."""
+        """Raise `UserError` for a file of a kind that is not asked about."""
         if path.suffix.lower() not in SUFFIXES:
-            raise AskError(f"{path.name} is no clip or picture: use {', '.join(SUFFIXES)}")
+            raise UserError(f"{path.name} is no clip or picture: use {', '.join(SUFFIXES)}")
 
     def ask(
         self, model: str, media: Path, question: Question, run: Path | None = None
@@ -95,7 +92,7 @@ class Desk:
         """(frames, text so far, at the end what can be kept) while the model writes.
 
         `run`: whose clip it is; None: it was uploaded.
-        Raises `AskError`, `VideoError`, `ModelError`.
+        Raises `UserError`, `VideoError`, `EngineError`.
         """
         from p2r.data import eval_settings
         from p2r.engines import Request, Sampling, load_engine
@@ -105,7 +102,7 @@ class Desk:
         recipe = self._recipe()
         frames = sample_frames(media, **eval_settings(recipe.video))
         if frames.duration > MAX_CLIP_SECONDS:
-            raise AskError(
+            raise UserError(
                 f"the clip is {frames.duration:.0f} s long: at most {MAX_CLIP_SECONDS:.0f} s"
             )
         if frames.decoder == "image":

@@ -12,7 +12,8 @@ from p2r.cases.files import Fault, case_file
 from p2r.cases.labels import Label, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
 from p2r.cases.store import CaseStore
-from p2r.files.media import MediaError, resolve_media
+from p2r.errors import MediaError
+from p2r.files.media import resolve_media
 from p2r.records import Case
 from p2r.video import FrameCache, Frames
 

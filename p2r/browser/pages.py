@@ -22,8 +22,7 @@ from p2r.browser.read_view import Reading, render_case, render_missing
 from p2r.browser.run_view import render_agreement, render_data, render_runs
 from p2r.cases.agreement import agreement_between_annotators, agreement_with_judges
 from p2r.cases.selection import Filters
-from p2r.cases.store import StoreError
-from p2r.files.media import MediaError
+from p2r.errors import MediaError, StoreError
 from p2r.records import Case
 
 # How many responses to the open case's question are listed beside its own group.

@@ -39,7 +39,7 @@ from p2r.browser.media_view import render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
-from p2r.cases.store import StoreError
+from p2r.errors import StoreError
 from p2r.records import Case
 
 MOST_BYTES_POSTED = 2**17

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from p2r.cases.files import CASE_SCHEMA, storable_row
+from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
 from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case
@@ -22,22 +23,18 @@ KINDS = ("parquet", "csv", "jsonl")
 _ROW_GROUP = 512
 
 
-class ExportError(ValueError):
-    """A selection that cannot be exported; the message says why."""
-
-
 def export_cases(cases: Iterable[Case], path: str | Path, kind: str | None = None) -> int:
     """Write cases to a file and return their number; a few are in memory at a time.
 
     `kind`: one of `KINDS`, by default what the file's name says. Parquet and JSON lines can be
     opened again by everything that reads cases; in CSV a text that a spreadsheet would take for a
-    formula begins with an apostrophe. The file appears when it is whole. Raises `ExportError` for
+    formula begins with an apostrophe. The file appears when it is whole. Raises `UserError` for
     an unknown kind.
     """
     path = Path(path)
     kind = kind or path.suffix.removeprefix(".")
     if kind not in KINDS:
-        raise ExportError(f"cases are exported as {', '.join(KINDS)}, not as {kind!r}")
+        raise UserError(f"cases are exported as {', '.join(KINDS)}, not as {kind!r}")
     written = itertools.count()
     counted = (case for case in cases if next(written) >= 0)
     partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -25,8 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from p2r.cases.selection import FIELDS, StoreError
+from p2r.cases.selection import FIELDS
 from p2r.cases.text_index import Texts
+from p2r.errors import StoreError
 from p2r.records import ROW_TYPES, Case
 
 FILE_NAME = "cases.parquet"

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from p2r.cases.selection import OUTCOMES, StoreError
+from p2r.cases.selection import OUTCOMES
 from p2r.cases.table import CaseTable
+from p2r.errors import StoreError
 from p2r.rewards import TOLERANCE
 
 _KEYS = ("question.id", "trace.run", "trace.stage", "trace.step")

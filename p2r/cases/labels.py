@@ -22,16 +22,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from p2r.errors import UserError
 from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case, Record
 
 LABELS = "labels.jsonl"
 # The longest text of each kind: longer ones are refused, not cut.
 MAX_COMMENT, MAX_NAME, MAX_KIND = 20_000, 100, 100
-
-
-class LabelError(ValueError):
-    """A label that is not kept, or labels that cannot be read; the message says why."""
 
 
 class Label(Record):
@@ -70,7 +67,7 @@ class LabelFile:
     def add(self, label: Label) -> Label:
         """Append a label, with the time where it has none, and wait until it is on disk.
 
-        Raises `LabelError` for a label without a case or an annotator or with too long a text, and
+        Raises `UserError` for a label without a case or an annotator or with too long a text, and
         `OSError` where the file cannot be written.
         """
         label = _checked(label)
@@ -187,7 +184,7 @@ def export_labels(labels: Iterable[Label], kind: str = "csv") -> Iterator[str]:
         for label in labels:
             yield _csv_line([spreadsheet_cell(getattr(label, name)) for name in names])
     else:
-        raise LabelError(f"labels are exported as csv or jsonl, not as {kind!r}")
+        raise UserError(f"labels are exported as csv or jsonl, not as {kind!r}")
 
 
 def _csv_line(values: list[Any]) -> str:
@@ -206,12 +203,12 @@ def _checked(label: Label) -> Label:
     clean["failure"] = clean["failure"].strip()
     clean["time"] = clean["time"] or datetime.now(UTC).isoformat(timespec="seconds")
     if not clean["case"]:
-        raise LabelError("a label needs a case")
+        raise UserError("a label needs a case")
     if not clean["annotator"]:
-        raise LabelError("a label needs the name of its annotator")
+        raise UserError("a label needs the name of its annotator")
     for name, longest in (("annotator", MAX_NAME), ("failure", MAX_KIND), ("comment", MAX_COMMENT)):
         if len(clean[name]) > longest:
-            raise LabelError(
+            raise UserError(
                 f"the {name} is too long: {len(clean[name])} characters, at most {longest}"
             )
     return label.model_copy(update=clean)

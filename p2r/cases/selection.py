@@ -1,7 +1,7 @@
-"""Which cases: the filters of a list of cases, what they mean in SQL, and their form in an address.
+"""Filters of a list of cases: their meaning in SQL and their form in an address.
 
-The columns of the table `cases` (see `p2r.cases.store`) are those of a row (`records.ROW_TYPES`) that are
-short, and the ones computed from them here. Values reach SQL as parameters only.
+The table `cases` (see `p2r.cases.store`) has the short columns of a row (`records.ROW_TYPES`) and
+the columns that are computed here. Values reach SQL only as parameters.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from p2r.errors import StoreError
 from p2r.records import ROW_TYPES
 
 # From this accuracy on an answer counts as right: the pipeline's threshold (filter.min_accuracy).
@@ -89,10 +90,6 @@ LISTED = (
 # Lowest and highest value, both included; None: open. A case without the value is left out.
 Range = tuple[float | None, float | None]
 ANY: Range = (None, None)
-
-
-class StoreError(ValueError):
-    """Cases that cannot be written, read or selected; the message says which, why, what to do."""
 
 
 @dataclass(frozen=True)

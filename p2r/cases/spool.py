@@ -1,4 +1,4 @@
-"""Arrays that lie in temporary files without a name, mapped into memory; they go with their users."""
+"""Arrays in temporary files, mapped into memory; each file is deleted with its array."""
 
 from __future__ import annotations
 

@@ -31,12 +31,12 @@ from p2r.cases.selection import (
     RIGHT_ACCURACY,
     VERDICTS,
     Filters,
-    StoreError,
     name_column,
     order,
     where,
 )
 from p2r.cases.table import CaseTable
+from p2r.errors import StoreError
 from p2r.records import Case
 
 __all__ = [

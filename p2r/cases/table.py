@@ -34,8 +34,9 @@ from p2r.cases.files import (
     read_rows,
     searched_texts,
 )
-from p2r.cases.selection import DERIVED, FIELDS, LONG, SHORT, SHORTENED, StoreError, name_column
+from p2r.cases.selection import DERIVED, FIELDS, LONG, SHORT, SHORTENED, name_column
 from p2r.cases.text_index import Texts, TextSearch, query_chunks, union
+from p2r.errors import StoreError
 from p2r.records import ROW_TYPES, Case
 
 Kept = TypeVar("Kept")

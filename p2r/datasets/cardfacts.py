@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from p2r.datasets.cards import Card, DataFile
-from p2r.datasets.export import EXPORTED, OutputError, export_record, read_items
+from p2r.datasets.export import EXPORTED, export_record, read_items
 from p2r.datasets.release import (
     COT_FILES,
     COT_RECORDS,
@@ -21,6 +21,7 @@ from p2r.datasets.release import (
     RL_FILES,
     RL_RECORDS,
 )
+from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
 from p2r.formats import BadRecordLog, read_cases
 from p2r.pipeline.quality import thresholds
@@ -94,12 +95,12 @@ def card_of_run(folder: Path, name: str | None = None) -> Card:
 def card_of_file(path: Path, name: str | None = None) -> Card:
     """The card of any file of traces, or of questions where it holds no trace.
 
-    Raises `OutputError` where it holds neither.
+    Raises `UserError` where it holds neither.
     """
     bad = BadRecordLog()
     facts = _Facts(read_items(path, bad))
     if not facts.records:
-        raise OutputError(f"{path} holds no usable record: a card describes a set that has some")
+        raise UserError(f"{path} holds no usable record: a card describes a set that has some")
     made = {"Read from": path.name}
     if facts.models:
         made["Generator"] = ", ".join(facts.models)

@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from p2r.files.media import MediaError, resolve_media
+from p2r.errors import MediaError
+from p2r.files.media import resolve_media
 from p2r.formats import BadRecord, read_questions
 from p2r.pipeline.status import group_reasons
 from p2r.records import Question

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
 from p2r.formats import (
     BadRecord,
@@ -25,10 +26,6 @@ from p2r.runs import replacing
 Format = Literal["video-r1", "videop2r", "p2r"]
 FORMATS: tuple[Format, ...] = ("video-r1", "videop2r", "p2r")
 EXPORTED = "data/train.jsonl"
-
-
-class OutputError(ValueError):
-    """A data set that cannot be written; the message says why and what to do."""
 
 
 def export_record(item: Question | Case) -> dict[str, str | list[str]]:
@@ -84,7 +81,7 @@ def convert(
     `parts`, `strings`: of the VideoP2R release (see `p2r.formats.write_videop2r`).
     """
     if parts > 1 and to != "videop2r":
-        raise OutputError("only files of the VideoP2R release come in parts")
+        raise UserError("only files of the VideoP2R release come in parts")
     count = 0
 
     def counted() -> Iterator[Question | Case]:
@@ -140,11 +137,11 @@ def _upload(staged: Path, repository: str, private: bool) -> str:
         hub.upload_folder(repo_id=repository, repo_type="dataset", folder_path=staged)
     except (HfHubHTTPError, HFValidationError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise OutputError(
+        raise UserError(
             f"the hub refused {repository!r} ({reason}): check its name and `hf auth login`"
         ) from error
     except httpx.TransportError as error:
-        raise OutputError(
+        raise UserError(
             f"the hub cannot be reached ({error}): nothing was lost, the same command tries again; "
             "--folder writes the set here"
         ) from error

@@ -21,16 +21,6 @@ from p2r.video import Frames
 GREEDY_BELOW = 0.01
 
 
-class EngineError(ValueError):
-    """An engine that cannot answer at all; the message says why and what to do."""
-
-
-class EngineDied(EngineError):
-    """An engine that ended while it worked: what was in flight may have killed it."""
-
-    died = True  # as `p2r.engines.inflight` and `p2r.engines.apart` know it
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn; greedy at temperature <= 0.01."""
@@ -126,7 +116,7 @@ def load_engine(
 ) -> Engine:
     """An engine for a model: a folder, a hub id or `playground/NAME`.
 
-    `engine`: which one (default: the recipe's for generation). Raises `ModelError`, `EngineError`.
+    `engine`: which one (default: the recipe's for generation). Raises `EngineError`, `EngineError`.
     """
     style = style or recipe.models.prompt
     engine = engine or recipe.generate.engine

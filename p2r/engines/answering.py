@@ -18,9 +18,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from p2r.engines import Completion, Engine, EngineDied, Request, Sampling
+from p2r.engines import Completion, Engine, Request, Sampling
 from p2r.engines.apart import Apart, Death
 from p2r.engines.inflight import Inflight, Watchdog, try_apart
+from p2r.errors import EngineDied
 from p2r.files.journal import Journal
 from p2r.records import Question
 from p2r.video import FrameCache, Frames

@@ -22,15 +22,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
+from p2r.errors import EngineError
+
 START_LIMIT = 1800.0  # seconds; a large model is loaded in it
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from p2r.engines.apart import main; main(int(sys.argv[2]))"
 )
-
-
-class ApartError(ValueError):
-    """A worker that raised in its own process, or could not begin; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Apart:
         self._connection: Connection | None = None
 
     def ask(self, message: Any) -> Any | Death:
-        """The worker's answer, or how the child died of it; raises `ApartError`."""
+        """The worker's answer, or how the child died of it; raises `EngineError`."""
         if self._child is None:
             self._start()
         with contextlib.suppress(OSError):  # it is dead: said below
@@ -88,7 +86,7 @@ class Apart:
         self._connection.send(self._make)
         started = self._receive(START_LIMIT)
         if isinstance(started, Death):
-            raise ApartError(f"the process for single samples did not start: {started.reason}")
+            raise EngineError(f"the process for single samples did not start: {started.reason}")
 
     def _receive(self, limit: float | None) -> Any | Death:
         try:
@@ -105,7 +103,7 @@ class Apart:
             return Death(f"the process that works on it dies, also alone: {how}")
         if kind == "error":
             self.close()
-            raise ApartError(answer)
+            raise EngineError(answer)
         if kind == "died":
             self.close()
             return Death(f"the engine that works on it dies, also alone: {answer}")

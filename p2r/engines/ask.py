@@ -8,6 +8,7 @@ from pathlib import Path
 
 from p2r.data import eval_settings
 from p2r.engines import Request, Sampling, load_engine
+from p2r.errors import UserError
 from p2r.records import PROBLEM_TYPES, Question
 from p2r.runs import quiet_libraries, use_threads
 from p2r.runs.recipe import Recipe
@@ -16,10 +17,6 @@ from p2r.video import sample_frames
 
 _TAG = re.compile(rf"<(/?)({'|'.join(SEGMENTS)})>")
 _LONGEST_TAG = max(len(f"</{name}>") for name in SEGMENTS)
-
-
-class AskError(ValueError):
-    """A question that cannot be asked; the message says why and what to do."""
 
 
 def ask_model(
@@ -32,8 +29,8 @@ def ask_model(
 ) -> Iterator[str]:
     """The answer as text to print, piece by piece, each segment under its heading.
 
-    Frames, tokens and sampling are those of evaluation. Raises `AskError`, `VideoError`,
-    `ModelError`.
+    Frames, tokens and sampling are those of evaluation. Raises `UserError`, `VideoError`,
+    `EngineError`.
     """
     question = make_question(problem, options, problem_type)
     frames = sample_frames(media, **eval_settings(recipe.video))
@@ -55,11 +52,11 @@ def make_question(
     """A question of a user; options without a letter are given one."""
     problem_type = problem_type or ("multiple choice" if options else "free-form")
     if problem_type not in PROBLEM_TYPES:
-        raise AskError(f"unknown problem type {problem_type!r}: use {', '.join(PROBLEM_TYPES)}")
+        raise UserError(f"unknown problem type {problem_type!r}: use {', '.join(PROBLEM_TYPES)}")
     if (problem_type == "multiple choice") != bool(options):
-        raise AskError("options belong to multiple choice: give --option for each, or --type")
+        raise UserError("options belong to multiple choice: give --option for each, or --type")
     if not problem.strip():
-        raise AskError("the question is empty")
+        raise UserError("the question is empty")
     lettered = [
         option if re.match(r"\(?[A-Z][.):]", option) else f"{chr(ord('A') + index)}. {option}"
         for index, option in enumerate(options)

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from p2r.errors import EngineError
+
 RETRIES = 2  # of a batch whose actor or node died
-
-
-class RayError(ValueError):
-    """Ray that is not there or cannot be reached; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ def ray_map(
     """What workers made by `make` answer to `messages`, in any order, `batch` at a time.
 
     Batches that die with their actor again and again are left out. `make` and the messages are
-    pickled. Raises `RayError`, and what a worker raised.
+    pickled. Raises `EngineError`, and what a worker raised.
     """
     try:
         import ray
     except ImportError as error:
-        raise RayError("--ray needs Ray: pip install 'p2r[ray]'") from error
+        raise EngineError("--ray needs Ray: pip install 'p2r[ray]'") from error
     if not messages:
         return
     if not ray.is_initialized():
@@ -50,7 +48,7 @@ def ray_map(
             ray.init(log_to_driver=False, include_dashboard=False)
         except Exception as error:  # Ray raises plain ones where a node does not come up
             reason = " ".join(str(error).split())[:300]
-            raise RayError(f"no Ray cluster can be reached or started: {reason}") from error
+            raise EngineError(f"no Ray cluster can be reached or started: {reason}") from error
     resources = ray.cluster_resources()
     gpus = pool.gpus if pool.gpus is not None else float(resources.get("GPU", 0) > 0)
     fit = int(resources["GPU"] / gpus) if gpus else int(resources.get("CPU", 1) / pool.cpus)

@@ -9,16 +9,11 @@ from typing import Any
 
 from p2r.engines import Completion, Engine, Sampling
 from p2r.engines.answering import Answering, Spread
+from p2r.errors import EngineError
 from p2r.files.journal import Journal, MergedJournal, Shard, journal_files, read_journal
 from p2r.records import Case, Question, Trace
 from p2r.runs import write_json
 from p2r.template import answer_of, parse, prompt_hash
-
-
-class ResponseError(ValueError):
-    """Questions that cannot be answered at all, or a journal of other questions; the message says
-    what to do.
-    """
 
 
 class ResponseJournal:
@@ -90,14 +85,14 @@ class ResponseJournal:
         of the process in which suspects are tried, `group` at a time (see `p2r.engines.inflight`);
         `patience`: seconds without any answer after which it is taken for hung. `bad_records` of
         the file of questions, by reason, are noted for the funnel. `spread`: answer by workers
-        elsewhere (see `p2r.engines.ray_data`). Raises `ResponseError` where the
+        elsewhere (see `p2r.engines.ray_data`). Raises `EngineError` where the
         journal holds other questions under the same ids, or where not a single question could be
         answered.
         """
         numbers = range(samples) if isinstance(samples, int) else samples
         wanted = {f"{q.id}/{n}": (q, n) for q in questions for n in numbers}
         if len(wanted) < len(questions) * len(numbers):
-            raise ResponseError("two questions have the same id: ids must be unique in a file")
+            raise EngineError("two questions have the same id: ids must be unique in a file")
         made = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -130,7 +125,7 @@ class ResponseJournal:
             )
             work.run(self.own(".inflight.jsonl"), make_engine, patience, group, spread)
         if wanted and not len(self) and (failed := self.errors()):
-            raise ResponseError(
+            raise EngineError(
                 f"none of {len(questions)} questions could be answered; the first reason: "
                 f"{failed[0]['reason']} (all reasons are in {self.errors_path}; "
                 "delete it to try again)"
@@ -145,7 +140,7 @@ def note_plan(path: Path, begun_with: int, **more: Any) -> None:
 def _check_questions(journal: MergedJournal, wanted: Mapping[str, tuple[Question, int]]) -> None:
     for key, record in journal.records():
         if key in wanted and record["question"] != wanted[key][0].model_dump(mode="json"):
-            raise ResponseError(
+            raise EngineError(
                 f"{journal.path} holds another question under the id {wanted[key][0].id!r}: "
                 "use another run folder for another file of questions"
             )

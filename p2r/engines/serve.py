@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from p2r.data import check_model, resolve_model
-from p2r.engines import EngineError
 from p2r.engines.vllm_runtime import check_vllm, command_line, vllm_environment, vllm_settings
+from p2r.errors import EngineError
 from p2r.runs.recipe import Recipe
 
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -36,7 +36,7 @@ class VllmServer:
 
     `rollouts`: also with what RL needs to give it new weights. It serves on loopback unless `host`
     says otherwise, which needs a key (VLLM_API_KEY). Its output goes to `log`. Raises
-    `EngineError`, `ModelError`.
+    `EngineError`, `EngineError`.
     """
 
     def __init__(

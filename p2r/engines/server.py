@@ -21,15 +21,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from p2r.data import load_processor, resolve_model
-from p2r.engines import (
-    Completion,
-    EngineDied,
-    EngineError,
-    Request,
-    Sampling,
-    describe_error,
-    make_completion,
-)
+from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 from p2r.engines.wire import (
     REFUSED_KEY,
@@ -43,6 +35,7 @@ from p2r.engines.wire import (
     read_reply,
     refused,
 )
+from p2r.errors import EngineDied, EngineError
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import build_prompt, prompt_hash

@@ -31,7 +31,7 @@ class TransformersEngine:
     """Answers with one model on one device. A batch that fails is tried again one by one.
 
     Vision tokens are never sampled. Sampling is by seed: the same batch with the same seed gives
-    the same text. Raises `p2r.data.ModelError` for a model that cannot be loaded.
+    the same text. Raises `p2r.EngineError` for a model that cannot be loaded.
     """
 
     def __init__(

@@ -9,15 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from p2r.data import check_model, load_processor, resolve_model
-from p2r.engines import (
-    Completion,
-    EngineDied,
-    EngineError,
-    Request,
-    Sampling,
-    describe_error,
-    make_completion,
-)
+from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.engines.vllm_runtime import (
     check_prompt,
     check_vllm,
@@ -26,6 +18,7 @@ from p2r.engines.vllm_runtime import (
     sampling_settings,
     vllm_settings,
 )
+from p2r.errors import EngineDied, EngineError
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import prompt_hash
@@ -44,7 +37,7 @@ class VllmEngine:
 
     Requests are drawn as they fit, completions come as they end. `logprobs`: with those of the
     sampled tokens, as they were sampled; `settings`: further arguments of `vllm.LLM`. Raises
-    `EngineError` where vLLM is absent, does not start or dies; `p2r.data.ModelError` for a model
+    `EngineError` where vLLM is absent, does not start or dies; `p2r.EngineError` for a model
     that cannot be loaded.
     """
 

@@ -16,8 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from p2r.data import DataError, check_frames, prompt_text, resolve_model
-from p2r.engines import EngineError, Sampling
+from p2r.data import check_frames, prompt_text, resolve_model
+from p2r.engines import Sampling
+from p2r.errors import DataError, EngineError
 from p2r.records import Question
 from p2r.runs.recipe import Recipe
 from p2r.template import VISION_TOKENS, banned_token_ids
@@ -75,7 +76,7 @@ def prepare_vllm() -> None:
 
 
 def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
-    """The keyword arguments of `vllm.LLM` for a model under a recipe; raises `ModelError`.
+    """The keyword arguments of `vllm.LLM` for a model under a recipe; raises `EngineError`.
 
     The longest prompt is the largest video that the recipe's frames and pixels allow, with
     `TEXT_TOKENS` of text; what is longer fails as a request and is never cut.
@@ -168,7 +169,7 @@ def native_prompt(
 ) -> dict[str, Any]:
     """vLLM's input for a question: token ids with one placeholder, and the media it stands for.
 
-    Raises `DataError`, `TemplateError`.
+    Raises `DataError`, `DataError`.
     """
     if frames is not None:
         check_frames(processor, question, frames)

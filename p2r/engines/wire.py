@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2r.engines import EngineError, describe_error
+from p2r.engines import describe_error
+from p2r.errors import EngineError
 from p2r.video import Frames
 
 if TYPE_CHECKING:

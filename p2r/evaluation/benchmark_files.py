@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p2r.errors import DataError, UserError
 from p2r.evaluation.benchmark_records import Fields, OtherSubset, read_fields
-from p2r.evaluation.benchmarks import Benchmark, BenchmarkError, find_benchmark
+from p2r.evaluation.benchmarks import Benchmark, find_benchmark
 from p2r.evaluation.importers import FORMATS, Imported, task_of_file
 from p2r.files.jsonstream import Fault
-from p2r.files.storedjson import StoredError, read_stored
+from p2r.files.storedjson import read_stored
 from p2r.formats.rawrecords import IMAGES, BadValue
 from p2r.records import Question
 from p2r.scoring.answers import extract_choice, parse_number
@@ -59,7 +60,7 @@ def read_benchmark(
     """The questions of a benchmark's files with ids, and the manifest check.
 
     `data_root`: where the media lie; without it media are not looked for. Of a repeated id the
-    first question counts. Raises `BenchmarkError` where there is nothing to read.
+    first question counts. Raises `UserError` where there is nothing to read.
     """
     entry = find_benchmark(name)
     found: dict[str, Fields] = {}
@@ -87,7 +88,7 @@ def read_benchmark(
         if data_root is not None and not (fields.path and (data_root / fields.path).is_file()):
             notes.note("media missing", fields.path or f"{fields.id}: no path")
     if not found:
-        raise BenchmarkError(f"{path} holds no question of {entry.title}: it reads {entry.files}")
+        raise UserError(f"{path} holds no question of {entry.title}: it reads {entry.files}")
     pairs = Counter((f.problem, tuple(f.options), f.path) for f in found.values())
     for (problem, _, _), times in pairs.items():
         if times > 1:
@@ -151,11 +152,11 @@ def _records(entry: Benchmark, path: Path) -> Iterator[tuple[Any, str]]:
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.suffix in SUFFIXES and f.is_file())
     elif not path.is_file():
-        raise BenchmarkError(f"no file {path}: {entry.title} reads {entry.files}")
+        raise UserError(f"no file {path}: {entry.title} reads {entry.files}")
     for file in files:
         try:
             yield from _file(entry, file)
-        except StoredError as error:
+        except DataError as error:
             yield Fault(str(error)), ""
 
 
@@ -188,7 +189,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
             for batch in parquet.iter_batches(columns=names):
                 yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
-        raise StoredError(f"{file} is no Parquet file ({error})") from None
+        raise DataError(f"{file} is no Parquet file ({error})") from None
 
 
 def _is_picture(kind: Any) -> bool:

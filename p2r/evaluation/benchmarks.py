@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
-class BenchmarkError(ValueError):
-    """A benchmark that is not there, or files that are none of it; the message says what to do."""
+from p2r.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -206,8 +204,8 @@ BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of a name; case, spaces and dashes do not matter. Raises `BenchmarkError`."""
+    """The benchmark of a name; case, spaces and dashes do not matter. Raises `UserError`."""
     plain = "".join(filter(str.isalnum, name)).lower()
     if plain not in BENCHMARKS:
-        raise BenchmarkError(f"no benchmark {name!r}: use one of {', '.join(BENCHMARKS)}")
+        raise UserError(f"no benchmark {name!r}: use one of {', '.join(BENCHMARKS)}")
     return BENCHMARKS[plain]

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from p2r.errors import DataError
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.items import EXTRACTORS, Item, score_item
 from p2r.evaluation.results import Result
-from p2r.files.storedjson import StoredError
 from p2r.scoring import mean_interval
 
 RIGHT = 0.5  # a score of at least this counts as right where right and wrong are counted
@@ -21,16 +21,16 @@ def compare(a: Result, b: Result) -> dict[str, Any]:
     Returns for "official" and "robust": both means over the pairs, the difference b - a with its
     interval, {"both", "only a", "only b", "neither"}, McNemar's exact p, and rows of the main axis.
     Items that only one has, or that an extractor leaves out in one, are counted and not compared.
-    Raises `StoredError` for two benchmarks, or without a common item.
+    Raises `DataError` for two benchmarks, or without a common item.
     """
     if a.benchmark != b.benchmark:
-        raise StoredError(
+        raise DataError(
             f"{a.benchmark} and {b.benchmark} cannot be compared: give two results of one benchmark"
         )
     other = {item.id: item for item in b.items}
     pairs = [(item, other[item.id]) for item in a.items if item.id in other]
     if not pairs:
-        raise StoredError("the two results have no item in common: are their ids of one file?")
+        raise DataError("the two results have no item in common: are their ids of one file?")
     for item in (*a.items, *b.items):
         score_item(a.benchmark, item)
     axis = find_benchmark(a.benchmark).axes[0]

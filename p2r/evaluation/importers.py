@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p2r.errors import DataError
 from p2r.evaluation.benchmark_records import (
     TRUTHS,
     Fields,
@@ -32,7 +33,7 @@ from p2r.evaluation.benchmark_records import (
 from p2r.evaluation.benchmarks import BENCHMARKS, MVBENCH_TASKS, TEMPCOMPASS_TASKS, TRACKS
 from p2r.evaluation.items import Item, letter_of
 from p2r.files.jsonstream import Fault
-from p2r.files.storedjson import StoredError, read_stored
+from p2r.files.storedjson import read_stored
 from p2r.formats.rawrecords import BadValue
 
 OUTPUTS = (
@@ -79,10 +80,10 @@ def import_outputs(
 
     Of a repeated id the first record counts. With `questions` (the benchmark's own, by id) their
     truth, options and parts are taken, and an id that is none of them is unknown. Raises
-    `StoredError` for an unknown format, or where no record can be used.
+    `DataError` for an unknown format, or where no record can be used.
     """
     if format not in FORMATS:
-        raise StoredError(f"no format {format!r}: use one of {', '.join(FORMATS)}")
+        raise DataError(f"no format {format!r}: use one of {', '.join(FORMATS)}")
     found = Imported()
     seen: dict[str, str] = {}
     records = 0
@@ -116,9 +117,7 @@ def import_outputs(
             found.note("question without an output", missing)
     if not found.items:
         why = "; ".join(f"{n} × {r} ({found.example(r)})" for r, n in found.counts.items())
-        raise StoredError(
-            f"{path}: none of {records} records can be used: {why or 'it holds none'}"
-        )
+        raise DataError(f"{path}: none of {records} records can be used: {why or 'it holds none'}")
     expected = BENCHMARKS[benchmark].expected
     if expected is not None and len(found.items) > expected:
         found.note("more items than the benchmark has", f"{len(found.items)} of {expected}")

@@ -1,7 +1,7 @@
 """Think-answer mismatch by a reader: what does the thinking alone conclude, and is that answered?
 
 The paper has an LLM read the think segment without the answer (Table 6); it may say "No" where the
-thinking refuses or ends on no clear choice. `p2r.scoring.analysis.mismatch` is the rule that costs nothing.
+thinking refuses or ends on no clear choice. The rule `p2r.scoring.analysis.mismatch` costs nothing.
 Here any reader will do: a function from prompts to replies, or any judge of `p2r.judges`.
 """
 

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from p2r.errors import JudgeError
 from p2r.evaluation.items import Item
 from p2r.evaluation.mismatch import Chooser, ask_reader, mismatch_rate, mismatches
 from p2r.evaluation.results import Result, case_of
 from p2r.evaluation.tempcompass_llm import rate_unmatched
-from p2r.judges import BaseJudge, JudgeError, make_judge
+from p2r.judges import BaseJudge, make_judge
 from p2r.judges.base import call
 from p2r.judges.remote import RemoteJudge
 from p2r.runs.recipe import JudgingSettings
@@ -27,7 +28,7 @@ CHOICE = "think choice"
 
 
 class Reader:
-    """A function from prompts to replies, None for what got none; raises `BudgetReached` where the
+    """A function from prompts to replies, None for what got none; raises `JudgeError` where the
     budget has no room, and then no reply that was paid for is lost: the cache has it.
     """
 

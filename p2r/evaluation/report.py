@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from p2r.errors import DataError
 from p2r.evaluation.compare import percent
 from p2r.evaluation.items import EXTRACTORS, Item
 from p2r.evaluation.paper import BENCHMARK_COLUMNS, SOURCE, TABLES
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
-from p2r.files.storedjson import StoredError
 from p2r.scoring import mean_interval
 from p2r.scoring.analysis import mismatch
 
@@ -27,7 +27,7 @@ def build_report(results: Sequence[Result]) -> dict[str, Any]:
     {column: interval}}}.
 
     Several results of one model are one row. A result whose `made` says another `input` than video
-    (see `p2r.evaluation.transfer`) belongs to Table 5 alone. Raises `StoredError` where a model has
+    (see `p2r.evaluation.transfer`) belongs to Table 5 alone. Raises `DataError` where a model has
     two results of one benchmark.
     """
     measured: dict[str, dict[str, Cells]] = {number: {} for number in TABLES}
@@ -36,7 +36,7 @@ def build_report(results: Sequence[Result]) -> dict[str, Any]:
         given = result.made.get("input")
         model = numbers.setdefault((result.model, given), {})
         if result.benchmark in model:
-            raise StoredError(f"two results of {result.model} on {result.benchmark}: give one")
+            raise DataError(f"two results of {result.model} on {result.benchmark}: give one")
         model[result.benchmark] = rescore(result)
         if given is None and (interval := mismatch_of(result.items)) is not None:
             row = measured["6"].setdefault(f"{result.model} (by rule)", {})

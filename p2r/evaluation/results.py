@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from p2r import __version__
+from p2r.errors import DataError
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.importers import Imported
 from p2r.evaluation.items import EXTRACTORS, Item, score_item
 from p2r.evaluation.metrics import measure
-from p2r.files.storedjson import StoredError
 from p2r.records import Case, Question, Trace
 from p2r.runs import replacing
 from p2r.template import parse
@@ -146,16 +146,16 @@ def write_result(result: Result, path: Path) -> Path:
 
 
 def read_result(path: Path) -> Result:
-    """A result file; raises `StoredError` where it is none."""
+    """A result file; raises `DataError` where it is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         items = [Item.from_dict(record) for record in data["items"]]
         entry = find_benchmark(data["benchmark"])
     except FileNotFoundError:
-        raise StoredError(f"no result file {path}: make one with p2r eval --import") from None
+        raise DataError(f"no result file {path}: make one with p2r eval --import") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise StoredError(
+        raise DataError(
             f"{path} is no result file of p2r ({reason}): make one with p2r eval --import"
         ) from None
     counted = {key: n for key, n in data.get("counts", {}).items() if isinstance(n, int)}

@@ -18,6 +18,7 @@ from typing import Any
 from p2r.data import eval_settings
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
+from p2r.errors import UserError
 from p2r.evaluation.items import Item
 from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
@@ -33,10 +34,6 @@ from p2r.scoring.analysis import mismatch, mismatch_tags, perception_by_answer
 from p2r.template import build_prompt, parse, prompt_hash
 
 Metric = Callable[[Case], float | None]
-
-
-class EvaluationError(ValueError):
-    """An evaluation that cannot start; the message says why and what to do."""
 
 
 def _sufficiency(case: Case) -> float | None:
@@ -84,7 +81,7 @@ def evaluate(
     settings, style = recipe.eval, style or recipe.models.prompt
     chosen = list(questions[: settings.questions])
     if not chosen:
-        raise EvaluationError("there are no questions to evaluate on: give a file that holds some")
+        raise UserError("there are no questions to evaluate on: give a file that holds some")
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
     claim(run.path("eval", f"{stage}.made.json"), engine.identity)
     journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))

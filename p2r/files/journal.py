@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from p2r.errors import StoreError
 from p2r.files.jsonlines import from_line, to_line
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,6 @@ log = logging.getLogger(__name__)
 _TAIL = 1 << 16
 _BUFFER = 2**16  # bytes; lines are read four times as fast as through the default buffer
 _HEAD = re.compile(rb'\{"key": ("(?:[^"\\]|\\.)*"), "record": \{')
-
-
-class JournalError(ValueError):
-    """A journal that cannot be used; the message says which file, where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Journal:
     a killed process left unfinished, and reads the keys. What is appended is on disk when the call
     returns.
 
-    Raises `JournalError` for a locked file, a damaged line or a repeated key.
+    Raises `StoreError` for a locked file, a damaged line or a repeated key.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -100,7 +97,7 @@ class Journal:
             lines: dict[str, bytes] = {}
             for key, record in items:
                 if key in self._keys or key in lines:
-                    raise JournalError(f"{self.path}: key {key!r} is already in the journal")
+                    raise StoreError(f"{self.path}: key {key!r} is already in the journal")
                 lines[key] = _encode(self.path, key, record)
             offset = self._size
             self._write(b"".join(lines.values()))
@@ -139,7 +136,7 @@ class Journal:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise JournalError(
+            raise StoreError(
                 f"another process is writing {self.path}: wait for it or stop it, then start again"
             ) from None
 
@@ -160,7 +157,7 @@ class Journal:
     def _write(self, data: bytes) -> None:
         """All of the data or none of it: a write that fails (disk full) is taken back."""
         if self._descriptor < 0:
-            raise JournalError(f"{self.path} is closed: open it again to append")
+            raise StoreError(f"{self.path} is closed: open it again to append")
         try:
             rest = memoryview(data)
             while rest:
@@ -246,11 +243,11 @@ def journal_files(path: str | Path) -> list[Path]:
 def read_journal(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Key and record of every complete line, without the lock: also while a process writes.
 
-    Raises `JournalError` for a file that is absent and for a damaged line.
+    Raises `StoreError` for a file that is absent and for a damaged line.
     """
     path = Path(path)
     if not path.is_file():
-        raise JournalError(f"no journal at {path}: run the stage that writes it first")
+        raise StoreError(f"no journal at {path}: run the stage that writes it first")
     return ((key, record) for key, _, record in _read(path, path.stat().st_size))
 
 
@@ -295,7 +292,7 @@ def _index(path: Path, size: int) -> dict[str, int]:
         else:
             key, _ = _decode(path, f"line {number}", line)
         if key in keys:
-            raise JournalError(
+            raise StoreError(
                 f"{path}, line {number}: key {key!r} a second time; remove one of them"
             )
         keys[key] = offset
@@ -326,7 +323,7 @@ def _encode(path: Path, key: str, record: dict[str, Any]) -> bytes:
         if "NaN" in line or "Infinity" in line:  # in a text, or a number that JSON does not know
             json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise JournalError(f"{path}: record {key!r} cannot be written as JSON: {error}") from error
+        raise StoreError(f"{path}: record {key!r} cannot be written as JSON: {error}") from error
     return f'{{"key": {json.dumps(key)}, "record": {line[:-1]}}}\n'.encode("ascii")
 
 
@@ -336,11 +333,11 @@ def _decode(path: Path, place: str, line: bytes) -> tuple[str, dict[str, Any]]:
         key, record = entry["key"], entry["record"]
     except (ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise JournalError(
+        raise StoreError(
             f"{path}, {place} is damaged ({reason}); remove the line to do its work again"
         ) from error
     if not isinstance(key, str) or not isinstance(record, dict):
-        raise JournalError(
+        raise StoreError(
             f"{path}, {place} is no journal line: a string key and a mapping are expected"
         )
     return key, record

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
-class MediaError(ValueError):
-    """A media path that is not used; `.path` and `.reason` say which and why."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        self.path, self.reason = path, reason
-        super().__init__(f"cannot use media path {path!r}: {reason}")
+from p2r.errors import MediaError
 
 
 def resolve_media(root: str | Path, relative: str) -> Path:

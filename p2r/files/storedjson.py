@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from p2r.errors import DataError
 from p2r.files.jsonstream import Fault
 
 # Where a file is one object, its records are the list under one of these keys.
@@ -23,37 +24,33 @@ _SPACE = re.compile(r"[\s,]*")
 _GZIP = b"\x1f\x8b"
 
 
-class StoredError(ValueError):
-    """A file of stored outputs that cannot be used; the message says which, why, what to do."""
-
-
 def read_text(path: Path) -> str:
-    """The text of a file, also a compressed one; raises `StoredError` where it is none."""
+    """The text of a file, also a compressed one; raises `DataError` where it is none."""
     data = path.read_bytes()
     try:
         if data.startswith(_GZIP):
             data = gzip.decompress(data)
         return data.decode(json.detect_encoding(data)).removeprefix("\ufeff")
     except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise StoredError(f"{path} is no readable text ({error})") from None
+        raise DataError(f"{path} is no readable text ({error})") from None
 
 
 def read_stored(path: Path) -> Any:
     """The value of a file: a list (JSON lines too), or an object that holds no list of records.
 
     A value that cannot be read whole is a list or an object that ends in a `Fault` (an object
-    under the key ""). Raises `StoredError` where nothing is readable.
+    under the key ""). Raises `DataError` where nothing is readable.
     """
     text = read_text(path)
     if not text.strip():
-        raise StoredError(f"{path} is empty: give a file of stored outputs")
+        raise DataError(f"{path} is empty: give a file of stored outputs")
     value = _whole(text)
     if value is None:
         value = _lines(text) or _salvage(_COMMA.sub(r"\1", text))
     if isinstance(value, dict):
         value = next((value[key] for key in LISTS if isinstance(value.get(key), list)), value)
     if not isinstance(value, list | dict) or all(isinstance(part, Fault) for part in _parts(value)):
-        raise StoredError(f"{path} holds no JSON that can be read: give a list, lines or an object")
+        raise DataError(f"{path} holds no JSON that can be read: give a list, lines or an object")
     return value
 
 

@@ -3,7 +3,6 @@
 from p2r.formats.files import (
     BadRecord,
     BadRecordLog,
-    FormatError,
     OnBad,
     read_cases,
     read_questions,
@@ -14,7 +13,6 @@ from p2r.formats.files import (
 __all__ = [
     "BadRecord",
     "BadRecordLog",
-    "FormatError",
     "OnBad",
     "read_cases",
     "read_questions",

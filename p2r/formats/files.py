@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from p2r.errors import DataError
 from p2r.files.jsonlines import to_line
 from p2r.files.jsonstream import Fault, NotJson, read_json
 from p2r.formats.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
@@ -39,10 +40,6 @@ from p2r.records import ROW_TYPES, Case, Question
 logger = logging.getLogger(__name__)
 
 _LOGGED = 20  # bad records that are logged one by one; the count of all follows
-
-
-class FormatError(ValueError):
-    """A file that cannot be read as questions or cases; the message says which and why."""
 
 
 class BadRecord(NamedTuple):
@@ -87,7 +84,7 @@ def read_questions(path: str | Path, on_bad: OnBad | None = None) -> Iterator[Qu
     is the `problem_id`, or the place over all parts where there is none. What a file knows of
     traces stays in `meta`. `on_bad` gets every bad record; by default they are logged.
 
-    Raises FileNotFoundError, or FormatError where a file is no JSON at all.
+    Raises FileNotFoundError, or DataError where a file is no JSON at all.
     """
     return _read(_find_files(Path(path)), to_question, on_bad)
 
@@ -162,7 +159,7 @@ def _files_of_folder(folder: Path) -> list[Path]:
     sets = {tuple(_parts_beside(file)) for file in files}
     if len(sets) != 1:
         names = ", ".join(sorted(paths[0].name for paths in sets)) or "none"
-        raise FormatError(f"{folder} must hold one set of questions or cases, it holds {names}")
+        raise DataError(f"{folder} must hold one set of questions or cases, it holds {names}")
     return list(sets.pop())
 
 
@@ -220,9 +217,9 @@ def _records(file: Path) -> Iterator[Any]:
     try:
         yield from _rows(file) if file.suffix == ".parquet" else read_json(file)
     except NotJson as error:
-        raise FormatError(f"{file} is no JSON list and no JSON lines: {error}") from None
+        raise DataError(f"{file} is no JSON list and no JSON lines: {error}") from None
     except pa.ArrowInvalid as error:
-        raise FormatError(f"{file} is no Parquet file of cases: {error}") from None
+        raise DataError(f"{file} is no Parquet file of cases: {error}") from None
 
 
 def _rows(file: Path) -> Iterator[Case | Fault]:

@@ -22,10 +22,6 @@ from p2r.records import Question, Verdict
 NO_OBSERVATION = Verdict(sufficient=False, rationale="no readable observation")
 
 
-class JudgeError(ValueError):
-    """A judge that cannot be used at all; the message says which, why, and what to do."""
-
-
 class Judge(Protocol):
     """Anything that decides sufficiency for many.
 
@@ -79,7 +75,7 @@ class BaseJudge(ABC):
 
     def judge(self, question, observation):
         """One question: an awaitable verdict. Sequences: their verdicts, in order, when all are
-        there. See `Judge`; raises `BudgetReached` and `JudgeError` only.
+        there. See `Judge`; raises `JudgeError` and `JudgeError` only.
         """
         if isinstance(question, Question):
             return _wait_for(self.ask(question, observation))

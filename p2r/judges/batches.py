@@ -23,7 +23,8 @@ from typing import Any
 
 import anthropic
 
-from p2r.judges.base import BaseJudge, JudgeError, hand_out
+from p2r.errors import JudgeError
+from p2r.judges.base import BaseJudge, hand_out
 from p2r.judges.cache import VerdictCache
 from p2r.judges.claude import ClaudeJudge, read_message
 from p2r.judges.ledger import Ledger
@@ -106,7 +107,7 @@ class BatchJudge(BaseJudge):
     async def submit(self, questions: Sequence[Question], observations: Sequence[str]) -> int:
         """Send what has no verdict yet and may be asked; returns how many requests that were.
 
-        Raises `BudgetReached` when not even one fits, after waiting for what was sent.
+        Raises `JudgeError` when not even one fits, after waiting for what was sent.
         """
         if not self._recovered:  # what an earlier process sent
             self._recovered = True

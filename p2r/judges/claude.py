@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import anthropic
 
-from p2r.judges.base import JudgeError
+from p2r.errors import JudgeError
 from p2r.judges.prices import Usage, find_model
 from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
 

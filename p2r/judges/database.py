@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from p2r.errors import StoreError
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS verdicts (
     key TEXT PRIMARY KEY, judge TEXT NOT NULL, sufficient INTEGER NOT NULL,
@@ -44,10 +46,6 @@ BUSY = 60.0
 SLICE = 900
 
 
-class CacheError(ValueError):
-    """A cache that cannot be used; the message says which file, why, and what to do."""
-
-
 def default_path() -> Path:
     """`judgements.sqlite` in P2R_CACHE, or in the user's cache folder."""
     if folder := os.environ.get("P2R_CACHE"):
@@ -57,7 +55,7 @@ def default_path() -> Path:
 
 
 class Database:
-    """A connection per process; raises `CacheError`."""
+    """A connection per process; raises `StoreError`."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path).expanduser() if path else default_path()
@@ -120,7 +118,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise CacheError(
+            raise StoreError(
                 f"the verdict cache {self.path} cannot be used ({error}): set P2R_CACHE or "
                 "judging.cache to another place, or move the file away"
             ) from error

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from p2r.judges import BaseJudge, JudgeError, make_judge
+from p2r.errors import JudgeError
+from p2r.judges import BaseJudge, make_judge
 from p2r.judges.base import call
 from p2r.judges.database import Database, default_path
 from p2r.judges.ledger import Ledger, Spending

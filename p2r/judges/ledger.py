@@ -16,7 +16,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from p2r.judges.base import JudgeError
+from p2r.errors import JudgeError
 from p2r.judges.database import Database
 from p2r.judges.prices import Usage
 
@@ -24,10 +24,6 @@ POLL = 0.1
 HOST = socket.gethostname()
 # A reservation that no process holds: a batch goes on without us.
 NOBODY = 0
-
-
-class BudgetReached(JudgeError):
-    """The next call could exceed the budget; nothing that was answered is lost."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Ledger:
 
         None where the verdict has just come in: another process made the same call, which was
         waited for. `lease`: seconds after which the call has certainly ended. Raises
-        `BudgetReached`.
+        `JudgeError`.
         """
         async with self._turn:
             while True:
@@ -81,7 +77,7 @@ class Ledger:
             raise self._reached(books, worst)
         return self._hold(books, judge, None, worst, lease, calls=calls, pid=NOBODY)
 
-    def reached(self, worst: float) -> BudgetReached:
+    def reached(self, worst: float) -> JudgeError:
         """What to raise where the budget has no room for a call."""
         with self.database.transaction() as books:
             return self._reached(books, worst)
@@ -194,8 +190,8 @@ class Ledger:
             (run, judge, outcome, *counts),
         )
 
-    def _reached(self, books: sqlite3.Connection, worst: float) -> BudgetReached:
-        return BudgetReached(
+    def _reached(self, books: sqlite3.Connection, worst: float) -> JudgeError:
+        return JudgeError(
             f"the judge's budget of ${self.budget:g} is reached: ${self._spent(books):.4f} of it "
             f"is spent, and the next call may cost ${worst:.4f}; verdicts so far are kept, give a "
             "larger budget (--budget, judging.budget) and the same command goes on"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from p2r.judges.base import BaseJudge, JudgeError
+from p2r.errors import JudgeError
+from p2r.judges.base import BaseJudge
 from p2r.judges.cache import VerdictCache
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from p2r.judges.base import BaseJudge, JudgeError, judge_key
+from p2r.errors import JudgeError
+from p2r.judges.base import BaseJudge, judge_key
 from p2r.records import Question, Verdict
 
 

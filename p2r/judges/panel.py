@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from p2r.judges.base import BaseJudge, JudgeError
+from p2r.errors import JudgeError
+from p2r.judges.base import BaseJudge
 from p2r.records import Question, Verdict
 
 Rule = Literal["majority", "unanimity"]

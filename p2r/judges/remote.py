@@ -15,7 +15,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from p2r.judges.base import BaseJudge, JudgeError, hand_out, judge_key, reused
+from p2r.errors import JudgeError
+from p2r.judges.base import BaseJudge, hand_out, judge_key, reused
 from p2r.judges.cache import VerdictCache
 from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Price, Usage, find_price

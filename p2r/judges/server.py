@@ -10,7 +10,8 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-from p2r.judges.base import BaseJudge, JudgeError
+from p2r.errors import JudgeError
+from p2r.judges.base import BaseJudge
 from p2r.judges.prices import Usage
 from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
 

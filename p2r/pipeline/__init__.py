@@ -1,7 +1,6 @@
 """The CoT pipeline: generate traces, verify them, collect the SFT set."""
 
 from p2r.pipeline.steps import (
-    PipelineError,
     ToJudge,
     collect_cases,
     filter_traces,
@@ -14,7 +13,6 @@ from p2r.pipeline.steps import (
 )
 
 __all__ = [
-    "PipelineError",
     "ToJudge",
     "collect_cases",
     "filter_traces",

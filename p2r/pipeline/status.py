@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from p2r.errors import StoreError
 from p2r.files.journal import MergedJournal, count_lines, journal_files
 from p2r.runs import Run, check_run, read_json
 
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def status(folder: str | Path) -> dict[str, Any]:
-    """Progress of generation, filtering and evaluations of a run; raises `RunError` for none.
+    """Progress of generation, filtering and evaluations of a run; raises `UserError` for none.
 
     Of each stage that has begun: samples wanted, done, failed and left; failures by reason; the
     rate (samples per second of the sessions since they began) with seconds to go; the age of the
@@ -45,13 +46,12 @@ def status(folder: str | Path) -> dict[str, Any]:
 
 
 def _judging(folder: Path) -> list[dict[str, Any]]:
-    from p2r.judges.database import CacheError
     from p2r.judges.judging import spending
     from p2r.runs.recipe import load_recipe
 
     try:
         return [asdict(row) for row in spending(Run(folder, load_recipe(folder / "recipe.yaml")))]
-    except CacheError as error:
+    except StoreError as error:
         log.warning("%s", error)
         return []
 

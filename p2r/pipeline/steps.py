@@ -25,6 +25,7 @@ from p2r.cases.store import write_cases
 from p2r.engines import Engine, Sampling
 from p2r.engines.answering import Spread
 from p2r.engines.responses import ResponseJournal, note_plan
+from p2r.errors import UserError
 from p2r.files.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
 from p2r.files.jsonlines import to_line
 from p2r.formats import read_cases
@@ -44,10 +45,6 @@ SILENT = "filter.silent.json"  # of a shard that is done
 KEPT = "sft.jsonl"
 CHUNK = 512
 SPREAD_CHUNK = 64  # traces that a worker elsewhere takes at once
-
-
-class PipelineError(ValueError):
-    """A pipeline that cannot go on; the message says what is missing and what to do."""
 
 
 # ---- step 1
@@ -77,7 +74,7 @@ def generate_traces(
     settings = recipe.generate
     chosen = list(questions[: settings.questions])
     if not chosen:
-        raise PipelineError("there are no questions to answer: give a file that holds some")
+        raise UserError("there are no questions to answer: give a file that holds some")
     numbers: Sequence[int] = range(settings.samples)
     temperature = settings.temperature
     if hard:
@@ -86,7 +83,7 @@ def generate_traces(
         temperature = settings.hard_temperature
     sampling = Sampling(temperature, settings.top_p, settings.max_tokens, recipe.seed)
     if len(numbers) > 1 and sampling.greedy:
-        raise PipelineError(
+        raise UserError(
             f"{len(numbers)} samples of a question at temperature {temperature:g} are the same "
             "trace: set generate.temperature (or generate.hard_temperature) above 0.01"
         )
@@ -120,7 +117,7 @@ def _frame_settings(recipe: Recipe) -> dict[str, Any]:
 def find_hard(run: Run, questions: Sequence[Question]) -> list[Question]:
     """The questions that have filtered traces and not one of them kept."""
     if not journal_files(run.folder / OUTCOMES):
-        raise PipelineError(
+        raise UserError(
             f"which questions of {run.folder} are hard is not known yet: run `p2r filter` first"
         )
     ends: dict[str, bool] = {}
@@ -145,14 +142,14 @@ def filter_traces(
     """Steps 2 and 3: keep traces on the template with a right answer and a sufficient observation.
 
     Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
-    `funnel.json`; returns the funnel (see `p2r.scoring.analysis.funnel`). The judge is asked only about
-    traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
+    `funnel.json`; returns the funnel (see `p2r.scoring.analysis.funnel`). The judge is asked only
+    about traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
     collected by the one that finds all others done, who gets the funnel (the others None).
     `spread`: work on a cluster, by judges that `make_judge`, picklable, makes there.
     """
     generated = ResponseJournal(run.path(GENERATED))
     if not generated.exists:
-        raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
+        raise UserError(f"run {run.folder} has no traces yet: run `p2r generate` first")
     with _streaming():
         silent = judge_traces(recipe, run, judge, shard, spread, make_judge)
         if shard is not None:
@@ -263,12 +260,12 @@ def verifier(judge: Judge, min_accuracy: float) -> Verified:
 
 
 def read_case(key: str, record: dict[str, Any]) -> Case:
-    """A trace of the journal; raises `PipelineError` where the record is none."""
+    """A trace of the journal; raises `UserError` where the record is none."""
     try:
         return Case.model_validate(record)
     except ValidationError as error:
         first = error.errors()[0]
-        raise PipelineError(
+        raise UserError(
             f"{GENERATED} holds no trace under {key!r} ({'.'.join(map(str, first['loc']))}: "
             f"{first['msg']}): remove that line and run `p2r generate` again"
         ) from error
@@ -366,7 +363,7 @@ class ToJudge:
         self._journal = ResponseJournal(run.path(GENERATED))
         self._min_accuracy = min_accuracy
         if not self._journal.exists:
-            raise PipelineError(f"run {run.folder} has no traces yet: run `p2r generate` first")
+            raise UserError(f"run {run.folder} has no traces yet: run `p2r generate` first")
         self._outcomes = run.path(OUTCOMES)
 
     def __iter__(self) -> Iterator[tuple[Question, str]]:
@@ -399,15 +396,15 @@ def judge_observations(cases: Sequence[Case], judge: Judge) -> list[Verdict]:
 
 
 def read_kept(run: Run, count: int | None = None) -> list[Case]:
-    """The SFT set of a run, or its first `count`; raises `PipelineError` where there is none or it
+    """The SFT set of a run, or its first `count`; raises `UserError` where there is none or it
     is empty.
     """
     path = run.path(KEPT)
     if not path.is_file():
-        raise PipelineError(f"run {run.folder} has no SFT set yet: run `p2r filter` first")
+        raise UserError(f"run {run.folder} has no SFT set yet: run `p2r filter` first")
     cases = list(itertools.islice(read_cases(path), count))
     if not cases:
-        raise PipelineError(f"{path} is empty, the filter kept no trace: see funnel.json beside it")
+        raise UserError(f"{path} is empty, the filter kept no trace: see funnel.json beside it")
     return cases
 
 

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from p2r.errors import UserError
 from p2r.playground.language import ask
 from p2r.playground.world import FPS, render, sample_scene, ticks
 from p2r.records import Question
@@ -25,14 +26,10 @@ SPLITS = {"train": 0, "validation": 10_000_000, "test": 20_000_000}
 SOURCE = "playground"
 
 
-class SplitError(ValueError):
-    """A split that does not exist or is asked for too many scenes."""
-
-
 def make_question(split: str, index: int) -> Question:
     """Question `index` of a split: a pure function of both. `meta` holds the scene's truth."""
     if split not in SPLITS:
-        raise SplitError(f"no split {split!r}: choose one of {', '.join(SPLITS)}")
+        raise UserError(f"no split {split!r}: choose one of {', '.join(SPLITS)}")
     seed = SPLITS[split] + index
     scene = sample_scene(seed)
     asked = ask(scene, random.Random(f"ask {seed}"))
@@ -54,7 +51,7 @@ def write_split(folder: Path, split: str, count: int) -> Path:
     Resumable: videos that are there are kept, and the file of questions is written last.
     """
     if count > 10_000_000:
-        raise SplitError(f"{count} scenes asked of {split}: a split has 10,000,000 at most")
+        raise UserError(f"{count} scenes asked of {split}: a split has 10,000,000 at most")
     media = folder / "media"
     media.mkdir(parents=True, exist_ok=True)
     questions = [make_question(split, index) for index in range(count)]

@@ -7,6 +7,7 @@ began it: a changed recipe is refused, so that no file ever mixes two of them.
 
 from __future__ import annotations
 
+from p2r.errors import UserError
 import contextlib
 import hashlib
 import importlib.metadata
@@ -78,8 +79,6 @@ PACKAGES = (
 )
 
 
-class RunError(ValueError):
-    """A run folder that cannot be used; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def open_run(
     """Begin a run, or resume it with the recipe it keeps.
 
     Without `recipe` a run in progress goes on with its own and a new one takes `tiny`. Raises
-    `RunError` for a recipe that differs from the run's (naming the keys), for a folder that is no
+    `UserError` for a recipe that differs from the run's (naming the keys), for a folder that is no
     run where one must exist.
     """
     folder = Path(folder)
@@ -120,7 +119,7 @@ def open_run(
         check_run(folder)
     if not kept.is_file():
         if folder.exists() and not folder.is_dir():
-            raise RunError(f"{folder} is a file: give --run a folder")
+            raise UserError(f"{folder} is a file: give --run a folder")
         resolved = load_recipe(recipe or "tiny", list(overrides))
         folder.mkdir(parents=True, exist_ok=True)
         write_text(kept, resolved.to_yaml())
@@ -135,11 +134,11 @@ def open_run(
 
 
 def check_run(folder: str | Path) -> None:
-    """Raise `RunError` where a folder is no run; nothing is written."""
+    """Raise `UserError` where a folder is no run; nothing is written."""
     folder = Path(folder)
     if not (folder / "recipe.yaml").is_file():
         known = "is no run (it holds no recipe.yaml)" if folder.is_dir() else "does not exist"
-        raise RunError(f"run folder {folder} {known}: give a folder that `p2r` began")
+        raise UserError(f"run folder {folder} {known}: give a folder that `p2r` began")
 
 
 def _check_same_recipe(folder: Path, begun: Recipe, resolved: Recipe) -> None:
@@ -147,7 +146,7 @@ def _check_same_recipe(folder: Path, begun: Recipe, resolved: Recipe) -> None:
     fixed = {key: pair for key, pair in changed.items() if key not in FREE_KEYS}
     if fixed:
         listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, (old, new) in fixed.items())
-        raise RunError(
+        raise UserError(
             f"run {folder} was begun with another recipe ({listed}): "
             "give --run a new folder, or leave the recipe as it was"
         )
@@ -156,7 +155,7 @@ def _check_same_recipe(folder: Path, begun: Recipe, resolved: Recipe) -> None:
 def claim(path: Path, made: dict[str, Any]) -> None:
     """Say how a journal is made, in `path` beside it, or check that it still is made that way.
 
-    Raises `RunError` naming the keys that differ: one journal never mixes two models or settings.
+    Raises `UserError` naming the keys that differ: one journal never mixes two models or settings.
     """
     if not path.is_file():
         write_json(path, made)
@@ -166,7 +165,7 @@ def claim(path: Path, made: dict[str, Any]) -> None:
         stage = path.name.removesuffix(".made.json")
         files = path.parent if path.name == "made.json" else path.with_name(f"{stage}.*")
         listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, (old, new) in changed.items())
-        raise RunError(
+        raise UserError(
             f"{path} says this stage was made otherwise ({listed}): "
             f"use another run folder, or delete {files} to make it anew"
         )
@@ -283,13 +282,13 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raises `RunError` naming the file where it is absent or damaged."""
+    """Read JSON; raises `UserError` naming the file where it is absent or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"no {path}: run the stage that writes it first") from None
+        raise UserError(f"no {path}: run the stage that writes it first") from None
     except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}): delete it to make it anew") from error
+        raise UserError(f"{path} is damaged ({error}): delete it to make it anew") from error
 
 
 def _record_environment(path: Path) -> None:

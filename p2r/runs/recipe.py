@@ -7,6 +7,7 @@ are.
 
 from __future__ import annotations
 
+from p2r.errors import UserError
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -33,8 +34,6 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Ends = tuple[NonNegativeInt, NonNegativeInt]
 
 
-class RecipeError(ValueError):
-    """A recipe that cannot be used; the message says which file and key, and what is allowed."""
 
 
 class Section(BaseModel):
@@ -326,39 +325,39 @@ class Recipe(Section):
 
 def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -> Recipe:
     """Read a recipe by name or path and apply `section.key=value` overrides; raises
-    `RecipeError`.
+    `UserError`.
     """
     path = FOLDER / f"{name}.yaml" if (FOLDER / f"{name}.yaml").is_file() else Path(name)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-        raise RecipeError(f"no recipe {str(name)!r}: give a YAML file or one of {known}")
+        raise UserError(f"no recipe {str(name)!r}: give a YAML file or one of {known}")
     try:
         settings = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise RecipeError(f"{path} holds no settings: a recipe is a mapping of sections")
+        raise UserError(f"{path} holds no settings: a recipe is a mapping of sections")
     for override in overrides or []:
         _override(settings, override)
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        raise RecipeError(f"recipe {path}: {_explain(error)}") from error
+        raise UserError(f"recipe {path}: {_explain(error)}") from error
 
 
 def _override(settings: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise RecipeError(f"override {override!r} is not of the form section.key=value")
+        raise UserError(f"override {override!r} is not of the form section.key=value")
     *sections, last = key.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
         if not isinstance(settings, dict):
-            raise RecipeError(f"override {override!r}: {section!r} is a value, not a section")
+            raise UserError(f"override {override!r}: {section!r} is a value, not a section")
     try:
         settings[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: {value!r} is not a YAML value") from error
+        raise UserError(f"override {override!r}: {value!r} is not a YAML value") from error
 
 
 def _explain(error: ValidationError) -> str:

@@ -3,7 +3,6 @@
 from p2r.stages.calls import (
     RL_STAGES,
     SPLITS,
-    StageError,
     claim_data_root,
     estimate_filter,
     evaluate,
@@ -24,7 +23,6 @@ from p2r.stages.calls import (
 __all__ = [
     "RL_STAGES",
     "SPLITS",
-    "StageError",
     "claim_data_root",
     "estimate_filter",
     "evaluate",

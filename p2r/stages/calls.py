@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.errors import UserError
 from p2r.files.journal import Journal, Shard, exclusive
 from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge
@@ -53,10 +54,6 @@ RL_STAGES: dict[Credit, str] = {
 SPLITS = {"generate": "train", "rl": "train", "eval": "test"}
 
 
-class StageError(ValueError):
-    """A stage whose input is not there; the message says what is missing and what to do."""
-
-
 def find_questions(
     run: Run,
     purpose: str,
@@ -67,7 +64,7 @@ def find_questions(
     """The questions of a stage ("generate", "rl", "eval") and the root of their media.
 
     Those given, or those the run was given before (RL learns on the questions of generation), or
-    the playground's, made in the run where its recipe has some. Raises `StageError` where there
+    the playground's, made in the run where its recipe has some. Raises `UserError` where there
     are none, and for a second data root: one run has one, under which the browser finds the media
     of all cases. `bad` counts the records that cannot be used, by reason.
     """
@@ -86,7 +83,7 @@ def find_questions(
     if bad is not None:
         bad.update(report.reasons)
     if not loaded:
-        raise StageError(f"{file} holds no usable question: give a file with some")
+        raise UserError(f"{file} holds no usable question: give a file with some")
     root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
     if questions is not None:
         write_json(kept, {**sources, purpose: str(file.resolve())})
@@ -97,24 +94,24 @@ def find_data_root(run: Run) -> Path:
     """The run's root of media, as the stage that read the questions left it."""
     kept = run.folder / "data_root"
     if not kept.is_file():
-        raise StageError(f"run {run.folder} knows no media: give --data-root their folder")
+        raise UserError(f"run {run.folder} knows no media: give --data-root their folder")
     return run.folder / kept.read_text(encoding="utf-8").strip()
 
 
 def claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
-    """The run's root of media, kept at the first call; raises `StageError` for a second root."""
+    """The run's root of media, kept at the first call; raises `UserError` for a second root."""
     kept = run.folder / "data_root"
     if kept.is_file():
         root = find_data_root(run)
         if given is not None and given.resolve() != root.resolve():
-            raise StageError(
+            raise UserError(
                 f"run {run.folder} has its media in {root}, not in {given}: give a --data-root "
                 "that holds both, or use another run folder"
             )
         return root
     root = given or default
     if not root.is_dir():
-        raise StageError(f"data root {root} is no folder: give --data-root the folder of the media")
+        raise UserError(f"data root {root} is no folder: give --data-root the folder of the media")
     inside = root.resolve().is_relative_to(run.folder.resolve())
     place = root.resolve().relative_to(run.folder.resolve()) if inside else root.resolve()
     write_text(kept, f"{place}\n")
@@ -131,7 +128,7 @@ def make_playground(run: Run, split: str) -> Path:
     if file.is_file():
         return file
     if not size:
-        raise StageError(
+        raise UserError(
             f"no questions: give --questions FILE (recipe {run.recipe.name!r} makes none itself, "
             f"its playground.{split} is 0)"
         )
@@ -198,7 +195,7 @@ def filter(
     judge = make_judge()
     if run.recipe.judging.batch:
         if shard or ray:
-            raise StageError("batches are sent from one place: leave out --shard and --ray")
+            raise UserError("batches are sent from one place: leave out --shard and --ray")
         judge = judge_in_batches(judge, ToJudge(run, settings.min_accuracy), run.recipe.judging)
     table = filter_traces(run.recipe, run, judge, shard, spread=_ray(ray), make_judge=make_judge)
     if table is not None:
@@ -252,7 +249,7 @@ def rl(
     start = start_model or str(run.folder / "sft" / "model")
     if not finished_model(out):
         if start_model is None and not Path(start).is_dir():
-            raise StageError(
+            raise UserError(
                 f"run {run.folder} has no SFT model yet: run `p2r sft` first, or give --model"
             )
         asked, root = find_questions(run, "rl", questions, data_root)
@@ -321,7 +318,7 @@ def evaluate_benchmark(
 
 
 def _evaluator(run: Run, model: str, style: str | None) -> Callable[..., Any]:
-    """`p2r.evaluation.run.evaluate` of questions, their root and a name, with all else as in the run."""
+    """`p2r.evaluation.run.evaluate` with everything but questions, root and name set by the run."""
     from p2r.engines import load_engine
     from p2r.evaluation.run import evaluate as evaluate_model
 
@@ -372,7 +369,7 @@ def transfer(
         name = f"{stage}-{given.replace(' + ', '-')}"
         posed = transfer_questions(asked, observations, given)
         if not posed:
-            raise StageError(f"{source} holds no observation of these questions: ids must agree")
+            raise UserError(f"{source} holds no observation of these questions: ids must agree")
         measure(posed, root, name, {"input": given})
         written.append(result_path(run, name))
     return written

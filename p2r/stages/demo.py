@@ -20,15 +20,12 @@ from rich.console import Console
 
 from p2r import stages
 from p2r.cli.tables import Results, funnel_table, results_table
+from p2r.errors import UserError
 from p2r.pipeline import collect_cases
 from p2r.runs import Run, write_json
 from p2r.runs.recipe import Credit
 
 CREDITS: tuple[Credit, ...] = ("process", "outcome")
-
-
-class DemoError(ValueError):
-    """A demo that cannot go on; the message says which stage failed and where to look."""
 
 
 def run_demo(run: Run, console: Console) -> Results:
@@ -91,7 +88,7 @@ def train_both(run: Run, **inputs: Any) -> None:
     for child in children:
         child.join()
     if any(child.exitcode for child in children):
-        raise DemoError("RL did not end well, see above; the same command goes on from here")
+        raise UserError("RL did not end well, see above; the same command goes on from here")
 
 
 def _train_one(run: Run, credit: Credit, inputs: dict[str, Any]) -> None:

@@ -13,15 +13,12 @@ from rich.table import Table
 
 from p2r import stages
 from p2r.cli.tables import ROWS, format_interval
+from p2r.errors import UserError
 from p2r.evaluation.run import METRICS
 from p2r.records import Case
 from p2r.runs import Run, open_run, write_json
 from p2r.scoring import mean_interval
 from p2r.stages.demo import CREDITS, train_both
-
-
-class StudyError(ValueError):
-    """A study that cannot be made; the message says what is missing and what to do."""
 
 
 def compare_credits(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
@@ -35,9 +32,7 @@ def compare_credits(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
     """
     start = run.folder / "sft" / "model"
     if not start.is_dir():
-        raise StudyError(
-            f"run {run.folder} has no SFT model yet: run `p2r demo` or `p2r sft` first"
-        )
+        raise UserError(f"run {run.folder} has no SFT model yet: run `p2r demo` or `p2r sft` first")
     names = [stages.RL_STAGES[credit] for credit in CREDITS]
     values: dict[str, list[dict[str, list[float | None]]]] = {name: [] for name in names}
     for seed in seeds:
@@ -98,7 +93,7 @@ def _inputs(run: Run, part: Run, purpose: str) -> dict[str, Any]:
         return {}
     file = run.folder / "data" / f"{stages.SPLITS[purpose]}.jsonl"
     if not file.is_file():
-        raise StudyError(f"{file} is missing: the study needs the run's own data, see `p2r demo`")
+        raise UserError(f"{file} is missing: the study needs the run's own data, see `p2r demo`")
     return {"questions": file, "data_root": stages.find_data_root(run)}
 
 

@@ -35,10 +35,6 @@ COMPLETE = "complete"  # the file that makes a checkpoint count: written last
 CHECKPOINT = "checkpoint-"
 
 
-class TrainingError(ValueError):
-    """Training that cannot start or go on; the message says why and what to change."""
-
-
 def training_processes() -> PartialState:
     """The processes that train together, set up as `TrainingArguments` will set them up."""
     return PartialState(cpu=not torch.cuda.is_available())
@@ -49,7 +45,7 @@ def open_stage(out: Path, made: dict[str, Any], step_keys: Mapping[str, str]) ->
 
     `made` is what the stage's outcome depends on: it must be what the stage began with. The logs in
     `step_keys` (file → dotted key of the step) lose the steps after the checkpoint, which are done
-    again. Raises `RunError`.
+    again. Raises `UserError`.
     """
     processes = training_processes()
     with processes.main_process_first():

@@ -14,15 +14,14 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from p2r import data
-from p2r.files.media import MediaError
+from p2r.errors import DataError, PreflightError, TrainingError
 from p2r.judges import Judge
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, RlSettings
-from p2r.template import TemplateError, banned_token_ids, build_prompt, prompt_hash
+from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.common import (
     StepLog,
-    TrainingError,
     append_lines,
     hash_lines,
     open_stage,
@@ -34,13 +33,13 @@ from p2r.training.common import (
     training_dtype,
     training_processes,
 )
-from p2r.training.longest import FrameSizes, PreflightError
+from p2r.training.longest import FrameSizes
 from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
 from p2r.training.preflight import Preflight
 from p2r.training.tracking import trackers
 from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
 from p2r.training.tuning import freeze_vision, lora_config
-from p2r.video import FrameCache, VideoError
+from p2r.video import FrameCache
 
 # These change when a run gives up or whether it begins, not what it computes.
 FREE_RL_KEYS = {"judge_timeout", "judge_retries", "max_unknown", "preflight"}
@@ -63,7 +62,7 @@ def train_grpo(
     `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes
     on from the last whole checkpoint; a finished stage returns at once. `judge` may be None where
     the perception reward is not learnt from (credit=outcome, or rewards without perception). Raises
-    `PlanError`, `TrainingError`, `data.ModelError`, `EngineError`, before any weight is loaded.
+    `UserError`, `TrainingError`, `EngineError`, before any weight is loaded.
     """
     out = Path(out)
     if model := finished_model(out):
@@ -185,7 +184,7 @@ def plan_steps(
         try:
             build_prompt(questions[index], style)
             frames_of(questions[index])
-        except (VideoError, MediaError, TemplateError) as error:
+        except DataError as error:
             skipped.append((questions[index], str(error)))
         else:
             kept.append(questions[index])

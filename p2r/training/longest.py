@@ -20,20 +20,14 @@ import torch
 from trl.trainer.utils import split_tensor_dict
 
 from p2r import data
+from p2r.errors import PreflightError
 from p2r.records import Question
-from p2r.training.common import TrainingError
 from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
 from p2r.video import Frames
 
 MIB = 2**20
 _PROCESS_MEMORY = Path("/proc/self/status")
 _RESET_PEAK = Path("/proc/self/clear_refs")
-
-
-class PreflightError(TrainingError):
-    """A start model that RL would learn nothing from, or an example that does not fit; says why,
-    what to change, and shows failing completions.
-    """
 
 
 class FrameSizes:

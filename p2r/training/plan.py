@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from p2r.files.media import MediaError, resolve_media
+from p2r.errors import MediaError, UserError
+from p2r.files.media import resolve_media
 from p2r.records import Question
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import build_prompt
@@ -49,10 +50,6 @@ TYPICAL = Question(
 SHARDINGS = get_args(Sharding)
 
 
-class PlanError(ValueError):
-    """A recipe that cannot be run as it is; the message says why and what to change."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """One step of RL on some GPUs: what it does, and the bytes by part that each GPU needs."""
@@ -72,7 +69,7 @@ class Plan:
 def divide_rollouts(rl: RlSettings, processes: int) -> int:
     """The micro-batches of each process in a step, all for one optimiser update.
 
-    Raises `PlanError` where the rollouts do not divide into them.
+    Raises `UserError` where the rollouts do not divide into them.
     """
     rollouts = rl.prompts_per_step * rl.group_size
     accumulation, left = divmod(rollouts, rl.micro_batch * processes)
@@ -80,7 +77,7 @@ def divide_rollouts(rl: RlSettings, processes: int) -> int:
         each, odd = divmod(rollouts, processes)
         sizes = [size for size in range(1, rl.micro_batch + 1) if not odd and not each % size]
         fitting = f" (to {sizes[-1]}, say)" if sizes else ""
-        raise PlanError(
+        raise UserError(
             f"{rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} do not divide "
             f"into micro-batches of {rl.micro_batch} on {processes} process(es): change "
             f"rl.micro_batch{fitting}, rl.prompts_per_step or rl.group_size"
@@ -98,8 +95,8 @@ def plan_rl(
     """The plan of a recipe's RL on `gpus` GPUs, from `model` (default: the recipe's base).
 
     `sharding`: "zero3" (default with several GPUs), "fsdp2" or "none", where each GPU holds all.
-    Prompts are as long as the longest of `questions`, or a usual one. Raises `PlanError`,
-    `ModelError`.
+    Prompts are as long as the longest of `questions`, or a usual one. Raises `UserError`,
+    `EngineError`.
     """
     rl, video = recipe.rl, recipe.video
     sharding = sharding or ("zero3" if gpus > 1 else "none")
@@ -108,7 +105,7 @@ def plan_rl(
     model = model or recipe.models.base
     sizes = read_architecture(model)
     if video.factor % sizes.factor:
-        raise PlanError(
+        raise UserError(
             f"frames are resized to multiples of {video.factor}, but {model} sees blocks of "
             f"{sizes.factor}: set video.factor={sizes.factor}"
         )
@@ -116,7 +113,7 @@ def plan_rl(
     wide = fit_size(720, 1280, video.train_pixels, video.factor)
     text = count_text(model, questions or [TYPICAL], recipe.style)
     if most + text + rl.max_tokens > sizes.positions:
-        raise PlanError(
+        raise UserError(
             f"{most} video + {text} text + {rl.max_tokens} response tokens are more than the "
             f"{sizes.positions} that {model} can read: lower video.train_frames, "
             "video.train_pixels or rl.max_tokens"
@@ -154,7 +151,7 @@ def plan_rl(
 
 def check_rl(recipe: Recipe) -> tuple[str, ...]:
     """That a recipe's RL has something to learn from; returns the processes whose reward it learns
-    from. Raises `PlanError`.
+    from. Raises `UserError`.
     """
     from p2r.rewards import rewards_in_use
 
@@ -162,26 +159,26 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
     try:
         used = rewards_in_use(rl.credit, rl.rewards)
     except ValueError as error:
-        raise PlanError(f"{error}: change rl.credit or rl.rewards") from error
+        raise UserError(f"{error}: change rl.credit or rl.rewards") from error
     if "perception" in used and recipe.sft.target == "agnostic":
-        raise PlanError(
+        raise UserError(
             f"credit={rl.credit} rewards observations, but with sft.target=agnostic the model "
             "writes none: set rl.credit=outcome, or sft.target=process"
         )
     if rl.group_size < 2:
-        raise PlanError("rl.group_size is 1: an advantage needs at least 2 rollouts to compare")
+        raise UserError("rl.group_size is 1: an advantage needs at least 2 rollouts to compare")
     if rl.temperature == 0:
-        raise PlanError(
+        raise UserError(
             "rl.temperature is 0: all rollouts of a question would be the same, and none better "
             "than another"
         )
     if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel > 1:
-        raise PlanError(
+        raise UserError(
             "vLLM in the trainer's process runs on one device: set vllm.tensor_parallel=1, or "
             "rl.rollouts=vllm-server"
         )
     if rl.rollouts == "vllm-server" and recipe.server.media != "exact":
-        raise PlanError("rollouts need the very frames: set server.media=exact")
+        raise UserError("rollouts need the very frames: set server.media=exact")
     return used
 
 
@@ -190,9 +187,9 @@ def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
 
     rl = recipe.rl
     if gpus < 1:
-        raise PlanError(f"--gpus {gpus}: give at least 1")
+        raise UserError(f"--gpus {gpus}: give at least 1")
     if sharding not in SHARDINGS:
-        raise PlanError(f"no sharding {sharding!r}: choose one of {', '.join(SHARDINGS)}")
+        raise UserError(f"no sharding {sharding!r}: choose one of {', '.join(SHARDINGS)}")
     if "perception" in check_rl(recipe):
         check_spec(rl.judge)
 
@@ -200,7 +197,7 @@ def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
 def read_architecture(model: str) -> Architecture:
     """A model's sizes from its folder, from what is published, or from the hub's local cache.
 
-    Raises `ModelError` for a model that cannot see video, `PlanError` where its sizes are unknown.
+    Raises `EngineError` for a model that cannot see video, `UserError` where its sizes are unknown.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -215,7 +212,7 @@ def read_architecture(model: str) -> Architecture:
         check_model(Path(cached).parent)
         file = Path(cached)
     if not file.is_file():
-        raise PlanError(
+        raise UserError(
             f"the sizes of model {model!r} are not on this machine: give a folder that holds its "
             f"config.json, or one of {', '.join(PUBLISHED)}"
         )
@@ -293,7 +290,7 @@ def dry_run(
     """Check all of `p2r rl` that needs no weights; returns the plan and notes on the data.
 
     What is not given is taken from the run folder, as `p2r rl` does; GPUs and sharding are those of
-    `accelerate launch`. Writes nothing. Raises `PlanError`, `ModelError`, `FormatError`.
+    `accelerate launch`. Writes nothing. Raises `UserError`, `EngineError`, `DataError`.
     """
     if run is not None:
         questions, data_root = questions or _kept_questions(run), data_root or _kept_root(run)
@@ -334,13 +331,13 @@ def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
     """How many questions have an answer that can be rewarded and their media below `root`, in a
     line.
 
-    Raises `PlanError` where fewer than `needed` have.
+    Raises `UserError` where fewer than `needed` have.
     """
     missing = [reason for q in questions if (reason := _missing(q, root))]
     there = len(questions) - len(missing)
     if there < needed:
         lost = f"; the first: {missing[0]}" if missing else ""
-        raise PlanError(
+        raise UserError(
             f"{there} of {len(questions)} questions have an answer and their media below {root}, "
             f"but a step takes {needed}{lost}: give --data-root the folder of the media, or "
             "questions with answers"

@@ -28,11 +28,12 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
+from p2r.errors import PreflightError
 from p2r.records import Case, Question
 from p2r.rewards import PROCESSES, rewards_in_use
 from p2r.runs import write_json
 from p2r.template import answer_of
-from p2r.training.longest import PreflightError, measure_longest, rows_of
+from p2r.training.longest import measure_longest, rows_of
 from p2r.training.rollouts import rollout_metrics
 from p2r.training.step_judge import JudgeWatch, judged_verdicts
 from p2r.training.trainer import ProcessAwareGRPOTrainer

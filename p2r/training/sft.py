@@ -20,15 +20,14 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from p2r import data
-from p2r.files.media import MediaError
+from p2r.errors import DataError, TrainingError
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, VideoSettings
-from p2r.template import TemplateError, build_prompt, render
+from p2r.template import build_prompt, render
 from p2r.training.common import (
     ExactResume,
     StepLog,
-    TrainingError,
     hash_lines,
     open_stage,
     record_skipped,
@@ -42,7 +41,7 @@ from p2r.training.common import (
 from p2r.training.memory import Architecture, most_vision_tokens
 from p2r.training.tracking import trackers
 from p2r.training.tuning import freeze_vision, lora_config
-from p2r.video import FrameCache, Frames, VideoError
+from p2r.video import FrameCache, Frames
 
 
 class TraceTrainer(ExactResume, SFTTrainer):
@@ -126,7 +125,7 @@ class TraceCollator:
                 self.style,
                 self.max_length,
             )
-        except (VideoError, MediaError, TemplateError, data.DataError) as error:
+        except DataError as error:
             if index not in self._skipped:
                 self._skipped.add(index)
                 self.on_skip(question, str(error))
@@ -156,7 +155,7 @@ def train_sft(
     Targets are the traces' segments in the template, or think and answer alone under the prompt
     that asks for those, as `recipe.sft.target` says. Writes `metrics.jsonl` (a line per step) and
     `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
-    stage returns at once. Raises `TrainingError`, `data.ModelError`, before any weight is loaded.
+    stage returns at once. Raises `TrainingError`, `EngineError`, before any weight is loaded.
     """
     out = Path(out)
     if model := finished_model(out):
@@ -257,7 +256,7 @@ def estimate_lengths(
     for question, response in zip(collator.questions, collator.responses, strict=True):
         try:
             texts.append(build_prompt(question, collator.style) + response)
-        except TemplateError:
+        except DataError:
             texts.append("")
         frames = video.train_frames if question.data_type == "video" else 1
         most = most_vision_tokens(model, frames, video.train_pixels)

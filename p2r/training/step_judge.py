@@ -15,10 +15,11 @@ from textwrap import shorten
 
 from accelerate.utils import gather_object
 
+from p2r.errors import TrainingError
 from p2r.judges import NO_OBSERVATION, Judge, judge_key
 from p2r.records import Case, Question, Verdict
 from p2r.template import parse
-from p2r.training.common import TrainingError, training_processes
+from p2r.training.common import training_processes
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, rewrite_logs
 
-from p2r.training.common import TrainingError
+from p2r.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

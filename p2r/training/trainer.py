@@ -22,6 +22,7 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from p2r import data
+from p2r.errors import TrainingError
 from p2r.judges import Judge
 from p2r.records import Case, Question
 from p2r.rewards import (
@@ -33,7 +34,7 @@ from p2r.rewards import (
     token_weights,
 )
 from p2r.runs.recipe import RlSettings
-from p2r.training.common import ExactResume, TrainingError
+from p2r.training.common import ExactResume
 from p2r.training.prefix import Prompts, share_prompts, sharing
 from p2r.training.rollouts import rollout_metrics, score_rollouts
 from p2r.training.step_judge import JudgeWatch, StepJudge

@@ -24,11 +24,11 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import ensure_master_addr_port
 
-from p2r.engines import EngineError, Request, Sampling, describe_error
+from p2r.engines import Request, Sampling, describe_error
 from p2r.engines.server import ServerEngine
 from p2r.engines.vllm import VllmEngine
+from p2r.errors import EngineError, TrainingError
 from p2r.runs.recipe import Recipe
-from p2r.training.common import TrainingError
 
 Weights = Iterator[tuple[str, torch.Tensor]]
 TIMEOUT = 600.0  # seconds for a server to load new weights

@@ -1,9 +1,9 @@
 """Open a video, sample and resize its frames, and cache them."""
 
+from p2r.errors import VideoError
 from p2r.video.frames import (
     FrameCache,
     Frames,
-    VideoError,
     check_media,
     fit_size,
     sample_frames,

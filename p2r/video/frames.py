@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from p2r.errors import VideoError
 from p2r.video.process import WORKERS, DecodeFailure, decode
 
 MAX_FRAMES = 16
@@ -32,23 +33,6 @@ FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 × 2
 TIMEOUT = 30.0
 NO_FILE = "no such file"
 MAX_ASPECT = 200  # Qwen's image and video processors refuse anything longer
-
-
-class VideoError(ValueError):
-    """A video or picture that cannot be read: `path` and a one-line `reason`.
-
-    `lost`: its decoder crashed or hung, which may be for want of memory or time: worth one more
-    try.
-    """
-
-    lost = False
-
-    def __init__(self, path: str | os.PathLike[str], reason: str):
-        super().__init__(os.fspath(path), reason)
-        self.path, self.reason = os.fspath(path), reason
-
-    def __str__(self) -> str:
-        return f"cannot read {self.path}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)

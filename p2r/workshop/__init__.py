@@ -1,23 +1,5 @@
 """What the notebooks share."""
 
-from p2r.workshop.notebook import (
-    SCALES,
-    WorkshopError,
-    begin,
-    check,
-    need,
-    read_metrics,
-    show_case,
-    show_question,
-)
+from p2r.workshop.notebook import SCALES, begin, check, need, read_metrics, show_case, show_question
 
-__all__ = [
-    "SCALES",
-    "WorkshopError",
-    "begin",
-    "check",
-    "need",
-    "read_metrics",
-    "show_case",
-    "show_question",
-]
+__all__ = ["SCALES", "begin", "check", "need", "read_metrics", "show_case", "show_question"]

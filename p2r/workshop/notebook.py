@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from p2r import stages
+from p2r.errors import UserError
 from p2r.records import Case, Question
 from p2r.runs import Run, open_run, version_of
 from p2r.runs.recipe import load_recipe
@@ -48,16 +49,12 @@ SCALES: dict[str, tuple[str, tuple[str, ...]]] = {
 PACKAGES = ("torch", "transformers", "trl")
 
 
-class WorkshopError(ValueError):
-    """A run that does not fit a notebook's parameters; the message says what to change."""
-
-
 def begin(folder: str | Path, scale: str = "tiny", seed: int = 0) -> Run:
     """Open the run of the notebooks, or begin it; prints the versions its results depend on.
 
     `scale` names a recipe ("tiny", "3b", "7b", a YAML file) or is "quick". A run in progress keeps
-    the recipe that began it, `runs/demo` too. Raises `WorkshopError` where the run has another
-    scale or seed, `RecipeError` for an unknown scale.
+    the recipe that began it, `runs/demo` too. Raises `UserError` where the run has another
+    scale or seed, `UserError` for an unknown scale.
     """
     folder = Path(folder)
     recipe, overrides = SCALES.get(scale, (scale, ()))
@@ -68,7 +65,7 @@ def begin(folder: str | Path, scale: str = "tiny", seed: int = 0) -> Run:
         run = open_run(folder, recipe, (*overrides, f"seed={seed}"))
     begun = (run.recipe.name, run.recipe.seed)
     if begun != (wanted.name, seed):
-        raise WorkshopError(
+        raise UserError(
             f"run {folder} was begun with scale {begun[0]!r} and seed {begun[1]}, not {scale!r} "
             f"and {seed}: give RUN another folder, or SCALE and SEED those values"
         )
