@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from PIL import Image, ImageDraw
 
-from p2r.cli.tables import ROWS
 from p2r.records import Case
+from p2r.runs.names import MODEL_LABELS
 from p2r.scoring.analysis import FUNNEL_STEPS
 from p2r.video import Frames
 
@@ -140,7 +140,7 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
         figure.add_bar(
             x=list(known),
             y=[round(mean, 1) for mean in means],
-            name=ROWS.get(model, model),
+            name=MODEL_LABELS.get(model, model),
             marker_color=COLOURS[place % len(COLOURS)],
             error_y={
                 "array": [round(h - m, 1) for h, m in zip(highs, means, strict=True)],

@@ -31,10 +31,10 @@ def demo(
     """
     opened = open_run(run, recipe, set)
 
-    from p2r.cli.tables import make_console
+    from p2r.cli.tables import DemoReport, make_console
     from p2r.stages.demo import run_demo
 
-    run_demo(opened, make_console())
+    run_demo(opened, DemoReport(make_console()))
     if os.environ.get("P2R_NO_APP") != "1":
         open_browser([opened.folder])
 

@@ -12,22 +12,34 @@ from rich.markup import escape
 from rich.table import Table
 
 from p2r.files.safe_text import show_unseen
+from p2r.runs.names import MODEL_LABELS
+from p2r.scoring import format_interval
 from p2r.scoring.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
     from p2r.cli.stack import Finding
     from p2r.judges.judging import Estimate
+    from p2r.stages.demo import Results
     from p2r.training.plan import Plan
 
-Results = dict[str, dict[str, dict[str, Any]]]
-# Row of results.json -> its name in the table.
-ROWS = {
-    "base": "base",
-    "base_direct": "base (direct answer)",
-    "sft": "SFT",
-    "grpo": "SFT + GRPO",
-    "pa_grpo": "SFT + PA-GRPO",
-}
+
+class DemoReport:
+    """Prints the progress of the demo."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def begin(self, title: str) -> None:
+        self._console.rule(f"[bold]{title}", align="left")
+
+    def end(self, stage_seconds: float, all_seconds: float) -> None:
+        self._console.print(f"[dim]{_span(stage_seconds)}, {_span(all_seconds)} in all[/dim]")
+
+    def funnel(self, table: dict[str, dict[str, int]]) -> None:
+        self._console.print(funnel_table(table))
+
+    def results(self, results: Results) -> None:
+        self._console.print(results_table(results))
 
 
 def make_console() -> Console:
@@ -43,7 +55,7 @@ def results_table(results: Results) -> Table:
     for metric in columns:
         table.add_column(metric, justify="right", no_wrap=True)
     for name, row in results.items():
-        table.add_row(ROWS.get(name, name), *(format_interval(row.get(m)) for m in columns))
+        table.add_row(MODEL_LABELS.get(name, name), *(format_interval(row.get(m)) for m in columns))
     return table
 
 
@@ -79,16 +91,6 @@ def _score_cells(intervals: Sequence[dict[str, Any] | None]) -> list[str]:
         for interval in intervals
         for cell in (str(interval["n"]) if interval else "–", format_interval(interval))
     ]
-
-
-def format_interval(interval: dict[str, Any] | None) -> str:
-    """ "63.0 [57–68]" in percent; a dash where there is no value."""
-    if not interval or interval["mean"] is None:
-        return "–"
-    if interval["low"] is None:
-        return f"{100 * interval['mean']:.1f}"
-    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.0f}–{high:.0f}]"
 
 
 def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
@@ -228,3 +230,23 @@ def _span(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def study_table(study: dict[str, Any]) -> Table:
+    """A row per scheme and one for their difference, in percent, with the mean of every seed."""
+    seeds = ", ".join(map(str, study["seeds"]))
+    title = f"RL seeds {seeds}; {study['questions']} held-out questions; % [95 %] (each seed)"
+    table = Table("model", title=title, title_justify="left")
+    for metric in study["difference"]:
+        table.add_column(metric, justify="right")
+    rows = {
+        **{name: MODEL_LABELS[name] for name in ("grpo", "pa_grpo")},
+        "difference": "difference",
+    }
+    for name, label in rows.items():
+        cells = []
+        for metric in study["difference"]:
+            each = " ".join(f"{100 * mean:.1f}" for mean in study[name][metric]["per_seed"])
+            cells.append(f"{format_interval(study[name][metric])}\n({each})")
+        table.add_row(label, *cells)
+    return table

@@ -105,8 +105,8 @@ def study(
     except ValueError:
         raise ValueError(f"--seeds {seeds!r} is no list of whole numbers: write 0,1,2") from None
 
-    from p2r.cli.tables import make_console
-    from p2r.studies import compare_credits, study_table
+    from p2r.cli.tables import make_console, study_table
+    from p2r.studies import compare_credits
 
     make_console().print(study_table(compare_credits(opened, chosen)))
 

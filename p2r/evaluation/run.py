@@ -24,12 +24,11 @@ from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
 from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
-from p2r.judges import JournaledJudge, Judge
-from p2r.pipeline import judge_observations, score_answer
+from p2r.judges import JournaledJudge, Judge, judge_observations
 from p2r.records import Case, Question
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
-from p2r.scoring import mean_interval
+from p2r.scoring import mean_interval, score_answer
 from p2r.scoring.analysis import mismatch, mismatch_tags, perception_by_answer
 from p2r.template import build_prompt, parse, prompt_hash
 

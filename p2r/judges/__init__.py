@@ -23,6 +23,7 @@ __all__ = [
     "check_spec",
     "judge_distinct",
     "judge_key",
+    "judge_observations",
     "kinds_of",
     "make_judge",
 ]

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, overload
 
-from p2r.records import Question, Verdict
+from p2r.records import Case, Question, Verdict
 
 # An observation that cannot be read, missing or cut off: nobody is asked.
 NO_OBSERVATION = Verdict(sufficient=False, rationale="no readable observation")
@@ -157,3 +157,14 @@ def _running_loop() -> asyncio.AbstractEventLoop:
             _loop, _owner = asyncio.new_event_loop(), os.getpid()
             threading.Thread(target=_loop.run_forever, name="judges", daemon=True).start()
         return _loop
+
+
+def judge_observations(cases: Sequence[Case], judge: Judge) -> list[Verdict]:
+    """Return one verdict for each case.
+
+    A case whose observation is missing or unreadable is not sufficient; the judge is not asked.
+    """
+    asked = [case for case in cases if case.trace.observation]
+    found = judge.judge([c.question for c in asked], [c.trace.observation or "" for c in asked])
+    verdicts = iter(found)
+    return [next(verdicts) if case.trace.observation else NO_OBSERVATION for case in cases]

@@ -6,9 +6,7 @@ from p2r.pipeline.steps import (
     filter_traces,
     find_hard,
     generate_traces,
-    judge_observations,
     read_kept,
-    score_answer,
     verify,
 )
 
@@ -18,8 +16,6 @@ __all__ = [
     "filter_traces",
     "find_hard",
     "generate_traces",
-    "judge_observations",
     "read_kept",
-    "score_answer",
     "verify",
 ]

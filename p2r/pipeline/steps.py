@@ -29,12 +29,12 @@ from p2r.errors import UserError
 from p2r.files.journal import Journal, MergedJournal, Shard, count_lines, exclusive, journal_files
 from p2r.files.jsonlines import to_line
 from p2r.formats import read_cases
-from p2r.judges import NO_OBSERVATION, Judge
+from p2r.judges import Judge, judge_observations
 from p2r.pipeline.quality import active, find_drops
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.runs.recipe import Recipe
-from p2r.scoring import accuracy
+from p2r.scoring import score_answer
 from p2r.scoring.analysis import BAD_RECORD, funnel, funnel_step, mismatch_tags, verdict_step
 
 log = logging.getLogger(__name__)
@@ -143,8 +143,9 @@ def filter_traces(
 
     Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
     `funnel.json`; returns the funnel (see `p2r.scoring.analysis.funnel`). The judge is asked only
-    about traces that passed step 2, and never twice. With a `shard` only that part is judged; the set is
-    collected by the one that finds all others done, who gets the funnel (the others None).
+    about traces that passed step 2, and never twice. With a `shard` only that part is judged. The
+    shard that finds all others done collects the set and returns the funnel; the others return
+    None.
     `spread`: work on a cluster, by judges that `make_judge`, picklable, makes there.
     """
     generated = ResponseJournal(run.path(GENERATED))
@@ -375,24 +376,6 @@ class ToJudge:
                 case.accuracy = score_answer(case)
                 if funnel_step(case, self._min_accuracy) == "verdict unknown":
                     yield case.question, case.trace.observation
-
-
-def score_answer(case: Case) -> float | None:
-    """The accuracy of a trace's answer, in [0, 1]: a missing answer is wrong, an unreadable truth
-    unknown.
-    """
-    question = case.question
-    return accuracy(question.problem_type, case.trace.answer, question.answer, question.options)
-
-
-def judge_observations(cases: Sequence[Case], judge: Judge) -> list[Verdict]:
-    """A verdict per case; an observation that is missing or cannot be read is not sufficient,
-    unasked.
-    """
-    asked = [case for case in cases if case.trace.observation]
-    found = judge.judge([c.question for c in asked], [c.trace.observation or "" for c in asked])
-    verdicts = iter(found)
-    return [next(verdicts) if case.trace.observation else NO_OBSERVATION for case in cases]
 
 
 def read_kept(run: Run, count: int | None = None) -> list[Case]:

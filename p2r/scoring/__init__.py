@@ -3,9 +3,11 @@
 from p2r.scoring.rules import (
     MRA_CONVENTIONS,
     accuracy,
+    format_interval,
     mean_interval,
     mra,
     resample_means,
+    score_answer,
     to_interval,
 )
 

@@ -13,16 +13,16 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import jiwer
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
-from p2r.scoring.answers import Number, extract_choice, parse_number, read_number, readings
+from p2r.records import Case
+from p2r.scoring.answers import Number, extract_choice, read_number, readings
 from p2r.template import answer_of
-
-__all__ = ["accuracy", "extract_choice", "mean_interval", "mra", "parse_number"]
 
 Answer = str | float | None
 
@@ -52,6 +52,15 @@ def accuracy(
 
 
 # ---- choices and numbers
+
+
+def score_answer(case: Case) -> float | None:
+    """Return the accuracy of a case's answer, in [0, 1].
+
+    A missing answer scores 0. A reference answer that cannot be read gives None.
+    """
+    question = case.question
+    return accuracy(question.problem_type, case.trace.answer, question.answer, question.options)
 
 
 def _choice_accuracy(prediction: str, truth: str, options: Sequence[str] | None) -> float | None:
@@ -270,3 +279,13 @@ def to_interval(
     """A mean with the percentile interval of its resampled values."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return {"mean": float(mean), "low": float(low), "high": float(high), "n": int(n)}
+
+
+def format_interval(interval: dict[str, Any] | None) -> str:
+    """Format a mean and its interval in percent, as `63.0 [57–68]`; a dash if there is none."""
+    if not interval or interval["mean"] is None:
+        return "–"
+    if interval["low"] is None:
+        return f"{100 * interval['mean']:.1f}"
+    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.0f}–{high:.0f}]"

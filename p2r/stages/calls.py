@@ -33,6 +33,7 @@ from p2r.runs import (
     write_json,
     write_text,
 )
+from p2r.runs.names import RL_STAGES
 from p2r.runs.recipe import Credit
 
 if TYPE_CHECKING:
@@ -44,13 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The folder, and the name in results, of RL under each credit scheme.
-RL_STAGES: dict[Credit, str] = {
-    "process": "pa_grpo",
-    "outcome": "grpo",
-    "shared": "grpo_shared",
-    "decoupled": "grpo_decoupled",
-}
 SPLITS = {"generate": "train", "rl": "train", "eval": "test"}
 
 

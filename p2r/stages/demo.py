@@ -14,50 +14,64 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import Any
-
-from rich.console import Console
+from typing import Any, Protocol
 
 from p2r import stages
-from p2r.cli.tables import Results, funnel_table, results_table
 from p2r.errors import UserError
 from p2r.pipeline import collect_cases
 from p2r.runs import Run, write_json
 from p2r.runs.recipe import Credit
 
+Results = dict[str, dict[str, dict[str, Any]]]
 CREDITS: tuple[Credit, ...] = ("process", "outcome")
 
 
-def run_demo(run: Run, console: Console) -> Results:
-    """Stages 1 to 5 of a run; writes `results.json` and `cases.parquet`, returns the results."""
+class Report(Protocol):
+    """Where the demo shows its progress; the command line prints it."""
+
+    def begin(self, title: str) -> None:
+        """A stage begins."""
+
+    def end(self, stage_seconds: float, all_seconds: float) -> None:
+        """A stage is done, after so many seconds; the demo has run for so many."""
+
+    def funnel(self, table: dict[str, dict[str, int]]) -> None:
+        """The filter is done, with this funnel."""
+
+    def results(self, results: Results) -> None:
+        """Every model is evaluated."""
+
+
+def run_demo(run: Run, report: Report) -> Results:
+    """Run stages 1 to 5; write `results.json` and `cases.parquet`, return the results."""
     started = time.monotonic()
 
     @contextmanager
-    def heading(title: str) -> Iterator[None]:
-        console.rule(f"[bold]{title}", align="left")
+    def stage(title: str) -> Iterator[None]:
+        report.begin(title)
         begun = time.monotonic()
         yield
         now = time.monotonic()
-        console.print(f"[dim]{_clock(now - begun)}, {_clock(now - started)} in all[/dim]")
+        report.end(now - begun, now - started)
 
-    with heading("0  playground: scenes, questions, videos"):
+    with stage("0  playground: scenes, questions, videos"):
         for split, size in run.recipe.playground:
             if size:
                 stages.make_playground(run, split)
-    with heading("1  generate: the teacher writes traces"):
+    with stage("1  generate: the teacher writes traces"):
         stages.generate(run)
-    with heading("2  filter: right answers, sufficient observations"):
-        console.print(funnel_table(stages.filter(run)))
-    with heading("3  SFT: the base learns the template"):
+    with stage("2  filter: right answers, sufficient observations"):
+        report.funnel(stages.filter(run))
+    with stage("3  SFT: the base learns the template"):
         stages.sft(run)
-    with heading("4  RL from the SFT model: PA-GRPO and GRPO"):
+    with stage("4  RL from the SFT model: PA-GRPO and GRPO"):
         train_both(run)
-    with heading("5  evaluation on held-out scenes"):
+    with stage("5  evaluation on held-out scenes"):
         results = evaluate_all(run)
         direct = evaluate_direct(run)
     collect_cases(run)
     write_json(run.path("results.json"), results)
-    console.print(results_table(results | direct))
+    report.results(results | direct)
     return results
 
 
@@ -118,8 +132,3 @@ def evaluate_direct(run: Run) -> Results:
     name = "base_direct"
     _, result = stages.evaluate(run, run.recipe.models.base, name, style="direct")
     return {name: result["metrics"]}
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"

@@ -1,5 +1,5 @@
 """Experiments over several seeds."""
 
-from p2r.studies.credit import compare_credits, study_table
+from p2r.studies.credit import compare_credits
 
-__all__ = ["compare_credits", "study_table"]
+__all__ = ["compare_credits"]

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from p2r import stages
-from p2r.cli.tables import ROWS, format_interval
 from p2r.errors import UserError
 from p2r.evaluation.run import METRICS
 from p2r.records import Case
@@ -61,23 +59,6 @@ def compare_credits(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
     }
     write_json(run.path("study_credit.json"), study)
     return study
-
-
-def study_table(study: dict[str, Any]) -> Table:
-    """A row per scheme and one for their difference, in percent, with the mean of every seed."""
-    seeds = ", ".join(map(str, study["seeds"]))
-    title = f"RL seeds {seeds}; {study['questions']} held-out questions; % [95 %] (each seed)"
-    table = Table("model", title=title, title_justify="left")
-    for metric in METRICS:
-        table.add_column(metric, justify="right")
-    rows = {**{name: ROWS[name] for name in ("grpo", "pa_grpo")}, "difference": "difference"}
-    for name, label in rows.items():
-        cells = []
-        for metric in METRICS:
-            each = " ".join(f"{100 * mean:.1f}" for mean in study[name][metric]["per_seed"])
-            cells.append(f"{format_interval(study[name][metric])}\n({each})")
-        table.add_row(label, *cells)
-    return table
 
 
 def _part(run: Run, seed: int) -> Run:
