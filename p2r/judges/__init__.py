@@ -10,7 +10,14 @@ Verdicts that cost something are remembered in one file for all runs (`cache`), 
 stands in a ledger with its tokens and its price (`ledger`).
 """
 
-from p2r.judges.base import NO_OBSERVATION, BaseJudge, Judge, judge_distinct, judge_key
+from p2r.judges.base import (
+    NO_OBSERVATION,
+    BaseJudge,
+    Judge,
+    judge_distinct,
+    judge_key,
+    judge_observations,
+)
 from p2r.judges.journaled import JournaledJudge
 from p2r.judges.make import JUDGES, check_spec, kinds_of, make_judge
 

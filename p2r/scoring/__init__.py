@@ -11,4 +11,13 @@ from p2r.scoring.rules import (
     to_interval,
 )
 
-__all__ = ["MRA_CONVENTIONS", "accuracy", "mean_interval", "mra", "resample_means", "to_interval"]
+__all__ = [
+    "MRA_CONVENTIONS",
+    "accuracy",
+    "format_interval",
+    "mean_interval",
+    "mra",
+    "resample_means",
+    "score_answer",
+    "to_interval",
+]
