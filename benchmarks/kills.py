@@ -28,11 +28,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import p2r.pipeline as pipeline
 from p2r.engines import Completion, Request, Sampling
 from p2r.engines.responses import ResponseJournal
 from p2r.files.journal import Journal, MergedJournal, count_lines
 from p2r.judges import JournaledJudge
+from p2r.pipeline import steps as pipeline
 from p2r.records import Question, Verdict
 from p2r.runs import Run, open_run
 from p2r.template import render

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import growth, shared_data
+from measures import growth, shared_data
 
 from p2r.errors import DataError
 from p2r.records import PROBLEM_TYPES, Question

@@ -1,0 +1,272 @@
+"""The command line: verbs with examples, errors in one line, exit codes, a clip asked about."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from measures import shared_data
+
+from p2r.cli import run_cli
+
+pytest_plugins = ["small_fixtures"]
+VERBS = ("generate", "filter", "sft", "rl", "eval", "app", "ask", "demo", "doctor", "study")
+OCR = {"problem": "?", "problem_type": "OCR", "solution": "<answer>x</answer>"}
+
+
+def p2r(*arguments: str, **settings: str) -> subprocess.CompletedProcess:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "p2r", *arguments]
+    environment = {**os.environ, **settings}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def error_of(capsys, *arguments: str) -> str:
+    """The one line of an error that ends with exit code 2."""
+    assert run_cli(list(arguments)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ") and not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+@pytest.fixture
+def question_file(tmp_path, questions) -> Path:
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(q.model_dump_json() + "\n" for q in questions))
+    return file
+
+
+def generate_arguments(run: Path, questions: Path, media: Path, model: Path) -> list[str]:
+    return [
+        *("generate", "--run", str(run), "--questions", str(questions), "--data-root", str(media)),
+        *("--set", f"models.teacher={model}", "--set", "generate.max_tokens=8"),
+    ]
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_has_an_example(verb, capsys):
+    assert run_cli([verb, "--help"]) == 0
+    assert f"Example: p2r {verb} " in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy():
+    """So that it answers at once."""
+    heavy = "{'torch', 'transformers', 'duckdb', 'pyarrow', 'numpy'}"
+    code = (
+        "import sys; from p2r.cli import run_cli; run_cli(['--help']); "
+        f"sys.exit(bool({heavy} & {{*sys.modules}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and all(verb in done.stdout for verb in VERBS)
+
+
+# ---- errors: what, where, what to do
+
+
+def test_misspelt_verb_and_missing_option(capsys):
+    assert "No such command 'train'" in error_of(capsys, "train")
+    assert "--run" in error_of(capsys, "filter")
+
+
+@pytest.mark.parametrize(
+    "verb", [("filter", "--run"), ("sft", "--run"), ("study", "--run"), ("app",)]
+)
+def test_missing_run_folder(verb, capsys, tmp_path):
+    message = error_of(capsys, *verb, str(tmp_path / "none"))
+    assert "none does not exist" in message
+
+
+def test_recipe_with_a_typo(capsys, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: mine\nmodels: {base: b, teacher: t}\nsft: {max_stepz: 3}\n")
+    message = error_of(capsys, "generate", "--run", str(tmp_path / "x"), "--recipe", str(recipe))
+    assert "mine.yaml" in message and "'sft.max_stepz'" in message and "max_steps" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("sft.stepz=1", "unknown key"), ("sft", "section.key=value"), ("rl.steps=x", "rl.steps")],
+)
+def test_override_that_is_none(capsys, tmp_path, override, said):
+    assert said in error_of(capsys, "demo", "--run", str(tmp_path / "x"), "--set", override)
+
+
+def test_changed_recipe_names_the_keys(capsys, tmp_path, question_file, media, model_folder):
+    arguments = generate_arguments(tmp_path / "x", question_file, media, model_folder)
+    assert run_cli(arguments) == 0
+    message = error_of(capsys, *arguments, "--set", "video.train_frames=4")
+    assert "video.train_frames was 8, now 4" in message
+
+
+def test_files_of_questions_that_are_none(capsys, tmp_path, model_folder):
+    run = str(tmp_path / "x")
+    missing = error_of(capsys, "generate", "--run", run, "--questions", str(tmp_path / "no.json"))
+    assert "no such file" in missing and "no.json" in missing
+    (tmp_path / "empty.jsonl").write_text("")
+    assert "empty.jsonl" in error_of(
+        capsys, "generate", "--run", run, "--questions", str(tmp_path / "empty.jsonl")
+    )
+    (tmp_path / "prose.json").write_text("Once upon a time")
+    assert "prose.json" in error_of(
+        capsys, "generate", "--run", run, "--questions", str(tmp_path / "prose.json")
+    )
+
+
+def test_malformed_records_and_unknown_types_are_reported_and_the_rest_goes_on(
+    tmp_path, media, model_folder
+):
+    file = tmp_path / "q.jsonl"
+    records = [
+        {**OCR, "path": "long.mp4"},
+        {**OCR, "path": "long.mp4", "problem_type": "riddle"},
+        {"problem": 3},
+    ]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    done = p2r(*generate_arguments(tmp_path / "x", file, media, model_folder))
+    assert done.returncode == 0, done.stderr
+    assert "record 1" in done.stderr and "riddle" in done.stderr and "record 2" in done.stderr
+    assert (tmp_path / "x" / "generate.jsonl").read_text().count("\n") == 1
+
+
+def test_unreadable_media_are_reported_and_the_rest_goes_on(tmp_path, media, model_folder):
+    file = tmp_path / "q.jsonl"
+    records = [{**OCR, "path": name} for name in ("broken.mp4", "none.mp4", "long.mp4")]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    done = p2r(*generate_arguments(tmp_path / "x", file, media, model_folder))
+    assert done.returncode == 0, done.stderr
+    assert "2 could not be answered: reasons in" in done.stderr
+    errors = (tmp_path / "x" / "generate.errors.jsonl").read_text()
+    assert "broken.mp4" in errors and "none.mp4" in errors
+
+
+def test_model_that_is_none(capsys, tmp_path, question_file, media):
+    arguments = generate_arguments(tmp_path / "x", question_file, media, tmp_path)
+    assert str(tmp_path) in error_of(capsys, *arguments)
+
+
+def test_stages_in_the_wrong_order_say_what_comes_first(capsys, tmp_path, question_file):
+    run = str(tmp_path / "x")
+    recipe = tmp_path / "none.yaml"
+    recipe.write_text("name: none\nmodels: {base: b, teacher: t}\n")
+    message = error_of(capsys, "generate", "--run", run, "--recipe", str(recipe))
+    assert "give --questions FILE" in message
+    assert "p2r generate" in error_of(capsys, "filter", "--run", run)
+    assert "p2r filter" in error_of(capsys, "sft", "--run", run)
+    assert "p2r sft" in error_of(capsys, "rl", "--run", run)
+
+
+@pytest.mark.parametrize("verb", [["rl"], ["eval", "--model", "sft"], ["app"]])
+def test_a_misspelt_run_is_not_begun(capsys, tmp_path, verb):
+    run = tmp_path / "mispelt"
+    arguments = [*verb, str(run)] if verb == ["app"] else [*verb, "--run", str(run)]
+    assert "does not exist" in error_of(capsys, *arguments)
+    assert not run.exists()
+
+
+def test_one_run_has_one_data_root(capsys, tmp_path, question_file, media, model_folder):
+    assert run_cli(generate_arguments(tmp_path / "x", question_file, media, model_folder)) == 0
+    elsewhere = generate_arguments(tmp_path / "x", question_file, tmp_path, model_folder)
+    assert str(media) in error_of(capsys, *elsewhere)
+
+
+def test_credit_scheme_that_is_none(capsys, tmp_path):
+    message = error_of(capsys, "rl", "--run", str(tmp_path / "x"), "--credit", "karma")
+    assert "karma" in message and "process" in message
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path):
+    done = p2r("filter", "--run", str(tmp_path / "none"), P2R_DEBUG="1")
+    assert "Traceback" in done.stderr and "UserError" in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path, media, model_folder):
+    file = tmp_path / "q.jsonl"
+    records = [{**OCR, "path": "long.mp4", "problem_id": n} for n in range(300)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    arguments = generate_arguments(tmp_path / "x", file, media, model_folder)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "p2r", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores Ctrl-C and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    journal = tmp_path / "x" / "generate.jsonl"
+    while child.poll() is None and not (journal.is_file() and journal.stat().st_size):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert "the same command goes on" in errors and "Traceback" not in errors
+
+
+# ---- doctor
+
+
+def test_doctor_reports_the_stack(capsys):
+    assert run_cli(["doctor"]) in (0, 1)
+    report = capsys.readouterr().out
+    for part in ("python", "torch", "torchvision", "decoder", "transformers"):
+        assert part in report
+
+
+def test_doctor_scores_reference_answers(capsys, tmp_path):
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text(json.dumps({**OCR, "problem_type": "numerical", "solution": "5.0"}) + "\n")
+    bad.write_text(json.dumps({**OCR, "problem_type": "numerical", "solution": "many"}) + "\n")
+    assert run_cli(["doctor", "--rewards", str(good)]) == 0
+    assert run_cli(["doctor", "--rewards", str(bad)]) == 1
+    assert "'many'" in capsys.readouterr().out
+    assert "no such file" in error_of(capsys, "doctor", "--rewards", str(tmp_path / "no"))
+
+
+# ---- ask
+
+
+@pytest.mark.parametrize("name", ["made_empty.mp4", "made_not_a_video.mp4", "no_such_file.mp4"])
+def test_ask_about_what_is_no_video(capsys, model_folder, name):
+    clip = shared_data("videos") / name
+    message = error_of(capsys, "ask", str(clip), "What happens?", "--model", str(model_folder))
+    assert name in message
+
+
+def test_ask_with_a_type_that_is_none(capsys, media, model_folder):
+    clip = str(media / "long.mp4")
+    asked = ("ask", clip, "What?", "--model", str(model_folder))
+    assert "riddle" in error_of(capsys, *asked, "--type", "riddle")
+    assert "--option" in error_of(capsys, *asked, "--type", "multiple choice")
+
+
+def test_ask_streams_an_answer(capsys, media, model_folder):
+    for clip in ("long.mp4", "still.png"):
+        asked = ["ask", str(media / clip), "What?", "--model", str(model_folder)]
+        assert run_cli([*asked, "--set", "eval.max_tokens=8"]) == 0
+        assert capsys.readouterr().out.startswith(f"{clip}: ")
+
+
+def test_ask_about_a_real_clip(capsys, model_folder):
+    clip = shared_data("videos") / "clevrer_12176.mp4"
+    asked = ["ask", str(clip), "How many balls?", "--type", "numerical", "--model"]
+    assert run_cli([*asked, str(model_folder), "--set", "eval.max_tokens=8"]) == 0
+    assert "8 frames" in (shown := capsys.readouterr().out) and "decord" in shown
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", "x y"])
+def test_name_of_a_result_stays_in_the_run(capsys, tmp_path, name):
+    run = tmp_path / "x"
+    arguments = ("--run", str(run), "--model", "m", "--name", name)
+    assert "--name" in error_of(capsys, "eval", *arguments)
+    assert not run.exists()
+
+
+def test_port_that_is_none(capsys, tmp_path):
+    assert "65535" in error_of(capsys, "app", str(tmp_path), "--port", "99999")

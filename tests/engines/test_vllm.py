@@ -1,0 +1,397 @@
+"""vLLM, really run: offline, in a server of `p2r serve`, and inside a trainer.
+
+The embedded teacher answers through all engines; a random model is changed as training would.
+vLLM's CPU build takes half a minute to start, so that one process and one server serve all tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from small import VIDEO
+
+from p2r import data
+from p2r.engines import Request, Sampling, load_engine, serve
+from p2r.engines.serve import VllmServer
+from p2r.engines.transformers import TransformersEngine
+from p2r.errors import EngineError
+from p2r.records import Question
+from p2r.runs.recipe import load_recipe
+from p2r.template import VISION_TOKENS
+from p2r.video import sample_frames
+
+pytest_plugins = ["small_fixtures"]
+pytestmark = [
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
+    pytest.mark.xdist_group("vllm"),
+]
+TESTS = Path(__file__).parents[1]
+HELPERS = TESTS / "helpers"
+TEACHER = "playground/teacher"
+GREEDY = Sampling(max_tokens=40)
+DRAWN = Sampling(temperature=1.0, top_p=0.95, max_tokens=24, seed=3)
+
+
+@pytest.fixture(scope="module")
+def requests(questions, media) -> list[Request]:
+    """Videos of two grids, one of them at rates that are no whole seconds, an image and text."""
+    asked = []
+    for question in questions:
+        frames = sample_frames(media / question.path, **VIDEO) if question.path else None
+        asked.append(Request(question.id, question, frames))
+    # After 20 minutes of video, text has earlier positions than the video's last moments.
+    for name, rate in (("slow", 0.3), ("fast", 3.3), ("20 minutes", 1 / 150)):
+        question = questions[0].model_copy(update={"id": name})
+        frames = asked[0].frames
+        times = [index / rate for index in range(len(frames))]
+        asked.append(Request(name, question, replace(frames, timestamps=times)))
+    return asked
+
+
+@pytest.fixture(scope="module")
+def too_long() -> list[Request]:
+    """More prompts that do not fit than an engine draws at a time."""
+    question = Question(id="long", problem="why? " * 3000, problem_type="free-form")
+    return [Request(f"too long {number}", question, None) for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def changing(questions) -> list[Question]:
+    """Prompts longer than a block of vLLM's prefix cache (128 tokens on a CPU)."""
+    return [
+        question.model_copy(update={"problem": f"{question.problem} " * 60})
+        for question in questions[:3]
+    ]
+
+
+@pytest.fixture(scope="module")
+def found(requests, too_long, questions, changing, model_folder, media, tmp_path_factory) -> dict:
+    """What `vllm_child` found: vLLM in a process, offline and inside a trainer."""
+    folder = tmp_path_factory.mktemp("child")
+    task = {
+        "offline": {
+            "model": TEACHER,
+            "requests": requests,
+            "long": too_long,
+            "greedy": GREEDY,
+            "drawn": DRAWN,
+        },
+        "rollouts": {
+            "model": str(model_folder),
+            "media": media,
+            "questions": changing,
+            "out": folder,
+        },
+        "training": {  # of a model whose rewards differ: a random one earns none
+            "model": data.resolve_model(TEACHER),
+            "media": media,
+            "questions": questions[:3],
+            "out": folder / "training",
+        },
+    }
+    (folder / "task.pickle").write_bytes(pickle.dumps(task))
+    child = subprocess.run(
+        [sys.executable, str(HELPERS / "vllm_child.py"), str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(HELPERS)])},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert child.returncode == 0, child.stdout[-3000:] + child.stderr[-3000:]
+    return pickle.loads((folder / "found.pickle").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def expected(requests) -> dict:
+    """The completions of transformers."""
+    engine = load_engine(load_recipe("tiny"), TEACHER)
+    return {c.key: c for c in engine.generate(requests, GREEDY)}
+
+
+def by_key(completions) -> dict:
+    found = {completion.key: completion for completion in completions}
+    assert len(found) == len(completions), "a request ended twice"
+    return found
+
+
+# ------------------------------------------------------------------------------------------ offline
+
+
+def without(answers: dict, requests: list[Request]) -> dict:
+    """The other answers; these all failed, and say why."""
+    for request in requests:
+        assert "maximum context length" in answers.pop(request.key).error
+    return answers
+
+
+def test_offline_equals_transformers_token_for_token(found, expected, too_long):
+    answers = without(by_key(found["offline"]["greedy"]), too_long)
+    assert answers == expected
+    assert len({tuple(c.token_ids) for c in answers.values()}) > 2, "all answers are one"
+
+
+def test_sampling_does_not_depend_on_what_else_is_asked(found):
+    assert by_key(found["offline"]["drawn"]) == by_key(found["offline"]["drawn backwards"])
+    greedy = by_key(found["offline"]["greedy"])
+    assert any(c.text != greedy[key].text for key, c in by_key(found["offline"]["drawn"]).items())
+
+
+def test_stream_yields_the_text_of_generate(found, expected, requests):
+    assert found["offline"]["stream"] == expected[requests[0].key].text
+
+
+def test_reading_may_stop_early(found, expected):
+    assert by_key(found["offline"]["after leaving"]) == expected
+
+
+def test_vision_tokens_are_never_sampled(found):
+    processor = data.load_processor(TEACHER)
+    banned = set(processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS)))
+    for completion in found["offline"]["banned"]:
+        assert completion.error is None
+        assert completion.token_ids and not banned & set(completion.token_ids)
+
+
+def test_engine_says_what_its_answers_depend_on(found):
+    assert set(found["offline"]["identity"]) == {"engine", "weights", "dtype", "prompt"}
+    assert found["offline"]["identity"]["engine"] == "vllm"
+
+
+# ----------------------------------------------------------------------------------------- rollouts
+
+
+@pytest.mark.parametrize("change", range(2))
+def test_rollouts_are_of_the_new_weights(found, changing, media, change):
+    """After each change of weights: vLLM's greedy output is transformers' with the new weights."""
+    rollouts = found["rollouts"]
+    engine = TransformersEngine(rollouts[f"model {change}"], dtype="float32", style="brief")
+    asked = [Request(q.id, q, sample_frames(media / q.path, **VIDEO)) for q in changing]
+    answers = by_key(list(engine.generate(asked, Sampling(max_tokens=24))))
+    ids, logprobs = rollouts[f"after {change}"]
+    assert ids == [answers[request.key].token_ids for request in asked]
+    assert ids != rollouts["before"][0]
+    assert [len(row) for row in logprobs] == [len(row) for row in ids]
+
+
+def test_without_resets_the_old_weights_are_seen(found):
+    """So the test above fails where a reset is left out: the prompt's old states are reused, and
+    an encoder cache half reset is an error.
+    """
+    rollouts = found["rollouts"]
+    assert rollouts["prefix cache kept"] != rollouts["after 1"]
+    assert "ncoder cache" in rollouts["encoder cache kept"]
+
+
+def test_training_samples_from_the_weights_of_its_step(found):
+    """The trainer's probability of each sampled token over vLLM's is one, but for the share of
+    banned tokens, which only the trainer's softmax holds; the first step changed the weights a lot.
+    """
+    first, second = found["training"]
+    for step in (first, second):
+        assert 0.8 < step["sampling/importance_sampling_ratio/min"] <= 1.02
+        assert 0.8 < step["sampling/importance_sampling_ratio/max"] <= 1.02
+    assert second["kl"] > 0.05
+
+
+# ------------------------------------------------------------------------------------------- server
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    """`p2r serve` with the teacher: its process and address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("serve")
+    command = ["serve", "--recipe", "tiny", "--port", str(port), "--log", str(folder / "log")]
+    output = folder / "output"
+    with output.open("w") as writing:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "p2r", *command, "--rollouts", "--wait", "900"],
+            env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+            stdout=writing,
+            stderr=subprocess.STDOUT,
+            # A shell's background job ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    try:
+        while "serving playground/teacher" not in output.read_text():
+            assert process.poll() is None, output.read_text()
+            time.sleep(0.5)
+        yield process, f"http://127.0.0.1:{port}/v1"
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def at_server(address: str, *overrides: str):
+    settings = ["generate.engine=server", f"server.base_url={address}", *overrides]
+    return load_engine(load_recipe("tiny", settings), TEACHER)
+
+
+def test_server_equals_offline_and_transformers_token_for_token(
+    serving, found, expected, requests, too_long
+):
+    asked = [*too_long, *requests]
+    answers = without(by_key(list(at_server(serving[1]).generate(asked, GREEDY))), too_long)
+    offline = without(by_key(found["offline"]["greedy"]), too_long)
+    assert answers == offline == expected
+
+
+def test_server_draws_what_offline_draws(serving, found, requests):
+    answers = by_key(list(at_server(serving[1]).generate(requests, DRAWN)))
+    assert answers == by_key(found["offline"]["drawn"])
+
+
+def test_server_streams_the_text_of_generate(serving, expected, requests):
+    assert "".join(at_server(serving[1]).stream(requests[0], GREEDY)) == expected["long"].text
+
+
+def test_a_run_generates_through_the_server(serving, media, questions, tmp_path):
+    """From the command line; sampling, prompt hash, frames and pixels are with every trace."""
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(q.model_dump_json() + "\n" for q in questions))
+    run = tmp_path / "run"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "p2r", "generate", "--run", str(run), "--recipe", "tiny"),
+            *("--questions", str(file), "--data-root", str(media)),
+            *("--set", "generate.engine=server", "--set", f"server.base_url={serving[1]}"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (run / "generate.jsonl").read_text().splitlines()
+    traces = [json.loads(line)["record"]["trace"] for line in lines]
+    assert len(traces) == len(questions)
+    for trace in traces:
+        assert trace["model"] == TEACHER and trace["sampling"]["prompt"]
+        assert trace["sampling"]["temperature"] == 0.0 and trace["completion_tokens"] > 0
+    video = next(t for t in traces if t["question_id"] == "long")
+    assert (video["media"]["height"], video["media"]["max_pixels"]) == (56, 3136)
+
+
+def test_rollouts_at_the_server_are_of_the_new_weights(serving, changing, media, tmp_path):
+    from small_rl import make_trainer
+
+    from p2r.training.trainer import ProcessAwareGRPOTrainer
+    from p2r.training.vllm_rollouts import attach_vllm
+
+    settings = [
+        "rl.rollouts=vllm-server",
+        "rl.temperature=0",
+        "rl.max_tokens=24",
+        f"server.base_url={serving[1]}",
+    ]
+    model = data.resolve_model(TEACHER)
+    trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, changing, tmp_path / "x")
+    attach_vllm(trainer, load_recipe("tiny", settings))
+    trainer.model.train()
+    trainer._batch = changing
+    prompts, _, _ = trainer._tokenize_prompts([])
+    vllm = trainer.vllm_generation
+    _, before, _, _ = vllm.generate(prompts, None, 1)
+    old = {name: weights.clone() for name, weights in trainer.model.state_dict().items()}
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in trainer.model.parameters():
+            weights += 0.3 * weights.std() * torch.randn(weights.shape, generator=noise)
+    vllm.sync_weights()
+    _, after, logprobs, _ = vllm.generate(prompts, None, 1)
+    trainer.model.save_pretrained(tmp_path / "new")
+    data.load_processor(model).save_pretrained(tmp_path / "new")
+    engine = TransformersEngine(str(tmp_path / "new"), dtype="float32", style="brief")
+    asked = [Request(q.id, q, sample_frames(media / q.path, **VIDEO)) for q in changing]
+    answers = by_key(list(engine.generate(asked, Sampling(max_tokens=24))))
+    assert after == [answers[request.key].token_ids for request in asked]
+    assert after != before
+    assert [len(row) for row in logprobs] == [len(row) for row in after]
+    trainer.model.load_state_dict(old)
+    vllm.sync_weights()  # as it was, for the other tests
+    assert vllm.generate(prompts, None, 1)[1] == before
+
+
+def test_ctrl_c_ends_the_server_and_its_children(serving):
+    process, _ = serving
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) > 1
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+# -------------------------------------------------------------------------- a server that fails
+
+
+def server_of(folder: Path, **how) -> VllmServer:
+    return VllmServer(load_recipe("tiny"), TEACHER, log=folder / "log", **how)
+
+
+def test_a_port_in_use_is_said(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(EngineError, match=f"cannot serve on 127.0.0.1:{port} .*--port"),
+            server_of(tmp_path, port=port),
+        ):
+            pass
+
+
+def test_others_may_reach_it_only_with_a_key(tmp_path, monkeypatch):
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    with pytest.raises(EngineError, match="set VLLM_API_KEY"):
+        server_of(tmp_path, host="0.0.0.0")
+    monkeypatch.setenv("VLLM_API_KEY", "x")
+    assert server_of(tmp_path, host="0.0.0.0").base_url == "http://127.0.0.1:8000/v1"
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "MODULE", "no_such_server")
+    with (
+        pytest.raises(EngineError, match=r"ended with code 1: .*no_such_server"),
+        server_of(tmp_path, port=8999),
+    ):
+        pass
+
+
+def test_a_server_that_never_answers_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "MODULE", "timeit")  # runs on, and serves nothing
+    server = server_of(tmp_path, port=8998, wait=1)
+    server.arguments = ["import time; time.sleep(600)"]
+    with pytest.raises(EngineError, match=r"does not answer after 1 s .*--wait"), server:
+        pass
+    assert server.process is None
+
+
+def test_the_settings_follow_the_recipe():
+    recipe = load_recipe("7b", ["vllm.tensor_parallel=4", "models.teacher=playground/teacher"])
+    server = VllmServer(recipe, TEACHER, log=Path("log"))
+    words = server.arguments
+    given = dict(itertools.pairwise(words))
+    limits = json.loads(given["--limit-mm-per-prompt"])
+    assert limits["video"]["num_frames"] == 32
+    assert limits["video"]["height"] * limits["video"]["width"] <= recipe.video.eval_pixels
+    assert given["--tensor-parallel-size"] == "4" and given["--dtype"] == "bfloat16"
+    assert given["--host"] == "127.0.0.1"
+    assert json.loads(given["--mm-processor-kwargs"])["do_resize"] is False
+    # The model's positions, which are fewer than the recipe's videos and texts may need.
+    assert given["--max-model-len"] == "4096"

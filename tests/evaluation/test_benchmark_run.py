@@ -1,0 +1,138 @@
+"""`p2r eval` on a folder of ten real clips, in each benchmark's format, on the tiny model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from benchmark_examples import CLIPS, write_benchmark
+from measures import shared_data
+
+from p2r.cli import run_cli
+from p2r.evaluation.benchmarks import BENCHMARKS
+from p2r.evaluation.items import Item
+from p2r.evaluation.results import Result, write_result
+from p2r.evaluation.transfer import INPUTS
+from p2r.runs import read_json
+
+pytest_plugins = ["small_fixtures"]
+NAMES = [name for name in BENCHMARKS if name != "playground"]
+# Questions of the hand-made files that the paper's subset has: all tasks, tracks and dimensions.
+ASKED = {"videommmu": 30, "mvbench": 20, "tempcompass": 80, "vcrbench": 9}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Ten real clips in one folder; TempCompass finds its own by their names."""
+    folder = tmp_path_factory.mktemp("clips")
+    for clip in CLIPS:
+        source = shared_data("videos") / clip
+        shutil.copy(source, folder / clip)
+        shutil.copy(source, folder / f"{source.stem}.mp4")
+    return folder
+
+
+def arguments(run, model, name, files, clips):
+    return [
+        *("eval", "--run", str(run), "--recipe", "tiny", "--model", str(model), "--name", "tiny"),
+        *("--benchmark", name, "--questions", str(files), "--data-root", str(clips)),
+        *("--set", "eval.max_tokens=4", "--set", "threads=1", "--set", "eval.batch_size=16"),
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
+    files = write_benchmark(name, tmp_path / "files")
+    assert run_cli(arguments(tmp_path / "run", model_folder, name, files, clips)) == 0
+    shown = capsys.readouterr()
+    asked = ASKED.get(name, 10)
+    assert f"{asked} questions" in shown.err, "the manifest is reported before the run"
+    result = read_json(tmp_path / "run" / "results" / f"tiny-{name}.json")
+    unreadable = result["counts"]["unreadable"]
+    assert unreadable == asked // 5 if name != "vcrbench" else unreadable == 2
+    assert result["n"] == len(result["items"]) == asked - unreadable
+    assert result["benchmark"] == name and result["expected"] == BENCHMARKS[name].expected
+    for extractor in ("official", "robust"):
+        scores = result[extractor]
+        assert scores["n"] + result["counts"]["not scored"][extractor] >= 1
+        assert scores["parts"], "the parts of the benchmark are there"
+    made = result["made"]
+    assert (
+        made["frames"]["max_frames"] == 8 and made["prompt"]["hash"] and made["prompt"]["example"]
+    )
+    assert made["seed"] == 0 and made["environment"]["versions"]["torch"]
+    assert {row["question_id"] for row in made["unreadable"]}
+    first = result["items"][0]
+    assert first["trace"]["media"]["decoder"] and first["trace"]["media"]["fps"]
+    assert set(first["extraction"]) == set(first["score"]) == {"official", "robust"}
+
+
+def test_a_resumed_run_has_the_score_of_an_unbroken_one(clips, model_folder, tmp_path):
+    files = write_benchmark("videomme", tmp_path / "files")
+    for name in ("whole", "broken"):
+        run = tmp_path / name
+        assert run_cli(arguments(run, model_folder, "videomme", files, clips)) == 0
+    journal = tmp_path / "broken" / "eval" / "tiny-videomme.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:3]) + lines[3][:40])  # killed while writing the fourth
+    (tmp_path / "broken" / "results" / "tiny-videomme.json").unlink()
+    assert run_cli(arguments(tmp_path / "broken", model_folder, "videomme", files, clips)) == 0
+    whole, again = (
+        read_json(tmp_path / name / "results" / "tiny-videomme.json")
+        for name in ("whole", "broken")
+    )
+    for key in ("n", "counts", "official", "robust"):
+        assert whole[key] == again[key]
+    assert [item["output"] for item in whole["items"]] == [i["output"] for i in again["items"]]
+
+
+def test_check_reports_what_is_missing_and_odd(clips, tmp_path, capsys):
+    files = write_benchmark("mmvu", tmp_path)
+    records = json.loads(files.read_text())
+    records[0]["choices"] = {"A": "only"}
+    records[1]["question"] = "What is cafÃ©?"
+    records[2]["answer"] = "Q"
+    records += [dict(records[4]), {**records[4], "id": "again"}, "no record"]
+    records[5]["video"] = "absent.mp4"
+    files.write_text(json.dumps(records))
+    command = ["eval", "--check", "--benchmark", "mmvu", "--questions", str(files)]
+    assert run_cli([*command, "--data-root", str(clips), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["questions"] == 11 and found["expected"] == 625 and not found["complete"]
+    assert found["counts"] == {
+        "bad record": 1,
+        "duplicate id": 1,
+        "fewer than two options": 1,
+        "garbled characters": 1,
+        "media missing": 1,
+        "outside the subset": 1,
+        "same question under several ids": 1,
+        "the reference answer is no option": 2,
+    }
+    assert run_cli(command) == 0
+    assert "11 questions of 625 expected" in capsys.readouterr().out
+
+
+def test_perception_transfer_writes_a_result_for_each_input(clips, model_folder, tmp_path, capsys):
+    """A reader answers from another model's observations; the report has it in Table 5."""
+    files = write_benchmark("mmvu", tmp_path / "files")
+    noticed = [
+        Item(
+            f"validation_{k}", "B", "B", "multiple choice", trace={"observation": "I see a rabbit."}
+        )
+        for k in range(2)
+    ]
+    source = write_result(Result("mmvu", "a", noticed), tmp_path / "a.json")
+    run = tmp_path / "run"
+    command = arguments(run, model_folder, "mmvu", files, clips)
+    assert run_cli([*command, "--transfer", str(source)]) == 0
+    shown = capsys.readouterr().out
+    for given in INPUTS:
+        result = read_json(run / "results" / f"tiny-transfer-{given.replace(' + ', '-')}.json")
+        assert result["n"] == 2 and result["made"]["input"] == given
+        seen = [bool(item["trace"].get("media")) for item in result["items"]]
+        assert seen == [given.startswith("video")] * 2
+        said = ["I see a rabbit." in item["problem"] for item in result["items"]]
+        assert said == ["observation" in given] * 2
+        assert f": {given} (official) | **measured**" in shown

@@ -1,0 +1,58 @@
+"""What the training tests share: real media files, a small recipe, a process that is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+
+from p2r.runs.recipe import Recipe, load_recipe
+
+VIDEO = {"max_frames": 8, "max_pixels": 3136, "factor": 14}
+
+
+def write_video(path: Path, count: int, height: int, width: int, rate: int, seed: int) -> None:
+    """An MPEG-4 file of `count` frames of coloured blocks that change from frame to frame."""
+    noise = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for _ in range(count):
+            blocks = noise.integers(0, 255, (height // 14, width // 14, 3), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(blocks.repeat(14, 0).repeat(14, 1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def small_recipe(model: Path, *overrides: str) -> Recipe:
+    """The tiny recipe on `model`, shrunk further."""
+    return load_recipe("tiny", [f"models.base={model}", "threads=1", "rl.preflight=0", *overrides])
+
+
+def kill_at_line(module: str, call: str, watched: Path, count: int) -> None:
+    """Run `module.call` in a process of its own and SIGKILL it when a file has `count` lines."""
+    tests = Path(__file__).parents[1]
+    folders = [str(tests / "helpers"), str(next(tests.rglob(f"{module}.py")).parent)]
+    code = f"import sys; sys.path[:0] = {folders!r}; import {module}; {module}.{call}"
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    try:
+        while child.poll() is None:
+            if watched.is_file() and watched.read_text().count("\n") >= count:
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+                return
+            time.sleep(0.01)
+    finally:
+        child.kill()
+    raise AssertionError(f"it ended before it was killed: {child.communicate()[1]}")
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The records of a JSON lines file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

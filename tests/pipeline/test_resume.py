@@ -1,0 +1,139 @@
+"""Generate and filter killed at a random moment and started again: nothing lost, nothing twice.
+
+(SFT and RL are killed in test_sft.py and test_grpo.py.)
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small import read_lines
+
+from p2r.playground.language import Facts, tell
+from p2r.playground.splits import make_question
+from p2r.playground.world import Scene
+from p2r.records import Case, Question, Trace
+from p2r.runs.recipe import load_recipe
+from p2r.template import render
+
+pytest_plugins = ["small_fixtures"]
+NUMBER = 120
+random.seed()
+
+
+def p2r(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "p2r", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(child: subprocess.Popen) -> None:
+    _, errors = child.communicate(timeout=240)
+    assert child.returncode == 0, errors.decode()
+
+
+def kill_when(child: subprocess.Popen, moment: Callable[[], bool]) -> bool:
+    """SIGKILL a process when something holds; False where it ended by itself before that."""
+    while child.poll() is None:
+        if moment():
+            child.send_signal(signal.SIGKILL)
+            child.communicate()
+            return True
+        time.sleep(0.005)
+    child.communicate()
+    return False
+
+
+def count_lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+@pytest.fixture(scope="module")
+def many(questions) -> list[Question]:
+    return [
+        questions[n % 4].model_copy(update={"id": f"q{n}", "problem": f"How many of {n}?"})
+        for n in range(NUMBER)
+    ]
+
+
+def test_generate_killed_and_started_again(tmp_path, many, media, model_folder):
+    file, run = tmp_path / "q.jsonl", tmp_path / "run"
+    file.write_text("".join(question.model_dump_json() + "\n" for question in many))
+    command = [
+        *("generate", "--run", str(run), "--questions", str(file), "--data-root", str(media)),
+        *("--set", f"models.teacher={model_folder}", "--set", "generate.batch_size=4"),
+        *("--set", "generate.max_tokens=8", "--set", "threads=1"),
+    ]
+    journal = run / "generate.jsonl"
+    kills = 0
+    for wanted in sorted(random.sample(range(1, NUMBER - 20), 2)):
+        kills += kill_when(p2r(*command), lambda wanted=wanted: count_lines(journal) >= wanted)
+    assert kills == 2
+    before = journal.read_bytes()
+    finish(p2r(*command))
+    after = journal.read_bytes()
+    assert after.startswith(before[: before.rfind(b"\n") + 1]), "what was done stands as it was"
+    keys = [line["key"] for line in read_lines(journal)]
+    assert len(keys) == NUMBER and set(keys) == {f"q{n}/0" for n in range(NUMBER)}
+    finish(p2r(*command))
+    assert journal.read_bytes() == after, "a finished stage is left alone"
+
+
+def write_traces(run: Path) -> None:
+    """A run of right answers on the template; every second observation tells nothing."""
+    run.mkdir()
+    (run / "recipe.yaml").write_text(load_recipe("tiny").to_yaml())
+    with (run / "generate.jsonl").open("w") as journal:
+        for n in range(4 * NUMBER):
+            question = make_question("train", n)
+            facts = Facts.of(Scene.from_dict(question.meta["scene"]))
+            seen = " ".join(tell(fact) for fact in facts.objects) if n % 2 else "It is dark."
+            text = render(seen, "So it is.", question.answer)
+            trace = Trace(
+                question_id=question.id,
+                text=text,
+                observation=seen,
+                think="So it is.",
+                answer=question.answer,
+                stage="cot",
+            )
+            record = Case(question=question, trace=trace).model_dump(mode="json")
+            journal.write(json.dumps({"key": f"{question.id}/0", "record": record}) + "\n")
+
+
+def test_filter_killed_and_started_again(tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for run in (killed, whole):
+        write_traces(run)
+    finish(p2r("filter", "--run", str(whole)))
+    assert NUMBER < count_lines(whole / "sft.jsonl") <= 2 * NUMBER
+
+    started = time.monotonic()
+    moment = random.uniform(0.2, 2.5)
+    kill_when(p2r("filter", "--run", str(killed)), lambda: time.monotonic() - started > moment)
+    finish(p2r("filter", "--run", str(killed)))
+    for name in ("sft.jsonl", "cases/cot.jsonl", "funnel.json"):
+        assert (killed / name).read_text() == (whole / name).read_text()
+    keys = [line["key"] for line in read_lines(killed / "filter.jsonl")]
+    assert len(keys) == len(set(keys))
+
+
+def test_killed_at_random_moments_the_outcomes_are_those_of_a_run_that_nobody_killed():
+    """`benchmarks/kills.py`, whose default is 20 kills of each, exits with 1 where they are not."""
+    script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
+    command = [sys.executable, str(script), "--kills", "3", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["generate_kills"] == found["filter_kills"] == 3
+    assert found["generate_equal"] and found["filter_equal"] and found["none_asked_again"]

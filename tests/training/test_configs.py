@@ -1,0 +1,92 @@
+"""The accelerate configs: read by accelerate's own class, and right for the model they wrap.
+
+DeepSpeed itself is not needed: what is tested is what accelerate would hand to it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+)
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+from p2r import data
+from p2r.runs.recipe import load_recipe
+from p2r.training.memory import fits
+from p2r.training.plan import dry_run
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def launched(monkeypatch, name: str):
+    """What `accelerate launch` makes of a config: its arguments, and the environment it sets."""
+    command = ["--config_file", str(CONFIGS / name), "-m", "p2r", "rl"]
+    arguments, config, _ = _validate_launch_command(launch_command_parser().parse_args(command))
+    if arguments.use_deepspeed:
+        arguments.deepspeed_fields_from_accelerate_config = ",".join(config.deepspeed_config)
+        _, environment = prepare_deepspeed_cmd_env(arguments)
+    else:
+        environment = prepare_multi_gpu_env(arguments)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    return arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("zero3.yaml", DistributedType.DEEPSPEED), ("fsdp2.yaml", DistributedType.FSDP)],
+)
+def test_accelerate_reads_it(name, kind):
+    config = load_config_from_file(str(CONFIGS / name))
+    assert config.distributed_type == kind
+    assert (config.mixed_precision, config.num_processes, config.use_cpu) == ("bf16", 8, False)
+
+
+def test_there_is_a_test_for_every_config():
+    assert sorted(path.name for path in CONFIGS.iterdir()) == ["fsdp2.yaml", "zero3.yaml"]
+
+
+def test_zero3_shares_out_and_saves_whole_weights(monkeypatch):
+    arguments = launched(monkeypatch, "zero3.yaml")
+    assert arguments.module and arguments.training_script == "p2r"
+    assert os.environ["ACCELERATE_USE_DEEPSPEED"] == "true"
+    assert os.environ["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "3"
+    plugin = DeepSpeedPlugin()
+    assert plugin.zero_stage == 3 and plugin.zero3_init_flag and plugin.zero3_save_16bit_model
+    zero = plugin.deepspeed_config["zero_optimization"]
+    assert zero["stage3_gather_16bit_weights_on_model_save"] is True
+    assert zero["offload_optimizer"]["device"] == zero["offload_param"]["device"] == "none"
+
+
+def test_fsdp2_wraps_the_layers_of_both_towers_and_saves_whole_weights(monkeypatch):
+    launched(monkeypatch, "fsdp2.yaml")
+    plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
+    assert plugin.state_dict_type.name == "FULL_STATE_DICT"
+    model = data.load_model("playground/base")
+    plugin.set_auto_wrap_policy(model)
+    wrapped = {
+        type(module).__name__
+        for module in model.modules()
+        if plugin.auto_wrap_policy(module, False, 0)
+    }
+    assert wrapped == {"Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"}
+
+
+@pytest.mark.parametrize(("name", "sharding"), [("zero3.yaml", "zero3"), ("fsdp2.yaml", "fsdp2")])
+def test_a_dry_run_knows_how_it_was_launched(name, sharding, monkeypatch):
+    processes = launched(monkeypatch, name).num_processes
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    plan, _ = dry_run(load_recipe("7b-8x80gb"))
+    assert (plan.load.sharding, plan.load.gpus) == (sharding, 8)
+    assert fits(plan.memory, 80)

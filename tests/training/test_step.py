@@ -1,0 +1,158 @@
+"""A step's time budget, the judge beside the log-probs, numbers by process, and its benchmark."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
+from torch.testing import assert_close
+
+from p2r.judges import make_judge
+from p2r.template import render
+from p2r.training.step_judge import StepJudge
+from p2r.training.trainer import ProcessAwareGRPOTrainer
+
+pytest_plugins = ["small_fixtures"]
+
+ROOT = Path(__file__).parents[2]
+TEXTS = [render(f"I see {word}.", "So two.", "2") for word in ("two", "one", "a two", "none")]
+
+
+def test_the_judge_answers_while_log_probs_are_computed(model_folder, media, questions, tmp_path):
+    meeting = threading.Barrier(2, timeout=60)  # neither goes on before the other has begun
+
+    class Meeting(RuleJudge):
+        def judge(self, questions, observations):
+            meeting.wait()
+            return super().judge(questions, observations)
+
+    class Beside(Scripted):
+        def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+            meeting.wait()
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
+    trainer, cases = make_trainer(
+        Beside, model_folder, media, questions[:1], tmp_path, "rl.group_size=4", "rl.micro_batch=4",
+        judge=Meeting(),
+    )  # fmt: skip
+    trainer.responses = TEXTS
+    trainer.model.train()
+    trainer._generate_and_score_completions(generation(questions[:1], 4))
+    assert trainer._seconds["judge"] > 0 and trainer._seconds["judge_wait"] > 0
+    assert [case.perception.accuracy for case in cases] == [1, 0, 1, 0], "each its own verdict"
+
+
+def test_an_error_in_the_judge_stops_the_step(model_folder, media, questions, tmp_path):
+    class Broken:
+        def judge(self, questions, observations):
+            raise ValueError("a judge that is wrong")
+
+    with pytest.raises(ValueError, match="a judge that is wrong"):
+        scripted(model_folder, media, questions, tmp_path, TEXTS, judge=Broken())
+
+
+class Together(BaseHTTPRequestHandler):
+    """A Messages API that answers nobody before all 64 have asked."""
+
+    asked = threading.Barrier(64, timeout=60)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        try:
+            self.asked.wait()
+        except threading.BrokenBarrierError:
+            self.send_error(400, "too few at a time")
+            return
+        reply = {
+            "id": "m",
+            "type": "message",
+            "role": "assistant",
+            "model": "m",
+            "content": [{"type": "text", "text": "<judgement>Yes</judgement>"}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        }
+        body = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        """Quiet."""
+
+
+def test_claude_is_asked_about_all_64_rollouts_of_a_step_at_once(monkeypatch, questions, tmp_path):
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64
+
+    server = Server(("127.0.0.1", 0), Together)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    monkeypatch.setenv("P2R_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    seen = [f"<observation>I see {number}.</observation>" for number in range(64)]
+    judge = StepJudge(make_judge("claude"), timeout=90, retries=0)
+    judge.ask(questions[:1] * 64, seen)
+    judged = judge.answer()
+    server.shutdown()
+    reasons = {verdict.rationale for verdict in judged.verdicts}
+    assert [verdict.sufficient for verdict in judged.verdicts] == [True] * 64, reasons
+    assert judged.calls == 64
+
+
+def test_a_step_logs_where_its_time_went(model_folder, media, questions, tmp_path):
+    trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model_folder, media, questions, tmp_path)
+    trainer.train()
+    row = next(row for row in trainer.state.log_history if "step_time" in row)
+    parts = ("decode", "encode", "generate", "judge_wait", "log_probs", "backward")
+    spent = [row[f"time/{part}"] for part in parts]
+    assert min(spent) >= 0 and row["time/judge"] >= 0
+    assert sum(spent) <= row["step_time"]
+    assert row["time/backward"] > 0 and row["time/generate"] > 0
+
+
+def test_entropy_kl_and_clip_share_by_process_add_up_to_those_of_trl(
+    model_folder, media, questions, tmp_path
+):
+    trainer, batch, cases = scripted(model_folder, media, questions, tmp_path, TEXTS)
+    # Another reference and another old policy, so that there is a divergence and there are clips.
+    noise = torch.Generator().manual_seed(0)
+    shift = torch.randn(batch["ref_per_token_logps"].shape, generator=noise)
+    batch["ref_per_token_logps"] += 0.1 * shift
+    batch["old_per_token_logps"] = batch["ref_per_token_logps"] + shift
+    trainer._metrics["train"].clear()
+    trainer._compute_loss(trainer.model, batch)
+    found = trainer._metrics["train"]
+    looked = sum(case.trace.perception_tokens for case in cases)
+    total = sum(case.trace.completion_tokens for case in cases)
+    for mine, theirs in (("entropy",) * 2, ("kl",) * 2, ("clip_ratio", "clip_ratio/region_mean")):
+        perception, reasoning = found[f"perception/{mine}"][0], found[f"reasoning/{mine}"][0]
+        assert perception != reasoning
+        together = (perception * looked + reasoning * (total - looked)) / total
+        assert_close(together, found[theirs][0], atol=1e-5, rtol=1e-4)
+
+
+def test_the_benchmark_prints_one_json_object():
+    small = ["rl.prompts_per_step=2", "rl.group_size=2", "rl.micro_batch=4", "rl.max_tokens=48"]
+    done = subprocess.run(
+        [sys.executable, "benchmarks/step.py", "--json", "--rounds", "1", "--delay", "0.1"]
+        + [part for setting in small for part in ("--set", setting)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["process_over_outcome"] > 0 and found["over_trl"] > 0
+    assert found["decodes_per_video"] == 1
+    assert 100 < found["peak_mb"] < 8000
+    assert found["rollouts"] == found["judge_calls_per_step"] == 4
+    assert set(found["seconds"]) >= {"trl", "outcome", "process"}
