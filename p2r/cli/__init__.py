@@ -1,7 +1,8 @@
-"""The command line: one verb per stage, thin over `p2r.stages`.
+"""The command line: one verb per stage. The verbs call `p2r.stages`.
 
-A user's error is one line, `error: …`, and exit code 2; Ctrl-C is 130. P2R_DEBUG=1 shows where it
-came from. Heavy libraries are imported where they are used, so that `p2r --help` answers at once.
+An error of the user is printed as one line, `error: …`, with exit code 2. Ctrl-C gives exit code
+130. P2R_DEBUG=1 shows the traceback. Each verb imports heavy libraries only when it runs, so that
+`p2r --help` is fast.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-# Each module registers its verbs, in the order of `p2r --help`.
+import p2r
+
+# Each module registers its verbs. The order of the modules is the order in `p2r --help`.
 # isort: off
 from p2r.cli import browse, factory, data, serve, train, evaluate, doctor  # noqa: F401
 from p2r.cli.options import app
@@ -21,13 +25,24 @@ from p2r.cli.options import app
 from p2r.files.safe_text import show_unseen
 
 
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version of p2r and stop.")
+    ] = False,
+) -> None:
+    if version:
+        print(f"p2r {p2r.__version__}")
+        raise typer.Exit
+
+
 def main() -> None:
-    """The entry point: runs the verb and turns errors into one line and an exit code."""
+    """Run the command line and exit with its exit code."""
     sys.exit(run_cli())
 
 
 def run_cli(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns 0, 1 (a check failed), 2 (an error) or 130 (Ctrl-C)."""
+    """Run a verb; return 0, 1 (a check failed), 2 (an error) or 130 (Ctrl-C)."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
@@ -40,12 +55,12 @@ def run_cli(arguments: list[str] | None = None) -> int:
         print(f"error: {show_unseen(message)}", file=sys.stderr)
         return 2
     if code == 130:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        print("\nstopped; run the same command again to continue", file=sys.stderr)
     return code
 
 
 class _Visible(logging.Formatter):
-    """Log lines in which names and texts of strangers cannot steer the terminal."""
+    """Makes untrusted names and texts in log lines safe to show in a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return show_unseen(super().format(record))

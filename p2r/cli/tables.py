@@ -1,4 +1,4 @@
-"""What the command line prints as tables."""
+"""The tables that the command line prints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class DemoReport:
         self._console.rule(f"[bold]{title}", align="left")
 
     def end(self, stage_seconds: float, all_seconds: float) -> None:
-        self._console.print(f"[dim]{_span(stage_seconds)}, {_span(all_seconds)} in all[/dim]")
+        self._console.print(
+            f"[dim]{_duration(stage_seconds)}, {_duration(all_seconds)} in total[/dim]"
+        )
 
     def funnel(self, table: dict[str, dict[str, int]]) -> None:
         self._console.print(funnel_table(table))
@@ -43,12 +45,12 @@ class DemoReport:
 
 
 def make_console() -> Console:
-    """The terminal; a file or pipe, which has no width, gets one that the tables fit into."""
+    """Return the console. A file or a pipe has no width; it gets 120 columns."""
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def results_table(results: Results) -> Table:
-    """Means in percent with their 95 % intervals, a row per model."""
+    """Return means in percent with their 95 % intervals, one row per model."""
     numbers = {row["accuracy"]["n"] for row in results.values() if "accuracy" in row}
     table = _table("model", f"held-out questions (n = {_range(numbers)}), % [95 % interval]")
     columns = list(dict.fromkeys(metric for row in results.values() for metric in row))
@@ -60,7 +62,7 @@ def results_table(results: Results) -> Table:
 
 
 def evaluation_table(result: dict[str, Any]) -> Table:
-    """One model's metrics, a row per problem type and one over all."""
+    """Return the metrics of one model: one row per problem type, and one row for all questions."""
     title = f"{result['stage']}: {result['questions']} questions, % [95 % interval]"
     table = _table("problem type", title)
     for metric in result["metrics"]:
@@ -71,7 +73,7 @@ def evaluation_table(result: dict[str, Any]) -> Table:
 
 
 def scores_table(numbers: dict[str, Any]) -> Table:
-    """A result file's official and robust scores, a row per part and one over all."""
+    """Return official and robust scores of a result file: one row per part, and one for all."""
     title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [95 % interval]"
     table = _table("part", title)
     for extractor in ("official", "robust"):
@@ -94,8 +96,8 @@ def _score_cells(intervals: Sequence[dict[str, Any] | None]) -> list[str]:
 
 
 def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
-    """The filter's funnel: how many traces reached each step, a column per problem type."""
-    table = _table("traces", "funnel of the filter")
+    """Return the number of traces that reached each step, with one column per problem type."""
+    table = _table("traces", "traces left after each step of the filter")
     for name in counts:
         table.add_column(name, justify="right")
     for step in FUNNEL_STEPS:
@@ -115,24 +117,24 @@ def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
 
 
 def estimate_table(found: Estimate) -> Table:
-    """What judging a run will cost, and how sure that is."""
-    table = _table("judging", f"estimate for judge {found.judge} (nothing was spent on it)")
+    """Return the estimated cost of judging a run."""
+    table = _table("judging", f"estimated cost of judge {found.judge} (the estimate is free)")
     table.add_column("", justify="right")
 
     def dollars(amount: float | None) -> str:
         return "no known price" if amount is None else f"${amount:,.2f}"
 
-    counted = "counted by the server" if found.counted else "reckoned from characters"
-    measured = "mean of earlier calls" if found.measured else "a usual length"
+    counted = "counted by the server" if found.counted else "estimated from characters"
+    measured = "mean of earlier calls" if found.measured else "typical length"
     rows = {
         "observations to judge": str(found.observations),
-        "of them in the cache already": str(found.known),
-        f"input tokens of a call ({counted}, n = {found.sample})": f"{found.input_tokens:.0f}",
-        f"output tokens of a call ({measured})": f"{found.output_tokens:.0f}",
+        "already in the cache": str(found.known),
+        f"input tokens per call ({counted}, n = {found.sample})": f"{found.input_tokens:.0f}",
+        f"output tokens per call ({measured})": f"{found.output_tokens:.0f}",
         "online": dollars(found.online),
         **({} if found.batch is None else {"in batches (--batch)": dollars(found.batch)}),
-        "online, at most": dollars(found.worst),
-        "spent by this run so far": dollars(found.spent),
+        "online, maximum": dollars(found.worst),
+        "already spent by this run": dollars(found.spent),
     }
     for name, value in rows.items():
         table.add_row(name, value)
@@ -140,12 +142,12 @@ def estimate_table(found: Estimate) -> Table:
 
 
 def _table(first: str, title: str) -> Table:
-    """A table narrow enough for a terminal of 80 columns."""
+    """Return an empty table in a narrow style that fits 80 columns."""
     return Table(first, title=_text(title), title_justify="left", box=SIMPLE, pad_edge=False)
 
 
 def _text(text: str) -> str:
-    """Text as it stands, which is no markup and cannot steer the terminal."""
+    """Make untrusted text safe to show: no markup, no control characters."""
     return escape(show_unseen(text))
 
 
@@ -154,10 +156,10 @@ def _range(numbers: set[int]) -> str:
 
 
 def stack_table(findings: list[Finding]) -> Table:
-    """The report as a table."""
+    """Return the report of `p2r doctor`."""
     colours = {"ok": "green", "note": "yellow", "fault": "red"}
-    table = _table("what", "p2r doctor")
-    for name in ("state", "found", "what to do"):
+    table = _table("part", "p2r doctor")
+    for name in ("state", "found", "advice"):
         table.add_column(name)
     for finding in findings:
         state = f"[{colours[finding.state]}]{finding.state}"
@@ -166,7 +168,10 @@ def stack_table(findings: list[Finding]) -> Table:
 
 
 def memory_table(plan: Plan) -> Table:
-    """What each GPU holds, by part; of activations and rollouts one at a time."""
+    """Return the estimated memory of each GPU by part.
+
+    Activations and rollouts are not in memory at the same time.
+    """
     table = _table("memory", "")
     table.add_column("GiB on each GPU (estimate)", justify="right")
     for part, size in plan.memory.items():
@@ -175,9 +180,9 @@ def memory_table(plan: Plan) -> Table:
 
 
 def status_table(report: dict[str, Any]) -> Table:
-    """How far each stage is."""
+    """Return the progress of each stage."""
     table = _table("stage", f"run {report['run']}")
-    for name in ("done", "failed", "left", "per s", "time to go", "last write"):
+    for name in ("done", "failed", "left", "per s", "time left", "last write"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, stage in report["stages"].items():
         table.add_row(
@@ -186,15 +191,15 @@ def status_table(report: dict[str, Any]) -> Table:
             str(stage.get("failed", "–")),
             str(stage["left"]),
             "–" if stage["per_s"] is None else f"{stage['per_s']:.2f}",
-            _span(stage["eta_s"]),
-            "–" if stage["last_write_s"] is None else f"{_span(stage['last_write_s'])} ago",
+            _duration(stage["eta_s"]),
+            "–" if stage["last_write_s"] is None else f"{_duration(stage['last_write_s'])} ago",
         )
     return table
 
 
 def ledger_table(rows: list[dict[str, Any]]) -> Table:
-    """The calls of a run to its judges, by how they ended."""
-    table = _table("judge", "calls to judges, all stages")
+    """Return the judge calls of a run, one row per judge and outcome."""
+    table = _table("judge", "judge calls of all stages")
     table.add_column("outcome")
     for name in ("calls", "tokens in", "tokens out", "US dollars", "at risk"):
         table.add_column(name, justify="right")
@@ -206,7 +211,7 @@ def ledger_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def grid_table(title: str, rows: list[list[str]]) -> Table:
-    """Rows of text, the first of them the header."""
+    """Return a table from rows of text. The first row is the header."""
     table = _table(rows[0][0], title)
     for name in rows[0][1:]:
         table.add_column(_text(name), justify="right")
@@ -215,8 +220,8 @@ def grid_table(title: str, rows: list[list[str]]) -> Table:
     return table
 
 
-def counts_table(title: str, counts: dict[str, Any], first: str = "what") -> Table:
-    """Names with their numbers."""
+def counts_table(title: str, counts: dict[str, Any], first: str = "name") -> Table:
+    """Return a table of names and their numbers."""
     table = _table(first, title)
     table.add_column("number", justify="right")
     for name, count in counts.items():
@@ -224,7 +229,7 @@ def counts_table(title: str, counts: dict[str, Any], first: str = "what") -> Tab
     return table
 
 
-def _span(seconds: float | None) -> str:
+def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
@@ -233,20 +238,19 @@ def _span(seconds: float | None) -> str:
 
 
 def study_table(study: dict[str, Any]) -> Table:
-    """A row per scheme and one for their difference, in percent, with the mean of every seed."""
+    """Return the means of a study in percent: one row per arm, and one for their difference.
+
+    Each cell also has the mean of every seed.
+    """
     seeds = ", ".join(map(str, study["seeds"]))
-    title = f"RL seeds {seeds}; {study['questions']} held-out questions; % [95 %] (each seed)"
+    title = f"seeds {seeds}; {study['questions']} held-out questions; % [95 %] (each seed)"
     table = Table("model", title=title, title_justify="left")
     for metric in study["difference"]:
         table.add_column(metric, justify="right")
-    rows = {
-        **{name: MODEL_LABELS[name] for name in ("grpo", "pa_grpo")},
-        "difference": "difference",
-    }
-    for name, label in rows.items():
+    for name in (key for key in study if key not in ("seeds", "questions")):
         cells = []
         for metric in study["difference"]:
             each = " ".join(f"{100 * mean:.1f}" for mean in study[name][metric]["per_seed"])
             cells.append(f"{format_interval(study[name][metric])}\n({each})")
-        table.add_row(label, *cells)
+        table.add_row(MODEL_LABELS.get(name, name), *cells)
     return table
