@@ -7,6 +7,11 @@ are split into tokens, and tokens cross the ends of tags, as they do with the la
 
 from __future__ import annotations
 
+from p2r.patches import torchvision_operators
+
+torchvision_operators.apply()  # transformers imports torchvision below
+
+# ruff: noqa: E402
 from collections.abc import Iterable
 
 import torch
