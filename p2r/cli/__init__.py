@@ -18,22 +18,28 @@ import p2r
 
 # Each module registers its verbs. The order of the modules is the order in `p2r --help`.
 # isort: off
-from p2r.cli import browse, factory, data, serve, train, evaluate, doctor  # noqa: F401
+from p2r.cli import browse, pipeline, data, serve, train, evaluate, doctor  # noqa: F401
 from p2r.cli.options import app
 
 # isort: on
 from p2r.files.safe_text import show_unseen
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"p2r {p2r.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version of p2r and stop.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and stop."
+        ),
     ] = False,
-) -> None:
-    if version:
-        print(f"p2r {p2r.__version__}")
-        raise typer.Exit
+) -> None: ...
 
 
 def main() -> None:
@@ -51,7 +57,11 @@ def run_cli(arguments: list[str] | None = None) -> int:
     except (typer.TyperException, ValueError, OSError) as error:
         if os.environ.get("P2R_DEBUG") == "1" and not isinstance(error, typer.TyperException):
             raise
-        message = " ".join(_describe(error).split())
+        description = _describe(error)
+        if description.startswith("Usage: "):  # no verb was given: show the help as it is
+            print(description, file=sys.stderr)
+            return 2
+        message = " ".join(description.split())
         print(f"error: {show_unseen(message)}", file=sys.stderr)
         return 2
     if code == 130:
@@ -68,7 +78,10 @@ class _Visible(logging.Formatter):
 
 def _describe(error: Exception) -> str:
     if isinstance(error, typer.TyperException):
-        return f"{error.format_message().rstrip('.')} (see p2r --help)"
+        message = error.format_message()
+        if message.startswith("Usage: "):
+            return message
+        return f"{message.rstrip('.')} (see p2r --help)"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -250,7 +250,11 @@ def study_table(study: dict[str, Any]) -> Table:
     for name in (key for key in study if key not in ("seeds", "questions")):
         cells = []
         for metric in study["difference"]:
-            each = " ".join(f"{100 * mean:.1f}" for mean in study[name][metric]["per_seed"])
+            each = " ".join(_percent(mean) for mean in study[name][metric]["per_seed"])
             cells.append(f"{format_interval(study[name][metric])}\n({each})")
         table.add_row(MODEL_LABELS.get(name, name), *cells)
     return table
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"

@@ -110,5 +110,10 @@ def _interval(values: Sequence[Sequence[float | None]]) -> dict[str, Any]:
     known = grid[:, ~np.isnan(grid).all(axis=0)]
     return {
         **mean_interval(np.nanmean(known, axis=0)),
-        "per_seed": [round(float(np.nanmean(row)), 6) for row in known],
+        "per_seed": [_mean(row) for row in grid],
     }
+
+
+def _mean(row: np.ndarray) -> float | None:
+    known = row[~np.isnan(row)]
+    return round(float(known.mean()), 6) if known.size else None

@@ -315,7 +315,7 @@ def test_status_tells_of_all_calls_and_of_those_without_a_price(server, tmp_path
     run = write_run(tmp_path / "run", ["red", "red fault: refusal"], "judging.retries=0")
     assert status(run.folder)["judging"] == []
     assert filter_run(run) == 0
-    assert "1 have no verdict: p2r status" in capsys.readouterr().err
+    assert "1 have no verdict: see p2r status" in capsys.readouterr().err
     report = status(run.folder)
     assert report["stages"]["filter"]["cost_usd"] == pytest.approx(0.0015)
     assert {row["outcome"]: row["calls"] for row in report["judging"]}["verdict"] == 1
