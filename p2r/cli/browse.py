@@ -110,7 +110,7 @@ def open_browser(
 ) -> None:
     """Serve the case browser. Opens the runs while the libraries are imported."""
     _share_memory()
-    gc.disable()  # almost nothing is garbage at the start, and the search takes time
+    gc.disable()  # there is almost no garbage at the start, and collecting it takes time
     with ThreadPoolExecutor(1) as background:
         store = background.submit(_open_store, runs)
         try:

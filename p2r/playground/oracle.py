@@ -50,7 +50,7 @@ def _first(facts: Facts, options: Sequence[str]) -> str:
     told = {f"the {f.name} {tell_event(f, time=False)}": f.time for f in facts.objects if f.event}
     for option in options:
         if option not in told:
-            raise MissingFact(f"it is not described that {option}")
+            raise MissingFact(f"the observation does not say that {option}")
     return min(options, key=told.__getitem__)
 
 
@@ -92,7 +92,7 @@ def _second(facts: Facts, name: str, event: str) -> str:
     fact = _happened(facts, name)
     told = tell_event(fact, time=False).replace(fact.event, VERBS[fact.event], 1)
     if told != event:
-        raise MissingFact(f"it is not described that the {name} would {event}")
+        raise MissingFact(f"the observation does not say that the {name} will {event}")
     return str(fact.time)
 
 
