@@ -97,7 +97,7 @@ def _score_cells(intervals: Sequence[dict[str, Any] | None]) -> list[str]:
 
 def funnel_table(counts: dict[str, dict[str, int]]) -> Table:
     """Return the number of traces that reached each step, with one column per problem type."""
-    table = _table("traces", "traces left after each step of the filter")
+    table = _table("traces", "traces that passed each step")
     for name in counts:
         table.add_column(name, justify="right")
     for step in FUNNEL_STEPS:

@@ -92,7 +92,7 @@ def rl(
 def study(
     run: RunOption,
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Study: a module of p2r.studies.")
+        str, typer.Argument(metavar="NAME", help="Name of the study: a module of p2r.studies.")
     ] = "credit",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     recipe: RecipeOption = None,

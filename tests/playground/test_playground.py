@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from p2r.playground.curriculum import (
     FIRST_SEED_OF_MODELS,
     MODELS,
 )
+from p2r.playground.examples import corpus
 from p2r.playground.language import (
     COMPLETE,
     TARGETED,
@@ -158,9 +160,7 @@ def test_a_split_is_written_as_videos_and_resumed(tmp_path):
     first = tmp_path / questions[0].path
     frames = sample_frames(first, max_frames=8, max_pixels=56 * 56, factor=14)
     assert frames.shape == (8, 56, 56, 3)
-    assert (
-        frames.sampled_fps == 2.0
-    )  # one second per temporal patch, as RoPE needs
+    assert frames.sampled_fps == 2.0  # one second per temporal patch, as RoPE needs
     drawn = render(sample_scene(questions[0].meta["seed"]), ticks()[::2], side=56)
     assert np.abs(frames.frames.astype(int) - drawn.astype(int)).mean() < 8
 
@@ -195,6 +195,7 @@ def test_a_stage_prints_its_losses_and_is_not_made_twice(tmp_path, monkeypatch, 
     monkeypatch.setattr(pretrain, "CURRICULUM", (replace(CURRICULUM[0], steps=1),))
     monkeypatch.setattr(pretrain, "MODELS", (replace(MODELS[0], steps=1),))
     monkeypatch.setattr(pretrain, "BATCH", 2)
+    monkeypatch.setattr(pretrain, "corpus", partial(corpus, count=200))
     monkeypatch.setattr(pretrain, "score", lambda model, processor, style: {"style": style})
     pretrain.make_models(tmp_path, seed=0)
     printed = capsys.readouterr().out
