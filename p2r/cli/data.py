@@ -38,7 +38,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
                 console.print(counts_table(f"{name}: {title}", shown, "reason"))
         if stage.get("ends"):
             console.print(counts_table(f"{name}: last step reached", stage["ends"], "step"))
-            unpriced = f", plus {stage['unpriced']} calls to models without a known price"
+            unpriced = f", plus calls without a known price: {stage['unpriced']}"
             print(
                 f"judging cost {stage['cost_usd']:.4f} US dollars"
                 + (unpriced if stage["unpriced"] else "")
