@@ -1,4 +1,4 @@
-"""Generates odd spellings of model outputs for the seven benchmarks, as tests compare rules on them.
+"""Generates odd spellings of model outputs for the seven benchmarks.
 
 `pairs(benchmark, count, seed)` yields distinct (question, output) pairs. Everything is drawn from
 the seed, so a pair comes back with the same seed. A question is a record in the shape of the
@@ -60,17 +60,21 @@ def pairs(benchmark: str, count: int, seed: int = 0) -> Iterator[Pair]:
 
 _BEFORE = (
     *(" ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\ufeff", "\u200b", "> ", "- ", "* "),
-    *("# ", '"', "'", "(", "[", "**", "`", "<s>", "Answer:", "Answer: ", "answer: ", "答案：", "A: "),
+    *("# ", '"', "'", "(", "[", "**", "`", "<s>", "Answer:", "Answer: ", "answer: ", "答案："),
+    *("A: ",),
     *("The answer is ", "The answer is: ", "The best answer is ", "The correct answer is "),
     *("The best option is ", "Best option:", "Best option:(", "Option:", "Option ", "So ", "= "),
     *("I think ", "It is ", "Based on the video, ", "Final answer: ", "assistant\n", "\n\n", ". "),
     *("First a man walks.\n", "Because of A and D.\nSo it is ", "<answer>", "\\boxed{", "$", "~"),
 )
 _AFTER = (
-    *(" ", "  ", "\n", "\t", "\n\n", "\r\n", "\u00a0", "\u3000", ".", ". ", ".\n", " .", "..", ",", ";"),
-    *(":", "!", "?", ")", "]", "'", '"', "**", "`", "。", "，", "</s>", " </s>", "</s></s>", "\n</s>"),
+    *(" ", "  ", "\n", "\t", "\n\n", "\r\n", "\u00a0", "\u3000", ".", ". ", ".\n", " .", ".."),
+    *(",", ";"),
+    *(":", "!", "?", ")", "]", "'", '"', "**", "`", "。", "，", "</s>", " </s>", "</s></s>"),
+    *("\n</s>",),
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</answer>", "}", "$", " because he runs"),
-    *(", because he runs", ". Because he runs.", "\nBecause he runs.", "\n\nExplanation: A dog.", " m"),
+    *(", because he runs", ". Because he runs.", "\nBecause he runs.", "\n\nExplanation: A dog."),
+    *(" m",),
     *(" meters", "%", " or so", " (A)", " is correct", " is correct.", ", not C", "<unk>", "<pad>"),
 )
 
@@ -96,8 +100,10 @@ def _spell(core: str, draw: random.Random) -> str:
 
 
 _NOTHING = (
-    *("", " ", "\n", "\t", ".", "(", ")", "()", "-", "</s>", "<|im_end|>", "None", "N/A", "API Error"),
-    *("I cannot say.", "no idea", "error", "?", "0", "Z", "E", "不知道", "nan", "all of them", "both"),
+    *("", " ", "\n", "\t", ".", "(", ")", "()", "-", "</s>", "<|im_end|>", "None", "N/A"),
+    *("API Error",),
+    *("I cannot say.", "no idea", "error", "?", "0", "Z", "E", "不知道", "nan", "all of them"),
+    *("both",),
 )
 
 
@@ -129,7 +135,8 @@ def _named(name: str, text: str, place: int, asked: Asked) -> list[str]:
         *(f"Option {letter}: {text}", f"The answer is {letter}", f"The answer is {letter}. {text}"),
         *(f"The answer is ({letter}) {text}", f"The best answer is {letter}", f"Answer: {letter}"),
         *(f"The correct option is {letter}.", f"I choose {letter}", f"{letter} is correct"),
-        *(f"Not {other} but {letter}", f"{letter} or {other}", f"{letter}, {other}", f"{letter}{other}"),
+        *(f"Not {other} but {letter}", f"{letter} or {other}", f"{letter}, {other}"),
+        *(f"{letter}{other}",),
         *(f"{other}? No, {letter}", f"{letter} and not {other}", f"选{letter}", f"答案是{letter}"),
         *(f"选项{letter}", f"正确答案：{letter}", f"답은 {letter}", f"答えは{letter}です"),
         *(str(place), str(place + 1), f"{place + 1}.", _CIRCLED[place], f"Option {place + 1}"),
@@ -145,10 +152,13 @@ def _named(name: str, text: str, place: int, asked: Asked) -> list[str]:
 
 _YES_NO = (
     *("yes", "no", "Yes", "No", "YES", "NO", "yEs", "Yes.", "No.", "yes,", "Yes, it is.", "y", "n"),
-    *("No, it is not.", "Nothing moves.", "not sure", "Not really", "None", "nope", "yeah", "yesterday"),
+    *("No, it is not.", "Nothing moves.", "not sure", "Not really", "None", "nope", "yeah"),
+    *("yesterday",),
     *("Yes and no", "Yes/No", "no yes", "I think yes", "It is no.", "The answer is yes.", "true"),
-    *("False", "Answer: no", '"yes"', "'No'", "(yes)", "**Yes**", "`no`", "是", "不是", "A. yes", "B. no"),
-    *("Yes\nNo", "Is the man dunking? Yes", "yes </s>", "No</s>", "correct", "incorrect", "\\boxed{yes}"),
+    *("False", "Answer: no", '"yes"', "'No'", "(yes)", "**Yes**", "`no`", "是", "不是", "A. yes"),
+    *("B. no",),
+    *("Yes\nNo", "Is the man dunking? Yes", "yes </s>", "No</s>", "correct", "incorrect"),
+    *("\\boxed{yes}",),
 )
 
 
@@ -161,18 +171,33 @@ def _valued(asked: Asked) -> list[str]:
         return [
             *(truth, truth.lower(), truth.upper(), f'"{truth}"', f"It is {truth}", f"= {truth}"),
             *(f"The answer is {truth}", f"x = {truth}", f"{truth} and more", f"so {truth} is it"),
-            *(truth[:-1], truth[1:], f"first {truth}\nthen 4", f"${truth}$", truth.replace(" ", "")),
+            *(truth[:-1], truth[1:], f"first {truth}\nthen 4", f"${truth}$"),
+            *(truth.replace(" ", ""),),
         ]
     values = [right * factor for factor in (1, 1, 1, 0.5, 0.75, 0.8, 0.9, 0.95, 1.05, 1.25, 1.5, 2)]
     values += [0.0, 1.0, right + 1, right - 1, right + 0.004, right + 0.005, -right, right * 100]
-    cores = ["four", "Four chairs", "one half", "1/2", "½", "\\frac{1}{2}", "nan", "inf", "-inf", "1_0"]
+    cores = [
+        "four",
+        "Four chairs",
+        "one half",
+        "1/2",
+        "½",
+        "\\frac{1}{2}",
+        "nan",
+        "inf",
+        "-inf",
+        "1_0",
+    ]
     for value in values:
         short = f"{value:.6g}"
         cores += [
-            *(short, f"{value:.1f}", f"{value:.2f}", f"{value:.0f}", f"{value:.3e}", f"{value:,.2f}"),
-            *(f"{short} m", f"{short}m", f"{short} meters", f"about {short}", f"~{short}", f"{short}%"),
+            *(short, f"{value:.1f}", f"{value:.2f}", f"{value:.0f}", f"{value:.3e}"),
+            *(f"{value:,.2f}",),
+            *(f"{short} m", f"{short}m", f"{short} meters", f"about {short}", f"~{short}"),
+            *(f"{short}%",),
             *(f"{short}.", f"{short},", f"{short} / 1", f"{short}/1", f"+{short}", f"− {short}"),
-            *(f"−{short}", f"- {short}", f"= {short}", f"x = {short}", f"${short}$", f"**{short}**"),
+            *(f"−{short}", f"- {short}", f"= {short}", f"x = {short}", f"${short}$"),
+            *(f"**{short}**",),
             *(f"There are {short} chairs.", f"The answer is {short}.", f"{short}-{value + 1:.6g}"),
             *(f"{short} or {value + 1:.6g}", f"{short} ± 1", f"\\boxed{{{short}}}", f"{short}\n9"),
             *(f"{short}²", f"({short})", f"[{short}]", f"{short}cm²", f"£{short}", f"9 of {short}"),

@@ -4,16 +4,16 @@ Source: github.com/yale-nlp/MMVU, `acc_evaluation.py` and `utils/eval_utils.py`,
 (2025-02-27). The scripts were last changed in f5bc479 (2025-02-01).
 
 - There is NO rule for text. GPT-4o gets question, options, reference and response and returns
-  {"extracted_answer": str, "correct": bool}, for choices and for open answers. `correct` counts; the
-  extracted answer is stored and never compared.
+  {"extracted_answer": str, "correct": bool}, for choices and for open answers. `correct` counts;
+  the extracted answer is stored and never compared.
 - A failed request, or a reply that cannot be parsed, is "" and False: wrong, and in the mean.
 - The accuracy is micro over all items of the file. The script prints no other groups.
 - The script's result files hold id, question, choices, response, ground_truth_answer,
   extracted_answer, correct.
 
 Second source: lmms-eval 75571cf (2026-08-06) `tasks/mmvu/utils.py` has a rule for choices without
-an LLM: `score_lmms_eval`. It is lenient: several letters or a word of the right option suffice.
-The papers of this line compare by exact match: see `video_r1`.
+an LLM: `score_lmms_eval`. It is lenient: several letters or a word of the right option suffice. The
+papers of this line compare by exact match: see `video_r1`.
 """
 
 from __future__ import annotations

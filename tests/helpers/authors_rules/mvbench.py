@@ -6,8 +6,8 @@ the notebook was last changed in 71ac7a2 (2023-12-18). `MVBENCH.md` names it as 
 - The response loses white space around it, and only its first line is kept. `return_prompt` is then
   put before it: "(" in the authors' own call, which ends the model's prompt with "Best option:(";
   "" is the function's default, for a model that was asked without that.
-- Lower case; split at single spaces; the first word, without full stops, must be a part of "(b)", or
-  "(b)" a part of it. So "", "(", ")" and "b)" are right as well.
+- Lower case; split at single spaces; the first word, without full stops, must be a part of "(b)",
+  or "(b)" a part of it. So "", "(", ")" and "b)" are right as well.
 - The reference's letter is that of the LAST candidate that equals the answer.
 - No LLM, nothing is left out. "Avg" is the micro mean; the tasks have their own means.
 
@@ -39,9 +39,7 @@ def first_word(output: str, return_prompt: str = "") -> str:
     return (return_prompt + output.strip().split("\n")[0]).lower().split(" ")[0]
 
 
-def score(
-    output: str, candidates: Sequence[str], answer: str, return_prompt: str = ""
-) -> Outcome:
+def score(output: str, candidates: Sequence[str], answer: str, return_prompt: str = "") -> Outcome:
     """Return right or wrong by `check_ans` of mvbench.ipynb."""
     if not answer:
         raise ScriptFails("an empty reference")

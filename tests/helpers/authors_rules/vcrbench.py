@@ -3,7 +3,8 @@
 Source: github.com/zhishuifeiqian/VCR-Bench, `eval_code/eval.py`, `cau_acc.py` and `cau_total.py`,
 commit 4e564b7 (2025-07-15). eval.py was last changed there, the other two in 5821d78 (2025-04-10).
 
-- GPT-4o first extracts the answer from the response, for all 1,034 questions, choices and open ones.
+- GPT-4o first extracts the answer from the response, for all 1,034 questions, choices and open
+  ones.
 - Two time intervals "[start, end]": right if their IoU is above 0.7. Two boxes of four integers
   "[x1, y1, x2, y2]": right if their IoU is above 0.5. Everything else: GPT-4o says "1" or "0".
 - An error while matching stores the NUMBER 0. `cau_acc.py` counts only the TEXT '1': the number 1,
@@ -14,8 +15,8 @@ commit 4e564b7 (2025-07-15). eval.py was last changed there, the other two in 58
 - Reasoning steps: precision and recall per item, "" if there is nothing to count; means over items
   that have a number, 0 if no item has one; F1 of the two means.
 
-Second source: VLMEvalKit e8e78f0 (2026-08-18) `dataset/vcrbench.py`, contributed by the authors.
-It DIFFERS: GPT-4o scores intervals and boxes too, and items without a reply count with -1 (wrong).
+Second source: VLMEvalKit e8e78f0 (2026-08-18) `dataset/vcrbench.py`, contributed by the authors. It
+DIFFERS: GPT-4o scores intervals and boxes too, and items without a reply count with -1 (wrong).
 """
 
 from __future__ import annotations

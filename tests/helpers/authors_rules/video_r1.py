@@ -8,8 +8,8 @@ mvbench, tempcompass, videomme, videommmu, vsibench and mmvu with one rule per p
 - Choices: equal after strip(). Numerical: both or neither has a "." or ","; commas are deleted;
   equal after rounding to two decimals. Regression: MRA in float32, ten thresholds, `<`, the error
   divided by |reference| + 1e-8. All other types score 0.
-- Failed batches are answered "error". Nothing is left out. Two micro means: "mean_acc" over all items
-  that are no regression, "mean_mra" over regressions.
+- Failed batches are answered "error". Nothing is left out. Two micro means: "mean_acc" over all
+  items that are no regression, "mean_mra" over regressions.
 """
 
 from __future__ import annotations

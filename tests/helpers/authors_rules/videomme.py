@@ -5,8 +5,8 @@ READMEs of github.com/BradyFU/Video-MME (8889f31, 2025-05-08) and its new home
 MME-Benchmarks/Video-MME (06c2315, 2025-12-08) name this script.
 
 - White space around the response is removed, then ten phrases are deleted, then the first capital
-  A, B, C or D anywhere in the rest is the answer. Two lines of the phrase list lack a comma, so four
-  phrases are two joined ones that never occur.
+  A, B, C or D anywhere in the rest is the answer. Two lines of the phrase list lack a comma, so
+  four phrases are two joined ones that never occur.
 - No capital: not answered. The item is in neither count, so it is left out of every mean.
 - A null response stops the script. Items marked "missing" are skipped with `skip_missing`, else
   each duration must have 300 videos. No LLM.

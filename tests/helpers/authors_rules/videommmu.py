@@ -4,13 +4,14 @@ The README of github.com/EvolvingLMMs-Lab/VideoMMMU (commit 88b4ac3, 2025-09-05)
 evaluation is part of lmms-eval and to install that. The same group maintains both, so the CURRENT
 script is github.com/EvolvingLMMs-Lab/lmms-eval, `tasks/videommmu/utils.py` with
 `tasks/_task_utils/mcq_extract.py`, commit 75571cf (2026-08-06); the rule changed last in 7a69a9a
-(2026-04-11). The repository of the benchmark keeps its first copy (`lmms_eval/tasks/videommmu/
-utils.py`, MMMU's parser, unchanged since cde7e56, 2025-01-22). The published table was made with it. The two DISAGREE on choices;
-`version` picks one. They share the reading of open answers.
+(2026-04-11). The repository of the benchmark keeps its first copy
+(`lmms_eval/tasks/videommmu/utils.py`, MMMU's parser, unchanged since cde7e56, 2025-01-22). Scores
+from before 2026 can only come from it. The two DISAGREE on choices; `version` picks one. They share
+the reading of open answers.
 
 - Question type "multiple-choice": a letter, A for the first option and so on, whatever the options'
-  texts begin with. Every other type is read as an open answer. The type "perception" would then be
-  compared as a choice and always be wrong; the data set does not use it.
+  texts begin with. Every other type is read as an open answer. An item of type "perception" is then
+  compared as a choice, so it is always wrong (no such file was seen).
 - lmms-eval: an output without a letter, an empty one too, is wrong. First copy: an empty output or
   "API Error" is left out of every mean; without a letter the text of an option is looked for.
 - Open: "" and "API Error" are left out of every mean; white space alone is not "" and is wrong.

@@ -6,8 +6,8 @@ Source: github.com/vision-x-nyu/thinking-in-space, `lmms_eval/tasks/vsibench/uti
 - The prediction is cut at the first single space, loses full stops at its end, then white space. It
   is NOT stripped first: " B" is "". Tabs and newlines do not cut.
 - Choices: equal to the reference without case, else 0.
-- Numbers: float() of the word, then MRA over ten thresholds with `<=`. An unreadable number scores 0.
-  The error is divided by the reference, with its sign. A reference of 0 stops the script.
+- Numbers: float() of the word, then MRA over ten thresholds with `<=`. An unreadable number scores
+  0. The error is divided by the reference, with its sign. A reference of 0 stops the script.
 - No LLM, nothing is left out. Means are per question type; the three direction types are averaged
   first; "overall" is the mean over the resulting types (macro).
 
