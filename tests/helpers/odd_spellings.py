@@ -94,6 +94,8 @@ def _spell(core: str, draw: random.Random) -> str:
         core = f"{core} {'He walks on and on. ' * draw.randrange(50, 400)}"
     elif change < 0.20:
         core = f"{'He walks on and on. ' * draw.randrange(50, 400)}{core}"
+    elif change < 0.215:
+        return f"<answer>{core}</answer>"
     before = "".join(draw.choices(_BEFORE, k=draw.choice((0, 0, 0, 1, 1, 2))))
     after = "".join(draw.choices(_AFTER, k=draw.choice((0, 0, 0, 1, 1, 2))))
     return before + core + after
