@@ -114,8 +114,8 @@ def scripted(model, media, questions, tmp_path, responses, *overrides, judge=Non
 
 
 def loss_and_gradients(trainer, batch):
-    """Of TRL's `_compute_loss` on a batch."""
+    """Return the loss of a batch and the gradients of all weights."""
     trainer.model.zero_grad()
-    loss = trainer._compute_loss(trainer.model, batch)
+    loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
     return loss.detach(), [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]

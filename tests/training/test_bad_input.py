@@ -106,7 +106,7 @@ def test_a_data_set_whose_media_are_absent(refused, tmp_path, questions):
 
 
 def test_sft_on_media_that_are_absent(model_folder, tmp_path, questions):
-    with pytest.raises(TrainingError, match=r"none of 4 cases can be learnt from"):
+    with pytest.raises(TrainingError, match=r"none of 4 cases can be used for training"):
         train_sft(small_recipe(model_folder), cases_of(questions[:4]), tmp_path / "sft",
                   data_root=tmp_path)  # fmt: skip
 

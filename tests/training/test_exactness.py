@@ -159,17 +159,16 @@ def test_an_unknown_verdict_leaves_the_group_as_if_it_were_not_there(
 
 
 def gradient_of_log_probs(trainer, batch, reference=None):
-    """∂loss/∂log-prob of every token, in TRL's `_compute_loss`; the policy's log-probs are 0.
+    """Return ∂loss/∂log-prob of every token; the log-probs of the policy are 0.
 
-    With `reference` the KL term counts too, against reference log-probs of that value.
+    With `reference` the KL term is added, for reference log-probs of that value.
     """
     logps = torch.zeros_like(batch["completion_ids"], dtype=torch.float, requires_grad=True)
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (logps, logps.detach(), None)
-    trainer._policy = logps.detach(), logps.detach()
     trainer.beta = 0.0 if reference is None else 1.0
     if reference is not None:
         batch = {**batch, "ref_per_token_logps": torch.full_like(logps, reference)}
-    trainer._compute_loss(trainer.model, batch).backward()
+    trainer.compute_loss(trainer.model, batch).backward()
     return logps.grad
 
 
@@ -236,7 +235,7 @@ def test_the_weights_follow_their_rows_into_the_micro_batches(
     trainer._prepare_inputs(generation(questions))
     borders = set()
     for batch in trainer._buffered_inputs:
-        for weights, mask in zip(batch["tool_mask"], batch["completion_mask"], strict=True):
+        for weights, mask in zip(batch["weights"], batch["completion_mask"], strict=True):
             assert weights.sum() == pytest.approx(mask.sum().item())
             assert ((weights > 0) == mask.bool()).all()
             borders.add((weights == weights[0]).sum().item())
@@ -368,7 +367,7 @@ def test_with_video_too_loss_and_gradients_are_those_of_grpo(
     ours = loss_and_gradients(trainer, batch)
     rewards = torch.tensor([case.reasoning.total for case in cases])
     outcome = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
-    theirs = loss_and_gradients(trainer, {**batch, "advantages": outcome})
+    theirs = loss_and_gradients(trainer, {**batch, "advantages": outcome[:, None]})
     assert_close(ours[0], theirs[0], atol=1e-6, rtol=0)
     for mine, trls in zip(ours[1], theirs[1], strict=True):
         assert_close(mine, trls, atol=1e-6, rtol=1e-6)

@@ -23,13 +23,12 @@ pytest_plugins = ["small_fixtures"]
 
 
 def logps(trainer, batch, vision):
-    trainer._vision = vision
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     with torch.no_grad():
         return (
             trainer._get_per_token_logps_and_entropies(
-                trainer.model, ids, mask, batch["completion_ids"].size(1)
+                trainer.model, ids, mask, batch["completion_ids"].size(1), vision=vision
             )[0]
             * batch["completion_mask"]
         )
@@ -93,7 +92,7 @@ def test_sharing_prompts_changes_neither_log_probs_nor_gradients(sampled):
         trainer.model.zero_grad()
         inputs["advantages"] = torch.ones_like(inputs["completion_ids"], dtype=torch.float)
         trainer.current_gradient_accumulation_steps = 1
-        trainer._compute_loss(trainer.model, inputs).backward()
+        trainer.compute_loss(trainer.model, inputs).backward()
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters()
                           if p.grad is not None})  # fmt: skip
     assert gradients[0].keys() == gradients[1].keys()

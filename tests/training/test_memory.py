@@ -40,7 +40,7 @@ from p2r.training.memory import (
     state_memory,
     vision_tokens,
 )
-from p2r.training.prefix import Prompts, share_prompts, sharing
+from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import Frames, fit_size
 

@@ -12,8 +12,7 @@ from p2r.errors import PreflightError, TrainingError
 from p2r.records import Case, Question, Trace
 from p2r.template import parse
 from p2r.training.grpo import train_grpo
-from p2r.training.longest import FrameSizes, count_prompt
-from p2r.training.preflight import find_fault, show_failing
+from p2r.training.preflight import FrameSizes, count_prompt, find_fault, show_failing
 from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]
@@ -170,12 +169,12 @@ OPEN = "<observation>I see two.</observation> <think>So two."
 def test_the_reason_is_read_off_the_completions():
     assert find_fault([said("2")], rates(), BOTH, 8) is None
     fault = find_fault([said("2")] * 4, rates(format_perception=0), BOTH, 8)
-    assert fault.startswith("none of 4 completions has perception in its format; ")
+    assert fault.startswith("none of 4 completions keeps the format of perception; ")
     assert "run SFT first" in fault
     fault = find_fault([said(OPEN, True)] * 4, rates(format_reasoning=0, truncated=1), BOTH, 8)
     assert "all 4 completions are cut off at 8 tokens" in fault and "raise rl.max_tokens" in fault
     fault = find_fault([said(OPEN)] * 4, rates(answered=0), BOTH, 8)
-    assert "holds an answer that can be read" in fault and "begun but not kept" in fault
+    assert "has a readable answer" in fault and "but do not keep it" in fault
 
 
 def test_only_processes_that_are_learnt_from_must_be_in_their_format():

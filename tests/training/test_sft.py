@@ -118,7 +118,7 @@ def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, m
 def test_nothing_to_learn_from_is_an_error_that_says_why(model_folder, media, questions, tmp_path):
     lost = cases_of([questions[0].model_copy(update={"path": "broken.mp4"})])
     lost += [case.model_copy(update={"trace": Trace(question_id="x", text="?")}) for case in lost]
-    with pytest.raises(TrainingError, match=r"none of 2 cases .*: 1 lack a segment"):
+    with pytest.raises(TrainingError, match=r"none of 2 cases .*: 1 have no text for a segment"):
         train_sft(small_recipe(model_folder), lost, tmp_path, data_root=media)
 
 

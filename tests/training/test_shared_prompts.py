@@ -48,11 +48,11 @@ def test_a_video_is_opened_encoded_and_seen_once_and_not_once_per_rollout(
     micro_batch = trainer._prepare_inputs(generation(asked, group))
     assert opened == {question.id: 1 for question in asked}
     assert encoded.total() == 3
-    patches = {id(row): len(row["pixel_values_videos"]) for row in trainer._vision}
-    assert len(patches) == 3 and len(trainer._vision) == 3 * group
+    patches = {id(row): len(row["pixel_values_videos"]) for row in trainer.step.vision}
+    assert len(patches) == 3 and len(trainer.step.vision) == 3 * group
     assert seen == [sum(patches.values())], "sampling; the reference has a tower of its own"
     trainer.current_gradient_accumulation_steps = 3
-    trainer._compute_loss(trainer.model, micro_batch)
+    trainer.compute_loss(trainer.model, micro_batch)
     distinct = {id(row): len(row["pixel_values_videos"]) for row in micro_batch["vision"]}
     assert seen[1:] == [sum(distinct.values())]
 

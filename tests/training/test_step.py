@@ -44,7 +44,7 @@ def test_the_judge_answers_while_log_probs_are_computed(model_folder, media, que
     trainer.responses = TEXTS
     trainer.model.train()
     trainer._generate_and_score_completions(generation(questions[:1], 4))
-    assert trainer._seconds["judge"] > 0 and trainer._seconds["judge_wait"] > 0
+    assert trainer.step.seconds["judge"] > 0 and trainer.step.seconds["judge_wait"] > 0
     assert [case.perception.accuracy for case in cases] == [1, 0, 1, 0], "each its own verdict"
 
 
@@ -130,7 +130,7 @@ def test_entropy_kl_and_clip_share_by_process_add_up_to_those_of_trl(
     batch["ref_per_token_logps"] += 0.1 * shift
     batch["old_per_token_logps"] = batch["ref_per_token_logps"] + shift
     trainer._metrics["train"].clear()
-    trainer._compute_loss(trainer.model, batch)
+    trainer.compute_loss(trainer.model, batch)
     found = trainer._metrics["train"]
     looked = sum(case.trace.perception_tokens for case in cases)
     total = sum(case.trace.completion_tokens for case in cases)

@@ -10,7 +10,7 @@ from p2r.files.journal import Journal
 from p2r.judges import JournaledJudge
 from p2r.records import Question, Verdict
 from p2r.template import render
-from p2r.training.rollouts import rollout_metrics
+from p2r.training.step import rollout_metrics
 from p2r.training.step_judge import StepJudge
 
 pytest_plugins = ["small_fixtures"]
