@@ -255,7 +255,7 @@ def test_which_rewards_a_scheme_learns_from():
     assert rewards_in_use("outcome") == ("reasoning",)
     with pytest.raises(ValueError, match="'outcome' learns from the reward of reasoning"):
         rewards_in_use("outcome", ["perception", "length"])
-    with pytest.raises(ValueError, match="leave out"):
+    with pytest.raises(ValueError, match="leave it out"):
         credit_advantages("process", REWARDS, 4, ["length"])
 
 
