@@ -66,8 +66,8 @@ def test_a_model_without_video_support(refused, tmp_path, media, questions):
 
 def test_more_generations_than_the_batch_allows(refused):
     said = refused("rl.micro_batch=64")
-    assert "2 prompts × 4 rollouts = 8 do not divide into micro-batches of 64" in said
-    assert "change rl.micro_batch (to 8, say)" in said
+    assert "2 prompts × 4 rollouts = 8 rollouts cannot be divided into micro-batches of 64" in said
+    assert "change rl.micro_batch (to 8, for example)" in said
 
 
 def test_questions_without_the_column_of_the_answer(refused, questions):

@@ -201,10 +201,10 @@ def test_some_media_missing_is_a_note(questions, media):
 
 def test_more_generations_than_the_batch_allows(capsys):
     message = error_of(capsys, "rl", "--recipe", "7b", "--dry-run", "--set", "rl.micro_batch=64")
-    assert "7 prompts × 8 rollouts = 56 do not divide" in message
-    assert "change rl.micro_batch (to 56, say)" in message
+    assert "7 prompts × 8 rollouts = 56 rollouts cannot be divided" in message
+    assert "change rl.micro_batch (to 56, for example)" in message
     message = error_of(capsys, "doctor", "--recipe", "7b", "--gpus", "16")
-    assert "on 16 process(es)" in message
+    assert "on 16 worker(s)" in message
 
 
 def test_rollouts_are_divided_among_the_processes():
