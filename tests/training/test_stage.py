@@ -27,7 +27,7 @@ SETTINGS = ("sft.max_steps=2", "sft.batch_size=2")
 ODD = "a\u2028b\x85c\u4e00\ud800"
 
 
-def test_what_a_model_writes_does_not_end_a_line(tmp_path):
+def test_no_text_of_a_model_breaks_a_line(tmp_path):
     log = tmp_path / "rollouts.jsonl"
     lines = [{"trace": {"step": step, "text": ODD}} for step in (1, 2, 3)]
     append_lines(log, lines)
@@ -35,7 +35,7 @@ def test_what_a_model_writes_does_not_end_a_line(tmp_path):
     assert [json.loads(line) for line in log.read_text().splitlines()] == lines[:2]
 
 
-def test_a_line_torn_anywhere_is_dropped(tmp_path):
+def test_a_half_written_line_is_dropped(tmp_path):
     log = tmp_path / "rollouts.jsonl"
     append_lines(log, [{"step": 1, "text": ODD}])
     whole = log.read_bytes()
@@ -45,7 +45,7 @@ def test_a_line_torn_anywhere_is_dropped(tmp_path):
         assert log.read_bytes() == whole
 
 
-def test_what_is_left_out_is_listed_once(tmp_path):
+def test_a_skipped_question_is_listed_once(tmp_path):
     question = Question(id="q", problem="?", problem_type="OCR", path=f"{ODD}.mp4")
     for _ in range(2):
         record_skipped(tmp_path, [(question, f"no {ODD}")])
@@ -57,7 +57,7 @@ def test_what_is_left_out_is_listed_once(tmp_path):
 
 
 def scalars(folder: Path, tag: str) -> dict[int, float]:
-    """The values of a tag by step, as TensorBoard reads them."""
+    """Return the values of a tag by step, read with TensorBoard."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))
@@ -104,7 +104,7 @@ def test_a_resumed_stage_shows_no_step_twice(tmp_path):
     assert found == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}
 
 
-def test_a_library_that_is_not_there_is_named(monkeypatch, tmp_path):
+def test_a_missing_library_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(TrainingError, match="pip install trackio, or set report_to=none"):
         trackers("trackio", tmp_path, 0, main_process=True)
