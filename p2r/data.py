@@ -11,6 +11,11 @@ In a batch, token fields are tensors (B, L). Vision fields are lists of B entrie
 
 from __future__ import annotations
 
+from p2r.patches import torchvision_operators
+
+torchvision_operators.apply()  # transformers imports torchvision below
+
+# ruff: noqa: E402
 import json
 import re
 from collections.abc import Mapping, Sequence
