@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 MODEL_TYPE = "qwen2_5_vl"
 PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
-TOKEN_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids")
 VISION_KEYS = (
     "pixel_values",
     "image_grid_thw",

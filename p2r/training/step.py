@@ -164,7 +164,7 @@ def sample(
 
 
 def judge(step: Step, asking: StepJudge) -> None:
-    """Start judging the observations in the background. `asking.answer()` waits for it."""
+    """Start judging the observations in the background; `asking.answer()` gives the verdicts."""
     asking.ask(step.questions, step.texts)
 
 
