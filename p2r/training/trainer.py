@@ -2,8 +2,8 @@
 
 TRL 1.16 keeps the loop, sampling, the reference model, accumulation and the work across GPUs. On
 its own it samples with a video but computes log-probs without it, and it knows one advantage per
-response. All state of a step is in `trainer.step`; the text of each method says which call of TRL
-it serves.
+response. All state of a step is in `trainer.step`; the docstring of each method names the call of
+TRL it serves.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class SilentJudge:
         return [Verdict(sufficient=None, rationale="no connection\nto the judge")] * len(questions)
 
 
-class Told:
+class WithResponses:
     """A mixin for trainers: takes `responses` instead of sampling; everything else is real.
 
     A text gets an end token. Token ids are used without a change, so a response can be truncated.
@@ -51,7 +51,7 @@ class Told:
         return ids, None
 
 
-class Scripted(Told, ProcessAwareGRPOTrainer):
+class Scripted(WithResponses, ProcessAwareGRPOTrainer):
     """The process-aware trainer with given responses."""
 
 

@@ -5,7 +5,7 @@ import torch
 from small_rl import (
     FULL,
     RuleJudge,
-    Told,
+    WithResponses,
     dataset_of,
     generation,
     loss_and_gradients,
@@ -240,7 +240,7 @@ def test_the_weights_follow_their_rows_into_the_micro_batches(
     assert len(borders) > 1, "rows of different weights"
 
 
-class Scripted5(Told, ProcessAwareGRPOTrainer):
+class Scripted5(WithResponses, ProcessAwareGRPOTrainer):
     """Two rollouts, of different lengths, on each of five questions."""
 
     @property
@@ -251,7 +251,7 @@ class Scripted5(Told, ProcessAwareGRPOTrainer):
 # ------------------------------------------------------------------- TRL's GRPO to 1e-6
 
 
-class Plain(Told, GRPOTrainer):
+class Plain(WithResponses, GRPOTrainer):
     """TRL's own trainer with the same prompts and responses."""
 
     prompt_ids: list[int]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
-
 import json
 import os
 import subprocess
@@ -391,5 +389,5 @@ def test_the_peak_of_a_training_is_within_a_seventh_of_the_estimate(tmp_path, se
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     if found["measured"] is None:
-        pytest.skip("this system does not tell the peak of a process")
+        pytest.skip("this system does not report the peak memory of an OS process")
     assert found["estimate"] == pytest.approx(found["measured"], rel=0.15), found

@@ -67,7 +67,7 @@ def blind_folder(tmp_path) -> Path:
     return folder
 
 
-# ---- what it says
+# ---- the text of the plan
 
 
 def test_doctor_describes_7b_on_eight_gpus(capsys):

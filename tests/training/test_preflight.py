@@ -102,10 +102,12 @@ def test_losses_and_weights_equal_those_of_a_run_without_preflight(
 def test_a_model_that_does_not_know_the_template_is_refused(
     model_folder, media, questions, tmp_path
 ):
-    with pytest.raises(PreflightError, match=r"does not know the template: run SFT first") as told:
+    with pytest.raises(
+        PreflightError, match=r"does not know the template: run SFT first"
+    ) as refused:
         train(tmp_path, model_folder, media, questions)
-    assert isinstance(told.value, TrainingError)
-    lines = str(told.value).splitlines()
+    assert isinstance(refused.value, TrainingError)
+    lines = str(refused.value).splitlines()
     assert [line[:5] for line in lines[1:]] == ["  1. ", "  2. ", "  3. "]
     assert all(len(line) < 400 for line in lines[1:])
     report = report_of(tmp_path)
@@ -116,9 +118,9 @@ def test_a_model_that_does_not_know_the_template_is_refused(
 def test_a_token_limit_that_is_too_low_is_named_and_may_be_raised(
     taught_folder, media, questions, tmp_path
 ):
-    with pytest.raises(PreflightError, match=r"raise rl.max_tokens \(now 6\)") as told:
+    with pytest.raises(PreflightError, match=r"raise rl.max_tokens \(now 6\)") as refused:
         train(tmp_path, taught_folder, media, questions, "rl.max_tokens=6")
-    assert "all 8 completions are cut off at 6 tokens" in str(told.value)
+    assert "all 8 completions are cut off at 6 tokens" in str(refused.value)
     train(tmp_path, taught_folder, media, questions, "rl.steps=1")
     assert report_of(tmp_path)["passed"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_rl import FULL, Told, make_trainer
+from small_rl import FULL, WithResponses, make_trainer
 
 from p2r.records import Question
 from p2r.rewards import NORMALISATIONS
@@ -23,7 +23,7 @@ from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
 STEPS, PROMPTS, GROUP = 3, 3, 4
-# What is said to each of the prompts; to the second nothing that tells the processes apart.
+# The responses to each prompt. Those to the second prompt all get the same rewards.
 SAID = [
     *(FULL, render("I see.", "So two.", "2"), render("I see two.", "So three.", "3"), "2"),
     *[FULL] * 4,
@@ -31,7 +31,7 @@ SAID = [
 ]
 
 
-class OfAll(Told, ProcessAwareGRPOTrainer):
+class OfAll(WithResponses, ProcessAwareGRPOTrainer):
     """Each worker writes its part of the responses."""
 
     @property

@@ -1,7 +1,5 @@
 """Shared prompts: a video is decoded, encoded and seen once per group; results are the same."""
 
-import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
-
 from collections import Counter
 
 import numpy as np

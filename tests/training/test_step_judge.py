@@ -144,8 +144,8 @@ def test_a_step_counts_calls_cost_and_mismatches(model_folder, media, questions,
     )
     said = [
         render("I see two.", "So the answer is B.", "B"),
-        render("I see two.", "So the answer is A.", "B"),  # thinks one thing, says another
-        render("I see one.", "Who knows.", "A"),  # the rule cannot say
+        render("I see two.", "So the answer is A.", "B"),  # thinking and answer differ
+        render("I see one.", "Who knows.", "A"),  # the rule finds no conclusion
         "nothing",
     ]
     trainer, _, cases = scripted(model_folder, media, [asked], tmp_path, said, judge=PricedJudge())
