@@ -192,7 +192,7 @@ def test_some_media_missing_is_a_note(questions, media):
     note = check_media([*questions, lost, outside], media, needed=5)
     assert (
         "5 of 7 have an answer and media" in note
-        and "left out: 2, the first: no file gone.mp4" in note
+        and "skipped: 2, the first: no file gone.mp4" in note
     )
 
 
