@@ -61,8 +61,9 @@ from p2r.runs import use_threads
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.template import build_prompt
 from p2r.training.grpo import grpo_arguments
-from p2r.training.rollouts import score_rollouts
-from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
+from p2r.training.step import FramesOf, Step, score
+from p2r.training.step_judge import Judged
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
 
 PARTS = ("decode", "encode", "generate", "judge", "judge_wait", "log_probs", "backward")
@@ -215,17 +216,11 @@ def plain_trainer(
     by_id = {question.id: question for question in questions}
 
     def reward(completions: list, completion_ids: list, question: list[str], **_: Any) -> list:
-        cases = score_rollouts(
-            processor.tokenizer,
-            [by_id[name] for name in question],
-            [completion[0]["content"] for completion in completions],
-            completion_ids,
-            [False] * len(question),
-            [None] * len(question),
-            recipe.rl,
-            [{}] * len(question),
-        )
-        return [case.reasoning.total for case in cases]
+        step = Step([by_id[name] for name in question], recipe.rl.group_size)
+        step.texts = [completion[0]["content"] for completion in completions]
+        step.completions, step.truncated = completion_ids, [False] * len(question)
+        score(step, Judged([None] * len(question)), processor.tokenizer, recipe.rl)
+        return [case.reasoning.total for case in step.cases]
 
     rows = [
         {
