@@ -14,7 +14,7 @@ from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.rewards import PROCESSES, collapsed, process_reward
 from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
-from p2r.scoring.analysis import mismatch, mismatch_tags
+from p2r.scoring.thoughts import mismatch, mismatch_tags
 from p2r.template import answer_of, parse, perception_length
 from p2r.training.step_judge import judged_verdicts
 
@@ -91,7 +91,7 @@ def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dic
     all equal or unknown, jointly when for both. Accuracies are means over the known.
     "judge/unknown" is the share of the judged observations that got no verdict, "judge/cost" what
     was paid for them (US dollars), "mismatch" the share of answers that differ from what their
-    thinking ended on, of those where the rule of `p2r.scoring.analysis.mismatch` can say.
+    thinking ended on, of those where the rule of `p2r.scoring.thoughts.mismatch` can say.
     """
     metrics: dict[str, float] = {}
     for process in PROCESSES:

@@ -382,11 +382,11 @@ def test_half_characters_survive(capsys, tmp_path):
         (["--import", "jsonl", "bad.json", "--benchmark", "mmvu", "--out", "x"], "no JSON that"),
         (["--import", "jsonl", "empty.json", "--benchmark", "mmvu", "--out", "x"], "is empty"),
         (["--import", "jsonl", "none.json", "--benchmark", "mmvu", "--out", "x"], "none of 1"),
-        (["--import", "jsonl", "bad.json"], "needs --benchmark"),
+        (["--import", "jsonl", "bad.json"], "Missing option '--benchmark'"),
         (["--rescore", "bad.json"], "no result file of p2r"),
         (["--rescore", "absent.json"], "no result file"),
         (["--rescore", "a", "--import", "jsonl", "b"], "cannot go together"),
-        ([], "give --run and --model"),
+        ([], "see p2r eval --help"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from measures import shared_data
 
-from p2r.evaluation.benchmarks import CHOICE_TYPES, NUMBER_TYPES
-from p2r.evaluation.items import Item, score_item
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES, NUMBER_TYPES
 from p2r.evaluation.metrics import measure
+from p2r.evaluation.rules import score_item
 
 COUNT = 3000
 WORDS = ["the", "answer", "is", "A", "B", "C", "D", "E", "left", "red", "So", "Because", "a", "I"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from measures import growth
 
-from p2r.evaluation.benchmarks import BENCHMARKS
-from p2r.evaluation.items import Item, score_item
-from p2r.evaluation.official import Asked, match_like_video_r1, mra_of
-from p2r.evaluation.robust import read_caption, read_option, read_yes_no
+from p2r.evaluation.benchmark import Asked, Item
+from p2r.evaluation.benchmarks import all_benchmarks
+from p2r.evaluation.benchmarks.tempcompass import read_caption, read_yes_no
+from p2r.evaluation.rules import match_like_video_r1, mra_of, read_option, score_item
 
 OPTIONS = ["A. red ball", "B. left", "C. blue", "D. none"]
 REASONED = "<observation>I see A and C.</observation> <think>So B.</think><answer>{}</answer>"
@@ -63,7 +63,7 @@ def test_videomme_leaves_out_what_has_no_letter():
 
 
 def test_an_empty_answer_is_never_right():
-    for benchmark in BENCHMARKS:
+    for benchmark in all_benchmarks():
         item = scored(benchmark, " ")
         assert item.score["official"] in (0.0, None), benchmark
         assert item.score["robust"] == 0.0 and item.extraction["robust"] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scripted import WordJudge
 
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
 from p2r.evaluation.mismatch import (
     ask_judge,
     ask_reader,

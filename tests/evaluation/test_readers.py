@@ -7,7 +7,7 @@ import json
 import pytest
 
 from p2r.cli import run_cli
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
 from p2r.evaluation.results import Result, read_result, write_result
 
 pytest_plugins = ["judge_fixtures"]
@@ -111,7 +111,7 @@ def test_tempcompass_is_rated_while_it_is_imported(tmp_path, server, capsys):
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--reader", "oracle"], "cannot be asked in words"),
+        (["--reader", "oracle"], "cannot answer a prompt"),
         (["--reader", "nobody"], "no judge 'nobody'"),
         (["--budget", "3"], "--budget with --reader"),
     ],

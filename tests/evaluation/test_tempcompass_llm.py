@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks.tempcompass import build_rating_prompt, parse_rating, rate_unmatched
 from p2r.evaluation.results import Result, rescore
-from p2r.evaluation.tempcompass_llm import build_rating_prompt, parse_rating, rate_unmatched
 
 OPTIONS = ["A. red", "B. left"]
 

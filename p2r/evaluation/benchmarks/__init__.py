@@ -1,0 +1,69 @@
+"""The benchmarks, one file each. Every module in this folder is found and loaded by its name.
+
+A module `NAME.py` defines `BENCHMARK`, a `p2r.evaluation.benchmark.Benchmark` called NAME. Nothing
+else has to change when a module is added. `find_benchmark` also loads a Python file of a user.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2r.errors import UserError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from p2r.evaluation.benchmark import Benchmark
+
+
+def benchmark_names() -> list[str]:
+    """Return the names of the benchmarks in this folder, without importing them."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+@cache
+def all_benchmarks() -> dict[str, Benchmark]:
+    """Return every benchmark by its name."""
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in benchmark_names())
+    return {module.BENCHMARK.name: module.BENCHMARK for module in modules}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """Return the benchmark with this name, or the one in a user's file `FILE.py`.
+
+    Case, spaces and dashes in the name do not matter. Raises `UserError` for an unknown name.
+    """
+    known = all_benchmarks()
+    if name.endswith(".py"):
+        return _load_file(Path(name))
+    plain = name if name in known else "".join(filter(str.isalnum, name)).lower()
+    if plain not in known:
+        choices = ", ".join(known)
+        raise UserError(f"no benchmark {name!r}: use one of {choices}, or a file FILE.py")
+    return known[plain]
+
+
+def built_in_benchmark() -> Benchmark:
+    """Return the benchmark whose questions p2r generates itself."""
+    return next(benchmark for benchmark in all_benchmarks().values() if benchmark.built_in)
+
+
+def _load_file(path: Path) -> Benchmark:
+    known = all_benchmarks()
+    if not path.is_file():
+        raise UserError(f"no file {path}: give the Python file that defines BENCHMARK")
+    spec = importlib.util.spec_from_file_location(f"p2r_benchmark_{path.stem}", path)
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    benchmark = getattr(module, "BENCHMARK", None)
+    if benchmark is None:
+        raise UserError(f"{path} defines no BENCHMARK: see p2r/evaluation/benchmarks for examples")
+    if benchmark.name in benchmark_names():
+        raise UserError(f"{path}: the name {benchmark.name!r} is taken: choose another name")
+    known[benchmark.name] = benchmark
+    return benchmark
