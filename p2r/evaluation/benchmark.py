@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,9 +135,12 @@ def add_words(problem: str, words: str) -> str:
     return f"{problem}\n{words}".strip()
 
 
-def ask_for_letter(fields: Fields, direct: bool) -> str:
-    """Return the question. If `direct`, it ends with the request for the option's letter."""
-    return add_words(fields.problem, LETTER) if direct else fields.problem
+def ask_plainly(words: str, fields: Fields, direct: bool) -> str:
+    """Return the question. If `direct`, it ends with the words that ask for a bare answer."""
+    return add_words(fields.problem, words) if direct else fields.problem
+
+
+ask_for_letter = partial(ask_plainly, LETTER)
 
 
 def no_task(path: Path) -> str:

@@ -10,7 +10,7 @@ from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.results import Result
 from p2r.evaluation.rules import score_item
-from p2r.scoring import mcnemar, mean_interval
+from p2r.scoring import format_interval, mcnemar, mean_interval
 
 RIGHT = 0.5  # a score of at least this counts as right in the 2 × 2 table
 
@@ -93,21 +93,11 @@ def comparison_markdown(found: dict[str, Any]) -> str:
         rows = {"all": found[name], **found[name]["parts"]}
         for part, row in rows.items():
             counts = " | ".join(map(str, row["table"].values()))
-            values = " | ".join(percent(row[key]) for key in ("a", "b", "difference"))
+            values = " | ".join(format_interval(row[key], digits=1) for key in ("a", "b", "difference"))
             lines.append(
                 f"| {name} | {_cell(part)} | {row['n']} | {values} | {counts} | {row['p']:.3g} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def percent(interval: dict[str, Any] | None) -> str:
-    """Format an interval in percent, as `63.0 [57.1, 68.2]`; a dash if there is no value."""
-    if not interval or interval["mean"] is None:
-        return "–"
-    if interval["low"] is None:
-        return f"{100 * interval['mean']:.1f}"
-    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _cell(text: str) -> str:

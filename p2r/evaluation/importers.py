@@ -8,8 +8,7 @@
 | video-r1           | results of Video-R1's evaluation: problem_id, solution, output,        |
 |                    | prediction, reward                                                     |
 | lmms-eval          | sample logs of lmms-eval: JSON lines, or an object with "logs"         |
-| videomme-template, | the layout of a benchmark's own files (`Benchmark.format`)             |
-| tempcompass        |                                                                        |
+| (others)           | the layout of a benchmark's own files (`Benchmark.format`)             |
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import Benchmark, Fields, Item, OtherSubset, Raw
-from p2r.evaluation.benchmarks import all_benchmarks, find_benchmark
+from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.records import LOG_FILE, TRUTHS, first, read_fields, text_of
 from p2r.evaluation.rules import letter_of
 from p2r.evaluation.sources import Notes, files_in, read_official
@@ -262,11 +261,6 @@ _FORMATS: dict[str, Callable[[Path, Benchmark], Iterable[Raw]]] = {
     "video-r1": _flat,
     "lmms-eval": _lmms_eval,
 }
-
-
-def format_names() -> list[str]:
-    """Return the names of all formats that `import_outputs` knows."""
-    return [*_FORMATS, *(b.format for b in all_benchmarks().values() if b.format)]
 
 
 def _reader(format: str, benchmark: Benchmark) -> Callable[[Path, Benchmark], Iterable[Raw]]:

@@ -7,17 +7,15 @@ the letter, and so does p2r.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 from p2r.evaluation.benchmark import (
-    Asked,
     Benchmark,
     Fields,
     OtherSubset,
     PaperColumn,
-    Reading,
     Record,
-    add_words,
+    ask_plainly,
 )
 from p2r.evaluation.records import base_fields, first, given_type, text_of
 from p2r.evaluation.rules import apply_rule, match_letter
@@ -60,17 +58,6 @@ def read(record: Record, task: str) -> Fields:
     return fields
 
 
-def ask(fields: Fields, direct: bool) -> str:
-    """Return the question. If `direct`, it ends with MMVU's own request for the letter."""
-    words = "Answer directly with the option letter from the given choices."
-    return add_words(fields.problem, words) if direct else fields.problem
-
-
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output: its answer must be exactly the letter."""
-    return apply_rule(match_letter, output, asked, stored)
-
-
 BENCHMARK = Benchmark(
     name="mmvu",
     title="MMVU",
@@ -84,11 +71,8 @@ BENCHMARK = Benchmark(
     parts_optional=True,  # Video-R1's file does not name the subject
     licence="see its card; videos are under Creative Commons licences",
     download="hub yale-nlp/MMVU: validation.json and the videos",
-    paper=PaperColumn(
-        3,
-        (60.0, 73.4, 63.8, 63.0, 62.9, 64.3, 68.5, 65.4, 58.7),
-    ),
+    paper=PaperColumn(3, (60.0, 73.4, 63.8, 63.0, 62.9, 64.3, 68.5, 65.4, 58.7)),
     read=read,
-    ask=ask,
-    score=score,
+    ask=partial(ask_plainly, "Answer directly with the option letter from the given choices."),
+    score=partial(apply_rule, match_letter),
 )

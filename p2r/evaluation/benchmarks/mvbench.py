@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -22,7 +23,7 @@ from p2r.evaluation.benchmark import (
     Raw,
     Reading,
     Record,
-    add_words,
+    ask_plainly,
 )
 from p2r.evaluation.metrics import mean_of_groups, split_scores
 from p2r.evaluation.records import base_fields, first, lettered, options_of, plain_name, text_of
@@ -72,16 +73,6 @@ def unpack(file: Path, value: Any) -> Iterator[Raw]:
         yield record, task
 
 
-def ask(fields: Fields, direct: bool) -> str:
-    """Return the question. If `direct`, it ends with MVBench's own request for the option."""
-    return add_words(fields.problem, "Only give the best option.") if direct else fields.problem
-
-
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output by the first word of its answer."""
-    return apply_rule(check_first_word, output, asked, stored)
-
-
 def check_first_word(text: str, asked: Asked) -> Reading:
     """Compare the first word with the option, like `check_ans`.
 
@@ -116,14 +107,11 @@ BENCHMARK = Benchmark(
     axes=("task",),
     licence="MIT (annotations); videos under the terms of 11 sources, NTU RGB+D on request",
     download="hub OpenGVLab/MVBench: folders json and video, 16 GB",
-    paper=PaperColumn(
-        5,
-        (59.0, 61.7, 63.9, 67.9, 63.1, 62.9, 62.1, 68.1, 63.2),
-    ),
+    paper=PaperColumn(5, (59.0, 61.7, 63.9, 67.9, 63.1, 62.9, 62.1, 68.1, 63.2)),
     read=read,
     task_of_file=task_of_file,
     unpack=unpack,
-    ask=ask,
-    score=score,
+    ask=partial(ask_plainly, "Only give the best option."),
+    score=partial(apply_rule, check_first_word),
     parts=parts,
 )

@@ -6,9 +6,10 @@ Rule: accuracy by problem type, the same function that the CoT filter and the re
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from p2r.evaluation.benchmark import Asked, Benchmark, Fields, Reading, Record
+from p2r.evaluation.benchmark import Asked, Benchmark, Fields, Reading, Record, ask_plainly
 from p2r.evaluation.records import base_fields, given_type, options_of
 from p2r.evaluation.rules import apply_rule
 from p2r.scoring import accuracy
@@ -20,11 +21,6 @@ def read(record: Record, task: str) -> Fields:
     """Return the fields of a record."""
     kind = given_type(record, "multiple choice" if options_of(record) else "free-form")
     return base_fields(record, kind, {"problem type": kind})
-
-
-def ask(fields: Fields, direct: bool) -> str:
-    """Return the question, with or without `direct`."""
-    return fields.problem
 
 
 def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
@@ -53,6 +49,6 @@ BENCHMARK = Benchmark(
     download="made by the run itself",
     built_in=True,
     read=read,
-    ask=ask,
+    ask=partial(ask_plainly, ""),
     score=score,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +166,8 @@ def ask(fields: Fields, direct: bool) -> str:
 # ---- the official rules
 
 
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output by the rule of its task."""
-    return apply_rule(_by_task, output, asked, stored)
-
-
-def _by_task(text: str, asked: Asked) -> Reading:
+def match_by_task(text: str, asked: Asked) -> Reading:
+    """Score an answer by the rule of its task."""
     return _RULES.get(asked.task, choose_sentence)(text.replace("</s>", ""), asked)
 
 
@@ -371,16 +368,13 @@ BENCHMARK = Benchmark(
     axes=("task", "dimension", "aspect"),
     licence="see its repository; videos from Shutterstock",
     download="github llyx97/TempCompass: questions, and scripts that fetch the videos",
-    paper=PaperColumn(
-        6,
-        (72.6, 74.9, 73.2, 72.5, 73.7, 74.0, 73.7, 74.5, 66.4),
-    ),
+    paper=PaperColumn(6, (72.6, 74.9, 73.2, 72.5, 73.7, 74.0, 73.7, 74.5, 66.4)),
     read=read,
     task_of_file=task_of_file,
     unpack=unpack,
     format="tempcompass",
     ask=ask,
-    score=score,
+    score=partial(apply_rule, match_by_task),
     robust=robust,
     rate=rate_unmatched,
 )

@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from p2r.evaluation.benchmark import (
-    Asked,
     Benchmark,
     Fields,
     Interval,
     Item,
     OtherSubset,
     PaperColumn,
-    Reading,
     Record,
 )
 from p2r.evaluation.records import base_fields, given_type, text_of
@@ -42,11 +41,6 @@ def read(record: Record, task: str) -> Fields:
         bucket = "0-60" if seconds <= 60 else "60-300" if seconds <= 300 else "300+"
     parts = {"dimension": record.get("dimension"), "duration": bucket}
     return base_fields(record, "multiple choice", parts)
-
-
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output: its answer must be exactly the letter."""
-    return apply_rule(match_letter, output, asked, stored)
 
 
 def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
@@ -125,11 +119,8 @@ BENCHMARK = Benchmark(
     axes=("dimension", "duration"),
     licence="see its card; videos come from other data sets, with their terms",
     download="hub VLM-Reasoning/VCR-Bench: meta_info_video.json and the videos",
-    paper=PaperColumn(
-        4,
-        (44.3, 54.9, 49.0, 49.0, 49.6, 49.8, 49.6, 51.0, 45.3),
-    ),
+    paper=PaperColumn(4, (44.3, 54.9, 49.0, 49.0, 49.6, 49.8, 49.6, 51.0, 45.3)),
     read=read,
-    score=score,
+    score=partial(apply_rule, match_letter),
     parts=parts,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from p2r.evaluation.benchmark import (
     Raw,
     Reading,
     Record,
-    add_words,
+    ask_plainly,
 )
 from p2r.evaluation.records import LOG_FILE, base_fields, first, text_of
 from p2r.evaluation.rules import apply_rule
@@ -93,17 +94,6 @@ def _unpack_template(videos: list[Any]) -> Iterator[Raw]:
             yield record, ""
 
 
-def ask(fields: Fields, direct: bool) -> str:
-    """Return the question. If `direct`, it ends with Video-MME's own request for the letter."""
-    words = "Respond with only the letter (A, B, C, or D) of the correct option."
-    return add_words(fields.problem, words) if direct else fields.problem
-
-
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output by the first letter of A to D in it."""
-    return apply_rule(find_letter, output, asked, stored)
-
-
 def find_letter(text: str, asked: Asked) -> Reading:
     """Return the first of A to D, like the script. "Based on it, C" gives B."""
     text = text.strip()
@@ -135,6 +125,6 @@ BENCHMARK = Benchmark(
     read=read,
     unpack=unpack,
     format="videomme-template",
-    ask=ask,
-    score=score,
+    ask=partial(ask_plainly, "Respond with only the letter (A, B, C, or D) of the correct option."),
+    score=partial(apply_rule, find_letter),
 )

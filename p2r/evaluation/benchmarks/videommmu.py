@@ -7,9 +7,9 @@ reasoning, Video-R1's exact match with two decimals scores the answer (eval_benc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from p2r.evaluation.benchmark import Asked, Benchmark, Fields, PaperColumn, Reading, Record
 from p2r.evaluation.records import (
@@ -79,11 +79,6 @@ def task_of_file(path: Path) -> str:
     """Return the track that the name of a file or of its folder gives."""
     names = (path.name.lower(), path.parent.name.lower())
     return next((t for t in TRACKS if any(t.lower() in name for name in names)), "")
-
-
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output: exact match after reasoning, the parsers of lmms-eval otherwise."""
-    return apply_rule(read_answer, output, asked, stored, whole_output=True)
 
 
 def read_answer(output: str, asked: Asked) -> Reading:
@@ -225,5 +220,5 @@ BENCHMARK = Benchmark(
     ),
     read=read,
     task_of_file=task_of_file,
-    score=score,
+    score=partial(apply_rule, read_answer, whole_output=True),
 )
