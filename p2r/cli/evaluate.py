@@ -350,8 +350,8 @@ def _read(
     """Let a reader read a result, if one was given. Return its findings for the JSON output."""
     if not reader:
         return {}
+    from p2r.evaluation.compare import percent
     from p2r.evaluation.readers import read_file_with
-    from p2r.scoring import format_interval
 
     asked, found = read_file_with(reader, result, out, budget, set or ())
     print(f"{asked.name} replied to {asked.replied} of {asked.asked} prompts", file=sys.stderr)
@@ -361,7 +361,7 @@ def _read(
     if "mismatch" in found:
         rate = found["mismatch"]
         counts = ", ".join(f"{n} × {what}" for what, n in rate["counts"].items())
-        print(f"think-answer mismatch: {format_interval(rate, digits=1)} % ({counts})", file=sys.stderr)
+        print(f"think-answer mismatch: {percent(rate)} % ({counts})", file=sys.stderr)
     return {"reader": {"name": asked.name, **found}}
 
 

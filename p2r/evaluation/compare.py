@@ -93,11 +93,16 @@ def comparison_markdown(found: dict[str, Any]) -> str:
         rows = {"all": found[name], **found[name]["parts"]}
         for part, row in rows.items():
             counts = " | ".join(map(str, row["table"].values()))
-            values = " | ".join(format_interval(row[key], digits=1) for key in ("a", "b", "difference"))
+            values = " | ".join(percent(row[key]) for key in ("a", "b", "difference"))
             lines.append(
                 f"| {name} | {_cell(part)} | {row['n']} | {values} | {counts} | {row['p']:.3g} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def percent(interval: dict[str, Any] | None) -> str:
+    """Format an interval in percent, as `63.0 [57.1, 68.2]`; a dash if there is no value."""
+    return format_interval(interval, digits=1, between=", ")
 
 
 def _cell(text: str) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import EXTRACTORS, Item
+from p2r.evaluation.compare import percent
 from p2r.evaluation.paper import SOURCE, TITLES, Row, paper_benchmarks, quoted_tables
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
-from p2r.scoring import format_interval, mean_interval
+from p2r.scoring import mean_interval
 from p2r.scoring.thoughts import mismatch
 
 Cells = dict[str, dict[str, Any]]
@@ -120,4 +121,4 @@ def report_markdown(found: dict[str, Any]) -> str:
 
 
 def _measured(interval: dict[str, Any] | None) -> str:
-    return "" if interval is None else f"{format_interval(interval, digits=1)}, n {interval['n']}"
+    return "" if interval is None else f"{percent(interval)}, n {interval['n']}"

@@ -58,17 +58,18 @@ def to_interval(
     return {"mean": float(mean), "low": float(low), "high": float(high), "n": int(n)}
 
 
-def format_interval(interval: dict[str, Any] | None, digits: int = 0) -> str:
+def format_interval(interval: dict[str, Any] | None, digits: int = 0, between: str = "–") -> str:
     """Format a mean and its interval in percent, as `63.0 [57–68]`; a dash if there is none.
 
-    `digits` is the number of decimals of the interval: `63.0 [57.1–68.2]` for 1.
+    `digits` is the number of decimals of the interval, `between` stands between its ends. Use ", "
+    for numbers that may be negative.
     """
     if not interval or interval["mean"] is None:
         return "–"
     if interval["low"] is None:
         return f"{100 * interval['mean']:.1f}"
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.{digits}f}–{high:.{digits}f}]"
+    return f"{mean:.1f} [{low:.{digits}f}{between}{high:.{digits}f}]"
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
