@@ -1,4 +1,4 @@
-"""Numbers of a benchmark from scores of items: parts, means of means, judged steps, comparison."""
+"""Numbers of a benchmark from scored items: parts, means of means, comparison and report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mmvu(rights: list[bool], model: str = "m") -> Result:
 # ---- means and intervals
 
 
-def test_mean_of_groups_weighs_them_alike():
+def test_mean_of_groups_gives_them_equal_weight():
     found = mean_of_groups([[1.0] * 9 + [0.0], [0.0, 0.0], [], [None]])
     assert found["mean"] == pytest.approx(0.45) and found["n"] == 12
     assert found["low"] <= 0.45 <= found["high"]
@@ -58,7 +58,7 @@ def test_mvbench_micro_and_macro():
 
 
 def test_judged_steps_of_vcrbench():
-    """Hand-made: recall 1 of 2 and 1 of 1, precision 1 of 1 logic steps; F1 of the means."""
+    """Recall is 1 of 2 and 1 of 1, precision is 1 of 1 logic steps, F1 comes from the means."""
     video, logic = "Video Description Steps", "Logical Inference Steps"
     judged = [
         {"step_type": video, "judgment": "Matched"},
@@ -112,7 +112,7 @@ def test_pairs_by_id_and_says_who_gained():
     assert "| official | all | 4 |" in text and "McNemar" in text
 
 
-def test_what_one_extractor_leaves_out_is_not_compared():
+def test_items_that_an_extractor_leaves_out_are_not_compared():
     items = [Item(str(k), said, "B", "multiple choice") for k, said in enumerate(("B", "it is so"))]
     result = Result("videomme", "m", items)
     found = compare(result, result)
@@ -163,7 +163,7 @@ def test_report_marks_measured_and_quoted():
     assert "| ours (official) | **measured** |" in text and "*not measured*" in text
 
 
-def test_report_averages_over_all_seven_alone():
+def test_report_has_an_average_only_over_all_seven():
     results = [
         Result(entry.name, "ours", [item(str(k), k < 1) for k in range(2)])
         for entry in paper_benchmarks()
@@ -175,7 +175,7 @@ def test_report_averages_over_all_seven_alone():
         build_report([*results, results[0]])
 
 
-def test_a_transfer_belongs_to_table_5(tmp_path, capsys):
+def test_a_transfer_is_shown_in_table_5(tmp_path, capsys):
     result = mmvu([True, False], "reader")
     result.made["input"] = "text + observation"
     path = write_result(result, tmp_path / "r.json")
@@ -185,7 +185,7 @@ def test_a_transfer_belongs_to_table_5(tmp_path, capsys):
     assert row["mmvu"]["mean"] == 0.5 and tables["1"]["measured"] == {}
 
 
-def test_measure_names_a_part_once():
+def test_parts_with_one_name_are_told_apart():
     parts = {"domain": "Multilingual", "sub-category": "Multilingual"}
     items = [item("1", True, parts=parts)]
     rescore(Result("videomme", "m", items))

@@ -240,7 +240,7 @@ def test_logged_rewards_of_videommmu_are_reproduced_item_by_item():
     assert np.mean(scores) == pytest.approx(log["accuracy"], abs=1e-6)
 
 
-def test_logged_scores_of_mmvu_differ_only_where_tags_were_left_on():
+def test_logged_scores_of_mmvu_differ_only_if_tags_were_kept():
     log = json.loads((shared_data("predictions") / "mmvu_qwen2.5-vl-7b.json").read_text())
     scores = {
         item["problem_id"]: accuracy("multiple choice", item["output"], item["truth"])
@@ -248,7 +248,7 @@ def test_logged_scores_of_mmvu_differ_only_where_tags_were_left_on():
     }
     logged = {item["problem_id"]: item["logged_score"] for item in log["items"]}
     assert 100 * np.mean(list(logged.values())) == pytest.approx(log["accuracy"])
-    # these two answers are right, but were logged inside their tags and compared as they stood
+    # these two answers are right, but the log compared them together with their tags
     assert {name for name in scores if scores[name] != logged[name]} == {101, 344}
     assert sum(scores.values()) == 411
 
@@ -280,7 +280,7 @@ def test_mra_conventions_differ_on_the_border_and_in_the_thresholds():
 
 
 def official_mra(prediction: float, truth: float) -> float:
-    """The published definition: (end - start) / interval + 2 points, which truncates to ten."""
+    """Return MRA as published: (end - start) / interval + 2 points, which truncates to ten."""
     thresholds = np.linspace(0.5, 0.95, int((0.95 - 0.5) / 0.05 + 2))
     return float((abs(prediction - truth) / abs(truth) <= 1 - thresholds).mean())
 
