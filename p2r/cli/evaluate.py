@@ -26,7 +26,7 @@ from p2r.cli.options import (
     report_unanswered,
 )
 from p2r.errors import UserError
-from p2r.evaluation.benchmarks import benchmark_names, find_benchmark
+from p2r.evaluation.benchmarks import benchmark_names, load_benchmark
 
 if TYPE_CHECKING:
     from p2r.evaluation.questions import Manifest
@@ -150,7 +150,7 @@ def run_model(
     from p2r import stages
 
     opened, chosen, name = _open(run, model, name, recipe, set, questions)
-    entry = None if benchmark is None else find_benchmark(benchmark)
+    entry = None if benchmark is None else load_benchmark(benchmark)
     style = "direct" if direct else None
     if entry is None or entry.built_in:
         _, result = stages.evaluate(opened, chosen, name, questions, data_root, style)
@@ -186,7 +186,7 @@ def check(
     """Check a benchmark's files: number of questions, missing media, odd records."""
     from p2r.evaluation.questions import read_benchmark
 
-    _, manifest = read_benchmark(benchmark, questions, data_root)
+    _, manifest = read_benchmark(load_benchmark(benchmark).name, questions, data_root)
     if as_json:
         print(json.dumps({**vars(manifest), "complete": manifest.complete}, indent=1))
     else:
@@ -223,7 +223,7 @@ def import_(
     from p2r.evaluation.results import import_result, write_result
 
     _check_reader(reader, budget)
-    result = import_result(format, file, benchmark, questions, name)
+    result = import_result(format, file, load_benchmark(benchmark).name, questions, name)
     write_result(result, out)
     said = _read(result, out, reader, budget, set)
     _print_numbers(result.numbers | said, as_json)
@@ -302,6 +302,7 @@ def transfer(
     """Perception transfer: let a model answer from another model's observations (Table 5)."""
     from p2r import stages
 
+    benchmark = _load(benchmark)
     opened, chosen, name = _open(run, model, name, recipe, set, questions)
     style = "direct" if direct else None
     written = stages.transfer(
@@ -334,9 +335,9 @@ def _open(
     return opened, chosen, name or stages.name_of_model(chosen)
 
 
-def _load(own: str | None) -> None:
-    if own is not None:
-        find_benchmark(own)
+def _load(benchmark: str | None) -> str | None:
+    """Return the name of a benchmark. A Python file is loaded first."""
+    return benchmark and load_benchmark(benchmark).name
 
 
 def _check_reader(reader: str | None, budget: float | None) -> None:

@@ -13,6 +13,7 @@ from p2r.evaluation.benchmarks import (
     benchmark_names,
     built_in_benchmark,
     find_benchmark,
+    load_benchmark,
 )
 
 OWN = '''
@@ -99,9 +100,17 @@ def test_a_user_adds_a_benchmark_as_a_file(own_file, tmp_path, capsys):
 def test_files_that_are_no_new_benchmark(text, message, own_file):
     own_file.write_text(text)
     with pytest.raises(UserError, match=message):
-        find_benchmark(str(own_file))
+        load_benchmark(str(own_file))
     with pytest.raises(UserError, match="no file"):
-        find_benchmark("absent.py")
+        load_benchmark("absent.py")
+
+
+def test_a_result_file_cannot_run_a_python_file(own_file, tmp_path, capsys):
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({"benchmark": str(own_file), "items": []}))
+    assert run_cli(["eval", "rescore", str(file)]) == 2
+    assert "no benchmark" in capsys.readouterr().err
+    assert "sides" not in all_benchmarks()
 
 
 def test_stored_outputs_of_the_playground_are_scored_by_problem_type(tmp_path, capsys):

@@ -435,7 +435,8 @@ def test_mvbench_in_every_layout(shape, capsys, tmp_path):
     file = write(tmp_path, "action_count.json", shape)
     numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench")
     assert numbers["n"] == 4 and numbers["official"]["mean"] == numbers["robust"]["mean"] == 0.75
-    assert numbers["official"]["parts"]["action_count"]["n"] == 4, "the name of the file gives the task"
+    parts = numbers["official"]["parts"]
+    assert parts["action_count"]["n"] == 4, "the name of the file gives the task"
 
 
 def test_lists_under_the_names_of_tasks(capsys, tmp_path):

@@ -228,8 +228,8 @@ def test_videomme_differs_only_by_the_newer_extractor():
 
 
 def test_mvbench_differs_only_by_the_matching():
-    """Difference "matching": lmms-eval finds a letter anywhere, in any case. The authors compare the
-    first word. They agree on a letter alone, in brackets, or before its text.
+    """Difference "matching": lmms-eval finds a letter anywhere, in any case. The authors compare
+    the first word. They agree on a letter alone, in brackets, or before its text.
     """
     theirs = lmms.load("mvbench")
     doc = {"candidates": ["red", "left", "ball", "none"]}

@@ -1,7 +1,7 @@
 """The benchmarks, one file each. Every module in this folder is found and loaded by its name.
 
 A module `NAME.py` defines `BENCHMARK`, a `p2r.evaluation.benchmark.Benchmark` called NAME. Nothing
-else has to change when a module is added. `find_benchmark` also loads a Python file of a user.
+else has to change when a module is added. `load_benchmark` also loads a Python file of a user.
 """
 
 from __future__ import annotations
@@ -34,17 +34,15 @@ def all_benchmarks() -> dict[str, Benchmark]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """Return the benchmark with this name, or the one in a user's file `FILE.py`.
+    """Return the benchmark with this name. Case, spaces and dashes in the name do not matter.
 
-    Case, spaces and dashes in the name do not matter. Raises `UserError` for an unknown name.
+    Raises `UserError` for an unknown name.
     """
     known = all_benchmarks()
-    if name.endswith(".py"):
-        return _load_file(Path(name))
     plain = name if name in known else "".join(filter(str.isalnum, name)).lower()
     if plain not in known:
         choices = ", ".join(known)
-        raise UserError(f"no benchmark {name!r}: use one of {choices}, or a file FILE.py")
+        raise UserError(f"no benchmark {name!r}: use one of {choices}, or your own FILE.py")
     return known[plain]
 
 
@@ -53,8 +51,14 @@ def built_in_benchmark() -> Benchmark:
     return next(benchmark for benchmark in all_benchmarks().values() if benchmark.built_in)
 
 
-def _load_file(path: Path) -> Benchmark:
-    known = all_benchmarks()
+def load_benchmark(spec: str) -> Benchmark:
+    """Return the benchmark with a name, or run a user's Python file and return its BENCHMARK.
+
+    Call this only with what a user typed. A name in a result file must never run a file.
+    """
+    if not spec.endswith(".py"):
+        return find_benchmark(spec)
+    path, known = Path(spec), all_benchmarks()
     if not path.is_file():
         raise UserError(f"no file {path}: give the Python file that defines BENCHMARK")
     spec = importlib.util.spec_from_file_location(f"p2r_benchmark_{path.stem}", path)
