@@ -129,7 +129,7 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
             if isinstance(value, dict | list):
                 value = "" if value == [] else None
                 if value is None:
-                    raise BadValue(f"{name} holds an object where text belongs")
+                    raise BadValue(f"{name} must be text, not an object")
             return name, "" if value is None else str(value)
     # "answer" is the output if another key holds the reference answer.
     if "answer" in record and first(record, *TRUTHS[: TRUTHS.index("answer")]) is not None:

@@ -87,7 +87,7 @@ def read_benchmark(
         if data_root is not None and not (fields.path and (data_root / fields.path).is_file()):
             notes.note("media missing", fields.path or f"{fields.id}: no path")
     if not found:
-        raise UserError(f"{path} holds no question of {entry.title}: give {entry.files}")
+        raise UserError(f"{path} has no question of {entry.title}: give {entry.files}")
     pairs = Counter((f.problem, tuple(f.options), f.path) for f in found.values())
     for (problem, _, _), times in pairs.items():
         if times > 1:

@@ -28,7 +28,7 @@ def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
     Raises `BadValue` for a record that cannot be read, `OtherSubset` for one outside the subset.
     """
     if not isinstance(record, Mapping):
-        raise BadValue(f"no object: {str(record)[:60]!r}")
+        raise BadValue(f"the record is not an object: {str(record)[:60]!r}")
     nested = record.get("question")
     if isinstance(nested, Mapping):  # a log that carries the annotation under "question"
         record = {**nested, **{key: value for key, value in record.items() if key != "question"}}
@@ -66,7 +66,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, list | dict):
-        raise BadValue(f"a list or an object where text belongs: {str(value)[:60]!r}")
+        raise BadValue(f"expected text, found a list or an object: {str(value)[:60]!r}")
     return "" if value is None else str(value)
 
 
@@ -95,7 +95,7 @@ def options_of(record: Record) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise BadValue(f"options are no list: {str(value)[:60]!r}")
+        raise BadValue(f"the options are not a list: {str(value)[:60]!r}")
     return list(map(str, value))
 
 

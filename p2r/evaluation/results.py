@@ -170,7 +170,7 @@ def read_result(path: Path) -> Result:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{path} is no result file of p2r ({reason}): make one with p2r eval import"
+            f"{path} is not a result file of p2r ({reason}): make one with p2r eval import"
         ) from None
     counted = {key: n for key, n in data.get("counts", {}).items() if isinstance(n, int)}
     return Result(

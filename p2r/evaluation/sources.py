@@ -63,7 +63,7 @@ def read_parquet(file: Path) -> Iterator[dict[str, Any]]:
             for batch in parquet.iter_batches(columns=names):
                 yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
-        raise DataError(f"{file} is no Parquet file ({error})") from None
+        raise DataError(f"{file} is not a Parquet file ({error})") from None
 
 
 def _is_picture(kind: Any) -> bool:

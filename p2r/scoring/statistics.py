@@ -61,7 +61,7 @@ def to_interval(
 def format_interval(interval: dict[str, Any] | None, digits: int = 0, between: str = "–") -> str:
     """Format a mean and its interval in percent, as `63.0 [57–68]`; a dash if there is none.
 
-    `digits` is the number of decimals of the interval, `between` stands between its ends. Use ", "
+    `digits` is the number of decimals of the interval, `between` separates its ends. Use ", "
     for numbers that may be negative.
     """
     if not interval or interval["mean"] is None:

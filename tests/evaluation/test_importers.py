@@ -383,7 +383,7 @@ def test_half_characters_survive(capsys, tmp_path):
         (["--import", "jsonl", "empty.json", "--benchmark", "mmvu", "--out", "x"], "is empty"),
         (["--import", "jsonl", "none.json", "--benchmark", "mmvu", "--out", "x"], "none of 1"),
         (["--import", "jsonl", "bad.json"], "Missing option '--benchmark'"),
-        (["--rescore", "bad.json"], "no result file of p2r"),
+        (["--rescore", "bad.json"], "not a result file of p2r"),
         (["--rescore", "absent.json"], "no result file"),
         (["--rescore", "a", "--import", "jsonl", "b"], "cannot go together"),
         ([], "see p2r eval --help"),

@@ -141,9 +141,9 @@ def _aspects(folder: Path) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     for video, known in videos.items() if isinstance(videos, dict) else ():
         dimensions = known.get("eval_dim") if isinstance(known, Mapping) else None
-        for dimension, told in dimensions.items() if isinstance(dimensions, Mapping) else ():
-            if isinstance(told, Mapping):  # the dimension "order" has no finer aspects
-                found[video, dimension] = str(told.get("type", dimension))
+        for dimension, details in dimensions.items() if isinstance(dimensions, Mapping) else ():
+            if isinstance(details, Mapping):  # the dimension "order" has no finer aspects
+                found[video, dimension] = str(details.get("type", dimension))
     return found
 
 
