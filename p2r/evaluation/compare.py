@@ -49,8 +49,11 @@ def compare(a: Result, b: Result) -> dict[str, Any]:
 
 
 def _by_extractor(pairs: Sequence[tuple[Item, Item]], name: str, axis: str) -> dict[str, Any]:
-    known = [(x, x.score[name], y.score[name]) for x, y in pairs]
-    known = [(item, p, q) for item, p, q in known if p is not None and q is not None]
+    known = [
+        (x, p, q)
+        for x, y in pairs
+        if (p := x.score[name]) is not None and (q := y.score[name]) is not None
+    ]
     whole = _row([(p, q) for _, p, q in known])
     groups: dict[str, list[tuple[float, float]]] = {}
     for item, p, q in known:

@@ -6,7 +6,7 @@ Table 1 and the values of Table 7 are in the files of the benchmarks (`PaperColu
 
 from __future__ import annotations
 
-from p2r.evaluation.benchmark import Benchmark
+from p2r.evaluation.benchmark import PaperColumn
 from p2r.evaluation.benchmarks import all_benchmarks
 
 SOURCE = "arXiv 2511.11113 v2"
@@ -88,28 +88,29 @@ TITLES = {
 }
 
 
-def paper_benchmarks() -> list[Benchmark]:
-    """Return the seven benchmarks of the paper, in the order of its columns."""
-    found = [entry for entry in all_benchmarks().values() if entry.paper is not None]
-    return sorted(found, key=lambda entry: entry.paper.place)
+def paper_columns() -> dict[str, PaperColumn]:
+    """Return the columns of the paper's seven benchmarks by name, in the paper's order."""
+    entries = all_benchmarks().values()
+    columns = {entry.name: entry.paper for entry in entries if entry.paper is not None}
+    return dict(sorted(columns.items(), key=lambda item: item[1].place))
 
 
 def table_1() -> dict[str, Row]:
     """Return Table 1: by model, the accuracy on each benchmark and the average."""
     rows: dict[str, Row] = {model: {} for model in AVERAGES}
-    for entry in paper_benchmarks():
-        for model, value in zip(AVERAGES, entry.paper.accuracy, strict=True):
-            rows[model][entry.name] = value
+    for name, column in paper_columns().items():
+        for model, value in zip(AVERAGES, column.accuracy, strict=True):
+            rows[model][name] = value
     return {model: {**row, "average": AVERAGES[model]} for model, row in rows.items()}
 
 
 def table_7() -> dict[str, Row]:
     """Return Table 7: by model, the accuracy on the parts of benchmarks, as "NAME: PART"."""
     rows: dict[str, Row] = {"Qwen2.5-VL-7B": {}, "VideoP2R": {}}
-    for entry in reversed(paper_benchmarks()):
-        for part, values in entry.paper.difficulty.items():
+    for name, column in reversed(paper_columns().items()):
+        for part, values in column.difficulty.items():
             for row, value in zip(rows.values(), values, strict=True):
-                row[f"{entry.name}: {part}"] = value
+                row[f"{name}: {part}"] = value
     return rows
 
 

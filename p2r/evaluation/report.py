@@ -12,7 +12,7 @@ from typing import Any
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.compare import percent
-from p2r.evaluation.paper import SOURCE, TITLES, Row, paper_benchmarks, quoted_tables
+from p2r.evaluation.paper import SOURCE, TITLES, Row, paper_columns, quoted_tables
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
 from p2r.scoring import mean_interval
@@ -29,7 +29,7 @@ def build_report(results: Sequence[Result]) -> dict[str, Any]:
     `p2r.evaluation.transfer`) is shown only in Table 5. Raises `DataError` if a model has two
     results of one benchmark.
     """
-    seven = [entry.name for entry in paper_benchmarks()]
+    seven = list(paper_columns())
     measured: dict[str, dict[str, Cells]] = {number: {} for number in TITLES}
     quoted = quoted_tables()
     numbers: dict[tuple[str, str | None], dict[str, dict[str, Any]]] = {}

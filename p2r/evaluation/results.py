@@ -123,7 +123,7 @@ def import_result(
     entry = find_benchmark(benchmark)
     known = None
     if questions is not None:
-        known = {fields.id: fields for fields in read_benchmark(entry.name, questions)[0]}
+        known = {fields.id or "": fields for fields in read_benchmark(entry.name, questions)[0]}
     found = import_outputs(format, path, entry.name, known)
     source = {"format": format, "file": path.name, "sha256": _digest(path)}
     made = {"source": source, "p2r": __version__}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from string import ascii_uppercase
 from typing import NamedTuple
@@ -34,18 +34,19 @@ def option_texts(options: Sequence[str]) -> dict[str, str]:
 @lru_cache(maxsize=4096)  # the same options are used for truth, prediction and thinking
 def _option_texts(options: tuple[str, ...]) -> dict[str, str]:
     matches = [_PREFIX.fullmatch(option) for option in options]
-    letters = [match[1].upper() for match in matches if match]
-    if len(set(letters)) == len(options):
-        return {letter: match[2].strip() for letter, match in zip(letters, matches, strict=True)}
+    prefixed = {match[1].upper(): match[2].strip() for match in matches if match}
+    if len(prefixed) == len(options):
+        return prefixed
     texts = {}
     for letter, option, match in zip(ascii_uppercase, options, matches, strict=False):
-        own = match is not None and match[1].upper() == letter
-        texts[letter] = match[2].strip() if own else option.strip()
+        own = match and match[1].upper() == letter
+        texts[letter] = match[2].strip() if match and own else option.strip()
     return texts
 
 
 # ---- choices
 
+Texts = Mapping[str, str | None]  # letter → text; without options the texts are None
 _AMBIGUOUS = ""  # the answer names several options: no choice, and no other rule is tried
 
 _LETTER_ALONE = re.compile(r"[(\[{\"']*([A-Za-z])[)\]}\"'.:,;!、。：]*")
@@ -99,7 +100,7 @@ def extract_choice(text: str | None, options: Sequence[str] | None = None) -> st
     and B"), and for a letter that no option has. Without options, every letter is an option.
     """
     answer = _plain(answer_of(text) or "")
-    texts = option_texts(options) if options else dict.fromkeys(ascii_uppercase)
+    texts: Texts = option_texts(options) if options else dict.fromkeys(ascii_uppercase)
     found = _whole(answer, texts)
     if found is None:
         found = _after_cue(answer, texts)
@@ -108,7 +109,7 @@ def extract_choice(text: str | None, options: Sequence[str] | None = None) -> st
     return found if found in texts else None
 
 
-def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
+def _whole(answer: str, texts: Texts) -> str | None:
     """Return the choice of a text that is only an answer: a letter, a text, or both."""
     if (match := _LETTER_ALONE.fullmatch(answer)) and match[1].upper() in texts:
         return match[1].upper()
@@ -132,7 +133,7 @@ def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
     return letter if mentions(rest) <= {letter} else _AMBIGUOUS
 
 
-def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
+def _after_cue(answer: str, texts: Texts) -> str | None:
     """Return the choice after the last "answer is", or the one called right ("B is correct")."""
     cues = list(_CUE.finditer(answer))
     if cues:
@@ -145,7 +146,7 @@ def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
     return said.pop() if len(said) == 1 else None
 
 
-def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
+def _from_remark(answer: str, texts: Texts) -> str | None:
     """Return the choice of a short remark ("I would go with B"): the only letter in it."""
     if len(answer.split()) > LONGEST_REMARK:
         return None
@@ -159,7 +160,7 @@ def mentions(text: str) -> set[str]:
     return set(_MENTION.findall(text))
 
 
-def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
+def _named_by_text(text: str, texts: Texts) -> str | None:
     """Return the option with this text, with or without its letter.
 
     If no text is equal, texts are compared without punctuation.
@@ -314,9 +315,10 @@ def read_number(text: str | float | None) -> Number | None:
     if _NOT_PLAIN.search(answer):
         return None
     numbers = _numbers(answer)
-    if not numbers or None in numbers:
+    finite = [number for number in numbers if number is not None]
+    if not finite or len(finite) < len(numbers):
         return None
-    return numbers[0] if all(same_value(numbers[0], other) for other in numbers) else None
+    return finite[0] if all(same_value(finite[0], other) for other in finite) else None
 
 
 def same_value(a: Number, b: Number) -> bool:
@@ -352,7 +354,7 @@ def _after_equals(text: str) -> str:
 def _numbers(text: str) -> list[Number | None]:
     """Return every number of a text, digits first. None stands for a number that is not finite."""
     found = [_from_digits(match) for match in _NUMBER.finditer(text)]
-    pronouns = []
+    pronouns: list[Number | None] = []
     for match in _IN_WORDS.finditer(_NUMBER.sub(" ", text)):
         sign = -1.0 if match["minus"] else 1.0
         for value in _from_words(re.split(r"[\s-]+", match["words"])):

@@ -95,7 +95,11 @@ def test_a_user_adds_a_benchmark_as_a_file(own_file, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "defines no BENCHMARK"), (OWN.replace('"sides"', '"mmvu"'), "'mmvu' is taken")],
+    [
+        ("", "defines no BENCHMARK"),
+        ("import", "cannot be run: SyntaxError"),
+        (OWN.replace('"sides"', '"mmvu"'), "'mmvu' is taken"),
+    ],
 )
 def test_files_that_are_no_new_benchmark(text, message, own_file):
     own_file.write_text(text)

@@ -7,17 +7,17 @@ else has to change when a module is added. `load_benchmark` also loads a Python 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
+import sys
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from p2r.errors import UserError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from p2r.evaluation.benchmark import Benchmark
 
 
@@ -61,9 +61,12 @@ def load_benchmark(spec: str) -> Benchmark:
     path, known = Path(spec), all_benchmarks()
     if not path.is_file():
         raise UserError(f"no file {path}: give the Python file that defines BENCHMARK")
-    spec = importlib.util.spec_from_file_location(f"p2r_benchmark_{path.stem}", path)
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = ModuleType(f"p2r_benchmark_{path.stem}")
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    try:
+        SourceFileLoader(module.__name__, str(path)).exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     benchmark = getattr(module, "BENCHMARK", None)
     if benchmark is None:
         raise UserError(f"{path} defines no BENCHMARK: see p2r/evaluation/benchmarks for examples")

@@ -258,8 +258,8 @@ def read_yes_no(answer: str | None) -> str | None:
 
 def read_caption(answer: str | None, options: Sequence[str]) -> str | None:
     """Return the caption ("Option 2: …") that an answer gives by name, text or both, or None."""
-    matches = [_CAPTION.fullmatch(option) for option in options]
-    if not answer or not all(matches):
+    matches = [match for option in options if (match := _CAPTION.fullmatch(option))]
+    if not answer or len(matches) < len(options):
         return None
     low = answer.lower()
     said = [i for i, m in enumerate(matches) if re.search(rf"{m[1].lower()}\b", low)]

@@ -7,7 +7,6 @@ verdict, that verdict counts. Judged reasoning steps give precision, recall and 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -66,8 +65,10 @@ def chain_of_thought(items: Iterable[Item]) -> dict[str, Interval]:
             for what in ("precision", "recall")
         }
         parts |= {f"cot {kind.lower()} {what}": interval for what, interval in pair.items()}
-        means = [interval["mean"] for interval in pair.values()]
-        f1 = None if None in means else 2 * math.prod(means) / sum(means) if sum(means) else 0.0
+        precision, recall = (interval["mean"] for interval in pair.values())
+        f1 = None
+        if precision is not None and recall is not None:
+            f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         parts[f"cot {kind.lower()} f1"] = {"mean": f1, "low": None, "high": None, "n": len(judged)}
     return parts
 

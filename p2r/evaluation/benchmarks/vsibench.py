@@ -86,8 +86,8 @@ def read_first_word(text: str, asked: Asked) -> Reading:
     if asked.problem_type == CHOICE:
         right = asked.letter or asked.truth
         return letter_reading(word, float(word.lower() == right.lower()))
-    given, right = to_float(word), to_float(asked.truth)
-    if right is None or (found := mra_of(0.0 if given is None else given, right)) is None:
+    given, truth = to_float(word), to_float(asked.truth)
+    if truth is None or (found := mra_of(given or 0.0, truth)) is None:
         return Reading(word or None, None)
     return Reading(None, 0.0) if given is None else Reading(word, found)
 
