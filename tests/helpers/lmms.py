@@ -33,9 +33,7 @@ def load(task: str) -> ModuleType:
     root = find()
     if root is None:
         pytest.skip("lmms-eval is not installed: set P2R_LMMS_EVAL to a folder that holds it")
-    os.environ.setdefault(
-        "HF_HOME", "hf"
-    )  # the tasks' modules read this
+    os.environ.setdefault("HF_HOME", "hf")  # the tasks' modules read this
     for name, path in (("lmms_eval", root), ("lmms_eval.tasks", root / "tasks")):
         if name not in sys.modules:
             package = types.ModuleType(name)
