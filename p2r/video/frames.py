@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from p2r.errors import VideoError
-from p2r.video.process import WORKERS, DecodeFailure, decode
+from p2r.video.decoders import WORKERS, DecodeFailure, decode
 
 MAX_FRAMES = 16
 MAX_PIXELS = 128 * 28 * 28
