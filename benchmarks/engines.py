@@ -22,7 +22,7 @@ import numpy as np
 
 from p2r.data import train_settings
 from p2r.engines import Completion, Engine, Request, Sampling, load_engine
-from p2r.engines.serve import VllmServer
+from p2r.engines.vllm_server import VllmServer
 from p2r.records import Question
 from p2r.runs import quiet_libraries, use_threads, version_of
 from p2r.runs.recipe import Recipe, load_recipe

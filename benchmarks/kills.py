@@ -30,9 +30,10 @@ from pathlib import Path
 
 from p2r.engines import Completion, Request, Sampling
 from p2r.engines.responses import ResponseJournal
+from p2r.engines.work_plan import WorkPlan
 from p2r.files.journal import Journal, MergedJournal, count_lines
 from p2r.judges import JournaledJudge
-from p2r.pipeline import steps as pipeline
+from p2r.pipeline import filtering
 from p2r.records import Question, Verdict
 from p2r.runs import Run, open_run
 from p2r.template import render
@@ -109,18 +110,17 @@ def generate(run: Run, count: int, poison: bool, pause: float) -> None:
         style="brief",
         trace_fields={"run": "kills", "stage": "cot"},
         data_root=run.folder,
-        make_engine=make,
-        patience=60.0,
+        plan=WorkPlan(make_model=make, patience=60.0),
     )
 
 
 def filter_run(run: Run, pause: float) -> None:
     quiet()
-    pipeline.CHUNK = 8  # so that kills fall between what is written
+    filtering.CHUNK = 8  # so that kills fall between what is written
     with Journal(run.path("verdicts.jsonl")) as journal:
         on_disk = {record["rationale"] for _, record in journal.records()}
         judge = NotingJudge(on_disk, run.path("asked.txt"), pause)
-        pipeline.filter_traces(run.recipe, run, JournaledJudge(_Named(judge), journal))
+        filtering.filter_traces(run.recipe, run, JournaledJudge(_Named(judge), journal))
 
 
 class _Named:

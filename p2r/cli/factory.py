@@ -1,4 +1,4 @@
-"""The verbs of the data set: traces written, traces kept."""
+"""The commands `p2r generate` and `p2r filter`, which make the SFT set."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def generate(
         bool,
         typer.Option(
             "--hard",
-            help="Further samples (generate.hard_samples) of the questions of which the filter "
-            "has kept none.",
+            help="Write more samples (generate.hard_samples) of the questions whose traces the "
+            "filter has all dropped.",
         ),
     ] = False,
 ) -> None:
@@ -48,9 +48,7 @@ def generate(
     opened = open_run(run, recipe, set)
     from p2r import stages
 
-    journal = stages.generate(
-        opened, questions, data_root, shard=part, hard=hard, ray=ray, watch=True
-    )
+    journal = stages.generate(opened, questions, data_root, shard=part, hard=hard, ray=ray)
     report_unanswered(journal.errors_path, len(journal.errors()))
 
 
@@ -64,26 +62,27 @@ def filter(
         typer.Option(
             "--budget",
             min=0.0,
-            help="US dollars that the run may spend on judges, over all its stages: it stops "
-            "before they are exceeded, and goes on with a larger budget.",
+            help="US dollars that the run may spend on judges in all its stages. It stops before "
+            "it would spend more, and resumes with a larger budget.",
         ),
     ] = None,
     batch: Annotated[
         bool | None,
         typer.Option(
             "--batch/--online",
-            help="Ask Claude through Message Batches: half the price, an answer within a day.",
+            help="Ask Claude through Message Batches: half the price, answers within a day.",
         ),
     ] = None,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Price the judging from a sample, and stop there.")
+        bool,
+        typer.Option("--estimate", help="Estimate the cost of judging from a sample, then stop."),
     ] = False,
     shard: ShardOption = None,
     ray: RayOption = False,
 ) -> None:
-    """Steps 2 and 3: keep what is right and well observed.
+    """Steps 2 and 3: keep traces with a right answer and a sufficient observation.
 
-    Traces on the template, with a right answer and an observation the judge finds sufficient.
+    A kept trace follows the template, and the judge finds its observation sufficient.
     """
     given = {"budget": budget, "batch": batch}
     overrides = [f"judging.{key}={value}" for key, value in given.items() if value is not None]
@@ -98,19 +97,19 @@ def filter(
         for each in found:
             make_console().print(estimate_table(each))
         if not found:
-            print("this judge asks no server: judging costs nothing")
+            print("this judge needs no paid server: judging costs nothing")
         return
     table = stages.filter(opened, shard=part, ray=ray)
     if table is None:
         print(
-            "this part is judged; the set is collected when the other parts are, or by p2r filter "
-            "without --shard"
+            "this shard is finished; the last shard to finish collects the SFT set, or p2r filter "
+            "without --shard does"
         )
         return
     make_console().print(funnel_table(table))
     if unknown := table["all"]["verdict unknown"]:
         print(
-            f"{unknown} have no verdict: p2r status {run} says why, and so does each case in "
-            f"{run / 'cases' / 'cot.jsonl'}; the same command asks for them again",
+            f"{unknown} have no verdict: p2r status {run} and the cases in "
+            f"{run / 'cases' / 'cot.jsonl'} have the reasons; run the same command to ask again",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""What the verbs share: the application, its options, opening a run."""
+"""The application, and the options and functions that several commands share."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ app = typer.Typer(
 )
 
 RunOption = Annotated[
-    Path, typer.Option("--run", help="Run folder: made if it is not there, resumed if it is.")
+    Path,
+    typer.Option("--run", help="Run folder. A new one is created, an existing one is resumed."),
 ]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="tiny, 3b, 7b or a YAML file. Default: the run's own, or tiny for a new run.",
+        help="tiny, 3b, 7b or a YAML file. Default: the recipe of the run, or tiny for a new run.",
     ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value. Repeatable."),
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Override a value of the recipe. Repeatable."
+    ),
 ]
 QuestionsOption = Annotated[
     Path | None,
     typer.Option(
         "--questions",
-        help="File of questions (Video-R1, VideoP2R or JSON lines). Default: those the run was "
-        "given before, or the playground's.",
+        help="Question file (Video-R1, VideoP2R or JSON lines). Default: the file that the run "
+        "got before, or the playground.",
     ),
 ]
 RootOption = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", help="Folder of the media. Default: the run's, or where the questions are."
+        "--data-root", help="Media folder. Default: the run's, or the folder of the questions."
     ),
 ]
 
@@ -50,8 +53,8 @@ ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Only go on with what was begun, from its last checkpoint. Without it too a run that "
-        "was cut off goes on; this is an error where there is nothing to go on with.",
+        help="Fail if there is nothing to resume. An interrupted run always resumes from its last "
+        "checkpoint, also without this option.",
     ),
 ]
 
@@ -61,13 +64,13 @@ ShardOption = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Do part I of N only, as a job of a Slurm array (I from 0 or from 1); the parts merge "
-        "into the run.",
+        help="Do only part I of N, for example in a Slurm array (I counts from 0 or 1). The parts "
+        "are merged into the run.",
     ),
 ]
 RayOption = Annotated[
     bool,
-    typer.Option("--ray", help="Work on a Ray cluster: RAY_ADDRESS, or one on this machine."),
+    typer.Option("--ray", help="Use a Ray cluster: RAY_ADDRESS, or a new one on this machine."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -86,7 +89,7 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
 
 def check_begun(stage: Path) -> None:
     if not (stage / "made.json").is_file():
-        raise ValueError(f"{stage} was not begun, so that it cannot be resumed: leave out --resume")
+        raise ValueError(f"{stage} has nothing to resume: leave out --resume")
 
 
 def collect(run: Any) -> None:
@@ -98,13 +101,13 @@ def collect(run: Any) -> None:
 def report_unanswered(path: Path, count: int) -> None:
     if count:
         print(
-            f"{count} could not be answered: reasons in {path} (delete it to try them again)",
+            f"{count} could not be answered: the reasons are in {path} (delete it to retry)",
             file=sys.stderr,
         )
 
 
 def print_plan(plan: Any) -> None:
-    """What RL with a recipe does and needs, as `p2r.training.plan.plan_rl` reckoned it."""
+    """Print what RL with a recipe does and needs (see `p2r.training.plan.plan_rl`)."""
     from p2r.cli.tables import make_console, memory_table
     from p2r.training.plan import describe_fit, describe_plan
 

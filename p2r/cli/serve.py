@@ -1,4 +1,4 @@
-"""The verb that starts a server of a model."""
+"""The command `p2r serve`: start a server for a model."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ from p2r.cli.options import SetOption, app
 )
 def serve(
     recipe: Annotated[
-        str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file: its settings are served.")
+        str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file with the settings.")
     ] = "tiny",
     model: Annotated[
-        str | None, typer.Option(help="A folder, hub id or playground/NAME. Default: the teacher.")
+        str | None,
+        typer.Option(help="A folder, a hub id or playground/NAME. Default: the teacher."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address. One that others reach needs VLLM_API_KEY.")
+        str, typer.Option(help="Address. If others can reach it, set VLLM_API_KEY.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     wait: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="How long it may take to start.")
+        float, typer.Option(min=1, metavar="SECONDS", help="Time limit for the start.")
     ] = 900.0,
     log: Annotated[
-        Path | None, typer.Option(help="File of the server's output. Default: a temporary one.")
+        Path | None, typer.Option(help="File for the server's output. Default: a temporary file.")
     ] = None,
     rollouts: Annotated[
         bool,
-        typer.Option("--rollouts", help="For RL: it takes new weights (rl.rollouts=vllm-server)."),
+        typer.Option("--rollouts", help="For RL: accept new weights (rl.rollouts=vllm-server)."),
     ] = False,
     set: SetOption = None,
 ) -> None:
-    """Serve a model with vLLM, with the settings a recipe needs; Ctrl-C ends it.
+    """Serve a model with vLLM and the settings of a recipe. Ctrl-C stops the server.
 
-    Any OpenAI-style client can ask it; the engine server of p2r sends it the very frames that
-    training sees.
+    Any OpenAI-style client can use the server. The p2r engine "server" sends it the same frames
+    that training sees.
     """
-    from p2r.engines.serve import VllmServer
+    from p2r.engines.vllm_server import VllmServer
     from p2r.runs.recipe import load_recipe
 
     signal.signal(signal.SIGTERM, _interrupt)
@@ -63,11 +64,11 @@ def serve(
         rollouts=rollouts,
         on_wait=_show_wait,
     )
-    print(f"starting vLLM with {served}; its log: {log}", flush=True)
+    print(f"starting vLLM with {served}; log: {log}", flush=True)
     with server:
         _end_line()
         print(
-            f"serving {server.name} at {server.base_url} (Ctrl-C ends it); to use it: "
+            f"serving {server.name} at {server.base_url} (Ctrl-C stops it); to use it: "
             f"--set generate.engine=server --set server.base_url={server.base_url}",
             flush=True,
         )
@@ -82,7 +83,7 @@ def _interrupt(*_: Any) -> None:
 
 def _show_wait(seconds: float) -> None:
     if sys.stderr.isatty():
-        print(f"\rwaiting until it is healthy: {seconds:.0f} s", end="", file=sys.stderr)
+        print(f"\rwaiting for the server: {seconds:.0f} s", end="", file=sys.stderr)
 
 
 def _end_line() -> None:

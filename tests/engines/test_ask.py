@@ -49,4 +49,4 @@ def test_words_are_shown_before_the_response_ends():
 def test_what_is_off_the_template_is_named():
     shown = "".join(with_headings(["<observation>A ball"]))
     assert "observation unclosed" in shown and "answer missing" in shown
-    assert "(off the template" not in "".join(with_headings([RESPONSE]))
+    assert "(does not follow the template" not in "".join(with_headings([RESPONSE]))

@@ -22,11 +22,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from p2r.engines.vllm_server import VllmServer
 from small import VIDEO
 
 from p2r import data
-from p2r.engines import Request, Sampling, load_engine, serve
-from p2r.engines.serve import VllmServer
+from p2r.engines import Request, Sampling, load_engine, vllm_server
 from p2r.engines.transformers import TransformersEngine
 from p2r.errors import EngineError
 from p2r.records import Question
@@ -365,7 +365,7 @@ def test_others_may_reach_it_only_with_a_key(tmp_path, monkeypatch):
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve, "MODULE", "no_such_server")
+    monkeypatch.setattr(vllm_server, "MODULE", "no_such_server")
     with (
         pytest.raises(EngineError, match=r"ended with code 1: .*no_such_server"),
         server_of(tmp_path, port=8999),
@@ -374,7 +374,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
 
 
 def test_a_server_that_never_answers_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve, "MODULE", "timeit")  # runs on, and serves nothing
+    monkeypatch.setattr(vllm_server, "MODULE", "timeit")  # runs on, and serves nothing
     server = server_of(tmp_path, port=8998, wait=1)
     server.arguments = ["import time; time.sleep(600)"]
     with pytest.raises(EngineError, match=r"does not answer after 1 s .*--wait"), server:

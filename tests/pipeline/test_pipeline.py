@@ -111,7 +111,7 @@ def test_another_model_is_not_mixed_in(run, questions, media):
 def test_other_questions_under_the_same_ids_are_refused(run, questions, media):
     generate(run, questions[:1], media)
     changed = questions[0].model_copy(update={"problem": "Something else?"})
-    with pytest.raises(EngineError, match="another question under the id 'long'"):
+    with pytest.raises(EngineError, match="another question with the id 'long'"):
         generate(run, [changed], media)
 
 

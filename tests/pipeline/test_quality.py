@@ -10,7 +10,10 @@ from scripted import ScriptedEngine, WordJudge
 
 from p2r.errors import UserError
 from p2r.pipeline import filter_traces, find_hard, generate_traces, read_kept
-from p2r.pipeline.quality import NearDuplicates, active, find_drops, find_leak, foreign_share
+from p2r.pipeline.quality import active, find_drops, quality_filters
+from p2r.pipeline.quality.duplicate import NearDuplicates
+from p2r.pipeline.quality.language import foreign_share
+from p2r.pipeline.quality.leak import find_leak
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.runs.recipe import QualitySettings
