@@ -75,7 +75,7 @@ def filter(
     ] = None,
     estimate: Annotated[
         bool,
-        typer.Option("--estimate", help="Estimate the cost of judging from a sample, then stop."),
+        typer.Option("--estimate", help="Estimate the cost of judging, then stop."),
     ] = False,
     shard: ShardOption = None,
     ray: RayOption = False,

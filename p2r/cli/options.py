@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from p2r.errors import UserError
+
 app = typer.Typer(
     name="p2r",
     help="VideoP2R workbench: from chain-of-thought data to PA-GRPO and case studies.",
@@ -19,7 +21,7 @@ app = typer.Typer(
 
 RunOption = Annotated[
     Path,
-    typer.Option("--run", help="Run folder. A new one is created, an existing one is resumed."),
+    typer.Option("--run", help="Run folder: created if it is new, else resumed."),
 ]
 RecipeOption = Annotated[
     str | None,
@@ -30,9 +32,7 @@ RecipeOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="SECTION.KEY=VALUE", help="Override a value of the recipe. Repeatable."
-    ),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a recipe value. Repeatable."),
 ]
 QuestionsOption = Annotated[
     Path | None,
@@ -89,7 +89,7 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
 
 def check_begun(stage: Path) -> None:
     if not (stage / "made.json").is_file():
-        raise ValueError(f"{stage} has nothing to resume: leave out --resume")
+        raise UserError(f"{stage} has nothing to resume: leave out --resume")
 
 
 def collect(run: Any) -> None:

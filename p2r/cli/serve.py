@@ -24,7 +24,7 @@ def serve(
     ] = "tiny",
     model: Annotated[
         str | None,
-        typer.Option(help="A folder, a hub id or playground/NAME. Default: the teacher."),
+        typer.Option(help="Folder, hub id or playground/NAME. Default: the teacher."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address. If others can reach it, set VLLM_API_KEY.")

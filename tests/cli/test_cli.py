@@ -143,7 +143,7 @@ def test_unreadable_media_are_reported_and_the_rest_goes_on(tmp_path, media, mod
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     done = p2r(*generate_arguments(tmp_path / "x", file, media, model_folder))
     assert done.returncode == 0, done.stderr
-    assert "2 could not be answered: reasons in" in done.stderr
+    assert "2 could not be answered: the reasons are in" in done.stderr
     errors = (tmp_path / "x" / "generate.errors.jsonl").read_text()
     assert "broken.mp4" in errors and "none.mp4" in errors
 

@@ -22,12 +22,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from p2r.engines.vllm_server import VllmServer
 from small import VIDEO
 
 from p2r import data
 from p2r.engines import Request, Sampling, load_engine, vllm_server
 from p2r.engines.transformers import TransformersEngine
+from p2r.engines.vllm_server import VllmServer
 from p2r.errors import EngineError
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe

@@ -10,7 +10,7 @@ from scripted import ScriptedEngine, WordJudge
 
 from p2r.errors import UserError
 from p2r.pipeline import filter_traces, find_hard, generate_traces, read_kept
-from p2r.pipeline.quality import active, find_drops, quality_filters
+from p2r.pipeline.quality import active, find_drops
 from p2r.pipeline.quality.duplicate import NearDuplicates
 from p2r.pipeline.quality.language import foreign_share
 from p2r.pipeline.quality.leak import find_leak

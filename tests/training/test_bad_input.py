@@ -175,4 +175,4 @@ def test_resuming_what_was_not_begun(tmp_path, model_folder, capsys):
     (tmp_path / "x" / "recipe.yaml").write_text(small_recipe(model_folder).to_yaml())
     for verb, stage in (("sft", "sft"), ("rl", "pa_grpo")):
         assert run_cli([verb, "--run", str(tmp_path / "x"), "--resume"]) == 2
-        assert f"{stage} was not begun" in capsys.readouterr().err
+        assert f"{stage} has nothing to resume" in capsys.readouterr().err
