@@ -66,13 +66,14 @@ def prepare_vllm() -> None:
     check_vllm()
     import torch
 
-    from p2r.patches import vllm_positions, vllm_weights
+    from p2r.patches import torchvision_operators, vllm_positions, vllm_weights
 
     os.environ.update(vllm_environment(os.environ))
     if not torch.cuda.is_available():
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    vllm_positions.install()
-    vllm_weights.install()
+    torchvision_operators.apply()
+    vllm_positions.apply()
+    vllm_weights.apply()
 
 
 def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:

@@ -356,7 +356,7 @@ def _to_pixels(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
 
 
 def _describe(index: Index, chosen: list[int], decoder: str) -> dict[str, Any]:
-    """Return fields of `Frames`. The header's frame rate counts only if it agrees with the times."""
+    """Return fields of `Frames`, with the header's frame rate only if the times agree with it."""
     total, base = len(index.times), index.base
     span = float((index.times[-1] - index.times[0]) * base)
     last = float(index.last_duration * base)
