@@ -102,7 +102,7 @@ def test_filtering_is_the_same(tmp_path):
     assert tables[0]["all"]["kept"] > 40
 
 
-def test_what_a_worker_raises_reaches_the_user():
+def test_an_error_in_a_worker_reaches_the_user():
     with pytest.raises(ValueError, match="no such judge"):
         list(ray_map(refuse, [1, 2], 1, RayPool(cpus=0.5, gpus=0)))
 

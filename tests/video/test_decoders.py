@@ -25,7 +25,7 @@ def clip(tmp_path):
 
 @pytest.fixture
 def worker(clip):
-    """The only idle worker, which the next call will use."""
+    """The only idle worker, which the next call uses."""
     decoders.pool.close()
     sample_frames(clip)
     return decoders.pool.idle[-1].process
@@ -60,7 +60,7 @@ def test_one_worker_serves_call_after_call(clip, worker):
     assert [idle.process.pid for idle in decoders.pool.idle] == [worker.pid]
 
 
-def test_a_hang_costs_the_time_limit_and_no_more(clip, worker):
+def test_a_hang_ends_at_the_time_limit(clip, worker):
     os.kill(worker.pid, signal.SIGSTOP)
     start = time.monotonic()
     with pytest.raises(VideoError, match=r"a\.mp4: no result within 0\.5 s"):
@@ -70,7 +70,7 @@ def test_a_hang_costs_the_time_limit_and_no_more(clip, worker):
     assert len(sample_frames(clip)) == 12
 
 
-def test_a_crash_is_a_reason(clip, worker):
+def test_a_crash_gives_a_reason(clip, worker):
     os.kill(worker.pid, signal.SIGSTOP)
     crash = threading.Timer(0.5, lambda: os.kill(worker.pid, signal.SIGKILL))
     crash.start()
@@ -85,7 +85,7 @@ def test_a_worker_that_died_while_idle_is_replaced(clip, worker):
     assert len(sample_frames(clip)) == 12
 
 
-def test_an_interrupt_leaves_no_answer_behind(clip, worker, tmp_path):
+def test_an_interrupt_leaves_no_unread_answer(clip, worker, tmp_path):
     other = write_clip(tmp_path / "b.mp4", 3)
     # A background job's children ignore Ctrl-C; Python then installs no handler of its own.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -108,13 +108,13 @@ def test_an_interrupt_leaves_no_answer_behind(clip, worker, tmp_path):
     ],
     ids=["absent", "crashes", "hangs"],
 )
-def test_pyav_stands_in_for_decord(code, clip, decord_of):
+def test_pyav_replaces_a_broken_decord(code, clip, decord_of):
     decord_of(code)
     found = sample_frames(clip, timeout=3)
     assert (found.decoder, found.indices) == ("pyav", list(range(12)))
 
 
-def test_threads_share_at_most_so_many_workers(tmp_path):
+def test_threads_share_a_limited_number_of_workers(tmp_path):
     paths = [write_clip(tmp_path / f"{number}.mp4", 2 + number) for number in range(6)]
     with ThreadPoolExecutor(12) as threads:
         found = list(threads.map(sample_frames, paths * 6))
@@ -122,7 +122,7 @@ def test_threads_share_at_most_so_many_workers(tmp_path):
     assert len(decoders.pool.idle) <= decoders.WORKERS
 
 
-def test_a_forked_process_has_workers_of_its_own(clip, worker):
+def test_a_fork_has_its_own_workers(clip, worker):
     child = os.fork()
     if child == 0:
         own = len(sample_frames(clip)) == 12
