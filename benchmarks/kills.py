@@ -157,9 +157,7 @@ def run_once(work: Callable[[], None], watched: Path, end: int | None) -> bool:
     return False
 
 
-def run_until_done(
-    work: Callable[[], None], watched: Path, count: int, kills: int
-) -> tuple[int, int]:
+def run_to_end(work: Callable[[], None], watched: Path, count: int, kills: int) -> tuple[int, int]:
     """Start work until it is done. Returns the number of kills and of crashes by poison."""
     killed = died = 0
     while killed < kills:
@@ -207,7 +205,7 @@ def measure(folder: Path, count: int, kills: int) -> dict[str, int | bool]:
     whole, killed = open_run(folder / "whole"), open_run(folder / "killed")
     generate_work = partial(generate, killed, count, True, 0.002)
     run_once(partial(generate, whole, count, False, 0.0), whole.path("generate.jsonl"), None)
-    deaths = run_until_done(generate_work, killed.path("generate.jsonl"), count * 9 // 10, kills)
+    deaths = run_to_end(generate_work, killed.path("generate.jsonl"), count * 9 // 10, kills)
     poison = {f"{n}/0" for n in range(count) if n % POISON_EVERY == 7}
     wanted = outcomes(whole.path("generate.jsonl"))
     found = outcomes(killed.path("generate.jsonl"))
@@ -216,7 +214,7 @@ def measure(folder: Path, count: int, kills: int) -> dict[str, int | bool]:
     killed.path("generate.jsonl").write_bytes(whole.path("generate.jsonl").read_bytes())
     killed.path("generate.errors.jsonl").unlink()
     run_once(partial(filter_run, whole, 0.0), whole.path("filter.jsonl"), None)
-    judged = run_until_done(
+    judged = run_to_end(
         partial(filter_run, killed, 0.002), killed.path("filter.jsonl"), count, kills
     )
     names = ("sft.jsonl", "cases/cot.jsonl", "funnel.json")

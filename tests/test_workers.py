@@ -1,4 +1,4 @@
-"""Subprocess workers: messages with bodies, time limits, crashes, errors, forks, the parent's end."""
+"""Subprocess workers: messages, time limits, crashes, errors, forks and the end of the parent."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_exception_is_one_line_and_ends_the_worker(worker, task, said, died):
 
 
 def test_a_target_that_cannot_be_imported_is_a_crash():
-    with pytest.raises(WorkerLost, match="exit status 1; .*no_such_module"):
+    with pytest.raises(WorkerLost, match=r"exit status 1; .*no_such_module"):
         Worker("no_such_module:start", keep_output=True)
 
 

@@ -1,4 +1,4 @@
-"""The transformers engine answers every request once, and one bad request does not stop the rest."""
+"""The transformers engine answers every request once; a bad request does not stop the rest."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from scripted import ScriptedEngine, WordJudge
 
 from p2r.errors import UserError
 from p2r.pipeline import filter_traces, find_hard, generate_traces, read_kept
-from p2r.pipeline.quality import active, find_drops
+from p2r.pipeline.quality import active, find_drops, quality_filters
 from p2r.pipeline.quality.duplicate import NearDuplicates
 from p2r.pipeline.quality.language import foreign_share
 from p2r.pipeline.quality.leak import find_leak
@@ -192,5 +192,5 @@ def test_every_filter_has_a_setting_in_the_recipe_and_they_run_in_order():
 
 
 def test_a_filter_that_does_not_exist_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match="unknown key 'leek' .*duplicate, language, leak"):
+    with pytest.raises(UserError, match=r"unknown key 'leek' .*duplicate, language, leak"):
         open_run(tmp_path / "run", "tiny", ["filter.quality.leek=true"])
