@@ -28,7 +28,7 @@ from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,23 +46,16 @@ _START = (
 )
 
 
-class WorkerLost(Exception):
-    """A worker that crashed, or that was killed because it did not answer in time (`late`)."""
+class WorkerFailed(Exception):
+    """Why a worker gave no answer, in one line; the worker has ended.
 
-    def __init__(self, reason: str, late: bool = False) -> None:
-        super().__init__(reason)
-        self.late = late
-
-
-class WorkerError(Exception):
-    """An exception that the answering function raised, as one line; its worker has ended.
-
-    `died` is the exception's attribute of that name: true if something the worker uses has died.
+    `kind` is "crash", "late" (it was killed at the time limit), "error" (the answering function
+    raised an exception) or "died" (the same, with a true attribute `died` on the exception).
     """
 
-    def __init__(self, reason: str, died: bool) -> None:
+    def __init__(self, kind: Literal["crash", "late", "error", "died"], reason: str) -> None:
         super().__init__(reason)
-        self.died = died
+        self.kind = kind
 
 
 class Worker:
@@ -70,7 +63,7 @@ class Worker:
 
     If `ask` raises anything, the worker is closed. `keep_output`: what the worker prints is kept
     in a file and its last line is added to the reason of a crash. Without it, the output goes to
-    the parent's standard error. Raises `WorkerLost` if the worker does not start.
+    the parent's standard error. Raises `WorkerFailed` if the worker does not start.
     """
 
     def __init__(self, target: str, *, keep_output: bool = False) -> None:
@@ -109,7 +102,7 @@ class Worker:
     ) -> tuple[Header, np.ndarray]:
         """Return the header and the body (uint8) of the answer.
 
-        `limit` is in seconds. Raises `WorkerLost` and `WorkerError`.
+        `limit` is in seconds. Raises `WorkerFailed`.
         """
         with self._closed_on_error():  # also after Ctrl-C: an unread answer is left behind
             if self._log is not None:
@@ -123,7 +116,7 @@ class Worker:
             while "progress" in (answer := self._receive(deadline, limit)):
                 on_progress(answer["progress"])
             if "error" in answer:
-                raise WorkerError(answer["error"], answer["died"])
+                raise WorkerFailed("died" if answer["died"] else "error", answer["error"])
             try:
                 return answer, _receive_body(self._connection, answer)
             except (EOFError, OSError):
@@ -151,21 +144,21 @@ class Worker:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
             if not self._connection.poll(left):
-                raise WorkerLost(f"no answer within {limit:g} s", late=True)
+                raise WorkerFailed("late", f"no answer within {limit:g} s")
             return json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             raise self._crash() from None
 
-    def _crash(self) -> WorkerLost:
+    def _crash(self) -> WorkerFailed:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         code = self.process.poll()
-        reason = signal.strsignal(-code) if code and code < 0 else f"exit status {code}"
+        reason = (signal.strsignal(-code) if code and code < 0 else None) or f"exit status {code}"
         if self._log is not None:
             self._log.seek(0)
             lines = self._log.read()[-4000:].decode(errors="replace").strip().splitlines()
-            reason = "; ".join([reason or "unknown signal", *lines[-1:]])
-        return WorkerLost(reason or "unknown signal")
+            reason = "; ".join([reason, *lines[-1:]])
+        return WorkerFailed("crash", reason)
 
 
 class WorkerPool:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from p2r.errors import EngineDied
-from p2r.workers import Worker, WorkerError, WorkerLost, WorkerPool
+from p2r.workers import Worker, WorkerFailed, WorkerPool
 
 TARGET = "test_workers:start"
 
@@ -74,31 +74,31 @@ def test_a_worker_imports_what_its_parent_imports(worker):
 
 
 def test_a_crash_has_its_signal_and_the_last_line_of_output(worker):
-    with pytest.raises(WorkerLost, match="Killed; something is wrong") as lost:
+    with pytest.raises(WorkerFailed, match="Killed; something is wrong") as failed:
         worker.ask({"do": "print and crash"})
-    assert not lost.value.late and not worker.alive
+    assert failed.value.kind == "crash" and not worker.alive
 
 
 def test_a_hang_ends_at_the_time_limit(worker):
     begun = time.monotonic()
-    with pytest.raises(WorkerLost, match=r"no answer within 0\.5 s") as lost:
+    with pytest.raises(WorkerFailed, match=r"no answer within 0\.5 s") as failed:
         worker.ask({"do": "hang"}, limit=0.5)
-    assert lost.value.late and time.monotonic() - begun < 10
+    assert failed.value.kind == "late" and time.monotonic() - begun < 10
     assert worker.process.poll() is not None
 
 
 @pytest.mark.parametrize(
-    ("task", "said", "died"),
-    [("raise", "ValueError: a bad message", False), ("die", "EngineDied: out of memory", True)],
+    ("task", "said", "kind"),
+    [("raise", "ValueError: a bad message", "error"), ("die", "EngineDied: out of memory", "died")],
 )
-def test_an_exception_is_one_line_and_ends_the_worker(worker, task, said, died):
-    with pytest.raises(WorkerError, match=said) as error:
+def test_an_exception_is_one_line_and_ends_the_worker(worker, task, said, kind):
+    with pytest.raises(WorkerFailed, match=said) as failed:
         worker.ask({"do": task})
-    assert error.value.died is died and not worker.alive
+    assert failed.value.kind == kind and not worker.alive
 
 
 def test_a_target_that_cannot_be_imported_is_a_crash():
-    with pytest.raises(WorkerLost, match=r"exit status 1; .*no_such_module"):
+    with pytest.raises(WorkerFailed, match=r"exit status 1; .*no_such_module"):
         Worker("no_such_module:start", keep_output=True)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from p2r.errors import EngineError
-from p2r.workers import Answer, Worker, WorkerError, WorkerLost
+from p2r.workers import Answer, Worker, WorkerFailed
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 MAX_CRASHES_ALONE = 3
 HANG_EXIT = 75  # EX_TEMPFAIL: start the same command again
 START_LIMIT = 1800.0  # seconds; a large model is loaded in this time
+_WHAT = {"late": "", "crash": "it crashed: ", "died": "the engine died: "}
 
 
 class InProgress:
@@ -151,32 +152,18 @@ class RetryWorker:
 
     def ask(self, message: Any) -> Any | Crash:
         """Return the answer, or the crash. Raises `EngineError`."""
-        if self._worker is None or not self._worker.alive:
-            started = self._start()
-            if isinstance(started, Crash):
-                raise EngineError(f"the subprocess for retries did not start: {started.reason}")
-        return self._send("answer", message, self._limit)
-
-    def _start(self) -> Any | Crash:
         try:
-            self._worker = Worker("p2r.engines.crash_recovery:start_retries")
-        except WorkerLost as lost:
-            return Crash(str(lost))
-        return self._send("make", self._make, START_LIMIT)
-
-    def _send(self, task: str, message: Any, limit: float | None) -> Any | Crash:
-        assert self._worker is not None
+            if self._worker is None or not self._worker.alive:
+                self._worker = Worker("p2r.engines.crash_recovery:start_retries")
+                self._worker.ask({}, pickle.dumps(self._make), START_LIMIT)
+        except WorkerFailed as failed:
+            raise EngineError(f"the subprocess for retries did not start: {failed}") from None
         try:
-            _, body = self._worker.ask({"do": task}, pickle.dumps(message), limit)
-        except WorkerLost as lost:
-            if lost.late:
-                return Crash(f"retried alone in a subprocess: {lost}")
-            return Crash(f"retried alone in a subprocess, which crashed: {lost}")
-        except WorkerError as error:
-            if error.died:
-                return Crash(f"retried alone in a subprocess, where the engine died: {error}")
-            raise EngineError(str(error)) from None
-        return pickle.loads(body)
+            return pickle.loads(self._worker.ask({}, pickle.dumps(message), self._limit)[1])
+        except WorkerFailed as failed:
+            if failed.kind == "error":
+                raise EngineError(str(failed)) from None
+            return Crash(f"retried alone in a subprocess: {_WHAT[failed.kind]}{failed}")
 
     def close(self) -> None:
         """End the subprocess; closing it twice does no harm."""
@@ -191,16 +178,15 @@ class RetryWorker:
 
 
 def start_retries() -> Answer:
-    """Return the function that answers in the subprocess of a `RetryWorker`."""
+    """Return the answering function of a `RetryWorker`; its first message is `make`."""
     work: Callable[[Any], Any] | None = None
 
-    def answer(header: dict[str, Any], body: Any, _: Any) -> tuple[dict[str, Any], bytes]:
+    def answer(header: Any, body: Any, _: Any) -> tuple[dict[str, Any], bytes]:
         nonlocal work
         message = pickle.loads(body)
-        if header["do"] == "make":
+        if work is None:
             work = message()
-            return {}, pickle.dumps(None)
-        assert work is not None
+            return {}, b""
         return {}, pickle.dumps(work(message))
 
     return answer

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from p2r.workers import WorkerLost, WorkerPool
+from p2r.workers import WorkerFailed, WorkerPool
 
 WORKERS = int(os.environ.get("P2R_VIDEO_WORKERS") or min(4, os.cpu_count() or 1))
 MAX_REASON = 300  # characters
@@ -53,10 +53,10 @@ def _decode_once(request: dict[str, Any], timeout: float) -> tuple[dict[str, Any
 
     try:
         answer, pixels = pool.ask(request, timeout, enter)
-    except WorkerLost as lost:
-        what = f"no result within {timeout:g} s ({stage})"
-        if not lost.late:
-            what = f"the decoder crashed ({stage}): {lost}"
+    except WorkerFailed as failed:
+        what = f"the decoder crashed ({stage}): {failed}"
+        if failed.kind == "late":
+            what = f"no result within {timeout:g} s ({stage})"
         raise DecodeFailure(what, lost=stage) from None
     if "reason" in answer:
         raise DecodeFailure(answer["reason"])

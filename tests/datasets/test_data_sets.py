@@ -409,7 +409,7 @@ def test_a_journal_line_that_is_no_trace_is_named(run):
     with Journal(run.path("generate.jsonl")) as writing:
         writing.append("9/0", {"question": {"id": "9"}})
     (run.folder / "filter.jsonl").unlink()
-    with pytest.raises(UserError, match=r"no trace under '9/0' \(question.problem"):
+    with pytest.raises(UserError, match=r"'9/0' is not a trace \(question.problem"):
         filter_traces(run.recipe, run, WordJudge())
 
 
