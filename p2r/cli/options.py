@@ -1,4 +1,4 @@
-"""The application, and the options and functions that several commands share."""
+"""Shared by all verbs: the application, common options, opening a run."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ app = typer.Typer(
 )
 
 RunOption = Annotated[
-    Path,
-    typer.Option("--run", help="Run folder: created if it is new, else resumed."),
+    Path, typer.Option("--run", help="Run folder. Created if missing, resumed if it exists.")
 ]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="tiny, 3b, 7b or a YAML file. Default: the recipe of the run, or tiny for a new run.",
+        help="tiny, 3b, 7b or a YAML file. Default: the run's own, or tiny for a new run.",
     ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a recipe value. Repeatable."),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value. Repeatable."),
 ]
 QuestionsOption = Annotated[
     Path | None,
     typer.Option(
         "--questions",
-        help="Question file (Video-R1, VideoP2R or JSON lines). Default: the file that the run "
-        "got before, or the playground.",
+        help="File of questions (Video-R1, VideoP2R or JSON lines). Default: the file that the run "
+        "used before, or the playground's questions.",
     ),
 ]
 RootOption = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", help="Media folder. Default: the run's, or the folder of the questions."
+        "--data-root", help="Folder of the media. Default: the run's, or the questions' folder."
     ),
 ]
 
@@ -53,8 +52,8 @@ ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Fail if there is nothing to resume. An interrupted run always resumes from its last "
-        "checkpoint, also without this option.",
+        help="Only continue an interrupted stage, from its last checkpoint; an error if there is "
+        "none. Without --resume, p2r also continues, or starts the stage if it is new.",
     ),
 ]
 
@@ -64,13 +63,13 @@ ShardOption = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Do only part I of N, for example in a Slurm array (I counts from 0 or 1). The parts "
+        help="Do only part I of N, for example in a Slurm array (I from 0 or from 1). The parts "
         "are merged into the run.",
     ),
 ]
 RayOption = Annotated[
     bool,
-    typer.Option("--ray", help="Use a Ray cluster: RAY_ADDRESS, or a new one on this machine."),
+    typer.Option("--ray", help="Use a Ray cluster: RAY_ADDRESS, or a local one."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -89,7 +88,7 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
 
 def check_begun(stage: Path) -> None:
     if not (stage / "made.json").is_file():
-        raise UserError(f"{stage} has nothing to resume: leave out --resume")
+        raise UserError(f"{stage} has nothing to resume: run the command without --resume")
 
 
 def collect(run: Any) -> None:
@@ -101,13 +100,13 @@ def collect(run: Any) -> None:
 def report_unanswered(path: Path, count: int) -> None:
     if count:
         print(
-            f"{count} could not be answered: the reasons are in {path} (delete it to retry)",
+            f"{count} could not be answered: reasons in {path} (delete the file to retry)",
             file=sys.stderr,
         )
 
 
 def print_plan(plan: Any) -> None:
-    """Print what RL with a recipe does and needs (see `p2r.training.plan.plan_rl`)."""
+    """Print the plan of `p2r.training.plan.plan_rl`: what RL does and how much memory it needs."""
     from p2r.cli.tables import make_console, memory_table
     from p2r.training.plan import describe_fit, describe_plan
 

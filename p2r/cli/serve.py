@@ -1,4 +1,4 @@
-"""The command `p2r serve`: start a server for a model."""
+"""The verb that serves a model."""
 
 from __future__ import annotations
 
@@ -19,33 +19,29 @@ from p2r.cli.options import SetOption, app
     "--run runs/x --recipe 7b --set generate.engine=server",
 )
 def serve(
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file with the settings.")
-    ] = "tiny",
+    recipe: Annotated[str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file.")] = "tiny",
     model: Annotated[
         str | None,
-        typer.Option(help="Folder, hub id or playground/NAME. Default: the teacher."),
+        typer.Option(help="Model folder, hub id or playground/NAME. Default: the teacher."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address. If others can reach it, set VLLM_API_KEY.")
+        str, typer.Option(help="Address. Needs VLLM_API_KEY if others can reach it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     wait: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="Time limit for the start.")
     ] = 900.0,
-    log: Annotated[
-        Path | None, typer.Option(help="File for the server's output. Default: a temporary file.")
-    ] = None,
+    log: Annotated[Path | None, typer.Option(help="Log file. Default: a temporary file.")] = None,
     rollouts: Annotated[
         bool,
-        typer.Option("--rollouts", help="For RL: accept new weights (rl.rollouts=vllm-server)."),
+        typer.Option("--rollouts", help="Accept new weights during RL (rl.rollouts=vllm-server)."),
     ] = False,
     set: SetOption = None,
 ) -> None:
-    """Serve a model with vLLM and the settings of a recipe. Ctrl-C stops the server.
+    """Serve a model with vLLM until Ctrl-C.
 
-    Any OpenAI-style client can use the server. The p2r engine "server" sends it the same frames
-    that training sees.
+    Uses the settings of a recipe. Any OpenAI-style client can use the server. The engine `server`
+    of p2r sends exactly the frames that training uses.
     """
     from p2r.engines.vllm_server import VllmServer
     from p2r.runs.recipe import load_recipe
@@ -68,7 +64,7 @@ def serve(
     with server:
         _end_line()
         print(
-            f"serving {server.name} at {server.base_url} (Ctrl-C stops it); to use it: "
+            f"serving {server.name} at {server.base_url} (Ctrl-C stops it). To use it: "
             f"--set generate.engine=server --set server.base_url={server.base_url}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""The commands `p2r generate` and `p2r filter`, which make the SFT set."""
+"""The verbs of the data pipeline: generate and filter traces."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ def generate(
         bool,
         typer.Option(
             "--hard",
-            help="Write more samples (generate.hard_samples) of the questions whose traces the "
-            "filter has all dropped.",
+            help="Sample again (generate.hard_samples) the questions for which the filter kept no "
+            "trace.",
         ),
     ] = False,
 ) -> None:
-    """Step 1: the teacher writes one trace per question (or generate.samples)."""
+    """Step 1: the teacher writes traces.
+
+    It writes one trace per question, or generate.samples traces.
+    """
     part = parse_shard(shard)
     opened = open_run(run, recipe, set)
     from p2r import stages
@@ -62,27 +65,28 @@ def filter(
         typer.Option(
             "--budget",
             min=0.0,
-            help="US dollars that the run may spend on judges in all its stages. It stops before "
-            "it would spend more, and resumes with a larger budget.",
+            help="US dollars that all stages of the run may spend on judges. The run stops before "
+            "it exceeds the budget. Give a larger budget to continue.",
         ),
     ] = None,
     batch: Annotated[
         bool | None,
         typer.Option(
             "--batch/--online",
-            help="Ask Claude through Message Batches: half the price, answers within a day.",
+            help="Use Claude's Message Batches: half the price, answers within a day.",
         ),
     ] = None,
     estimate: Annotated[
         bool,
-        typer.Option("--estimate", help="Estimate the cost of judging, then stop."),
+        typer.Option("--estimate", help="Estimate the cost of judging from a sample, and stop."),
     ] = False,
     shard: ShardOption = None,
     ray: RayOption = False,
 ) -> None:
-    """Steps 2 and 3: keep traces with a right answer and a sufficient observation.
+    """Steps 2 and 3: keep good traces for training.
 
-    A kept trace follows the template, and the judge finds its observation sufficient.
+    A trace is kept if it follows the template, its answer is right, and the judge finds its
+    observation sufficient.
     """
     given = {"budget": budget, "batch": batch}
     overrides = [f"judging.{key}={value}" for key, value in given.items() if value is not None]
@@ -97,19 +101,19 @@ def filter(
         for each in found:
             make_console().print(estimate_table(each))
         if not found:
-            print("this judge needs no paid server: judging costs nothing")
+            print("this judge uses no server: judging is free")
         return
     table = stages.filter(opened, shard=part, ray=ray)
     if table is None:
         print(
-            "this shard is finished; the last shard to finish collects the SFT set, or p2r filter "
-            "without --shard does"
+            "this part is judged. The SFT set is written when all parts are judged, or by "
+            "p2r filter without --shard"
         )
         return
     make_console().print(funnel_table(table))
     if unknown := table["all"]["verdict unknown"]:
         print(
-            f"{unknown} have no verdict: p2r status {run} and the cases in "
-            f"{run / 'cases' / 'cot.jsonl'} have the reasons; run the same command to ask again",
+            f"{unknown} have no verdict: see p2r status {run} or the cases in "
+            f"{run / 'cases' / 'cot.jsonl'} for the reasons. Run the same command to retry",
             file=sys.stderr,
         )
