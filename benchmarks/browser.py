@@ -126,7 +126,7 @@ ACTIONS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "words": some_words,
     "count": lambda store, _: store.count(),
     "first": lambda store, _: store.page(limit=1)[0]["question.problem"],
-    "indexed": lambda store, _: store.wait_for_index(PATIENCE),
+    "indexed": lambda store, _: store.wait_for_texts(PATIENCE),
 }
 
 

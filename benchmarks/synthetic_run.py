@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2r.cases.store import CASE_SCHEMA, FILE_NAME
+from p2r.cases.files import CASE_SCHEMA, FILE_NAME
 
 PAPER_CASES = 162_062
 GROUP = 8

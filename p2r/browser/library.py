@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r.browser.markup import Row
-from p2r.cases.files import Fault, case_file
+from p2r.cases.files import CaseFault, case_file
 from p2r.cases.labels import Label, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
 from p2r.cases.store import CaseStore
@@ -21,7 +21,6 @@ _FRAME_SETTINGS = ("max_frames", "max_pixels", "factor")
 _CACHE_BYTES = 2**27
 SAMPLE_SIZE = 200  # as in the paper
 GROUP_COLUMNS = (*LISTED, "trace.perception_tokens")
-MOST_ROLLOUTS = 256
 
 
 class Library:
@@ -72,10 +71,7 @@ class Library:
     def group(self, case: Case) -> list[Row]:
         """The rollouts of the case's question at its step, by their number."""
         t = case.trace
-        step = (None, None) if t.step is None else (t.step, t.step)
-        filters = Filters(question_id=(t.question_id,), run=(t.run,), stage=(t.stage,), step=step)
-        rows = self.store.page(filters, "trace.rollout", limit=MOST_ROLLOUTS, columns=GROUP_COLUMNS)
-        return [row for row in rows if row["trace.step"] == t.step]
+        return self.store.group(t.question_id, t.run, t.stage, t.step, GROUP_COLUMNS)
 
     # ---- labels
 
@@ -83,10 +79,12 @@ class Library:
         """The labels of the run that holds a case; raises `StoreError` for an unknown case."""
         return self._labels[self.store.run_of(case_id)]
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[CaseFault]:
         """What cannot be read of the cases and of their labels, and why."""
         lines = [
-            Fault(file.path, reason) for file in self._labels.values() for reason in file.faults()
+            CaseFault(file.path, reason)
+            for file in self._labels.values()
+            for reason in file.faults()
         ]
         return [*self.store.faults, *lines]
 

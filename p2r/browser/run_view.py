@@ -14,7 +14,7 @@ from p2r.browser.address import View
 from p2r.browser.markup import chip, join, number, prose, render_table, shorten, visible
 from p2r.browser.panels_view import render_fact
 from p2r.cases.agreement import ANSWERS, Agreement, Interval
-from p2r.cases.files import Fault
+from p2r.cases.files import CaseFault
 from p2r.cases.labels import Label, latest_labels
 from p2r.cases.store import CaseStore
 
@@ -172,7 +172,7 @@ def _count(names: Any) -> dict[str, int]:
 
 def render_data(
     store: CaseStore,
-    faults: Sequence[Fault],
+    faults: Sequence[CaseFault],
     facts: Mapping[str, Mapping[str, Any]],
     cards: Mapping[str, str],
 ) -> Markup:
@@ -237,7 +237,7 @@ def render_data(
     )
 
 
-def render_faults(faults: Sequence[Fault]) -> Markup:
+def render_faults(faults: Sequence[CaseFault]) -> Markup:
     """What cannot be read of the runs, with the reason."""
     if not faults:
         return Markup("")

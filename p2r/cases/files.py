@@ -21,12 +21,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from p2r.cases.selection import FIELDS
-from p2r.cases.text_index import Texts
 from p2r.errors import StoreError
 from p2r.records import ROW_TYPES, Case
 
@@ -37,20 +34,10 @@ _BATCH, _GROUP = 1024, 2048
 _LINES = 2048
 _FAULTS = 20
 _LEAST, _MOST = -(2**63), 2**63 - 1
-SEARCHED_COLUMNS = [
-    "question.problem",
-    "question.options",
-    "trace.observation",
-    "trace.think",
-    "trace.answer",
-    "trace.text",
-    "trace.problems",
-    "verdict.rationale",
-]
 
 
 @dataclass(frozen=True)
-class Fault:
+class CaseFault:
     """A part of a file that cannot be read, and why."""
 
     path: Path
@@ -66,7 +53,7 @@ class CaseFile:
     identity: tuple[int, ...] = ()
     read_to: int = 0
     lines: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[CaseFault] = field(default_factory=list)
 
     @property
     def is_parquet(self) -> bool:
@@ -74,13 +61,13 @@ class CaseFile:
 
     def fault(self, reason: str) -> None:
         """Remember what cannot be read, once; of many parts the first ones."""
-        fault = Fault(self.path, " ".join(reason.split()))
+        fault = CaseFault(self.path, " ".join(reason.split()))
         if fault in self.faults:
             return
         if len(self.faults) < _FAULTS:
             self.faults.append(fault)
         elif len(self.faults) == _FAULTS:
-            self.faults.append(Fault(self.path, "and more of it"))
+            self.faults.append(CaseFault(self.path, "and more of it"))
 
 
 def case_file(path: str | Path) -> Path:
@@ -216,35 +203,6 @@ def read_rows(path: Path, places: Sequence[int]) -> Iterator[dict[str, Any]]:
             first = end
     if left:
         raise StoreError(f"{path} has become shorter: open it again")
-
-
-def searched_texts(first: int, batch: pa.RecordBatch) -> Iterator[Texts]:
-    """The searched texts of rows, field by field; the cases are numbered from `first`."""
-
-    def column(name: str) -> pa.Array:
-        there = name in batch.schema.names and pa.types.is_string(batch.schema.field(name).type)
-        return batch.column(name) if there else pa.nulls(len(batch), pa.string())
-
-    think, problems = column("trace.think"), column("trace.problems")
-    on_template = pc.and_(pc.is_valid(think), pc.equal(pc.fill_null(problems, "[]"), "[]"))
-    spoken = _join(think, column("trace.answer"))
-    texts = {
-        "question": _join(column("question.problem"), column("question.options")),
-        "observation": column("trace.observation"),
-        "reasoning": pc.if_else(on_template, spoken, column("trace.text")),
-        "rationale": column("verdict.rationale"),
-    }
-    numbers = np.arange(first, first + len(batch))
-    for place, name in enumerate(FIELDS):
-        there = pc.fill_null(pc.not_equal(texts[name], ""), False)
-        kept = texts[name].filter(there)
-        if len(kept):
-            cases = numbers[np.asarray(there)]
-            yield Texts(cases, np.full(len(kept), place, np.int8), kept)
-
-
-def _join(first: pa.Array, second: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(pc.fill_null(first, ""), pc.fill_null(second, ""), " ")
 
 
 # ---- JSON lines

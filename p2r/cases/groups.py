@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from p2r.cases.selection import OUTCOMES
+from p2r.cases.selection import OUTCOMES, Passing
 from p2r.cases.table import CaseTable
 from p2r.errors import StoreError
 from p2r.rewards import TOLERANCE
@@ -31,9 +29,7 @@ GROUP_SORTS = {
 
 def group_rows(
     table: CaseTable,
-    clause: str,
-    values: Sequence[Any],
-    matched: np.ndarray | None,
+    passing: Passing,
     sort: str,
     descending: bool,
     offset: int,
@@ -52,10 +48,10 @@ def group_rows(
     same = " AND ".join(f'cases."{key}" IS NOT DISTINCT FROM chosen."{key}"' for key in _KEYS)
     parts = ", ".join(_process(process) for process in ("perception", "reasoning"))
     direction = "DESC" if descending else "ASC"
-    passing = f"WHERE EXISTS (FROM chosen WHERE {same})" if clause else ""
+    chosen = f"WHERE EXISTS (FROM chosen WHERE {same})" if passing.clause else ""
     return table.query(
-        f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {clause}), "
-        f"members AS (SELECT cases.* FROM cases {passing}), "
+        f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {passing.clause}), "
+        f"members AS (SELECT cases.* FROM cases {chosen}), "
         f"found AS (SELECT {keys}, "
         'any_value("question.problem") AS "question.problem", '
         'any_value("question.problem_type") AS "question.problem_type", '
@@ -65,8 +61,8 @@ def group_rows(
         f"{parts} FROM members GROUP BY {keys} HAVING size > 1) "
         "SELECT *, count(*) OVER () AS total FROM found "
         f"ORDER BY {GROUP_SORTS[sort]} {direction} NULLS LAST, first_number LIMIT ? OFFSET ?",
-        [*values, limit, offset],
-        matched,
+        [*passing.values, limit, offset],
+        passing.matched,
     )
 
 
@@ -82,10 +78,8 @@ def _process(process: str) -> str:
 
 def side_rows(
     table: CaseTable,
+    passing: Passing,
     sides: Sequence[tuple[str, str]],
-    clause: str,
-    values: Sequence[Any],
-    matched: np.ndarray | None,
     outcomes: Sequence[str | None],
     offset: int,
     limit: int,
@@ -98,7 +92,7 @@ def side_rows(
     lists with an entry per side: `ids`, `outcomes`, `verdicts`, `answers`, `failures`; `total`: how
     many questions there are in all.
     """
-    joined, given = _join(sides, clause, values)
+    joined, given = _join(passing, sides)
     wanted = [(side, outcome) for side, outcome in enumerate(outcomes) if outcome is not None]
     if len(outcomes) > len(sides) or any(outcome not in OUTCOMES for _, outcome in wanted):
         raise StoreError(f"give each side one of {', '.join(OUTCOMES)}, or nothing")
@@ -119,38 +113,32 @@ def side_rows(
         f"{lists}, count(*) OVER () AS total FROM {joined[1]} "
         f"{'WHERE ' + condition if condition else ''} ORDER BY s0.number LIMIT ? OFFSET ?",
         [*given, *(outcome for _, outcome in wanted), limit, offset],
-        matched,
+        passing.matched,
     )
 
 
 def side_counts(
-    table: CaseTable,
-    sides: Sequence[tuple[str, str]],
-    clause: str,
-    values: Sequence[Any],
-    matched: np.ndarray | None,
+    table: CaseTable, passing: Passing, sides: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, ...], int]:
     """Shared questions by the outcomes of the sides, the most frequent combination first."""
-    joined, given = _join(sides, clause, values)
+    joined, given = _join(passing, sides)
     outcomes = ", ".join(f"s{side}.outcome" for side in range(len(sides)))
     rows = table.query(
         f"WITH {joined[0]} SELECT [{outcomes}] AS outcomes, count(*) AS shared FROM {joined[1]} "
         "GROUP BY ALL ORDER BY shared DESC, outcomes",
         given,
-        matched,
+        passing.matched,
     )
     return {tuple(row["outcomes"]): row["shared"] for row in rows}
 
 
-def _join(
-    sides: Sequence[tuple[str, str]], clause: str, values: Sequence[Any]
-) -> tuple[tuple[str, str], list[Any]]:
+def _join(passing: Passing, sides: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], list[Any]]:
     """(common tables s0, s1, …; their join), with values; a question is its id and its words."""
     if len(sides) < 2:
         raise StoreError("a comparison needs at least two sides: (run, stage) each")
-    passing = f"number IN (SELECT number FROM cases {clause}) AND"
+    first = f"number IN (SELECT number FROM cases {passing.clause}) AND"
     tables = [
-        f"s{place} AS (SELECT * FROM cases WHERE {passing if place == 0 else ''}"
+        f"s{place} AS (SELECT * FROM cases WHERE {first if place == 0 else ''}"
         ' "trace.run" = ? AND "trace.stage" = ? QUALIFY row_number() OVER (PARTITION BY '
         '"question.id" ORDER BY "trace.step" DESC NULLS LAST, "trace.rollout", number) = 1)'
         for place in range(len(sides))
@@ -158,5 +146,5 @@ def _join(
     join = "s0"
     for place in range(1, len(sides)):
         join += f' JOIN s{place} USING ("question.id", "question.problem")'
-    given = [*values, *(part for side in sides for part in side)]
+    given = [*passing.values, *(part for side in sides for part in side)]
     return (", ".join(tables), join), given

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+import numpy as np
+
 from p2r.errors import StoreError
 from p2r.records import ROW_TYPES
 
@@ -156,14 +158,24 @@ FACETS = {
 }
 
 
-def where(filters: Filters, matched: str | None = None) -> tuple[str, list[Any]]:
-    """The WHERE clause of filters, with its values; `matched` names a relation of the `number` of
-    the cases that hold the text.
+@dataclass(frozen=True)
+class Passing:
+    """Which rows of the table `cases` pass: a WHERE clause ("" for all) with its values.
+
+    `matched` are the numbers in the relation of that name, if the clause names it.
     """
+
+    clause: str
+    values: list[Any]
+    matched: np.ndarray | None
+
+
+def where(filters: Filters, matched: np.ndarray | None = None) -> Passing:
+    """Return the condition of the filters. `matched`: the `number` of each case with the text."""
     conditions: list[str] = []
     values: list[Any] = []
     if matched is not None:
-        conditions.append(f"number IN (SELECT number FROM {matched})")
+        conditions.append("number IN (SELECT number FROM matched)")
     for name, column in ALTERNATIVES.items():
         if wanted := getattr(filters, name):
             conditions.append(f'list_contains(?, "{column}")')
@@ -177,7 +189,8 @@ def where(filters: Filters, matched: str | None = None) -> tuple[str, list[Any]]
             if limit is not None:
                 conditions.append(f'"{column}" {sign} ?')
                 values.append(limit)
-    return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
+    clause = "WHERE " + " AND ".join(conditions) if conditions else ""
+    return Passing(clause, values, matched)
 
 
 def order(sort: str | None, descending: bool) -> str:

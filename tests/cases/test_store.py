@@ -157,8 +157,8 @@ def test_pages_are_sorted_and_do_not_overlap(open_store):
     pages = [ids(store.page(sort=column, offset=offset, limit=2)) for offset in (0, 2, 4, 6)]
     assert pages == [["q2", "q3"], ["q4", "q0"], ["q1"], []]
     for place, row in enumerate(store.page(sort=column)):
-        assert store.position(row["id"], Filters(), column) == place
-    assert store.position(store.page()[0]["id"], Filters(text="nothing")) is None
+        assert store.neighbours(row["id"], Filters(), column).position == place
+    assert store.neighbours(store.page()[0]["id"], Filters(text="nothing")).position is None
 
 
 def test_unknown_columns_are_refused(open_store):

@@ -100,7 +100,6 @@ def test_ranges_are_closed_and_leave_out_what_is_unknown(open_store):
         (Filters(accuracy=(1.0, None)), "q1 q2 q3 q4"),
     ]:
         assert ids(store.page(filters)) == expected.split(), filters
-    assert store.span("trace.step") == (1, 9) and store.span("trace.prompt_tokens") == (None, None)
 
 
 def test_text_is_searched_in_the_fields_asked_for(open_store):
@@ -440,20 +439,19 @@ def test_browsing_writes_nothing_into_a_run(run):
     write_cases(run, (make_case(n) for n in range(2500)))
     before = {path: path.stat().st_mtime_ns for path in [run, *run.rglob("*")]}
     store = CaseStore([run])
-    assert store.wait_for_index(60) and store.count(Filters(text="clip 24")) == 111
+    assert store.wait_for_texts(60) and store.count(Filters(text="clip 24")) == 111
     store.get(store.page(sort="question.problem")[0]["id"])
     store.refresh()
     store.close()
     assert {path: path.stat().st_mtime_ns for path in [run, *run.rglob("*")]} == before
 
 
-def test_a_large_file_is_searched_before_and_after_it_is_indexed(run, monkeypatch):
+def test_a_large_file_is_searched_before_and_after_its_texts_are_loaded(run, monkeypatch):
     monkeypatch.setattr(case_table, "_FEW", 10)
-    monkeypatch.setattr(case_table, "_MANY", 10)
     write_cases(run, (make_case(n, trace_think=f"thing {n} is red") for n in range(3000)))
     store = CaseStore([run])
     assert store.count(Filters(text="thing 29")) == 111
-    assert store.wait_for_index(60)
+    assert store.wait_for_texts(60)
     assert store.count(Filters(text="thing 28")) == 111
     assert ids(store.page(Filters(text="g 2999 is R"))) == ["q2999"]
     assert store.count(Filters(text="thing", source=("world",))) == 3000
