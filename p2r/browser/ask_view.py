@@ -10,7 +10,15 @@ import gradio as gr
 from markupsafe import Markup
 
 from p2r.browser.address import View
-from p2r.browser.desk import ANSWER_SECONDS, MAX_QUESTION, MAX_UPLOAD, SUFFIXES, Asked, Desk, own_id
+from p2r.browser.desk import (
+    ANSWER_SECONDS,
+    MAX_QUESTION,
+    MAX_UPLOAD,
+    SUFFIXES,
+    AskedCase,
+    Desk,
+    own_id,
+)
 from p2r.browser.library import Library
 from p2r.browser.markup import chip, join, prose, shorten, visible
 from p2r.browser.media_view import render_frames, render_no_media
@@ -120,7 +128,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         except (ValueError, OSError) as error:
             yield render_no_media("No answer", str(error)), None, "", off
 
-    def on_keep(done: Asked | None) -> tuple[Any, Any]:
+    def on_keep(done: AskedCase | None) -> tuple[Any, Any]:
         off = gr.Button(interactive=False)
         if done is None:
             return Markup('<p class="note">Ask something first.</p>'), off

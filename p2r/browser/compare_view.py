@@ -15,7 +15,7 @@ from p2r.browser.find_view import render_active, render_pager
 from p2r.browser.markup import (
     OUTCOME_WORDS,
     VERDICT_WORDS,
-    Row,
+    CaseRow,
     chip,
     hidden,
     join,
@@ -64,7 +64,7 @@ def render_sides(
     filters: Filters,
     stages: Sequence[Mapping[str, Any]],
     counts: Mapping[tuple[str, ...], int],
-    rows: Sequence[Row],
+    rows: Sequence[CaseRow],
 ) -> Markup:
     """The side of the Compare tab: which sides, which pattern of answers, which questions; of the
     view's filters only `filters` are applied.
@@ -144,7 +144,7 @@ def _render_patterns(view: View, counts: Mapping[tuple[str, ...], int]) -> Marku
     )
 
 
-def _render_item(view: View, row: Row) -> Markup:
+def _render_item(view: View, row: CaseRow) -> Markup:
     marks = join(
         Markup('<span class="chip {}" title="{}: answer {}">{} {}</span>').format(
             OUTCOME_WORDS[outcome][0],

@@ -16,7 +16,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from p2r.browser.markup import Row, join, number, visible
+from p2r.browser.markup import CaseRow, join, number, visible
 from p2r.records import Trace
 from p2r.rewards import collapsed, credit_advantages
 
@@ -41,7 +41,7 @@ class Credit:
 class GroupCredit:
     """A group of rollouts: credits by scheme, one per row, and which processes collapsed."""
 
-    rows: Sequence[Row]
+    rows: Sequence[CaseRow]
     credits: dict[str, list[Credit]]
     collapsed: dict[str, bool]
 
@@ -53,7 +53,7 @@ class GroupCredit:
         return None
 
 
-def credit_group(rows: Sequence[Row]) -> GroupCredit | None:
+def credit_group(rows: Sequence[CaseRow]) -> GroupCredit | None:
     """What both schemes assign to the rollouts of a question; None where rewards are not known."""
     rewards = [
         [math.nan if row[f"{p}_reward"] is None else row[f"{p}_reward"] for p in _PROCESSES]
@@ -220,7 +220,7 @@ def _explain(group: GroupCredit) -> str:
     return " ".join(words)
 
 
-def _bar(row: Row, credit: Credit, longest: int) -> Markup:
+def _bar(row: CaseRow, credit: Credit, longest: int) -> Markup:
     """A rollout as a bar: the part of each process as wide as its tokens are many."""
     total = row["trace.completion_tokens"] or 0
     looked = row.get("trace.perception_tokens")

@@ -45,7 +45,7 @@ MAX_QUESTION = 4000
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedCase:
     """What was asked and answered, as much as a case needs; `media` is where the clip lies, `run`
     the run below whose media root it does (none: it was uploaded).
     """
@@ -88,7 +88,7 @@ class Desk:
 
     def ask(
         self, model: str, media: Path, question: Question, run: Path | None = None
-    ) -> Iterator[tuple[Frames, str, Asked | None]]:
+    ) -> Iterator[tuple[Frames, str, AskedCase | None]]:
         """(frames, text so far, at the end what can be kept) while the model writes.
 
         `run`: whose clip it is; None: it was uploaded.
@@ -129,10 +129,10 @@ class Desk:
         yield (
             frames,
             text,
-            Asked(_make_case(question, text, model, frames), media, run is None, run),
+            AskedCase(_make_case(question, text, model, frames), media, run is None, run),
         )
 
-    def judge(self, asked: Asked, judge: str) -> Verdict:
+    def judge(self, asked: AskedCase, judge: str) -> Verdict:
         """The judge's word; a judge that cannot be asked gives none, with the reason."""
         from p2r.judges import make_judge
         from p2r.judges.judging import run_judge
@@ -155,7 +155,7 @@ class Desk:
         specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
         return {spec if isinstance(spec, str) else json.dumps(spec): spec for spec in specs}
 
-    def keep(self, asked: Asked) -> str:
+    def keep(self, asked: AskedCase) -> str:
         """Add the case to the run whose clip it is about, an upload to the first; returns its id.
 
         The line goes to the scored cases of a stage "asked", and an uploaded clip below the run's

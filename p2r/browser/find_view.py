@@ -14,7 +14,7 @@ from p2r.browser.markup import (
     MEANINGS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
-    Row,
+    CaseRow,
     chip,
     hidden,
     join,
@@ -57,7 +57,7 @@ SORTS = {
 _LISTED_VALUES = 60
 
 
-def render_find(store: CaseStore, view: View, rows: Sequence[Row], total: int) -> Markup:
+def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: int) -> Markup:
     """The side of the Cases tab; `rows` is the page of the list, `total` how long that is."""
     parts = [_render_form(store, view), render_active(view)]
     if not view.blind:
@@ -318,7 +318,7 @@ def _render_tools(view: View, total: int) -> Markup:
     ).format(total, links)
 
 
-def _render_list(view: View, rows: Sequence[Row], total: int) -> Markup:
+def _render_list(view: View, rows: Sequence[CaseRow], total: int) -> Markup:
     if not rows:
         return Markup('<div id="list"><p class="empty">No case passes these filters.</p></div>')
     return Markup('<div id="list">{}<nav class="cases" aria-label="cases">{}</nav></div>').format(
@@ -349,7 +349,7 @@ def render_pager(view: View, count: int, total: int) -> Markup:
     )
 
 
-def _render_row(view: View, row: Row) -> Markup:
+def _render_row(view: View, row: CaseRow) -> Markup:
     where = [row["question.problem_type"], row["trace.stage"] or row["trace.run"]]
     if row["trace.step"] is not None:
         where.append(f"step {row['trace.step']}")

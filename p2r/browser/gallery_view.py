@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from p2r.browser.address import View
 from p2r.browser.find_view import render_active
-from p2r.browser.markup import OUTCOME_WORDS, VERDICT_WORDS, Row, chip, join, mark_chip, shorten
+from p2r.browser.markup import OUTCOME_WORDS, VERDICT_WORDS, CaseRow, chip, join, mark_chip, shorten
 from p2r.cases.store import CaseStore
 
 # What each kind is, and by which column (and direction) its most telling cases come first.
@@ -98,15 +98,15 @@ def _render_kind(store: CaseStore, view: View, kind: str, count: int) -> Markup:
     )
 
 
-def choose_various(rows: Sequence[Row], count: int = SHOWN) -> list[Row]:
+def choose_various(rows: Sequence[CaseRow], count: int = SHOWN) -> list[CaseRow]:
     """Some rows of different questions, one problem type after the other."""
-    by_type: dict[str, dict[str, Row]] = {}
+    by_type: dict[str, dict[str, CaseRow]] = {}
     for row in rows:
         by_type.setdefault(row["question.problem_type"], {}).setdefault(
             row["question.problem"], row
         )
     queues = [list(found.values()) for found in by_type.values()]
-    chosen: list[Row] = []
+    chosen: list[CaseRow] = []
     while len(chosen) < count and any(queues):
         for queue in queues:
             if queue and len(chosen) < count:
@@ -114,7 +114,7 @@ def choose_various(rows: Sequence[Row], count: int = SHOWN) -> list[Row]:
     return chosen
 
 
-def _render_card(view: View, filters: object, row: Row) -> Markup:
+def _render_card(view: View, filters: object, row: CaseRow) -> Markup:
     return Markup(
         '<a class="gcard" href="{}" data-go><span class="thumb" data-thumb="p2r/thumb?{}">'
         '</span><span class="q" dir="auto">{}</span><span class="gave" dir="auto">answered '

@@ -9,11 +9,11 @@ from markupsafe import Markup
 from p2r.browser.address import View
 from p2r.browser.credit_view import GroupCredit, render_group_credit
 from p2r.browser.find_view import render_active, render_pager
-from p2r.browser.markup import Row, chip, join, number, shorten, visible
+from p2r.browser.markup import CaseRow, chip, join, number, shorten, visible
 from p2r.browser.read_view import render_responses
 
 
-def render_groups(view: View, groups: Sequence[Row], opened: Row | None) -> Markup:
+def render_groups(view: View, groups: Sequence[CaseRow], opened: CaseRow | None) -> Markup:
     """The list of groups; `opened` is the one that is shown."""
     if not groups:
         return Markup(
@@ -30,7 +30,7 @@ def render_groups(view: View, groups: Sequence[Row], opened: Row | None) -> Mark
     ).format(total, render_active(view), render_pager(view, len(groups), total), items)
 
 
-def _render_item(view: View, row: Row, is_open: bool) -> Markup:
+def _render_item(view: View, row: CaseRow, is_open: bool) -> Markup:
     marks = [
         chip("warn", f"{name} collapsed")
         for name, flat in (
@@ -58,7 +58,7 @@ def _render_item(view: View, row: Row, is_open: bool) -> Markup:
 
 
 def render_group(
-    view: View, rows: Sequence[Row], credit: GroupCredit | None, case_link: View
+    view: View, rows: Sequence[CaseRow], credit: GroupCredit | None, case_link: View
 ) -> Markup:
     """The open group: its question, the picture of credit, and the table of rollouts."""
     if not rows:
@@ -95,6 +95,6 @@ def render_group(
     )
 
 
-def _mean(rows: Sequence[Row], column: str) -> float | None:
+def _mean(rows: Sequence[CaseRow], column: str) -> float | None:
     known = [row[column] for row in rows if row[column] is not None]
     return sum(known) / len(known) if known else None

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from p2r.browser.address import View
 from p2r.browser.markup import chip, join, options, prose, visible
-from p2r.cases.labels import MAX_COMMENT, MAX_NAME, Label
+from p2r.cases.labels import MAX_COMMENT, MAX_NAME, CaseLabel
 from p2r.cases.selection import FAILURES
 
 SUFFICIENT = {"yes": "sufficient", "no": "not sufficient", "unknown": "cannot say"}
@@ -17,7 +17,7 @@ _WORDS = {True: "yes", False: "no", None: "unknown"}
 
 
 def render_label(
-    view: View, case_id: str, annotator: str, labels: Sequence[Label], following: str | None
+    view: View, case_id: str, annotator: str, labels: Sequence[CaseLabel], following: str | None
 ) -> Markup:
     """The form of a case for one annotator, with the labels of all where they may be seen.
 
@@ -83,7 +83,7 @@ def _render_following(view: View, following: str | None) -> Markup:
     ).format(view.link(case=following))
 
 
-def _render_one(label: Label) -> Markup:
+def _render_one(label: CaseLabel) -> Markup:
     word = SUFFICIENT[_WORDS[label.sufficient]]
     style = {True: "good", False: "bad", None: "unknown"}[label.sufficient]
     notes = [chip(style, word)]
@@ -95,7 +95,7 @@ def _render_one(label: Label) -> Markup:
     )
 
 
-def read_label(data: object) -> Label:
+def read_label(data: object) -> CaseLabel:
     """A label from what a browser sent; raises ValueError for anything else."""
     if not isinstance(data, dict):
         raise ValueError("a label is a mapping")
@@ -105,4 +105,4 @@ def read_label(data: object) -> Label:
     texts = {name: data.get(name, "") for name in ("case", "annotator", "failure", "comment")}
     if not all(isinstance(text, str) for text in texts.values()):
         raise ValueError("the fields of a label are texts")
-    return Label(**texts, sufficient=words[data["sufficient"]], blind=bool(data.get("blind")))
+    return CaseLabel(**texts, sufficient=words[data["sufficient"]], blind=bool(data.get("blind")))

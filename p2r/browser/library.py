@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from p2r.browser.markup import Row
+from p2r.browser.markup import CaseRow
 from p2r.cases.files import CaseFault, case_file
-from p2r.cases.labels import Label, LabelFile, sample_cases
+from p2r.cases.labels import CaseLabel, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
 from p2r.cases.store import CaseStore
 from p2r.errors import MediaError
@@ -68,7 +68,7 @@ class Library:
         """The tokenizer of the models of a case's run; None where the run keeps none."""
         return _load_tokenizer(self.store.run_of(case.id))
 
-    def group(self, case: Case) -> list[Row]:
+    def group(self, case: Case) -> list[CaseRow]:
         """The rollouts of the case's question at its step, by their number."""
         t = case.trace
         return self.store.group(t.question_id, t.run, t.stage, t.step, GROUP_COLUMNS)
@@ -88,7 +88,7 @@ class Library:
         ]
         return [*self.store.faults, *lines]
 
-    def labels(self) -> list[Label]:
+    def labels(self) -> list[CaseLabel]:
         """The labels of all opened runs."""
         return [label for file in self._labels.values() for label in file.labels()]
 

@@ -15,7 +15,7 @@ from p2r.cases.selection import RIGHT_ACCURACY
 from p2r.files.safe_text import show_unseen
 from p2r.records import Case
 
-Row = Mapping[str, Any]
+CaseRow = Mapping[str, Any]
 # Words and mark of each verdict and outcome: (style, mark, observation's word, answer's word).
 VERDICT_WORDS = {
     "yes": ("good", "✓", "sufficient"),

@@ -16,9 +16,9 @@ from p2r.browser.gallery_view import render_gallery
 from p2r.browser.group_view import render_group, render_groups
 from p2r.browser.label_view import render_label
 from p2r.browser.library import Library
-from p2r.browser.markup import Row, join, shorten, visible
+from p2r.browser.markup import CaseRow, join, shorten, visible
 from p2r.browser.media_view import render_media
-from p2r.browser.read_view import Reading, render_case, render_missing
+from p2r.browser.read_view import OpenCase, render_case, render_missing
 from p2r.browser.run_view import render_agreement, render_data, render_runs
 from p2r.cases.agreement import agreement_between_annotators, agreement_with_judges
 from p2r.cases.selection import Filters
@@ -123,7 +123,7 @@ def _open_case(library: Library, view: View, annotator: str) -> Markup:
     following = library.next_to_label(annotator, but=case.id) if view.blind and annotator else None
     # Links inside a case leave the page of the list to the case they open.
     plain = replace(view, page=None)
-    reading = Reading(
+    opened = OpenCase(
         case=case,
         media=_media_of(library, case),
         group=group,
@@ -134,7 +134,7 @@ def _open_case(library: Library, view: View, annotator: str) -> Markup:
         label=render_label(plain, case.id, annotator, labels, following),
         secret=secret,
     )
-    return render_case(plain, reading)
+    return render_case(plain, opened)
 
 
 def _media_of(library: Library, case: Case) -> Markup:
@@ -169,7 +169,7 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     }
 
 
-def _group_of(library: Library, case_id: str) -> list[Row]:
+def _group_of(library: Library, case_id: str) -> list[CaseRow]:
     """The group of a case; none of one that is not there or damaged."""
     try:
         return library.group(library.store.get(case_id))

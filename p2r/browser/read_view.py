@@ -1,4 +1,4 @@
-"""Reading one case: question, media, the four panels, every token's credit, label, how made."""
+"""OpenCase one case: question, media, the four panels, every token's credit, label, how made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p2r.browser.markup import (
     MEANINGS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
-    Row,
+    CaseRow,
     chip,
     join,
     mark_chip,
@@ -39,7 +39,7 @@ from p2r.scoring.answers import extract_choice
 
 
 @dataclass(frozen=True)
-class Reading:
+class OpenCase:
     """A case and what stands around it: its group, other responses, its label form.
 
     `secret`: the visitor labels blind and has not labelled this case yet.
@@ -47,9 +47,9 @@ class Reading:
 
     case: Case
     media: Markup
-    group: Sequence[Row]
+    group: Sequence[CaseRow]
     credit: GroupCredit | None
-    others: Sequence[Row]
+    others: Sequence[CaseRow]
     others_total: int
     tokenizer: Any | None
     label: Markup
@@ -63,34 +63,34 @@ def render_missing(case_id: str, reason: str) -> Markup:
     )
 
 
-def render_case(view: View, reading: Reading) -> Markup:
+def render_case(view: View, opened: OpenCase) -> Markup:
     """A case whole."""
-    case = reading.case
+    case = opened.case
     right = [render_observation(case)]
     below = [Markup("")]
-    if reading.secret:
+    if opened.secret:
         hidden = Markup(
             '<section class="card hidden"><h3>Verdict, rewards and answer are hidden</h3><p>Label '
             "the observation first: blind mode shows them afterwards.</p></section>"
         )
-        right = [_plain_observation(case), reading.label, hidden]
+        right = [_plain_observation(case), opened.label, hidden]
     else:
         right += [
             render_verdict(case),
             render_reasoning(case),
             render_answer(case),
-            _render_credit(reading),
-            reading.label,
+            _render_credit(opened),
+            opened.label,
         ]
-        below = [_render_rollouts(view, reading), _render_others(view, reading), _render_raw(case)]
+        below = [_render_rollouts(view, opened), _render_others(view, opened), _render_raw(case)]
     return Markup(
         '<article class="case" data-case="{}">{}<div class="columns"><div class="left">{}{}</div>'
         '<div class="right">{}</div></div>{}</article>'
     ).format(
         case.id,
-        _render_header(view, reading),
-        reading.media,
-        _render_making(case, reading.secret),
+        _render_header(view, opened),
+        opened.media,
+        _render_making(case, opened.secret),
         join(right),
         join(below),
     )
@@ -101,8 +101,8 @@ def _plain_observation(case: Case) -> Markup:
     return render_observation(bare)
 
 
-def _render_header(view: View, reading: Reading) -> Markup:
-    case = reading.case
+def _render_header(view: View, opened: OpenCase) -> Markup:
+    case = opened.case
     q, t = case.question, case.trace
     about = [q.problem_type, q.data_type, q.source, t.run, t.stage]
     if t.step is not None:
@@ -110,7 +110,7 @@ def _render_header(view: View, reading: Reading) -> Markup:
     if t.rollout:
         about.append(f"rollout {t.rollout}")
     chips = [chip("", word) for word in about if word]
-    if not reading.secret:
+    if not opened.secret:
         chips += [chip("bad", f"format: {problem}") for problem in t.problems]
         chips += [chip("", tag) for tag in case.tags]
     chips += [chip("bad", "truncated")] if t.truncated else []
@@ -125,9 +125,9 @@ def _render_header(view: View, reading: Reading) -> Markup:
         _render_actions(view, case),
         shorten(q.problem, 300) if long else visible(q.problem),
         rest,
-        _render_options(case, reading.secret),
+        _render_options(case, opened.secret),
         visible(q.answer[:2000]) or "none",
-        "" if reading.secret else _render_headline(case),
+        "" if opened.secret else _render_headline(case),
     )
 
 
@@ -184,23 +184,23 @@ def _render_options(case: Case, secret: bool) -> Markup:
     return Markup('<ul class="options">{}</ul>').format(join(items))
 
 
-def _render_credit(reading: Reading) -> Markup:
+def _render_credit(opened: OpenCase) -> Markup:
     """The tokens under the credit the run recorded; without it, that of the group's rewards."""
-    case, group = reading.case, reading.credit
+    case, group = opened.case, opened.credit
     given = Credit(case.perception_advantage, case.reasoning_advantage)
     if given == Credit(None, None) and group is not None:
         given = group.of(case.id, "process") or given
     grpo = group.of(case.id, "outcome") if group else None
-    return render_tokens(case.trace, reading.tokenizer, given, grpo)
+    return render_tokens(case.trace, opened.tokenizer, given, grpo)
 
 
-def _render_rollouts(view: View, reading: Reading) -> Markup:
+def _render_rollouts(view: View, opened: OpenCase) -> Markup:
     """The group as a table, with the keys that lead through it and what has collapsed."""
-    rows = reading.group
+    rows = opened.group
     if len(rows) < 2:
         return Markup("")
     ids = [row["id"] for row in rows]
-    at = ids.index(reading.case.id) if reading.case.id in ids else 0
+    at = ids.index(opened.case.id) if opened.case.id in ids else 0
 
     def step(name: str, place: int, content: Markup) -> Markup:
         if not 0 <= place < len(ids):
@@ -210,7 +210,7 @@ def _render_rollouts(view: View, reading: Reading) -> Markup:
         )
 
     flat = [
-        p for p, is_flat in (reading.credit.collapsed if reading.credit else {}).items() if is_flat
+        p for p, is_flat in (opened.credit.collapsed if opened.credit else {}).items() if is_flat
     ]
     notes = [chip("warn", f"{process} collapsed") for process in flat]
     first = rows[0]
@@ -225,25 +225,25 @@ def _render_rollouts(view: View, reading: Reading) -> Markup:
         join(notes),
         step("previous-rollout", at - 1, Markup("<kbd>[</kbd>")),
         step("next-rollout", at + 1, Markup("<kbd>]</kbd>")),
-        more if reading.credit else "",
-        render_responses("rollouts of this question", view, rows, reading.case.id),
+        more if opened.credit else "",
+        render_responses("rollouts of this question", view, rows, opened.case.id),
     )
 
 
-def _render_others(view: View, reading: Reading) -> Markup:
-    if not reading.others:
+def _render_others(view: View, opened: OpenCase) -> Markup:
+    if not opened.others:
         return Markup("")
-    cut = reading.others_total > len(reading.others)
-    note = f" (the first {len(reading.others)} of {reading.others_total:,})" if cut else ""
+    cut = opened.others_total > len(opened.others)
+    note = f" (the first {len(opened.others)} of {opened.others_total:,})" if cut else ""
     return Markup(
         '<section class="card responses"><h3>The same question elsewhere{}</h3>{}</section>'
     ).format(
         note,
-        render_responses("the same question elsewhere", view, reading.others, reading.case.id),
+        render_responses("the same question elsewhere", view, opened.others, opened.case.id),
     )
 
 
-def render_responses(title: str, view: View, rows: Sequence[Row], selected: str) -> Markup:
+def render_responses(title: str, view: View, rows: Sequence[CaseRow], selected: str) -> Markup:
     """Responses as a table: what was judged, rewards, advantages, length, answer."""
     body = join(
         Markup(
@@ -273,7 +273,7 @@ def render_responses(title: str, view: View, rows: Sequence[Row], selected: str)
     ).format(title, body)
 
 
-def _name_response(row: Row) -> str:
+def _name_response(row: CaseRow) -> str:
     step = "" if row["trace.step"] is None else f" step {row['trace.step']}"
     return shorten(f"{row['trace.run']} {row['trace.stage']}{step} #{row['trace.rollout']}", 60)
 

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from p2r.browser.address import View
 from p2r.browser.markup import chip, join, number, prose, render_table, shorten, visible
 from p2r.browser.panels_view import render_fact
-from p2r.cases.agreement import ANSWERS, Agreement, Interval
+from p2r.cases.agreement import ANSWERS, Agreement, Measured
 from p2r.cases.files import CaseFault
-from p2r.cases.labels import Label, latest_labels
+from p2r.cases.labels import CaseLabel, latest_labels
 from p2r.cases.store import CaseStore
 
 _WORDS = {"yes": "sufficient", "no": "not sufficient", "unknown": "unknown"}
@@ -44,7 +44,7 @@ def render_agreement(
     view: View,
     judges: Mapping[str, Mapping[str, Agreement]],
     annotators: Mapping[tuple[str, str], Agreement],
-    labels: Sequence[Label],
+    labels: Sequence[CaseLabel],
     sample: Sequence[str],
     annotator: str,
 ) -> Markup:
@@ -155,7 +155,7 @@ def _render_confusion(name: str, agreement: Agreement) -> Markup:
     ).format(shorten(name, 60), head, body)
 
 
-def _said(interval: Interval, percent: bool = False) -> str:
+def _said(interval: Measured, percent: bool = False) -> str:
     if interval.value is None:
         return "–"
     scale, digits = (100, 1) if percent else (1, 2)

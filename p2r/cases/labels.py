@@ -31,7 +31,7 @@ LABELS = "labels.jsonl"
 MAX_COMMENT, MAX_NAME, MAX_KIND = 20_000, 100, 100
 
 
-class Label(Record):
+class CaseLabel(Record):
     """One annotator's word on one case.
 
     `sufficient`: can the right answer be told from the observation alone; None: the annotator
@@ -59,12 +59,12 @@ class LabelFile:
         path = Path(path)
         self.path = path if path.suffix == ".jsonl" else path / LABELS
         self._lock = threading.Lock()
-        self._labels: list[Label] = []
+        self._labels: list[CaseLabel] = []
         self._faults: list[str] = []
         self._read_to = self._line = 0
         self._inode: int | None = None
 
-    def add(self, label: Label) -> Label:
+    def add(self, label: CaseLabel) -> CaseLabel:
         """Append a label, with the time where it has none, and wait until it is on disk.
 
         Raises `UserError` for a label without a case or an annotator or with too long a text, and
@@ -90,7 +90,7 @@ class LabelFile:
             os.close(descriptor)
         return label
 
-    def labels(self) -> list[Label]:
+    def labels(self) -> list[CaseLabel]:
         """All labels, in the order they were given."""
         with self._lock:
             self._read()
@@ -102,11 +102,11 @@ class LabelFile:
             self._read()
             return [*self._faults]
 
-    def latest(self) -> dict[tuple[str, str], Label]:
+    def latest(self) -> dict[tuple[str, str], CaseLabel]:
         """The label that counts, by (annotator, case)."""
         return latest_labels(self.labels())
 
-    def of_case(self, case_id: str) -> list[Label]:
+    def of_case(self, case_id: str) -> list[CaseLabel]:
         """The labels of a case that count, one per annotator."""
         return [label for (_, case), label in self.latest().items() if case == case_id]
 
@@ -132,12 +132,12 @@ class LabelFile:
                 self._line += 1
                 self._read_to += len(line)
                 try:
-                    self._labels.append(Label.model_validate(json.loads(line)))
+                    self._labels.append(CaseLabel.model_validate(json.loads(line)))
                 except (ValueError, RecursionError) as error:
                     self._faults.append(f"{self.path}, line {self._line}: {_reason(error)}")
 
 
-def latest_labels(labels: Iterable[Label]) -> dict[tuple[str, str], Label]:
+def latest_labels(labels: Iterable[CaseLabel]) -> dict[tuple[str, str], CaseLabel]:
     """The last label of each (annotator, case), in the order of their first ones."""
     return {(label.annotator, label.case): label for label in labels}
 
@@ -173,13 +173,13 @@ def _shown(name: str, value: Any) -> Any:
     return None if name.startswith(("verdict.", "perception")) else value
 
 
-def export_labels(labels: Iterable[Label], kind: str = "csv") -> Iterator[str]:
+def export_labels(labels: Iterable[CaseLabel], kind: str = "csv") -> Iterator[str]:
     """The labels as text of a file, piece by piece: "csv" (for spreadsheets) or "jsonl"."""
     if kind == "jsonl":
         for label in labels:
             yield json.dumps(label.model_dump(mode="json"), ensure_ascii=False) + "\n"
     elif kind == "csv":
-        names = list(Label.model_fields)
+        names = list(CaseLabel.model_fields)
         yield "\ufeff" + _csv_line(names)
         for label in labels:
             yield _csv_line([spreadsheet_cell(getattr(label, name)) for name in names])
@@ -193,7 +193,7 @@ def _csv_line(values: list[Any]) -> str:
     return line.getvalue()
 
 
-def _checked(label: Label) -> Label:
+def _checked(label: CaseLabel) -> CaseLabel:
     clean = {
         name: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         for name, value in label

@@ -18,7 +18,7 @@ from scripted import ScriptedEngine
 from p2r import engines
 from p2r.browser.ask_view import prepare
 from p2r.browser.curves_view import draw_run
-from p2r.browser.desk import Asked, Desk
+from p2r.browser.desk import AskedCase, Desk
 from p2r.browser.library import Library
 from p2r.cases.store import CaseStore, write_cases
 from p2r.records import Case, Trace
@@ -308,7 +308,7 @@ def test_a_question_about_a_case_is_kept_beside_its_clip_under_an_id_of_its_own(
     assert len({case.question.id, question.id, other.id}) == 3
     answer = Case(question=question, trace=Trace(question_id="", text="1"))
     folder = library.store.run_of(case.id)
-    ids = [desk.keep(Asked(answer, media, is_upload=False, run=folder)) for _ in range(2)]
+    ids = [desk.keep(AskedCase(answer, media, is_upload=False, run=folder)) for _ in range(2)]
     assert len(set(ids)) == 2 and not (tmp_path / "one" / "cases").exists()
     assert library.find_media(library.store.get(ids[0])) == media
 
@@ -322,13 +322,13 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
     desk = Desk(Library(CaseStore([run])))
     by_name = desk.judges()
     assert list(by_name.values()) == [noisy, "oracle"]
-    asked = Asked(make_case(1), run / "a.mp4", is_upload=False)
+    asked = AskedCase(make_case(1), run / "a.mp4", is_upload=False)
     wrong, right = (desk.judge(asked, name) for name in by_name)
     assert wrong.judge != right.judge and right.judge == "oracle"
     assert (run / "ledger.id").is_file()
     silent = make_case(1)
     silent.trace.observation = None
-    verdict = desk.judge(Asked(silent, run / "a.mp4", is_upload=False), "oracle")
+    verdict = desk.judge(AskedCase(silent, run / "a.mp4", is_upload=False), "oracle")
     assert verdict.sufficient is False and "no readable observation" in verdict.rationale
 
 

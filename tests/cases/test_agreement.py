@@ -10,7 +10,7 @@ from p2r.cases.agreement import (
     measure,
     wilson,
 )
-from p2r.cases.labels import Label
+from p2r.cases.labels import CaseLabel
 
 YES, NO, UNKNOWN = True, False, None
 
@@ -71,7 +71,7 @@ def test_nothing_known_is_no_number():
 
 
 def label(case, annotator, sufficient):
-    return Label(case=case, annotator=annotator, sufficient=sufficient)
+    return CaseLabel(case=case, annotator=annotator, sufficient=sufficient)
 
 
 LABELS = [

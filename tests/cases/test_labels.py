@@ -9,7 +9,7 @@ import pytest
 
 from p2r.cases.labels import (
     MAX_COMMENT,
-    Label,
+    CaseLabel,
     LabelFile,
     export_labels,
     hide_verdict,
@@ -20,8 +20,8 @@ from p2r.errors import UserError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 
 
-def label(case="c1", annotator="ann", sufficient=True, **more) -> Label:
-    return Label(case=case, annotator=annotator, sufficient=sufficient, **more)
+def label(case="c1", annotator="ann", sufficient=True, **more) -> CaseLabel:
+    return CaseLabel(case=case, annotator=annotator, sufficient=sufficient, **more)
 
 
 def test_the_last_label_of_an_annotator_counts_and_none_is_lost(tmp_path):
@@ -151,7 +151,7 @@ def test_blind_mode_hides_all_that_tells_the_verdict():
 def test_labels_are_exported_as_json_lines_and_safe_csv():
     given = [label(comment='=HYPERLINK("http://x")', annotator="@ann"), label(case="c2")]
     lines = "".join(export_labels(given, "jsonl")).splitlines()
-    assert [Label(**json.loads(line)) for line in lines] == given
+    assert [CaseLabel(**json.loads(line)) for line in lines] == given
     rows = list(csv.DictReader(io.StringIO("".join(export_labels(given)).removeprefix("\ufeff"))))
     assert rows[0]["comment"] == '\'=HYPERLINK("http://x")' and rows[0]["annotator"] == "'@ann"
     assert rows[1]["case"] == "c2" and rows[1]["sufficient"] == "True"
