@@ -1,4 +1,4 @@
-"""OpenCase one case: question, media, the four panels, every token's credit, label, how made."""
+"""The open case: question, media, the four panels, credit of every token, label, facts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from p2r.browser.markup import (
     VERDICT_WORDS,
     CaseRow,
     chip,
+    describe_case,
+    describe_making,
     join,
     mark_chip,
     number,
@@ -40,9 +42,9 @@ from p2r.scoring.answers import extract_choice
 
 @dataclass(frozen=True)
 class OpenCase:
-    """A case and what stands around it: its group, other responses, its label form.
+    """A case with its group, other responses to its question, and its label form.
 
-    `secret`: the visitor labels blind and has not labelled this case yet.
+    `secret`: the visitor works in blind mode and has not labelled this case yet.
     """
 
     case: Case
@@ -57,21 +59,21 @@ class OpenCase:
 
 
 def render_missing(case_id: str, reason: str) -> Markup:
-    """Instead of a case that is not there."""
+    """Return a message in place of a case that cannot be shown."""
     return Markup('<article class="case" data-case="{}"><p class="empty">{}</p></article>').format(
         case_id, visible(reason)
     )
 
 
 def render_case(view: View, opened: OpenCase) -> Markup:
-    """A case whole."""
+    """Return the complete page of a case."""
     case = opened.case
     right = [render_observation(case)]
     below = [Markup("")]
     if opened.secret:
         hidden = Markup(
-            '<section class="card hidden"><h3>Verdict, rewards and answer are hidden</h3><p>Label '
-            "the observation first: blind mode shows them afterwards.</p></section>"
+            '<section class="card hidden"><h3>Verdict, rewards and answer are hidden</h3><p>You '
+            "work in blind mode. Label the observation first; then they are shown.</p></section>"
         )
         right = [_plain_observation(case), opened.label, hidden]
     else:
@@ -104,12 +106,7 @@ def _plain_observation(case: Case) -> Markup:
 def _render_header(view: View, opened: OpenCase) -> Markup:
     case = opened.case
     q, t = case.question, case.trace
-    about = [q.problem_type, q.data_type, q.source, t.run, t.stage]
-    if t.step is not None:
-        about.append(f"step {t.step}")
-    if t.rollout:
-        about.append(f"rollout {t.rollout}")
-    chips = [chip("", word) for word in about if word]
+    chips = [chip("", word) for word in describe_case(case)]
     if not opened.secret:
         chips += [chip("bad", f"format: {problem}") for problem in t.problems]
         chips += [chip("", tag) for tag in case.tags]
@@ -132,7 +129,7 @@ def _render_header(view: View, opened: OpenCase) -> Markup:
 
 
 def _render_actions(view: View, case: Case) -> Markup:
-    """What can be done with a case: compare it, ask about it, take it along."""
+    """Return the links to compare a case, to ask about it, and to save it."""
     t = case.trace
     compare = view.link(
         tab="compare", question=case.question.id, sides=sides_with((t.run, t.stage), view)
@@ -149,7 +146,7 @@ def _render_actions(view: View, case: Case) -> Markup:
 
 
 def sides_with(side: Side, view: View) -> tuple[Side, ...]:
-    """The sides of the comparison as they were chosen, or none: the page then proposes some."""
+    """Return the chosen sides if this one is among them; without sides the page proposes some."""
     return view.sides if side in view.sides else ()
 
 
@@ -185,7 +182,7 @@ def _render_options(case: Case, secret: bool) -> Markup:
 
 
 def _render_credit(opened: OpenCase) -> Markup:
-    """The tokens under the credit the run recorded; without it, that of the group's rewards."""
+    """Return the tokens with the recorded advantages, or those computed from the group."""
     case, group = opened.case, opened.credit
     given = Credit(case.perception_advantage, case.reasoning_advantage)
     if given == Credit(None, None) and group is not None:
@@ -195,7 +192,7 @@ def _render_credit(opened: OpenCase) -> Markup:
 
 
 def _render_rollouts(view: View, opened: OpenCase) -> Markup:
-    """The group as a table, with the keys that lead through it and what has collapsed."""
+    """Return the group as a table, with links to its rollouts and the collapsed processes."""
     rows = opened.group
     if len(rows) < 2:
         return Markup("")
@@ -236,15 +233,15 @@ def _render_others(view: View, opened: OpenCase) -> Markup:
     cut = opened.others_total > len(opened.others)
     note = f" (the first {len(opened.others)} of {opened.others_total:,})" if cut else ""
     return Markup(
-        '<section class="card responses"><h3>The same question elsewhere{}</h3>{}</section>'
+        '<section class="card responses"><h3>Other responses to this question{}</h3>{}</section>'
     ).format(
         note,
-        render_responses("the same question elsewhere", view, opened.others, opened.case.id),
+        render_responses("other responses to this question", view, opened.others, opened.case.id),
     )
 
 
 def render_responses(title: str, view: View, rows: Sequence[CaseRow], selected: str) -> Markup:
-    """Responses as a table: what was judged, rewards, advantages, length, answer."""
+    """Return responses as a table: verdict, outcome, rewards, advantages, length, answer."""
     body = join(
         Markup(
             '<tr {}><td><a href="{}" data-go>{}</a></td><td>{}</td><td>{}</td><td>{}</td>'
@@ -281,28 +278,14 @@ def _name_response(row: CaseRow) -> str:
 def _render_raw(case: Case) -> Markup:
     opened = Markup("open") if case.trace.problems else ""
     return Markup(
-        '<details class="card" id="raw" {}><summary>The whole response</summary>{}</details>'
+        '<details class="card" id="raw" {}><summary>The full response</summary>{}</details>'
     ).format(opened, prose(case.trace.text, "", whole_text(case, "text")))
 
 
 def _render_making(case: Case, secret: bool) -> Markup:
-    q, t = case.question, case.trace
-    facts = {
-        "model": t.model,
-        "run": t.run,
-        "stage": t.stage,
-        "step": t.step,
-        "rollout": t.rollout,
-        "case": case.id,
-        "question": q.id,
-        "media file": q.path,
-        "sampling": t.sampling,
-        "media": {name: value for name, value in t.media.items() if name != "path"},
-        "prompt tokens": t.prompt_tokens,
-        "completion tokens": t.completion_tokens,
-        "of them perception": t.perception_tokens,
-        "judge's usage": case.verdict.usage if case.verdict and not secret else None,
-        "question's own fields": q.meta,
+    facts = describe_making(case) | {
+        "usage of the judge": case.verdict.usage if case.verdict and not secret else None,
+        "fields of the question": case.question.meta,
     }
     rows = join(
         Markup("<dt>{}</dt><dd>{}</dd>").format(name, render_fact(value))

@@ -88,10 +88,10 @@ def test_no_two_parts_of_a_step_look_alike(tmp_path):
     (tmp_path / "rl").mkdir()
     (tmp_path / "rl" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     figures = {figure["title"]: figure["figure"] for figure in draw_run(tmp_path)[0]["figures"]}
-    parts = figures["Time budget of a step"]["data"]
+    parts = figures["Time per step"]["data"]
     looks = {(part["marker"]["color"], part["marker"]["pattern"]["shape"]) for part in parts}
     assert len(looks) == len(names) and parts[0]["name"] == "a b"
-    assert figures["What is unknown or cut"]["layout"]["yaxis"]["rangemode"] == "tozero"
+    assert figures["Unknown or truncated"]["layout"]["yaxis"]["rangemode"] == "tozero"
 
 
 def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
@@ -113,7 +113,7 @@ def test_curves_are_drawn_and_grow_while_a_run_writes(run, serve, tmp_path, open
     metrics.touch()
     page = open_page(link(serve(run), tab="runs"))
     expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 5")
-    for title in ("Reward of perception, by part", "Collapsed groups", "Time budget of a step"):
+    for title in ("Reward of perception, by part", "Collapsed groups", "Time per step"):
         expect(page.locator(".plotcard", has_text=title).locator(".main-svg").first).to_be_visible()
     # A name of a file is text in a figure, too.
     expect(page.locator(".legendtext", has_text="<b>sft")).to_have_count(1)

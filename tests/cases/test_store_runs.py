@@ -6,7 +6,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_store import ids, make_case
+from case_records import ids, make_case
 
 from p2r.cases import table as case_table
 from p2r.cases.selection import FAILURES

@@ -5,7 +5,7 @@ import time
 
 import pyarrow as pa
 import pytest
-from test_store import ids, make_case
+from case_records import ids, make_case
 
 from p2r.cases import table as case_table
 from p2r.cases.store import CaseStore, Filters, write_cases
