@@ -190,7 +190,7 @@ def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monk
     write_cases(run, [make_case(1, "a.mp4")])
     desk = Desk(Library(CaseStore([run])))
     for name in ("a.html", "a.svg", "a.mp4.m3u8", "a"):
-        with pytest.raises(UserError, match="is no clip or picture"):
+        with pytest.raises(UserError, match="is not a clip or picture"):
             desk.check_upload(tmp_path / name)
     question = make_case(1).question
     monkeypatch.setattr(engines, "load_engine", lambda *_, **__: ScriptedEngine(None))
@@ -259,7 +259,7 @@ def test_the_command_serves_and_refuses(run, tmp_path):
     for arguments, words in (
         ([str(tmp_path / "none")], "does not exist"),
         ([str(run), "--host", "0.0.0.0"], "P2R_APP_PASSWORD"),
-        ([str(run), "--media-root", str(tmp_path / "none")], "is no folder"),
+        ([str(run), "--media-root", str(tmp_path / "none")], "is not a folder"),
     ):
         done = subprocess.run(
             [*base, *arguments], capture_output=True, text=True, env=environment, timeout=300

@@ -34,7 +34,7 @@ def test_a_group_shows_who_gets_the_credit(address, open_page):
     expect(rows).to_have_count(4)
     # Rollout 1 saw well and answered wrongly.
     expect(rows.nth(1)).to_contain_text("+0.87−0.87−0.87−0.87")
-    expect(page.locator("#main")).to_contain_text("In #1, #2 GRPO pushes the observation the wrong")
+    expect(page.locator("#main")).to_contain_text("In #1, #2, GRPO pushes the observation in the wrong")
     rows.nth(2).locator("a").click()
     expect(page.locator("article .about")).to_contain_text("rollout 2")
 
@@ -46,7 +46,7 @@ def test_collapsed_groups_are_marked(serve, tmp_path, open_page):
     expect(page.locator("#list .item .chip")).to_have_text(
         ["perception collapsed", "reasoning collapsed"]
     )
-    expect(page.locator("#main")).to_contain_text("that process learns nothing here")
+    expect(page.locator("#main")).to_contain_text("this process learns nothing here")
 
 
 def test_three_models_are_compared_on_the_same_question(address, open_page):
@@ -118,11 +118,11 @@ def test_curves_are_drawn_and_grow_while_a_run_writes(run, serve, tmp_path, open
     # A name of a file is text in a figure, too.
     expect(page.locator(".legendtext", has_text="<b>sft")).to_have_count(1)
     expect(page.locator(".legendtext [style*=bold]")).to_have_count(0)
-    expect(page.locator("[data-live]")).to_have_text("live: a stage is writing")
+    expect(page.locator("[data-live]")).to_have_text("live: a stage is running")
     with metrics.open("a") as lines:
         lines.write("\n" + json.dumps(metrics_row(7)) + "\n")
     expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 7")
-    page.get_by_label("light or dark").click()
+    page.get_by_label("light or dark theme").click()
     expect(page.locator(".main-svg").first).to_be_visible()
 
 
@@ -172,7 +172,7 @@ def test_a_label_can_be_changed_and_is_refused_without_a_name(small, open_page):
     page.get_by_label("cannot say").check()
     page.get_by_label("my name").fill("   ")
     page.get_by_role("button", name="Save label").click()
-    expect(page.locator(".label-said")).to_contain_text("needs the name of its annotator")
+    expect(page.locator(".label-said")).to_contain_text("a label needs an annotator")
     page.get_by_label("my name").fill("Ada")
     page.get_by_label("what went wrong").select_option("right by luck")
     page.get_by_label("comment").fill("<script>window.hacked = 1</script>")

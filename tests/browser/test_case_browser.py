@@ -105,7 +105,7 @@ def test_search_and_filters_narrow_the_list_and_stand_in_the_address(address, op
     expect(page.locator(SEARCH)).to_be_focused()
     expect(page).to_have_url(re.compile(r"text=SQUARE\+number\+11"))
     page.locator("[name=text_in]").select_option("rationale")
-    expect(page.locator("#list")).to_contain_text("No case passes these filters.")
+    expect(page.locator("#list")).to_contain_text("No case matches these filters.")
     expect(page.locator("#nav")).to_contain_text("not in this list")
     page.locator("[name=text_in]").select_option("")
     page.locator(SEARCH).fill("")
@@ -140,7 +140,7 @@ def test_a_limit_is_typed_while_the_list_follows(address, open_page):
         expect(page).to_have_url(re.compile(rf"perception_reward={re.escape(query)}"))
     expect(limit).to_be_focused()
     expect(limit).to_have_value("2.25")
-    expect(page.locator("#list")).to_contain_text("No case passes these filters.")
+    expect(page.locator("#list")).to_contain_text("No case matches these filters.")
     expect(page.locator("#nav .place")).to_have_text("not in this list")
     page.locator(".active .chip", has_text="perception reward ≥ 2.25").click()
     expect(pager).to_contain_text(in_list(TOTAL))
@@ -216,7 +216,7 @@ def test_views_are_saved_and_links_copied(address, open_page):
     expect(page.locator("#list .pager")).to_contain_text(in_list(TOTAL))
     page.get_by_role("link", name="elevens <b>").click()
     expect(page.locator("#list .item")).to_have_count(11)
-    page.get_by_role("button", name="forget elevens").click()
+    page.get_by_role("button", name="delete elevens").click()
     expect(page.get_by_role("link", name="elevens")).to_have_count(0)
 
 
@@ -271,7 +271,7 @@ def test_an_unknown_permalink_says_so(address, open_page):
 def test_media_that_cannot_be_had_leave_their_reason_and_the_case_opens(address, open_page):
     page = open_page(link(address, text="square number 30"))
     for n, place, reason in [
-        (301, "#main .no-media", "there is no such file below the media root"),
+        (301, "#main .no-media", "there is no such file in the media folder"),
         (302, ".frames .no-media", "decode|format|invalid|read"),
         (303, "#main .no-media", "leaves the media root"),
         (304, ".frames .warning", "other frames now than the trace recorded"),
