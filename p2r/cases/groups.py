@@ -1,4 +1,4 @@
-"""Rollouts in groups, and the same questions in several stages: queries over a table of cases."""
+"""Queries for groups of rollouts, and for the same questions in several stages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from p2r.errors import StoreError
 from p2r.rewards import TOLERANCE
 
 _KEYS = ("question.id", "trace.run", "trace.stage", "trace.step")
-# What groups are ordered by: column of `group_rows` -> its expression.
+# Order of groups -> SQL expression over the columns of `group_rows`.
 GROUP_SORTS = {
-    # Where both processes have a signal, the larger the better; then where one has.
+    # Groups in which both rewards differ come first, then those in which one does.
     "both_spreads": "[least(coalesce(perception_spread, 0), coalesce(reasoning_spread, 0)), "
     "greatest(perception_spread, reasoning_spread)]",
     "spread": "greatest(perception_spread, reasoning_spread)",
@@ -35,12 +35,13 @@ def group_rows(
     offset: int,
     limit: int,
 ) -> list[dict[str, Any]]:
-    """Groups of rollouts (same question, run, stage, step) with a case that passes the filters.
+    """Return the groups (same question, run, stage, step) with a case that passes the filters.
 
-    Each: its keys, problem, problem type, `size`, `n_right`, `n_sufficient`, and of both processes
-    mean reward, spread (highest less lowest) and whether it collapsed, as `rewards.collapsed` says:
-    rewards equal or fewer than two known; `total`: how many groups there are in all. Numbers are
-    of the whole group, also where the filters leave some of it out.
+    Each row has the keys, the problem and its type, `size`, `n_right`, `n_sufficient`, and for each
+    process the mean reward, its spread (highest minus lowest) and whether it collapsed. A process
+    collapses if its rewards are equal or fewer than two are known (`rewards.collapsed`). `total` is
+    the number of all groups. The numbers describe the complete group, even if only some of its
+    cases pass.
     """
     if sort not in GROUP_SORTS:
         raise StoreError(f"groups cannot be ordered by {sort!r}: use {', '.join(GROUP_SORTS)}")
@@ -84,18 +85,18 @@ def side_rows(
     offset: int,
     limit: int,
 ) -> list[dict[str, Any]]:
-    """Questions that every side, a (run, stage), answered: a row each, the sides side by side.
+    """Return one row for each question that all sides, each a (run, stage), answered.
 
-    Of a side with several responses to a question the first rollout of the last step stands for
-    it. The filters apply to the first side. `outcomes`: what each answer must be ("right", "wrong",
-    "unknown"; None: anything). Each row: question id, problem, problem type, reference answer, and
-    lists with an entry per side: `ids`, `outcomes`, `verdicts`, `answers`, `failures`; `total`: how
-    many questions there are in all.
+    If a side has several responses to a question, the first rollout of the last step is taken. The
+    filters apply to the first side. `outcomes`: the required outcome of each side ("right",
+    "wrong", "unknown"; None: any). A row has the id, problem, type and reference answer of the
+    question, and lists with one entry per side: `ids`, `outcomes`, `verdicts`, `answers`,
+    `failures`. `total` is the number of all such questions.
     """
     joined, given = _join(passing, sides)
     wanted = [(side, outcome) for side, outcome in enumerate(outcomes) if outcome is not None]
     if len(outcomes) > len(sides) or any(outcome not in OUTCOMES for _, outcome in wanted):
-        raise StoreError(f"give each side one of {', '.join(OUTCOMES)}, or nothing")
+        raise StoreError(f"the outcome of a side must be one of {', '.join(OUTCOMES)}, or None")
     condition = " AND ".join(f"s{side}.outcome = ?" for side, _ in wanted)
     lists = ", ".join(
         f"[{', '.join(f's{side}.{column}' for side in range(len(sides)))}] AS {name}"
@@ -120,7 +121,7 @@ def side_rows(
 def side_counts(
     table: CaseTable, passing: Passing, sides: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, ...], int]:
-    """Shared questions by the outcomes of the sides, the most frequent combination first."""
+    """Count shared questions by the outcomes of the sides, the most frequent first."""
     joined, given = _join(passing, sides)
     outcomes = ", ".join(f"s{side}.outcome" for side in range(len(sides)))
     rows = table.query(
@@ -133,9 +134,9 @@ def side_counts(
 
 
 def _join(passing: Passing, sides: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], list[Any]]:
-    """(common tables s0, s1, …; their join), with values; a question is its id and its words."""
+    """Return ((tables s0, s1, …, their join), values). Questions match by id and problem."""
     if len(sides) < 2:
-        raise StoreError("a comparison needs at least two sides: (run, stage) each")
+        raise StoreError("a comparison needs at least two sides, each a (run, stage)")
     first = f"number IN (SELECT number FROM cases {passing.clause}) AND"
     tables = [
         f"s{place} AS (SELECT * FROM cases WHERE {first if place == 0 else ''}"

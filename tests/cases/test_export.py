@@ -45,7 +45,7 @@ def test_a_failed_export_leaves_nothing(tmp_path):
 
     with pytest.raises(OSError, match="no more"):
         export_cases(broken(), tmp_path / "out.csv")
-    with pytest.raises(UserError, match="not as 'xls'"):
+    with pytest.raises(UserError, match="cannot be exported as 'xls'"):
         export_cases([], tmp_path / "out.xls")
     assert list(tmp_path.iterdir()) == []
 

@@ -81,7 +81,7 @@ def test_a_damaged_line_is_reported_with_its_reason(tmp_path):
     ("given", "message"),
     [
         (label(case=""), "needs a case"),
-        (label(annotator="  "), "needs the name"),
+        (label(annotator="  "), "needs an annotator"),
         (label(annotator="x" * 101), "annotator is too long"),
         (label(comment="x" * (MAX_COMMENT + 1)), "comment is too long"),
     ],
