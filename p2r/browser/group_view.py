@@ -24,10 +24,16 @@ def render_groups(view: View, groups: Sequence[CaseRow], opened: CaseRow | None)
     total = groups[0]["total"]
     items = join(_render_item(view, row, row is opened) for row in groups)
     return Markup(
-        '<div class="side-head"><h2>Rollouts in groups</h2><p>{:,} groups, those with the '
+        '<div class="side-head"><h2>Rollouts in groups</h2><p>{:,} group{}, those with the '
         'largest differences in both rewards first</p>{}</div><div id="list">{}<nav class="cases" '
         'aria-label="groups">{}</nav></div>'
-    ).format(total, render_active(view), render_pager(view, len(groups), total), items)
+    ).format(
+        total,
+        "s" * (total != 1),
+        render_active(view),
+        render_pager(view, len(groups), total),
+        items,
+    )
 
 
 def _render_item(view: View, row: CaseRow, is_open: bool) -> Markup:
