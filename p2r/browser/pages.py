@@ -269,7 +269,7 @@ def _facts_of(run: Path) -> dict[str, Any]:
 
     import yaml
 
-    facts: dict[str, Any] = {"media folder": find_root_words(run)}
+    facts: dict[str, Any] = {"media folder": _media_folder(run)}
     try:
         environment = json.loads(_read(run / "environment.json") or "{}")
         recipe = yaml.safe_load(_read(run / "recipe.yaml") or "{}") or {}
@@ -283,7 +283,7 @@ def _facts_of(run: Path) -> dict[str, Any]:
     return facts
 
 
-def find_root_words(run: Path) -> str:
+def _media_folder(run: Path) -> str:
     """Return the media folder of a run as the run names it."""
     return (_read(run / "data_root") or "").strip() or "inside the run folder"
 

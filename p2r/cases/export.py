@@ -58,12 +58,13 @@ def text_lines(cases: Iterable[Case], kind: str) -> Iterator[str]:
         for case in cases:
             yield to_line(case.model_dump(mode="json"))
         return
-    yield "\ufeff" + _csv_line(CASE_SCHEMA.names)
+    yield "\ufeff" + csv_line(CASE_SCHEMA.names)
     for case in cases:
-        yield _csv_line([spreadsheet_cell(value) for value in storable_row(case).values()])
+        yield csv_line([spreadsheet_cell(value) for value in storable_row(case).values()])
 
 
-def _csv_line(values: Iterable[Any]) -> str:
+def csv_line(values: Iterable[Any]) -> str:
+    """Return the values as one line of CSV."""
     line = io.StringIO()
     csv.writer(line).writerow(list(values))
     return line.getvalue()

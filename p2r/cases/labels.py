@@ -8,10 +8,8 @@ annotators and several OS processes may write to one file.
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
 import hashlib
-import io
 import json
 import os
 import threading
@@ -22,6 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from p2r.cases.export import csv_line
 from p2r.errors import UserError
 from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case, Record
@@ -178,17 +177,11 @@ def export_labels(labels: Iterable[CaseLabel], kind: str = "csv") -> Iterator[st
             yield json.dumps(label.model_dump(mode="json"), ensure_ascii=False) + "\n"
     elif kind == "csv":
         names = list(CaseLabel.model_fields)
-        yield "\ufeff" + _csv_line(names)
+        yield "\ufeff" + csv_line(names)
         for label in labels:
-            yield _csv_line([spreadsheet_cell(getattr(label, name)) for name in names])
+            yield csv_line([spreadsheet_cell(getattr(label, name)) for name in names])
     else:
         raise UserError(f"labels cannot be exported as {kind!r}: use csv or jsonl")
-
-
-def _csv_line(values: list[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(values)
-    return line.getvalue()
 
 
 def _checked(label: CaseLabel) -> CaseLabel:

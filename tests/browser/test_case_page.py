@@ -1,4 +1,4 @@
-"""The page of one case: hostile words stay words, and unknown values are named."""
+"""The saved page of one case: hostile text stays text, and unknown values are named."""
 
 import re
 from html.parser import HTMLParser
@@ -59,7 +59,7 @@ def make_frames() -> Frames:
     return Frames(pixels, [0.0, 0.5], [0, 1], 2.0, 1.0, 2, "pyav", HOSTILE, note=HOSTILE)
 
 
-def test_a_page_of_a_hostile_case_holds_words_only():
+def test_hostile_text_stays_text_on_a_saved_page():
     page = case_page(hostile_case(), make_frames())
     seen = Seen(page)
     assert {tag for tag, _ in seen.tags}.isdisjoint({"script", "iframe", "link", "a", "svg"})
@@ -72,7 +72,7 @@ def test_a_page_of_a_hostile_case_holds_words_only():
     assert not re.search(r"https?://", page)
 
 
-def test_a_page_says_what_is_unknown_and_what_is_missing():
+def test_a_saved_page_names_unknown_and_missing_values():
     bare = make_case(1, verdict=None, accuracy=None, trace_observation=None, trace_think=None)
     text = Seen(case_page(bare, no_frames="there is no such file")).text
     for words in (
@@ -92,7 +92,7 @@ def test_a_page_says_what_is_unknown_and_what_is_missing():
     assert "unknown = accuracy unknown" in text
 
 
-def test_a_page_of_a_megabyte_is_whole():
+def test_a_saved_page_does_not_cut_a_megabyte_of_text():
     case = make_case(1, trace_think="word " * 200_000 + "END", trace_observation="\u202e" * 1000)
     page = case_page(case)
     assert "END</p>" in page and "\u202e" not in page

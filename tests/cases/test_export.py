@@ -14,7 +14,7 @@ from p2r.formats import read_cases
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-def test_what_is_exported_can_be_opened_again(tmp_path, kind):
+def test_an_export_can_be_read_again(tmp_path, kind):
     cases = [make_case(n, trace_text="\u202e\0 =1 \n") for n in range(1100)]
     file = tmp_path / f"out.{kind}"
     assert export_cases(iter(cases), file) == 1100
@@ -50,7 +50,7 @@ def test_a_failed_export_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_csv_holds_no_formula(tmp_path):
+def test_csv_contains_no_formula(tmp_path):
     case = make_case(
         1,
         question_problem="=cmd|' /C calc'!A0",
@@ -85,10 +85,10 @@ def test_csv_holds_no_formula(tmp_path):
         ("a\0b\ud800", "a\ufffdb\ufffd"),
     ],
 )
-def test_cells(value, expected):
+def test_spreadsheet_cells_are_made_safe(value, expected):
     assert spreadsheet_cell(value) == expected
 
 
-def test_unseen_characters_are_written_out():
+def test_invisible_characters_are_written_out():
     assert show_unseen("a\u202eb\u200bc\0\x1b[0m") == "a[U+202E]b[U+200B]c[U+0000][U+001B][0m"
     assert show_unseen("line\r\nline\t青\U0001f600\ud800") == "line\nline\t青\U0001f600\ufffd"

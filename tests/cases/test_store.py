@@ -1,4 +1,4 @@
-"""The store: what is written comes back; the database filters, sorts and pages."""
+"""The store: cases survive a round trip; the database filters, sorts and pages."""
 
 import threading
 
@@ -21,7 +21,7 @@ def open_store(tmp_path):
     return write_and_open
 
 
-def test_cases_come_back_as_they_were_written(open_store):
+def test_cases_survive_a_round_trip(open_store):
     whole = make_case(
         1,
         trace_problems=["answer missing"],
@@ -50,7 +50,7 @@ def test_any_text_survives_and_nan_is_unknown(open_store):
     assert case.accuracy is None
 
 
-def test_no_cases_make_an_empty_store(open_store):
+def test_a_run_without_cases_is_an_empty_store(open_store):
     store = open_store()
     assert store.count() == 0 and store.page() == [] and list(store.cases()) == []
     assert set(store.quadrants().values()) == {0}
@@ -188,7 +188,7 @@ def test_several_runs_are_one_table(tmp_path):
     assert store.file_of(store.page(Filters(run=("demo",)))[0]["id"]).parent == folder
 
 
-def test_a_file_of_an_earlier_version_lacks_only_what_it_lacks(tmp_path):
+def test_a_file_of_an_earlier_version_opens_without_its_missing_columns(tmp_path):
     file = write_cases(tmp_path, [make_case(1)])
     table = pq.read_table(file).drop_columns(["tags", "perception_advantage", "trace.truncated"])
     pq.write_table(table, file)
@@ -196,7 +196,7 @@ def test_a_file_of_an_earlier_version_lacks_only_what_it_lacks(tmp_path):
     assert case.question.id == "q1" and case.tags == [] and case.trace.truncated is False
 
 
-def test_a_store_may_be_read_by_many_threads(open_store):
+def test_many_threads_can_read_a_store(open_store):
     store = open_store(*(make_case(n) for n in range(100)))
     found: list[int] = []
 
@@ -211,7 +211,7 @@ def test_a_store_may_be_read_by_many_threads(open_store):
     assert found == [10] * 80
 
 
-def test_a_failed_writing_leaves_the_former_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_cases(tmp_path, [make_case(1)])
 
     def broken():
@@ -224,13 +224,13 @@ def test_a_failed_writing_leaves_the_former_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cases.parquet"]
 
 
-def test_a_run_that_is_written_anew_is_seen(open_store, tmp_path):
+def test_a_replaced_file_is_read_again(open_store, tmp_path):
     store = open_store(make_case(1))
     write_cases(tmp_path / "demo", (make_case(n) for n in range(5000)))
     assert store.count() == 5000
 
 
-def test_an_id_comes_once(tmp_path):
+def test_two_cases_cannot_share_an_id(tmp_path):
     with pytest.raises(StoreError, match=r"'demo/sft/0/q1/0' comes twice"):
         write_cases(tmp_path, [make_case(1), make_case(1)])
     for name in ("a", "b"):
@@ -239,7 +239,7 @@ def test_an_id_comes_once(tmp_path):
         CaseStore([tmp_path / "a", tmp_path / "b"])
 
 
-def test_what_is_no_store_says_so(tmp_path, open_store):
+def test_opening_something_else_raises_a_clear_error(tmp_path, open_store):
     (tmp_path / "broken.parquet").write_bytes(b"nothing of the kind")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "foreign.parquet")
     for paths, message in [
