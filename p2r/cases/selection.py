@@ -194,6 +194,30 @@ def where(filters: Filters, matched: np.ndarray | None = None) -> Passing:
     return Passing(clause, values, matched)
 
 
+def count_facets(columns: Mapping[str, str]) -> str:
+    """Return one query that counts the values of several columns; `{}` is its WHERE clause."""
+    names = [name_column(column) for column in columns.values()]
+    listed, sets = ", ".join(names), ", ".join(f"({name})" for name in names)
+    return (
+        f"SELECT GROUPING({listed}) AS others, coalesce({listed}) AS value, count(*) AS n "
+        f"FROM cases {{}} GROUP BY GROUPING SETS ({sets}) ORDER BY n DESC, value"
+    )
+
+
+def read_facets(
+    columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[Any, int]]:
+    """Return the counts by name of the column, from the rows of `count_facets`."""
+    # `others` has one bit for each column that a row does not count; the first is the highest.
+    everything = 2 ** len(columns) - 1
+    names = {everything ^ 2**place: name for place, name in enumerate(reversed([*columns]))}
+    found: dict[str, dict[Any, int]] = {name: {} for name in columns}
+    for row in rows:
+        if row["value"] is not None:
+            found[names[row["others"]]][row["value"]] = row["n"]
+    return found
+
+
 def order(sort: str | None, descending: bool) -> str:
     """Return the ORDER BY list of a column: unknown values last, ties in written order."""
     if sort is None:

@@ -30,8 +30,10 @@ from p2r.cases.selection import (
     VERDICTS,
     Filters,
     Passing,
+    count_facets,
     name_column,
     order,
+    read_facets,
     where,
 )
 from p2r.cases.table import CaseTable
@@ -47,9 +49,7 @@ _KEPT = 96  # answers
 
 
 class Neighbours(NamedTuple):
-    """The position of a case in a list (from 0; None: not in it), the list's length, and the ids
-    of the cases before and after it.
-    """
+    """Position of a case in a list (from 0; None: not in it), its length, ids beside it."""
 
     position: int | None
     total: int
@@ -113,10 +113,9 @@ class CaseStore:
         limit: int = 50,
         columns: Sequence[str] = LISTED,
     ) -> list[dict[str, Any]]:
-        """Return the rows of a page. `sort`: one of `COLUMNS`, unknown values last; None: written
-        order.
+        """Return a page. `sort`: one of `COLUMNS`, unknown values last; None: written order.
 
-        Problems and answers are cut to a few hundred characters (`selection.SHORTENED`).
+        Problems and answers are cut (`selection.SHORTENED`).
         """
         table = self._table()
         for column in columns:
@@ -171,29 +170,11 @@ class CaseStore:
         """Count the values of each of `FACETS` under the other filters, most frequent first."""
         chosen = [name for name in FACETS if getattr(filters, name) != getattr(EVERYTHING, name)]
         others = {name: column for name, column in FACETS.items() if name not in chosen}
-        found = self._facets(others, filters) | {
-            name: self.values(FACETS[name], replace(filters, **{name: getattr(EVERYTHING, name)}))
-            for name in chosen
-        }
+        found = read_facets(others, self._ask(filters, count_facets(others)))
+        for name in chosen:
+            lifted = replace(filters, **{name: getattr(EVERYTHING, name)})
+            found[name] = self.values(FACETS[name], lifted)
         return {name: found[name] for name in FACETS}
-
-    def _facets(self, columns: dict[str, str], filters: Filters) -> dict[str, dict[Any, int]]:
-        """Count the values of several columns under the same filters, in one query."""
-        names = [name_column(column) for column in columns.values()]
-        listed, sets = ", ".join(names), ", ".join(f"({name})" for name in names)
-        rows = self._ask(
-            filters,
-            f"SELECT GROUPING({listed}) AS others, coalesce({listed}) AS value, count(*) AS n "
-            f"FROM cases {{}} GROUP BY GROUPING SETS ({sets}) ORDER BY n DESC, value",
-        )
-        # One bit for each column that a row is not grouped by; the first column has the highest.
-        everything = 2 ** len(names) - 1
-        marks = {everything ^ 2**place: name for place, name in enumerate(reversed(columns))}
-        found: dict[str, dict[Any, int]] = {name: {} for name in columns}
-        for row in rows:
-            if row["value"] is not None:
-                found[marks[row["others"]]][row["value"]] = row["n"]
-        return found
 
     def values(self, column: str, filters: Filters = EVERYTHING) -> dict[Any, int]:
         """Count the distinct values of a column, the most frequent first."""
@@ -354,11 +335,11 @@ class CaseStore:
     def _derive(self, query: Callable[..., Kept], filters: Filters, *more: Any) -> Kept:
         """Return the answer of one of the queries in `p2r.cases.groups`."""
         table = self._table()
-        return self._keep(
-            table,
-            (query, filters, *more),
-            lambda: query(table, self._passing(table, filters), *more),
-        )
+
+        def compute() -> Kept:
+            return query(table, self._passing(table, filters), *more)
+
+        return self._keep(table, (query, filters, *more), compute)
 
     def _keep(self, table: CaseTable, key: Hashable, compute: Callable[[], Kept]) -> Kept:
         """Return the answer to a question; it is computed once for each version of the table."""

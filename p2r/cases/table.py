@@ -2,8 +2,8 @@
 
 `cases` has one row per case, numbered in written order: `number`, `file` (place in `files`),
 `place` (row of a Parquet file, byte offset in JSON lines), the short and the computed columns.
-`texts` has the searched texts of the same cases (`p2r.cases.texts`). Both are in a temporary file.
-DuckDB holds at most `_MEMORY` of it in memory.
+`texts` has their searched texts (`p2r.cases.texts`). Both are in a temporary file, of which DuckDB
+holds at most `_MEMORY` in memory.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 _MEMORY = "400MB"
 # How many cases are read from the files together: in the files' order, and in any order.
 _CHUNK, _LARGE_CHUNK = 1024, 8192
-# The texts of a Parquet file with fewer rows are loaded at once, those of a larger one by a thread.
-_FEW = 2048
+_FEW = 2048  # texts of a larger Parquet file are loaded by a thread
 _LOADED_TOGETHER = 16_384
 _VERSIONS = itertools.count(1)
 
