@@ -228,7 +228,7 @@ def read_new_cases(file: CaseFile) -> Iterator[tuple[list[int], pa.RecordBatch]]
                 rows.append(_row_of(line, file.path))
                 offsets.append(file.read_to)
             except (ValueError, RecursionError) as error:
-                file.fault(f"line {file.lines} is not a case: {_reason(error)[:200]}")
+                file.fault(f"line {file.lines} is not a case: {reason_of(error)[:200]}")
             file.read_to += len(line)
             if len(rows) == _LINES:
                 yield offsets, pa.RecordBatch.from_pylist(rows, schema=CASE_SCHEMA)
@@ -259,7 +259,8 @@ def _row_of(line: bytes, path: Path) -> dict[str, Any]:
     return storable_row(case)
 
 
-def _reason(error: ValueError | RecursionError) -> str:
+def reason_of(error: ValueError | RecursionError) -> str:
+    """Return in one line why a line could not be read."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

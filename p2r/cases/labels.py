@@ -18,9 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from p2r.cases.export import csv_line
+from p2r.cases.files import reason_of
 from p2r.errors import UserError
 from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case, Record
@@ -131,7 +130,7 @@ class LabelFile:
                 try:
                     self._labels.append(CaseLabel.model_validate(json.loads(line)))
                 except (ValueError, RecursionError) as error:
-                    self._faults.append(f"{self.path}, line {self._line}: {_reason(error)}")
+                    self._faults.append(f"{self.path}, line {self._line}: {reason_of(error)}")
 
 
 def latest_labels(labels: Iterable[CaseLabel]) -> dict[tuple[str, str], CaseLabel]:
@@ -220,10 +219,3 @@ def _mend(descriptor: int) -> int:
     if end < size:
         os.ftruncate(descriptor, end)
     return end
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).splitlines()[0]
