@@ -40,11 +40,11 @@ from p2r.errors import StoreError
 from p2r.records import ROW_TYPES, Case
 
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
-_MEMORY = "400MB"
+_MEMORY = "300MB"
 # How many cases are read from the files together: in the files' order, and in any order.
 _CHUNK, _LARGE_CHUNK = 1024, 8192
 _FEW = 2048  # texts of a larger Parquet file are loaded by a thread
-_LOADED_TOGETHER = 16_384
+_LOADED_TOGETHER = 4096
 _VERSIONS = itertools.count(1)
 
 
