@@ -59,7 +59,7 @@ class CaseTable:
         self._write = threading.Lock()
         self._closed = threading.Event()
         self._unloaded: list[tuple[CaseFile, int]] = []  # file, number of its first case
-        self._loader = threading.Thread(target=self._load_all, name="p2r-texts", daemon=True)
+        self._loader: threading.Thread | None = None
         self._next = 0
         self.count = self.version = 0  # a version is of this table alone, and changes as it grows
         self.files: list[CaseFile] = []
@@ -82,6 +82,7 @@ class CaseTable:
         self.grow()
         self._compress()
         if self._unloaded:
+            self._loader = threading.Thread(target=self._load_all, name="p2r-texts", daemon=True)
             self._loader.start()
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ class CaseTable:
 
     def wait_for_texts(self, timeout: float | None = None) -> bool:
         """Wait until all texts are loaded. Return whether they are."""
-        if self._loader.ident is not None:
+        if self._loader is not None:
             self._loader.join(timeout)
         return not self._unloaded
 
