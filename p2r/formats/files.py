@@ -15,25 +15,23 @@ or a case, and how nothing of it is lost, is said in `p2r.formats.rawrecords`.
 from __future__ import annotations
 
 import glob
-import gzip
 import json
 import logging
-import os
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from p2r.errors import DataError
+from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
-from p2r.files.jsonstream import Fault, NotJson, read_json
+from p2r.files.lenient_json import Fault, NotJson, read_records
 from p2r.formats.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
 from p2r.records import ROW_TYPES, Case, Question
 
@@ -215,7 +213,7 @@ def _read(
 
 def _records(file: Path) -> Iterator[Any]:
     try:
-        yield from _rows(file) if file.suffix == ".parquet" else read_json(file)
+        yield from _rows(file) if file.suffix == ".parquet" else read_records(file)
     except NotJson as error:
         raise DataError(f"{file} is no JSON list and no JSON lines: {error}") from None
     except pa.ArrowInvalid as error:
@@ -247,30 +245,10 @@ def _reason(error: Exception) -> str:
 
 
 def _write_list(records: Iterable[dict[str, Any]], path: Path) -> Path:
-    with _replacing(path) as file:
+    with replacing(path) as file:
         separator = "["
         for record in records:
             file.write(f"{separator}\n{to_line(record)[:-1]}")
             separator = ","
         file.write("[]\n" if separator == "[" else "\n]\n")
     return path
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes the place of `path` when it is complete, and not before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with _open_to_write(draft, path.suffix == ".gz") as file:
-            yield file
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _open_to_write(path: Path, compressed: bool) -> TextIO:
-    # Level 6: nearly as small as 9, the default, in half the time.
-    if compressed:
-        return gzip.open(path, "wt", compresslevel=6, encoding="utf-8")
-    return path.open("w", buffering=2**20, encoding="utf-8")

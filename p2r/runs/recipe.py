@@ -7,7 +7,6 @@ are.
 
 from __future__ import annotations
 
-from p2r.errors import UserError
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -25,6 +24,8 @@ from pydantic import (
     field_validator,
 )
 
+from p2r.errors import UserError
+
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
@@ -32,8 +33,6 @@ EngineName = Literal["transformers", "vllm", "server"]
 Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Ends = tuple[NonNegativeInt, NonNegativeInt]
-
-
 
 
 class Section(BaseModel):

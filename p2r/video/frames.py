@@ -7,7 +7,6 @@ runs there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -16,15 +15,16 @@ import stat
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from p2r.errors import VideoError
+from p2r.files.atomic import replacing
 from p2r.video.process import WORKERS, DecodeFailure, decode
 
 MAX_FRAMES = 16
@@ -186,22 +186,9 @@ def check_media(
     with ThreadPoolExecutor(WORKERS) as threads:
         rows = list(threads.map(lambda path: _check_one(path, timeout), paths))
     if manifest is not None:
-        with _write_whole(Path(manifest)) as file:
-            file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+        with replacing(manifest) as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
     return rows
-
-
-@contextlib.contextmanager
-def _write_whole(target: Path) -> Iterator[IO[bytes]]:
-    """Write a file that is there whole or not at all, whoever writes it at the same time."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _check_one(path: str | os.PathLike[str], timeout: float) -> dict[str, Any]:
@@ -279,7 +266,7 @@ class FrameCache:
                 self.decoded += 1
         if self.folder is not None:
             meta = json.dumps({f.name: getattr(found, f.name) for f in fields(found)[1:]})
-            with _write_whole(self._file(key)) as file:
+            with replacing(self._file(key), "wb", sync=False) as file:
                 np.savez(file, frames=found.frames, meta=np.array(meta))
         return found
 

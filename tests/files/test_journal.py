@@ -1,4 +1,4 @@
-"""The journal: nothing lost, nothing twice, one writer."""
+"""The journal: no record is lost or made twice, and there is one writer."""
 
 import json
 import logging
@@ -92,7 +92,7 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(path, line):
 def test_a_repeated_key_in_the_file_is_an_error(path):
     path.parent.mkdir()
     path.write_bytes(b'{"key": "a", "record": {}}\n' * 2)
-    with pytest.raises(StoreError, match="line 2: key 'a' a second time"):
+    with pytest.raises(StoreError, match="line 2: key 'a' occurs a second time"):
         Journal(path)
 
 
