@@ -12,6 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 PROBLEM_TYPES = ("multiple choice", "numerical", "OCR", "free-form", "regression")
+# An answer with at least this accuracy is right. It is the paper's threshold for every problem type
+# and the default of `filter.min_accuracy`.
+RIGHT_ACCURACY = 0.6
 DataType = Literal["video", "image"]
 
 

@@ -135,7 +135,7 @@ class Desk:
     def judge(self, asked: Asked, judge: str) -> Verdict:
         """The judge's word; a judge that cannot be asked gives none, with the reason."""
         from p2r.judges import make_judge
-        from p2r.judges.judging import run_judge
+        from p2r.judges.run_judge import run_judge
 
         observation = asked.case.trace.observation
         if not observation:

@@ -11,10 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from p2r.errors import StoreError
-from p2r.records import ROW_TYPES
+from p2r.records import RIGHT_ACCURACY, ROW_TYPES
 
-# From this accuracy on an answer counts as right: the pipeline's threshold (filter.min_accuracy).
-RIGHT_ACCURACY = 0.6
 VERDICTS = ("yes", "no", "unknown")
 OUTCOMES = ("right", "wrong", "unknown")
 # What a text is searched in. Reasoning is thinking and answer, and the whole response where the

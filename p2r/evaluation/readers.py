@@ -19,8 +19,8 @@ from p2r.evaluation.items import Item
 from p2r.evaluation.mismatch import Chooser, ask_reader, mismatch_rate, mismatches
 from p2r.evaluation.results import Result, case_of
 from p2r.evaluation.tempcompass_llm import rate_unmatched
+from p2r.files.background import call
 from p2r.judges import BaseJudge, make_judge
-from p2r.judges.base import call
 from p2r.judges.remote import RemoteJudge
 from p2r.runs.recipe import JudgingSettings
 

@@ -24,9 +24,9 @@ from typing import Any
 import anthropic
 
 from p2r.errors import JudgeError
-from p2r.judges.base import BaseJudge, hand_out
+from p2r.judges.base import BaseJudge
 from p2r.judges.cache import VerdictCache
-from p2r.judges.claude import ClaudeJudge, read_message
+from p2r.judges.kinds.claude import ClaudeJudge, read_message
 from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Usage
 from p2r.judges.prompt import build_judge_prompt
@@ -102,7 +102,7 @@ class BatchJudge(BaseJudge):
         keys, verdicts = self._resolve(questions, observations)
         for key in set(keys) - set(verdicts):
             verdicts[key] = self.inner.unknown(self._failed.get(key, "no result in its batches"))
-        return hand_out(keys, verdicts)
+        return [verdicts[key] for key in keys]
 
     async def submit(self, questions: Sequence[Question], observations: Sequence[str]) -> int:
         """Send what has no verdict yet and may be asked; returns how many requests that were.

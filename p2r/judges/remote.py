@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2r.errors import JudgeError
-from p2r.judges.base import BaseJudge, hand_out, judge_key, reused
+from p2r.judges.base import BaseJudge, judge_key, reused
 from p2r.judges.cache import VerdictCache
 from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Price, Usage, find_price
@@ -117,33 +117,22 @@ class RemoteJudge(BaseJudge):
     async def ask_all(
         self, questions: Sequence[Question], observations: Sequence[str]
     ) -> list[Verdict]:
-        """As `BaseJudge.ask_all`, with one look into the cache.
+        """Return the verdicts; read the cache once for all.
 
-        Raises `JudgeError` where the server has refused the key, and never done anything else: all
-        further calls would be in vain.
+        Raises `JudgeError` if the server refused the key and answered no call: more calls would
+        fail too.
         """
-        if self.cache is None:
-            return await self._ask_admitted(questions, observations)
         keys = [self.key(q, o) for q, o in zip(questions, observations, strict=True)]
-        known = self.cache.get_many(set(keys))
+        known = self.cache.get_many(keys) if self.cache else {}
         new = [i for i, key in enumerate(keys) if key not in known]
-        asked = await self._ask_admitted(
-            [questions[i] for i in new], [observations[i] for i in new]
-        )
-        for index, verdict in zip(reversed(new), reversed(asked), strict=True):
-            known[keys[index]] = verdict
-        return hand_out(keys, known)
-
-    async def _ask_admitted(
-        self, questions: Sequence[Question], observations: Sequence[str]
-    ) -> list[Verdict]:
-        asked = await super().ask_all(questions, observations)
+        asked = await super().ask_all([questions[i] for i in new], [observations[i] for i in new])
         if self._refused and not self._admitted:
             raise JudgeError(
                 f"the server refuses the key of judge {self.name!r} ({self._refused}): check "
                 f"{self.key_variable} in the environment"
             )
-        return asked
+        known |= {keys[i]: verdict for i, verdict in zip(new, asked, strict=True)}
+        return [known[key] for key in keys]
 
     def key(self, question: Question, observation: str) -> str:
         """The judgement's key in the cache: judge, prompt version, and all that the judge sees."""

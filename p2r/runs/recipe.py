@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from p2r.errors import UserError
+from p2r.records import RIGHT_ACCURACY
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
@@ -149,7 +150,7 @@ class FilterSettings(Section):
     sufficient. `quality`: filters beyond the paper.
     """
 
-    min_accuracy: float = 0.6
+    min_accuracy: float = RIGHT_ACCURACY
     judge: str | dict[str, Any] = "oracle"
     quality: QualitySettings = Field(default_factory=QualitySettings)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from p2r.records import Case, Verdict
+from p2r.records import RIGHT_ACCURACY, Case, Verdict
 from p2r.scoring.answers import extract_choice
 from p2r.scoring.conclusions import think_choice
 from p2r.template import parse
@@ -21,7 +21,7 @@ UNKNOWN = ("unreadable", "answer unknown", "verdict unknown")
 BAD_RECORD = "bad record"
 
 
-def funnel_step(case: Case, min_accuracy: float = 0.6) -> str:
+def funnel_step(case: Case, min_accuracy: float = RIGHT_ACCURACY) -> str:
     """The last step of `FUNNEL_STEPS` that a case reaches, or the unknown of `UNKNOWN` that stops
     it there.
     """
@@ -82,7 +82,7 @@ def funnel(
 
 
 def perception_by_answer(
-    cases: Iterable[Case], min_accuracy: float = 0.6
+    cases: Iterable[Case], min_accuracy: float = RIGHT_ACCURACY
 ) -> dict[str, dict[str, int]]:
     """The 2 x 2: {"sufficient" | "insufficient" | "unknown": {"right" | "wrong" | "unknown":
     cases}}.

@@ -21,7 +21,8 @@ from p2r.errors import UserError
 from p2r.files.journal import Journal, Shard, exclusive
 from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge
-from p2r.judges.judging import Estimate, estimate, judge_in_batches, run_judge
+from p2r.judges.estimate import Estimate, estimate
+from p2r.judges.run_judge import judge_in_batches, run_judge
 from p2r.records import Case, Question
 from p2r.runs import (
     Run,

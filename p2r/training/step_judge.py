@@ -16,7 +16,7 @@ from textwrap import shorten
 from accelerate.utils import gather_object
 
 from p2r.errors import TrainingError
-from p2r.judges import NO_OBSERVATION, Judge, judge_key
+from p2r.judges import NO_OBSERVATION, Judge, judge_key, reused
 from p2r.records import Case, Question, Verdict
 from p2r.template import parse
 from p2r.training.common import training_processes
@@ -99,7 +99,7 @@ class StepJudge:
         verdicts = [
             NO_OBSERVATION if key is None
             else known[key] if self._mine.get(key) == row
-            else _reused(known[key])
+            else reused(known[key])
             for row, key in enumerate(self._keys)
         ]  # fmt: skip
         return Judged(verdicts, judged.calls, judged.seconds)
@@ -145,13 +145,6 @@ _UNASKED = _unknown("not asked")
 def _failed(verdict: Verdict) -> bool:
     """Without an answer and for free: the judge was not reached, or could not say."""
     return verdict.sufficient is None and not verdict.usage
-
-
-def _reused(verdict: Verdict) -> Verdict:
-    """A verdict that is paid for already."""
-    if not verdict.usage and not verdict.cost:
-        return verdict
-    return verdict.model_copy(update={"usage": {"reused": True}, "cost": 0.0})
 
 
 def judged_verdicts(cases: Sequence[Case]) -> list[Verdict]:

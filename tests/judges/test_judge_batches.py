@@ -15,8 +15,8 @@ from p2r.errors import JudgeError
 from p2r.judges import make_judge
 from p2r.judges.batches import BatchJudge
 from p2r.judges.database import Database
-from p2r.judges.judging import judge_in_batches
 from p2r.judges.ledger import Ledger
+from p2r.judges.run_judge import judge_in_batches
 from p2r.runs.recipe import JudgingSettings
 
 pytest_plugins = ["judge_fixtures"]

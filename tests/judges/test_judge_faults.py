@@ -158,13 +158,13 @@ def test_another_server_never_gets_the_keys_of_anthropic_or_openai(server, monke
 def test_thinking_before_the_reply_is_no_part_of_it(server):
     from types import SimpleNamespace as Made
 
-    from p2r.judges.server import read_completion
+    from p2r.judges.kinds.server import read_completion
 
     text = "<think>I could say <judgement>Yes</judgement>.</think>No. <judgement>No</judgement>"
     choice = Made(message=Made(content=text), finish_reason="stop")
     reply = read_completion(Made(choices=[choice], usage=None))
     assert reply.text == "No. <judgement>No</judgement>"
-    from p2r.judges.claude import read_message
+    from p2r.judges.kinds.claude import read_message
 
     message = Made(content=[Made(type="text", text=text)], stop_reason="end_turn", usage=None)
     assert read_message(message).text == reply.text

@@ -19,8 +19,8 @@ from p2r.errors import JudgeError, StoreError
 from p2r.files.journal import Journal
 from p2r.judges import make_judge
 from p2r.judges.database import Database, default_path
-from p2r.judges.judging import books_of, spending
 from p2r.judges.ledger import Ledger
+from p2r.judges.run_judge import books_of, spending
 from p2r.pipeline.status import status
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run

@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from judge_asking import QUESTION
 
+import p2r.judges.kinds
 from p2r.errors import JudgeError
 from p2r.files.journal import Journal
-from p2r.judges import BaseJudge, JournaledJudge, check_spec, judge_distinct, kinds_of, make_judge
-from p2r.judges.noisy import NoisyJudge
-from p2r.judges.panel import PanelJudge, decide
+from p2r.judges import (
+    JUDGES,
+    BaseJudge,
+    JournaledJudge,
+    check_spec,
+    judge_distinct,
+    kinds_of,
+    make_judge,
+)
+from p2r.judges.kinds.noisy import NoisyJudge
+from p2r.judges.kinds.panel import PanelJudge, decide
 from p2r.judges.prompt import build_judge_prompt, parse_judgement
 from p2r.records import Case, Question, Trace, Verdict
 
@@ -273,20 +283,20 @@ def test_names_of_judges(server):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("claud", r"no judge 'claud'.*oracle, claude"),
+        ("claud", r"no judge 'claud'.*claude, messages, .*or package\.module:Class"),
         ("", "no judge ''"),
         ("oracle:x", "write oracle"),
         ("claude:", "write claude or claude:MODEL"),
         ("server:http://localhost:8000", "write server:URL#MODEL"),
         ("server:ftp://x#m", "needs a URL and a model"),
-        ("server:http://me:secret@x#m", "holds no password"),
+        ("server:http://me:secret@x#m", "must not hold a password"),
         ("noisy:often:oracle", "write noisy:RATE:JUDGE"),
         ("noisy:2:oracle", "from 0 to 1"),
         ("panel:oracle", "write panel:"),
         ("panel:oracle,claud", "no judge 'claud'"),
         ({"kind": "nobody"}, "kind is one of"),
         ({"kind": "panel", "judges": ["oracle", "oracle"], "rule": "any"}, "majority or unanimity"),
-        ({"kind": "oracle", "size": 1}, "settings: got an unexpected keyword argument 'size'"),
+        ({"kind": "oracle", "size": 1}, "settings: takes no arguments"),
         ({"kind": "server"}, "settings: missing 2 required positional arguments"),
         ({"kind": "claude", "concurrency": 0}, "concurrency: .* greater than 0"),
         ({"kind": "claude", "timeout": "soon"}, "timeout: .* valid number"),
@@ -298,6 +308,51 @@ def test_a_wrong_name_says_what_there_is(server, spec, said):
     with pytest.raises(JudgeError, match=said) as raised:
         make_judge(spec)
     assert "secret" not in str(raised.value)
+
+
+OWN = """
+from p2r.judges import BaseJudge
+from p2r.records import Verdict
+
+class WordJudge(BaseJudge):
+    form = "[WORD]"
+
+    def __init__(self, word="red"):
+        self.name, self.word = f"word:{word}", word
+
+    @classmethod
+    def read_spec(cls, text):
+        return {"word": text}
+
+    async def ask(self, question, observation):
+        return Verdict(sufficient=self.word in observation, judge=self.name)
+
+not_a_judge = 1
+"""
+
+
+def test_a_judge_of_your_own_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "own_judges.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = "own_judges:WordJudge"
+    assert make_judge(spec).judge([QUESTION] * 2, ["red", "blue"])[0].sufficient is True
+    assert make_judge(f"{spec}:blue").name == "word:blue"
+    assert make_judge({"kind": spec, "word": "ball"}).name == "word:ball"
+    panel = make_judge(f"panel:oracle,{spec}:ball,noisy:0.5:{spec}")
+    assert panel.name == "panel-majority(oracle,word:ball,noisy:0.5:word:red)"
+    assert kinds_of(f"noisy:0.5:{spec}") == {"noisy", spec}
+    with pytest.raises(JudgeError, match="is not a judge: name a subclass"):
+        make_judge("own_judges:not_a_judge")
+    with pytest.raises(JudgeError, match=r"'no_such_module:Judge'.*must be on PYTHONPATH"):
+        check_spec("no_such_module:Judge")
+    with pytest.raises(JudgeError, match=r"cannot take these settings: .*'size'"):
+        make_judge({"kind": spec, "size": 3})
+
+
+def test_every_file_of_a_kind_is_found_by_its_name():
+    folder = Path(p2r.judges.kinds.__file__).parent
+    names = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    assert set(JUDGES) == names and len(names) >= 7
 
 
 def test_checking_a_name_needs_no_key(monkeypatch):
