@@ -64,8 +64,9 @@ def cards(
     ] = None,
 ) -> None:
     """Data cards: a Hugging Face dataset card and a Croissant file for each set."""
-    from p2r.datasets.cardfacts import KNOWN, card_of
     from p2r.datasets.cards import write_card
+    from p2r.datasets.describe import card_of
+    from p2r.datasets.known_sets import KNOWN
 
     described = [*(data or []), *([run] if run else [])]
     if name is not None and len(described) != 1:
@@ -112,7 +113,7 @@ def check(
         print(json.dumps(found, indent=1))
         return int(bool(faults))
     from p2r.cli.tables import counts_table, grid_table, make_console
-    from p2r.datasets.release import mix_rows
+    from p2r.datasets.paper import mix_rows
     from p2r.files.safe_text import show_unseen
 
     console = make_console()
@@ -141,7 +142,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a run's kept traces, or a file, in another format. `convert` is the same."""
-    from p2r.datasets.export import FORMATS, convert
+    from p2r.datasets.convert import FORMATS, convert
 
     if to not in FORMATS:
         raise typer.BadParameter(f"--to is one of {', '.join(FORMATS)}, not {to!r}")
@@ -165,6 +166,6 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Default: private.")] = False,
 ) -> None:
     """Publish a set with its cards on the Hugging Face hub, or into a folder."""
-    from p2r.datasets.export import push
+    from p2r.datasets.publish import push
 
     print(push(source, repository, folder=folder, private=not public))

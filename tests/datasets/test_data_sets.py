@@ -17,11 +17,13 @@ import yaml
 from scripted import WordJudge
 
 from p2r.cli import run_cli
-from p2r.datasets.cardfacts import KNOWN, card_of, cot_release
 from p2r.datasets.cards import escape, fence, render_card, write_card
 from p2r.datasets.check import check_data
-from p2r.datasets.export import convert, push
-from p2r.datasets.release import PAPER_KEPT, mix_rows, terms_of
+from p2r.datasets.convert import convert
+from p2r.datasets.describe import card_of
+from p2r.datasets.known_sets import KNOWN, cot_release
+from p2r.datasets.paper import PAPER_KEPT, mix_rows, terms_of
+from p2r.datasets.publish import push
 from p2r.errors import UserError
 from p2r.files.journal import Journal, Shard
 from p2r.formats import read_cases, read_questions, write_videop2r
@@ -299,7 +301,7 @@ def test_a_set_without_records_has_no_card(tmp_path, capsys):
     file = write_list(tmp_path / "none.json", [])
     assert run_cli(["cards", str(file), "--out", str(tmp_path / "cards")]) == 2
     assert run_cli(["data", "push", str(file), "me/none", "--folder", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.count("holds no usable record") == 2
+    assert capsys.readouterr().err.count("has no usable record") == 2
     assert not (tmp_path / "cards").exists() and not (tmp_path / "out").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 from measures import shared_data
 from raw_examples import RL, VIDEO_R1
 
-from p2r.datasets.rewards_check import RewardFailure, check_rewards
+from p2r.datasets.check_rewards import RewardFailure, check_rewards
 from p2r.errors import DataError
 
 GOOD = [
