@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from p2r.errors import UserError
 
-_BUFFER = 2**20  # bytes; lines of cases are long
+_BUFFER = 2**17  # bytes; lines of cases are long
 
 
 @contextmanager

@@ -170,7 +170,7 @@ def test_killed_at_any_moment_a_batch_is_neither_lost_nor_paid_twice(server, tmp
     server.progress = 1
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
     environment = {**os.environ, "PYTHONPATH": paths, "ANTHROPIC_API_KEY": KEY}
     done = subprocess.run([sys.executable, script, moment], env=environment, timeout=120)
     assert done.returncode == -signal.SIGKILL

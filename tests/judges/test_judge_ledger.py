@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment():
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
     return {**os.environ, "PYTHONPATH": paths, "ANTHROPIC_API_KEY": KEY}
 
 
