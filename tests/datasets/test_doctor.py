@@ -47,7 +47,7 @@ def test_failures_name_record_and_reason(tmp_path):
     assert result.questions == {"multiple choice": 2, "numerical": 1, "free-form": 1}
     assert result.right == {"multiple choice": 1}
     assert result.failures == [
-        RewardFailure(1, None, "no object: 'no object'"),
+        RewardFailure(1, None, "not an object: 'no object'"),
         RewardFailure(
             2, "7", "multiple choice: the reference answer 'E' names none of the options"
         ),
@@ -55,7 +55,7 @@ def test_failures_name_record_and_reason(tmp_path):
         RewardFailure(4, "4", "free-form: the reference answer '' is empty"),
     ]
     assert "record 2 (id 7): multiple choice: the reference answer 'E'" in str(result)
-    assert "record 1: no object" in str(result)
+    assert "record 1: not an object" in str(result)
 
 
 def test_indices_go_on_over_the_parts(tmp_path):

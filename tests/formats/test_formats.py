@@ -125,10 +125,10 @@ def test_cases_in_parquet_and_the_run_that_holds_them(tmp_path):
 def test_parquet_that_holds_no_cases(tmp_path):
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(DataError, match="no Parquet file of cases: it has no column"):
+    with pytest.raises(DataError, match="not a Parquet file of cases: it has no column"):
         list(read_cases(path))
     path.write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(DataError, match="no Parquet file of cases"):
+    with pytest.raises(DataError, match="not a Parquet file of cases"):
         list(read_cases(path))
 
 
@@ -171,7 +171,7 @@ def test_a_folder_must_hold_one_set(release):
     write(release / "P2R_sft.part1of1.json.gz", [])
     with pytest.raises(DataError, match=r"P2R_rl\.part1of12\.json\.gz, P2R_sft\.part1of1"):
         read_questions(release)
-    with pytest.raises(DataError, match="it holds none"):
+    with pytest.raises(DataError, match="it contains none"):
         empty = release / "empty"
         empty.mkdir()
         read_questions(empty)
@@ -193,7 +193,7 @@ def test_a_missing_file_is_said_at_once(tmp_path):
 def test_a_file_that_is_no_json_is_one_clear_line(tmp_path, content):
     path = tmp_path / "questions.json"
     path.write_text(content)
-    with pytest.raises(DataError, match="is no JSON list and no JSON lines") as e:
+    with pytest.raises(DataError, match="has neither a JSON list nor JSON lines") as e:
         list(read_questions(path))
     assert "\n" not in str(e.value)
 
@@ -222,7 +222,7 @@ def test_bad_records_are_logged_by_default_with_a_count(tmp_path, caplog):
     path = write(tmp_path / "v.json", BAD + ["x"] * 100)
     with caplog.at_level(logging.WARNING):
         assert ids(path) == [17, 2]
-    assert f"skipped {path}, record 1: no object: 'a string'" in caplog.messages
+    assert f"skipped {path}, record 1: not an object: 'a string'" in caplog.messages
     assert len(caplog.messages) < 30
     assert caplog.messages[-1] == "104 bad records among 106"
 
