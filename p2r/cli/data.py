@@ -1,4 +1,4 @@
-"""Commands for data: the progress of a run, checks of files, conversion, cards, publishing."""
+"""The verbs about data: how far a run is, what a file holds, files of other formats, cards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 
 @app.command(epilog="Example: p2r status runs/x --json")
 def status(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Show the progress of generation and filtering: rate, time left, failures, cost.
+    """How far generation and filtering are: progress, rate, time to go, failures, cost.
 
-    It writes nothing and works while the run is going on.
+    Reads only; works while the run writes.
     """
     from p2r.pipeline.status import SHOWN, status
 
@@ -31,7 +31,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
     console = make_console()
     console.print(status_table(report))
     if not report["stages"]:
-        print("no stage has started: run `p2r generate` first")
+        print("nothing has begun: run `p2r generate` first")
     for name, stage in report["stages"].items():
         for title, key in (("failures", "failures"), ("bad records of the file", "bad_reasons")):
             if shown := dict(list(stage.get(key, {}).items())[:SHOWN]):
@@ -54,41 +54,38 @@ def cards(
         typer.Argument(
             metavar="[RUN|FILE]...",
             help="Runs (their kept traces) or files. Default: the paper's two sets and the "
-            "playground.",
+            "playground's.",
         ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="The same as RUN.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the cards.")] = Path("data_cards"),
+    run: Annotated[Path | None, typer.Option("--run", help="A run, as the argument.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the cards.")] = Path("data_cards"),
     name: Annotated[
-        str | None,
-        typer.Option("--name", help="Name of the set (only for one set). Default: its own name."),
+        str | None, typer.Option("--name", help="Name of the one set. Default: its own.")
     ] = None,
 ) -> None:
-    """Write data cards: a Hugging Face dataset card and a Croissant file for each set."""
+    """Data cards: a Hugging Face dataset card and a Croissant file for each set."""
     from p2r.datasets.cards import write_card
     from p2r.datasets.describe import card_of
     from p2r.datasets.known_sets import KNOWN
 
     described = [*(data or []), *([run] if run else [])]
     if name is not None and len(described) != 1:
-        raise typer.BadParameter("--name needs exactly one run or file")
+        raise typer.BadParameter("--name names one set: give one run or file")
     made = [card_of(path, name) for path in described] or [known() for known in KNOWN]
     names = [card.name for card in made]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise typer.BadParameter(
-            f"two sets are named {', '.join(sorted(twice))}: run the command once for each"
-        )
+        raise typer.BadParameter(f"two sets are named {', '.join(sorted(twice))}: card each alone")
     for card in made:
         for path in write_card(card, out):
             print(path)
 
 
 data_app = typer.Typer(
-    name="data", help="Check, convert and publish data files.", no_args_is_help=True
+    name="data", help="Files of data: check, convert, push.", no_args_is_help=True
 )
 app.add_typer(data_app)
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A file of questions or traces, or one part of it.")
+    Path, typer.Argument(metavar="FILE", help="File of questions or traces, or a part of one.")
 ]
 SourceArgument = Annotated[
     Path, typer.Argument(metavar="RUN|FILE", help="A run (its kept traces) or a file.")
@@ -104,9 +101,9 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the content of a file: types, sources, missing media, duplicates, bad records.
+    """What a file holds: types, sources, missing media, duplicates, bad records.
 
-    The exit code is 1 if media are missing or records are bad.
+    Ends with 1 where media are missing or records are bad.
     """
     from p2r.datasets.check import check_data
 
@@ -138,13 +135,13 @@ def export(
     source: SourceArgument,
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write.")],
     to: Annotated[str, typer.Option("--to", help="video-r1, videop2r or p2r (JSON lines).")],
-    parts: Annotated[int, typer.Option("--parts", min=1, help="Number of files (videop2r).")] = 1,
+    parts: Annotated[int, typer.Option("--parts", min=1, help="Parts of a release.")] = 1,
     strings: Annotated[
         bool | None,
-        typer.Option("--strings/--values", help="Write values as strings, as in the RL release."),
+        typer.Option("--strings/--values", help="Every value a string, as in the RL release."),
     ] = None,
 ) -> None:
-    """Write a run's kept traces, or a file, in another format. `convert` does the same."""
+    """Write a run's kept traces, or a file, in another format. `convert` is the same."""
     from p2r.datasets.convert import FORMATS, convert
 
     if to not in FORMATS:
@@ -164,11 +161,11 @@ def push(
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Dataset on the hub.")],
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Write the files to this folder and send nothing."),
+        typer.Option("--folder", help="Write there what the hub would get, and send nothing."),
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Default: private.")] = False,
 ) -> None:
-    """Publish a set with its cards on the Hugging Face hub, or write it to a folder."""
+    """Publish a set with its cards on the Hugging Face hub, or into a folder."""
     from p2r.datasets.publish import push
 
     print(push(source, repository, folder=folder, private=not public))

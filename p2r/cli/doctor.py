@@ -1,4 +1,4 @@
-"""The command `doctor`: check the installation, reference answers, or a recipe's needs."""
+"""The verb of checking: the installation, reference answers, what a recipe needs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from p2r.cli.options import SetOption, app, print_plan
 def doctor(
     rewards: Annotated[
         Path | None,
-        typer.Option(help="Score all reference answers of this file; exit 1 unless all get 1.0."),
+        typer.Option(help="Score every gold answer of this file; exit 1 unless each gets 1.0."),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Show what RL with this recipe does and needs."),
+        typer.Option("--recipe", help="Tell what RL with this recipe does and needs."),
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="With --recipe: the number of GPUs.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="With --recipe: on so many GPUs.")] = 1,
     sharding: Annotated[
         str | None,
         typer.Option(
@@ -32,7 +32,7 @@ def doctor(
     ] = None,
     set: SetOption = None,
 ) -> None:
-    """Check the installation, a file's reference answers, or the needs of a recipe."""
+    """Check the installation, a file's reference answers, or what a recipe needs."""
     if recipe is not None:
         from p2r.runs.recipe import load_recipe
         from p2r.training.plan import plan_rl

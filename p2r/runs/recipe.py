@@ -1,8 +1,8 @@
-"""Recipes: one YAML file sets sizes, models and engines. The code path is always the same.
+"""Recipes: the dial. One YAML file sets sizes, models and engines; the code path stays the same.
 
-`load_recipe` reads a recipe by name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or from a
-path. `section.key=value` overrides single values. A misspelled key is an error that lists the known
-keys.
+A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or from a path, and single
+values are overridden as `section.key=value`. A misspelt key is an error that names the keys there
+are.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Ends = tuple[NonNegativeInt, NonNegativeInt]
 
 
 class Section(BaseModel):
-    """Base class of all sections; it refuses unknown keys."""
+    """Base of all sections: a misspelt key is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Models(Section):
-    """The models: each is a folder, a hub id, or `playground/NAME` for an included model."""
+    """Where the models are: a folder, a hub id, or `playground/NAME` for the embedded ones."""
 
     base: str
     teacher: str
@@ -52,7 +52,7 @@ class Models(Section):
 
 
 class VideoSettings(Section):
-    """The model's frames in training and at inference (pixels: height x width of one frame)."""
+    """Frames the model sees, in training and at inference (pixels: height x width of one frame)."""
 
     train_frames: PositiveInt = 16
     train_pixels: PositiveInt = 128 * 28 * 28
@@ -65,10 +65,10 @@ class VideoSettings(Section):
 class GenerateSettings(Section):
     """Step 1 of the CoT pipeline: the teacher writes traces of each question (the paper: one).
 
-    `hard_samples`, at `hard_temperature`: more traces of the questions without a kept trace
-    (`p2r generate --hard`). `patience`: an engine without any answer for so many seconds counts as
-    hung. `engine`: transformers; vllm (see `VllmSettings`); server, for any OpenAI-style server
-    (see `ServerSettings`).
+    `hard_samples`, at `hard_temperature`: further traces of questions of which the filter kept none
+    (`p2r generate --hard`). `patience`: seconds without any answer after which an engine is taken
+    for hung. `engine`: transformers; vllm (`VllmSettings`); server, any OpenAI-style one
+    (`ServerSettings`).
     """
 
     questions: PositiveInt | None = None
@@ -84,12 +84,11 @@ class GenerateSettings(Section):
 
 
 class VllmSettings(Section):
-    """Settings of vLLM, for the engine vllm, `p2r serve` and rollouts.
+    """How vLLM is run: by the engine vllm, by `p2r serve`, and for rollouts.
 
-    `memory`: vLLM's share of a GPU; `rollout_memory`: its share beside a trainer. `kv_cache_gb`:
-    size of the KV cache in GiB (none: the rest of `memory`, or 1 on a CPU). `max_length`: tokens of
-    prompt and response (none: enough for the recipe's videos). `eager`: do not compile (none: only
-    on a CPU).
+    `memory`: its share of a GPU, `rollout_memory`: beside a trainer; `kv_cache_gb`: the KV cache in
+    GiB (none: what `memory` leaves, on a CPU 1); `max_length`: of prompt and response (none: what
+    the recipe's videos need); `eager`: without compiling (none: on a CPU only).
     """
 
     tensor_parallel: PositiveInt = 1
@@ -102,12 +101,11 @@ class VllmSettings(Section):
 
 
 class ServerSettings(Section):
-    """Settings of the engine server: an OpenAI-style server. OPENAI_API_KEY holds its key.
+    """The OpenAI-style server of the engine server; its key is OPENAI_API_KEY in the environment.
 
-    `model`: the model's name on the server (none: the recipe's). `media`: exact sends the same
-    frames as the other engines, to a server started by `p2r serve`; images sends a video as a list
-    of pictures; file sends the file. `timeout`: seconds for a request, including all `attempts` and
-    the waits between them.
+    `model`: its name there (none: the recipe's). `media`: exact sends the very frames, to a server
+    that `p2r serve` started; images sends a video as a list of pictures; file sends the file.
+    `timeout`: seconds for a request, all its `attempts` and the waits between them together.
     """
 
     base_url: str = "http://127.0.0.1:8000/v1"
@@ -122,23 +120,21 @@ class ServerSettings(Section):
     def _check_url(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a server's address must look like http://HOST:PORT/v1 or https://…")
+            raise ValueError("a server's address is http://HOST:PORT/v1 or https://…")
         if parts.username or parts.password:
-            raise ValueError(
-                "an address must not hold a key: set OPENAI_API_KEY in the environment"
-            )
+            raise ValueError("no keys in an address: set OPENAI_API_KEY in the environment")
         return url.rstrip("/")
 
 
 class QualitySettings(Section):
-    """Filters that the paper does not have, all off by default (see `p2r.pipeline.quality`).
+    """Filters beyond the paper, each off by default; how they work: `p2r.pipeline.quality`.
 
     `leak`: drop observations that state the answer or quote the think text. `language`: highest
-    share of letters in scripts that the question does not use. `length`: highest distance of a
-    segment's length from the median of its problem type, in robust standard deviations. `best_of`:
-    keep only the best trace of each question. `duplicate`: drop a trace if the Jaccard index of its
-    word 5-grams with those of a kept trace is at least this. `per_source`: highest number of kept
-    traces per source.
+    share of letters of a script that the question has none of. `length`: furthest a segment's
+    length may lie from its problem type's median, in robust standard deviations. `best_of`: keep
+    the best trace of each question only. `duplicate`: drop a trace whose words' 5-grams overlap
+    those of a kept one by this Jaccard index. `per_source`: keep at most so many traces of a
+    source.
     """
 
     leak: bool = False
@@ -150,10 +146,8 @@ class QualitySettings(Section):
 
 
 class FilterSettings(Section):
-    """Steps 2 and 3 of the CoT pipeline.
-
-    A trace is kept if its answer scores at least `min_accuracy` and the judge finds its observation
-    sufficient. `quality`: filters that the paper does not have.
+    """Steps 2 and 3: the answer scores at least `min_accuracy`, the judge finds the observation
+    sufficient. `quality`: filters beyond the paper.
     """
 
     min_accuracy: float = RIGHT_ACCURACY
@@ -162,17 +156,16 @@ class FilterSettings(Section):
 
 
 class JudgingSettings(Section):
-    """Settings of the judges behind a server, for all stages.
+    """How judges behind a server are asked, whichever stage asks them.
 
-    `model`: the model of the judge "claude". `concurrency`: parallel calls. `timeout`: seconds of
-    one attempt. `call_limit`: seconds of a call with all attempts. `retries`: attempts after the
-    first. `max_tokens`: tokens of a reply. `prices`: US dollars per million input and output tokens
-    by model; they replace the published prices. `budget`: the most US dollars that all stages of
-    the run may spend. `batch`: the filter asks Claude by Message Batches (half the price, up to a
-    day) of `batch_size` requests, and polls them every `batch_poll` seconds. `cache`: the file of
-    verdicts (default: in P2R_CACHE, or in the user's cache folder). `guidance`: additional text for
-    the judge in every request; the prompt cache stores a long one. `request`: additional fields of
-    every Messages request.
+    `model`: Claude's, where the judge is just "claude". Limits: calls at once, seconds of one
+    attempt, seconds of a call with all its attempts, attempts after the first, tokens of a reply.
+    `prices`: US dollars per million input and output tokens by model, before those published.
+    `budget`: US dollars that the run spends at most, over all its stages. `batch`: the filter asks
+    Claude through Message Batches (half price, up to a day), of `batch_size` requests, looked after
+    every `batch_poll` seconds. `cache`: the file of verdicts (default: P2R_CACHE, or the user's
+    cache folder). `guidance`: further words to the judge, the same in every request; from some
+    length on the prompt cache takes them. `request`: further fields of every Messages request.
     """
 
     model: str = "claude-sonnet-5"
@@ -194,9 +187,9 @@ class JudgingSettings(Section):
 class SftSettings(Section):
     """Supervised fine-tuning on the filtered traces.
 
-    `target`: the part of a trace to learn. process: observation, think and answer. agnostic: only
-    think and answer, with a prompt for these, as a process-agnostic baseline. `group_by_length`:
-    put examples of similar length into a batch, for less padding.
+    `target`: what is learnt of a trace: observation, think and answer (process), or think and
+    answer alone under the prompt that asks for those (agnostic), for process-agnostic baselines.
+    `group_by_length`: batches of examples of like length, for less padding.
     """
 
     target: Literal["process", "agnostic"] = "process"
@@ -212,7 +205,7 @@ class SftSettings(Section):
 
 
 class LengthRanges(Section):
-    """The lowest and the highest number of tokens for which a process gets its length reward."""
+    """Lengths in tokens that earn a process its length reward: the lowest and the highest."""
 
     perception: Ends = (128, 320)
     reasoning: Ends = (320, 512)
@@ -226,14 +219,14 @@ class LengthRanges(Section):
 
 
 class RlSettings(Section):
-    """PA-GRPO (credit=process) or GRPO (credit=outcome), starting from the SFT model.
+    """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
 
-    `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: the rewards in use; omit one to
-    train without R_P, R_R or R_len. `rollouts`: the engine that samples (vllm: in the trainer's OS
-    process, with new weights after every step; vllm-server: at `server.base_url`). `judge_timeout`:
-    seconds that a step waits for its verdicts. `judge_retries`: retries after a failure of the
-    judge. `max_unknown`: the run stops if a larger share of observations has no verdict.
-    `preflight`: number of prompts for a test of the start model before step 1.
+    `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
+    a run without R_P, R_R or R_len. `rollouts`: who samples (vllm: in this process, with the new
+    weights after every step; vllm-server: at `server.base_url`). `judge_timeout`: the seconds a
+    step waits for its verdicts. `judge_retries`: how often the judge is asked again where it
+    failed. `max_unknown`: the share of observations without a verdict that a run goes on with.
+    `preflight`: the prompts that the start model is tried on before step 1.
     """
 
     credit: Credit = "process"
@@ -268,10 +261,10 @@ class RlSettings(Section):
 
 
 class TuningSettings(Section):
-    """The part of the model that SFT and RL train.
+    """What of the model SFT and RL train.
 
-    `lora_rank`: train adapters of this rank and merge them at the end; none: train the weights.
-    `freeze_vision`: do not train the vision tower and its merger.
+    `lora_rank`: train adapters of this rank and merge them at the end; none: the weights
+    themselves. `freeze_vision`: leave the vision tower, merger included, as it is.
     """
 
     lora_rank: PositiveInt | None = None
@@ -293,7 +286,7 @@ class EvalSettings(Section):
 
 
 class PlaygroundSettings(Section):
-    """Numbers of questions in the playground's splits, which share no scene."""
+    """Sizes of the synthetic world's splits (scenes are disjoint by seed)."""
 
     train: NonNegativeInt = 0
     validation: NonNegativeInt = 0
@@ -301,7 +294,7 @@ class PlaygroundSettings(Section):
 
 
 class Recipe(Section):
-    """A complete, validated recipe. A run folder keeps it as `recipe.yaml`."""
+    """The whole dial, resolved. A run folder keeps it as `recipe.yaml`."""
 
     name: str
     seed: int = 0
@@ -322,18 +315,17 @@ class Recipe(Section):
 
     @property
     def style(self) -> str:
-        """The prompt style of SFT, and therefore of RL and evaluation after it."""
+        """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
         return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
 
     def to_yaml(self) -> str:
-        """Return the complete recipe as YAML."""
+        """The resolved recipe as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe by name or path and apply `section.key=value` overrides.
-
-    Raises `UserError`.
+    """Read a recipe by name or path and apply `section.key=value` overrides; raises
+    `UserError`.
     """
     path = FOLDER / f"{name}.yaml" if (FOLDER / f"{name}.yaml").is_file() else Path(name)
     if not path.is_file():
@@ -344,7 +336,7 @@ def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise UserError(f"{path} has no settings: a recipe is a mapping of sections")
+        raise UserError(f"{path} holds no settings: a recipe is a mapping of sections")
     for override in overrides or []:
         _override(settings, override)
     try:
@@ -356,7 +348,7 @@ def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -
 def _override(settings: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise UserError(f"override {override!r} must have the form section.key=value")
+        raise UserError(f"override {override!r} is not of the form section.key=value")
     *sections, last = key.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
@@ -369,7 +361,7 @@ def _override(settings: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """Return all faults in one line; for an unknown key, list the known keys."""
+    """One line for all faults; a misspelt key is answered with the keys there are."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
