@@ -101,7 +101,7 @@ def read_stored(path: Path) -> Any:
     if not isinstance(value, list | dict) or len(value) == _faults(value):
         why = f" ({whole.broken})" if whole.broken else ""
         raise DataError(
-            f"{path} holds no JSON that can be read{why}: give a list, lines or an object"
+            f"{path} has no JSON that can be read{why}: give a list, lines or an object"
         )
     return value
 
@@ -317,7 +317,7 @@ def _salvage(text: str) -> Any:
 
 
 def _starts_with_lines(text: str) -> bool:
-    """Return whether one of the first two lines is an object of its own."""
+    """Return whether one of the first two lines is a complete object."""
     lines = (line for line in text.split("\n") if line.strip())
     for line in islice(lines, 2):
         try:

@@ -1,4 +1,4 @@
-"""The reward check: every reference answer must earn exactly 1.0 against itself."""
+"""The reward check: every reference answer must score exactly 1.0 against itself."""
 
 import json
 
@@ -49,9 +49,9 @@ def test_failures_name_record_and_reason(tmp_path):
     assert result.failures == [
         RewardFailure(1, None, "not an object: 'no object'"),
         RewardFailure(
-            2, "7", "multiple choice: the reference answer 'E' names none of the options"
+            2, "7", "multiple choice: the reference answer 'E' is none of the options"
         ),
-        RewardFailure(3, "3", "numerical: the reference answer 'many' is no single number"),
+        RewardFailure(3, "3", "numerical: the reference answer 'many' is not a single number"),
         RewardFailure(4, "4", "free-form: the reference answer '' is empty"),
     ]
     assert "record 2 (id 7): multiple choice: the reference answer 'E'" in str(result)
@@ -69,7 +69,7 @@ def test_indices_go_on_over_the_parts(tmp_path):
 
 def test_a_long_report_is_cut(tmp_path):
     report = str(check(tmp_path, [5] * 100)).splitlines()
-    assert report[0] == "no question could be read"
+    assert report[0] == "the file has no readable question"
     assert report[-1] == "… and 80 more"
 
 
@@ -77,7 +77,7 @@ def test_a_file_without_questions_does_not_pass(tmp_path):
     assert not check(tmp_path, []).ok
 
 
-def test_no_json_is_an_error(tmp_path):
+def test_a_file_that_is_not_json_is_an_error(tmp_path):
     path = tmp_path / "questions.json"
     path.write_text("nonsense")
     with pytest.raises(DataError):

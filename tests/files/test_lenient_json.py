@@ -22,9 +22,7 @@ def read(tmp_path, data: str | bytes, name: str = "file.json") -> list:
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64, 4096])
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_lists_are_read_across_the_borders_of_chunks(
-    tmp_path, monkeypatch, chunk, indent, ascii_only
-):
+def test_lists_are_read_across_chunks(tmp_path, monkeypatch, chunk, indent, ascii_only):
     monkeypatch.setattr(lenient_json, "_CHUNK", chunk)
     data = json.dumps(RECORDS, indent=indent, ensure_ascii=ascii_only)
     assert read(tmp_path, data) == RECORDS
@@ -33,7 +31,7 @@ def test_lists_are_read_across_the_borders_of_chunks(
 
 
 @pytest.mark.parametrize("chunk", [1, 64, 4096])
-def test_lines_are_read_across_the_borders_of_chunks(tmp_path, monkeypatch, chunk):
+def test_lines_are_read_across_chunks(tmp_path, monkeypatch, chunk):
     monkeypatch.setattr(lenient_json, "_CHUNK", chunk)
     data = "\n".join(json.dumps(record, ensure_ascii=False) for record in RECORDS)
     assert read(tmp_path, data) == RECORDS
@@ -57,11 +55,11 @@ def test_any_unicode_encoding(tmp_path, encoding):
         ("[1][2]\n[3]", [1, 2, 3]),  # parts joined by cat
     ],
 )
-def test_small_liberties_are_taken(tmp_path, data, values):
+def test_small_deviations_are_accepted(tmp_path, data, values):
     assert read(tmp_path, data) == values
 
 
-def test_joined_gzip_files_are_one(tmp_path):
+def test_concatenated_gzip_files_are_read_as_one(tmp_path):
     assert read(tmp_path, gzip.compress(b"[1, 2]") + gzip.compress(b"[3]")) == [1, 2, 3]
 
 
@@ -107,7 +105,7 @@ def test_a_malformed_line_costs_that_line(tmp_path):
     ]
 
 
-def test_bytes_that_are_no_text_end_in_a_fault(tmp_path):
+def test_undecodable_bytes_end_in_a_fault(tmp_path):
     values = read(tmp_path, b'[{"a": 1}, {"b": "\xff"}]')
     assert values[0] == {"a": 1}
     assert values[1].reason.startswith("not utf-8 text")
@@ -131,17 +129,17 @@ def test_values_nested_too_deeply_are_a_fault(tmp_path):
         (" \n", "it is empty"),
     ],
 )
-def test_what_is_no_json_is_said(tmp_path, data, reason):
+def test_a_file_that_is_not_json_is_an_error_with_the_reason(tmp_path, data, reason):
     with pytest.raises(NotJson, match=reason):
         read(tmp_path, data)
 
 
 @pytest.mark.parametrize("name", ["kept.jsonl", "kept.jsonl.gz"])
-def test_no_lines_are_good_lines(tmp_path, name):
+def test_an_empty_file_is_valid_json_lines(tmp_path, name):
     assert read(tmp_path, "", name) == []
 
 
-def test_a_file_is_never_in_memory_as_a_whole(tmp_path):
+def test_memory_stays_constant(tmp_path):
     path = tmp_path / "file.json.gz"
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.write("[" + ",".join(json.dumps({"text": "x" * 2000}) for _ in range(20_000)) + "]")
@@ -155,7 +153,7 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path):
     ("form", "rest"),
     [('{{"a": 1}}\n{{"a": {}}}\n{{"a": 2}}\n', 2), ('[{{"a": 1}}, {{"a": {}}}]', 0)],
 )
-def test_a_number_too_long_to_read_costs_its_place_alone(tmp_path, form, rest):
+def test_a_too_long_number_costs_only_its_record(tmp_path, form, rest):
     values = read(tmp_path, form.format("9" * 5000))
     assert values[0] == {"a": 1}
     assert isinstance(values[1], Fault) and "a number is too long" in values[1].reason
@@ -221,5 +219,5 @@ def test_a_stored_value_in_damaged_gzip_is_read_as_far_as_it_goes(tmp_path, keep
 
 @pytest.mark.parametrize("data", ["", " \n", "this is no JSON", b"\x89PNG\r\n", "[oops]", "5"])
 def test_a_file_without_a_stored_value_is_an_error(tmp_path, data):
-    with pytest.raises(DataError, match=r"stored\.json (is empty|holds no JSON that can be read)"):
+    with pytest.raises(DataError, match=r"stored\.json (is empty|has no JSON that can be read)"):
         stored(tmp_path, data)
