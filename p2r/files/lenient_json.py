@@ -312,7 +312,7 @@ def _salvage(text: str) -> Any:
     if inner := re.match(rf'\{{.{{0,4000}}?"(?:{keys})"\s*:\s*\[', text[start:], re.DOTALL):
         start += inner.end() - 1
     if text[start : start + 1] == "[":
-        return _items(text, start + 1)
+        return _items(text[start:])
     return _members(text, start + 1) if text[start : start + 1] == "{" else None
 
 
@@ -328,17 +328,12 @@ def _starts_with_lines(text: str) -> bool:
     return False
 
 
-def _items(text: str, place: int) -> list[Any]:
-    items: list[Any] = []
-    while True:
-        place = _SPACE_AND_COMMAS.match(text, place).end()
-        if text[place : place + 1] == "]":
-            return items
-        try:
-            item, place = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            return [*items, Fault(f"the file breaks off or is damaged after {len(items)} records")]
-        items.append(item)
+def _items(text: str) -> list[Any]:
+    """Return the items of a list that breaks off, with a Fault at its end."""
+    try:
+        return list(_read_list(_Text(iter([text]))))
+    except NotJson as error:
+        return [Fault(str(error))]
 
 
 def _members(text: str, place: int) -> dict[str, Any]:
@@ -356,5 +351,5 @@ def _members(text: str, place: int) -> dict[str, Any]:
         except (ValueError, RecursionError):
             reason = f"the file breaks off or is damaged after {len(members)} complete members"
             cut = isinstance(key, str) and text[place : place + 1] == "["
-            return members | ({key: _items(text, place + 1)} if cut else {"": Fault(reason)})
+            return members | ({key: _items(text[place:])} if cut else {"": Fault(reason)})
         members[str(key)] = value
