@@ -1,10 +1,10 @@
-"""How fast stored outputs are scored again: read, both extractors, all intervals, on one core.
+"""Measures how fast stored outputs are scored again, on one core.
 
     python benchmarks/rescore.py --items 100000 --json
 
-Outputs are of four sorts in equal parts: a letter, a short sentence, a whole trace of the template
-(about 2,000 characters), a long direct answer (about 1,000). `ratio`: the time without the
-intervals' and the file's share, for where the time goes.
+The time includes reading the file, both extractors and all intervals. A quarter of the outputs each
+is a letter, a short sentence, a trace in the template (about 2,000 characters), and a long direct
+answer (about 1,000 characters).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from p2r.evaluation.benchmarks import DURATIONS
-from p2r.evaluation.items import Item, score_item
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks.videomme import DURATIONS
 from p2r.evaluation.results import Result, read_result, rescore, write_result
+from p2r.evaluation.rules import score_item
 
 DOMAINS = ("Knowledge", "Film & Television", "Sports Competition", "Life Record", "Multilingual")
 TASKS = [f"task {k}" for k in range(12)]
@@ -26,7 +27,7 @@ FILLER = "The ball moves to the left, then a person enters the room and picks th
 
 
 def make_items(count: int, seed: int = 0) -> list[Item]:
-    """Items of Video-MME with random outputs."""
+    """Return items of Video-MME with random outputs."""
     draw = random.Random(seed)
     items = []
     for index in range(count):

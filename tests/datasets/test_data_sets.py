@@ -294,7 +294,7 @@ def test_two_sets_with_one_name_are_refused(tmp_path, capsys):
         file.parent.mkdir()
         write_list(file, [RAW])
     assert run_cli(["cards", *map(str, files), "--out", str(tmp_path / "cards")]) == 2
-    assert "two sets are named q" in capsys.readouterr().err
+    assert "two data sets are named q" in capsys.readouterr().err
 
 
 def test_a_set_without_records_has_no_card(tmp_path, capsys):
