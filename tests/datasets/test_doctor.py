@@ -48,9 +48,7 @@ def test_failures_name_record_and_reason(tmp_path):
     assert result.right == {"multiple choice": 1}
     assert result.failures == [
         RewardFailure(1, None, "not an object: 'no object'"),
-        RewardFailure(
-            2, "7", "multiple choice: the reference answer 'E' is none of the options"
-        ),
+        RewardFailure(2, "7", "multiple choice: the reference answer 'E' is none of the options"),
         RewardFailure(3, "3", "numerical: the reference answer 'many' is not a single number"),
         RewardFailure(4, "4", "free-form: the reference answer '' is empty"),
     ]
