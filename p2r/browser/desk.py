@@ -6,8 +6,8 @@ import hashlib
 import json
 import shutil
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.browser.library import Library
 from p2r.browser.markup import shorten
 from p2r.errors import UserError
-from p2r.records import Case, Question, Trace, Verdict
-from p2r.template import answer_of, parse
+from p2r.records import Case, Question, Verdict
 from p2r.video import Frames
 
 if TYPE_CHECKING:
@@ -94,43 +93,29 @@ class Desk:
         `run`: whose clip it is; None: it was uploaded.
         Raises `UserError`, `VideoError`, `EngineError`.
         """
-        from p2r.data import eval_settings
-        from p2r.engines import Request, Sampling, load_engine
-        from p2r.runs import quiet_libraries, use_threads
-        from p2r.video import sample_frames
+        from p2r.engines.ask import ask_clip, make_case
 
         recipe = self._recipe()
-        frames = sample_frames(media, **eval_settings(recipe.video))
-        if frames.duration > MAX_CLIP_SECONDS:
-            raise UserError(
-                f"the clip is {frames.duration:.0f} s long: at most {MAX_CLIP_SECONDS:.0f} s"
-            )
-        if frames.decoder == "image":
-            question.data_type = "image"
-        yield frames, "", None
+        for answer in ask_clip(
+            recipe,
+            media,
+            question,
+            lambda: self._engine(recipe, model),
+            longest=MAX_CLIP_SECONDS,
+            seconds=ANSWER_SECONDS,
+        ):
+            yield answer.frames, answer.text, None
+        case = make_case(recipe, question, answer, model)
+        yield answer.frames, answer.text, Asked(case, media, run is None, run)
+
+    @contextmanager
+    def _engine(self, recipe: Recipe, model: str) -> Iterator[Any]:
+        from p2r.engines.ask import load_to_ask
+
         with self._lock:
             if model not in self._engines:
-                use_threads(recipe)
-                quiet_libraries()
-                self._engines = {model: load_engine(recipe, model, batch_size=1)}
-            engine = self._engines[model]
-            settings = recipe.eval
-            sampling = Sampling(
-                settings.temperature, settings.top_p, settings.max_tokens, recipe.seed
-            )
-            text, until = "", time.monotonic() + ANSWER_SECONDS
-            pieces = engine.stream(Request("ask", question, frames), sampling)
-            for piece in pieces:
-                text += piece
-                yield frames, text, None
-                if time.monotonic() > until:
-                    pieces.close()
-                    break
-        yield (
-            frames,
-            text,
-            Asked(_make_case(question, text, model, frames), media, run is None, run),
-        )
+                self._engines = {model: load_to_ask(recipe, model)}
+            yield self._engines[model]
 
     def judge(self, asked: Asked, judge: str) -> Verdict:
         """The judge's word; a judge that cannot be asked gives none, with the reason."""
@@ -209,24 +194,3 @@ def own_id(question: Question) -> str:
     """The id of a visitor's question: of its clip and its words, so that no other one has it."""
     asked = json.dumps([question.path, question.problem, question.options])
     return f"asked-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
-
-
-def _make_case(question: Question, text: str, model: str, frames: Frames) -> Case:
-    from p2r.scoring import accuracy
-
-    part = parse(text)
-    right = None
-    if question.answer:
-        right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
-    media = {name: value for name, value in frames.info().items() if name != "path"}
-    trace = Trace(
-        question_id=question.id,
-        text=text,
-        observation=part.observation,
-        think=part.think,
-        answer=part.answer,
-        problems=part.problems,
-        model=Path(model).parent.name if Path(model).is_absolute() else model,
-        media=media,
-    )
-    return Case(question=question, trace=trace, accuracy=right)
