@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from p2r.datasets.release import PAPER_KEPT
+from p2r.datasets.paper import PAPER_KEPT
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import render
 

@@ -122,7 +122,7 @@ class Desk:
     def judge(self, asked: AskedCase, judge: str) -> Verdict:
         """Return the verdict of a judge. A failed judge gives "unknown" with the reason."""
         from p2r.judges import make_judge
-        from p2r.judges.judging import run_judge
+        from p2r.judges.run_judge import run_judge
 
         observation = asked.case.trace.observation
         if not observation:

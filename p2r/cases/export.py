@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from p2r.cases.files import CASE_SCHEMA, storable_row
 from p2r.errors import UserError
+from p2r.files.atomic import draft_of, replacing
 from p2r.files.jsonlines import to_line
 from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case
@@ -36,16 +36,12 @@ def export_cases(cases: Iterable[Case], path: str | Path, kind: str | None = Non
         raise UserError(f"cases cannot be exported as {kind!r}: use {', '.join(KINDS)}")
     written = itertools.count()
     counted = (case for case in cases if next(written) >= 0)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if kind == "parquet":
-            _write_parquet(counted, partial)
-        else:
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(text_lines(counted, kind))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    if kind == "parquet":
+        with draft_of(path) as draft:
+            _write_parquet(counted, draft)
+    else:
+        with replacing(path) as file:
+            file.writelines(text_lines(counted, kind))
     return next(written)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from p2r.errors import StoreError
+from p2r.files.atomic import draft_of
 from p2r.records import ROW_TYPES, Case
 
 FILE_NAME = "cases.parquet"
@@ -83,18 +83,13 @@ def write_cases(path: str | Path, cases: Iterable[Case]) -> Path:
     NULL (unknown). Raises `StoreError` for an id that comes twice.
     """
     target = case_file(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     rows = _checked_rows(target, cases)
-    try:
-        with pq.ParquetWriter(partial, CASE_SCHEMA, compression="zstd") as writer:
-            while group := list(itertools.islice(rows, _GROUP)):
-                writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        draft_of(target) as draft,
+        pq.ParquetWriter(draft, CASE_SCHEMA, compression="zstd") as writer,
+    ):
+        while group := list(itertools.islice(rows, _GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
     return target
 
 

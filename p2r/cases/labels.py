@@ -8,7 +8,6 @@ annotators and several OS processes may write to one file.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from p2r.cases.export import csv_line
 from p2r.cases.files import reason_of
@@ -73,7 +74,7 @@ class LabelFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_descriptor(descriptor)
             size = _mend(descriptor)
             try:
                 rest = memoryview(line)

@@ -13,10 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from p2r.errors import StoreError
-from p2r.records import ROW_TYPES
+from p2r.records import RIGHT_ACCURACY, ROW_TYPES
 
-# An answer with at least this accuracy counts as right (`filter.min_accuracy` of the pipeline).
-RIGHT_ACCURACY = 0.6
 VERDICTS = ("yes", "no", "unknown")
 OUTCOMES = ("right", "wrong", "unknown")
 # The fields of a text search. Reasoning is the thinking and the answer. If the response breaks the

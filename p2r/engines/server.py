@@ -13,9 +13,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,7 @@ from p2r.engines.openai_api import (
 )
 from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 from p2r.errors import EngineDied, EngineError
+from p2r.files.background import started_together
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import build_prompt, prompt_hash
@@ -104,7 +104,7 @@ class ServerEngine:
         """Yield one completion per request, in the order in which they end."""
         left = iter(requests)
         waiting: set[Future[Completion]] = set()
-        with _event_loop() as submit:
+        with started_together() as submit:
             client = self._client()
             submit(self._check_server(client)).result()
             try:
@@ -301,29 +301,3 @@ class ServerEngine:
             if self.logprobs
             else None,
         )
-
-
-@contextmanager
-def _event_loop() -> Iterator[Any]:
-    """Run an event loop in a thread; yields the function that sends it a coroutine."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="server engine", daemon=True)
-    thread.start()
-
-    def submit(work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(work, loop)
-
-    async def finish() -> None:
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-        await loop.shutdown_default_executor()
-
-    try:
-        yield submit
-    finally:
-        submit(finish()).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

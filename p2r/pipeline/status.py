@@ -46,7 +46,7 @@ def status(folder: str | Path) -> dict[str, Any]:
 
 
 def _judging(folder: Path) -> list[dict[str, Any]]:
-    from p2r.judges.judging import spending
+    from p2r.judges.run_judge import spending
     from p2r.runs.recipe import load_recipe
 
     try:

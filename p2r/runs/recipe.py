@@ -1,6 +1,6 @@
 """Recipes: the dial. One YAML file sets sizes, models and engines; the code path stays the same.
 
-A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or from a path, and single
+A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or from a path. Single
 values are overridden as `section.key=value`. A misspelt key is an error that names the keys there
 are.
 """
@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from p2r.errors import UserError
+from p2r.records import RIGHT_ACCURACY
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
@@ -181,7 +182,7 @@ class FilterSettings(Section):
     sufficient. `quality`: filters beyond the paper.
     """
 
-    min_accuracy: float = 0.6
+    min_accuracy: float = RIGHT_ACCURACY
     judge: str | dict[str, Any] = "oracle"
     quality: QualitySettings = Field(default_factory=QualitySettings)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import UserError
 from p2r.files.journal import Shard, exclusive
-from p2r.judges.judging import Estimate, estimate, judge_in_batches, run_judge
+from p2r.judges.estimate import Estimate, estimate
+from p2r.judges.run_judge import judge_in_batches, run_judge
 from p2r.runs import Run
 from p2r.stages.inputs import find_questions, prepare
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import UserError
-from p2r.judges.judging import run_judge
+from p2r.judges.run_judge import run_judge
 from p2r.records import Case, Question
 from p2r.runs import Run
 from p2r.stages.inputs import claim_data_root, find_questions, prepare

@@ -9,7 +9,7 @@ from p2r.errors import UserError
 from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge
-from p2r.judges.judging import run_judge
+from p2r.judges.run_judge import run_judge
 from p2r.runs import Run, finished_model, replacing
 from p2r.runs.names import RL_STAGES
 from p2r.runs.recipe import Credit

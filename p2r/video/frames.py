@@ -6,7 +6,6 @@ limit (`p2r.video.decoders`), because a damaged file can hang or crash a decoder
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -15,15 +14,16 @@ import stat
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from p2r.errors import VideoError
+from p2r.files.atomic import replacing
 from p2r.video.decoders import WORKERS, DecodeFailure, decode
 
 MAX_FRAMES = 16
@@ -184,22 +184,9 @@ def check_media(
     with ThreadPoolExecutor(WORKERS) as threads:
         rows = list(threads.map(lambda path: _check_one(path, timeout), paths))
     if manifest is not None:
-        with _write_whole(Path(manifest)) as file:
-            file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+        with replacing(manifest) as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
     return rows
-
-
-@contextlib.contextmanager
-def _write_whole(target: Path) -> Iterator[IO[bytes]]:
-    """Write a file completely or not at all, even if others write it at the same time."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _check_one(path: str | os.PathLike[str], timeout: float) -> dict[str, Any]:
@@ -277,7 +264,7 @@ class FrameCache:
                 self.decoded += 1
         if self.folder is not None:
             meta = json.dumps({f.name: getattr(found, f.name) for f in fields(found)[1:]})
-            with _write_whole(self._file(key)) as file:
+            with replacing(self._file(key), "wb", sync=False) as file:
                 np.savez(file, frames=found.frames, meta=np.array(meta))
         return found
 

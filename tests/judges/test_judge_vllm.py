@@ -32,9 +32,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory):
-    """The URL of a vLLM server on loopback; P2R_TEST_VLLM names one that serves the teacher as
-    "teacher" already.
-    """
+    """The URL of a local vLLM server, or P2R_TEST_VLLM if it names one that serves "teacher"."""
     if running := os.environ.get("P2R_TEST_VLLM"):
         yield running
         return

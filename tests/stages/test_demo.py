@@ -16,8 +16,8 @@ from rich.console import Console
 
 from p2r.cases.store import CaseStore
 from p2r.cli.tables import format_interval, results_table
-from p2r.datasets.cardfacts import card_of
 from p2r.datasets.cards import write_card
+from p2r.datasets.describe import card_of
 
 SHRUNK = (
     "playground.train=64",

@@ -35,8 +35,7 @@ from p2r.evaluation.rules import (
     score_item,
     valid_rating,
 )
-from p2r.files.jsonstream import Fault
-from p2r.files.storedjson import read_stored
+from p2r.files.lenient_json import Fault, read_stored
 from p2r.scoring.answers import extract_choice
 from p2r.template import answer_of
 

@@ -1,4 +1,4 @@
-"""Claude as the judge, and any other server of the Messages API, through the official client."""
+"""Claude as the judge, through the official client."""
 
 from __future__ import annotations
 
@@ -10,29 +10,45 @@ from urllib.parse import urlsplit
 import anthropic
 
 from p2r.errors import JudgeError
-from p2r.judges.prices import Usage, find_model
+from p2r.judges.make import JudgeMaker
+from p2r.judges.models import features_of
+from p2r.judges.prices import Usage
 from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
 
 DEFAULT_MODEL = "claude-sonnet-5"
 OFFICIAL = "api.anthropic.com"
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-# How the Messages API says that a message ended -> how `Reply` says it.
+# Stop reasons of the Messages API -> those of `Reply`.
 STOPS = {"end_turn": "end", "stop_sequence": "end", "max_tokens": "cut", "refusal": "refusal"}
-# English takes some four characters per token; a shorter guidance than the least that the prompt
-# cache takes is not marked, since marking it would do nothing.
+# English has about four characters per token. The prompt cache ignores a guidance that is too
+# short, so such a guidance is not marked for it.
 CHARACTERS_PER_TOKEN = 4
 
 
 class ClaudeJudge(RemoteJudge):
     """Asks Claude.
 
-    The key is read by the client from ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN), the server from
-    ANTHROPIC_BASE_URL; neither is stored. Rate limits, outages and dropped connections are retried
-    by the client. The cost of a model without a price is unknown: its `usage` says `priced: false`.
+    The client reads the key from ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) and the server from
+    ANTHROPIC_BASE_URL; p2r stores neither. The client retries after rate limits, outages and
+    dropped connections. If a model has no known price, its cost is unknown and the verdict's
+    `usage` says `priced: false`.
 
-    `request`: further fields of every request (thinking, effort), in place of the model's own
-    (see `p2r.judges.prices`).
+    `request`: more fields for every request (thinking, effort); they replace the model's own (see
+    `p2r.judges.models`).
     """
+
+    form = "[MODEL]"
+
+    @classmethod
+    def read_spec(cls, text: str) -> dict[str, Any]:
+        """Read the name of a model."""
+        return {"model": text}
+
+    @classmethod
+    def make(cls, maker: JudgeMaker, model: str | None = None, **given: Any) -> ClaudeJudge:
+        """Make the judge; the default model is `judging.model`."""
+        limits, shared = maker.shared(given)
+        return cls(model or maker.settings.model, limits, **shared)
 
     def __init__(
         self,
@@ -61,27 +77,26 @@ class ClaudeJudge(RemoteJudge):
             **shared,
         )
         self.client = client
-        known = find_model(model)
-        particular = known.request if known else {}
-        self._further = dict(particular if request is None else request)
+        self._features = features_of(model)
+        self._more_fields = dict(self._features.request if request is None else request)
 
     def params(self, prompt: str) -> dict[str, Any]:
-        """The request for one prompt, the same online and in a batch."""
+        """Return the request for one prompt; online calls and batches use the same."""
         params: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self.limits.max_tokens,
             "messages": [{"role": "user", "content": prompt}],
-            **self._further,
+            **self._more_fields,
         }
         if self.guidance:
             block: dict[str, Any] = {"type": "text", "text": self.guidance}
-            if self._is_cacheable():
+            if len(self.guidance) / CHARACTERS_PER_TOKEN >= self._features.cacheable:
                 block["cache_control"] = {"type": "ephemeral"}
             params["system"] = [block]
         return params
 
     async def count_tokens(self, prompt: str) -> int | None:
-        """Tokens of a prompt as the server counts them (free); None where it cannot be asked."""
+        """Return the tokens of a prompt, counted by the server for free; None if it cannot."""
         params = {k: v for k, v in self.params(prompt).items() if k != "max_tokens"}
         try:
             return (await self.client.messages.count_tokens(**params)).input_tokens
@@ -100,17 +115,13 @@ class ClaudeJudge(RemoteJudge):
         except anthropic.APIConnectionError as error:
             return Reply(failure=f"no connection: {type(error).__name__}", charged="maybe")
         except (anthropic.AnthropicError, ValueError) as error:
-            # JSON that ends early is a ValueError of the client's own reading.
+            # The client raises ValueError for JSON that is cut off.
             reason = f"malformed answer: {type(error).__name__}"
             return Reply(failure=reason, charged="maybe", broken=True)
 
-    def _is_cacheable(self) -> bool:
-        known = find_model(self.model)
-        return known is not None and (len(self.guidance) / CHARACTERS_PER_TOKEN >= known.cacheable)
-
 
 def read_message(message: Any) -> Reply:
-    """The reply in a message; the client does not check what a server sends, so this does."""
+    """Read a message. It checks every field, because the client does not."""
     blocks = getattr(message, "content", None)
     if not isinstance(blocks, list):
         return Reply(failure="malformed answer: no message", charged="maybe", broken=True)
@@ -126,3 +137,6 @@ def read_message(message: Any) -> Reply:
 
 def _kind(block: Any) -> str | None:
     return getattr(block, "type", None)
+
+
+JUDGE = ClaudeJudge

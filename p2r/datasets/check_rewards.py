@@ -1,4 +1,4 @@
-"""Checks of what a run is built on, each with its findings as data; `p2r doctor` prints them."""
+"""Check that every reference answer scores 1.0; `p2r doctor --rewards` prints the report."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from p2r.formats import BadRecord, read_questions
 from p2r.records import Question
 from p2r.scoring import accuracy
 
-# Why a reference answer of a type cannot be scored.
+# The reason why a reference answer cannot be scored, by problem type.
 _UNSCORABLE = {
-    "multiple choice": "names none of the options",
-    "numerical": "is no single number",
-    "regression": "is no single number",
+    "multiple choice": "is none of the options",
+    "numerical": "is not a single number",
+    "regression": "is not a single number",
     "free-form": "is empty",
 }
 _SHOWN = 20  # failures in the report; all are in `RewardCheck.failures`
@@ -23,9 +23,9 @@ _SHOWN = 20  # failures in the report; all are in `RewardCheck.failures`
 
 @dataclass(frozen=True)
 class RewardFailure:
-    """A reference answer that does not earn 1.0, or what cannot be read: a record, a whole part.
+    """A reference answer below 1.0, an unreadable record, or a missing part.
 
-    A record that cannot be read has no `id`, a part that is missing no `index` either.
+    An unreadable record has no `id`. A missing part has neither `id` nor `index`.
     """
 
     index: int | None
@@ -40,9 +40,9 @@ class RewardFailure:
 
 @dataclass
 class RewardCheck:
-    """What `check_rewards` found: questions and right ones by problem type, and the failures.
+    """The result of `check_rewards`: questions and right answers by problem type, and failures.
 
-    True in a condition if the check is passed; as a string the report, one line per finding.
+    It is true if the check passed. As a string, it is the report with one line per finding.
     """
 
     questions: Counter[str] = field(default_factory=Counter)
@@ -51,7 +51,7 @@ class RewardCheck:
 
     @property
     def ok(self) -> bool:
-        """There are questions, and every one earns exactly 1.0."""
+        """Whether there are questions and all of them score exactly 1.0."""
         return bool(self.questions) and not self.failures
 
     def __bool__(self) -> bool:
@@ -61,17 +61,17 @@ class RewardCheck:
         counts = [
             f"{kind}: {self.right[kind]} of {number} reference answers earn 1.0"
             for kind, number in sorted(self.questions.items())
-        ] or ["no question could be read"]
+        ] or ["the file has no readable question"]
         shown = [str(failure) for failure in self.failures[:_SHOWN]]
         hidden = len(self.failures) - len(shown)
         return "\n".join(counts + shown + ([f"… and {hidden} more"] if hidden else []))
 
 
 def check_rewards(path: str | Path) -> RewardCheck:
-    """Score the reference answer of every question of a file as if a model had given it.
+    """Score the reference answer of every question of a file like a model's answer.
 
-    An answer that does not earn exactly 1.0 against itself can never be learnt from. Failures carry
-    the index over all parts of the file. Raises as `read_questions`.
+    A model cannot learn from an answer that does not score exactly 1.0 against itself. The index of
+    a failure counts over all parts of the file. Raises the errors of `read_questions`.
     """
     check, places = RewardCheck(), count()
 

@@ -1,4 +1,4 @@
-"""The paper's data sets in figures, and what is known of their sources.
+"""The numbers of the paper's data sets, and the terms of their sources.
 
 Figures: VideoP2R (arXiv 2511.11113), Table 3, and the data release.
 """
@@ -42,10 +42,11 @@ RL_FILES = tuple(f"VideoP2R-263k_rl.part{k}of3.json.gz" for k in (1, 2, 3))
 COT_RECORDS, RL_RECORDS = 162_062, 263_055
 LICENSE = "apache-2.0"
 PAPER = "https://arxiv.org/abs/2511.11113"
+CITATION = f"VideoP2R: Video Understanding from Perception to Reasoning, {PAPER}"
 
-# Terms of known sources as their publishers state them (dataset card of LLaVA-Video-178K, LICENSE
-# of NExT-QA, README of Perception Test and of CLEVRER; none was found for STAR), by the first words
-# of their name in small letters and digits.
+# Terms of known sources, as their publishers state them: dataset card of LLaVA-Video-178K, LICENSE
+# of NExT-QA, READMEs of Perception Test and CLEVRER; STAR states none. The key is the beginning of
+# the source's name, in small letters and digits.
 _TERMS = {
     "llavavideo178k": (
         "LLaVA-Video-178K (Zhang et al., 2024)",
@@ -60,19 +61,19 @@ _TERMS = {
     "clevrer": ("CLEVRER (Yi et al., 2020)", "CC0"),
     "star": (
         "STAR (Wu et al., 2021)",
-        "annotations: see the source; videos of Charades under the licence that comes with them",
+        "annotations: see the source; videos of Charades under their own licence",
     ),
     "imagesetsofvideor1": (
-        "gathered by Video-R1 (Feng et al., 2025)",
-        "those of the sets that they were gathered from: see the source",
+        "collected by Video-R1 (Feng et al., 2025)",
+        "the terms of each original set: see the source",
     ),
     "playground": ("the synthetic playground of this project", "Apache-2.0"),
 }
-UNKNOWN_TERMS = "not recorded here: ask its publisher"
+UNKNOWN_TERMS = "not known to p2r: ask the publisher"
 
 
 def terms_of(source: str) -> tuple[str, str]:
-    """Attribution and licence of a source, as far as they are recorded here."""
+    """Return the attribution and the licence of a source, or say that they are not known."""
     words = re.findall(r"[^\W_]+", source.casefold())
     starts = {"".join(words[:count]) for count in range(1, len(words) + 1)}
     for name, terms in _TERMS.items():
@@ -82,7 +83,7 @@ def terms_of(source: str) -> tuple[str, str]:
 
 
 def mix_rows(mix: dict[str, dict[str, int]]) -> list[list[str]]:
-    """A table in the shape of the paper's Table 3: modalities down, problem types across, sums."""
+    """Return a table like the paper's Table 3: a row per modality, a column per problem type."""
     kinds = [*PAPER_KEPT["image"]]
     kinds += sorted({kind for row in mix.values() for kind in row} - set(kinds))
     rows = [["", *kinds, "sum"]]

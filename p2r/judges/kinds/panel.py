@@ -1,39 +1,62 @@
-"""A panel: several judges on one observation, and what they disagreed on."""
+"""A panel: several judges decide on one observation; all their votes are kept."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from p2r.errors import JudgeError
 from p2r.judges.base import BaseJudge
+from p2r.judges.make import JudgeMaker, Spec, split_specs
 from p2r.records import Question, Verdict
 
 Rule = Literal["majority", "unanimity"]
+RULES: tuple[Rule, ...] = ("majority", "unanimity")
 
 
 class PanelJudge(BaseJudge):
-    """Asks all its members at once; their votes stay in the verdict.
+    """Asks all its members at the same time and keeps their votes in the verdict.
 
-    majority: the word of more than half of all members. unanimity: sufficient if all say so, not
-    sufficient if one says no. A member without a verdict votes neither way; where the others do not
-    settle it, the panel has none.
+    majority: more than half of all members decide. unanimity: sufficient if all members say so, not
+    sufficient if one says no. A member without a verdict has no vote. If the other votes do not
+    decide, the panel has no verdict.
     """
 
-    def __init__(self, members: Sequence[BaseJudge], rule: Rule = "majority") -> None:
+    form = "JUDGE,JUDGE,…"
+    default_rule: ClassVar[Rule] = "majority"
+
+    @classmethod
+    def read_spec(cls, text: str) -> dict[str, Any]:
+        """Read the members' specs; raises ValueError for fewer than two."""
+        if len(judges := split_specs(text)) < 2:
+            raise ValueError(text)
+        return {"judges": judges}
+
+    @classmethod
+    def make(
+        cls, maker: JudgeMaker, judges: str | Sequence[Spec], rule: Rule | None = None
+    ) -> PanelJudge:
+        """Make a panel of the judges with these specs."""
+        specs = split_specs(judges) if isinstance(judges, str) else judges
+        return cls([maker.make(spec) for spec in specs], rule)
+
+    def __init__(self, members: Sequence[BaseJudge], rule: Rule | None = None) -> None:
+        rule = rule or self.default_rule
+        if rule not in RULES:
+            raise JudgeError(f"a panel's rule is {' or '.join(RULES)}, not {rule!r}")
         if len(members) < 2:
-            raise JudgeError("a panel has at least two judges")
+            raise JudgeError("a panel needs at least two judges")
         self.members = list(members)
         self.rule = rule
         self.name = f"panel-{rule}({','.join(member.name for member in members)})"
 
     def parts(self) -> list[BaseJudge]:
-        """The members, or what they are made of."""
+        """Return the parts of all members."""
         return [part for member in self.members for part in member.parts()]
 
     async def ask(self, question: Question, observation: str) -> Verdict:
-        """The panel's verdict; its cost is that of all votes."""
+        """Return the panel's verdict; its cost is the sum over the votes."""
         asked = [member.ask(question, observation) for member in self.members]
         votes = await asyncio.gather(*asked, return_exceptions=True)
         for vote in votes:
@@ -52,7 +75,7 @@ class PanelJudge(BaseJudge):
 
 
 def decide(votes: Sequence[bool | None], rule: Rule) -> bool | None:
-    """The panel's word, from those of its members."""
+    """Return the panel's decision from the members' votes."""
     yes, no = votes.count(True), votes.count(False)
     if rule == "unanimity":
         return False if no else True if yes == len(votes) else None
@@ -68,3 +91,6 @@ def _sum_usage(votes: Sequence[Verdict]) -> dict:
             else:
                 total[name] = total.get(name, 0) + value
     return total
+
+
+JUDGE = PanelJudge
