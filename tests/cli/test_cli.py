@@ -166,7 +166,7 @@ def test_stages_in_the_wrong_order_say_what_comes_first(capsys, tmp_path, questi
 
 @pytest.mark.parametrize("verb", [["rl"], ["eval", "--model", "sft"], ["app"]])
 def test_a_misspelt_run_is_not_begun(capsys, tmp_path, verb):
-    run = tmp_path / "mispelt"
+    run = tmp_path / "misspelt"
     arguments = [*verb, str(run)] if verb == ["app"] else [*verb, "--run", str(run)]
     assert "does not exist" in error_of(capsys, *arguments)
     assert not run.exists()
