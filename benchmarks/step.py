@@ -46,7 +46,7 @@ from operator import sub, truediv
 from pathlib import Path
 from typing import Any
 
-import p2r  # noqa: F401  isort: skip  (first: it mends a torchvision of another build)
+import p2r.training  # noqa: F401  isort: skip  (first: it applies the patches that TRL needs)
 import torch
 from datasets import Dataset
 from PIL import Image

@@ -13,6 +13,11 @@ question. `to_model_inputs` joins the lists into the flat tensors that a model's
 
 from __future__ import annotations
 
+from p2r.patches import torchvision_operators
+
+torchvision_operators.apply()  # transformers imports torchvision below
+
+# ruff: noqa: E402
 import json
 import re
 from collections.abc import Mapping, Sequence

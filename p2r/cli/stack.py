@@ -14,7 +14,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from p2r.patches.imports import declare_operators
+from p2r.patches.torchvision_operators import declare_operators
 from p2r.runs import version_of
 
 State = Literal["ok", "note", "fault"]

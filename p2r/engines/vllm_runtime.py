@@ -42,10 +42,10 @@ def check_vllm() -> None:
 
 
 def vllm_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment for the processes of vLLM: with the hooks of `p2r.vllm_hooks`, quiet, and
+    """An environment for the processes of vLLM: with the hooks of `p2r.patches`, quiet, and
     without reports to its makers.
     """
-    paths = [str(PACKAGE / "vllm_hooks"), str(PACKAGE.parent)]
+    paths = [str(PACKAGE / "patches" / "vllm_hooks"), str(PACKAGE.parent)]
     paths += [p for p in environ.get("PYTHONPATH", "").split(os.pathsep) if p and p not in paths]
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -66,13 +66,14 @@ def prepare_vllm() -> None:
     check_vllm()
     import torch
 
-    from p2r.patches import vllm_positions, vllm_weights
+    from p2r.patches import torchvision_operators, vllm_positions, vllm_weights
 
     os.environ.update(vllm_environment(os.environ))
     if not torch.cuda.is_available():
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    vllm_positions.install()
-    vllm_weights.install()
+    torchvision_operators.apply()
+    vllm_positions.apply()
+    vllm_weights.apply()
 
 
 def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:

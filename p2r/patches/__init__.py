@@ -1,1 +1,12 @@
-"""Every change that p2r makes in other libraries."""
+"""Every change that p2r makes in other libraries, one file each.
+
+| file                      | library       | applied by                                          |
+|---------------------------|---------------|-----------------------------------------------------|
+| `torchvision_operators`   | torchvision   | `p2r.data`, `p2r.training`, every process of vLLM   |
+| `trl_vllm`                | TRL 1.16      | `p2r.training`                                      |
+| `vllm_positions`          | vLLM 0.31     | the vLLM engine, every process of vLLM              |
+| `vllm_weights`            | vLLM 0.31     | the vLLM engine, every process of vLLM              |
+
+`import p2r` applies none of them. Each file says why the change is needed and when it can go; its
+test in `tests/patches/` fails as soon as the library no longer needs it.
+"""

@@ -1,10 +1,12 @@
-"""vLLM's rotary positions, made those of transformers.
+"""Give vLLM the rotary positions of transformers.
 
-vLLM 0.31 and transformers 5.17 place the tokens of a Qwen2.5-VL prompt differently: transformers
-takes whole seconds per temporal patch, where vLLM takes fractions, and text after a video goes on
-from the frame's longer side, where vLLM goes on from the video's last moment. A model that was
-trained, or is being trained, under one of them is another policy under the other. So vLLM asks
+Library: vLLM 0.31.
+Reason: vLLM 0.31 and transformers 5.17 number the positions of a Qwen2.5-VL prompt differently.
+transformers uses whole seconds per temporal patch, vLLM fractions of a second. After a video,
+transformers continues from the longer side of the frame, vLLM from the last moment of the video. A
+model trained with one numbering is a different policy under the other. With this patch vLLM asks
 transformers, whose forward pass trains the model.
+Can go when: vLLM's positions equal those of transformers for every prompt of the test.
 """
 
 from __future__ import annotations
@@ -13,26 +15,27 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from p2r.patches.imports import change_on_import
+from p2r.patches.on_import import after_import
 
 MODULE = "vllm.model_executor.models.qwen2_5_vl"
 KINDS = {"image": 1, "video": 2}
 
 
-def install() -> None:
-    """Align vLLM's Qwen2.5-VL in this process: at once if it is loaded, else when it is."""
-    change_on_import(MODULE, align)
+def apply() -> None:
+    """Change vLLM's Qwen2.5-VL in this process: now if it is imported, otherwise at its import."""
+    after_import(MODULE, align)
 
 
 def align(module: Any) -> None:
-    """Give the model class of vLLM's module the positions of transformers."""
+    """Replace the position function of vLLM's model class."""
     module.Qwen2_5_VLForConditionalGeneration.get_mrope_input_positions = positions
 
 
 def positions(model: Any, input_tokens: list[int], mm_features: list[Any]) -> tuple[Any, int]:
-    """The positions (3, L) of a prompt and what to add to a later token's index.
+    """Return the positions (3, L) of a prompt, and the offset of every later token.
 
-    `model` is vLLM's; `mm_features` are its records of the prompt's images and videos.
+    The position of a later token is its index plus the offset. `model` is vLLM's model;
+    `mm_features` are vLLM's records of the images and videos in the prompt.
     """
     import torch
     from transformers import Qwen2_5_VLModel
@@ -46,7 +49,7 @@ def positions(model: Any, input_tokens: list[int], mm_features: list[Any]) -> tu
         types[place.offset : place.offset + place.length] = KINDS[feature.modality]
         found[feature.modality].append(feature.data[f"{feature.modality}_grid_thw"].data)
         if feature.modality == "video":
-            # As `p2r.data` hands it to the model: 0.9999999 would be no second.
+            # As `p2r.data` passes it to the model: 0.9999999 would count as zero seconds.
             seconds.append(round(float(feature.data["second_per_grid_ts"].data), 6))
     grids = {kind: torch.stack(grid) if grid else None for kind, grid in found.items()}
     like = SimpleNamespace(
@@ -61,6 +64,6 @@ def positions(model: Any, input_tokens: list[int], mm_features: list[Any]) -> tu
         video_grid_thw=grids["video"],
         second_per_grid_ts=torch.tensor(seconds) if seconds else None,
     )
-    # What is generated goes on from the prompt's last token, in transformers' sampling and forward.
-    # (Its own delta goes on from the largest position, which may be a moment of the video.)
+    # Generated tokens continue from the prompt's last token, as in transformers' forward pass.
+    # (transformers' own delta continues from the largest position, which may be in the video.)
     return places[:, 0], int(places[0, 0, -1]) + 1 - len(input_tokens)

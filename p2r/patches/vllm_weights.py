@@ -1,27 +1,29 @@
-"""New weights for vLLM's CPU build, the LM head included.
+"""Load new weights into the LM head too, in vLLM's CPU build.
 
-On a CPU vLLM 0.31 computes with packed copies of its weights. `reload_weights` packs every layer
-anew but the LM head of a model whose head is tied to its embeddings: of two layers with one weight
-it sees the first alone (limitation 2 of `vllm.model_executor.model_loader.reload`). The copy would
-go on giving the old weights' tokens, without an error.
+Library: vLLM 0.31, CPU build.
+Reason: on a CPU vLLM computes with packed copies of its weights. `reload_weights` packs every layer
+again except the LM head of a model whose head is tied to its embeddings: if two layers share one
+weight, it packs only the first (limitation 2 of `vllm.model_executor.model_loader.reload`). The
+LM head would silently continue with the old weights.
+Can go when: `reload_weights` packs tied heads.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from p2r.patches.imports import change_on_import
+from p2r.patches.on_import import after_import
 
 MODULE = "vllm.v1.worker.cpu_model_runner"
 
 
-def install() -> None:
-    """Mend vLLM in this process: at once if its runner is loaded, else when it is."""
-    change_on_import(MODULE, mend)
+def apply() -> None:
+    """Change vLLM's runner in this process: now if it is imported, otherwise at its import."""
+    after_import(MODULE, mend)
 
 
 def mend(module: Any) -> None:
-    """Let the runner of vLLM's module pack again what its reload leaves."""
+    """Make the runner pack the layers that its reload leaves out."""
     reload = module.CPUModelRunner.reload_weights
     if reload.__name__ == "reload_and_pack":
         return
@@ -34,7 +36,7 @@ def mend(module: Any) -> None:
 
 
 def pack(model: Any) -> None:
-    """Pack the layers that still hold their weight besides its packed copy: embeddings and head."""
+    """Pack the layers that keep their weight beside its packed copy: embeddings and head."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     for layer in model.modules():

@@ -8,6 +8,11 @@ split and straddle as they do in the large vocabulary.
 
 from __future__ import annotations
 
+from p2r.patches import torchvision_operators
+
+torchvision_operators.apply()  # transformers imports torchvision below
+
+# ruff: noqa: E402
 from collections.abc import Iterable
 
 import torch

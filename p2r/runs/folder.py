@@ -79,8 +79,6 @@ PACKAGES = (
 )
 
 
-
-
 @dataclass(frozen=True)
 class Run:
     """A run folder and its recipe."""

@@ -34,8 +34,6 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Ends = tuple[NonNegativeInt, NonNegativeInt]
 
 
-
-
 class Section(BaseModel):
     """Base of all sections: a misspelt key is refused."""
 

@@ -1,1 +1,9 @@
-"""What SFT and RL are made of: plan and memory, the trainer, its judge, its checks and its logs."""
+"""SFT and PA-GRPO on TRL: the step, the trainers, their plan, their checks and their logs.
+
+This package applies the patches that TRL needs, before one of its modules imports TRL.
+"""
+
+from p2r.patches import torchvision_operators, trl_vllm
+
+torchvision_operators.apply()
+trl_vllm.apply()

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
+import p2r.training  # noqa: F401  # isort: skip  (first: it applies the patches that TRL needs)
 
 import torch
 from small import small_recipe, write_video

@@ -39,8 +39,10 @@ def vllm(tmp_path_factory):
         yield running
         return
     folder = tmp_path_factory.mktemp("vllm")
-    # Interpreters that vLLM starts need the same help with torchvision as this one.
-    (folder / "sitecustomize.py").write_text("from p2r import compat\n\ncompat.install()\n")
+    # The interpreters that vLLM starts need the same patch of torchvision as this one.
+    (folder / "sitecustomize.py").write_text(
+        "from p2r.patches import torchvision_operators\n\ntorchvision_operators.apply()\n"
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

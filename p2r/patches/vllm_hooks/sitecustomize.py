@@ -1,8 +1,7 @@
-"""Read by Python at the start of every process of vLLM: see `p2r.engines.vllm_runtime`.
+"""Python runs this file when a process of vLLM starts; see `p2r.engines.vllm_runtime`.
 
-vLLM starts interpreters of its own (model inspection, engine, workers). `import p2r` makes
-torchvision importable there, and the hooks give vLLM the positions that the models were trained
-with, and the whole of new weights.
+vLLM starts interpreters of its own for model inspection, engine and workers. This file applies
+p2r's patches in each of them.
 """
 
 import sys
@@ -10,12 +9,13 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
 
-from p2r.patches import vllm_positions, vllm_weights
+from p2r.patches import torchvision_operators, vllm_positions, vllm_weights
 
-vllm_positions.install()
-vllm_weights.install()
+torchvision_operators.apply()
+vllm_positions.apply()
+vllm_weights.apply()
 
-# This file hides the environment's own sitecustomize, where there is one.
+# This file hides the environment's own sitecustomize, so run that one too, if there is one.
 _here = Path(__file__).resolve().parent
 _other = PathFinder.find_spec(
     "sitecustomize", [entry for entry in sys.path if Path(entry).resolve() != _here]

@@ -1,0 +1,101 @@
+"""Patches of other libraries: `import p2r` applies none, each works, each is still needed.
+
+Every check runs in a fresh interpreter, where nothing is imported yet.
+"""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vllm is not installed"
+)
+
+
+def run(code: str) -> str:
+    """Return the standard output of a fresh interpreter; fails if it fails."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_p2r_changes_nothing():
+    code = """
+import os, sys
+from trl import import_utils
+flag, hooks, environment = import_utils.is_vllm_available, list(sys.meta_path), dict(os.environ)
+import p2r
+print(import_utils.is_vllm_available is flag, sys.meta_path == hooks, os.environ == environment)
+"""
+    assert run(code) == "True True True"
+
+
+def test_importing_p2r_imports_no_heavy_library():
+    heavy = {"torch", "torchvision", "transformers", "trl", "numpy", "pydantic"}
+    code = f"import sys, p2r; print(sorted({heavy} & set(sys.modules)))"
+    assert run(code) == "[]"
+
+
+def test_torchvision_and_transformers_import_after_the_patch():
+    code = """
+from p2r.patches import torchvision_operators
+torchvision_operators.apply()
+import torchvision
+from transformers import AutoProcessor, Qwen2_5_VLProcessor
+print("ok")
+"""
+    assert run(code) == "ok"
+
+
+def test_the_hook_is_installed_once_and_removes_itself():
+    code = """
+import sys
+from p2r.patches import on_import, torchvision_operators
+torchvision_operators.apply()
+torchvision_operators.apply()
+count = lambda: sum(isinstance(hook, on_import.ImportHook) for hook in sys.meta_path)
+before = count()
+import torchvision
+torchvision_operators.apply()
+print(before, count())
+"""
+    assert run(code) == "1 0"
+
+
+def test_a_whole_torchvision_stays_as_it_is():
+    code = """
+import torch
+from importlib.machinery import PathFinder
+from p2r.patches.torchvision_operators import declare_operators
+torch.ops.load_library = lambda path: None  # the compiled part loads
+print(declare_operators(PathFinder.find_spec("torchvision")))
+print(hasattr(torch.ops.torchvision, "qnms"))
+"""
+    assert run(code).split() == ["False", "False"]
+
+
+def test_the_torchvision_patch_is_needed_exactly_where_torchvision_cannot_be_imported():
+    """If torchvision imports on a machine of this kind by itself, the patch can go."""
+    code = """
+from importlib.machinery import PathFinder
+from p2r.patches.torchvision_operators import declare_operators
+needed = declare_operators(PathFinder.find_spec("torchvision"))
+import subprocess, sys
+alone = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True)
+print(needed == (alone.returncode != 0))
+"""
+    assert run(code) == "True"
+
+
+@needs_vllm
+def test_trl_imports_no_vllm_with_the_patch_and_imports_it_without():
+    """If the second half fails, TRL no longer imports vLLM unasked and the patch can go."""
+    patched = "from p2r.patches import trl_vllm; trl_vllm.apply(); "
+    imports = (
+        "import sys; from p2r.patches import torchvision_operators; torchvision_operators.apply(); "
+        "import trl.generation.vllm_generation; print('vllm' in sys.modules)"
+    )
+    assert run(patched + imports) == "False"
+    assert run(imports).splitlines()[-1] == "True"
