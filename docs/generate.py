@@ -124,8 +124,8 @@ def recipe_reference() -> str:
 
     parts = [
         "# Recipe keys\n",
-        "A recipe is a YAML file. Change one key with `--set section.key=value`. p2r comes with "
-        f"these recipes: {', '.join(f'`{path.stem}`' for path in sorted(FOLDER.glob('*.yaml')))}.\n",
+        "A recipe is a YAML file. Change one key with `--set section.key=value`. The recipes that "
+        "come with p2r are at the end of this page.\n",
     ]
     sections = {
         name: field.annotation
@@ -211,7 +211,7 @@ def site_page(name: str) -> str:
     text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
     for source, target in ROOT_PAGES.items():
         text = text.replace(f"]({source}", f"]({target}")
-    return re.sub(r"\[([^\]]+)\]\(LICENSE\)", r"\1", text)
+    return re.sub(r"\[([^\]]+)\]\((?:LICENSE|CITATION\.cff)\)", r"\1", text)
 
 
 def on_config(config: Any) -> Any:
