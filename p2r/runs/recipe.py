@@ -57,13 +57,13 @@ class VideoSettings(Section):
     """Frames of a video or image. A number of pixels is height x width of one frame."""
 
     train_frames: PositiveInt = 16
-    """Most frames per video in training."""
+    """Most frames per video in generation and training."""
     train_pixels: PositiveInt = 128 * 28 * 28
-    """Most pixels per frame in training."""
+    """Most pixels per frame in generation and training."""
     eval_frames: PositiveInt = 32
-    """Most frames per video in generation and evaluation."""
+    """Most frames per video in evaluation."""
     eval_pixels: PositiveInt = 256 * 28 * 28
-    """Most pixels per frame in generation and evaluation."""
+    """Most pixels per frame in evaluation."""
     factor: PositiveInt = 28
     """Height and width are multiples of this number."""
     timeout: float = 30.0
