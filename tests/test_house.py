@@ -65,15 +65,20 @@ def test_imports_go_down_the_floors_and_not_in_circles():
 
 
 @pytest.mark.parametrize(
-    ("module", "forbidden"),
+    ("module", "forbidden", "message"),
     [
-        ("records", "import p2r.cli"),  # upwards
-        ("rewards", "import p2r.template"),  # to the side
-        ("template", "def late():\n    import p2r.stages"),  # upwards, inside a function
-        ("scoring/answers", "import p2r.scoring.rules\nimport p2r.scoring.conclusions"),
+        ("records", "import p2r.cli", "p2r.records is not allowed to import p2r.cli"),
+        ("rewards", "import p2r.template", "p2r.rewards is not allowed to import p2r.template"),
+        (
+            "template",
+            "def late():\n    import p2r.stages",
+            "p2r.template is not allowed to import p2r.stages",
+        ),
+        ("files/jsonlines", "import p2r.files.journal", "No cycles are allowed in p2r.files"),
     ],
+    ids=["upwards", "to the side", "inside a function", "in a circle"],
 )
-def test_the_contract_refuses_a_forbidden_import(module, forbidden, tmp_path):
+def test_the_contract_refuses_a_forbidden_import(module, forbidden, message, tmp_path):
     for name in ("p2r", "apps"):
         keep = shutil.ignore_patterns("models", "static", "__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=keep)
@@ -81,7 +86,7 @@ def test_the_contract_refuses_a_forbidden_import(module, forbidden, tmp_path):
     file = tmp_path / "p2r" / f"{module}.py"
     file.write_text(f"{file.read_text(encoding='utf-8')}\n\n{forbidden}\n", encoding="utf-8")
     done = lint_imports(tmp_path)
-    assert done.returncode == 1 and "BROKEN" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and message in done.stdout, done.stdout + done.stderr
 
 
 # ---- files
@@ -115,7 +120,8 @@ def test_every_marker_of_the_quick_tests_is_registered():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_names_exist(page):
     for name in NAMED_FILE.findall(page.read_text(encoding="utf-8")):
-        assert (ROOT / name).exists(), f"{page.name} names {name}"
+        if "NAME" not in name:
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
 def test_the_readme_fits_on_one_page():
