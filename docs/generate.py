@@ -43,7 +43,7 @@ def read_floors() -> list[list[str]]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     contracts = settings["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    return [[name.strip() for name in layer.split("|")] for layer in reversed(layers)]
+    return [[name.strip(" ()") for name in layer.split("|")] for layer in reversed(layers)]
 
 
 def module_paths(package: str) -> list[Path]:
@@ -51,7 +51,7 @@ def module_paths(package: str) -> list[Path]:
     single = ROOT / "p2r" / f"{package}.py"
     if single.is_file():
         return [single]
-    paths = (ROOT / "p2r" / package).rglob("*.py")
+    paths = (ROOT / "p2r" / package).rglob("*.py")  # none: a package that the contract allows
     return sorted(paths, key=lambda path: (path.parent, path.name != "__init__.py", path.name))
 
 
@@ -199,7 +199,8 @@ def api_pages() -> dict[str, str]:
                     continue  # a script that another program runs, not a module of the package
                 parts = path.relative_to(ROOT).with_suffix("").parts
                 lines.append(f"::: {'.'.join(parts).removesuffix('.__init__')}\n")
-            pages[f"reference/api/{package}.md"] = "\n".join(lines)
+            if len(lines) > 1:
+                pages[f"reference/api/{package}.md"] = "\n".join(lines)
     return pages
 
 
