@@ -124,6 +124,31 @@ def test_files_that_a_page_names_exist(page):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
+def written_commands(page: Path) -> set[str]:
+    """Return the `p2r` commands of a page: lines of code blocks, and code inside sentences."""
+    text = page.read_text(encoding="utf-8")
+    lines = re.findall(r"^    (p2r [a-z].*)$", text, re.MULTILINE)
+    inline = [" ".join(code.split()) for code in re.findall(r"`(p2r\s[a-z][^`]*)`", text)]
+    commands = [part for line in (*lines, *inline) for part in line.split("#")[0].split("&&")]
+    return {command.strip() for command in commands if command.strip().startswith("p2r ")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_a_page_shows_have_these_verbs_and_options(page):
+    import typer.main
+
+    from p2r.cli import app
+
+    for text in written_commands(page):
+        command, words = typer.main.get_command(app), text.split()[1:]
+        while words and hasattr(command, "commands") and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        assert words[:1] == [] or command.name != "p2r", f"{page.name}: unknown verb in {text!r}"
+        known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        given = {word.split("=")[0] for word in words if word.startswith("--")} - {"--help"}
+        assert given <= known, f"{page.name}: {given - known} in {text!r}"
+
+
 def test_the_readme_fits_on_one_page():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) <= 90
