@@ -19,6 +19,7 @@ from p2r.evaluation.benchmarks import CHOICE_TYPES, NUMBER_TYPES
 from p2r.evaluation.items import Item, score_item
 from p2r.evaluation.metrics import measure
 
+pytestmark = pytest.mark.slow
 COUNT = 3000
 WORDS = ["the", "answer", "is", "A", "B", "C", "D", "E", "left", "red", "So", "Because", "a", "I"]
 FORMS = [

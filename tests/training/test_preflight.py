@@ -16,6 +16,7 @@ from p2r.training.longest import FrameSizes, count_prompt
 from p2r.training.preflight import find_fault, show_failing
 from p2r.video import FrameCache
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 
 

@@ -5,6 +5,7 @@ import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvis
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 from small_rl import FULL, generation, make_trainer, scripted
 from test_grpo import logps
@@ -14,6 +15,7 @@ from p2r import data
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import Frames
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 
 

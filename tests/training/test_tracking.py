@@ -17,6 +17,7 @@ from p2r.errors import TrainingError
 from p2r.training.sft import train_sft
 from p2r.training.tracking import trackers
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 SETTINGS = ("sft.max_steps=2", "sft.batch_size=2")
 

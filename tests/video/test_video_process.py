@@ -16,6 +16,7 @@ from p2r.errors import VideoError
 from p2r.video import process as video_process
 from p2r.video import sample_frames
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
