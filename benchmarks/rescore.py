@@ -1,10 +1,10 @@
-"""How fast stored outputs are scored again: read, both extractors, all intervals, on one core.
+"""Measures how fast stored outputs are scored again, on one core.
 
     python benchmarks/rescore.py --items 100000 --json
 
-Outputs are of four sorts in equal parts: a letter, a short sentence, a whole trace of the template
-(about 2,000 characters), a long direct answer (about 1,000). `ratio`: the time without the
-intervals' and the file's share, for where the time goes.
+The time includes reading the file, both extractors and all intervals. A quarter of the outputs each
+is a letter, a short sentence, a trace in the template (about 2,000 characters), and a long direct
+answer (about 1,000 characters).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILLER = "The ball moves to the left, then a person enters the room and picks th
 
 
 def make_items(count: int, seed: int = 0) -> list[Item]:
-    """Items of Video-MME with random outputs."""
+    """Return items of Video-MME with random outputs."""
     draw = random.Random(seed)
     items = []
     for index in range(count):

@@ -1,31 +1,30 @@
-"""Time of one RL step of the tiny recipe: TRL's GRPO, ours with `outcome`, with `process`, and with
-a judge that takes a second per call.
+"""Measures the time of one RL step with the tiny recipe, for four trainers.
 
     python benchmarks/step.py --rounds 5
     python benchmarks/step.py --json --set rl.prompts_per_step=2 --set rl.max_tokens=16
 
-A step is what a training run repeats: read and encode the prompts, sample every rollout, judge and
-score it, log-probs of the reference, the loss and its gradient, the optimiser. All sides train the
-embedded tiny model on the same questions of the playground, on the CPU, in this process and taking
-turns; every rollout is `rl.max_tokens` long and the learning rate is 0, so that all of them do the
-same amount of work in every round. The untrained model writes nothing that could be judged, so our
-sides then put well-formed responses of that length in place of what was sampled, every one with an
-observation of its own.
+The four trainers are:
+- `trl`: TRL's plain `GRPOTrainer`. It cannot train on videos, so it gets the frames of each video
+  as images. Images are not merged in time, so its prompts are longer.
+- `outcome`, `process`: `ProcessAwareGRPOTrainer` with that credit scheme and the oracle of the
+  playground as the judge.
+- `slow judge`: `process` with the Claude judge and its real client. A local server answers each
+  call after a second.
 
-- `trl`: TRL's plain `GRPOTrainer` with the frames of each video as images: the nearest thing it can
-  do, as it trains blind on video. Images are not merged in time, so that its prompts are longer.
-- `outcome`, `process`: `ProcessAwareGRPOTrainer` with that credit, judged by the playground's
-  oracle.
-- `slow judge`: `process`, with the Claude judge, its real client, and a server on this machine that
-  answers after a second.
+A step reads and encodes the prompts, samples the rollouts, judges and scores them, computes the
+log-probs of the reference, the loss and its gradient, and runs the optimiser. All trainers train
+the tiny model on the same playground questions, on the CPU, in turns, in one OS process. Every
+rollout has `rl.max_tokens` tokens and the learning rate is 0, so each round is the same amount of
+work. The untrained model writes no text that can be judged. So our trainers replace each sampled
+text by a well-formed response of the same length, each with a different observation.
 
-Printed are medians over the rounds, of seconds and of what is compared within each round:
-`process_over_outcome` is the time of `process` divided by that of `outcome`
-(`cpu_process_over_outcome` the same in seconds of processor time, which other work on the machine
-disturbs less), `over_trl` that of `process` divided by that of `trl` (below 1: ours is faster),
-`judge_delay_adds_s` the seconds by which `slow judge` is slower than `process`. `decodes_per_video`
-counts how often `process` decoded each distinct video over all rounds, `peak_mb` is the peak memory
-of this process with all four sides in it.
+The results are medians over the rounds:
+- `process_over_outcome`: time of `process` / time of `outcome`. `cpu_process_over_outcome` is the
+  same in CPU seconds, which depend less on other work on the machine.
+- `over_trl`: time of `process` / time of `trl`. Below 1, ours is faster.
+- `judge_delay_adds_s`: how many seconds `slow judge` takes longer than `process`.
+- `decodes_per_video`: how many times `process` decoded each video, over all rounds.
+- `peak_mb`: the peak memory of the OS process, with all four trainers.
 """
 
 from __future__ import annotations
@@ -62,16 +61,18 @@ from p2r.runs import use_threads
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.template import build_prompt
 from p2r.training.grpo import grpo_arguments
-from p2r.training.rollouts import score_rollouts
-from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
+from p2r.training.step import FramesOf, Step, score
+from p2r.training.step_judge import Judged
+from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
 
 PARTS = ("decode", "encode", "generate", "judge", "judge_wait", "log_probs", "backward")
 
 
 class SlowServer(ThreadingHTTPServer):
-    """A Messages API on this machine that says yes to everything, `delay` seconds after it is
-    asked. Inside the block Anthropic's client asks it.
+    """A local Messages API that answers "Yes" to every call after `delay` seconds.
+
+    Inside the `with` block, the client of Anthropic uses this server.
     """
 
     request_queue_size = 128
@@ -121,11 +122,11 @@ class _Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """Print no log."""
 
 
-class Told(ProcessAwareGRPOTrainer):
-    """Samples as ever, then says something that can be judged."""
+class FixedResponseTrainer(ProcessAwareGRPOTrainer):
+    """Samples as usual, then replaces each response by one that can be judged."""
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         sampled, logps = super()._generate_single_turn(*args, **kwargs)
@@ -139,10 +140,10 @@ class Told(ProcessAwareGRPOTrainer):
         return said, logps
 
 
-class Side(TrainerCallback):
-    """One trainer, the seconds of its steps and of each of their parts.
+class TimedTrainer(TrainerCallback):
+    """One trainer, with the seconds of its steps and of the parts of each step.
 
-    A step is timed from its begin to its end, without what starting a training run costs.
+    The time of a step does not include the start of the training run.
     """
 
     def __init__(self, trainer: GRPOTrainer) -> None:
@@ -156,7 +157,7 @@ class Side(TrainerCallback):
         self.parts: dict[str, list[float]] = {part: [] for part in PARTS}
 
     def step(self, seed: int) -> None:
-        """One step; equal seeds sample equal rollouts on sides with equal prompts."""
+        """Train one step. Trainers with equal prompts and seeds sample equal rollouts."""
         torch.manual_seed(seed)
         self.trainer.train()
 
@@ -177,7 +178,7 @@ class Side(TrainerCallback):
 
 
 def step_arguments(recipe: Recipe, processor: Any, folder: Path) -> GRPOConfig:
-    """A training run of one step that saves nothing; responses do not end before their limit."""
+    """Return arguments for one step that saves nothing. Responses have the maximum length."""
     arguments = grpo_arguments(recipe, processor, folder)
     arguments.save_strategy = "no"
     arguments.generation_kwargs["min_new_tokens"] = recipe.rl.max_tokens
@@ -186,10 +187,10 @@ def step_arguments(recipe: Recipe, processor: Any, folder: Path) -> GRPOConfig:
 
 def our_trainer(
     recipe: Recipe, questions: list[Question], frames_of: FramesOf, judge: Judge, folder: Path
-) -> Told:
+) -> FixedResponseTrainer:
     processor = data.load_processor(recipe.models.base)
     prompts = [build_prompt(question, recipe.models.prompt) for question in questions]
-    return Told(
+    return FixedResponseTrainer(
         data.resolve_model(recipe.models.base),
         questions={question.id: question for question in questions},
         frames_of=frames_of,
@@ -209,23 +210,17 @@ def our_trainer(
 def plain_trainer(
     recipe: Recipe, questions: list[Question], frames_of: FramesOf, folder: Path
 ) -> GRPOTrainer:
-    """TRL's own, with a video's frames as images and the reasoning reward."""
+    """Return TRL's trainer, with the frames of a video as images and the reasoning reward."""
     processor = data.load_processor(recipe.models.base)
-    processor.tokenizer.padding_side = "left"  # TRL takes the prompts' token types for left-padded
+    processor.tokenizer.padding_side = "left"  # TRL expects left-padded token types
     by_id = {question.id: question for question in questions}
 
     def reward(completions: list, completion_ids: list, question: list[str], **_: Any) -> list:
-        cases = score_rollouts(
-            processor.tokenizer,
-            [by_id[name] for name in question],
-            [completion[0]["content"] for completion in completions],
-            completion_ids,
-            [False] * len(question),
-            [None] * len(question),
-            recipe.rl,
-            [{}] * len(question),
-        )
-        return [case.reasoning.total for case in cases]
+        step = Step([by_id[name] for name in question], recipe.rl.group_size)
+        step.texts = [completion[0]["content"] for completion in completions]
+        step.completions, step.truncated = completion_ids, [False] * len(question)
+        score(step, Judged([None] * len(question)), processor.tokenizer, recipe.rl)
+        return [case.reasoning.total for case in step.cases]
 
     rows = [
         {
@@ -245,7 +240,7 @@ def plain_trainer(
 
 
 def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
-    """All numbers, after one round that is not counted."""
+    """Return all numbers. The first round is a warm-up and does not count."""
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name, SlowServer(delay) as server:
         folder = Path(name)
@@ -254,7 +249,7 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
         questions = [Question.model_validate_json(line) for line in lines]
         read = partial(data.read_frames, root=folder, **data.train_settings(recipe.video))
         caches = {side: FrameCache() for side in ("trl", "outcome", "process", "slow judge")}
-        sides = {"trl": Side(plain_trainer(
+        sides = {"trl": TimedTrainer(plain_trainer(
             recipe, questions, partial(read, cache=caches["trl"]), folder
         ))}  # fmt: skip
         for side, credit, judge in (
@@ -266,12 +261,12 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
                 update={"rl": recipe.rl.model_copy(update={"credit": credit})}
             )
             frames_of = partial(read, cache=caches[side])
-            sides[side] = Side(our_trainer(changed, questions, frames_of, judge, folder))
+            sides[side] = TimedTrainer(our_trainer(changed, questions, frames_of, judge, folder))
         order = list(sides.values())
         for number in range(rounds + 1):
             for side in order:
                 side.step(seed=number)
-            order.append(order.pop(0))  # nobody always goes first
+            order.append(order.pop(0))  # no trainer is always first
         for side in sides.values():
             del side.seconds[:1], side.cpu_seconds[:1]
             for values in side.parts.values():
@@ -312,7 +307,7 @@ def print_table(found: dict[str, Any]) -> None:
         cells = (f"{parts[part]:>12.3f}" if part in parts else f"{'':>12}" for part in PARTS)
         print(f"{name:<12}{seconds:>8.2f}" + "".join(cells))
     print(f"process over outcome {found['process_over_outcome']:.3f} "
-          f"({found['cpu_process_over_outcome']:.3f} in processor time), "
+          f"({found['cpu_process_over_outcome']:.3f} in CPU time), "
           f"over TRL {found['over_trl']:.3f}; "
           f"the slow judge ({found['judge_calls_per_step']:.0f} calls a step) adds "
           f"{found['judge_delay_adds_s']:.2f} s")  # fmt: skip
@@ -323,16 +318,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="steps of each side (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="steps of each trainer (default 5)")
     parser.add_argument("--delay", type=float, default=1.0, help="seconds per call of slow judge")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="change the recipe tiny, as rl.max_tokens=16")  # fmt: skip
+                        help="override a recipe value, like rl.max_tokens=16")  # fmt: skip
     options = parser.parse_args()
     if options.rounds < 1:
-        parser.error("--rounds: at least 1")
+        parser.error("--rounds must be 1 or more")
     changes = ["rl.steps=1", "rl.learning_rate=0.0", *options.set]
-    with contextlib.redirect_stdout(sys.stderr):  # trainers print; the result stands alone
+    with contextlib.redirect_stdout(sys.stderr):  # the trainers print too
         found = measure(load_recipe("tiny", changes), options.rounds, options.delay)
     if options.json:
         print(json.dumps(found))

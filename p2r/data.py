@@ -1,14 +1,12 @@
-"""Model inputs: the one owner of frames, tokens and labels of Qwen2.5-VL.
+"""Builds the inputs of Qwen2.5-VL: frames, tokens and labels.
 
-Everything that goes into a model, in sampling, in the losses and in evaluation, is built here, so
-that all of them see the same prompt. Frames come in as `p2r.video.Frames`, already sampled and
-resized; nothing is resized, re-sampled or truncated here. A batch mixes video, image and text-only
-questions.
+Sampling, the losses and evaluation all build their inputs here, so all of them see the same prompt.
+Frames arrive as `p2r.video.Frames`, already sampled and resized. This module does not resize,
+sample or truncate anything. A batch can mix video, image and text-only questions.
 
-In a batch token fields are tensors (B, L); vision fields are lists of B, one entry per question
-(None where the question has none), so that a batch can be shuffled, sliced and repeated by
-question. `to_model_inputs` joins the lists into the flat tensors that a model's `forward` and
-`generate` take.
+In a batch, token fields are tensors (B, L). Vision fields are lists of B entries, one per question
+(None for a question without media), so a batch can be shuffled, sliced and repeated by question.
+`to_model_inputs` joins these lists into the flat tensors that `forward` and `generate` take.
 """
 
 from __future__ import annotations
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 MODEL_TYPE = "qwen2_5_vl"
 PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
-TOKEN_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids")
 VISION_KEYS = (
     "pixel_values",
     "image_grid_thw",
@@ -52,8 +49,8 @@ VISION_KEYS = (
     "video_grid_thw",
     "second_per_grid_ts",
 )
-IGNORED = -100  # the label of a token that is no part of the loss
-# The end of the chat template's assistant turn; what a model must learn to say when it is done.
+IGNORED = -100  # the label of a token outside the loss
+# The end of the assistant turn in the chat template. A model must learn to write it.
 END_OF_TURN = "<|im_end|>"
 Batch = dict[str, Any]
 
@@ -62,38 +59,38 @@ Batch = dict[str, Any]
 
 
 def resolve_model(name_or_path: str | Path) -> str:
-    """The folder or hub id of a model; `playground/NAME` is one of the embedded ones."""
+    """Return the folder or hub id of a model; `playground/NAME` is an embedded model."""
     name = str(name_or_path)
     kind, _, embedded = name.partition("/")
     if Path(name).exists():
         return name
     if kind != "playground":
-        # A mistyped folder is said at once; only what can be a hub id is looked for on the hub.
+        # Report a mistyped folder at once. Only a valid hub id is searched on the hub.
         if not _HUB_ID.fullmatch(name) or Path(kind).is_dir():
             raise EngineError(
-                f"no model folder {name!r} (give a folder, a hub id or playground/NAME)"
+                f"no model folder {name!r}: give a folder, a hub id or playground/NAME"
             )
         return name
     if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
         known = ", ".join(sorted(f"playground/{p.name}" for p in PLAYGROUND_MODELS.glob("*/")))
-        raise EngineError(f"no embedded model {name!r} (there are: {known or 'none'})")
+        raise EngineError(f"no embedded model {name!r}: use one of {known or 'none'}")
     return str(PLAYGROUND_MODELS / embedded)
 
 
 def check_model(name_or_path: str | Path) -> str:
-    """`resolve_model`, and that the model of a folder can see video; raises `EngineError`."""
+    """Resolve a model and check that it supports video; raises `EngineError`."""
     path = resolve_model(name_or_path)
     file = Path(path) / "config.json"
-    if not file.is_file():  # a hub id, or a folder that cannot be loaded and says so
+    if not file.is_file():  # a hub id, or a folder that will fail to load
         return path
     try:
         kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
-        raise EngineError(f"{file} is no model's config: {error}") from error
+        raise EngineError(f"{file} is not the config of a model: {error}") from error
     if kind != MODEL_TYPE:
         raise EngineError(
-            f"model {str(name_or_path)!r} has no video support here: its type is {kind!r}, and "
-            f"{MODEL_TYPE!r} (Qwen2.5-VL) is needed"
+            f"model {str(name_or_path)!r} has no video support here: its type is {kind!r}; use a "
+            f"model of type {MODEL_TYPE!r} (Qwen2.5-VL)"
         )
     return path
 
@@ -101,7 +98,7 @@ def check_model(name_or_path: str | Path) -> str:
 def load_model(
     name_or_path: str | Path, dtype: str | torch.dtype = "float32"
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """Load a Qwen2.5-VL in evaluation mode, from safetensors only; raises `EngineError`."""
+    """Load a Qwen2.5-VL in evaluation mode, only from safetensors; raises `EngineError`."""
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
     path = check_model(name_or_path)
     try:
@@ -122,8 +119,8 @@ def load_processor(name_or_path: str | Path) -> Qwen2_5_VLProcessor:
         raise EngineError(_explain(name_or_path, error)) from error
     if not isinstance(processor, Qwen2_5_VLProcessor):
         raise EngineError(
-            f"model {str(name_or_path)!r} has no video support here: it comes with a "
-            f"{type(processor).__name__}, and a Qwen2_5_VLProcessor is needed"
+            f"model {str(name_or_path)!r} has no video support here: its processor is a "
+            f"{type(processor).__name__}; use a model with a Qwen2_5_VLProcessor"
         )
     return processor
 
@@ -139,15 +136,16 @@ def _explain(name: str | Path, error: Exception) -> str:
 def read_frames(
     question: Question, *, root: str | Path, cache: FrameCache, **settings: Any
 ) -> Frames | None:
-    """The frames of a question, None where it is about text alone; `settings`: of `sample_frames`.
+    """Return the frames of a question, None for a text-only one.
 
-    Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
+    `settings` are arguments of `sample_frames`. Raises `p2r.video.VideoError`,
+    `p2r.files.media.MediaError`.
     """
     return cache.get(resolve_media(root, question.path), **settings) if question.path else None
 
 
 def train_settings(video: VideoSettings) -> dict[str, Any]:
-    """How frames are sampled in training."""
+    """Return the arguments of `sample_frames` for training."""
     return {
         "max_frames": video.train_frames,
         "max_pixels": video.train_pixels,
@@ -157,7 +155,7 @@ def train_settings(video: VideoSettings) -> dict[str, Any]:
 
 
 def eval_settings(video: VideoSettings) -> dict[str, Any]:
-    """How frames are sampled at inference."""
+    """Return the arguments of `sample_frames` for inference."""
     return train_settings(video) | {
         "max_frames": video.eval_frames,
         "max_pixels": video.eval_pixels,
@@ -173,19 +171,19 @@ def encode_prompts(
     frames: Sequence[Frames | None],
     style: str = "full",
 ) -> Batch:
-    """Left-padded prompts that end where the response begins.
+    """Encode left-padded prompts, which end where the response begins.
 
     `frames[i]` are the frames of `questions[i]`, None for a text-only question. Returns
     `input_ids`, `attention_mask` and `mm_token_type_ids` (0 text, 1 image, 2 video) of shape (B,
-    L), and lists of B for `VISION_KEYS`: patches (rows, channels × temporal patch × patch²), grid
-    (1, 3) in patches, seconds per temporal patch (1,). Raises `DataError`.
+    L), and lists of B entries for `VISION_KEYS`: patches (rows, channels × temporal patch ×
+    patch²), grid (1, 3) in patches, seconds per temporal patch (1,). Raises `DataError`.
     """
     samples = _encode_each(processor, questions, frames, style)
     return _pad(samples, processor.tokenizer.pad_token_id, left=True)
 
 
 def to_model_inputs(batch: Mapping[str, Any], device: torch.device | str | None = None) -> Batch:
-    """The keyword arguments of `model(...)` and `model.generate(...)` for a batch."""
+    """Return the keyword arguments of `model(...)` and `model.generate(...)` for a batch."""
     inputs = {key: value for key, value in batch.items() if key not in VISION_KEYS}
     for key in VISION_KEYS:
         if parts := [part for part in batch.get(key, ()) if part is not None]:
@@ -194,7 +192,7 @@ def to_model_inputs(batch: Mapping[str, Any], device: torch.device | str | None 
 
 
 def prompt_text(processor: Qwen2_5_VLProcessor, question: Question, style: str, media: bool) -> str:
-    """The chat template's text of a question, up to where the response begins."""
+    """Return a question in the chat template, up to the start of the response."""
     messages = build_messages(question, style)
     if not media:
         for message in messages:
@@ -208,7 +206,7 @@ def _encode_each(
     frames: Sequence[Frames | None],
     style: str,
 ) -> list[Batch]:
-    """Unpadded prompts, one dictionary per question."""
+    """Encode each question as one dictionary, without padding."""
     if len(questions) != len(frames):
         raise DataError(f"{len(questions)} questions but {len(frames)} entries of frames")
     images: list[Any] = []
@@ -245,14 +243,14 @@ def _encode_each(
         for ids, types in zip(encoded["input_ids"], encoded["mm_token_type_ids"], strict=True)
     ]
     grids = {"image": encoded.get("image_grid_thw"), "video": encoded.get("video_grid_thw")}
-    _hand_out(samples, questions, frames, grids, encoded)
+    _add_vision(samples, questions, frames, grids, encoded)
     for sample, question in zip(samples, questions, strict=True):
         check_tokens_match(processor, sample, question.id)
     return samples
 
 
-def _hand_out(samples, questions, frames, grids, encoded) -> None:
-    """Split the processor's flat patches by question."""
+def _add_vision(samples, questions, frames, grids, encoded) -> None:
+    """Split the flat patches of the processor and add to each sample its own."""
     rows = {
         "image": iter(_split(encoded.get("pixel_values"), grids["image"])),
         "video": iter(_split(encoded.get("pixel_values_videos"), grids["video"])),
@@ -268,8 +266,8 @@ def _hand_out(samples, questions, frames, grids, encoded) -> None:
         sample[f"pixel_values{suffix}"] = next(rows[kind])
         sample[f"{kind}_grid_thw"] = next(grid[kind])
         if kind == "video":
-            # The model takes whole seconds of it by int(): 0.9999999 for 1.0 would put all frames
-            # at one time.
+            # The model truncates this value with int(). A value of 0.9999999 instead of 1.0 would
+            # put all frames at the same time.
             sample["second_per_grid_ts"] = torch.tensor([round(float(next(seconds)), 6)])
 
 
@@ -278,14 +276,14 @@ def _split(patches: torch.Tensor | None, grids: torch.Tensor | None) -> tuple[to
 
 
 def check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Frames) -> None:
-    """Frames are what the model takes as they are; raises `DataError`."""
+    """Check that the model can take the frames without a change; raises `DataError`."""
     vision = (
         processor.video_processor if question.data_type == "video" else processor.image_processor
     )
     factor = vision.patch_size * vision.merge_size
     count, height, width, _ = media.frames.shape
     if count == 0:
-        raise DataError(f"question {question.id!r}: {media.path} gave no frames")
+        raise DataError(f"question {question.id!r}: {media.path} has no frames")
     if height % factor or width % factor:
         raise DataError(
             f"question {question.id!r}: frames of {height}×{width} do not divide into the model's "
@@ -299,9 +297,7 @@ def check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Fram
 
 
 def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str) -> None:
-    """Every block of patches has one placeholder token and the other way round; raises
-    `DataError`.
-    """
+    """Check that the prompt has one placeholder token per vision feature; raises `DataError`."""
     for kind in ("image", "video"):
         grid = sample[f"{kind}_grid_thw"]
         vision = processor.video_processor if kind == "video" else processor.image_processor
@@ -311,7 +307,7 @@ def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str)
         if tokens != features:
             raise DataError(
                 f"question {name!r}: {tokens} {kind} tokens in the prompt but {features} features "
-                f"of the {kind}: the text must hold no vision tokens"
+                f"of the {kind}: remove vision tokens from the text"
             )
 
 
@@ -326,24 +322,24 @@ def encode_example(
     style: str = "full",
     max_length: int | None = None,
 ) -> Batch:
-    """One unpadded training example: prompt, response, end of turn, and its `labels`.
+    """Encode one unpadded training example: prompt, response, end of turn, and `labels`.
 
-    The loss is on the response and the end of turn only. The response is tokenised by itself, as a
-    model writes it. Raises `DataError` for an example of more than `max_length` tokens,
-    `DataError` for a response that holds control tokens.
+    The loss covers only the response and the end of turn. The response is tokenised separately from
+    the prompt, as a model generates it. Raises `DataError` for an example of more than `max_length`
+    tokens, and for a response with control tokens.
     """
     tokenizer = processor.tokenizer
     sample = _encode_each(processor, [question], [frames], style)[0]
     answer = tokenizer(response, add_special_tokens=False)["input_ids"]
     if special := sorted(set(answer) & set(tokenizer.all_special_ids)):
         names = ", ".join(tokenizer.convert_ids_to_tokens(special))
-        raise DataError(f"question {question.id!r}: the response holds control tokens ({names})")
+        raise DataError(f"question {question.id!r}: the response has control tokens ({names})")
     answer = [*answer, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
     prompt = list(sample["input_ids"])
     if max_length is not None and len(prompt) + len(answer) > max_length:
         raise DataError(
             f"question {question.id!r}: {len(prompt)} prompt + {len(answer)} response tokens are "
-            f"more than the {max_length} allowed, and an example is never cut"
+            f"more than the limit of {max_length}, and an example is never cut"
         )
     sample["input_ids"] = prompt + answer
     sample["mm_token_type_ids"] = list(sample["mm_token_type_ids"]) + [0] * len(answer)
@@ -352,7 +348,7 @@ def encode_example(
 
 
 def collate_examples(examples: Sequence[Batch], pad_token_id: int) -> Batch:
-    """Right-padded batch of `encode_example` results, as flat model inputs with `labels` (B, L)."""
+    """Join results of `encode_example` into right-padded model inputs with `labels` (B, L)."""
     return to_model_inputs(_pad(examples, pad_token_id, left=False))
 
 

@@ -1,9 +1,8 @@
-"""Process rewards (eq. 5), process advantages (eq. 6) and how credit and weight are spread over
-tokens (eq. 7).
+"""The equations: process rewards (5), process advantages (6), token credit and weights (7).
 
-Rewards are (N, 2) arrays: column 0 perception, column 1 reasoning, the rollouts of one question in
-consecutive rows; NaN is unknown. Lists, NumPy arrays and torch tensors come in, and the same kind
-comes out (an array for a list). Paper: VideoP2R, arXiv 2511.11113.
+Rewards are (N, 2) arrays: column 0 is perception, column 1 is reasoning, NaN is unknown. The
+rollouts of one question are consecutive rows. Functions accept lists, NumPy arrays and torch
+tensors and return the same type (an array for a list). Paper: VideoP2R, arXiv 2511.11113.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 PROCESSES = ("perception", "reasoning")  # the columns of rewards and of advantages
 EPSILON = 1e-4  # added to the standard deviation, as in TRL's GRPOTrainer
-TOLERANCE = 1e-6  # rewards of a group no further apart than this are equal
+TOLERANCE = 1e-6  # rewards that differ by at most this much count as equal
 
 
 def process_reward(
@@ -32,11 +31,11 @@ def process_reward(
     length_range: tuple[int, int],
     bonus: float = 0.2,
 ) -> ProcessReward:
-    """The reward of one process k of one rollout, eq. (5): R_k = R_acc,k + R_form,k + R_len,k.
+    """Return the reward of process k of a rollout, eq. (5): R_k = R_acc,k + R_form,k + R_len,k.
 
-    R_form is 1 if the tags of the process are in place. R_len is `bonus` if R_acc and R_form are
-    both non-zero and the length of its segment in tokens lies in the closed `length_range`. An
-    unknown accuracy (None or NaN) stays None and earns no length reward.
+    R_form is 1 if the tags of the process are correct. R_len is `bonus` if R_acc and R_form are
+    both non-zero and the number of tokens of the process is in `length_range` (both ends included).
+    An unknown accuracy (None or NaN) stays None and earns no length reward.
     """
     known = accuracy is not None and not math.isnan(accuracy)
     low, high = length_range
@@ -49,29 +48,29 @@ def process_reward(
 
 
 def process_advantages(rewards: Any, group_size: int) -> Any:
-    """Advantages of each process within its group, eq. (6): A = (R - mean R) / std R.
+    """Return the advantages of each process within its group, eq. (6): A = (R - mean R) / std R.
 
-    `rewards`: (N, 2), N a multiple of `group_size`; returns (N, 2). Mean and standard deviation
-    (unbiased, plus 1e-4) are those of TRL's GRPOTrainer with `scale_rewards="group"`, so equal
-    rewards of both processes give GRPO. NaN is left out of its group's statistics and gets 0. A
-    group that is collapsed (see `collapsed`) gets zeros throughout. Raises ValueError if the shape
-    does not fit.
+    `rewards` is (N, 2), with N a multiple of `group_size`; the result is (N, 2). Mean and standard
+    deviation (unbiased, plus 1e-4) are those of TRL's GRPOTrainer with `scale_rewards="group"`, so
+    equal rewards of both processes give GRPO. NaN is excluded from the statistics of its group and
+    gets 0. A collapsed group (see `collapsed`) gets zeros. Raises ValueError if the shape does not
+    fit.
     """
     values, as_given = _read(rewards)
     return as_given(_normalise(_grouped(values, group_size)).reshape(values.shape))
 
 
 def collapsed(rewards: Any, group_size: int, tolerance: float = TOLERANCE) -> Any:
-    """Which groups give no learning signal: (N / group_size, 2), 1 where collapsed, else 0.
+    """Return which groups give no learning signal: (N / group_size, 2), 1 for collapsed, else 0.
 
-    A group is collapsed for a process if its known rewards are equal within `tolerance` (of the
-    larger of 1 and their size), or if fewer than two of them are known.
+    A group has collapsed for a process if its known rewards are equal within `tolerance` (relative
+    to the largest of them, at least 1), or if fewer than two of them are known.
     """
     values, as_given = _read(rewards)
     return as_given(_is_collapsed(_grouped(values, group_size), tolerance).astype(float))
 
 
-# ---- credit: which advantage each token gets
+# ---- credit: the advantage of each token
 
 
 def _process(rewards: np.ndarray, group_size: int) -> np.ndarray:
@@ -94,20 +93,20 @@ def _on_all_tokens(advantages: np.ndarray) -> np.ndarray:
     return np.repeat(advantages, 2, axis=1)
 
 
-# Scheme → (N, 2) rewards to the (N, 2) advantages of perception tokens and of reasoning tokens.
+# Each scheme turns rewards (N, 2) into the advantages (N, 2) of perception and reasoning tokens.
 CREDITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "process": _process,  # PA-GRPO: each process its own advantage
-    "shared": _shared,  # the paper's "without separation": rewards summed, one advantage for all
-    "outcome": _outcome,  # GRPO: the reasoning reward alone, for all tokens
-    "decoupled": _decoupled,  # each reward normalised on its own, the sum for all tokens
+    "process": _process,  # PA-GRPO: each process has its own advantage
+    "shared": _shared,  # "without separation" in the paper: the advantage of the summed rewards
+    "outcome": _outcome,  # GRPO: the advantage of the reasoning reward, for all tokens
+    "decoupled": _decoupled,  # normalise each reward, use the sum of advantages for all tokens
 }
 
 
 def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tuple[str, ...]:
-    """Which of the process rewards switched on ("perception", "reasoning") a scheme learns from.
+    """Return the process rewards ("perception", "reasoning") that a credit scheme learns from.
 
-    "outcome" learns from the reasoning reward alone. Raises ValueError for an unknown scheme, or
-    where no reward is left.
+    `switched_on` are the rewards that the recipe turns on. "outcome" learns from the reasoning
+    reward only. Raises ValueError for an unknown scheme, or if no reward is left.
     """
     if scheme not in CREDITS:
         raise ValueError(f"unknown credit scheme {scheme!r}: use one of {', '.join(CREDITS)}")
@@ -116,7 +115,7 @@ def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tup
     if not used:
         raise ValueError(
             f"credit {scheme!r} learns from the reward of {' and '.join(read)}, "
-            f"which the rewards switched on ({', '.join(switched_on) or 'none'}) leave out"
+            f"but the rewards that are turned on ({', '.join(switched_on) or 'none'}) leave it out"
         )
     return used
 
@@ -124,15 +123,15 @@ def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tup
 def credit_advantages(
     scheme: str, rewards: Any, group_size: int, switched_on: Collection[str] = PROCESSES
 ) -> Any:
-    """The advantages of perception and of reasoning tokens, (N, 2), under a scheme of `CREDITS`.
+    """Return the advantages (N, 2) of perception and reasoning tokens under a scheme of `CREDITS`.
 
-    An unknown reward makes the sum of "shared" unknown: that rollout is left out of its group and
-    gets 0. In "decoupled" the other reward still counts.
+    In "shared", one unknown reward makes the sum unknown: that rollout is excluded from its group
+    and gets 0. In "decoupled", the other reward still counts.
 
-    `switched_on`: the process rewards that count, the switches of Table 2. With one reward left
-    there is nothing to keep apart, and under every scheme its advantage is that of all tokens: the
-    table's row without R_P is process-agnostic RL, of the same figure (56.4). Raises ValueError for
-    an unknown scheme, where no reward is left, or for a shape that does not fit.
+    `switched_on` are the process rewards that count, as in the ablation of the paper's Table 2. If
+    only one is left, its advantage goes to all tokens under every scheme. So the table's row
+    without R_P equals process-agnostic RL (both 56.4). Raises ValueError for an unknown scheme, if
+    no reward is left, or for a shape that does not fit.
     """
     used = rewards_in_use(scheme, switched_on)
     values, as_given = _read(rewards)
@@ -147,11 +146,11 @@ def credit_advantages(
 def spread_advantages(
     advantages: torch.Tensor, perception_lengths: torch.Tensor, completion_mask: torch.Tensor
 ) -> torch.Tensor:
-    """The advantage of every token, for the loss of eq. (7).
+    """Return the advantage of every token, for the loss of eq. (7).
 
-    `advantages` (N, 2) from `credit_advantages`; `perception_lengths` (N,): the first so many
-    tokens of a completion belong to perception; `completion_mask` (N, T), 1 on completion tokens.
-    Returns (N, T) in the dtype of `advantages`, 0 where the mask is 0.
+    `advantages` (N, 2) come from `credit_advantages`. `perception_lengths` (N,) is the number of
+    leading tokens of each completion that belong to perception. `completion_mask` (N, T) is 1 on
+    completion tokens. Returns (N, T) in the dtype of `advantages`, 0 where the mask is 0.
     """
     looked, reasoned = process_masks(perception_lengths, completion_mask)
     if tuple(advantages.shape) != (len(looked), 2):
@@ -162,7 +161,7 @@ def spread_advantages(
     return looked * advantages[:, :1] + reasoned * advantages[:, 1:]
 
 
-# ---- normalisation: how much each token weighs
+# ---- normalisation: the weight of each token
 
 NORMALISATIONS = ("sequence", "process")
 
@@ -170,20 +169,21 @@ NORMALISATIONS = ("sequence", "process")
 def token_weights(
     scheme: str, perception_lengths: torch.Tensor, completion_mask: torch.Tensor
 ) -> torch.Tensor:
-    """The share of each token in its completion's loss, under a scheme of `NORMALISATIONS`.
+    """Return the share of each token in its completion's loss, by a scheme of `NORMALISATIONS`.
 
-    Every completion weighs the same in the loss of eq. (7), the mean over completions of the sum
-    over tokens of weight × (clipped term − β KL): both terms are weighted, so that β means the same
-    under both schemes.
+    The loss of eq. (7) is the mean over completions of the sum over tokens of weight × (clipped
+    term − β KL). Every completion has the same total weight. Both terms are weighted, so β means
+    the same in both schemes.
 
-    - "sequence": 1 / |o|, the mean over all tokens of the completion, as in the paper's code family
-      (TRL's loss_type "grpo"). The longer process weighs more: of 100 perception and 300 reasoning
-      tokens perception has a quarter.
-    - "process": 1 / (2 |o_k|) for the tokens of process k. Each process has half of the completion,
-      however long it is; where one is empty, the other has the whole, and this is "sequence".
+    - "sequence": 1 / |o|, the mean over all tokens of the completion, as in TRL's loss_type "grpo".
+      The longer process gets more weight: with 100 perception and 300 reasoning tokens, perception
+      gets a quarter.
+    - "process": 1 / (2 |o_k|) for the tokens of process k. Each process gets half of the weight. If
+      one process is empty, the other gets all of it, which equals "sequence".
 
-    Arguments as in `spread_advantages`. Returns (N, T) float32, 0 where the mask is 0; every row
-    with a token sums to 1. Raises ValueError for an unknown scheme or a shape that does not fit.
+    Takes the arguments of `spread_advantages`. Returns (N, T) float32, 0 where the mask is 0; every
+    row with a token sums to 1. Raises ValueError for an unknown scheme or a shape that does not
+    fit.
     """
     if scheme not in NORMALISATIONS:
         known = ", ".join(NORMALISATIONS)
@@ -200,9 +200,9 @@ def token_weights(
 def process_masks(
     perception_lengths: torch.Tensor, completion_mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which tokens belong to perception and which to reasoning: two (N, T) boolean masks.
+    """Return two (N, T) boolean masks: the tokens of perception and the tokens of reasoning.
 
-    Every completion token is in exactly one, every pad in none.
+    Every completion token is in exactly one mask, a padding token in neither.
     """
     import torch
 
@@ -223,8 +223,8 @@ def process_masks(
 
 
 def _read(rewards: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
-    """Rewards in double precision, and the way back to the kind of array they came in."""
-    if hasattr(rewards, "new_tensor"):  # torch, which need not be imported to compute rewards
+    """Return the rewards in double precision, and a function that converts back to their type."""
+    if hasattr(rewards, "new_tensor"):  # a torch tensor; this module does not import torch
         tensor = rewards if rewards.is_floating_point() else rewards.float()
         values, as_given = tensor.detach().cpu().double().numpy(), tensor.new_tensor
     else:

@@ -1,36 +1,38 @@
-"""The process-aware template: prompts, parsing, and the process of every token.
+"""The process-aware template: prompts, the parser, and the process of every token.
 
-A response is three segments in this order (VideoP2R, arXiv 2511.11113):
+A response has three segments in this order (VideoP2R, arXiv 2511.11113):
 
     <observation>…</observation> <think>…</think><answer>…</answer>
 
-The observation is the perception process (P), think and answer are the reasoning process (R).
+The observation belongs to the perception process (P), think and answer to the reasoning process
+(R).
 
-`parse` names what is wrong with a response. A fault breaks the format (R_form of eq. 5) of the
-processes in the last column and of no other; NAME is observation (P), think or answer (R).
+`parse` lists the faults of a response. A fault breaks the format (R_form of eq. 5) of the processes
+in the last column only. NAME is observation (P), think or answer (R).
 
 | fault                   | meaning                                                      | breaks |
 |-------------------------|--------------------------------------------------------------|--------|
 | NAME missing            | no tag of this segment at all                                | its own|
 | NAME malformed          | a misspelt tag: `</<NAME>`, `</ NAME>`, `<Name>`, `<NAME/>`  | its own|
-| NAME unclosed           | an opening tag without its closing tag, or cut off           | its own|
+| NAME unclosed           | an opening tag without its closing tag, or truncated         | its own|
 | NAME unopened           | a closing tag without its opening tag                        | its own|
 | NAME repeated           | more than one opening tag                                    | its own|
-| NAME empty              | nothing but white space between the tags                     | its own|
+| NAME empty              | only white space between the tags                            | its own|
 | NAME nested             | opens inside another segment                                 | its own|
 | observation misordered  | an observation tag after a think or answer tag               | P, R   |
 | think misordered        | a think tag after an answer tag                              | R      |
 | text outside perception | text before the observation                                  | P      |
-| text outside reasoning  | other text outside the segments: it lies among R's tokens    | R      |
-| foreign tag             | a tag not of the template (`</thunk>`, `<v>`, `</p>`): a note| none   |
+| text outside reasoning  | other text outside the segments: its tokens belong to R      | R      |
+| foreign tag             | a tag that is not in the template (`</thunk>`, `<v>`): a note| none   |
 
-White space outside the segments is always fine. Reading is more lenient than the format, so that
-one fault does not hide the rest:
+White space outside the segments is allowed. Reading a segment is more lenient than its format, so
+that one fault does not hide the others:
 - observation: the first `<observation>` … `</observation>`; without these exact tags it is None;
-- think, answer: malformed tags delimit too; an unclosed segment ends at the next tag, at `</` or at
-  the end. Of several the first counts, but one with text goes before an empty one, one outside
-  the other segments before a nested one, a closed one before an unclosed one.
-Segments are stripped; an empty closed segment is "", an absent one None.
+- think, answer: malformed tags count as tags. An unclosed segment ends at the next tag, at `</` or
+  at the end. If a segment appears several times, one with text wins over an empty one, then one
+  outside the other segments over a nested one, then a closed one over an unclosed one, then the
+  first.
+Segments are stripped. An empty closed segment is "", a missing segment is None.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ from p2r.records import PROBLEM_TYPES, Question
 SEGMENTS = ("observation", "think", "answer")
 PROCESS_OF = {"observation": "perception", "think": "reasoning", "answer": "reasoning"}
 
-# Special tokens that stand for visual input; sampling one makes the next forward pass fail.
+# Special tokens for visual input. If a model samples one, the next forward pass fails.
 VISION_TOKENS = (
     "<|vision_start|>",
     "<|vision_end|>",
@@ -81,8 +83,8 @@ result.
 Write nothing outside the tags:
 <think>…</think><answer>…</answer>"""
 
-# full: the three parts, for real models; brief: in one line, for tiny models taught by examples.
-# think, brief-think: process-agnostic, no observation; direct: the bare answer, without any tag.
+# full: the three parts, for real models. brief: one line, for tiny models that learn from examples.
+# think, brief-think: process-agnostic, without an observation. direct: the answer without tags.
 INSTRUCTIONS = {
     "full": _FULL,
     "brief": "Observe, think, answer.",
@@ -91,7 +93,7 @@ INSTRUCTIONS = {
     "direct": "Give only the answer.",
 }
 
-# What an answer of each problem type looks like; said in the long styles only.
+# The form of an answer for each problem type. Only the long styles include it.
 ANSWER_FORMS = {
     "multiple choice": "The answer is the letter of one option, for example B.",
     "numerical": "The answer is one number, without words or unit, for example 4 or 3.14.",
@@ -103,9 +105,9 @@ _STYLES_WITH_FORM = ("full", "think")
 
 
 def build_prompt(question: Question, style: str = "full") -> str:
-    """The text of the prompt: problem, options one per line, form of the answer, instructions.
+    """Return the prompt: problem, one option per line, form of the answer, instructions.
 
-    Raises DataError for an unknown style or problem type.
+    Raises `DataError` for an unknown style or problem type.
     """
     if style not in INSTRUCTIONS:
         raise DataError(f"unknown prompt style {style!r}: use one of {', '.join(INSTRUCTIONS)}")
@@ -121,16 +123,16 @@ def build_prompt(question: Question, style: str = "full") -> str:
 
 
 def build_messages(question: Question, style: str = "full") -> list[dict[str, Any]]:
-    """One user turn for a chat template: a placeholder for the video or image, then the prompt.
+    """Return one user turn for a chat template: a placeholder for the media, then the prompt.
 
-    Pixels and paths are never inside messages: the model inputs are built in `p2r.data`.
+    Messages never contain pixels or paths; `p2r.data` builds the model inputs.
     """
     text = {"type": "text", "text": build_prompt(question, style)}
     return [{"role": "user", "content": [{"type": question.data_type}, text]}]
 
 
 def prompt_hash(style: str = "full") -> str:
-    """12 hex digits that change when the wording or the layout of a style's prompts does."""
+    """Return 12 hex digits that change with the wording or layout of a style's prompts."""
     samples = [
         Question(id="", problem="problem", options=["A. a"], problem_type=kind, data_type=media)
         for kind in PROBLEM_TYPES
@@ -141,13 +143,13 @@ def prompt_hash(style: str = "full") -> str:
 
 
 def render(observation: str | None, think: str, answer: str) -> str:
-    """The response with these segments; without an observation (None) the process-agnostic form."""
+    """Return a response with these segments; observation None gives the process-agnostic form."""
     start = "" if observation is None else f"<observation>{observation}</observation> "
     return f"{start}<think>{think}</think><answer>{answer}</answer>"
 
 
 def _disarm(text: str) -> str:
-    """Break up `<|…|>`: in a question's text it would be read as a control token (image, turn)."""
+    """Break up `<|…|>`, so that a question's text cannot contain control tokens."""
     return text.replace("<|", "< |")
 
 
@@ -155,7 +157,7 @@ def _disarm(text: str) -> str:
 
 _OWN_FAULTS = ("missing", "malformed", "unclosed", "unopened", "repeated", "empty", "nested")
 
-# Every fault and the processes whose format it breaks: the table above.
+# Every fault and the processes whose format it breaks, as in the table above.
 FAULTS: dict[str, tuple[str, ...]] = {
     **{f"{name} {fault}": (PROCESS_OF[name],) for name in SEGMENTS for fault in _OWN_FAULTS},
     "observation misordered": ("perception", "reasoning"),
@@ -165,8 +167,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "foreign tag": (),
 }
 
-# One tag. Repetitions are bounded, so that the scan is linear in any text; ASCII only, so that it
-# finds the same tags in a text and in its tokens, whatever happens to the characters around them.
+# One tag. Repetitions are bounded, so the scan takes linear time on any text. The pattern is ASCII
+# only, so it finds the same tags in a text and in its separately decoded tokens.
 _TAG = re.compile(
     r"""<(?:
       (?P<exact> /?(?:observation|think|answer)> )
@@ -181,7 +183,7 @@ _TAG = re.compile(
 _EXACT = {f"<{slash}{name}>": (name, bool(slash)) for name in SEGMENTS for slash in ("", "/")}
 
 
-# A response with its three segments and no other tag: most are, and need no closer look.
+# The common case: the three segments and no other tag. The full parser is not needed.
 _PLAIN = re.compile(
     r"\s*<observation>([^<]*)</observation>\s*<think>([^<]*)</think>\s*<answer>([^<]*)</answer>\s*"
 )
@@ -189,7 +191,7 @@ _PLAIN = re.compile(
 
 @dataclass(frozen=True)
 class Parsed:
-    """A response taken apart: its segments, its faults, whether each process keeps the format."""
+    """A parsed response: its segments, its faults, and whether each process keeps the format."""
 
     observation: str | None
     think: str | None
@@ -199,7 +201,7 @@ class Parsed:
 
     @property
     def ok(self) -> bool:
-        """Whether both processes keep the format."""
+        """Return whether both processes keep the format."""
         return all(self.format_ok.values())
 
 
@@ -212,7 +214,7 @@ class _Tag(NamedTuple):
 
 
 class _Segment(NamedTuple):
-    """Where the text of a segment lies, and the indices of its tags (closing None: unclosed)."""
+    """The place of a segment's text, and the indices of its tags (closing None: unclosed)."""
 
     name: str
     start: int
@@ -222,7 +224,7 @@ class _Segment(NamedTuple):
 
 
 def parse(text: str | None) -> Parsed:
-    """Take a response apart by the module's rules. Never raises; linear in the text."""
+    """Parse a response by the rules of this module. Never raises; takes linear time."""
     text = text if isinstance(text, str) else ""
     if plain := _PLAIN.fullmatch(text):
         found = [content.strip() for content in plain.groups()]
@@ -260,10 +262,10 @@ def parse(text: str | None) -> Parsed:
 
 
 def answer_of(text: str | None) -> str | None:
-    """The answer to score: the answer segment, also from a response off the format.
+    """Return the answer to score: the answer segment, even if the response breaks the format.
 
-    A text without any tag of the template is a direct answer and is returned whole, stripped. None
-    where there is nothing to score: an empty answer, or tags of other segments only.
+    A text without tags of the template is a direct answer and is returned as a whole, stripped.
+    Returns None if there is nothing to score: an empty answer, or only other segments.
     """
     text = text if isinstance(text, str) else ""
     if "<" not in text:
@@ -275,7 +277,7 @@ def answer_of(text: str | None) -> str | None:
 
 
 def _find_tags(text: str) -> tuple[list[_Tag], bool]:
-    """The tags of the template in order of place, exact or malformed; whether there are others."""
+    """Return the tags of the template, exact or malformed, in order; and whether others exist."""
     tags, foreign = [], False
     for match in _TAG.finditer(text):
         found = match[0]
@@ -291,7 +293,7 @@ def _find_tags(text: str) -> tuple[list[_Tag], bool]:
 
 
 def _pair_tags(text: str, tags: Sequence[_Tag]) -> tuple[list[_Segment], set[str]]:
-    """Segments in order of their opening tags, and the faults of pairing them."""
+    """Pair the tags; return segments in order of their opening tags, and the faults found."""
     segments, faults = [], set()
     opened: dict[str, int] = {}  # open segments → index of the opening tag
     latest: dict[str, int] = {}  # every segment seen → index of its latest opening tag
@@ -325,7 +327,7 @@ def _pair_tags(text: str, tags: Sequence[_Tag]) -> tuple[list[_Segment], set[str
 
 
 def _cover(tags: Sequence[_Tag], segments: Iterable[_Segment]) -> list[int]:
-    """How many closed segments the text before each tag, and after the last, lies in."""
+    """Return how many closed segments contain the text before each tag and after the last tag."""
     steps = [0] * (len(tags) + 1)
     for segment in segments:
         if segment.closing is not None:
@@ -349,7 +351,7 @@ def _check_order(tags: Iterable[_Tag]) -> set[str]:
 
 
 def _check_outside(text: str, tags: Sequence[_Tag], depths: Sequence[int]) -> set[str]:
-    """Text outside: covered by no closed segment, and not the start of an unclosed one."""
+    """Find text that is in no closed segment and does not start an unclosed one."""
     faults, place = set(), 0
     for index in range(len(tags) + 1):
         end = tags[index].start if index < len(tags) else len(text)
@@ -365,22 +367,23 @@ def _check_outside(text: str, tags: Sequence[_Tag], depths: Sequence[int]) -> se
 
 
 def token_processes(tokenizer: Any, completion_ids: Sequence[int]) -> list[Literal["P", "R"]]:
-    """The process of every token of a completion, special tokens and pads included: P … P R … R."""
+    """Return the process of every token of a completion, also special tokens: P … P R … R."""
     perception = perception_length(tokenizer, completion_ids)
     return ["P"] * perception + ["R"] * (len(completion_ids) - perception)
 
 
 def perception_length(tokenizer: Any, completion_ids: Sequence[int]) -> int:
-    """How many leading tokens of a completion belong to perception.
+    """Return how many leading tokens of a completion belong to perception.
 
-    Those that start before the end of the first `</observation>`; none where `parse` reads no
-    observation. A token across the border belongs to the process of its first character. Taken from
-    the token ids, never from re-tokenised text; special tokens have no text, as in decoding with
-    `skip_special_tokens=True`. `tokenizer`: of transformers, a tiktoken Encoding, or anything with
-    `decode(ids)`.
+    These are the tokens that start before the end of the first `</observation>`, or none if `parse`
+    finds no observation. A token across the border belongs to the process of its first character.
+    The border comes from the token ids, not from tokenising the text again. Special tokens have no
+    text, as with `skip_special_tokens=True`. `tokenizer` is a transformers tokenizer, a tiktoken
+    Encoding, or any object with `decode(ids)`.
 
-    Each token is decoded alone. In a byte-level vocabulary a character may be split over tokens and
-    come out as replacement characters, but ASCII always survives, and tags are ASCII.
+    Each token is decoded separately. A byte-level vocabulary can split a character over several
+    tokens, which then decode to replacement characters. ASCII characters are never split, and all
+    tags are ASCII.
     """
     ids = completion_ids.tolist() if hasattr(completion_ids, "tolist") else completion_ids
     pieces = _decode_each(tokenizer, ids)
@@ -399,7 +402,7 @@ def perception_length(tokenizer: Any, completion_ids: Sequence[int]) -> int:
 
 
 def banned_token_ids(tokenizer: Any) -> list[int]:
-    """The ids of VISION_TOKENS that this vocabulary has, for a ban in sampling."""
+    """Return the ids of `VISION_TOKENS` in this vocabulary; sampling must not produce them."""
     ids = tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
     names = zip(VISION_TOKENS, ids, strict=True)
     return [i for name, i in names if i is not None and tokenizer.convert_ids_to_tokens(i) == name]
@@ -409,10 +412,10 @@ _texts_of_tokenizers: WeakKeyDictionary[Any, dict[int, str]] = WeakKeyDictionary
 
 
 def _decode_each(tokenizer: Any, ids: Iterable[int]) -> list[str]:
-    """The text of each token alone; every distinct id is decoded once per tokenizer."""
+    """Decode each token separately; every distinct id is decoded once per tokenizer."""
     try:
         texts = _texts_of_tokenizers.setdefault(tokenizer, {})
-    except TypeError:  # cannot be a weak key: nothing is kept between calls
+    except TypeError:  # the tokenizer cannot be a weak key: do not cache between calls
         texts = {}
     pieces = []
     for token in ids:
@@ -428,11 +431,11 @@ def _decode_one(tokenizer: Any, token: int) -> str:
     if not hasattr(tokenizer, "decode_single_token_bytes"):
         try:
             return tokenizer.decode([token], skip_special_tokens=True)
-        except TypeError:  # a plain `decode(ids)`, which knows of no special tokens
+        except TypeError:  # a plain `decode(ids)` without that option
             return tokenizer.decode([token])
-    if tokenizer.is_special_token(token):  # tiktoken would decode it to its name
+    if tokenizer.is_special_token(token):  # tiktoken decodes it to its name
         return ""
     try:
         return tokenizer.decode_single_token_bytes(token).decode("latin-1")
-    except KeyError:  # a padded vocabulary has ids without a token
+    except KeyError:  # an id of a padded vocabulary that has no token
         return ""

@@ -53,7 +53,7 @@ def test_a_batch_mixes_videos_of_two_grids_an_image_and_text(processor, question
 def test_seconds_per_grid_are_those_of_the_sampled_frames(processor, questions, frames):
     batch = data.encode_prompts(processor, questions, frames, "brief")
     seconds = [None if s is None else s.item() for s in batch["second_per_grid_ts"]]
-    # 2 frames per temporal patch: at 2 frames a second 1 s, at 4 frames a second half of one.
+    # 2 frames per temporal patch: 1 s at 2 frames per second, 0.5 s at 4 frames per second.
     assert seconds == [1.0, 1.0, 0.5, None, None]
 
 
@@ -87,7 +87,7 @@ def test_vision_tokens_in_a_question_are_text(processor, frames):
     assert (batch["input_ids"] == processor.video_token_id).sum() == 64
 
 
-def test_tokens_that_have_no_features_are_an_error(processor, questions, frames):
+def test_tokens_without_features_are_an_error(processor, questions, frames):
     batch = data.encode_prompts(processor, questions[:1], frames[:1], "brief")
     sample = {key: value[0] for key, value in batch.items()}
     sample["input_ids"] = [*sample["input_ids"].tolist(), processor.video_token_id]
@@ -95,9 +95,7 @@ def test_tokens_that_have_no_features_are_an_error(processor, questions, frames)
         data.check_tokens_match(processor, sample, "q")
 
 
-def test_frames_that_do_not_fit_the_model_are_an_error_that_says_what_to_do(
-    processor, questions, frames
-):
+def test_frames_that_do_not_fit_the_model_are_an_error_with_a_remedy(processor, questions, frames):
     odd = dataclasses.replace(frames[0], frames=frames[0].frames[:, :50])
     with pytest.raises(DataError, match=r"'long': frames of 50×56 .* set video.factor to 14"):
         data.encode_prompts(processor, questions[:1], [odd], "brief")
@@ -105,7 +103,7 @@ def test_frames_that_do_not_fit_the_model_are_an_error_that_says_what_to_do(
         data.encode_prompts(processor, questions[3:4], frames[:1], "brief")
 
 
-def test_the_loss_is_on_the_response_and_its_end_alone(processor, questions, frames):
+def test_the_loss_covers_only_the_response_and_its_end(processor, questions, frames):
     example = data.encode_example(processor, questions[0], frames[0], RESPONSE, "brief")
     labels = np.array(example["labels"])
     ids = np.array(example["input_ids"])
@@ -130,7 +128,7 @@ def test_examples_are_padded_on_the_right_and_pads_are_masked(processor, questio
     assert batch["pixel_values"].shape[0] == batch["image_grid_thw"].prod(-1).sum()
 
 
-def test_a_long_example_is_refused_never_cut(processor, questions, frames):
+def test_a_long_example_is_an_error_and_not_cut(processor, questions, frames):
     length = len(
         data.encode_example(processor, questions[0], frames[0], RESPONSE, "brief")["input_ids"]
     )
@@ -145,7 +143,7 @@ def test_control_tokens_in_a_response_are_an_error(processor, questions, frames)
         data.encode_example(processor, questions[0], frames[0], "a<|im_end|>b", "brief")
 
 
-def test_models_are_named_by_folder_and_read_from_safetensors_alone(model_folder, tmp_path: Path):
+def test_models_are_named_by_folder_and_read_only_from_safetensors(model_folder, tmp_path: Path):
     assert data.resolve_model(model_folder) == str(model_folder)
     with pytest.raises(EngineError, match="no embedded model 'playground/none'"):
         data.load_model("playground/none")

@@ -1,4 +1,4 @@
-"""The notebooks: of one build, executed, and running from first to last with a few steps each."""
+"""Checks that all notebooks have the same parts, are executed, and run in order with few steps."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ def code_cells(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def printed(book: nbformat.NotebookNode) -> list[str]:
-    """The lines that the cells of a notebook printed."""
+    """Return the lines that the cells of a notebook printed."""
     streams = [output for cell in code_cells(book) for output in cell.outputs if "text" in output]
     return [line for stream in streams for line in stream.text.splitlines()]
 
 
 def run(name: str, folder: Path) -> nbformat.NotebookNode:
-    """Run a copy of a notebook in `folder/notebooks`, shrunk and with its exercises solved by what
-    its cells' metadata say for nbmake; its run folder is in `folder/runs`.
+    """Run a copy of a notebook in `folder/notebooks`; its run folder is in `folder/runs`.
+
+    The metadata of the cells tell nbmake how to shrink the run and how to solve the exercises.
     """
     copy = folder / "notebooks" / f"{name}.ipynb"
     copy.parent.mkdir(exist_ok=True)
@@ -61,24 +62,24 @@ def exercises_passed(book: nbformat.NotebookNode) -> bool:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Path:
+def shared_folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("workshop")
 
 
 @pytest.mark.parametrize("name", NAMES[:-1])
-def test_runs_on_what_the_notebooks_before_it_wrote(name, workplace):
-    assert exercises_passed(run(name, workplace))
+def test_notebooks_run_in_order_in_one_run_folder(name, shared_folder):
+    assert exercises_passed(run(name, shared_folder))
 
 
-def test_the_last_one_can_be_the_first(tmp_path):
+def test_last_notebook_runs_without_the_others(tmp_path):
     book = run(NAMES[-1], tmp_path)
     assert exercises_passed(book)
-    assert sum("made now" in line for line in printed(book)) == 4
+    assert sum("making it now" in line for line in printed(book)) == 4
     assert (tmp_path / "runs" / "quick" / "cases.parquet").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_build(name):
+def test_notebook_has_all_parts(name):
     book = read(name)
     text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     for part in (
@@ -86,7 +87,7 @@ def test_build(name):
         "**Needs**",
         "## Toy numbers",
         "**Predict",
-        "**What to read off this.**",
+        "**What this shows.**",
         "## Exercises",
         "minutes",
         "## Summary",
@@ -105,7 +106,7 @@ def test_code_cells_are_short(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_committed_outputs(name):
-    """Executed from top to bottom, without errors, small, without paths of a machine."""
+    """Notebooks were executed in order, have no errors, are small and have no absolute paths."""
     book = read(name)
     cells = code_cells(book)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -115,10 +116,10 @@ def test_committed_outputs(name):
     assert not re.search(r"/(?:work|tmp|root|home|Users)\b", text)
 
 
-# ---- what they share
+# ---- the library of the notebooks
 
 
-def test_a_run_in_progress_keeps_its_scale_and_seed(tmp_path, capsys):
+def test_an_existing_run_keeps_its_scale_and_seed(tmp_path, capsys):
     begun = workshop.begin(tmp_path / "run", "quick", seed=3)
     assert (begun.recipe.name, begun.recipe.seed) == ("quick", 3)
     assert "seed 3" in capsys.readouterr().out
@@ -129,7 +130,7 @@ def test_a_run_in_progress_keeps_its_scale_and_seed(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("scale", ["tiny", "3b", "7b"])
-def test_the_dial_names_a_recipe(tmp_path, scale):
+def test_a_scale_names_a_recipe(tmp_path, scale):
     recipe = workshop.begin(tmp_path / "run", scale).recipe
     assert recipe.name == scale and recipe.playground.train > 0
 
@@ -140,7 +141,7 @@ def test_check_says_passed_only_for_a_right_answer(capsys):
     assert capsys.readouterr().out.splitlines() == ["no answer yet", "not yet: twice one", "passed"]
 
 
-def test_a_case_is_shown_with_what_is_known_of_it(capsys):
+def test_show_case_prints_only_known_parts(capsys):
     question = Question(
         id="q1", problem="Which?", options=["A. a", "B. b"], problem_type="multiple choice"
     )
@@ -149,7 +150,7 @@ def test_a_case_is_shown_with_what_is_known_of_it(capsys):
     assert "A. a" in shown and "'B'" in shown and "judge" not in shown
 
 
-def test_unknown_metrics_are_no_bars():
+def test_unknown_metrics_have_no_bar():
     known, unknown = (
         {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4},
         {"mean": None, "low": None, "high": None, "n": 0},
@@ -164,7 +165,7 @@ def test_training_leaves_gaps_where_a_metric_is_unknown():
     assert list(line.y) == [0.1, None, None]
 
 
-def test_unknown_has_a_row_of_its_own_only_where_there_is_any():
+def test_unknown_has_its_own_row_only_if_it_occurs():
     cells = {"right": 2, "wrong": 1, "unknown": 0}
     table = {"sufficient": cells, "insufficient": cells, "unknown": dict.fromkeys(cells, 0)}
     (heat,) = plots.perception_by_answer(table, "").data

@@ -65,7 +65,7 @@ def test_advantages_by_hand():
 
 
 def trl_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
-    """TRL's GRPOTrainer with scale_rewards="group", for one reward: its own statistics."""
+    """Compute the advantages of one reward with the code of TRL's GRPOTrainer."""
     from trl.trainer.utils import nanstd
 
     groups = rewards.view(-1, group_size)
@@ -91,7 +91,7 @@ def test_processes_and_groups_do_not_mix():
     np.testing.assert_allclose(whole[:, ::-1], process_advantages(rewards[:, ::-1], 8))
 
 
-def test_unknown_rewards_are_left_out_and_get_zero():
+def test_unknown_rewards_are_excluded_and_get_zero():
     advantages = process_advantages([[0, 1], [1, 1], [NAN, 0], [None, 0]], 4)
     half = 0.5 / (math.sqrt(1 / 2) + 1e-4)  # of 0 and 1 alone: mean 0.5, std sqrt(1/2)
     np.testing.assert_allclose(advantages[:, 0], [-half, half, 0, 0], rtol=1e-12)
@@ -107,7 +107,7 @@ def test_unknown_rewards_are_left_out_and_get_zero():
         [0.1 + 0.2, 0.3, 0.3, NAN],  # equal but for float noise
     ],
 )
-def test_a_group_without_a_difference_gives_zeros(group):
+def test_a_group_of_equal_rewards_gives_zeros(group):
     rewards = np.array([group, [0.0, 1.0, 0.0, 1.0]]).T
     advantages = process_advantages(rewards, 4)
     assert advantages[:, 0].tolist() == [0.0] * 4
@@ -125,7 +125,7 @@ def test_no_rewards_give_no_advantages():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_tensors_come_back_as_they_came(dtype):
+def test_tensors_keep_their_type(dtype):
     rewards = torch.tensor([[0, 1], [1, 0]], dtype=dtype)
     for result in (process_advantages(rewards, 2), credit_advantages("shared", rewards, 2)):
         assert result.dtype == dtype
@@ -156,7 +156,7 @@ def test_a_collapsed_group_gives_no_signal_for_its_process():
     assert (collapsed(rewards, 2) == ~gives_signal).all()
 
 
-def test_nearly_equal_is_a_setting():
+def test_the_tolerance_is_a_setting():
     rewards = [[1.0, 0.0], [1.01, 1.0]]
     assert collapsed(rewards, 2).tolist() == [[0, 0]]
     assert collapsed(rewards, 2, tolerance=0.05).tolist() == [[1, 0]]
@@ -167,7 +167,7 @@ def test_nearly_equal_is_a_setting():
 REWARDS = np.array([[1, 0], [0, 2], [1, 1], [NAN, 2]])
 
 
-def test_process_credit_keeps_the_processes_apart():
+def test_process_credit_gives_each_process_its_own_advantage():
     np.testing.assert_allclose(
         credit_advantages("process", REWARDS, 4), process_advantages(REWARDS, 4)
     )
@@ -255,7 +255,7 @@ def test_which_rewards_a_scheme_learns_from():
     assert rewards_in_use("outcome") == ("reasoning",)
     with pytest.raises(ValueError, match="'outcome' learns from the reward of reasoning"):
         rewards_in_use("outcome", ["perception", "length"])
-    with pytest.raises(ValueError, match="leave out"):
+    with pytest.raises(ValueError, match="leave it out"):
         credit_advantages("process", REWARDS, 4, ["length"])
 
 
@@ -268,7 +268,7 @@ def test_in_a_sequence_each_token_weighs_the_same():
     assert weights.tolist() == [[0.25] * 4, [0.5, 0.5, 0, 0], [0, 0, 0, 0]]
 
 
-def test_by_process_each_process_weighs_the_same_however_long_it_is():
+def test_by_process_each_process_has_the_same_weight_at_any_length():
     mask = torch.tensor(
         [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
     )

@@ -38,7 +38,7 @@ def question(problem_type="multiple choice", **fields):
 
 
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
-def test_full_prompt_asks_for_three_parts_in_order_and_says_the_form_of_the_answer(problem_type):
+def test_full_prompt_asks_for_three_parts_in_order_and_states_the_form_of_the_answer(problem_type):
     prompt = build_prompt(question(problem_type))
     assert prompt.startswith("What moves?\nA. a dog\nB. a cat\nThe answer is ")
     places = [prompt.index(f"<{name}>") for name in ("observation", "think", "answer")]
@@ -50,7 +50,7 @@ def test_full_prompt_asks_for_three_parts_in_order_and_says_the_form_of_the_answ
 
 
 @pytest.mark.parametrize("style", INSTRUCTIONS)
-def test_every_prompt_names_the_medium_and_leaves_no_gap(style):
+def test_every_prompt_names_the_medium_and_fills_every_placeholder(style):
     for media in ("video", "image"):
         other = {"video": "image", "image": "video"}[media]
         prompt = build_prompt(question("OCR", data_type=media), style)
@@ -126,7 +126,7 @@ CASES = {
         1,
         0,
     ),
-    # each process by itself
+    # faults of one process
     "<think>t</think><answer>A</answer>": (
         (None, "t", "A"),
         ["observation missing"],
@@ -151,7 +151,7 @@ CASES = {
         1,
         0,
     ),
-    # cut off
+    # truncated
     "<observation>The cat": (
         (None, None, None),
         ["observation unclosed", "think missing", "answer missing"],
@@ -290,7 +290,7 @@ CASES = {
         0,
         0,
     ),
-    # tags of others are only noted
+    # foreign tags are only noted
     "<observation><b>o</b></observation> <think><v>² < 5</think><answer>A</answer>": (
         ("<b>o</b>", "<v>² < 5", "A"),
         ["foreign tag"],
@@ -320,7 +320,7 @@ def test_every_fault_is_in_the_table_of_the_module():
 
 
 @pytest.mark.parametrize("value", [None, 3, b"<think>"])
-def test_what_is_not_text_is_an_empty_response(value):
+def test_a_value_that_is_not_text_is_an_empty_response(value):
     assert parse(value) == parse("")
 
 
@@ -438,7 +438,7 @@ KINDS = {
 HARMLESS = {"foreign_tag", "answer_not_a_letter", "multi_letter"}
 
 
-def test_odd_outputs_of_real_models_are_named():
+def test_faults_of_real_model_outputs_are_named():
     path = shared_data("traces/odd_outputs.jsonl")
     traces = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(traces) >= 100
@@ -472,7 +472,7 @@ class Qwen:
         self.ids = own._mergeable_ranks
         self.bytes = {index: token for token, index in self.ids.items()}
         letters = bytes_to_unicode()
-        # Only decoding is tested here, so the merges, slow to derive, are left out.
+        # Only decoding is tested, so the merges are not needed. (They are slow to derive.)
         vocabulary = {"".join(letters[b] for b in token): i for token, i in self.ids.items()}
         objects = [f"<|{n}_{e}|>" for n in ("object_ref", "box", "quad") for e in ("start", "end")]
         names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *objects, *VISION_TOKENS]
@@ -484,7 +484,7 @@ class Qwen:
         return self.encoding.encode(text, disallowed_special=())
 
     def processes(self, ids):
-        """Rule 3 said again on bytes, for responses of exact tags."""
+        """Apply rule 3 on bytes, for responses with exact tags."""
         text = b"".join(self.bytes.get(i, b"") for i in ids)
         closed = re.search(rb"<observation>(?:(?!</?observation>).)*</observation>", text, re.S)
         border, place, result = closed.end() if closed else 0, 0, []
@@ -513,7 +513,7 @@ def test_a_token_across_the_border_belongs_to_the_process_of_its_first_character
     assert qwen.bytes[ids[across - 1]] == b"observation"
     assert perception_length(tokenizer, ids) == across + 1
     assert token_processes(tokenizer, ids) == ["P"] * (across + 1) + ["R"] * (len(ids) - across - 1)
-    # where the tag ends with its own token, nothing lies across
+    # if the tag ends with its own token, no token crosses the border
     ids = qwen.encode("<observation>A cat.</observation> <think>t")
     assert qwen.bytes[ids[perception_length(tokenizer, ids) - 1]] == b">"
 
@@ -547,7 +547,7 @@ def test_special_tokens_pads_and_masks_have_a_process_and_no_text(qwen):
     ids = [pad, *first, end, *second, end, pad, -100, 151_935]
     length = len(first) + 1
     assert token_processes(qwen.fast, ids) == ["P"] * length + ["R"] * (len(ids) - length)
-    # inside the tag it is skipped, as in the decoded text that the parser reads
+    # inside the tag it has no text, as in the decoded text that the parser reads
     ids = [*first[:-2], video, *first[-2:], *second]
     assert parse(qwen.fast.decode(ids, skip_special_tokens=True)).observation == "o"
     assert perception_length(qwen.fast, ids) == len(first) + 1
@@ -576,7 +576,7 @@ def test_border_in_tokens_is_the_border_in_the_decoded_text(qwen):
             assert parse(qwen.fast.decode(ids[: length - 1])).observation is None
 
 
-def test_the_work_on_a_rollout_grows_with_its_length_and_no_faster(qwen):
+def test_the_work_on_a_rollout_is_linear_in_its_length(qwen):
     rng = random.Random(3)
     start = qwen.encode("<observation>" + "A red cube moves. " * 40 + "</observation>")
     short, long = (start + rng.choices(range(151_643), k=size - len(start)) for size in (768, 7680))
@@ -584,7 +584,7 @@ def test_the_work_on_a_rollout_grows_with_its_length_and_no_faster(qwen):
     assert growth(lambda ids: perception_length(qwen.fast, ids), short, long) < 40
 
 
-def test_anything_that_decodes_is_a_tokenizer(qwen):
+def test_any_object_with_decode_is_a_tokenizer(qwen):
     class Plain:
         __slots__ = ()  # cannot be referred to weakly either
 

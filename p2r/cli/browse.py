@@ -1,4 +1,4 @@
-"""The verbs for looking: the demo, the case browser, one question about any clip."""
+"""The verbs for trying p2r: the demo, the case browser, one question about a clip."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def demo(
     run: RunOption = Path("runs/demo"), recipe: RecipeOption = None, set: SetOption = None
 ) -> None:
-    """Run every stage on one recipe, then browse the cases.
+    """Run all stages, then open the case browser.
 
-    Base, SFT, GRPO and PA-GRPO are compared on held-out scenes. Killed at any point, the same
-    command goes on. P2R_NO_APP=1 ends after the results.
+    Compares base, SFT, GRPO and PA-GRPO on held-out scenes. If it is interrupted, run the same
+    command to continue. With P2R_NO_APP=1 it does not open the browser.
     """
     opened = open_run(run, recipe, set)
 
@@ -41,32 +41,30 @@ def demo(
 
 @app.command(name="app", epilog="Example: p2r app runs/demo")
 def browse(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or several.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="One or more run folders.")],
     media_root: Annotated[
         Path | None, typer.Option(help="Folder of the media. Default: each run's own.")
     ] = None,
     host: Annotated[
         str,
         typer.Option(
-            help="Address to serve on. One that others can reach needs a password in "
-            "P2R_APP_PASSWORD; visitors sign in as p2r."
+            help="Address of the server. If other machines can reach it, set a password in "
+            "P2R_APP_PASSWORD; users sign in as p2r."
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port. Default: the first free one.")
+        int | None, typer.Option(min=1, max=65535, help="Port. Default: the first free port.")
     ] = None,
 ) -> None:
-    """Browse the cases of one run or several.
+    """Browse the cases of one or more runs.
 
-    The browser is served to this machine alone, unless --host says otherwise.
+    Only this machine can open the browser, unless you set --host.
     """
     for folder in runs:
         if not folder.exists():
-            raise ValueError(f"run {folder} does not exist: give a folder that `p2r` began")
+            raise ValueError(f"run {folder} does not exist: give the folder of a p2r run")
     if media_root is not None and not media_root.is_dir():
-        raise ValueError(f"media root {media_root} is no folder")
+        raise ValueError(f"media root {media_root} is not a folder")
     open_browser(runs, media_root, port, host)
 
 
@@ -81,20 +79,20 @@ def ask(
         str, typer.Option(help="Model folder, hub id or playground/NAME.")
     ] = "playground/teacher",
     option: Annotated[
-        list[str] | None, typer.Option("--option", help='An option ("A. left"). Repeatable.')
+        list[str] | None, typer.Option("--option", help='An answer option ("A. left"). Repeatable.')
     ] = None,
     type: Annotated[
         str | None,
         typer.Option(
             "--type",
             help="multiple choice, numerical, OCR, free-form or regression. Default: multiple "
-            "choice with options, else free-form.",
+            "choice if there are options, else free-form.",
         ),
     ] = None,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
-    """Answer a question about any clip, live."""
+    """Answer a question about a video or an image."""
     from p2r.engines.ask import ask_model
     from p2r.runs.recipe import load_recipe
 
@@ -110,11 +108,11 @@ def open_browser(
     port: int | None = None,
     host: str = "127.0.0.1",
 ) -> None:
-    """Serve the case browser; the runs are opened while its libraries are imported."""
+    """Serve the case browser. Opens the runs while the libraries are imported."""
     _share_memory()
-    gc.disable()  # next to nothing made at the start is garbage, and looking for it takes time
-    with ThreadPoolExecutor(1) as apart:
-        store = apart.submit(_open_store, runs)
+    gc.disable()  # there is almost no garbage at the start, and collecting it takes time
+    with ThreadPoolExecutor(1) as background:
+        store = background.submit(_open_store, runs)
         try:
             from p2r.browser.app import launch
         except ImportError as error:
@@ -128,8 +126,9 @@ def open_browser(
 
 
 def _share_memory() -> None:
-    """Let all threads take memory from two places instead of sixteen, each of which keeps what it
-    once needed: a quarter less, where the C library is glibc.
+    """Let all threads share two memory arenas of glibc instead of sixteen.
+
+    Each arena keeps its peak memory, so this needs a quarter less memory.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX

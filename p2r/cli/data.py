@@ -1,4 +1,4 @@
-"""The verbs about data: how far a run is, what a file holds, files of other formats, cards."""
+"""The verbs for data: progress of a run, checks and conversion of files, cards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 
 @app.command(epilog="Example: p2r status runs/x --json")
 def status(run: RunArgument, as_json: JsonOption = False) -> None:
-    """How far generation and filtering are: progress, rate, time to go, failures, cost.
+    """Show the progress of generation and filtering.
 
-    Reads only; works while the run writes.
+    Shows progress, rate, time left, failures and cost. Only reads; works during a run.
     """
     from p2r.pipeline.status import SHOWN, status
 
@@ -31,14 +31,14 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
     console = make_console()
     console.print(status_table(report))
     if not report["stages"]:
-        print("nothing has begun: run `p2r generate` first")
+        print("no stage has started: run `p2r generate` first")
     for name, stage in report["stages"].items():
         for title, key in (("failures", "failures"), ("bad records of the file", "bad_reasons")):
             if shown := dict(list(stage.get(key, {}).items())[:SHOWN]):
                 console.print(counts_table(f"{name}: {title}", shown, "reason"))
         if stage.get("ends"):
             console.print(counts_table(f"{name}: last step reached", stage["ends"], "step"))
-            unpriced = f", and {stage['unpriced']} of models without a known price"
+            unpriced = f", plus calls without a known price: {stage['unpriced']}"
             print(
                 f"judging cost {stage['cost_usd']:.4f} US dollars"
                 + (unpriced if stage["unpriced"] else "")
@@ -53,38 +53,43 @@ def cards(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN|FILE]...",
-            help="Runs (their kept traces) or files. Default: the paper's two sets and the "
-            "playground's.",
+            help="Runs (their kept traces) or files. Default: the paper's two data sets and the "
+            "playground.",
         ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="A run, as the argument.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the cards.")] = Path("data_cards"),
+    run: Annotated[Path | None, typer.Option("--run", help="A run, same as the argument.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("data_cards"),
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the one set. Default: its own.")
+        str | None, typer.Option("--name", help="Name of the data set, if there is only one.")
     ] = None,
 ) -> None:
-    """Data cards: a Hugging Face dataset card and a Croissant file for each set."""
+    """Write data cards.
+
+    For each data set: a Hugging Face dataset card and a Croissant file.
+    """
     from p2r.datasets.cardfacts import KNOWN, card_of
     from p2r.datasets.cards import write_card
 
     described = [*(data or []), *([run] if run else [])]
     if name is not None and len(described) != 1:
-        raise typer.BadParameter("--name names one set: give one run or file")
+        raise typer.BadParameter("--name needs exactly one run or file")
     made = [card_of(path, name) for path in described] or [known() for known in KNOWN]
     names = [card.name for card in made]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise typer.BadParameter(f"two sets are named {', '.join(sorted(twice))}: card each alone")
+        raise typer.BadParameter(
+            f"two data sets are named {', '.join(sorted(twice))}: write their cards separately"
+        )
     for card in made:
         for path in write_card(card, out):
             print(path)
 
 
 data_app = typer.Typer(
-    name="data", help="Files of data: check, convert, push.", no_args_is_help=True
+    name="data", help="Check, convert and publish data files.", no_args_is_help=True
 )
 app.add_typer(data_app)
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="File of questions or traces, or a part of one.")
+    Path, typer.Argument(metavar="FILE", help="File of questions or traces, or one part of it.")
 ]
 SourceArgument = Annotated[
     Path, typer.Argument(metavar="RUN|FILE", help="A run (its kept traces) or a file.")
@@ -100,9 +105,10 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """What a file holds: types, sources, missing media, duplicates, bad records.
+    """Check a data file.
 
-    Ends with 1 where media are missing or records are bad.
+    Shows problem types, sources, missing media, duplicates and bad records. The exit code is 1 if
+    media are missing or records are bad.
     """
     from p2r.datasets.check import check_data
 
@@ -134,13 +140,18 @@ def export(
     source: SourceArgument,
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write.")],
     to: Annotated[str, typer.Option("--to", help="video-r1, videop2r or p2r (JSON lines).")],
-    parts: Annotated[int, typer.Option("--parts", min=1, help="Parts of a release.")] = 1,
+    parts: Annotated[int, typer.Option("--parts", min=1, help="Number of files.")] = 1,
     strings: Annotated[
         bool | None,
-        typer.Option("--strings/--values", help="Every value a string, as in the RL release."),
+        typer.Option(
+            "--strings/--values", help="Write every value as a string, as in the RL release."
+        ),
     ] = None,
 ) -> None:
-    """Write a run's kept traces, or a file, in another format. `convert` is the same."""
+    """Convert kept traces or a file to another format.
+
+    `export` and `convert` are the same.
+    """
     from p2r.datasets.export import FORMATS, convert
 
     if to not in FORMATS:
@@ -160,11 +171,16 @@ def push(
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Dataset on the hub.")],
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Write there what the hub would get, and send nothing."),
+        typer.Option("--folder", help="Write the files into this folder instead of the hub."),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Default: private.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make it public. Default: private.")
+    ] = False,
 ) -> None:
-    """Publish a set with its cards on the Hugging Face hub, or into a folder."""
+    """Publish a data set with its cards.
+
+    Uploads to the Hugging Face hub, or writes into a folder.
+    """
     from p2r.datasets.export import push
 
     print(push(source, repository, folder=folder, private=not public))

@@ -1,4 +1,4 @@
-"""The verb of checking: the installation, reference answers, what a recipe needs."""
+"""The verb for checks: the installation, reference answers, the needs of a recipe."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from p2r.cli.options import SetOption, app, print_plan
 def doctor(
     rewards: Annotated[
         Path | None,
-        typer.Option(help="Score every gold answer of this file; exit 1 unless each gets 1.0."),
+        typer.Option(
+            help="Score every reference answer of a file. Exit code 1 unless all get 1.0."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Tell what RL with this recipe does and needs."),
+        typer.Option("--recipe", help="Show what RL with this recipe does and needs."),
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="With --recipe: on so many GPUs.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="With --recipe: the number of GPUs.")] = 1,
     sharding: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: zero3, fsdp2 or none. Default: zero3 with several GPUs, else none."
+            help="With --recipe: zero3, fsdp2 or none. Default: zero3 for several GPUs, else none."
         ),
     ] = None,
     set: SetOption = None,
 ) -> None:
-    """Check the installation, a file's reference answers, or what a recipe needs."""
+    """Check the installation.
+
+    Or check the reference answers of a file, or the needs of a recipe.
+    """
     if recipe is not None:
         from p2r.runs.recipe import load_recipe
         from p2r.training.plan import plan_rl

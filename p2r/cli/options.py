@@ -1,4 +1,4 @@
-"""What the verbs share: the application, its options, opening a run."""
+"""Shared by all verbs: the application, common options, opening a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 
 RunOption = Annotated[
-    Path, typer.Option("--run", help="Run folder: made if it is not there, resumed if it is.")
+    Path, typer.Option("--run", help="Run folder. Created if missing, resumed if it exists.")
 ]
 RecipeOption = Annotated[
     str | None,
@@ -35,14 +35,14 @@ QuestionsOption = Annotated[
     Path | None,
     typer.Option(
         "--questions",
-        help="File of questions (Video-R1, VideoP2R or JSON lines). Default: those the run was "
-        "given before, or the playground's.",
+        help="File of questions (Video-R1, VideoP2R or JSON lines). Default: the file that the run "
+        "used before, or the playground's questions.",
     ),
 ]
 RootOption = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", help="Folder of the media. Default: the run's, or where the questions are."
+        "--data-root", help="Folder of the media. Default: the run's, or the questions' folder."
     ),
 ]
 
@@ -50,8 +50,8 @@ ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Only go on with what was begun, from its last checkpoint. Without it too a run that "
-        "was cut off goes on; this is an error where there is nothing to go on with.",
+        help="Only continue an interrupted stage, from its last checkpoint; an error if there is "
+        "none. Without --resume, p2r also continues, or starts the stage if it is new.",
     ),
 ]
 
@@ -61,13 +61,13 @@ ShardOption = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Do part I of N only, as a job of a Slurm array (I from 0 or from 1); the parts merge "
-        "into the run.",
+        help="Do only part I of N, for example in a Slurm array (I from 0 or from 1). The parts "
+        "are merged into the run.",
     ),
 ]
 RayOption = Annotated[
     bool,
-    typer.Option("--ray", help="Work on a Ray cluster: RAY_ADDRESS, or one on this machine."),
+    typer.Option("--ray", help="Use a Ray cluster: RAY_ADDRESS, or a local one."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -86,7 +86,7 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
 
 def check_begun(stage: Path) -> None:
     if not (stage / "made.json").is_file():
-        raise ValueError(f"{stage} was not begun, so that it cannot be resumed: leave out --resume")
+        raise ValueError(f"{stage} has nothing to resume: run the command without --resume")
 
 
 def collect(run: Any) -> None:
@@ -98,13 +98,13 @@ def collect(run: Any) -> None:
 def report_unanswered(path: Path, count: int) -> None:
     if count:
         print(
-            f"{count} could not be answered: reasons in {path} (delete it to try them again)",
+            f"{count} could not be answered: reasons in {path} (delete the file to retry)",
             file=sys.stderr,
         )
 
 
 def print_plan(plan: Any) -> None:
-    """What RL with a recipe does and needs, as `p2r.training.plan.plan_rl` reckoned it."""
+    """Print the plan of `p2r.training.plan.plan_rl`: what RL does and how much memory it needs."""
     from p2r.cli.tables import make_console, memory_table
     from p2r.training.plan import describe_fit, describe_plan
 

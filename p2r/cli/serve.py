@@ -1,4 +1,4 @@
-"""The verb that starts a server of a model."""
+"""The verb that serves a model."""
 
 from __future__ import annotations
 
@@ -19,32 +19,29 @@ from p2r.cli.options import SetOption, app
     "--run runs/x --recipe 7b --set generate.engine=server",
 )
 def serve(
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file: its settings are served.")
-    ] = "tiny",
+    recipe: Annotated[str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file.")] = "tiny",
     model: Annotated[
-        str | None, typer.Option(help="A folder, hub id or playground/NAME. Default: the teacher.")
+        str | None,
+        typer.Option(help="Model folder, hub id or playground/NAME. Default: the teacher."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address. One that others reach needs VLLM_API_KEY.")
+        str, typer.Option(help="Address. Needs VLLM_API_KEY if others can reach it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     wait: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="How long it may take to start.")
+        float, typer.Option(min=1, metavar="SECONDS", help="Time limit for the start.")
     ] = 900.0,
-    log: Annotated[
-        Path | None, typer.Option(help="File of the server's output. Default: a temporary one.")
-    ] = None,
+    log: Annotated[Path | None, typer.Option(help="Log file. Default: a temporary file.")] = None,
     rollouts: Annotated[
         bool,
-        typer.Option("--rollouts", help="For RL: it takes new weights (rl.rollouts=vllm-server)."),
+        typer.Option("--rollouts", help="Accept new weights during RL (rl.rollouts=vllm-server)."),
     ] = False,
     set: SetOption = None,
 ) -> None:
-    """Serve a model with vLLM, with the settings a recipe needs; Ctrl-C ends it.
+    """Serve a model with vLLM until Ctrl-C.
 
-    Any OpenAI-style client can ask it; the engine server of p2r sends it the very frames that
-    training sees.
+    Uses the settings of a recipe. Any OpenAI-style client can use the server. The engine `server`
+    of p2r sends exactly the frames that training uses.
     """
     from p2r.engines.serve import VllmServer
     from p2r.runs.recipe import load_recipe
@@ -63,11 +60,11 @@ def serve(
         rollouts=rollouts,
         on_wait=_show_wait,
     )
-    print(f"starting vLLM with {served}; its log: {log}", flush=True)
+    print(f"starting vLLM with {served}; log: {log}", flush=True)
     with server:
         _end_line()
         print(
-            f"serving {server.name} at {server.base_url} (Ctrl-C ends it); to use it: "
+            f"serving {server.name} at {server.base_url} (Ctrl-C stops it). To use it: "
             f"--set generate.engine=server --set server.base_url={server.base_url}",
             flush=True,
         )
@@ -82,7 +79,7 @@ def _interrupt(*_: Any) -> None:
 
 def _show_wait(seconds: float) -> None:
     if sys.stderr.isatty():
-        print(f"\rwaiting until it is healthy: {seconds:.0f} s", end="", file=sys.stderr)
+        print(f"\rwaiting for the server: {seconds:.0f} s", end="", file=sys.stderr)
 
 
 def _end_line() -> None:

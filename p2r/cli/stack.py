@@ -1,6 +1,4 @@
-"""What `p2r doctor` looks at: is everything here that the workbench needs, and what to do where it
-is not.
-"""
+"""The checks of `p2r doctor`: what is installed, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ NEEDED = (
     "jiwer",
     "typer",
 )
-# Optional parts: package -> what it is for and the extra that brings it.
+# Optional packages: package -> (its use, the extra that installs it).
 OPTIONAL = {
     "gradio": ("the case browser", "app"),
     "anthropic": ("Claude as the judge", "judges"),
@@ -42,7 +40,7 @@ OPTIONAL = {
 
 
 class Finding(NamedTuple):
-    """One line of the report; `advice` says what to do about a note or a fault."""
+    """One line of the report. `advice` says how to fix a note or a fault."""
 
     name: str
     state: State
@@ -51,7 +49,7 @@ class Finding(NamedTuple):
 
 
 def inspect_stack() -> list[Finding]:
-    """Everything the workbench stands on, in the order a reader wants it; never raises."""
+    """Run all checks, and return their findings in the order of the report. Never raises."""
     findings: list[Finding] = []
     for check in (
         _python,
@@ -69,7 +67,7 @@ def inspect_stack() -> list[Finding]:
 
 def _python() -> Iterator[Finding]:
     right = sys.version_info[:2] == (3, 11)
-    advice = "" if right else "make an environment with Python 3.11: the lock is for that version"
+    advice = "" if right else "use Python 3.11: requirements.lock is for that version"
     yield Finding("python", "ok" if right else "fault", platform.python_version(), advice)
 
 
@@ -101,18 +99,18 @@ def _torchvision() -> Iterator[Finding]:
         yield Finding(
             "torchvision",
             "note",
-            f"{version}, its compiled part does not load beside this torch",
-            "nothing to do: p2r makes it importable and uses nothing of that part; "
-            "for a whole one install torchvision built for this torch",
+            f"{version}, its compiled part does not work with this torch",
+            "nothing to do: p2r does not need the compiled part. To repair it, install the "
+            "torchvision build for this torch",
         )
     else:
-        yield Finding("torchvision", "ok", f"{version}, whole")
+        yield Finding("torchvision", "ok", f"{version}, complete")
 
 
 def _decoders() -> Iterator[Finding]:
     for module, package, use in (
         ("decord", "decord", "the first decoder"),
-        ("av", "av", "for what decord cannot read"),
+        ("av", "av", "for files that decord cannot read"),
     ):
         loaded = _try_import(module)
         version = version_of(package) or "missing"
@@ -131,7 +129,10 @@ def _models() -> Iterator[Finding]:
             yield Finding(f"playground/{name}", "ok", f"{size:.1f} MiB")
         else:
             yield Finding(
-                f"playground/{name}", "fault", "missing", "install p2r again: its models are absent"
+                f"playground/{name}",
+                "fault",
+                "missing",
+                "install p2r again: the model files are missing",
             )
 
 
@@ -140,21 +141,21 @@ def _optional() -> Iterator[Finding]:
         if version := version_of(package):
             yield Finding(package, "ok", f"{version}, {use}")
         else:
-            advice = f"only for {use}: pip install 'p2r[{extra}]'"
+            advice = f"needed only for {use}: pip install 'p2r[{extra}]'"
             yield Finding(package, "note", "not installed", advice)
     keyed = bool(os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN"))
     yield Finding(
-        "key for Claude",
+        "API key for Claude",
         "ok" if keyed else "note",
         "set" if keyed else "not set",
-        "" if keyed else "only for the judge 'claude': set ANTHROPIC_API_KEY",
+        "" if keyed else "needed only for the judge 'claude': set ANTHROPIC_API_KEY",
     )
 
 
 def _machine() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     low = free < 2
-    advice = "a demo run needs about 1 GiB here" if low else ""
+    advice = "a demo run needs about 1 GiB in this folder" if low else ""
     yield Finding("free disk", "note" if low else "ok", f"{free:.0f} GiB", advice)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     advice = "the demo needs about 6 GiB" if total < 6 else ""
@@ -162,8 +163,9 @@ def _machine() -> Iterator[Finding]:
 
 
 def _try_import(module: str):
-    """The module, or None where it is absent or broken (an OSError: a library it needs is
-    absent).
+    """Return the module; None if it is missing or broken.
+
+    An OSError means that a library which the module needs is missing.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""The verbs of training: SFT, RL, a comparison over seeds."""
+"""The verbs for training: SFT, RL, studies over seeds."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def sft(
 
 
 @app.command(
-    epilog="Example: p2r rl --run runs/x --credit process. What it would do and need, without any "
-    "weights: p2r rl --recipe 7b --dry-run",
+    epilog="Example: p2r rl --run runs/x --credit process. To see the plan and the memory that it "
+    "needs: p2r rl --recipe 7b --dry-run",
 )
 def rl(
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Run folder. Only --dry-run does without."),
+        typer.Option("--run", help="Run folder. Not needed with --dry-run."),
     ] = None,
     credit: Annotated[
         str | None,
         typer.Option(
-            help="process (PA-GRPO), outcome (GRPO), shared or decoupled. Default: the recipe's."
+            help="process (PA-GRPO), outcome (GRPO), shared or decoupled. Default: rl.credit."
         ),
     ] = None,
     model: Annotated[
@@ -62,25 +62,25 @@ def rl(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Check all that needs no weights, print the plan, write nothing."
+            "--dry-run", help="Print the plan and check the inputs. Loads no model, writes nothing."
         ),
     ] = False,
     resume: ResumeOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
-    """Train the SFT model by PA-GRPO, or GRPO."""
+    """Train the SFT model with PA-GRPO or GRPO."""
     from p2r import stages
 
     if credit is not None and credit not in stages.RL_STAGES:
-        raise ValueError(f"no credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
+        raise ValueError(f"unknown credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
     if dry_run:
         overrides = [*(set or []), *([f"rl.credit={credit}"] if credit else [])]
         _print_dry_run(run, recipe, overrides, model, questions, data_root)
         return
     if run is None:
-        raise ValueError("rl needs a run folder: give --run")
-    # A new run takes a model from elsewhere; a run that is misspelt is not begun.
+        raise ValueError("no run folder is given: pass --run FOLDER")
+    # Only a run with --model may be new. So a misspelt run folder is an error, not a new run.
     opened = open_run(run, recipe, set, must_exist=resume or model is None)
     if resume:
         check_begun(opened.folder / stages.RL_STAGES[credit or opened.recipe.rl.credit])
@@ -88,27 +88,34 @@ def rl(
     collect(opened)
 
 
-@app.command(epilog="Example: p2r study --run runs/demo --seeds 0,1,2")
+@app.command(epilog="Example: p2r study credit --run runs/demo --seeds 0,1,2")
 def study(
     run: RunOption,
-    seeds: Annotated[str, typer.Option(help="RL seeds, with commas between.")] = "0,1,2",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the study: a module of p2r.studies.")
+    ] = "credit",
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
-    """Compare PA-GRPO and GRPO over RL seeds.
+    """Run a study over several seeds.
 
-    From the run's SFT model, on its test split; the run's own RL models stand for its seed.
+    The study "credit" compares PA-GRPO and GRPO. It starts from the run's SFT model and evaluates
+    on the run's test split. For the run's own seed, it uses the RL models that the run already has.
     """
     opened = open_run(run, recipe, set, must_exist=True)
     try:
         chosen = [int(seed) for seed in seeds.split(",")]
     except ValueError:
-        raise ValueError(f"--seeds {seeds!r} is no list of whole numbers: write 0,1,2") from None
+        raise ValueError(f"--seeds {seeds!r} must be whole numbers, like 0,1,2") from None
 
+    from p2r.studies import load_study
+
+    found = load_study(name)
     from p2r.cli.tables import make_console, study_table
-    from p2r.studies import compare_credits
+    from p2r.studies.base import run_study
 
-    make_console().print(study_table(compare_credits(opened, chosen)))
+    make_console().print(study_table(run_study(found, opened, chosen)))
 
 
 def _print_dry_run(

@@ -1,1 +1,1 @@
-"""The playground: a synthetic video world with exact truth, its oracle judge and two tiny models."""
+"""The playground: a synthetic video world, its questions, its judge and the tiny models."""

@@ -1,10 +1,9 @@
-"""What the playground says about its scenes: facts as sentences, questions, and traces in the
-template.
+"""The language of the playground: facts as sentences, questions, and the segments of traces.
 
-One sentence tells one object ("A big red circle moves left and stops at 2 s.") or the sign ("The
-sign says STOP."). `read_facts` reads such sentences back; `p2r.playground.oracle` judges by it. How
-traces describe is a habit: `Habit` says how likely a sentence that the question needs, or one that
-it does not need, is told at all.
+One sentence describes one object ("A big red circle moves left and stops at 2 s.") or the sign
+("The sign says STOP."). `read_facts` turns such sentences back into facts; the judge in
+`p2r.playground.oracle` uses it. A `Habit` says how likely a description contains a sentence that
+the question needs, and how likely it contains another sentence.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from p2r.playground.world import COLOURS, MOTIONS, SHAPES, SIZES, TIMES, Scene, SceneObject
+from p2r.records import Question
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What one sentence tells of one object; the fields are those of `SceneObject`."""
+    """The content of one sentence about one object. The fields are those of `SceneObject`."""
 
     colour: str
     shape: str
@@ -41,7 +41,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is known: objects and sign. `consistent` is False where sentences contradict."""
+    """All known facts about a scene. `consistent` is False if sentences contradict each other."""
 
     objects: tuple[Fact, ...] = ()
     sign: str | None = None
@@ -56,7 +56,7 @@ class Facts:
 
 
 def tell_event(fact: Fact, time: bool = True) -> str:
-    """ "stops at 2 s", "turns blue at 1 s", "hits the blue square at 3 s"."""
+    """Return for example "stops at 2 s", "turns blue at 1 s" or "hits the blue square at 3 s"."""
     detail = {"turns": f" {fact.detail}", "hits": f" the {fact.detail}"}.get(fact.event, "")
     return f"{fact.event}{detail}" + (f" at {fact.time} s" if time else "")
 
@@ -66,7 +66,7 @@ def tell_motion(fact: Fact) -> str:
 
 
 def tell(fact: Fact) -> str:
-    """The sentence of an object."""
+    """Return the sentence that describes an object."""
     event = f" and {tell_event(fact)}" if fact.event else ""
     return f"A {fact.size} {fact.colour} {fact.shape} {tell_motion(fact)}{event}."
 
@@ -87,7 +87,7 @@ _SIGN = re.compile(r"\bThe sign says ([A-Z]{2,4})\.")
 
 
 def read_facts(text: str) -> Facts:
-    """Read the sentences of an observation; what is not of their form tells nothing."""
+    """Return the facts of an observation. Text that is not such a sentence is ignored."""
     objects: dict[str, Fact] = {}
     consistent = True
     for match in _SENTENCE.finditer(text):
@@ -99,9 +99,12 @@ def read_facts(text: str) -> Facts:
     return Facts(tuple(objects.values()), sign, consistent and len(signs) < 2)
 
 
-class Asked(NamedTuple):
-    """A question with its making: `notice` names what has to be noticed, `needs` the names of the
-    objects (or "sign") it takes to answer, `reason` is the chain of thought that ends in it."""
+class SceneQuestion(NamedTuple):
+    """A question about a scene, with the parts of a trace that answers it.
+
+    `notice`: what the trace says it must notice. `needs`: the names of the objects (or "sign") that
+    an answer needs. `reason`: the reasoning that leads to the answer.
+    """
 
     problem: str
     problem_type: str
@@ -112,22 +115,35 @@ class Asked(NamedTuple):
     reason: str
 
 
+def to_question(asked: SceneQuestion, **fields) -> Question:
+    """Return the record of a question. `fields` are its other fields, such as `id` and `path`."""
+    return Question(
+        **{"id": "", **fields},
+        problem=asked.problem,
+        options=asked.options,
+        problem_type=asked.problem_type,
+        answer=asked.answer,
+    )
+
+
 LETTERS = "ABCD"
 
 
 def _choose(
     rng: random.Random, problem: str, right: str, wrong: Sequence[str], notice: str, needs, reason
-) -> Asked:
-    """A multiple-choice question: the right option among up to three wrong ones, shuffled."""
+) -> SceneQuestion:
+    """Return a multiple-choice question: the right option and up to three wrong ones, shuffled."""
     texts = [right, *rng.sample(list(wrong), min(3, len(wrong)))]
     rng.shuffle(texts)
     letter = LETTERS[texts.index(right)]
     options = [f"{a}. {text}" for a, text in zip(LETTERS, texts, strict=False)]
     reason = f"{reason} That is option {letter}."
-    return Asked(problem, "multiple choice", letter, options, notice, frozenset(needs), reason)
+    return SceneQuestion(
+        problem, "multiple choice", letter, options, notice, frozenset(needs), reason
+    )
 
 
-def _direction(rng: random.Random, facts: Facts) -> Asked:
+def _direction(rng: random.Random, facts: Facts) -> SceneQuestion:
     fact = rng.choice(facts.objects)
     ways = [*MOTIONS, "it stays still"]
     right = fact.motion or "it stays still"
@@ -137,7 +153,7 @@ def _direction(rng: random.Random, facts: Facts) -> Asked:
     return _choose(rng, problem, right, wrong, f"the {fact.name}", {fact.name}, reason)
 
 
-def _happening(rng: random.Random, facts: Facts) -> Asked | None:
+def _happening(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     fact = rng.choice([f for f in facts.objects if f.event] or [None])
     if fact is None:
         return None
@@ -150,7 +166,7 @@ def _happening(rng: random.Random, facts: Facts) -> Asked | None:
     return _choose(rng, problem, right, wrong, f"the {fact.name}", {fact.name}, reason)
 
 
-def _order(rng: random.Random, facts: Facts) -> Asked | None:
+def _order(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     timed = [f for f in facts.objects if f.event]
     if len(timed) != 2:
         return None
@@ -164,7 +180,7 @@ def _order(rng: random.Random, facts: Facts) -> Asked | None:
     return _choose(rng, "Which happens first?", texts[0], texts[1:], notice, needs, reason)
 
 
-def _bigger(rng: random.Random, facts: Facts) -> Asked | None:
+def _bigger(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     if len(facts.objects) < 2:
         return None
     a, b = rng.sample(facts.objects, 2)
@@ -178,7 +194,7 @@ def _bigger(rng: random.Random, facts: Facts) -> Asked | None:
     return _choose(rng, problem, right, wrong, notice, {a.name, b.name}, reason)
 
 
-def _colour(rng: random.Random, facts: Facts) -> Asked | None:
+def _colour(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     moving = [f for f in facts.objects if f.motion]
     unique = [f for f in moving if sum(o.motion == f.motion for o in moving) == 1]
     if not unique:
@@ -190,8 +206,8 @@ def _colour(rng: random.Random, facts: Facts) -> Asked | None:
     return _choose(rng, problem, fact.colour, wrong, who, {fact.name}, f"{who} is {fact.colour}.")
 
 
-# What can be counted: the plural as it stands in questions, and its test. Motion, size and looks at
-# the start of the scene count; an object that appears later is an object all the same.
+# Things to count: the words of the question, and the test of an object. An object is counted with
+# its motion, size and colour at the start of the scene. An object that appears later counts too.
 COUNTED: dict[str, Callable[[Fact], bool]] = {
     "objects are there": lambda fact: True,
     "objects move": lambda fact: fact.motion is not None,
@@ -201,12 +217,10 @@ COUNTED: dict[str, Callable[[Fact], bool]] = {
 }
 
 
-def _count(rng: random.Random, facts: Facts) -> Asked | None:
+def _count(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     what = rng.choice(list(COUNTED))
     found = [fact for fact in facts.objects if COUNTED[what](fact)]
-    if (
-        not found and rng.random() < 0.75
-    ):  # "none" is easy to say and easy to be right with: keep it rare
+    if not found and rng.random() < 0.75:  # a count of 0 is easy to guess: keep it rare
         return None
     names = ", ".join(f"the {fact.name}" for fact in found) or "none"
     plural = what.removesuffix(" are there").replace("objects move", "objects that move")
@@ -214,30 +228,34 @@ def _count(rng: random.Random, facts: Facts) -> Asked | None:
     reason = f"{names}. The count is {len(found)}."
     needs = frozenset(fact.name for fact in found)
     notice = f"all {plural}"
-    return Asked(f"How many {what}?", "numerical", str(len(found)), [], notice, needs, reason)
+    return SceneQuestion(
+        f"How many {what}?", "numerical", str(len(found)), [], notice, needs, reason
+    )
 
 
-def _sign(rng: random.Random, facts: Facts) -> Asked | None:
+def _sign(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     if facts.sign is None:
         return None
     reason = f"the sign says {facts.sign}."
     needs = frozenset({"sign"})
-    return Asked("What does the sign say?", "OCR", facts.sign, [], "the sign", needs, reason)
+    return SceneQuestion(
+        "What does the sign say?", "OCR", facts.sign, [], "the sign", needs, reason
+    )
 
 
-def _behaviour(rng: random.Random, facts: Facts) -> Asked:
+def _behaviour(rng: random.Random, facts: Facts) -> SceneQuestion:
     fact = rng.choice([f for f in facts.objects if f.event] or list(facts.objects))
     event = f" and {tell_event(fact, time=False)}" if fact.event else ""
     does = f"{tell_motion(fact)}{event}"
     problem, needs = f"What does the {fact.name} do?", frozenset({fact.name})
     reason = f"the {fact.name} {does}."
-    return Asked(problem, "free-form", f"It {does}.", [], f"the {fact.name}", needs, reason)
+    return SceneQuestion(problem, "free-form", f"It {does}.", [], f"the {fact.name}", needs, reason)
 
 
 VERBS = {"appears": "appear", "vanishes": "vanish", "stops": "stop", "turns": "turn", "hits": "hit"}
 
 
-def _seconds(rng: random.Random, facts: Facts) -> Asked | None:
+def _seconds(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     fact = rng.choice([f for f in facts.objects if f.event] or [None])
     if fact is None:
         return None
@@ -245,7 +263,9 @@ def _seconds(rng: random.Random, facts: Facts) -> Asked | None:
     problem = f"After how many seconds does the {fact.name} {verb}?"
     needs = frozenset({fact.name})
     reason = f"the {fact.name} {tell_event(fact)}."
-    return Asked(problem, "regression", str(fact.time), [], f"the {fact.name}", needs, reason)
+    return SceneQuestion(
+        problem, "regression", str(fact.time), [], f"the {fact.name}", needs, reason
+    )
 
 
 _KINDS = {
@@ -261,8 +281,8 @@ _KINDS = {
 }
 
 
-def ask(scene: Scene, rng: random.Random) -> Asked:
-    """One question about the scene, its kind drawn by weight among those the scene allows."""
+def ask(scene: Scene, rng: random.Random) -> SceneQuestion:
+    """Return one question about the scene. Its kind is drawn by weight among the possible kinds."""
     facts = Facts.of(scene)
     while True:
         (kind,) = rng.choices(list(_KINDS), list(_KINDS.values()))
@@ -272,7 +292,7 @@ def ask(scene: Scene, rng: random.Random) -> Asked:
 
 
 class Habit(NamedTuple):
-    """How likely a needed and a needless sentence is told."""
+    """The probabilities that a description contains a needed and a needless sentence."""
 
     needed: float
     needless: float
@@ -283,7 +303,7 @@ TARGETED = Habit(1.0, 0.0)
 
 
 def describe(scene: Scene, rng: random.Random, habit: Habit, needs: frozenset[str]) -> str:
-    """Sentences about the scene in its order, told or left out by habit; at least one is told."""
+    """Return sentences about the scene in its order, chosen by the habit; at least one."""
     sentences = [(obj.name, tell(Fact.of(obj))) for obj in scene.objects]
     if scene.sign:
         sentences.append(("sign", tell_sign(scene.sign)))
@@ -295,12 +315,12 @@ def describe(scene: Scene, rng: random.Random, habit: Habit, needs: frozenset[st
     return " ".join(told or [rng.choice(sentences)[1]])
 
 
-def observe(scene: Scene, asked: Asked, rng: random.Random, habit: Habit) -> str:
-    """The observation segment of a trace."""
+def observe(scene: Scene, asked: SceneQuestion, rng: random.Random, habit: Habit) -> str:
+    """Return the observation segment of a trace."""
     seen = describe(scene, rng, habit, asked.needs)
     return f"Based on the question, I need to notice {asked.notice}. {seen}"
 
 
-def think(asked: Asked) -> str:
-    """The think segment of a trace."""
+def think(asked: SceneQuestion) -> str:
+    """Return the think segment of a trace."""
     return f"Based on the observations, {asked.reason}"

@@ -1,9 +1,9 @@
 """The playground's perception judge: is the observation sufficient to deduce the correct answer?
 
-Like the LLM judge it sees question, correct answer and observation, never the video nor the
-reasoning. It reads the sentences of the observation (`read_facts`), takes them for all there is
-(closed world), answers the question from them, and finds the observation sufficient if that answer
-is the correct one.
+Like the LLM judge, it sees the question, the correct answer and the observation, but not the video
+and not the reasoning. It reads the sentences of the observation (`read_facts`), assumes that
+nothing else exists (closed world), and answers the question from them. If that answer is correct,
+the observation is sufficient.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from p2r.records import Question, Verdict
 from p2r.scoring import accuracy
 
 
-class NotTold(Exception):
-    """The observation does not tell what the question needs; the message says what."""
+class MissingFact(Exception):
+    """The observation leaves out a fact that the question needs; the message names the fact."""
 
 
-def _told(facts: Facts, name: str) -> Fact:
+def _described(facts: Facts, name: str) -> Fact:
     fact = facts.named(name)
     if fact is None:
-        raise NotTold(f"the {name} is not described")
+        raise MissingFact(f"the {name} is not described")
     return fact
 
 
 def _happened(facts: Facts, name: str) -> Fact:
-    fact = _told(facts, name)
+    fact = _described(facts, name)
     if fact.event is None:
-        raise NotTold(f"no event of the {name} is told")
+        raise MissingFact(f"no event of the {name} is described")
     return fact
 
 
 def _first(facts: Facts, options: Sequence[str]) -> str:
-    """The option whose event comes first; every option's event must be told."""
+    """Return the option whose event comes first. The events of all options must be described."""
     told = {f"the {f.name} {tell_event(f, time=False)}": f.time for f in facts.objects if f.event}
     for option in options:
         if option not in told:
-            raise NotTold(f"that {option} is not told")
+            raise MissingFact(f"the observation does not say that {option}")
     return min(options, key=told.__getitem__)
 
 
 def _bigger(facts: Facts, a: str, b: str) -> str:
-    sizes = {name: _told(facts, name).size for name in (a, b)}
+    sizes = {name: _described(facts, name).size for name in (a, b)}
     if sizes[a] == sizes[b]:
         return "they are equal"
     return f"the {max(sizes, key=lambda name: sizes[name] == 'big')}"
@@ -64,24 +64,26 @@ def _bigger(facts: Facts, a: str, b: str) -> str:
 def _colour_of_mover(facts: Facts, motion: str) -> str:
     colours = {fact.colour for fact in facts.objects if fact.motion == motion}
     if len(colours) != 1:
-        raise NotTold(f"{len(colours) or 'no'} objects are told to move {motion}, not one")
+        raise MissingFact(
+            f"{len(colours) or 'no'} objects are described as moving {motion}, not one"
+        )
     return colours.pop()
 
 
 def _count(facts: Facts, what: str) -> str:
     if what not in COUNTED:
-        raise NotTold(f"no description counts {what!r}")
+        raise MissingFact(f"no description counts {what!r}")
     return str(sum(map(COUNTED[what], facts.objects)))
 
 
 def _sign(facts: Facts) -> str:
     if facts.sign is None:
-        raise NotTold("the text of the sign is not told")
+        raise MissingFact("the text of the sign is not described")
     return facts.sign
 
 
 def _behaviour(facts: Facts, name: str) -> str:
-    fact = _told(facts, name)
+    fact = _described(facts, name)
     event = f" and {tell_event(fact, time=False)}" if fact.event else ""
     return f"It {tell_motion(fact)}{event}."
 
@@ -90,14 +92,14 @@ def _second(facts: Facts, name: str, event: str) -> str:
     fact = _happened(facts, name)
     told = tell_event(fact, time=False).replace(fact.event, VERBS[fact.event], 1)
     if told != event:
-        raise NotTold(f"that the {name} should {event} is not told")
+        raise MissingFact(f"the observation does not say that the {name} will {event}")
     return str(fact.time)
 
 
-# What each form of question asks of the facts; options are there without their letters.
+# How to answer each form of question from the facts. Options come without their letters.
 _ANSWERS: dict[str, Callable[..., str]] = {
     r"Which way does the (\w+ \w+) move\?": lambda facts, options, name: (
-        _told(facts, name).motion or "it stays still"
+        _described(facts, name).motion or "it stays still"
     ),
     r"What happens to the (\w+ \w+)\?": lambda facts, options, name: (
         f"it {tell_event(_happened(facts, name), time=False)}"
@@ -119,9 +121,10 @@ _ANSWERS: dict[str, Callable[..., str]] = {
 
 
 def deduce(question: Question, facts: Facts) -> str | None:
-    """The answer that follows from the facts alone; None for a question not of the playground.
+    """Return the answer that follows from the facts alone.
 
-    Raises `NotTold` where the facts do not say enough.
+    Returns None if the question is not one of the playground's. Raises `MissingFact` if a fact is
+    missing.
     """
     options = [option.partition(". ")[2] for option in question.options]
     for form, answer in _ANSWERS.items():
@@ -131,21 +134,21 @@ def deduce(question: Question, facts: Facts) -> str | None:
 
 
 class OracleJudge(BaseJudge):
-    """The judge of the closed world; free and exact."""
+    """Judges playground observations exactly and without cost."""
 
     name = "oracle"
 
     async def ask(self, question: Question, observation: str) -> Verdict:
-        """The verdict; none on questions that are not the playground's."""
+        """Return the verdict. It is unknown for questions that are not the playground's."""
         facts = read_facts(observation)
         if not facts.consistent:
             return self._verdict(False, "The observation contradicts itself.")
         try:
             deduced = deduce(question, facts)
-        except NotTold as missing:
+        except MissingFact as missing:
             return self._verdict(False, f"Not deducible: {missing}.")
         if deduced is None:
-            return self._verdict(None, "The oracle knows the playground's questions only.")
+            return self._verdict(None, "The oracle can judge only questions of the playground.")
         score = accuracy(question.problem_type, deduced, question.answer, question.options or None)
         if score is None:
             return self._verdict(None, f"The correct answer {question.answer!r} cannot be scored.")
@@ -158,7 +161,7 @@ class OracleJudge(BaseJudge):
 
 
 def faithful_share(observation: str, scene: Scene) -> float | None:
-    """The share of the observation's facts that are true of the scene; None where it tells none."""
+    """Return the share of the observation's facts that are true; None if it contains no fact."""
     told = read_facts(observation)
     truth = Facts.of(scene)
     right = [tell(fact) in {tell(real) for real in truth.objects} for fact in told.objects]

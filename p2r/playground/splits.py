@@ -1,7 +1,7 @@
-"""The playground's splits: questions about scenes rendered to real mp4 files.
+"""The playground's splits: questions about scenes, and their videos as mp4 files.
 
-The scenes of the splits are disjoint by seed, and disjoint from those the shipped models were
-pre-trained on. The test split is for evaluation alone.
+Each split has its own range of seeds. Pre-training of the shipped models uses another range. The
+test split is only for evaluation.
 """
 
 from __future__ import annotations
@@ -17,41 +17,38 @@ import numpy as np
 from tqdm import tqdm
 
 from p2r.errors import UserError
-from p2r.playground.language import ask
+from p2r.playground.language import ask, to_question
 from p2r.playground.world import FPS, render, sample_scene, ticks
 from p2r.records import Question
 
-# First seed of each split; pre-training draws from 90,000,000 on.
+# First seed of each split. Pre-training uses seeds from 90,000,000 on.
 SPLITS = {"train": 0, "validation": 10_000_000, "test": 20_000_000}
 SOURCE = "playground"
 
 
 def make_question(split: str, index: int) -> Question:
-    """Question `index` of a split: a pure function of both. `meta` holds the scene's truth."""
+    """Return question `index` of a split, always the same one. `meta` holds the true scene."""
     if split not in SPLITS:
-        raise UserError(f"no split {split!r}: choose one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     seed = SPLITS[split] + index
     scene = sample_scene(seed)
     asked = ask(scene, random.Random(f"ask {seed}"))
-    return Question(
+    return to_question(
+        asked,
         id=f"{split}-{index:05d}",
-        problem=asked.problem,
-        options=asked.options,
-        problem_type=asked.problem_type,
         path=f"media/{split}-{index:05d}.mp4",
-        answer=asked.answer,
         source=SOURCE,
         meta={"seed": seed, "scene": scene.to_dict()},
     )
 
 
 def write_split(folder: Path, split: str, count: int) -> Path:
-    """Write `count` questions and their videos; returns `folder/questions.jsonl`.
+    """Write `count` questions and their videos; return `folder/questions.jsonl`.
 
-    Resumable: videos that are there are kept, and the file of questions is written last.
+    Resumable: existing videos are kept, and the file of questions is written last.
     """
     if count > 10_000_000:
-        raise UserError(f"{count} scenes asked of {split}: a split has 10,000,000 at most")
+        raise UserError(f"split {split} cannot have {count} scenes: ask for 10,000,000 or fewer")
     media = folder / "media"
     media.mkdir(parents=True, exist_ok=True)
     questions = [make_question(split, index) for index in range(count)]
@@ -69,7 +66,7 @@ def write_split(folder: Path, split: str, count: int) -> Path:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
-    """Write uint8 (T, H, W, 3) frames as H.264 in mp4."""
+    """Write uint8 frames (T, H, W, 3) as an H.264 mp4 file."""
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps))
         stream.height, stream.width = frames.shape[1:3]

@@ -1,9 +1,8 @@
-"""The playground's tiny Qwen2.5-VL: the real classes, made small (2.7M parameters) and from
-scratch.
+"""Builds the playground's tiny Qwen2.5-VL: the real classes with 2.7M parameters, from scratch.
 
 8 frames of 56 x 56 pixels become 4 x 4 x 4 = 64 visual tokens (patch 7, merge 2, temporal patch 2).
-The tokenizer is a byte-level BPE with Qwen2's own pre-tokenizer and special tokens, so that tags
-split and straddle as they do in the large vocabulary.
+The tokenizer is a byte-level BPE with the pre-tokenizer and the special tokens of Qwen2. So tags
+are split into tokens, and tokens cross the ends of tags, as they do with the large vocabulary.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-# How Qwen2 cuts text before BPE (transformers' Qwen2Tokenizer).
+# How Qwen2 splits text before BPE (copied from Qwen2Tokenizer in transformers).
 _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Qwen2.5-VL's chat format, without its default system prompt: a tiny model has no use for it.
+# Qwen2.5-VL's chat format without its default system prompt, which a tiny model does not need.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -51,12 +50,12 @@ CHAT_TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# The library's default initialisation (std 0.02) does not ground vision at this width.
+# With the default of transformers (std 0.02) a model of this width does not learn to use vision.
 INIT_STD = 0.06
 
 
 def build_tokenizer(corpus: Iterable[str], vocabulary: int = 640) -> PreTrainedTokenizerFast:
-    """Train the byte-level BPE on a corpus; every byte stays readable."""
+    """Train the byte-level BPE on a corpus. Every byte has a token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -83,7 +82,7 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int = 640) -> PreTrainedT
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
-    """The real processor with the tiny model's patches."""
+    """Return the real processor with the patch sizes of the tiny model."""
     sizes = {
         "patch_size": PATCH,
         "merge_size": MERGE,
@@ -102,7 +101,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
 def build_model(
     tokenizer: PreTrainedTokenizerFast, seed: int = 0
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """A tiny model with random weights of the seed, in evaluation mode."""
+    """Return a tiny model with random weights from the seed, in evaluation mode."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     config = Qwen2_5_VLConfig(
         text_config={

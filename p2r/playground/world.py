@@ -1,10 +1,8 @@
-"""A synthetic video world with exact truth: scenes of moving shapes, events and signs, drawn to
-frames.
+"""A synthetic video world whose true content is known: moving shapes, events and signs.
 
-A scene lasts 3.75 seconds: 15 frames at 4 a second, of which every second one (8) is what the
-tiny model sees. Coordinates are in units of a 56 x 56 stage, the tiny model's frame size; drawings
-are made larger and scaled down. Events fall on 1, 2 or 3 s. Scenes are a pure function of their
-seed, and the splits use disjoint ranges of seeds.
+A scene has 15 frames at 4 per second (3.75 s). The tiny model sees every second frame (8 frames).
+Coordinates are in units of a 56 x 56 stage, the frame size of the tiny model. Drawings are made
+larger and scaled down. Events happen at 1, 2 or 3 s. A seed always gives the same scene.
 """
 
 from __future__ import annotations
@@ -37,9 +35,9 @@ MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 EVENTS = ("appears", "vanishes", "stops", "turns", "hits")
 SIGNS = ("STOP", "GO", "EXIT", "SLOW", "TAXI", "SHOP", "BUS", "ZOO", "CAFE", "OPEN", "WAIT", "PARK")
 BACKGROUND = (42, 44, 52)
-SIGN_TOP = 45  # signs stand in a strip at the bottom
+SIGN_TOP = 45  # signs are in a strip at the bottom
 
-# Five columns by seven rows, one string of bits a row: enough letters for the signs.
+# Letters of the signs: five columns by seven rows, one string of bits per row.
 _GLYPHS = {
     "A": "01110 10001 10001 11111 10001 10001 10001",
     "B": "11110 10001 10001 11110 10001 10001 11110",
@@ -66,9 +64,10 @@ _GLYPHS = {
 
 @dataclass
 class SceneObject:
-    """One object: look, start (centre, stage units), motion and at most one event.
+    """One object: its look, start (centre, in stage units), motion and at most one event.
 
-    `detail` is the new colour of "turns" and the name ("blue square") of what "hits" hits.
+    `detail` is the new colour of the event "turns", or the name of the object that the event "hits"
+    hits ("blue square").
     """
 
     colour: str
@@ -87,7 +86,7 @@ class SceneObject:
         return f"{self.colour} {self.shape}"
 
     def position(self, second: float) -> tuple[float, float]:
-        """The centre at a time; "stops" and "hits" end the motion."""
+        """Return the centre at a time. "stops" and "hits" end the motion."""
         if self.motion is None:
             return self.x, self.y
         if self.event in ("stops", "hits"):
@@ -105,7 +104,7 @@ class SceneObject:
         return self.detail if self.event == "turns" and second >= self.time else self.colour
 
     def swept(self) -> tuple[float, float, float, float]:
-        """The box that the object covers over the whole scene."""
+        """Return the box that the object covers during the whole scene."""
         half = SIZES[self.size]
         (x0, y0), (x1, y1) = self.position(0), self.position((TICKS - 1) / FPS)
         return min(x0, x1) - half, min(y0, y1) - half, max(x0, x1) + half, max(y0, y1) + half
@@ -113,7 +112,7 @@ class SceneObject:
 
 @dataclass
 class Scene:
-    """Objects in order of their start from left to right, and at most one sign."""
+    """Objects, ordered by their start from left to right, and at most one sign."""
 
     objects: list[SceneObject] = field(default_factory=list)
     sign: str | None = None
@@ -135,9 +134,9 @@ def sample_scene(
     signs: bool = True,
     speed: float = SPEED,
 ) -> Scene:
-    """The scene of a seed. The other arguments make the worlds of a curriculum."""
+    """Return the scene of a seed. The other arguments make simpler scenes for training."""
     rng = random.Random(f"scene {seed}")
-    while True:  # a draw that does not fit the stage is drawn again, whole
+    while True:  # if the scene does not fit the stage, draw the whole scene again
         sign = rng.choice(SIGNS) if signs and rng.random() < 0.3 else None
         floor = SIGN_TOP - 1 if sign else STAGE
         count = rng.choice(range(1, max_objects + 1)) if max_objects < 3 else rng.choice((2, 3, 3))
@@ -164,7 +163,7 @@ def _sample_object(rng: random.Random, floor: float, speed: float) -> SceneObjec
 
 
 def _add_events(rng: random.Random, objects: list[SceneObject]) -> None:
-    """Give up to two objects an event, at different times so that their order is defined."""
+    """Give up to two objects an event, at different times, so that one event is first."""
     times = rng.sample(TIMES, 2)
     chosen = rng.sample(
         objects, rng.choice((0, 1, 1, 2)) if len(objects) > 1 else rng.choice((0, 1))
@@ -183,14 +182,15 @@ def _add_events(rng: random.Random, objects: list[SceneObject]) -> None:
             target = rng.choice(still)
             obj.detail = target.name
             dx, dy = MOTIONS[obj.motion]
-            reach = (
-                SIZES[obj.size] + SIZES[target.size] + obj.speed * time
-            )  # touch exactly at `time`
+            # the objects touch exactly at `time`
+            reach = SIZES[obj.size] + SIZES[target.size] + obj.speed * time
             obj.x, obj.y = round(target.x - dx * reach, 1), round(target.y - dy * reach, 1)
 
 
 def _fits(scene: Scene, floor: float) -> bool:
-    """Names are unique, starts have an order, all stay on the stage and only hits bring contact."""
+    """Check a scene: names are unique, starts differ, all objects stay on the stage, and objects
+    touch only in hits.
+    """
     objects = scene.objects
     names = [o.name for o in objects]
     turned = [f"{o.detail} {o.shape}" for o in objects if o.event == "turns"]
@@ -216,12 +216,12 @@ def _fits(scene: Scene, floor: float) -> bool:
 
 
 def render(scene: Scene, seconds: list[float], side: int = 4 * STAGE) -> np.ndarray:
-    """Draw the scene at the given times: uint8 (T, side, side, 3)."""
+    """Draw the scene at the given times; return uint8 (T, side, side, 3)."""
     return np.stack([np.asarray(_draw(scene, second, side)) for second in seconds])
 
 
 def ticks() -> list[float]:
-    """The times (s) of the 15 frames of a rendered video."""
+    """Return the times (s) of the 15 frames of a rendered video."""
     return [tick / FPS for tick in range(TICKS)]
 
 

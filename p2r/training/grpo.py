@@ -1,5 +1,6 @@
-"""PA-GRPO (credit=process) and GRPO (credit=outcome) from the SFT model: one stage, one code
-path.
+"""The RL stage: PA-GRPO (credit=process) and GRPO (credit=outcome) from the SFT model.
+
+One step of the training is in `p2r.training.step`.
 """
 
 from __future__ import annotations
@@ -20,28 +21,26 @@ from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
-from p2r.training.common import (
+from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
+from p2r.training.preflight import FrameSizes, Preflight
+from p2r.training.stage import (
     StepLog,
     append_lines,
     hash_lines,
     open_stage,
     record_skipped,
     save_final,
-    shared_arguments,
     show_progress,
     step_of,
-    training_dtype,
-    training_processes,
+    trackers,
+    workers,
 )
-from p2r.training.longest import FrameSizes
-from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
-from p2r.training.preflight import Preflight
-from p2r.training.tracking import trackers
-from p2r.training.trainer import FramesOf, ProcessAwareGRPOTrainer
-from p2r.training.tuning import freeze_vision, lora_config
+from p2r.training.step import FramesOf
+from p2r.training.trainer import ProcessAwareGRPOTrainer
+from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
 from p2r.video import FrameCache
 
-# These change when a run gives up or whether it begins, not what it computes.
+# These settings decide when a run gives up or whether it starts. They do not change its results.
 FREE_RL_KEYS = {"judge_timeout", "judge_retries", "max_unknown", "preflight"}
 
 
@@ -56,13 +55,14 @@ def train_grpo(
     frames: FrameCache | None = None,
     run: str = "",
 ) -> Path:
-    """Train `start_model` by RL as `recipe.rl` says, towards it by KL; returns `out/model`.
+    """Train `start_model` by RL with the settings `recipe.rl`; return `out/model`.
 
-    Writes `preflight.json` (see `p2r.training.preflight`), `metrics.jsonl` (a line per step),
-    `rollouts.jsonl` (every rollout as a `Case`), `skipped.jsonl`. Killed and started again it goes
-    on from the last whole checkpoint; a finished stage returns at once. `judge` may be None where
-    the perception reward is not learnt from (credit=outcome, or rewards without perception). Raises
-    `UserError`, `TrainingError`, `EngineError`, before any weight is loaded.
+    `start_model` is also the reference of the KL term. Writes `preflight.json` (see
+    `p2r.training.preflight`), `metrics.jsonl` (one line per step), `rollouts.jsonl` (every rollout
+    as a `Case`) and `skipped.jsonl`. After a kill, the same call resumes from the last complete
+    checkpoint. A finished stage returns at once. `judge` may be None if the training does not use
+    the perception reward (credit=outcome, or rewards without perception). Raises `UserError`,
+    `TrainingError` and `EngineError` before it loads any weight.
     """
     out = Path(out)
     if model := finished_model(out):
@@ -71,10 +71,10 @@ def train_grpo(
     used = check_rl(recipe)
     if judge is None and "perception" in used:
         raise TrainingError(
-            f"credit={rl.credit} needs a judge: the perception reward is its verdict"
+            f"credit={rl.credit} needs a judge for the perception reward: set rl.judge"
         )
     data.check_model(start_model)
-    divide_rollouts(rl, training_processes().num_processes)
+    divide_rollouts(rl, workers().num_processes)
     if rl.rollouts == "vllm":
         from p2r.engines.vllm_runtime import check_vllm
 
@@ -87,7 +87,7 @@ def train_grpo(
     )
     sized = FrameSizes(frames_of)
     rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.style)
-    if training_processes().is_main_process:
+    if workers().is_main_process:
         record_skipped(out, skipped)
     processor = data.load_processor(start_model)
     arguments = grpo_arguments(recipe, processor, out / "checkpoints")
@@ -130,9 +130,7 @@ def train_grpo(
         peft_config=lora_config(recipe.tuning),
         callbacks=[
             StepLog(out / "metrics.jsonl"),
-            *trackers(
-                recipe.report_to, out, step_of(checkpoint), training_processes().is_main_process
-            ),
+            *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
     if recipe.tuning.freeze_vision:
@@ -148,7 +146,7 @@ def train_grpo(
     show_progress(trainer, "rl", "reward", "perception/accuracy", "reasoning/accuracy", "kl")
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except PreflightError:  # nothing is made yet: it may begin again with other settings
+    except PreflightError:  # nothing is trained yet: the next start may use other settings
         if trainer.is_world_process_zero():
             (out / "made.json").unlink()
         raise
@@ -162,12 +160,12 @@ def plan_steps(
     frames_of: FramesOf,
     style: str,
 ) -> tuple[list[Question], list[tuple[Question, str]]]:
-    """The questions of all steps, `prompts_per_step` each, and those left out with the reason.
+    """Return the questions of all steps, `prompts_per_step` each, and skipped ones with the reason.
 
-    Passes over the questions in random order, each once per pass and never twice in a step. Only as
-    many as the steps need are opened; one whose video cannot be read, whose answer cannot be
-    scored, or that makes no prompt, is left out, never swapped inside a group. Raises
-    `TrainingError` where too few are left.
+    The questions are used in passes. In each pass every question is used once, in random order, and
+    never twice in a step. Only as many questions are opened as the steps need. A question is
+    skipped if its video cannot be read, if its answer cannot be scored, or if it makes no prompt.
+    Raises `TrainingError` if too few are left.
     """
     if len({question.id for question in questions}) < len(questions):
         raise TrainingError("two questions have the same id: ids must be unique")
@@ -202,20 +200,20 @@ def plan_steps(
 
 
 def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOConfig:
-    """`GRPOConfig` from the recipe, with the paper's loss rather than TRL's defaults."""
+    """Make TRL's `GRPOConfig` from the recipe, with the paper's loss instead of TRL's defaults."""
     rl = recipe.rl
     return GRPOConfig(
         **shared_arguments(recipe, checkpoints),
         max_steps=rl.steps,
         save_steps=rl.save_steps,
         per_device_train_batch_size=rl.micro_batch,
-        gradient_accumulation_steps=divide_rollouts(rl, training_processes().num_processes),
+        gradient_accumulation_steps=divide_rollouts(rl, workers().num_processes),
         num_generations=rl.group_size,
-        shuffle_dataset=False,  # the order is planned, and the same in a resumed run
+        shuffle_dataset=False,  # `plan_steps` sets the order, also for a resumed run
         max_completion_length=rl.max_tokens,
         temperature=rl.temperature,
         top_p=rl.top_p,
-        # A sampled vision token would have no features, and the next forward pass would fail.
+        # A sampled vision token has no vision features, so the next forward pass would fail.
         generation_kwargs={"suppress_tokens": banned_token_ids(processor.tokenizer)},
         learning_rate=rl.learning_rate,
         lr_scheduler_type=rl.scheduler,
@@ -223,22 +221,23 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         max_grad_norm=rl.max_grad_norm,
         beta=rl.beta,
         epsilon=rl.epsilon,
-        # The mean over each response's tokens, then over responses: a token of response i of N
-        # weighs 1 / (N |o_i|). This is normalise=sequence; the trainer reweighs for the others.
+        # The loss is `p2r.training.step.loss`. These settings describe the same loss in TRL's
+        # terms: the mean over the tokens of each response, then over responses
+        # (normalise=sequence), with the plain k3 estimator of the KL term.
         loss_type="grpo",
-        use_bias_correction_kl=False,  # the plain k3 estimator of the KL term
-        mask_truncated_completions=False,  # a response cut off loses its format reward instead
+        use_bias_correction_kl=False,
+        mask_truncated_completions=False,  # a truncated response loses its format reward instead
         model_init_kwargs={"dtype": training_dtype(recipe), "use_safetensors": True},
     )
 
 
 def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
-    """What one step does, in a line."""
+    """Return one line about the size of a step."""
     return (
         f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = "
         f"{rl.prompts_per_step * rl.group_size} rollouts, 1 update "
         f"({arguments.gradient_accumulation_steps} micro-batches of {rl.micro_batch} "
-        f"on {arguments.world_size} process(es)); {rl.steps} steps, credit={rl.credit}, "
+        f"on {arguments.world_size} worker(s)); {rl.steps} steps, credit={rl.credit}, "
         f"normalise={rl.normalise}, rewards={'+'.join(rl.rewards)}"
     )
 

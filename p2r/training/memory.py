@@ -1,8 +1,8 @@
-"""How large a model is and how much memory its training takes: arithmetic, without weights.
+"""Computes the size of a model and the memory of its training, without loading weights.
 
-Sizes are read from a model's `config.json`. Parameter counts are exact. Weights, gradients and
-optimiser states follow from them exactly; activations and rollouts are estimates, whose formulas
-stand in the docstrings. All sizes are bytes on one GPU unless another unit is named.
+Sizes come from a model's `config.json`. Parameter counts, and the memory of weights, gradients and
+optimiser states, are exact. Activations and rollouts are estimates; the docstrings give their
+formulas. All sizes are in bytes on one GPU, unless another unit is named.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Literal
 Sharding = Literal["none", "zero3", "fsdp2"]
 Sampler = Literal["transformers", "vllm", "vllm-server"]
 GIB = 2**30
-CARDS = (24, 80)  # GiB of the cards that presets are for
-USABLE = 0.9  # of a card: the rest is CUDA's context and fragmentation
+CARDS = (24, 80)  # GiB of the cards that the presets are made for
+USABLE = 0.9  # share of a card; CUDA's context and fragmentation need the rest
 
 _VISION = {
     "depth": 32,
@@ -31,7 +31,7 @@ _VISION = {
     "fullatt_block_indexes": [7, 15, 23, 31],
     "tokens_per_second": 2,
 }
-# From the config.json of the models at huggingface.co/Qwen, what sizes depend on.
+# The keys that sizes depend on, from the config.json of the models at huggingface.co/Qwen.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-VL-3B-Instruct": {
         "model_type": "qwen2_5_vl",
@@ -62,7 +62,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a Qwen2.5-VL; `kv` is the width of all key heads together."""
+    """The sizes of a Qwen2.5-VL; `kv` is the total width of all key heads."""
 
     vocabulary: int
     hidden: int
@@ -81,7 +81,7 @@ class Architecture:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Architecture:
-        """From a `config.json`, with the decoder's sizes in `text_config` or beside it."""
+        """Read the sizes from a `config.json`; `text_config` may hold those of the decoder."""
         text = config.get("text_config", config)
         vision = config["vision_config"]
         head = text["hidden_size"] // text["num_attention_heads"]
@@ -104,7 +104,7 @@ class Architecture:
 
     @property
     def factor(self) -> int:
-        """Pixels of a side that make one visual token."""
+        """The side length, in pixels, of the block behind one vision token."""
         return self.patch * self.merge
 
 
@@ -112,15 +112,15 @@ class Architecture:
 
 
 def vision_tokens(model: Architecture, frames: int, height: int, width: int) -> int:
-    """Tokens of a video: ceil(frames / temporal patch) · (height · width) / (patch · merge)².
+    """Return the tokens of a video: ⌈frames / temporal patch⌉ · height · width / (patch · merge)².
 
-    As Qwen2.5-VL's processor counts them; both sides are multiples of `model.factor`.
+    Qwen2.5-VL's processor gives the same count. Height and width are multiples of `model.factor`.
     """
     return ceil(frames / model.temporal_patch) * (height * width // model.factor**2)
 
 
 def most_vision_tokens(model: Architecture, frames: int, pixels: int) -> int:
-    """The tokens of the largest frames that a limit of pixels allows, of whatever proportions."""
+    """Return the most tokens that frames of at most `pixels` pixels can have, in any shape."""
     return ceil(frames / model.temporal_patch) * (pixels // model.factor**2)
 
 
@@ -128,10 +128,10 @@ def most_vision_tokens(model: Architecture, frames: int, pixels: int) -> int:
 
 
 def count_parameters(model: Architecture) -> dict[str, int]:
-    """Parameters by part: "embeddings", "decoder", "vision"; exact.
+    """Count parameters by part: "embeddings", "decoder", "vision"; exact.
 
     With hidden size h, key width k, MLP width i, vocabulary V, vision sizes v and w, merge m:
-    - embeddings: V·h, twice where the LM head is not tied to them;
+    - embeddings: V·h, twice if the LM head has its own weights;
     - decoder layer: q, k, v with biases (h + 2k)(h + 1), o h², MLP 3·h·i, norms 2h; one norm h;
     - vision block: qkv and proj 4·v·(v + 1), MLP 2·w·(v + 1) + v·(w + 1), norms 2v; patch
       embedding channels · temporal · patch² · v; merger v + M·(M + 1) + h·(M + 1), M = m²·v.
@@ -150,10 +150,10 @@ def count_parameters(model: Architecture) -> dict[str, int]:
 
 
 def count_adapters(model: Architecture, rank: int, freeze_vision: bool) -> int:
-    """Parameters of LoRA: rank · (inputs + outputs) of every linear layer; exact.
+    """Count LoRA's parameters: rank · (inputs + outputs) of every adapted linear layer; exact.
 
-    Those of the decoder and, unless it is frozen, of the vision tower and its merger; neither
-    embeddings nor LM head.
+    Adapters are on the decoder and, unless it is frozen, on the vision tower and its merger. The
+    embeddings and the LM head have none.
     """
     h, i, k = model.hidden, model.intermediate, model.kv
     v, w = model.vision_hidden, model.vision_intermediate
@@ -165,7 +165,7 @@ def count_adapters(model: Architecture, rank: int, freeze_vision: bool) -> int:
 
 
 def count_trained(model: Architecture, rank: int | None, freeze_vision: bool) -> int:
-    """Parameters that are trained: the adapters', or all but a frozen vision tower's."""
+    """Count trained parameters: the adapters, or all except a frozen vision tower."""
     if rank is not None:
         return count_adapters(model, rank, freeze_vision)
     counts = count_parameters(model)
@@ -177,11 +177,12 @@ def count_trained(model: Architecture, rank: int | None, freeze_vision: bool) ->
 
 @dataclass(frozen=True)
 class Load:
-    """What one GPU of a training works on.
+    """The work of one GPU in a training.
 
-    `wide` is the bytes of a value in the forward pass: 2 in bfloat16, 4 in float32. Token counts
-    are per sequence; `patches` are those of the vision tower, merge² per visual token. `prompts` is
-    how many distinct prompts its `rollouts` have, `recompute` whether gradient checkpointing is on.
+    `wide` is the size of a value in the forward pass: 2 bytes in bfloat16, 4 in float32. Token
+    counts are per sequence. `patches` counts the patches of the vision tower, merge² per vision
+    token. `prompts` counts the distinct prompts of its `rollouts`. `recompute` tells whether
+    gradient checkpointing is on.
     """
 
     sharding: Sharding
@@ -201,9 +202,10 @@ class Load:
 
 
 def estimate_memory(model: Architecture, load: Load) -> dict[str, int]:
-    """Bytes on one GPU by part: weights, gradients, optimiser, reference, copies, activations,
-    rollouts; and vllm, where it samples in the same process (rollouts is then 0, as it is where a
-    server elsewhere samples).
+    """Return bytes on one GPU by part.
+
+    The parts: weights, gradients, optimiser, reference, copies, activations, rollouts. If vLLM runs
+    inside the trainer, there is also "vllm". With vLLM, here or at a server, rollouts is 0.
     """
     here = load.sampler == "transformers"
     parts = {
@@ -218,9 +220,11 @@ def estimate_memory(model: Architecture, load: Load) -> dict[str, int]:
 
 
 def peak_memory(parts: Mapping[str, int]) -> int:
-    """The most that is held at once: a step samples first and trains then, so of activations and
-    rollouts only the larger counts; all else is counted throughout. (Of an update of a single
-    micro-batch that is too much: its gradients come as its activations go.)
+    """Return the peak of the memory by part.
+
+    A step first samples and then trains, so only the larger of activations and rollouts counts. All
+    other parts are held all the time. (This is too high for an update of one micro-batch, whose
+    gradients appear while its activations are freed.)
     """
     phases = ("activations", "rollouts")
     held = sum(size for part, size in parts.items() if part not in phases)
@@ -228,9 +232,9 @@ def peak_memory(parts: Mapping[str, int]) -> int:
 
 
 def fits(parts: Mapping[str, int], card: int, vllm_share: float = 0.0) -> bool:
-    """Whether a card of so many GiB has room for it, with a tenth to spare.
+    """Return whether the parts fit a card of `card` GiB with a tenth of it left free.
 
-    vLLM in the process takes `vllm_share` of the card, and what it needs must fit into that.
+    vLLM inside the trainer takes `vllm_share` of the card, and its part must fit into that share.
     """
     needed = parts.get("vllm", 0)
     share = vllm_share * card * GIB if needed else 0
@@ -238,8 +242,10 @@ def fits(parts: Mapping[str, int], card: int, vllm_share: float = 0.0) -> bool:
 
 
 def state_memory(model: Architecture, load: Load) -> dict[str, int]:
-    """Weights, gradients, AdamW states and the reference model, for P parameters, T of them
-    trained, n GPUs that share them (n = 1 without sharding); exact for float32 on one device.
+    """Return bytes of weights, gradients, AdamW states and the reference model.
+
+    With P parameters, T of them trained, and n GPUs that share them (n = 1 without sharding). The
+    result is exact for float32 on one device.
 
     | training        | weights    | gradients | optimiser | reference |
     |-----------------|------------|-----------|-----------|-----------|
@@ -248,9 +254,10 @@ def state_memory(model: Architecture, load: Load) -> dict[str, int]:
     | LoRA, none      | wP + 4T    | 4T        | 8T        | 0         |
     | LoRA, ZeRO-3    | w(P + T)/n | wT/n      | 12T/n     | 0         |
 
-    w: bytes of the recipe's dtype. Trained weights are float32 (in bfloat16 an update of 1e-6 is
-    lost in rounding); DeepSpeed keeps float32 masters beside its moments instead: 12, not 8 (8
-    where w is 4). The reference is the model without its adapters, or is not needed at all.
+    w is the size of a value in the recipe's dtype. Trained weights are float32, because rounding in
+    bfloat16 would lose an update of 1e-6. DeepSpeed instead keeps float32 copies beside its
+    moments: 12 bytes, not 8 (8 if w is 4). With adapters, the reference is the model without its
+    adapters.
     """
     total = sum(count_parameters(model).values())
     trained = count_trained(model, load.lora_rank, load.freeze_vision)
@@ -269,7 +276,7 @@ def state_memory(model: Architecture, load: Load) -> dict[str, int]:
 
 
 def copies_memory(model: Architecture, load: Load) -> int:
-    """Weights held a second time while a layer uses them.
+    """Return bytes of temporary copies of weights.
 
     - none: autocast's bfloat16 copies of trained float32 weights, 2T; and with more than one GPU
       the buckets in which DDP sums gradients, 4T;
@@ -290,15 +297,16 @@ def copies_memory(model: Architecture, load: Load) -> int:
 def layer_memory(
     tokens: int, hidden: int, intermediate: int, kv: int, wide: int, adapted: bool = False
 ) -> int:
-    """What one transformer layer keeps for its backward pass: t · (4·n·h + w·(c·h + 2k + 4i)).
+    """Return what one layer keeps for its backward pass: t · (4·n·h + w·(c·h + 2k + 4i)).
 
-    In the dtype of the forward pass c inputs of linear layers and attention's queries and output,
-    keys and values, and gate, up, activated gate and product of the MLP; in float32 n values of the
-    two norms. n = 4, and c = 4 in float32; under autocast every linear layer keeps a copy of its
-    input, and c = 7. With adapters on frozen weights n = 2 and c = 5. k is the width of keys and
-    values as attention takes them: h where a mask of padding makes it repeat them for all heads.
-    Attention itself keeps no matrix but that mask (SDPA; see `attention_memory`). Within a fifth of
-    what PyTorch keeps for layers of the playground's model.
+    In the dtype of the forward pass, a layer keeps c values of width h (inputs of linear layers,
+    queries and output of attention), keys and values (2k), and four values of the MLP (gate, up,
+    activated gate, product). In float32 it keeps n values of the two norms. Without adapters n = 4;
+    c = 4 in float32 and c = 7 under autocast, where every linear layer keeps a copy of its input.
+    With adapters on frozen weights n = 2 and c = 5. k is the width of the keys in attention. It is
+    h if a padding mask makes attention repeat the keys for all heads. Attention (SDPA) keeps no
+    other matrix than this mask, see `attention_memory`. The result is within a fifth of what
+    PyTorch keeps for layers of the playground's model.
     """
     norms = 2 if adapted else 4
     inputs = 5 if adapted else 4 if wide == 4 else 7
@@ -306,11 +314,11 @@ def layer_memory(
 
 
 def attention_memory(model: Architecture, load: Load) -> int:
-    """What one decoder layer keeps because a micro-batch's rows are padded and share prompts.
+    """Return what one decoder layer keeps for padding and shared prompts.
 
-    The mask of padding, queries · keys of every row, w bytes each: r · (p + c)² for r rollouts of p
-    prompt and c completion tokens. Where each of u distinct prompts is computed once, u · p² +
-    r · c · (p + c), and every rollout keeps its prompt's keys and values again: r · p · 2h.
+    The padding mask has w bytes for each query and key of every row: r · (p + c)² for r rollouts of
+    p prompt and c completion tokens. With u shared prompts it is u · p² + r · c · (p + c), and
+    every rollout keeps its own copy of its prompt's keys and values: r · p · 2h.
     """
     rows, prompt = load.micro_batch, load.prompt_tokens
     length = prompt + load.completion_tokens
@@ -321,18 +329,19 @@ def attention_memory(model: Architecture, load: Load) -> int:
 
 
 def activation_memory(model: Architecture, load: Load) -> int:
-    """What a micro-batch's forward pass keeps for the backward pass.
+    """Return what the forward pass of a micro-batch keeps for the backward pass.
 
-    With gradient checkpointing each layer keeps its input, t·h values, and one layer at a time is
-    computed again (`layer_memory`, `attention_memory`); without it every layer keeps all, prompts
-    are shared, and while the pass lasts their cache is held, r · (p + c) · layers · 2k. The last
-    norm keeps 8·t·h, with adapters 4·t·h. The vision tower, on its p patches, likewise, and its
-    merger p·v·(8 + 3w), with adapters p·v·(4 + 3w); frozen, it keeps nothing. The LM head is
-    computed in tiles of at most 4,096 tokens × 32,768 words in float32, never all logits, and where
-    it is trained its gradient is summed in float32, 4·V·h. Within a fifth of what PyTorch keeps for
-    a pass of the playground's model.
+    With gradient checkpointing each layer keeps only its input, t·h values, and the backward pass
+    computes one layer at a time again (`layer_memory`, `attention_memory`). Without checkpointing
+    each layer keeps everything, and prompts are shared; during the pass their cache takes
+    r · (p + c) · layers · 2k. The last norm keeps 8·t·h, with adapters 4·t·h.
+
+    The vision tower keeps the same for its p patches, and its merger p·v·(8 + 3w), with adapters
+    p·v·(4 + 3w). A frozen tower keeps nothing. The LM head computes tiles of at most 4,096 tokens ×
+    32,768 words in float32. If it is trained, its gradient is summed in float32, 4·V·h. The result
+    is within a fifth of what PyTorch keeps for a pass of the playground's model.
     """
-    # Without gradient checkpointing a prompt is computed once for all of its rollouts.
+    # Without gradient checkpointing a prompt is computed once for all its rollouts.
     prompts = load.micro_batch if load.recompute else min(load.micro_batch, load.prompts)
     tokens = prompts * load.prompt_tokens + load.micro_batch * load.completion_tokens
     patches = prompts * load.patches
@@ -361,15 +370,19 @@ def activation_memory(model: Architecture, load: Load) -> int:
 
 
 def cache_memory(model: Architecture, load: Load, rows: int) -> int:
-    """Keys and values of whole sequences in all layers: r · (p + c) · layers · 2k, of w bytes."""
+    """Return bytes of all keys and values of whole sequences: w · r · (p + c) · layers · 2k."""
     length = load.prompt_tokens + load.completion_tokens
     return rows * length * model.layers * 2 * model.kv * load.wide
 
 
 def rollout_memory(model: Architecture, load: Load) -> int:
-    """What sampling holds: the cache (`cache_memory`); the samplers' view of the words, r · V · 20
-    (float32 logits, sorted copies, places, shares); one layer on all distinct prompts, u · prompt ·
-    (w·(2h + 3i) + 4·2h); under ZeRO-3 the gathered weights, wP.
+    """Return what sampling holds, as the sum of:
+
+    - the cache (`cache_memory`);
+    - the arrays over the vocabulary (float32 logits, sorted copies, indices, probabilities):
+      r · V · 20;
+    - one layer on all u distinct prompts: u · prompt · (w·(2h + 3i) + 4·2h);
+    - with ZeRO-3, the gathered weights: wP.
     """
     cache = cache_memory(model, load, load.rollouts)
     words = load.rollouts * model.vocabulary * 20
@@ -381,8 +394,10 @@ def rollout_memory(model: Architecture, load: Load) -> int:
 
 
 def vllm_memory(model: Architecture, load: Load) -> int:
-    """What vLLM in the trainer's process needs: all weights again, wP, and the cache of its
-    rollouts all at once (`cache_memory`; with less room some wait for others). Held throughout.
+    """Return what vLLM inside the trainer needs: its own copy of all weights, wP, and the cache.
+
+    The cache holds all rollouts at once (`cache_memory`). With less memory, some rollouts wait for
+    others. vLLM holds this memory all the time.
     """
     weights = load.wide * sum(count_parameters(model).values())
     return weights + cache_memory(model, load, load.rollouts)

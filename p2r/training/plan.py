@@ -1,6 +1,7 @@
-"""What an RL run will do and need, told before any weight is loaded.
+"""Plans an RL run: the work of a step and the memory it needs, before any weight is loaded.
 
-`p2r doctor --recipe R --gpus N` and `p2r rl --dry-run` print it. Needs neither weights nor network.
+`p2r doctor --recipe R --gpus N` and `p2r rl --dry-run` print the plan. It needs no weights and no
+network.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from p2r.video import fit_size
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CHAT_TOKENS = 21  # of Qwen2.5-VL's chat template around the text of a question
-CHARACTERS_PER_TOKEN = 4.5  # of English prompts; on the large side of what they have
-# A question of usual length, where no data set is at hand.
+CHAT_TOKENS = 21  # tokens that Qwen2.5-VL's chat template adds to the text of a question
+CHARACTERS_PER_TOKEN = 4.5  # of English prompts; most have fewer
+# A question of typical length, used if there is no data set.
 TYPICAL = Question(
     id="typical",
     problem="What does the person in the red coat do right after opening the door of the car?",
@@ -52,7 +53,7 @@ SHARDINGS = get_args(Sharding)
 
 @dataclass(frozen=True)
 class Plan:
-    """One step of RL on some GPUs: what it does, and the bytes by part that each GPU needs."""
+    """One step of RL on some GPUs: its sizes, and the memory of each GPU in bytes by part."""
 
     recipe: Recipe
     model: str
@@ -66,21 +67,21 @@ class Plan:
     memory: dict[str, int]
 
 
-def divide_rollouts(rl: RlSettings, processes: int) -> int:
-    """The micro-batches of each process in a step, all for one optimiser update.
+def divide_rollouts(rl: RlSettings, workers: int) -> int:
+    """Return the number of micro-batches of each worker in a step, all for one optimiser update.
 
-    Raises `UserError` where the rollouts do not divide into them.
+    Raises `UserError` if the rollouts cannot be divided evenly.
     """
     rollouts = rl.prompts_per_step * rl.group_size
-    accumulation, left = divmod(rollouts, rl.micro_batch * processes)
+    accumulation, left = divmod(rollouts, rl.micro_batch * workers)
     if left or not accumulation:
-        each, odd = divmod(rollouts, processes)
+        each, odd = divmod(rollouts, workers)
         sizes = [size for size in range(1, rl.micro_batch + 1) if not odd and not each % size]
-        fitting = f" (to {sizes[-1]}, say)" if sizes else ""
+        fitting = f" (to {sizes[-1]}, for example)" if sizes else ""
         raise UserError(
-            f"{rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} do not divide "
-            f"into micro-batches of {rl.micro_batch} on {processes} process(es): change "
-            f"rl.micro_batch{fitting}, rl.prompts_per_step or rl.group_size"
+            f"{rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} rollouts "
+            f"cannot be divided into micro-batches of {rl.micro_batch} on {workers} worker(s): "
+            f"change rl.micro_batch{fitting}, rl.prompts_per_step or rl.group_size"
         )
     return accumulation
 
@@ -92,11 +93,11 @@ def plan_rl(
     model: str | None = None,
     questions: Sequence[Question] = (),
 ) -> Plan:
-    """The plan of a recipe's RL on `gpus` GPUs, from `model` (default: the recipe's base).
+    """Plan the RL of a recipe on `gpus` GPUs, from `model` (default: the recipe's base).
 
-    `sharding`: "zero3" (default with several GPUs), "fsdp2" or "none", where each GPU holds all.
-    Prompts are as long as the longest of `questions`, or a usual one. Raises `UserError`,
-    `EngineError`.
+    `sharding`: "zero3" (default with several GPUs), "fsdp2", or "none" (each GPU holds everything).
+    The prompt length is that of the longest of `questions`, or of a typical question. Raises
+    `UserError` and `EngineError`.
     """
     rl, video = recipe.rl, recipe.video
     sharding = sharding or ("zero3" if gpus > 1 else "none")
@@ -106,16 +107,16 @@ def plan_rl(
     sizes = read_architecture(model)
     if video.factor % sizes.factor:
         raise UserError(
-            f"frames are resized to multiples of {video.factor}, but {model} sees blocks of "
-            f"{sizes.factor}: set video.factor={sizes.factor}"
+            f"frames are resized to multiples of {video.factor} pixels, but {model} needs "
+            f"multiples of {sizes.factor}: set video.factor={sizes.factor}"
         )
     most = most_vision_tokens(sizes, video.train_frames, video.train_pixels)
     wide = fit_size(720, 1280, video.train_pixels, video.factor)
     text = count_text(model, questions or [TYPICAL], recipe.style)
     if most + text + rl.max_tokens > sizes.positions:
         raise UserError(
-            f"{most} video + {text} text + {rl.max_tokens} response tokens are more than the "
-            f"{sizes.positions} that {model} can read: lower video.train_frames, "
+            f"{most} video + {text} text + {rl.max_tokens} response tokens are more than "
+            f"{sizes.positions}, the limit of {model}: lower video.train_frames, "
             "video.train_pixels or rl.max_tokens"
         )
     rollouts = rl.prompts_per_step * rl.group_size // gpus
@@ -150,8 +151,9 @@ def plan_rl(
 
 
 def check_rl(recipe: Recipe) -> tuple[str, ...]:
-    """That a recipe's RL has something to learn from; returns the processes whose reward it learns
-    from. Raises `UserError`.
+    """Check the RL settings of a recipe; return the processes whose reward it learns from.
+
+    Raises `UserError`.
     """
     from p2r.rewards import rewards_in_use
 
@@ -163,22 +165,24 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
     if "perception" in used and recipe.sft.target == "agnostic":
         raise UserError(
             f"credit={rl.credit} rewards observations, but with sft.target=agnostic the model "
-            "writes none: set rl.credit=outcome, or sft.target=process"
+            "writes no observations: set rl.credit=outcome, or sft.target=process"
         )
     if rl.group_size < 2:
-        raise UserError("rl.group_size is 1: an advantage needs at least 2 rollouts to compare")
+        raise UserError(
+            "rl.group_size is 1: an advantage compares at least 2 rollouts, set 2 or more"
+        )
     if rl.temperature == 0:
         raise UserError(
-            "rl.temperature is 0: all rollouts of a question would be the same, and none better "
-            "than another"
+            "rl.temperature is 0: all rollouts of a question would be the same, and RL could not "
+            "compare them: set a higher temperature, for example 1"
         )
     if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel > 1:
         raise UserError(
-            "vLLM in the trainer's process runs on one device: set vllm.tensor_parallel=1, or "
+            "vLLM inside the trainer runs on one device: set vllm.tensor_parallel=1, or "
             "rl.rollouts=vllm-server"
         )
     if rl.rollouts == "vllm-server" and recipe.server.media != "exact":
-        raise UserError("rollouts need the very frames: set server.media=exact")
+        raise UserError("rollouts need the same frames as the trainer: set server.media=exact")
     return used
 
 
@@ -189,15 +193,15 @@ def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
     if gpus < 1:
         raise UserError(f"--gpus {gpus}: give at least 1")
     if sharding not in SHARDINGS:
-        raise UserError(f"no sharding {sharding!r}: choose one of {', '.join(SHARDINGS)}")
+        raise UserError(f"unknown sharding {sharding!r}: use one of {', '.join(SHARDINGS)}")
     if "perception" in check_rl(recipe):
         check_spec(rl.judge)
 
 
 def read_architecture(model: str) -> Architecture:
-    """A model's sizes from its folder, from what is published, or from the hub's local cache.
+    """Return a model's sizes from its folder, from `PUBLISHED`, or from the local cache of the hub.
 
-    Raises `EngineError` for a model that cannot see video, `UserError` where its sizes are unknown.
+    Raises `EngineError` for a model without video support, `UserError` if its sizes are unknown.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -213,16 +217,16 @@ def read_architecture(model: str) -> Architecture:
         file = Path(cached)
     if not file.is_file():
         raise UserError(
-            f"the sizes of model {model!r} are not on this machine: give a folder that holds its "
+            f"the sizes of model {model!r} are not on this machine: give a folder with its "
             f"config.json, or one of {', '.join(PUBLISHED)}"
         )
     return Architecture.of(json.loads(file.read_text(encoding="utf-8")))
 
 
 def count_text(model: str, questions: Sequence[Question], style: str) -> int:
-    """The text tokens of the longest prompt, the chat template's among them.
+    """Return the text tokens of the longest prompt, including the chat template.
 
-    By the model's own tokenizer where its folder is at hand, else an estimate by characters.
+    Uses the model's tokenizer if the model is a local folder. Otherwise estimates from characters.
     """
     longest = max((build_prompt(question, style) for question in questions), key=len)
     tokenizer = _load_tokenizer(model)
@@ -243,7 +247,7 @@ def _load_tokenizer(model: str) -> PreTrainedTokenizerBase | None:
 
 
 def describe_plan(plan: Plan) -> list[str]:
-    """What a step does, in lines."""
+    """Describe a step in a few lines."""
     rl, load, video = plan.recipe.rl, plan.load, plan.recipe.video
     rollouts = rl.prompts_per_step * rl.group_size
     share = 100 * plan.trained / plan.parameters
@@ -266,13 +270,13 @@ def describe_plan(plan: Plan) -> list[str]:
 
 
 def describe_fit(plan: Plan) -> str:
-    """Which cards have room for it."""
+    """Return one line that tells which cards have enough memory."""
     share = plan.recipe.vllm.rollout_memory
     answers = [f"{card} GB: {'yes' if fits(plan.memory, card, share) else 'no'}" for card in CARDS]
     peak = peak_memory(plan.memory) / GIB
-    fit = f"fits a card of (a tenth to spare) {', '.join(answers)}; about {peak:.1f} GiB at most"
+    fit = f"fits a card of (a tenth left free) {', '.join(answers)}; peak about {peak:.1f} GiB"
     if "vllm" in plan.memory:
-        fit += f"; vLLM takes {share:.0%} of the card (vllm.rollout_memory), needed or not"
+        fit += f"; vLLM always takes {share:.0%} of the card (vllm.rollout_memory)"
     return fit
 
 
@@ -287,17 +291,17 @@ def dry_run(
     questions: Path | None = None,
     data_root: Path | None = None,
 ) -> tuple[Plan, list[str]]:
-    """Check all of `p2r rl` that needs no weights; returns the plan and notes on the data.
+    """Check everything of `p2r rl` that needs no weights; return the plan and notes on the data.
 
-    What is not given is taken from the run folder, as `p2r rl` does; GPUs and sharding are those of
-    `accelerate launch`. Writes nothing. Raises `UserError`, `EngineError`, `DataError`.
+    Missing arguments come from the run folder, as in `p2r rl`. GPUs and sharding come from
+    `accelerate launch`. Writes nothing. Raises `UserError`, `EngineError` and `DataError`.
     """
     if run is not None:
         questions, data_root = questions or _kept_questions(run), data_root or _kept_root(run)
         taught = run / "sft" / "model"
         model = model or (str(taught) if taught.is_dir() else None)
     asked: list[Question] = []
-    notes = ["no questions given: their media are not checked (give --questions)"]
+    notes = ["no questions given, so media are not checked (give --questions)"]
     if questions is not None:
         from p2r.formats import read_questions
 
@@ -310,12 +314,12 @@ def dry_run(
     if "claude" in kinds_of(recipe.rl.judge) and not any(
         os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
     ):
-        notes.append("the judge's key is not set here: the run needs ANTHROPIC_API_KEY")
+        notes.append("the key of the judge is not set: the run needs ANTHROPIC_API_KEY")
     return plan, notes
 
 
 def _kept_questions(run: Path) -> Path | None:
-    """The file a run trains on: one it was given, or the playground's it made."""
+    """Return the questions that a run trains on: a given file, or its playground data."""
     kept, made = run / "sources.json", run / "data" / "train.jsonl"
     sources = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     given = sources.get("rl") or sources.get("generate")
@@ -328,10 +332,9 @@ def _kept_root(run: Path) -> Path | None:
 
 
 def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
-    """How many questions have an answer that can be rewarded and their media below `root`, in a
-    line.
+    """Return one line: how many questions have an answer that can be rewarded and their media.
 
-    Raises `UserError` where fewer than `needed` have.
+    Media paths are relative to `root`. Raises `UserError` if there are fewer than `needed`.
     """
     missing = [reason for q in questions if (reason := _missing(q, root))]
     there = len(questions) - len(missing)
@@ -342,12 +345,12 @@ def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
             f"but a step takes {needed}{lost}: give --data-root the folder of the media, or "
             "questions with answers"
         )
-    lost = f"; left out: {len(missing)}, the first: {missing[0]}" if missing else ""
+    lost = f"; skipped: {len(missing)}, the first: {missing[0]}" if missing else ""
     return f"questions: {there} of {len(questions)} have an answer and media below {root}{lost}"
 
 
 def find_no_reward(question: Question) -> str | None:
-    """Why no answer to a question could be rewarded; None where it can."""
+    """Return why a question cannot be rewarded; None if it can."""
     from p2r.scoring import accuracy
 
     truth = question.answer
@@ -371,7 +374,7 @@ def _missing(question: Question, root: Path) -> str | None:
 
 
 def _launched() -> Sharding:
-    """How `accelerate launch` says that the model is shared out."""
+    """Return the sharding of the model that `accelerate launch` selected."""
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         return "fsdp2"
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"

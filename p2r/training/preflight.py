@@ -1,10 +1,13 @@
-"""Before the first step of RL: does the start model give rewards anything to tell apart, and does
-the longest example fit?
+"""The preflight: two checks between loading the model and the first RL step.
 
-A few rollouts of the start model, sampled and scored by the trainer itself, exactly as a step's;
-then one micro-batch of the longest prompts with completions of `max_tokens`, forward and backward.
-The trainer, its gradients and all random numbers are afterwards as they were: a run with a
-preflight has the losses of one without. The longest example is measured in `p2r.training.longest`.
+1. Can the start model earn rewards? A few rollouts are sampled and scored like those of a step.
+2. Does the longest example fit? One micro-batch of the longest prompts, each with `rl.max_tokens`
+   response tokens, runs forward and backward.
+
+Afterwards the trainer, its gradients and all random numbers are as before: a run with a preflight
+has the same losses as a run without. Two things are not measured: the backward pass under DeepSpeed
+(its engine would run the optimiser), and the memory that the optimiser adds at step 1, which is
+computed (`optimiser_mib`).
 """
 
 from __future__ import annotations
@@ -25,32 +28,44 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from transformers import TrainerCallback
+from trl.trainer.utils import split_tensor_dict
 
+from p2r import data
 from p2r.errors import PreflightError
 from p2r.records import Case, Question
 from p2r.rewards import PROCESSES, rewards_in_use
 from p2r.runs import write_json
 from p2r.template import answer_of
-from p2r.training.longest import measure_longest, rows_of
-from p2r.training.rollouts import rollout_metrics
+from p2r.training.step import FramesOf, rollout_metrics
 from p2r.training.step_judge import JudgeWatch, judged_verdicts
 from p2r.training.trainer import ProcessAwareGRPOTrainer
+from p2r.video import Frames
 
 log = logging.getLogger(__name__)
-SHOWN = 3  # failing completions in a refusal
+SHOWN = 3  # failing completions in an error message
+MIB = 2**20
+Sizes = Mapping[str, tuple[int, ...] | None]  # question id → (count, height, width) of its frames
+
+
+class FrameSizes:
+    """A `frames_of` that remembers the size of the frames of each question, None for text only."""
+
+    def __init__(self, frames_of: FramesOf) -> None:
+        self.frames_of = frames_of
+        self.of: dict[str, tuple[int, ...] | None] = {}
+
+    def __call__(self, question: Question) -> Frames | None:
+        frames = self.frames_of(question)
+        self.of[question.id] = None if frames is None else frames.frames.shape[:3]
+        return frames
 
 
 class Preflight(TrainerCallback):
     """Runs the preflight when a training begins: models are on their devices, no step is done."""
 
     def __init__(
-        self,
-        trainer: ProcessAwareGRPOTrainer,
-        rows: Sequence[Question],
-        sizes: Mapping[str, tuple[int, ...] | None],
-        out: Path,
+        self, trainer: ProcessAwareGRPOTrainer, rows: Sequence[Question], sizes: Sizes, out: Path
     ) -> None:
         self.trainer, self.rows, self.sizes, self.out = trainer, rows, sizes, out
 
@@ -60,19 +75,16 @@ class Preflight(TrainerCallback):
 
 
 def check_start(
-    trainer: ProcessAwareGRPOTrainer,
-    rows: Sequence[Question],
-    sizes: Mapping[str, tuple[int, ...] | None],
-    out: Path,
+    trainer: ProcessAwareGRPOTrainer, rows: Sequence[Question], sizes: Sizes, out: Path
 ) -> dict[str, Any]:
-    """Sample, score, measure; write `out/preflight.json`, print it in a few lines, return it.
+    """Run both checks; write `out/preflight.json`, print a summary and return the report.
 
-    `rows` are the training's questions in their order, `sizes` those of their frames. Raises
-    `PreflightError` where the format rate of a process that is learnt from or the rate of readable
-    answers is 0, where all completions are cut off, and where the longest example does not fit.
+    `rows` are the questions of the training in their order. Raises `PreflightError` if the longest
+    example does not fit, if all completions are cut off, or if none has a readable answer or keeps
+    the format of a process that the training learns from.
     """
     settings = trainer.settings
-    used = [name for name in rewards_in_use(settings.credit, settings.rewards) if name in PROCESSES]
+    used = rewards_in_use(settings.credit, settings.rewards)
     distinct = list({question.id: question for question in rows}.values())
     with _undone(trainer), _same_randomness():
         start = time.perf_counter()
@@ -98,7 +110,7 @@ def check_start(
     if fault:
         shown = "".join(f"\n  {n}. {line}" for n, line in enumerate(report["failing"], 1))
         raise PreflightError(
-            f"RL does not start: {fault}. (rl.preflight=0 starts all the same.) "
+            f"RL does not start: {fault}. (Set rl.preflight=0 to start without this check.) "
             f"Failing completions:{shown}"
         )
     return report
@@ -110,31 +122,35 @@ def check_start(
 def sample_start(
     trainer: ProcessAwareGRPOTrainer, questions: Sequence[Question]
 ) -> tuple[list[Case], dict[str, float | None]]:
-    """`rl.preflight` groups of rollouts, sampled and scored as in a step, and their rates.
+    """Sample and score `rl.preflight` groups of rollouts as in a step; return cases and rates.
 
-    Groups are dealt to the training processes like a step's: their number is rounded up to what can
-    be divided among them.
+    The number of groups is rounded up, so that every worker gets the same number of rollouts.
     """
-    size, processes = trainer.settings.group_size, trainer.accelerator.num_processes
-    unit = processes // gcd(processes, size)
+    size, workers = trainer.settings.group_size, trainer.accelerator.num_processes
+    unit = workers // gcd(workers, size)
     groups = max(1, min(trainer.settings.preflight, len(questions)))
     groups = ceil(groups / unit) * unit
     asked = [q for q in islice(cycle(questions), groups) for _ in range(size)]
-    each = len(asked) // processes
+    each = len(asked) // workers
     first = trainer.accelerator.process_index * each
-    trainer.on_rollouts = lambda cases: None  # they are no step's
-    trainer._watch = JudgeWatch(1.0)
+    trainer.on_rollouts = lambda cases: None  # these rollouts belong to no step
+    trainer.watch = JudgeWatch(1.0)
     trainer.model.train()
     trainer._generate_and_score_completions(rows_of(asked[first : first + each]))
-    cases = gather_object(trainer._cases)
-    return cases, rates_of(cases, trainer._rewards.cpu().numpy(), size)
+    step = trainer.step
+    return step.cases, rates_of(step.cases, step.rewards.numpy(), size)
+
+
+def rows_of(questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """Return the rows of the training's data set."""
+    return [{"prompt": question.problem, "question": question.id} for question in questions]
 
 
 def rates_of(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, float | None]:
-    """Shares of the rollouts, in [0, 1], None where nothing is known.
+    """Return shares of the rollouts in [0, 1], None if nothing is known.
 
-    `parsed`: without any problem of form; `format/…`: of each process; `answered`: with an answer
-    that can be read; `sufficient`, `accuracy`: means over the known; `collapse/…`: of the groups.
+    `parsed`: no format problem; `format/…`: the format of each process; `answered`: a readable
+    answer; `sufficient`, `accuracy`: means over the known ones; `collapse/…`: share of the groups.
     """
     metrics = rollout_metrics(cases, rewards, group_size)
     rates = {
@@ -156,51 +172,51 @@ def find_fault(
     used: Sequence[str],
     max_tokens: int,
 ) -> str | None:
-    """Why RL would learn nothing, the likely reason and the remedy; None where it may start.
+    """Return why RL would learn nothing, with the likely cause and a remedy; None if it can start.
 
-    `used` are the processes that are learnt from.
+    `used` names the processes that the training learns from.
     """
     symptoms = []
     if rates["truncated"] == 1:
         symptoms.append(f"all {len(cases)} completions are cut off at {max_tokens} tokens")
     symptoms += [
-        f"none of {len(cases)} completions has {name} in its format"
+        f"none of {len(cases)} completions keeps the format of {name}"
         for name in used
         if rates[f"format/{name}"] == 0
     ]
     if rates["answered"] == 0:
-        symptoms.append(f"none of {len(cases)} completions holds an answer that can be read")
+        symptoms.append(f"none of {len(cases)} completions has a readable answer")
     if not symptoms:
         return None
     begun = [case for case in cases if case.trace.text.lstrip().startswith(("<obs", "<think"))]
     if 2 * len(begun) < len(cases):
         reason = (
-            "the start model does not know the template: run SFT first (p2r sft), or see whether "
-            "it follows another prompt style (models.prompt)"
+            "the start model does not know the template: run SFT first (p2r sft), or try another "
+            "prompt style (models.prompt)"
         )
     elif 2 * sum(case.trace.truncated for case in begun) >= len(begun):
         reason = (
-            "the template is begun and cut off before its end: raise "
+            "completions start with the template and are cut off before its end: raise "
             f"rl.max_tokens (now {max_tokens}), or run SFT on shorter traces"
         )
     else:
         problems = Counter(problem for case in cases for problem in case.trace.problems)
-        most = f" (most often: {problems.most_common(1)[0][0]})" if problems else ""
+        most = f" (most frequent problem: {problems.most_common(1)[0][0]})" if problems else ""
         reason = (
-            f"the template is begun but not kept{most}: run SFT longer, with the prompt style "
-            "(models.prompt) that RL asks with"
+            f"completions start with the template but do not keep it{most}: run SFT longer, with "
+            "the same prompt style as RL (models.prompt)"
         )
     return f"{', '.join(symptoms)}; {reason}"
 
 
 def show_failing(cases: Sequence[Case]) -> list[str]:
-    """Up to three different completions that fail, a line each, with what is wrong in them."""
+    """Return up to three different completions that fail, one per line, with their problems."""
     lines: dict[str, None] = {}
     for case in cases:
         problems = [*case.trace.problems, *(["cut off"] if case.trace.truncated else [])]
         if problems:
             text = shorten(case.trace.text, 120, placeholder=" …") or "(nothing)"
-            if len(text) < 10:  # one long word would be left out as a whole
+            if len(text) < 10:  # `shorten` drops a long word completely
                 text = " ".join(case.trace.text.split())[:118] or "(nothing)"
             lines.setdefault(f"{case.question.id}: {text} [{'; '.join(problems)}]")
     return list(lines)[:SHOWN]
@@ -215,23 +231,129 @@ def _warn(cases: Sequence[Case], rates: Mapping[str, float | None], used: Sequen
     for name in used:
         if rates[f"collapse/{name}"] == 1:
             log.warning(
-                "preflight: in every group all %s rewards are equal or unknown, which gives %s "
-                "nothing to learn from: try more questions (rl.preflight) or a higher "
+                "preflight: in every group all %s rewards are equal or unknown, so the %s process "
+                "has nothing to learn from: try more questions (rl.preflight) or a higher "
                 "rl.temperature",
                 name,
                 name,
             )
 
 
-# ---------------------------------------------------------------------------- leaving all as it was
+# ------------------------------------------------------------------------------ the longest example
+
+
+def measure_longest(
+    trainer: ProcessAwareGRPOTrainer, questions: Sequence[Question], sizes: Sizes
+) -> dict[str, Any]:
+    """Run one micro-batch of the longest prompts with `max_tokens` each, forward and backward.
+
+    Returns tokens, seconds and the peak memory (MiB) of this worker. Raises `PreflightError` if it
+    does not fit.
+    """
+    settings, workers = trainer.settings, trainer.accelerator.num_processes
+    longest = sorted(
+        questions,
+        key=lambda q: count_prompt(trainer.processing_class, q, sizes.get(q.id), trainer.style),
+        reverse=True,
+    )[: settings.prompts_per_step]
+    count = settings.micro_batch
+    while count * workers % settings.group_size:  # TRL scores whole groups
+        count += settings.micro_batch
+    # The questions alternate. The rows of a step are shuffled too, so this is the worst case for
+    # shared prompts.
+    rows = rows_of(list(islice(cycle(longest), count)))
+    token = trainer.processing_class.tokenizer("a", add_special_tokens=False)["input_ids"][0]
+    said = [[token] * settings.max_tokens] * count
+    odds = [[0.0] * settings.max_tokens] * count if trainer.use_vllm else None
+    trainer._generate_single_turn = lambda *_: (said, odds)
+    start = time.perf_counter()
+    try:
+        with measured_peak(trainer.accelerator.device) as peak:
+            batch = trainer._generate_and_score_completions(rows)
+            batch = split_tensor_dict(batch, count // settings.micro_batch)[0]
+            backward = _forward_and_backward(trainer, batch)
+    except torch.OutOfMemoryError as error:
+        raise PreflightError(
+            f"RL does not start: a micro-batch of {settings.micro_batch} of the longest example "
+            f"(question {longest[0].id!r}: {_longest_prompt(trainer)} prompt + "
+            f"{settings.max_tokens} tokens) does not fit into memory: lower rl.micro_batch, "
+            "rl.max_tokens, video.train_pixels or video.train_frames, or train adapters "
+            f"(tuning.lora_rank): {shorten(str(error), 200)}"
+        ) from error
+    finally:
+        del trainer._generate_single_turn
+    trained = (p for p in trainer.model.parameters() if p.requires_grad)
+    return {
+        "question": longest[0].id,
+        "prompt_tokens": _longest_prompt(trainer),
+        "max_tokens": settings.max_tokens,
+        "micro_batch": settings.micro_batch,
+        "backward": backward,
+        "seconds": round(time.perf_counter() - start, 3),
+        **peak,
+        "optimiser_mib": round(sum(2 * p.numel() * p.element_size() for p in trained) / MIB, 1),
+    }
+
+
+def _longest_prompt(trainer: ProcessAwareGRPOTrainer) -> int:
+    return max(len(prompt.ids) for prompt in trainer.step.prompts)
+
+
+def count_prompt(processor: Any, question: Question, size: Any, style: str) -> int:
+    """Return the tokens of a question's prompt; `size` is (count, height, width) of its frames."""
+    text = data.prompt_text(processor, question, style, size is not None)
+    tokens = len(processor.tokenizer(text)["input_ids"])
+    if size is None:
+        return tokens
+    vision = processor.video_processor
+    frames, height, width = size
+    block = vision.patch_size * vision.merge_size
+    return tokens - 1 + ceil(frames / vision.temporal_patch_size) * (height * width // block**2)
+
+
+def _forward_and_backward(trainer: ProcessAwareGRPOTrainer, batch: dict[str, Any]) -> bool:
+    """Return False if only the forward pass ran."""
+    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model_wrapped, batch)
+    if trainer.is_deepspeed_enabled:
+        return False
+    trainer.accelerator.backward(loss)
+    return True
+
+
+@contextmanager
+def measured_peak(device: torch.device) -> Iterator[dict[str, Any]]:
+    """Measure the peak memory of this OS process inside the block.
+
+    At the end of the block the result has `memory` ("cuda", "rss", or None if it cannot be
+    measured) and `peak_mib`.
+    """
+    found: dict[str, Any] = {"memory": None, "peak_mib": None}
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield found
+        found.update(memory="cuda", peak_mib=round(torch.cuda.max_memory_allocated(device) / MIB))
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak of resident memory
+    except OSError:
+        yield found
+        return
+    yield found
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(line for line in lines if "VmHWM" in line)
+    found.update(memory="rss", peak_mib=round(int(peak.split()[1]) / 1024))
+
+
+# --------------------------------------------------------------------------------------- clean up
 
 
 @contextmanager
 def _undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
-    """Whatever a step leaves behind in the trainer, and its gradients, are taken back."""
-    changed = ("_metrics", "_logs", "_seconds")
-    kept = {name: deepcopy(getattr(trainer, name)) for name in changed}
-    kept |= {name: getattr(trainer, name) for name in ("on_rollouts", "_watch")}
+    """Undo every change of the block to the trainer, and remove its gradients."""
+    kept = {name: deepcopy(getattr(trainer, name)) for name in ("_metrics", "_logs")}
+    kept |= {name: getattr(trainer, name) for name in ("on_rollouts", "watch", "step")}
     training, seen = trainer.model.training, trainer.state.num_input_tokens_seen
     try:
         yield
@@ -240,14 +362,15 @@ def _undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
             setattr(trainer, name, value)
         trainer.state.num_input_tokens_seen = seen
         trainer.model.train(training)
-        trainer.model_wrapped.zero_grad(set_to_none=True)
+        for parameter in trainer.model.parameters():  # DeepSpeed's own `zero_grad` differs
+            parameter.grad = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
 @contextmanager
 def _same_randomness() -> Iterator[None]:
-    """Random numbers after the block are those that would have come without it."""
+    """Restore the state of all random number generators after the block."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         try:
@@ -258,7 +381,7 @@ def _same_randomness() -> Iterator[None]:
 
 
 def describe_preflight(report: Mapping[str, Any]) -> list[str]:
-    """The report in a few lines."""
+    """Return a summary of the report in a few lines."""
     percent = {
         name: "unknown" if rate is None else f"{100 * rate:.0f} %"
         for name, rate in report["rates"].items()
@@ -268,19 +391,19 @@ def describe_preflight(report: Mapping[str, Any]) -> list[str]:
         f"({len(report['questions'])} questions, {report['seconds']:.1f} s): "
         f"in the template {percent['parsed']} (perception {percent['format/perception']}, "
         f"reasoning {percent['format/reasoning']}), cut off {percent['truncated']}",
-        f"preflight: answer readable {percent['answered']}, right {percent['accuracy']}; "
-        f"observation sufficient {percent['sufficient']}; groups without a difference: "
+        f"preflight: answer readable {percent['answered']}, correct {percent['accuracy']}; "
+        f"observation sufficient {percent['sufficient']}; groups with equal rewards: "
         f"perception {percent['collapse/perception']}, reasoning {percent['collapse/reasoning']}",
     ]
     if longest := report["longest"]:
-        peak = "not measured here"
+        peak = "not measured"
         if longest["memory"]:
             peak = f"{longest['peak_mib']} MiB ({longest['memory']})"
         passes = "forward and backward" if longest["backward"] else "forward"
         lines.append(
             f"preflight: longest example: {longest['prompt_tokens']} prompt + "
             f"{longest['max_tokens']} tokens, micro-batch of {longest['micro_batch']}, {passes} "
-            f"in {longest['seconds']:.1f} s; peak memory {peak}, and "
-            f"{longest['optimiser_mib']:.0f} MiB of optimiser from step 1 on"
+            f"in {longest['seconds']:.1f} s; peak memory {peak}; the optimiser adds "
+            f"{longest['optimiser_mib']:.0f} MiB from step 1 on"
         )
     return lines

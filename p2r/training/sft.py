@@ -1,8 +1,8 @@
-"""SFT on filtered traces: TRL's `SFTTrainer` with our video collator.
+"""The SFT stage: TRL's `SFTTrainer` on filtered traces, with a collator for video.
 
-The loss is on the response only. Videos are decoded when a batch needs them; an example whose video
-cannot be read, or that is too long, is left out of its batch and listed with the reason: never cut,
-never replaced by another.
+The loss covers the response only. Videos are decoded when a batch needs them. An example is skipped
+if its video cannot be read or if it is too long; `skipped.jsonl` lists the reason. No example is
+cut or replaced.
 """
 
 from __future__ import annotations
@@ -25,29 +25,28 @@ from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render
-from p2r.training.common import (
+from p2r.training.memory import Architecture, most_vision_tokens
+from p2r.training.stage import (
     ExactResume,
     StepLog,
     hash_lines,
     open_stage,
     record_skipped,
     save_final,
-    shared_arguments,
     show_progress,
     step_of,
-    training_dtype,
-    training_processes,
+    trackers,
+    workers,
 )
-from p2r.training.memory import Architecture, most_vision_tokens
-from p2r.training.tracking import trackers
-from p2r.training.tuning import freeze_vision, lora_config
+from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
 from p2r.video import FrameCache, Frames
 
 
 class TraceTrainer(ExactResume, SFTTrainer):
-    """TRL's SFT trainer; batches of like length are the same ones in a resumed training."""
+    """TRL's SFT trainer, whose order of examples is the same after a resume."""
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """Serves `Trainer.get_train_dataloader`."""
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         together = self.args.gradient_accumulation_steps * self.args.world_size
@@ -59,10 +58,10 @@ class TraceTrainer(ExactResume, SFTTrainer):
 
 
 class LengthGroups(Sampler[int]):
-    """Random order in which neighbours are of like length, by transformers' rule.
+    """A random order in which neighbours have similar lengths, by the rule of transformers.
 
-    transformers' own sampler draws from the global generator, whose state at the begin of an epoch
-    is lost to a training that is resumed within it. The order here depends on seed and epoch alone.
+    The sampler of transformers uses the global random generator, and a resume in the middle of an
+    epoch does not restore its state. This order depends only on seed and epoch.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -77,15 +76,15 @@ class LengthGroups(Sampler[int]):
         return iter(order)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate when an epoch begins."""
+        """Set the epoch; accelerate calls this when an epoch begins."""
         self.epoch = epoch
 
 
 class TraceCollator:
-    """Batches of training examples, by their place among `questions` and `responses`.
+    """Makes batches of training examples from their indices in `questions` and `responses`.
 
-    What cannot be used is handed to `on_skip` with the reason, once. A batch of which nothing is
-    left becomes one example without any label: its loss is 0.
+    An example that cannot be used is reported to `on_skip` once, with the reason. If every example
+    of a batch is skipped, the batch is one example without labels, and its loss is 0.
     """
 
     def __init__(
@@ -110,11 +109,11 @@ class TraceCollator:
     def __call__(self, rows: Sequence[dict[str, int]]) -> data.Batch:
         examples = [example for row in rows if (example := self.encode(row["example"]))]
         return data.collate_examples(
-            examples or [self._nothing()], self.processor.tokenizer.pad_token_id
+            examples or [self._empty_example()], self.processor.tokenizer.pad_token_id
         )
 
     def encode(self, index: int) -> data.Batch | None:
-        """One unpadded example, None where it cannot be used."""
+        """Return one unpadded example, or None if it cannot be used."""
         question = self.questions[index]
         try:
             return data.encode_example(
@@ -131,7 +130,7 @@ class TraceCollator:
                 self.on_skip(question, str(error))
             return None
 
-    def _nothing(self) -> data.Batch:
+    def _empty_example(self) -> data.Batch:
         end = self.processor.tokenizer.convert_tokens_to_ids(data.END_OF_TURN)
         fields = {
             "input_ids": [end] * 2,
@@ -150,12 +149,13 @@ def train_sft(
     base_model: str | Path | None = None,
     frames: FrameCache | None = None,
 ) -> Path:
-    """Teach `base_model` (the recipe's base) the traces of `cases`; returns `out/model`.
+    """Train `base_model` (default: the recipe's base) on the traces of `cases`; return `out/model`.
 
-    Targets are the traces' segments in the template, or think and answer alone under the prompt
-    that asks for those, as `recipe.sft.target` says. Writes `metrics.jsonl` (a line per step) and
-    `skipped.jsonl`. Killed and started again it goes on from the last whole checkpoint; a finished
-    stage returns at once. Raises `TrainingError`, `EngineError`, before any weight is loaded.
+    With `recipe.sft.target` "process" the model learns all three segments; with "agnostic" it
+    learns think and answer, under a prompt that asks for these two. Writes `metrics.jsonl` (one
+    line per step) and `skipped.jsonl`. After a kill, the same call resumes from the last complete
+    checkpoint. A finished stage returns at once. Raises `TrainingError` and `EngineError` before it
+    loads any weight.
     """
     out = Path(out)
     if model := finished_model(out):
@@ -168,7 +168,7 @@ def train_sft(
     process_aware = recipe.sft.target == "process"
     usable = [case for case in cases if _has_segments(case, process_aware)]
     lacking = [case.question for case in cases if not _has_segments(case, process_aware)]
-    record_skipped(out, [(question, "the trace lacks a segment") for question in lacking])
+    record_skipped(out, [(question, "the trace has no text for a segment") for question in lacking])
     collator = TraceCollator(
         processor,
         [case.question for case in usable],
@@ -185,8 +185,8 @@ def train_sft(
     )
     if not any(collator.encode(index) for index in range(len(usable))):
         raise TrainingError(
-            f"none of {len(cases)} cases can be learnt from: {len(lacking)} lack a segment of the "
-            f"trace; all reasons are in {out / 'skipped.jsonl'}"
+            f"none of {len(cases)} cases can be used for training: {len(lacking)} have no text for "
+            f"a segment of the trace; see all reasons in {out / 'skipped.jsonl'}"
         )
     made = {
         "base": model_fingerprint(data.resolve_model(base)),
@@ -201,7 +201,9 @@ def train_sft(
         "seed": recipe.seed,
     }
     checkpoint = open_stage(out, made, {"metrics.jsonl": "step"})
-    arguments = sft_arguments(recipe, out / "checkpoints")  # before the model: ZeRO-3 shards it
+    arguments = sft_arguments(
+        recipe, out / "checkpoints"
+    )  # before the model, for ZeRO-3 to shard it
     model = data.load_model(base, training_dtype(recipe)).train()
     if recipe.tuning.freeze_vision:
         freeze_vision(model)
@@ -215,9 +217,7 @@ def train_sft(
         peft_config=lora_config(recipe.tuning),
         callbacks=[
             StepLog(out / "metrics.jsonl"),
-            *trackers(
-                recipe.report_to, out, step_of(checkpoint), training_processes().is_main_process
-            ),
+            *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
@@ -226,7 +226,7 @@ def train_sft(
 
 
 def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
-    """`SFTConfig` from the recipe."""
+    """Make TRL's `SFTConfig` from the recipe."""
     sft = recipe.sft
     return SFTConfig(
         **shared_arguments(recipe, checkpoints),
@@ -239,7 +239,7 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
         warmup_steps=sft.warmup_steps,
         weight_decay=sft.weight_decay,
         train_sampling_strategy="group_by_length" if sft.group_by_length else "random",
-        max_length=None,  # what is too long is left out with a reason, never cut
+        max_length=None,  # the collator skips examples that are too long; nothing is cut
         dataset_kwargs={"skip_prepare_dataset": True},
     )
 
@@ -247,10 +247,10 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
 def estimate_lengths(
     collator: TraceCollator, model: Architecture, video: VideoSettings
 ) -> list[int]:
-    """About how many tokens each example has; nothing is decoded.
+    """Estimate the tokens of each example without decoding any media.
 
-    Text is counted, media are taken to be as large as the recipe allows. An example that makes no
-    prompt has none: it is left out of its batch.
+    Text is counted. Media are assumed to be as large as the recipe allows. An example that makes no
+    prompt has no text tokens; the collator skips it.
     """
     texts, seen = [], []
     for question, response in zip(collator.questions, collator.responses, strict=True):
@@ -271,6 +271,6 @@ def _has_segments(case: Case, process_aware: bool) -> bool:
 
 
 def target(case: Case, process_aware: bool = True) -> str:
-    """What the model is to write for a case."""
+    """Return the response that the model learns for a case."""
     trace = case.trace
     return render(trace.observation if process_aware else None, trace.think, trace.answer)

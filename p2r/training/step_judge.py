@@ -1,5 +1,7 @@
-"""The judge inside the training loop: asked beside the log-probs, within a time limit, once about
-each observation; and when to stop because it is silent.
+"""The judge inside the training loop: it works in the background, within a time limit.
+
+`StepJudge` asks about each distinct observation once per step. `JudgeWatch` stops a training whose
+judge gives no verdicts.
 """
 
 from __future__ import annotations
@@ -19,15 +21,17 @@ from p2r.errors import TrainingError
 from p2r.judges import NO_OBSERVATION, Judge, judge_key
 from p2r.records import Case, Question, Verdict
 from p2r.template import parse
-from p2r.training.common import training_processes
+from p2r.training.stage import workers
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdicts of some rollouts (None: there is no judge), how often this process asked the
-    judge about an observation, and the seconds that it took.
+    """The verdicts on some rollouts, in order; None means that there is no judge.
+
+    `calls` counts the observations that this worker sent to the judge, retries included. `seconds`
+    is the time the judge took.
     """
 
     verdicts: list[Verdict | None]
@@ -36,31 +40,33 @@ class Judged:
 
 
 class StepJudge:
-    """Asks a judge in a thread of its own: `ask` begins, `answer` waits for the verdicts.
+    """Asks a judge in a background thread: `ask` starts, `answer` waits for the verdicts.
 
-    Equal observations on one question are judged once, on whichever processes their rollouts lie;
-    all processes call `ask` and `answer` together. `timeout`: the seconds after `ask` in which the
-    verdicts must be there; those that are not are unknown, and so is a verdict after an `OSError`
-    (no connection, say) of the judge. `retries`: how often an observation is asked about again
-    whose verdict is unknown and cost nothing. Other errors of the judge are raised by `answer`.
+    Equal observations on one question are judged once, even if their rollouts are on different
+    workers. All workers must call `ask` and `answer` together.
+
+    `timeout` is in seconds, counted from `ask`. A verdict that comes later is unknown, and so is a
+    verdict after an `OSError` of the judge (for example no connection). `retries`: how often to ask
+    again about an observation whose verdict is unknown and cost nothing. `answer` raises all other
+    errors of the judge.
     """
 
-    PAUSE = 0.5  # seconds before the first retry after an error; doubled each time
+    PAUSE = 0.5  # seconds before the first retry after an error; doubled for each further retry
 
     def __init__(self, judge: Judge | None, timeout: float, retries: int) -> None:
         self.judge = judge
         self.timeout = timeout
         self.retries = retries
-        self._judges = threading.Lock()  # a judge that hangs is not asked a second time meanwhile
+        self._lock = threading.Lock()  # while a call hangs, the judge gets no second call
         self._asked: Future[Judged]
         self._deadline = 0.0
-        self._keys: list[str | None] = []  # what is judged of each rollout; None: nothing
-        self._mine: dict[str, int] = {}  # what this process asks about, and its first rollout
+        self._keys: list[str | None] = []  # one per rollout; None: there is nothing to judge
+        self._mine: dict[str, int] = {}  # the keys this worker asks about → the first row of each
 
     def ask(self, questions: Sequence[Question], texts: Sequence[str]) -> None:
-        """Begin with the observations of some responses.
+        """Start judging the observations of some responses.
 
-        One that cannot be read, missing or cut off, is not sufficient, and nobody is asked.
+        A missing or unreadable observation is not sufficient; the judge is not asked about it.
         """
         observations = [parse(text).observation for text in texts]
         self._keys = [
@@ -71,21 +77,22 @@ class StepJudge:
         if self.judge is None:
             return
         everyone = gather_object([self._keys])
-        before = set().union(*everyone[: training_processes().process_index])
+        before = set().union(*everyone[: workers().process_index])
         self._mine = {}
         for row, key in enumerate(self._keys):
             if key and key not in before:
                 self._mine.setdefault(key, row)
         asked = [(questions[row], observations[row]) for row in self._mine.values()]
-        # A daemon: what hangs does not keep the process from ending.
+        # A daemon thread: a call that hangs does not keep Python from exiting.
         threading.Thread(
             target=self._work, args=(self._asked, asked, self._deadline), name="judge", daemon=True
         ).start()
 
     def answer(self) -> Judged:
-        """The verdicts on what was asked last, in order.
+        """Wait for the verdicts on the latest `ask` and return them in order.
 
-        One handed out a second time carries no cost: sums over verdicts are what was paid.
+        Only the first of several equal verdicts carries its cost, so that the sum of costs is what
+        was paid.
         """
         if self.judge is None:
             return Judged([None] * len(self._keys))
@@ -108,16 +115,16 @@ class StepJudge:
         self, asked: Future[Judged], pairs: Sequence[tuple[Question, str]], deadline: float
     ) -> None:
         try:
-            with self._judges:
+            with self._lock:
                 if time.monotonic() < deadline:
                     asked.set_result(self._judge(pairs, deadline))
-        except BaseException as error:  # it is raised where the verdicts are waited for
+        except BaseException as error:  # `answer` raises it
             asked.set_exception(error)
 
     def _judge(self, pairs: Sequence[tuple[Question, str]], deadline: float) -> Judged:
-        """A verdict on each; no retry begins after `deadline` (s, `time.monotonic`)."""
+        """Judge every pair; start no retry after `deadline` (in seconds of `time.monotonic`)."""
         start, calls = time.perf_counter(), 0
-        verdicts = [_UNASKED] * len(pairs)
+        verdicts = [_unknown("not asked")] * len(pairs)
         for attempt in range(self.retries + 1):
             rows = [row for row, verdict in enumerate(verdicts) if _failed(verdict)]
             if not rows or (attempt and time.monotonic() >= deadline):
@@ -139,32 +146,29 @@ def _unknown(reason: str) -> Verdict:
     return Verdict(sufficient=None, rationale=reason)
 
 
-_UNASKED = _unknown("not asked")
-
-
 def _failed(verdict: Verdict) -> bool:
-    """Without an answer and for free: the judge was not reached, or could not say."""
+    """Return whether to ask again: the verdict is unknown and cost nothing."""
     return verdict.sufficient is None and not verdict.usage
 
 
 def _reused(verdict: Verdict) -> Verdict:
-    """A verdict that is paid for already."""
+    """Return the verdict without its cost, which another row carries."""
     if not verdict.usage and not verdict.cost:
         return verdict
     return verdict.model_copy(update={"usage": {"reused": True}, "cost": 0.0})
 
 
 def judged_verdicts(cases: Sequence[Case]) -> list[Verdict]:
-    """The verdicts on observations that the judge was shown; one that cannot be read is not."""
+    """Return the verdicts on readable observations; the judge sees no others."""
     return [case.verdict for case in cases if case.verdict and case.trace.observation]
 
 
 class JudgeWatch:
-    """Lets a run go on without some verdicts, and stops it when the judge stays silent.
+    """Tolerates missing verdicts up to a limit, then stops the training.
 
-    A step's share of observations without a verdict is averaged over the last `STEPS` steps; steps
-    that are not there yet count as answered, so that a judge that is down at the start is given as
-    long to come back as one that goes down later.
+    The share of observations without a verdict is averaged over the last `STEPS` steps. Before the
+    fifth step, missing steps count as fully answered. So a judge that is down at the start gets as
+    much time to come back as a judge that fails later.
     """
 
     STEPS = 5
@@ -174,8 +178,9 @@ class JudgeWatch:
         self._shares: deque[float] = deque([0.0] * self.STEPS, maxlen=self.STEPS)
 
     def check(self, cases: Sequence[Case]) -> None:
-        """Take in a step's rollouts; warns of missing verdicts, raises `TrainingError` when more
-        than `max_unknown` are missing.
+        """Add the rollouts of a step and log a warning if verdicts are missing.
+
+        Raises `TrainingError` if the share of missing verdicts is larger than `max_unknown`.
         """
         judged = judged_verdicts(cases)
         silent = [verdict for verdict in judged if verdict.sufficient is None]
@@ -189,8 +194,9 @@ class JudgeWatch:
         if share > self.max_unknown:
             raise TrainingError(
                 f"the judge gave no verdict on {len(silent)} of {len(judged)} observations of this "
-                f"step, and over the last {self.STEPS} steps on a larger share than "
-                f"rl.max_unknown={self.max_unknown:g}; its last reason: {reason}. Mend the judge "
-                "and start again (training goes on from its last checkpoint), or begin a run with "
-                "another rl.judge or without the perception reward (rl.rewards, rl.credit=outcome)"
+                f"step, and its share of missing verdicts in the last {self.STEPS} steps is above "
+                f"rl.max_unknown={self.max_unknown:g}; its last reason: {reason}. Repair the judge "
+                "and start again (training resumes from its last checkpoint), or start a new run "
+                "with another rl.judge or without the perception reward (rl.rewards, "
+                "rl.credit=outcome)"
             )

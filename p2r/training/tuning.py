@@ -1,11 +1,12 @@
-"""What of a model is trained: all of it or adapters (LoRA), with or without its vision tower.
+"""Which weights are trained, and the settings that SFT and RL pass to TRL in the same way.
 
-SFT and RL read the same section `tuning` of the recipe. A model trained through adapters leaves the
-stage as whole weights, adapters merged in, and loads like any other.
+SFT and RL read the same recipe section, `tuning`: all weights or adapters (LoRA), with or without
+the vision tower. A model trained with adapters is saved as whole weights and loads like any other.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,51 @@ from peft import LoraConfig, PeftModel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from p2r import data
-from p2r.runs.recipe import TuningSettings
+from p2r.runs.recipe import Recipe, TuningSettings
 
-# Where adapters go: every linear layer of the decoder and, unless it is frozen, of the vision tower
-# with its merger (the patch embedding is a convolution and has none).
+# The layers that get adapters: every linear layer of the decoder and, unless it is frozen, of the
+# vision tower with its merger. (The patch embedding is a convolution and gets none.)
 _DECODER = r"language_model\.layers\.\d+\.\w+\.(q|k|v|o|gate|up|down)_proj"
 _VISION = r"visual\.(blocks\.\d+\.\w+\.(qkv|proj|gate_proj|up_proj|down_proj)|merger\.mlp\.[02])"
 
 
-def lora_config(tuning: TuningSettings) -> LoraConfig | None:
-    """The adapters a recipe asks for; None where it trains the weights themselves.
+def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
+    """Return the settings of `TrainingArguments` that are the same in SFT and RL.
 
-    Adapters begin as no change: before the first update the model is the start model, and without
-    its adapters it stays so. RL takes it, adapters off, as the reference of the KL term.
+    Weights are trained in float32 under bfloat16 autocast. In pure bfloat16, rounding would lose an
+    AdamW update of 1e-6. (DeepSpeed keeps its own float32 copies, so its weights may be bfloat16.
+    The frozen weights under adapters may be bfloat16 too; the adapters are float32.)
+    """
+    large = recipe.models.dtype == "bfloat16"
+    return {
+        "output_dir": str(checkpoints),
+        "seed": recipe.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": large,
+        "gradient_checkpointing": large,  # saves memory on large models, costs time on small ones
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # show a loss that is not a number as such
+        "save_strategy": "steps",
+        "save_total_limit": 2,  # the older checkpoint is needed until the newer one is complete
+        "report_to": "none",  # see `p2r.training.stage.trackers`
+        "disable_tqdm": True,  # see `p2r.training.stage.show_progress`
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+
+
+def training_dtype(recipe: Recipe) -> str:
+    """Return the dtype of the weights during training; see `shared_arguments`."""
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    kept = deepspeed or recipe.tuning.lora_rank is not None
+    return recipe.models.dtype if kept else "float32"
+
+
+def lora_config(tuning: TuningSettings) -> LoraConfig | None:
+    """Return the adapters of a recipe; None if the recipe trains all weights.
+
+    New adapters change nothing: before the first update the model equals the start model. RL uses
+    the model without its adapters as the reference of the KL term.
     """
     if tuning.lora_rank is None:
         return None
@@ -41,10 +74,10 @@ def lora_config(tuning: TuningSettings) -> LoraConfig | None:
 
 
 def freeze_vision(model: Any) -> None:
-    """Take the vision tower, its merger included, out of the training.
+    """Freeze the vision tower and its merger, and run them without gradient.
 
-    It then runs without gradient: gradient checkpointing makes the inputs of every tower require
-    one, and the frozen tower would be kept, and gone through backwards, for nothing.
+    Gradient checkpointing makes the inputs of every tower require a gradient. Without `no_grad` the
+    frozen tower would still keep its activations and run a backward pass.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     tower = base.model.visual
@@ -53,13 +86,14 @@ def freeze_vision(model: Any) -> None:
 
 
 def merge_adapters(start_model: str, adapters: Path, folder: Path, dtype: torch.dtype) -> None:
-    """Save `start_model` with the adapters merged in as a whole model, in float32.
+    """Merge adapters into `start_model` and save the whole model in float32.
 
-    `dtype` is the one that the start model was trained on in: its weights are rounded to it first,
-    so that what is saved is what was trained. The sum is kept in float32, in which a small change
-    of a large weight is not lost. For one process: takes 4 bytes of main memory per parameter.
+    `dtype` is the dtype of the start model during training. Its weights are rounded to `dtype`
+    first, so that the saved model is the trained one. The sum is stored in float32, because a lower
+    precision would lose small changes of large weights. Call it in one worker; it needs 4 bytes of
+    main memory per parameter.
     """
-    # Inside a ZeRO-3 training every model that is loaded is shared out over all processes.
+    # Inside a ZeRO-3 training, every loaded model is split over all workers.
     unset_hf_deepspeed_config()
     base = data.load_model(start_model, dtype).float()
     PeftModel.from_pretrained(base, adapters).merge_and_unload().save_pretrained(folder)

@@ -1,9 +1,9 @@
-"""Rollouts of RL by vLLM, with native video: in this process, or at a server of `p2r serve`.
+"""RL rollouts by vLLM with native video, inside the trainer or at a server of `p2r serve`.
 
-TRL 1.16 lets vLLM see images only, and resets no encoder cache when the weights change. Here
-rollouts come from the same engines that write traces, so that prompts, frames, positions and banned
-tokens are theirs, and after every optimiser step they get the new weights and forget all that was
-computed with the old ones.
+TRL 1.16 passes only images to vLLM, and it does not reset vLLM's encoder cache after an update.
+Here the engines of `p2r.engines` sample the rollouts, with the same prompts, frames, positions and
+banned tokens as everywhere else. After every optimiser step they load the new weights and clear all
+caches.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TIMEOUT = 600.0  # seconds for a server to load new weights
 
 
 class Sampler(Protocol):
-    """An engine that takes new weights."""
+    """Samples with an engine and can load new weights into it."""
 
     engine: VllmEngine | ServerEngine
 
@@ -45,10 +45,11 @@ class Sampler(Protocol):
 
 
 def attach_vllm(trainer: Any, recipe: Recipe) -> None:
-    """Let vLLM write a trainer's rollouts, as `recipe.rl.rollouts` says; raises `EngineError`.
+    """Let vLLM sample the rollouts of a trainer; `recipe.rl.rollouts` selects where vLLM runs.
 
-    TRL then corrects for what vLLM and the trainer compute differently by truncated importance
-    sampling per token: its default would drop whole responses, and with them both processes.
+    TRL then corrects the difference between the probabilities of vLLM and the trainer. The
+    correction is a truncated importance weight per token. (TRL's default drops whole responses.)
+    Raises `EngineError`.
     """
     trainer.vllm_generation = VllmRollouts(trainer, recipe)
     trainer.use_vllm = True
@@ -58,9 +59,9 @@ def attach_vllm(trainer: Any, recipe: Recipe) -> None:
 
 
 class VllmRollouts(VLLMGeneration):
-    """What TRL's trainer calls in place of its own vLLM generation.
+    """Replaces TRL's vLLM generation.
 
-    The gathering of weights from FSDP, DeepSpeed and adapters is TRL's.
+    TRL's own code still gathers the weights from FSDP, DeepSpeed and adapters.
     """
 
     def __init__(self, trainer: Any, recipe: Recipe) -> None:
@@ -71,10 +72,10 @@ class VllmRollouts(VLLMGeneration):
         self.sampler: Sampler = kind(recipe, self.model.name_or_path, trainer)
 
     def sync_weights(self) -> None:
-        """Hand the trainer's weights to vLLM; prefix and encoder caches start anew."""
+        """Serves `GRPOTrainer`: load the trainer's weights into vLLM and clear its caches."""
         weights = self._iter_named_params()
         self.sampler.load(weights)
-        for _ in weights:  # gathering is collective: every process must take part to the end
+        for _ in weights:  # all workers gather the weights together, so each must finish the loop
             pass
         self.sampler.reset_caches()
         self.accelerator.wait_for_everyone()
@@ -82,18 +83,20 @@ class VllmRollouts(VLLMGeneration):
     def generate(
         self, prompts: list[list[int]], images: Any, num_generations: int, profiler: Any = None
     ) -> tuple[list, list, list, None]:
-        """Prompt ids, completion ids and the sampled tokens' log-probs, (rows, tokens, 1), as TRL
-        takes them; raises `TrainingError` where a rollout fails.
+        """Serves `GRPOTrainer._generate_single_turn`: sample one completion for each row.
+
+        Returns prompt ids, completion ids and the log-probs of the sampled tokens, (rows, tokens,
+        1). Raises `TrainingError` if a rollout fails.
         """
         trainer, rl = self.trainer, self.recipe.rl
-        # A seed by step and row, so that a resumed run samples what the first would have.
+        # The seed depends on step and row, so a resumed run samples the same completions.
         place = f"{trainer.state.global_step}/{self.accelerator.process_index}"
         if not trainer.model.training:
             place = f"eval/{place}"
         requests = [
             Request(f"{place}/{row}", question, frames)
             for row, (question, frames) in enumerate(
-                zip(trainer._batch, trainer._frames, strict=True)
+                zip(trainer.step.questions, trainer.step.frames, strict=True)
             )
         ]
         sampling = Sampling(rl.temperature, rl.top_p, rl.max_tokens, self.recipe.seed)
@@ -104,30 +107,30 @@ class VllmRollouts(VLLMGeneration):
                 raise TrainingError(f"vLLM failed on rollout {completion.key}: {completion.error}")
             if completion.prompt_tokens != len(prompt):
                 raise TrainingError(
-                    f"vLLM saw a prompt of {completion.prompt_tokens} tokens where the trainer "
-                    f"has {len(prompt)}"
+                    f"vLLM encoded a prompt to {completion.prompt_tokens} tokens, the trainer to "
+                    f"{len(prompt)}: use the same model and processor files for both"
                 )
         logprobs = [[[value] for value in c.logprobs or ()] for c in completions]
         return prompts, [c.token_ids for c in completions], logprobs, None
 
 
 class InProcess:
-    """vLLM in the trainer's process, on its device."""
+    """vLLM inside the trainer's OS process, on its device."""
 
     def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
-        processes = trainer.accelerator.num_processes
+        workers = trainer.accelerator.num_processes
         settings: dict[str, Any] = {"gpu_memory_utilization": recipe.vllm.rollout_memory}
-        if processes > 1:  # the launcher's processes, one engine each
+        if workers > 1:  # one engine in each worker of `accelerate launch`
             settings["distributed_executor_backend"] = "external_launcher"
             os.environ["RANK"] = str(trainer.accelerator.process_index)
             os.environ["LOCAL_RANK"] = str(trainer.accelerator.local_process_index)
-            os.environ["WORLD_SIZE"] = str(processes)
+            os.environ["WORLD_SIZE"] = str(workers)
             ensure_master_addr_port()
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         self.engine = VllmEngine(recipe, model, style=trainer.style, logprobs=True, **settings)
 
     def load(self, weights: Weights) -> None:
-        # vLLM's own way: also weights that it keeps packed are made anew.
+        # This method of vLLM also rebuilds the weights that it stores in packed form.
         self.engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
 
     def reset_caches(self) -> None:
@@ -137,8 +140,10 @@ class InProcess:
 
 
 class AtServer:
-    """A server that `p2r serve --rollouts` started; it reads new weights from a folder that it and
-    the trainer share (TMPDIR says where).
+    """vLLM at a server started with `p2r serve --rollouts`.
+
+    The trainer writes new weights to a temporary folder (below TMPDIR), and the server reads them.
+    Both must see this folder.
     """
 
     def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
@@ -183,7 +188,7 @@ class AtServer:
                 reply.read()
         except urllib.error.HTTPError as error:
             raise EngineError(
-                f"{url} answered {error.code}: is it a server of p2r serve --rollouts?"
+                f"{url} answered {error.code}: start the server with p2r serve --rollouts"
             ) from error
         except OSError as error:
             raise EngineError(f"{url}: {describe_error(error)}") from error

@@ -1,7 +1,7 @@
-"""What the notebooks share: their run, the stages that a notebook builds on, and checked exercises.
+"""Shared by the notebooks: the run folder, the results of earlier stages, and exercises.
 
-The notebooks work on one run folder, a stage each. Every notebook can be the first: what an
-earlier one would have left in the run, `need` makes by the same stages.
+All notebooks use one run folder, and each notebook is one stage. You can start with any notebook:
+`need` makes the missing results of earlier notebooks.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from p2r.runs.recipe import load_recipe
 
 Stage = Literal["playground", "traces", "sft set", "sft model", "rl model"]
 
-# What SCALE changes: overrides of the recipe of that name, so that each notebook takes minutes.
-# "quick" is tiny with a few steps: it shows that all runs on a machine, and learns nothing.
+# The recipe of each SCALE, and its overrides, so that each notebook takes only minutes.
+# "quick" is "tiny" with a few steps: it checks that everything runs. The model learns nothing.
 _WORLD = ("playground.train=400", "playground.validation=0", "playground.test=200")
 _QUICK = (
     "name=quick",
@@ -50,11 +50,11 @@ PACKAGES = ("torch", "transformers", "trl")
 
 
 def begin(folder: str | Path, scale: str = "tiny", seed: int = 0) -> Run:
-    """Open the run of the notebooks, or begin it; prints the versions its results depend on.
+    """Open the run of the notebooks, or create it. Prints the versions of the main libraries.
 
-    `scale` names a recipe ("tiny", "3b", "7b", a YAML file) or is "quick". A run in progress keeps
-    the recipe that began it, `runs/demo` too. Raises `UserError` where the run has another
-    scale or seed, `UserError` for an unknown scale.
+    `scale` is "quick" or a recipe ("tiny", "3b", "7b", a YAML file). An existing run, such as
+    `runs/demo`, keeps its recipe. Raises `UserError` for an unknown scale, and if the run has
+    another scale or seed.
     """
     folder = Path(folder)
     recipe, overrides = SCALES.get(scale, (scale, ()))
@@ -63,11 +63,11 @@ def begin(folder: str | Path, scale: str = "tiny", seed: int = 0) -> Run:
         run = open_run(folder)
     else:
         run = open_run(folder, recipe, (*overrides, f"seed={seed}"))
-    begun = (run.recipe.name, run.recipe.seed)
-    if begun != (wanted.name, seed):
+    existing = (run.recipe.name, run.recipe.seed)
+    if existing != (wanted.name, seed):
         raise UserError(
-            f"run {folder} was begun with scale {begun[0]!r} and seed {begun[1]}, not {scale!r} "
-            f"and {seed}: give RUN another folder, or SCALE and SEED those values"
+            f"run {folder} has scale {existing[0]!r} and seed {existing[1]}, not {scale!r} and "
+            f"{seed}: set RUN to another folder, or change SCALE and SEED to the values of the run"
         )
     stages.prepare(run)
     versions = ", ".join(f"{name} {version_of(name)}" for name in PACKAGES)
@@ -77,44 +77,44 @@ def begin(folder: str | Path, scale: str = "tiny", seed: int = 0) -> Run:
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A stage's product in the run, the stage it builds on, and how it is made."""
+class _StageResult:
+    """The file or folder that a stage writes, the stage before it, and how to make it."""
 
-    product: str
+    path: str
     former: Stage | None
     make: Callable[[Run], Any]
 
 
-_STAGES: dict[Stage, _Made] = {
-    "playground": _Made(
+_STAGES: dict[Stage, _StageResult] = {
+    "playground": _StageResult(
         "data/test.jsonl",
         None,
         lambda run: [stages.make_playground(run, split) for split in ("train", "test")],
     ),
-    "traces": _Made("generate.jsonl", None, stages.generate),
-    "sft set": _Made("sft.jsonl", "traces", stages.filter),
-    "sft model": _Made("sft/model", "sft set", stages.sft),
-    "rl model": _Made("pa_grpo/model", "sft model", lambda run: stages.rl(run, "process")),
+    "traces": _StageResult("generate.jsonl", None, stages.generate),
+    "sft set": _StageResult("sft.jsonl", "traces", stages.filter),
+    "sft model": _StageResult("sft/model", "sft set", stages.sft),
+    "rl model": _StageResult("pa_grpo/model", "sft model", lambda run: stages.rl(run, "process")),
 }
 
 
 def need(run: Run, stage: Stage) -> Path:
-    """The product of a stage in the run; where it is not there, it is made now, and all before it.
+    """Return the result of a stage. If it is missing, make it and the stages before it.
 
-    Beyond the tiny scale that takes as long as the stages do: run the notebooks in order there.
+    At large scales this takes as long as the stages themselves: run those notebooks in order.
     """
-    made = _STAGES[stage]
-    path = run.folder / made.product
+    result = _STAGES[stage]
+    path = run.folder / result.path
     if not path.exists():
-        if made.former is not None:
-            need(run, made.former)
-        print(f"{stage}: not in {run.folder} yet, made now")
-        made.make(run)
+        if result.former is not None:
+            need(run, result.former)
+        print(f"{stage}: not in {run.folder} yet, making it now")
+        result.make(run)
     return path
 
 
 def read_metrics(run: Run, stage: str) -> list[dict[str, float]]:
-    """The metrics of a training stage ("sft", "pa_grpo", …), one mapping per optimiser step."""
+    """Return the metrics of a training stage ("sft", "pa_grpo", …), one mapping per step."""
     text = run.path(stage, "metrics.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -127,9 +127,7 @@ def show_question(question: Question) -> None:
 
 
 def show_case(case: Case) -> None:
-    """Print a case: its question, each segment of the trace, and what the judge and the scorer
-    say.
-    """
+    """Print a case: its question, the segments of its trace, the verdict and the accuracy."""
     trace, verdict = case.trace, case.verdict
     print(f"{trace.stage} · {trace.question_id}")
     show_question(case.question)
@@ -141,7 +139,7 @@ def show_case(case: Case) -> None:
 
 
 def check(answer: Any, right: Callable[[Any], bool], hint: str) -> None:
-    """Check an exercise: prints "passed", or the hint, or that there is no answer yet (None)."""
+    """Check an exercise: print "passed" or a hint, or "no answer yet" if `answer` is None."""
     if answer is None:
         print("no answer yet")
     else:

@@ -260,7 +260,7 @@ def test_the_command_serves_and_refuses(run, tmp_path):
     for arguments, words in (
         ([str(tmp_path / "none")], "does not exist"),
         ([str(run), "--host", "0.0.0.0"], "P2R_APP_PASSWORD"),
-        ([str(run), "--media-root", str(tmp_path / "none")], "is no folder"),
+        ([str(run), "--media-root", str(tmp_path / "none")], "is not a folder"),
     ):
         done = subprocess.run(
             [*base, *arguments], capture_output=True, text=True, env=environment, timeout=300

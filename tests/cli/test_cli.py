@@ -1,4 +1,4 @@
-"""The command line: verbs with examples, errors in one line, exit codes, a clip asked about."""
+"""The command line: help with examples, one-line errors, exit codes, questions about a clip."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,14 @@ OCR = {"problem": "?", "problem_type": "OCR", "solution": "<answer>x</answer>"}
 
 
 def p2r(*arguments: str, **settings: str) -> subprocess.CompletedProcess:
-    """The command line in a process of its own."""
+    """Run the command line in a subprocess."""
     command = [sys.executable, "-m", "p2r", *arguments]
     environment = {**os.environ, **settings}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
 def error_of(capsys, *arguments: str) -> str:
-    """The one line of an error that ends with exit code 2."""
+    """Return the one line of an error that ends with exit code 2."""
     assert run_cli(list(arguments)) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ") and not any("Traceback" in line for line in lines)
@@ -59,7 +60,7 @@ def test_help_of_every_verb_has_an_example(verb, capsys):
 
 
 def test_help_imports_nothing_heavy():
-    """So that it answers at once."""
+    """The help must be fast."""
     heavy = "{'torch', 'transformers', 'duckdb', 'pyarrow', 'numpy'}"
     code = (
         "import sys; from p2r.cli import run_cli; run_cli(['--help']); "
@@ -69,7 +70,19 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0 and all(verb in done.stdout for verb in VERBS)
 
 
-# ---- errors: what, where, what to do
+def test_no_verb_shows_the_help(capsys):
+    for verbs, shown in (([], "generate"), (["data"], "export")):
+        assert run_cli(verbs) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0].startswith("Usage: p2r") and any(shown in line for line in lines[1:])
+
+
+def test_version(capsys):
+    assert run_cli(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"p2r {version('p2r')}"
+
+
+# ---- errors: they name the fault, its place and the remedy
 
 
 def test_misspelt_verb_and_missing_option(capsys):
@@ -96,7 +109,7 @@ def test_recipe_with_a_typo(capsys, tmp_path):
     ("override", "said"),
     [("sft.stepz=1", "unknown key"), ("sft", "section.key=value"), ("rl.steps=x", "rl.steps")],
 )
-def test_override_that_is_none(capsys, tmp_path, override, said):
+def test_bad_override(capsys, tmp_path, override, said):
     assert said in error_of(capsys, "demo", "--run", str(tmp_path / "x"), "--set", override)
 
 
@@ -107,7 +120,7 @@ def test_changed_recipe_names_the_keys(capsys, tmp_path, question_file, media, m
     assert "video.train_frames was 8, now 4" in message
 
 
-def test_files_of_questions_that_are_none(capsys, tmp_path, model_folder):
+def test_bad_question_files(capsys, tmp_path, model_folder):
     run = str(tmp_path / "x")
     missing = error_of(capsys, "generate", "--run", run, "--questions", str(tmp_path / "no.json"))
     assert "no such file" in missing and "no.json" in missing
@@ -121,9 +134,7 @@ def test_files_of_questions_that_are_none(capsys, tmp_path, model_folder):
     )
 
 
-def test_malformed_records_and_unknown_types_are_reported_and_the_rest_goes_on(
-    tmp_path, media, model_folder
-):
+def test_bad_records_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [
         {**OCR, "path": "long.mp4"},
@@ -137,7 +148,7 @@ def test_malformed_records_and_unknown_types_are_reported_and_the_rest_goes_on(
     assert (tmp_path / "x" / "generate.jsonl").read_text().count("\n") == 1
 
 
-def test_unreadable_media_are_reported_and_the_rest_goes_on(tmp_path, media, model_folder):
+def test_unreadable_media_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [{**OCR, "path": name} for name in ("broken.mp4", "none.mp4", "long.mp4")]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -148,12 +159,12 @@ def test_unreadable_media_are_reported_and_the_rest_goes_on(tmp_path, media, mod
     assert "broken.mp4" in errors and "none.mp4" in errors
 
 
-def test_model_that_is_none(capsys, tmp_path, question_file, media):
+def test_folder_without_a_model(capsys, tmp_path, question_file, media):
     arguments = generate_arguments(tmp_path / "x", question_file, media, tmp_path)
     assert str(tmp_path) in error_of(capsys, *arguments)
 
 
-def test_stages_in_the_wrong_order_say_what_comes_first(capsys, tmp_path, question_file):
+def test_a_missing_earlier_stage_is_named(capsys, tmp_path, question_file):
     run = str(tmp_path / "x")
     recipe = tmp_path / "none.yaml"
     recipe.write_text("name: none\nmodels: {base: b, teacher: t}\n")
@@ -165,30 +176,30 @@ def test_stages_in_the_wrong_order_say_what_comes_first(capsys, tmp_path, questi
 
 
 @pytest.mark.parametrize("verb", [["rl"], ["eval", "--model", "sft"], ["app"]])
-def test_a_misspelt_run_is_not_begun(capsys, tmp_path, verb):
+def test_a_misspelt_run_is_not_created(capsys, tmp_path, verb):
     run = tmp_path / "misspelt"
     arguments = [*verb, str(run)] if verb == ["app"] else [*verb, "--run", str(run)]
     assert "does not exist" in error_of(capsys, *arguments)
     assert not run.exists()
 
 
-def test_one_run_has_one_data_root(capsys, tmp_path, question_file, media, model_folder):
+def test_a_run_has_only_one_data_root(capsys, tmp_path, question_file, media, model_folder):
     assert run_cli(generate_arguments(tmp_path / "x", question_file, media, model_folder)) == 0
     elsewhere = generate_arguments(tmp_path / "x", question_file, tmp_path, model_folder)
     assert str(media) in error_of(capsys, *elsewhere)
 
 
-def test_credit_scheme_that_is_none(capsys, tmp_path):
+def test_unknown_credit_scheme(capsys, tmp_path):
     message = error_of(capsys, "rl", "--run", str(tmp_path / "x"), "--credit", "karma")
     assert "karma" in message and "process" in message
 
 
-def test_debug_shows_where_an_error_came_from(tmp_path):
+def test_debug_shows_the_traceback(tmp_path):
     done = p2r("filter", "--run", str(tmp_path / "none"), P2R_DEBUG="1")
     assert "Traceback" in done.stderr and "UserError" in done.stderr
 
 
-def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path, media, model_folder):
+def test_ctrl_c_gives_130_and_the_same_command_continues(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [{**OCR, "path": "long.mp4", "problem_id": n} for n in range(300)]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -197,7 +208,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path, media, mode
         [sys.executable, "-m", "p2r", *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background job ignores Ctrl-C and so would its children.
+        # A background job of a shell ignores Ctrl-C, and its children would ignore it too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     journal = tmp_path / "x" / "generate.jsonl"
@@ -206,7 +217,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path, media, mode
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130, errors
-    assert "the same command goes on" in errors and "Traceback" not in errors
+    assert "the same command again to continue" in errors and "Traceback" not in errors
 
 
 # ---- doctor
@@ -233,13 +244,13 @@ def test_doctor_scores_reference_answers(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["made_empty.mp4", "made_not_a_video.mp4", "no_such_file.mp4"])
-def test_ask_about_what_is_no_video(capsys, model_folder, name):
+def test_ask_about_a_file_that_is_not_a_video(capsys, model_folder, name):
     clip = shared_data("videos") / name
     message = error_of(capsys, "ask", str(clip), "What happens?", "--model", str(model_folder))
     assert name in message
 
 
-def test_ask_with_a_type_that_is_none(capsys, media, model_folder):
+def test_ask_with_a_bad_type(capsys, media, model_folder):
     clip = str(media / "long.mp4")
     asked = ("ask", clip, "What?", "--model", str(model_folder))
     assert "riddle" in error_of(capsys, *asked, "--type", "riddle")
@@ -261,12 +272,12 @@ def test_ask_about_a_real_clip(capsys, model_folder):
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", "x y"])
-def test_name_of_a_result_stays_in_the_run(capsys, tmp_path, name):
+def test_a_result_name_cannot_leave_the_run(capsys, tmp_path, name):
     run = tmp_path / "x"
     arguments = ("--run", str(run), "--model", "m", "--name", name)
     assert "--name" in error_of(capsys, "eval", *arguments)
     assert not run.exists()
 
 
-def test_port_that_is_none(capsys, tmp_path):
+def test_bad_port(capsys, tmp_path):
     assert "65535" in error_of(capsys, "app", str(tmp_path), "--port", "99999")

@@ -293,7 +293,7 @@ def test_two_sets_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
         file.parent.mkdir()
         write_list(file, [RAW])
     assert run_cli(["cards", *map(str, files), "--out", str(tmp_path / "cards")]) == 2
-    assert "two sets are named q" in capsys.readouterr().err
+    assert "two data sets are named q" in capsys.readouterr().err
 
 
 def test_a_set_without_records_has_no_card(tmp_path, capsys):

@@ -292,6 +292,7 @@ def test_a_run_generates_through_the_server(serving, media, questions, tmp_path)
 def test_rollouts_at_the_server_are_of_the_new_weights(serving, changing, media, tmp_path):
     from small_rl import make_trainer
 
+    from p2r.training.step import Step, encode
     from p2r.training.trainer import ProcessAwareGRPOTrainer
     from p2r.training.vllm_rollouts import attach_vllm
 
@@ -305,8 +306,9 @@ def test_rollouts_at_the_server_are_of_the_new_weights(serving, changing, media,
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, changing, tmp_path / "x")
     attach_vllm(trainer, load_recipe("tiny", settings))
     trainer.model.train()
-    trainer._batch = changing
-    prompts, _, _ = trainer._tokenize_prompts([])
+    trainer.step = Step(changing, group_size=1)
+    encode(trainer.step, trainer.processing_class, trainer.frames_of, trainer.style)
+    prompts = [prompt.ids for prompt in trainer.step.prompts]
     vllm = trainer.vllm_generation
     _, before, _, _ = vllm.generate(prompts, None, 1)
     old = {name: weights.clone() for name, weights in trainer.model.state_dict().items()}

@@ -23,9 +23,9 @@ from p2r.playground.tiny_model import build_model, build_processor, build_tokeni
 from p2r.records import Question
 from p2r.template import render
 from p2r.training.grpo import train_grpo
-from p2r.training.longest import MIB, measured_peak
 from p2r.training.memory import peak_memory
 from p2r.training.plan import plan_rl
+from p2r.training.preflight import MIB, measured_peak
 
 STEP = (
     "rl.steps=2",  # the optimiser's states are there from the first on

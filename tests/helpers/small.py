@@ -1,4 +1,4 @@
-"""What the training tests share: real media files, a small recipe, a process that is killed."""
+"""Shared by the training tests: real media files, a small recipe, a subprocess that is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VIDEO = {"max_frames": 8, "max_pixels": 3136, "factor": 14}
 
 
 def write_video(path: Path, count: int, height: int, width: int, rate: int, seed: int) -> None:
-    """An MPEG-4 file of `count` frames of coloured blocks that change from frame to frame."""
+    """Write an MPEG-4 file of `count` frames with random coloured blocks."""
     noise = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
@@ -31,12 +31,12 @@ def write_video(path: Path, count: int, height: int, width: int, rate: int, seed
 
 
 def small_recipe(model: Path, *overrides: str) -> Recipe:
-    """The tiny recipe on `model`, shrunk further."""
+    """Return the tiny recipe on `model`, without preflight and with further settings."""
     return load_recipe("tiny", [f"models.base={model}", "threads=1", "rl.preflight=0", *overrides])
 
 
 def kill_at_line(module: str, call: str, watched: Path, count: int) -> None:
-    """Run `module.call` in a process of its own and SIGKILL it when a file has `count` lines."""
+    """Run `module.call` in a subprocess and SIGKILL it when a file has `count` lines."""
     tests = Path(__file__).parents[1]
     folders = [str(tests / "helpers"), str(next(tests.rglob(f"{module}.py")).parent)]
     code = f"import sys; sys.path[:0] = {folders!r}; import {module}; {module}.{call}"
@@ -54,5 +54,5 @@ def kill_at_line(module: str, call: str, watched: Path, count: int) -> None:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The records of a JSON lines file."""
+    """Return the records of a JSON lines file."""
     return [json.loads(line) for line in path.read_text().splitlines()]

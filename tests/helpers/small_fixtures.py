@@ -28,7 +28,7 @@ def model_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory) -> Path:
-    """Real videos, two of one grid and one of another, an image, and a file that is no video."""
+    """Three real videos (two have the same grid), an image, and a file that is not a video."""
     folder = tmp_path_factory.mktemp("media")
     write_video(folder / "long.mp4", count=8, height=56, width=56, rate=2, seed=1)
     write_video(folder / "twin.mp4", count=8, height=56, width=56, rate=2, seed=2)
@@ -41,7 +41,7 @@ def media(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def questions() -> list[Question]:
-    """Two videos of one grid, one of another, an image and a text-only question."""
+    """Questions on three videos (two have the same grid), an image and text only."""
     ask = {"problem_type": "numerical", "answer": "2"}
     return [
         Question(id="long", problem="How many?", path="long.mp4", **ask),
@@ -54,7 +54,9 @@ def questions() -> list[Question]:
 
 @pytest.fixture(scope="session")
 def taught_folder(model_folder, media, questions, tmp_path_factory) -> Path:
-    """The tiny model after SFT: in the template, sufficient and right half of the time each."""
+    """The tiny model after SFT: it keeps the template; half of its observations are sufficient and
+    half of its answers are correct.
+    """
     cases = []
     for question in (questions[0], questions[2], questions[3]):
         for observation in ("I see two.", "I see."):

@@ -1,4 +1,4 @@
-"""What the RL tests share: a judge by rule, a trainer of one step that may say what it is told."""
+"""Shared by the RL tests: a judge by rule, and a trainer with given responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL = render("I see two.", "So two.", "2")
 
 
 class RuleJudge:
-    """An observation is sufficient if it says "two"; of one that says "fog" nobody knows."""
+    """An observation is sufficient if it says "two", and unknown if it says "fog"."""
 
     def __init__(self):
         self.asked = []
@@ -27,16 +27,16 @@ class RuleJudge:
 
 
 class SilentJudge:
-    """A judge that is down."""
+    """A judge without a connection."""
 
     def judge(self, questions, observations):
         return [Verdict(sufficient=None, rationale="no connection\nto the judge")] * len(questions)
 
 
-class Told:
-    """For a trainer that says what it is told instead of sampling; all else is real.
+class WithResponses:
+    """A mixin for trainers: takes `responses` instead of sampling; everything else is real.
 
-    A text is said and ended; token ids are said as they are, so that a response can be cut off.
+    A text gets an end token. Token ids are used without a change, so a response can be truncated.
     """
 
     responses: list[str | list[int]]
@@ -51,12 +51,12 @@ class Told:
         return ids, None
 
 
-class Scripted(Told, ProcessAwareGRPOTrainer):
-    """Process-aware, and says what it is told."""
+class Scripted(WithResponses, ProcessAwareGRPOTrainer):
+    """The process-aware trainer with given responses."""
 
 
 def make_trainer(kind, model, media, questions, tmp_path, *overrides, judge=None):
-    """A trainer whose one step takes all `questions`, and the list its cases go to."""
+    """Return a trainer with one step on all `questions`, and the list that gets its cases."""
     recipe = small_recipe(
         model,
         "rl.steps=1",
@@ -94,7 +94,7 @@ def generation(questions, group_size=2):
 
 
 def scripted(model, media, questions, tmp_path, responses, *overrides, judge=None):
-    """A trainer that said `responses` to the first question, their batch and their cases."""
+    """Return a trainer that gave `responses` to the first question, their batch and their cases."""
     size = len(responses)
     trainer, cases = make_trainer(
         Scripted,
@@ -114,8 +114,8 @@ def scripted(model, media, questions, tmp_path, responses, *overrides, judge=Non
 
 
 def loss_and_gradients(trainer, batch):
-    """Of TRL's `_compute_loss` on a batch."""
+    """Return the loss of a batch and the gradients of all weights."""
     trainer.model.zero_grad()
-    loss = trainer._compute_loss(trainer.model, batch)
+    loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
     return loss.detach(), [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]

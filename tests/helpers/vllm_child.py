@@ -65,9 +65,8 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     from small_rl import make_trainer
 
     from p2r import data
-
-    pass
     from p2r.runs.recipe import load_recipe
+    from p2r.training.step import Step, encode
     from p2r.training.trainer import ProcessAwareGRPOTrainer
     from p2r.training.vllm_rollouts import attach_vllm
 
@@ -75,8 +74,9 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     settings = ["rl.rollouts=vllm", "rl.temperature=0", "rl.max_tokens=24"]
     attach_vllm(trainer, load_recipe("tiny", settings))
     trainer.model.train()
-    trainer._batch = questions
-    prompts, _, _ = trainer._tokenize_prompts([])
+    trainer.step = Step(questions, group_size=1)
+    encode(trainer.step, trainer.processing_class, trainer.frames_of, trainer.style)
+    prompts = [prompt.ids for prompt in trainer.step.prompts]
     vllm = trainer.vllm_generation
     engine = vllm.sampler.engine.llm.llm_engine
 

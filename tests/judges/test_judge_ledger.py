@@ -285,7 +285,7 @@ def test_estimate_prices_the_filter_before_it_spends(server, tmp_path, capsys):
     assert filter_run(run, "--estimate") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert sum(server.asked.values()) == 10, "nothing was judged"
-    assert "observations to judge 30" in shown and "in the cache already 10" in shown
+    assert "observations to judge 30" in shown and "already in the cache 10" in shown
     assert "counted by the server, n = 20" in shown and "mean of earlier calls) 100" in shown
     from p2r import stages
 
@@ -309,14 +309,14 @@ def test_estimate_of_judges_that_are_made_of_others(server, tmp_path, capsys):
     assert "no known price" in shown and "--batch" not in shown
     free = write_run(tmp_path / "free", ["red"], "filter.judge=noisy:0.1:oracle")
     assert filter_run(free, "--estimate") == 0
-    assert "judging costs nothing" in capsys.readouterr().out
+    assert "judging is free" in capsys.readouterr().out
 
 
 def test_status_tells_of_all_calls_and_of_those_without_a_price(server, tmp_path, capsys):
     run = write_run(tmp_path / "run", ["red", "red fault: refusal"], "judging.retries=0")
     assert status(run.folder)["judging"] == []
     assert filter_run(run) == 0
-    assert "1 have no verdict: p2r status" in capsys.readouterr().err
+    assert "1 have no verdict: see p2r status" in capsys.readouterr().err
     report = status(run.folder)
     assert report["stages"]["filter"]["cost_usd"] == pytest.approx(0.0015)
     assert {row["outcome"]: row["calls"] for row in report["judging"]}["verdict"] == 1
@@ -328,14 +328,14 @@ def test_status_tells_of_all_calls_and_of_those_without_a_price(server, tmp_path
     capsys.readouterr()
     assert run_cli(["status", str(unpriced.folder)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "1 of models without a known price" in shown and "server:m verdict 1 1,000" in shown
+    assert "calls without a known price: 1" in shown and "server:m verdict 1 1,000" in shown
 
 
 def test_estimate_without_a_server_reckons(server, tmp_path, monkeypatch, capsys):
     run = write_run(tmp_path / "run", ["red"], "judging.retries=0")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     assert filter_run(run, "--estimate") == 0
-    assert "reckoned from characters" in " ".join(capsys.readouterr().out.split())
+    assert "estimated from characters" in " ".join(capsys.readouterr().out.split())
 
 
 def test_filter_by_batches(server, tmp_path):

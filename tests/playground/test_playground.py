@@ -3,12 +3,23 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from p2r.data import PLAYGROUND_MODELS, eval_settings, load_model, load_processor
 from p2r.errors import UserError
+from p2r.playground import held_out, pretrain
+from p2r.playground.curriculum import (
+    BATCH,
+    CURRICULUM,
+    FIRST_SEED,
+    FIRST_SEED_OF_MODELS,
+    MODELS,
+)
+from p2r.playground.examples import corpus
 from p2r.playground.language import (
     COMPLETE,
     TARGETED,
@@ -19,6 +30,7 @@ from p2r.playground.language import (
     observe,
     read_facts,
     tell,
+    to_question,
 )
 from p2r.playground.oracle import OracleJudge, faithful_share
 from p2r.playground.splits import SPLITS, make_question, write_split
@@ -35,14 +47,7 @@ SEEDS = range(600)
 def question_of(seed):
     scene = sample_scene(seed)
     asked = ask(scene, random.Random(seed))
-    question = Question(
-        id=str(seed),
-        problem=asked.problem,
-        options=asked.options,
-        problem_type=asked.problem_type,
-        answer=asked.answer,
-    )
-    return scene, asked, question
+    return scene, asked, to_question(asked, id=str(seed))
 
 
 def judge(question, observation):
@@ -53,20 +58,20 @@ def judge(question, observation):
 # ---- scenes
 
 
-def test_a_scene_is_a_pure_function_of_its_seed():
+def test_a_seed_always_gives_the_same_scene():
     assert sample_scene(7) == sample_scene(7)
     assert sample_scene(7) != sample_scene(8)
     assert Scene.from_dict(json.loads(json.dumps(sample_scene(7).to_dict()))) == sample_scene(7)
 
 
-def test_scenes_hold_every_event_and_signs():
+def test_scenes_contain_every_event_and_signs():
     scenes = [sample_scene(seed) for seed in SEEDS]
     events = {obj.event for scene in scenes for obj in scene.objects}
     assert events == {None, *EVENTS}
     assert 0.15 < np.mean([scene.sign is not None for scene in scenes]) < 0.45
 
 
-def test_events_change_the_picture_from_their_time_on():
+def test_events_change_the_picture_at_their_time():
     for seed in SEEDS:
         scene = sample_scene(seed)
         for obj in scene.objects:
@@ -79,7 +84,7 @@ def test_events_change_the_picture_from_their_time_on():
 # ---- questions and judge
 
 
-def test_all_five_problem_types_are_asked():
+def test_all_five_problem_types_occur():
     kinds = Counter(question_of(seed)[2].problem_type for seed in SEEDS)
     assert set(kinds) == set(PROBLEM_TYPES)
     assert min(kinds.values()) > 0.02 * len(SEEDS)
@@ -92,7 +97,7 @@ def test_every_reference_answer_scores_one():
         assert accuracy(question.problem_type, question.answer, question.answer, options) == 1.0
 
 
-def test_sentences_read_back_as_the_scene():
+def test_read_facts_restores_the_scene():
     for seed in SEEDS:
         scene = sample_scene(seed)
         assert read_facts(describe(scene, random.Random(0), COMPLETE, frozenset())) == Facts.of(
@@ -100,8 +105,8 @@ def test_sentences_read_back_as_the_scene():
         )
 
 
-def test_the_judge_agrees_with_the_truth_of_the_scene():
-    """Told all, or just what is needed: sufficient. Told just the rest: not sufficient."""
+def test_the_judge_agrees_with_the_true_scene():
+    """All facts, or only the needed facts, are sufficient. Only the other facts are not."""
     for seed in SEEDS:
         scene, asked, question = question_of(seed)
         rng = random.Random(seed)
@@ -113,7 +118,7 @@ def test_the_judge_agrees_with_the_truth_of_the_scene():
                 assert judge(question, needless) is False
 
 
-def test_the_judge_rejects_false_and_contradicting_facts():
+def test_the_judge_rejects_false_and_contradictory_facts():
     question = Question(
         id="1", problem="How many objects move?", problem_type="numerical", answer="1"
     )
@@ -126,7 +131,7 @@ def test_the_judge_rejects_false_and_contradicting_facts():
     assert judge(question, "") is False
 
 
-def test_the_judge_has_no_verdict_on_foreign_questions():
+def test_the_judge_has_no_verdict_on_questions_of_other_data():
     question = Question(id="1", problem="Who won?", problem_type="free-form", answer="Ann")
     assert judge(question, "Ann crosses the line first.") is None
 
@@ -142,21 +147,21 @@ def test_faithful_share_counts_true_facts():
 # ---- splits
 
 
-def test_splits_are_disjoint_by_seed(tmp_path):
+def test_splits_have_different_seeds(tmp_path):
     seeds = {make_question(split, 5).meta["seed"] for split in SPLITS}
     assert len(seeds) == len(SPLITS)
     with pytest.raises(UserError, match="choose one of train"):
         make_question("tset", 0)
 
 
-def test_a_split_is_written_as_real_videos_and_resumed(tmp_path):
+def test_a_split_is_written_as_videos_and_resumed(tmp_path):
     written = write_split(tmp_path, "validation", 3)
     questions = [Question(**json.loads(line)) for line in written.read_text().splitlines()]
     assert [q.id for q in questions] == [f"validation-{i:05d}" for i in range(3)]
     first = tmp_path / questions[0].path
     frames = sample_frames(first, max_frames=8, max_pixels=56 * 56, factor=14)
     assert frames.shape == (8, 56, 56, 3)
-    assert frames.sampled_fps == 2.0  # one second per temporal patch, as the model's RoPE needs
+    assert frames.sampled_fps == 2.0  # one second per temporal patch, as RoPE needs
     drawn = render(sample_scene(questions[0].meta["seed"]), ticks()[::2], side=56)
     assert np.abs(frames.frames.astype(int) - drawn.astype(int)).mean() < 8
 
@@ -167,11 +172,47 @@ def test_a_split_is_written_as_real_videos_and_resumed(tmp_path):
     assert (tmp_path / questions[1].path).exists()
 
 
+# ---- pre-training
+
+
+def test_every_stage_makes_the_same_example_of_a_seed():
+    for stage in (*CURRICULUM, *MODELS):
+        for seed in range(FIRST_SEED, FIRST_SEED + 3 * BATCH, 5):
+            scene, question, response = stage.make(seed)
+            assert (scene, question, response) == stage.make(seed)
+            assert question.problem and response
+            assert (scene is None) == response.startswith("<think>")
+
+
+def test_stages_do_not_share_scenes_with_each_other_or_with_splits():
+    ends = {name: first + 10_000_000 for name, first in SPLITS.items()}
+    assert max(ends.values()) <= held_out.FIRST_SEED < FIRST_SEED
+    scenes = BATCH * sum(stage.steps for stage in CURRICULUM)
+    assert FIRST_SEED + scenes <= FIRST_SEED_OF_MODELS
+
+
+def test_a_stage_prints_its_losses_and_is_not_made_twice(tmp_path, monkeypatch, capsys):
+    """One step of two stages: the second run of the same command trains nothing."""
+    monkeypatch.setattr(pretrain, "CURRICULUM", (replace(CURRICULUM[0], steps=1),))
+    monkeypatch.setattr(pretrain, "MODELS", (replace(MODELS[0], steps=1),))
+    monkeypatch.setattr(pretrain, "BATCH", 2)
+    monkeypatch.setattr(pretrain, "corpus", partial(corpus, count=200))
+    monkeypatch.setattr(pretrain, "score", lambda model, processor, style: {"style": style})
+    pretrain.make_models(tmp_path, seed=0)
+    printed = capsys.readouterr().out
+    assert "see 0/1 loss 6." in printed and "teacher 0/1 loss" in printed
+    card = json.loads((tmp_path / "teacher" / "card.json").read_text())
+    assert card["steps"] == {"see": 1, "teacher": 1}
+    assert card["held_out"]["direct"] == {"style": "direct"}
+    pretrain.make_models(tmp_path, seed=0)
+    assert "loss" not in capsys.readouterr().out
+
+
 # ---- shipped models
 
 
 @pytest.mark.parametrize("name", ["base", "teacher"])
-def test_a_shipped_model_is_small_safe_and_says_how_it_was_made(name):
+def test_a_shipped_model_is_small_has_no_pickle_and_has_a_card(name):
     folder = PLAYGROUND_MODELS / name
     files = [path for path in folder.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 10 * 2**20
@@ -183,7 +224,7 @@ def test_a_shipped_model_is_small_safe_and_says_how_it_was_made(name):
 
 
 def test_the_models_see_the_video(tmp_path):
-    """The teacher answers better on the right videos than on permuted ones."""
+    """The teacher answers better with the right videos than with shuffled videos."""
     from p2r.engines import Request, Sampling, load_engine
 
     recipe = load_recipe("tiny")

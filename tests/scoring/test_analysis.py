@@ -8,7 +8,8 @@ from p2r.records import Case, Question, Trace, Verdict
 from p2r.runs.recipe import load_recipe
 from p2r.scoring.analysis import funnel, funnel_step, mismatch, perception_by_answer, think_choice
 from p2r.template import parse, render
-from p2r.training.rollouts import rollout_metrics, score_rollouts
+from p2r.training.step import Step, rollout_metrics, score
+from p2r.training.step_judge import Judged
 
 COLOURS = ["A. red", "B. blue", "C. red circle", "D. dark blue"]
 NUMBERS = ["A. 1", "B. 2", "C. 12"]
@@ -152,15 +153,9 @@ def test_rollouts_that_answer_what_they_did_not_conclude_are_tagged():
 
     question = make_case("").question
     texts = [render("x", "So it is red.", answer) for answer in ("A", "B")]
-    cases = score_rollouts(
-        Characters(),
-        [question] * 2,
-        texts,
-        [list(map(ord, text)) for text in texts],
-        [False] * 2,
-        [None] * 2,
-        load_recipe("tiny").rl,
-        [{}] * 2,
-    )
-    assert [case.tags for case in cases] == [[], ["mismatch"]]
-    assert rollout_metrics(cases, [[1.0, 1.0], [1.0, 0.0]], 2)["mismatch"] == 0.5
+    step = Step([question] * 2, group_size=2)
+    step.texts, step.truncated = texts, [False] * 2
+    step.completions = [list(map(ord, text)) for text in texts]
+    score(step, Judged([None] * 2), Characters(), load_recipe("tiny").rl)
+    assert [case.tags for case in step.cases] == [[], ["mismatch"]]
+    assert rollout_metrics(step.cases, [[1.0, 1.0], [1.0, 0.0]], 2)["mismatch"] == 0.5

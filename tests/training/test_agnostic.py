@@ -1,4 +1,4 @@
-"""The process-agnostic baseline: one data set, other targets, and every later stage follows."""
+"""The process-agnostic baseline: SFT on think and answer only, then RL and evaluation alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def run(model_folder, media, questions, tmp_path_factory) -> Run:
-    """A run in which the kept traces, all with an observation, are learnt without it, and RL."""
+    """A run with SFT on traces without their observations, then RL."""
     folder = tmp_path_factory.mktemp("agnostic")
     recipe = small_recipe(model_folder, *SETTINGS)
     (folder / "recipe.yaml").write_text(recipe.to_yaml())

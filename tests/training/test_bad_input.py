@@ -1,4 +1,4 @@
-"""What cannot be trained is said in one line, before any weight is loaded."""
+"""Errors in the input of a training are one line, before any weight is loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SETTINGS = ("rl.prompts_per_step=2", "rl.group_size=4", "rl.micro_batch=8", "rl.
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
-    """Whoever loads weights fails."""
+    """Make loading weights an error."""
 
     def refuse(*arguments, **settings):
         raise AssertionError("weights were loaded")
@@ -37,7 +37,7 @@ def no_weights(monkeypatch):
 
 @pytest.fixture
 def refused(model_folder, media, questions, tmp_path, capsys):
-    """`p2r rl` in a new run, changed somehow; returns its one line."""
+    """Run `p2r rl` in a new run with the given changes; return its error line."""
 
     def run(*overrides: str, model: Path = model_folder, asked=questions, root: Path = media):
         file = tmp_path / "questions.jsonl"
@@ -67,8 +67,8 @@ def test_a_model_without_video_support(refused, tmp_path, media, questions):
 
 def test_more_generations_than_the_batch_allows(refused):
     said = refused("rl.micro_batch=64")
-    assert "2 prompts × 4 rollouts = 8 do not divide into micro-batches of 64" in said
-    assert "change rl.micro_batch (to 8, say)" in said
+    assert "2 prompts × 4 rollouts = 8 rollouts cannot be divided into micro-batches of 64" in said
+    assert "change rl.micro_batch (to 8, for example)" in said
 
 
 def test_questions_without_the_column_of_the_answer(refused, questions):
@@ -87,7 +87,7 @@ def test_questions_without_the_column_of_the_problem_type(refused, questions):
     assert "holds no usable question" in refused(asked=bare)
 
 
-def test_a_question_that_cannot_be_rewarded_is_left_out_of_the_others(questions):
+def test_a_question_that_cannot_be_rewarded_is_skipped(questions):
     rl = small_recipe(Path("x"), *SETTINGS, "rl.steps=5").rl
     odd = questions[0].model_copy(update={"id": "odd", "answer": "many"})
     rows, skipped = plan_steps([odd, *questions], rl, 0, lambda question: None, "brief")
@@ -97,7 +97,7 @@ def test_a_question_that_cannot_be_rewarded_is_left_out_of_the_others(questions)
     ]
 
 
-def test_a_data_set_whose_media_are_absent(refused, tmp_path, questions):
+def test_a_data_set_with_missing_media(refused, tmp_path, questions):
     (tmp_path / "elsewhere").mkdir()
     said = refused(root=tmp_path / "elsewhere", asked=questions[:4])
     assert said.startswith("0 of 4 questions can be used but a step takes 2: ")
@@ -106,16 +106,16 @@ def test_a_data_set_whose_media_are_absent(refused, tmp_path, questions):
     assert "no folder" in said or "has its media in" in said
 
 
-def test_sft_on_media_that_are_absent(model_folder, tmp_path, questions):
-    with pytest.raises(TrainingError, match=r"none of 4 cases can be learnt from"):
+def test_sft_with_missing_media(model_folder, tmp_path, questions):
+    with pytest.raises(TrainingError, match=r"none of 4 cases can be used for training"):
         train_sft(small_recipe(model_folder), cases_of(questions[:4]), tmp_path / "sft",
                   data_root=tmp_path)  # fmt: skip
 
 
-def test_a_data_set_without_the_column_that_rewards_read(model_folder, questions, tmp_path):
+def test_a_data_set_without_the_column_question(model_folder, questions, tmp_path):
     recipe = small_recipe(model_folder, *SETTINGS)
     processor = data.load_processor(model_folder)
-    with pytest.raises(TrainingError, match="no column 'question': both rewards look up"):
+    with pytest.raises(TrainingError, match="no column 'question': add one"):
         ProcessAwareGRPOTrainer(
             str(model_folder),
             questions={question.id: question for question in questions},
@@ -164,16 +164,16 @@ def test_recipe_keys(refused, override, said):
         (["rl.rollouts=vllm-server", "server.media=file"], "set server.media=exact"),
     ],
 )
-def test_rollouts_that_cannot_be_written(refused, overrides, said, monkeypatch):
+def test_rollout_settings_that_cannot_work(refused, overrides, said, monkeypatch):
     monkeypatch.setattr("p2r.engines.vllm_runtime.find_spec", lambda name: None)
     assert said in refused(*overrides)
 
 
-def test_resuming_what_was_not_begun(tmp_path, model_folder, capsys):
+def test_resuming_a_stage_that_was_not_started(tmp_path, model_folder, capsys):
     assert run_cli(["rl", "--run", str(tmp_path / "x"), "--resume"]) == 2
     assert "does not exist" in capsys.readouterr().err
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "recipe.yaml").write_text(small_recipe(model_folder).to_yaml())
     for verb, stage in (("sft", "sft"), ("rl", "pa_grpo")):
         assert run_cli([verb, "--run", str(tmp_path / "x"), "--resume"]) == 2
-        assert f"{stage} was not begun" in capsys.readouterr().err
+        assert f"{stage} has nothing to resume" in capsys.readouterr().err

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
-
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -30,7 +28,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def launched(monkeypatch, name: str):
-    """What `accelerate launch` makes of a config: its arguments, and the environment it sets."""
+    """Return the arguments and the environment that `accelerate launch` makes from a config."""
     command = ["--config_file", str(CONFIGS / name), "-m", "p2r", "rl"]
     arguments, config, _ = _validate_launch_command(launch_command_parser().parse_args(command))
     if arguments.use_deepspeed:
@@ -57,7 +55,7 @@ def test_there_is_a_test_for_every_config():
     assert sorted(path.name for path in CONFIGS.iterdir()) == ["fsdp2.yaml", "zero3.yaml"]
 
 
-def test_zero3_shares_out_and_saves_whole_weights(monkeypatch):
+def test_zero3_shards_and_saves_whole_weights(monkeypatch):
     arguments = launched(monkeypatch, "zero3.yaml")
     assert arguments.module and arguments.training_script == "p2r"
     assert os.environ["ACCELERATE_USE_DEEPSPEED"] == "true"

@@ -1,11 +1,11 @@
-"""PA-GRPO against eq. (6), eq. (7) and TRL's own GRPO: what each token gets, and how it weighs."""
+"""PA-GRPO against eq. (6), eq. (7) and TRL's GRPO: advantage and weight of every token."""
 
 import pytest
 import torch
 from small_rl import (
     FULL,
     RuleJudge,
-    Told,
+    WithResponses,
     dataset_of,
     generation,
     loss_and_gradients,
@@ -40,7 +40,7 @@ def test_each_token_gets_the_advantage_of_its_process(model_folder, media, quest
     )
     assert [case.verdict.sufficient for case in cases] == [True, False, True, True]
     assert [case.accuracy for case in cases] == [1, 1, 0, 1]
-    # Of three 2.2 and one 1: mean 1.9, std 0.6.
+    # Three rewards of 2.2 and one of 1: mean 1.9, std 0.6.
     assert [case.perception.total for case in cases] == [2.2, 1, 2.2, 2.2]
     assert [case.reasoning.total for case in cases] == [2.2, 2.2, 1, 2.2]
     few, many = pytest.approx(-0.9 / (0.6 + 1e-4)), pytest.approx(0.3 / (0.6 + 1e-4))
@@ -85,7 +85,7 @@ def test_without_the_reasoning_reward_the_observation_decides(
 
 
 @pytest.mark.parametrize("rewards", ["[perception, reasoning, length]", "[perception, reasoning]"])
-def test_without_the_length_reward_no_length_is_paid(
+def test_without_the_length_reward_there_is_no_length_bonus(
     model_folder, media, questions, tmp_path, rewards
 ):
     _, _, cases = scripted(
@@ -99,7 +99,7 @@ def test_without_the_length_reward_no_length_is_paid(
 # ------------------------------------------------------------------- malformed and cut off
 
 
-def test_every_token_of_every_malformed_or_cut_rollout_has_one_process(
+def test_every_token_of_a_malformed_or_truncated_rollout_has_one_process(
     model_folder, media, questions, tmp_path
 ):
     whole = data.load_processor(model_folder).tokenizer(FULL)["input_ids"]
@@ -129,24 +129,22 @@ def test_every_token_of_every_malformed_or_cut_rollout_has_one_process(
 # ------------------------------------------------------------------- unknown verdicts
 
 
-def test_an_unknown_verdict_moves_nothing(model_folder, media, questions, tmp_path):
+def test_an_unknown_verdict_gives_no_gradient(model_folder, media, questions, tmp_path):
     trainer, batch, cases = scripted(
         model_folder, media, questions, tmp_path, [FULL, FOG, BLIND, FULL], "rl.beta=0.0"
     )
     assert cases[1].verdict.sufficient is None and cases[1].perception.total is None
-    # Its reasoning reward equals that of the others: nothing of this rollout has a gradient.
+    # Its reasoning reward equals those of the others, so this rollout gives no gradient.
     alone = {key: value[1:2] for key, value in batch.items() if key != "num_items_in_batch"}
     _, gradients = loss_and_gradients(trainer, {**alone, "num_items_in_batch": torch.tensor(1)})
     assert all((gradient == 0).all() for gradient in gradients)
 
 
-def test_an_unknown_verdict_leaves_the_group_as_if_it_were_not_there(
-    model_folder, media, questions, tmp_path
-):
+def test_an_unknown_verdict_is_excluded_from_its_group(model_folder, media, questions, tmp_path):
     fog_and_wrong = render("I see fog.", "So three.", "3")
     said = [FULL, BLIND, FULL, fog_and_wrong]
     trainer, batch, cases = scripted(model_folder, media, questions, tmp_path, said, ANY_LENGTH)
-    # Of 2.2, 1 and 2.2: mean 1.8, std 1.2 / sqrt(3).
+    # Rewards of 2.2, 1 and 2.2: mean 1.8, std 1.2 / sqrt(3).
     std = 1.2 / 3**0.5 + 1e-4
     found = [case.perception_advantage for case in cases]
     assert found == pytest.approx([0.4 / std, -0.8 / std, 0.4 / std, 0])
@@ -160,17 +158,16 @@ def test_an_unknown_verdict_leaves_the_group_as_if_it_were_not_there(
 
 
 def gradient_of_log_probs(trainer, batch, reference=None):
-    """∂loss/∂log-prob of every token, in TRL's `_compute_loss`; the policy's log-probs are 0.
+    """Return ∂loss/∂log-prob of every token; the log-probs of the policy are 0.
 
-    With `reference` the KL term counts too, against reference log-probs of that value.
+    With `reference` the KL term is added, for reference log-probs of that value.
     """
     logps = torch.zeros_like(batch["completion_ids"], dtype=torch.float, requires_grad=True)
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (logps, logps.detach(), None)
-    trainer._policy = logps.detach(), logps.detach()
     trainer.beta = 0.0 if reference is None else 1.0
     if reference is not None:
         batch = {**batch, "ref_per_token_logps": torch.full_like(logps, reference)}
-    trainer._compute_loss(trainer.model, batch).backward()
+    trainer.compute_loss(trainer.model, batch).backward()
     return logps.grad
 
 
@@ -199,13 +196,13 @@ def test_the_weight_of_each_token_in_the_loss(model_folder, media, questions, tm
     still = {**batch, "advantages": torch.zeros(mask.shape)}
     kl = gradient_of_log_probs(trainer, still, reference=1.0)
     assert_close(kl, expected * (1 - torch.e), atol=1e-8, rtol=1e-6)
-    # Whatever the ratio to the old policy: the term is not corrected for it.
+    # The ratio to the old policy does not change the KL term.
     moved = {**still, "old_per_token_logps": torch.full(mask.shape, -0.5)}
     kl = gradient_of_log_probs(trainer, moved, reference=1.0)
     assert_close(kl, expected * (1 - torch.e), atol=1e-8, rtol=1e-6)
 
 
-def test_the_loss_is_the_papers_and_not_the_one_that_trl_would_choose(model_folder, tmp_path):
+def test_the_settings_are_those_of_the_paper_and_not_trl_defaults(model_folder, tmp_path):
     arguments = grpo_arguments(load_recipe("7b"), data.load_processor(model_folder), tmp_path)
     chosen = {
         "loss_type": "grpo",
@@ -237,14 +234,14 @@ def test_the_weights_follow_their_rows_into_the_micro_batches(
     trainer._prepare_inputs(generation(questions))
     borders = set()
     for batch in trainer._buffered_inputs:
-        for weights, mask in zip(batch["tool_mask"], batch["completion_mask"], strict=True):
+        for weights, mask in zip(batch["weights"], batch["completion_mask"], strict=True):
             assert weights.sum() == pytest.approx(mask.sum().item())
             assert ((weights > 0) == mask.bool()).all()
             borders.add((weights == weights[0]).sum().item())
     assert len(borders) > 1, "rows of different weights"
 
 
-class Scripted5(Told, ProcessAwareGRPOTrainer):
+class Scripted5(WithResponses, ProcessAwareGRPOTrainer):
     """Two rollouts, of different lengths, on each of five questions."""
 
     @property
@@ -255,8 +252,8 @@ class Scripted5(Told, ProcessAwareGRPOTrainer):
 # ------------------------------------------------------------------- TRL's GRPO to 1e-6
 
 
-class Plain(Told, GRPOTrainer):
-    """TRL's trainer as it is, given the same prompts and responses."""
+class Plain(WithResponses, GRPOTrainer):
+    """TRL's own trainer with the same prompts and responses."""
 
     prompt_ids: list[int]
 
@@ -281,7 +278,10 @@ def plain_batch(ours, batch, model, question, rewards):
 
 
 def stepped_away(trainer, batch):
-    """In double precision, with a policy off the old one and off the reference: KL and clip act."""
+    """Return loss and gradients in double precision, after a random change of the policy.
+
+    The change makes the KL term and the clipping active.
+    """
     trainer.model.double()
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -322,7 +322,7 @@ EMPTY_REASONING = ["<observation>I see two.</observation>", "<observation>I see.
         ),
     ],
 )
-def test_with_one_reward_loss_and_gradients_are_those_of_trl(
+def test_with_one_reward_loss_and_gradients_equal_those_of_trl(
     model_folder, media, questions, tmp_path, said, process, settings
 ):
     if process == "perception" and said is EMPTY_REASONING:  # it ends with its last tag
@@ -353,10 +353,10 @@ def test_with_one_reward_loss_and_gradients_are_those_of_trl(
 
 
 @pytest.mark.parametrize("empty_perception", [False, True])
-def test_with_video_too_loss_and_gradients_are_those_of_grpo(
+def test_with_video_loss_and_gradients_equal_those_of_grpo(
     model_folder, media, questions, tmp_path, empty_perception
 ):
-    # The same forward pass, and one advantage per response in place of one per token.
+    # The same forward pass with one advantage per response instead of one per token.
     said = [FULL, LOST, FULL, LOST]
     if empty_perception:
         said = [text.split("</observation> ")[1] for text in said]
@@ -369,7 +369,7 @@ def test_with_video_too_loss_and_gradients_are_those_of_grpo(
     ours = loss_and_gradients(trainer, batch)
     rewards = torch.tensor([case.reasoning.total for case in cases])
     outcome = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
-    theirs = loss_and_gradients(trainer, {**batch, "advantages": outcome})
+    theirs = loss_and_gradients(trainer, {**batch, "advantages": outcome[:, None]})
     assert_close(ours[0], theirs[0], atol=1e-6, rtol=0)
     for mine, trls in zip(ours[1], theirs[1], strict=True):
         assert_close(mine, trls, atol=1e-6, rtol=1e-6)

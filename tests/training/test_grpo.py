@@ -24,13 +24,12 @@ pytest_plugins = ["small_fixtures"]
 
 
 def logps(trainer, batch, vision):
-    trainer._vision = vision
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     with torch.no_grad():
         return (
             trainer._get_per_token_logps_and_entropies(
-                trainer.model, ids, mask, batch["completion_ids"].size(1)
+                trainer.model, ids, mask, batch["completion_ids"].size(1), vision=vision
             )[0]
             * batch["completion_mask"]
         )
@@ -94,7 +93,7 @@ def test_sharing_prompts_changes_neither_log_probs_nor_gradients(sampled):
         trainer.model.zero_grad()
         inputs["advantages"] = torch.ones_like(inputs["completion_ids"], dtype=torch.float)
         trainer.current_gradient_accumulation_steps = 1
-        trainer._compute_loss(trainer.model, inputs).backward()
+        trainer.compute_loss(trainer.model, inputs).backward()
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters()
                           if p.grad is not None})  # fmt: skip
     assert gradients[0].keys() == gradients[1].keys()
@@ -149,7 +148,7 @@ def test_observations_are_judged_once_and_only_where_there_is_one(
 
 
 def train(out: str, model: str, media: str, *overrides: str, judge=None) -> Path:
-    """A short training, called with paths so that a process of its own can do it."""
+    """Run a short training; all arguments are paths, so that a subprocess can call it."""
     ask = {"problem": "How many?", "problem_type": "numerical", "answer": "2"}
     names = ["long.mp4", "twin.mp4", "short.mp4", "still.png", "broken.mp4", "absent.mp4"]
     questions = [
@@ -200,7 +199,7 @@ def test_a_stage_writes_its_model_metrics_and_rollouts(trained):
     assert len(cases) == 4 * 2 * 8 and len({case.id for case in cases}) == len(cases)
     skipped = {row["id"]: row["reason"] for row in read_lines(trained / "skipped.jsonl")}
     assert set(skipped) <= {"broken.mp4", "absent.mp4"} and skipped
-    assert not {case.question.id for case in cases} & set(skipped), "left out, never swapped"
+    assert not {case.question.id for case in cases} & set(skipped), "skipped, never replaced"
 
 
 def test_it_learns(trained):
@@ -218,7 +217,7 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     train(out, taught_folder, media)
     for name, kept in (("metrics.jsonl", ("step", "loss", "reward", "kl")), ("rollouts.jsonl", ())):
         whole, resumed = read_lines(trained / name), read_lines(out / name)
-        assert len(whole) == len(resumed), "nothing lost, nothing twice"
+        assert len(whole) == len(resumed), "each line exactly once"
         for before, after in zip(whole, resumed, strict=True):
             if kept:
                 assert [after[key] for key in kept] == [before[key] for key in kept], "bit for bit"
@@ -231,7 +230,7 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     assert not (out / "checkpoints").exists()
 
 
-def test_a_group_may_lie_on_two_processes(taught_folder, media, tmp_path):
+def test_two_workers_may_share_a_group(taught_folder, media, tmp_path):
     sizes = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     paths = [str(path) for path in (tmp_path / "rl", taught_folder, media)]
@@ -288,13 +287,13 @@ def test_a_run_stops_when_the_judge_stays_silent_and_goes_on_when_it_is_back(
     with pytest.raises(TrainingError, match="no connection to the judge") as stopped:
         train(*paths, judge=SilentJudge())
     assert "rl.max_unknown=0.5" in str(stopped.value) and "\n" not in str(stopped.value)
-    # Steps 1 and 2 went on; with the third more than half of the last five steps are unknown.
+    # Steps 1 and 2 continue. After step 3, more than half of the last five steps are unknown.
     rows = read_lines(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
     assert [row["judge/unknown"] for row in rows] == [1, 1]
     assert len([r for r in caplog.records if "no verdict on" in r.getMessage()]) == 3
     cases = [Case.model_validate(row) for row in read_lines(tmp_path / "rollouts.jsonl")]
-    assert len(cases) == 3 * 2 * 8, "what was sampled before it stopped can be looked at"
+    assert len(cases) == 3 * 2 * 8, "the rollouts before the stop are saved"
     assert all(case.perception_advantage == 0 for case in cases)
     assert any(case.reasoning_advantage for case in cases), "it learnt from the answers"
     train(*paths)
@@ -324,7 +323,7 @@ def watched(silent: int, answered: int, unreadable: int = 0) -> list[Case]:
     ]
 
 
-def test_the_share_of_unknown_verdicts_is_of_what_was_judged_over_five_steps():
+def test_the_share_of_unknown_verdicts_covers_judged_observations_of_five_steps():
     watch = JudgeWatch(0.5)
     for _ in range(2):  # an outage of two steps at the start passes
         watch.check(watched(silent=8, answered=0))
@@ -338,7 +337,7 @@ def test_the_share_of_unknown_verdicts_is_of_what_was_judged_over_five_steps():
         watch.check(watched(silent=1, answered=0, unreadable=7))
 
 
-def test_with_no_patience_the_first_unknown_verdict_stops():
+def test_with_max_unknown_0_the_first_unknown_verdict_stops():
     watch = JudgeWatch(0.0)
     watch.check(watched(silent=0, answered=8, unreadable=8))
     with pytest.raises(TrainingError, match=r"rl\.max_unknown=0;"):
@@ -367,7 +366,7 @@ def test_rewards_that_leave_nothing_to_learn_from_are_an_error(
         ("rl.max_unknown=2", "less than or equal to 1"),
     ],
 )
-def test_settings_that_cannot_be_are_named(setting, message):
+def test_an_invalid_setting_is_named(setting, message):
     with pytest.raises(UserError, match=message):
         small_recipe(Path("x"), setting)
 

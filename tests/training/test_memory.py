@@ -1,8 +1,6 @@
-"""Sizes and memory of models: counted against real modules, measured where a CPU can measure."""
+"""Sizes and memory of models, compared with real modules and with measurements on the CPU."""
 
 from __future__ import annotations
-
-import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
 
 import json
 import os
@@ -40,7 +38,7 @@ from p2r.training.memory import (
     state_memory,
     vision_tokens,
 )
-from p2r.training.prefix import Prompts, share_prompts, sharing
+from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import Frames, fit_size
 
@@ -113,7 +111,7 @@ def test_trained_parameters_with_adapters(name, frozen):
 
 
 def test_the_sizes_of_a_saved_model_are_read_from_its_config():
-    """Which transformers writes with the decoder's sizes in a section of their own."""
+    """transformers saves the decoder's sizes in a separate section."""
     model = data.load_model("playground/base")
     counts = count_parameters(Architecture.of(model.config.to_dict()))
     assert sum(counts.values()) == trainable(model)
@@ -157,7 +155,7 @@ def test_the_papers_frames_make_1024_tokens_at_most():
     ],
 )
 def test_weights_gradients_and_optimiser_are_exact(tuning):
-    """To the byte, on the playground's model in float32."""
+    """Exact to the byte, on the playground's model in float32."""
     model = data.load_model("playground/base")
     if tuning.freeze_vision:
         freeze_vision(model)
@@ -181,7 +179,7 @@ def test_weights_gradients_and_optimiser_are_exact(tuning):
 
 
 def kept_for_backward(model, forward) -> int:
-    """Bytes of the tensors that a forward pass keeps for its backward pass, weights left out."""
+    """Return the bytes that a forward pass keeps for its backward pass, without weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept, sizes = [], {}
 
@@ -297,7 +295,7 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recom
 
 
 def test_the_cache_of_rollouts_is_exact():
-    """What the estimate adds for a token more is what the model's cache holds for it."""
+    """The estimate grows per token by the size of the model's cache for one token."""
     model = data.load_model("playground/base")
     ids = torch.full((8, 150), 20)
     with torch.no_grad():
@@ -345,7 +343,7 @@ def test_adapters_need_neither_reference_nor_states_of_the_rest():
     assert parts["weights"] == 2 * 8_292_166_656 + 4 * adapters
 
 
-def test_checkpointing_costs_less_than_keeping_all_and_a_frozen_tower_nothing():
+def test_checkpointing_saves_memory_and_a_frozen_tower_keeps_nothing():
     all_kept = activation_memory(SEVEN, large(recompute=False))
     assert activation_memory(SEVEN, large()) < all_kept / 5
     seeing = activation_memory(SEVEN, large(micro_batch=4))
@@ -353,13 +351,13 @@ def test_checkpointing_costs_less_than_keeping_all_and_a_frozen_tower_nothing():
     assert seeing - blind == 4 * 4096 * SEVEN.vision_hidden * (4 * SEVEN.vision_layers + 14)
 
 
-def test_the_peak_has_the_larger_phase_once():
+def test_the_peak_counts_only_the_larger_phase():
     parts = estimate_memory(SEVEN, large(sharding="zero3", gpus=8))
     assert parts["rollouts"] > parts["activations"] > 0
     assert peak_memory(parts) == sum(parts.values()) - parts["activations"]
 
 
-def test_vllm_in_the_process_has_weights_and_a_cache_of_its_own():
+def test_vllm_inside_the_trainer_has_its_own_weights_and_cache():
     ours = estimate_memory(SEVEN, large(lora_rank=64, freeze_vision=True))
     theirs = estimate_memory(SEVEN, large(lora_rank=64, freeze_vision=True, sampler="vllm"))
     # Keys and values of 4 heads of 128 in 28 layers, 2 bytes each.
@@ -369,7 +367,7 @@ def test_vllm_in_the_process_has_weights_and_a_cache_of_its_own():
     assert estimate_memory(SEVEN, large(sampler="vllm-server"))["rollouts"] == 0
 
 
-def test_vllm_must_do_with_its_share_of_the_card_and_the_trainer_with_the_rest():
+def test_vllm_must_fit_its_share_of_the_card_and_the_trainer_the_rest():
     parts = {"weights": 20 * GIB, "activations": 20 * GIB, "rollouts": 0, "vllm": 16 * GIB}
     assert fits(parts, 80, 0.3)  # 24 for vLLM, 40 of the other 48
     assert not fits(parts, 80, 0.1), "8 for 16"
@@ -381,7 +379,7 @@ def test_vllm_must_do_with_its_share_of_the_card_and_the_trainer_with_the_rest()
 
 @pytest.mark.parametrize("settings", [[], ["tuning.lora_rank=4"]], ids=["all weights", "adapters"])
 def test_the_peak_of_a_training_is_within_a_seventh_of_the_estimate(tmp_path, settings):
-    # Memory that is given back is given back to the system at once, or the peak would be anyone's.
+    # Return freed memory to the system at once; otherwise the peak depends on earlier work.
     at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     script = Path(__file__).parents[1] / "helpers" / "measure_rl.py"
     done = subprocess.run(
@@ -392,5 +390,5 @@ def test_the_peak_of_a_training_is_within_a_seventh_of_the_estimate(tmp_path, se
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     if found["measured"] is None:
-        pytest.skip("this system does not tell the peak of a process")
+        pytest.skip("this system does not report the peak memory of an OS process")
     assert found["estimate"] == pytest.approx(found["measured"], rel=0.15), found

@@ -1,4 +1,4 @@
-"""The plan of an RL run: what it says, what it refuses, and that it needs no weights."""
+"""The plan of an RL run: its text, its errors, and that it needs no weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def offline(monkeypatch):
 
 
 def error_of(capsys, *arguments: str) -> str:
-    """The one line of an error that ends with exit code 2."""
+    """Return the error line of a command that exits with code 2."""
     assert run_cli(list(arguments)) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")
@@ -60,17 +60,17 @@ def question_file(tmp_path, questions) -> Path:
 
 @pytest.fixture
 def blind_folder(tmp_path) -> Path:
-    """A folder of a model for text alone."""
+    """A folder with a text-only model."""
     folder = tmp_path / "blind"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", "hidden_size": 8}))
     return folder
 
 
-# ---- what it says
+# ---- the text of the plan
 
 
-def test_doctor_tells_what_7b_does_on_eight_gpus(capsys):
+def test_doctor_describes_7b_on_eight_gpus(capsys):
     assert run_cli(["doctor", "--recipe", "7b", "--gpus", "8"]) == 0
     said = capsys.readouterr().out
     assert "7 prompts × 8 rollouts = 56 rollouts, 1 optimiser update (7 micro-batches of 1" in said
@@ -86,11 +86,11 @@ def test_presets_fit_the_cards_they_are_named_for(name, gpus, card):
     assert fits(plan_rl(load_recipe(name), gpus).memory, card)
 
 
-def test_rollouts_by_vllm_are_told(capsys):
+def test_the_plan_shows_rollouts_by_vllm(capsys):
     doctor = ["doctor", "--recipe", "7b-1x80gb", "--set", "rl.rollouts=vllm"]
     assert run_cli(doctor) == 0
     said = capsys.readouterr().out
-    assert "\n vllm " in said and "vLLM takes 30% of the card" in said
+    assert "\n vllm " in said and "vLLM always takes 30% of the card" in said
     assert "24 GB: no, 80 GB: yes" in said
     assert run_cli([*doctor, "--set", "vllm.rollout_memory=0.1"]) == 0
     assert "24 GB: no, 80 GB: no" in capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_all_weights_of_7b_do_not_fit_one_card():
     assert not fits(plan_rl(load_recipe("7b")).memory, 80)
 
 
-def test_several_gpus_share_the_states_unless_told_otherwise():
+def test_several_gpus_share_the_states_by_default():
     recipe = load_recipe("7b-8x80gb")
     assert plan_rl(recipe, 8) == plan_rl(recipe, 8, "zero3")
     assert peak_memory(plan_rl(recipe, 8, "none").memory) > peak_memory(plan_rl(recipe, 8).memory)
@@ -114,7 +114,7 @@ def test_text_is_counted_by_the_models_tokenizer(model_folder, questions):
 
 
 def test_text_without_a_tokenizer_is_estimated_within_a_fifth():
-    """Against Qwen's own vocabulary."""
+    """Compared with Qwen's vocabulary."""
     files = pytest.importorskip("dashscope").__path__
     tokens = _count_with_qwen(Path(files[0]) / "resources" / "qwen.tiktoken")
     estimate = count_text("Qwen/Qwen2.5-VL-7B-Instruct", [TYPICAL], "full") - CHAT_TOKENS
@@ -159,7 +159,7 @@ def test_a_dry_run_loads_no_weights_and_writes_nothing(tmp_path):
 
 
 def test_a_dry_run_checks_the_media(question_file, media, model_folder, capsys):
-    """Of five questions one is about text alone."""
+    """One of the five questions is text-only."""
     here = ["rl", "--dry-run", "--questions", str(question_file)]
     here += ["--set", SMALL[0], "--set", SMALL[1]]
     assert run_cli([*here, "--data-root", str(media), "--model", str(model_folder)]) == 0
@@ -172,7 +172,7 @@ def test_a_dry_run_checks_the_media(question_file, media, model_folder, capsys):
     assert "--data-root" in message
 
 
-def test_a_dry_run_in_a_run_takes_what_the_run_has(tmp_path, question_file, media, capsys):
+def test_a_dry_run_in_a_run_uses_the_data_of_the_run(tmp_path, question_file, media, capsys):
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.yaml").write_text(load_recipe("tiny", SMALL).to_yaml())
@@ -192,7 +192,7 @@ def test_some_media_missing_is_a_note(questions, media):
     note = check_media([*questions, lost, outside], media, needed=5)
     assert (
         "5 of 7 have an answer and media" in note
-        and "left out: 2, the first: no file gone.mp4" in note
+        and "skipped: 2, the first: no file gone.mp4" in note
     )
 
 
@@ -201,13 +201,13 @@ def test_some_media_missing_is_a_note(questions, media):
 
 def test_more_generations_than_the_batch_allows(capsys):
     message = error_of(capsys, "rl", "--recipe", "7b", "--dry-run", "--set", "rl.micro_batch=64")
-    assert "7 prompts × 8 rollouts = 56 do not divide" in message
-    assert "change rl.micro_batch (to 56, say)" in message
+    assert "7 prompts × 8 rollouts = 56 rollouts cannot be divided" in message
+    assert "change rl.micro_batch (to 56, for example)" in message
     message = error_of(capsys, "doctor", "--recipe", "7b", "--gpus", "16")
-    assert "on 16 process(es)" in message
+    assert "on 16 worker(s)" in message
 
 
-def test_rollouts_are_divided_among_the_processes():
+def test_rollouts_are_divided_among_the_workers():
     rl = load_recipe("7b").rl
     assert [divide_rollouts(rl, processes) for processes in (1, 7, 8)] == [56, 8, 7]
     with pytest.raises(UserError, match=r"change rl.micro_batch, rl.prompts_per_step"):
@@ -219,7 +219,7 @@ def test_a_group_of_one_has_nothing_to_compare():
         plan_rl(load_recipe("7b", ["rl.group_size=1"]))
 
 
-def test_a_model_that_cannot_see_video(blind_folder, media, questions, tmp_path, capsys):
+def test_a_model_without_video_support(blind_folder, media, questions, tmp_path, capsys):
     message = error_of(capsys, "rl", "--dry-run", "--model", str(blind_folder))
     assert "has no video support" in message and "'qwen2'" in message
     for load in (data.load_model, data.load_processor):

@@ -1,19 +1,18 @@
-"""Before RL's first step: what the start model says is measured, and hopeless runs do not start."""
+"""The preflight measures the start model before the first RL step, and stops hopeless runs."""
 
 import json
 
 import pytest
 import torch
 from small import read_lines, small_recipe
-from small_rl import RuleJudge, SilentJudge
+from small_rl import FULL, RuleJudge, Scripted, SilentJudge, generation, make_trainer
 
 from p2r import data
 from p2r.errors import PreflightError, TrainingError
 from p2r.records import Case, Question, Trace
 from p2r.template import parse
 from p2r.training.grpo import train_grpo
-from p2r.training.longest import FrameSizes, count_prompt
-from p2r.training.preflight import find_fault, show_failing
+from p2r.training.preflight import FrameSizes, _undone, count_prompt, find_fault, show_failing
 from p2r.video import FrameCache
 
 pytestmark = pytest.mark.slow
@@ -42,13 +41,13 @@ def report_of(out):
 
 @pytest.fixture(scope="module")
 def begun(taught_folder, media, questions, tmp_path_factory):
-    """A whole training that began with a preflight."""
+    """A finished training with a preflight."""
     out = tmp_path_factory.mktemp("with")
     train(out, taught_folder, media, questions)
     return out
 
 
-def test_a_taught_model_passes_and_the_file_holds_its_rates(begun, questions):
+def test_a_model_after_sft_passes_and_its_rates_are_in_the_file(begun, questions):
     report = report_of(begun)
     assert report["passed"] and report["fault"] is None
     assert report["rollouts"] == 8 and len(report["questions"]) == 2
@@ -80,7 +79,7 @@ def test_a_prompt_is_counted_as_it_is_encoded(model_folder, media, questions):
         assert counted == encoded["input_ids"].shape[1], question.id
 
 
-def test_losses_and_weights_are_those_of_a_run_without_it(
+def test_losses_and_weights_equal_those_of_a_run_without_preflight(
     begun, taught_folder, media, questions, tmp_path
 ):
     train(tmp_path, taught_folder, media, questions, "rl.preflight=0")
@@ -92,7 +91,7 @@ def test_losses_and_weights_are_those_of_a_run_without_it(
             if "time" not in name and name != "train_runtime":
                 assert str(with_it[name]) == str(without[name]), name
     rollouts = [read_lines(out / "rollouts.jsonl") for out in (begun, tmp_path)]
-    assert len(rollouts[0]) == 2 * 2 * 4, "those of the preflight are no step's"
+    assert len(rollouts[0]) == 2 * 2 * 4, "the rollouts of the preflight belong to no step"
     assert [row["trace"]["text"] for row in rollouts[0]] == [
         row["trace"]["text"] for row in rollouts[1]
     ]
@@ -104,10 +103,12 @@ def test_losses_and_weights_are_those_of_a_run_without_it(
 def test_a_model_that_does_not_know_the_template_is_refused(
     model_folder, media, questions, tmp_path
 ):
-    with pytest.raises(PreflightError, match=r"does not know the template: run SFT first") as told:
+    with pytest.raises(
+        PreflightError, match=r"does not know the template: run SFT first"
+    ) as refused:
         train(tmp_path, model_folder, media, questions)
-    assert isinstance(told.value, TrainingError)
-    lines = str(told.value).splitlines()
+    assert isinstance(refused.value, TrainingError)
+    lines = str(refused.value).splitlines()
     assert [line[:5] for line in lines[1:]] == ["  1. ", "  2. ", "  3. "]
     assert all(len(line) < 400 for line in lines[1:])
     report = report_of(tmp_path)
@@ -115,17 +116,17 @@ def test_a_model_that_does_not_know_the_template_is_refused(
     assert not (tmp_path / "model").exists() and not (tmp_path / "metrics.jsonl").exists()
 
 
-def test_a_limit_that_is_too_low_is_named_and_may_be_raised(
+def test_a_token_limit_that_is_too_low_is_named_and_may_be_raised(
     taught_folder, media, questions, tmp_path
 ):
-    with pytest.raises(PreflightError, match=r"raise rl.max_tokens \(now 6\)") as told:
+    with pytest.raises(PreflightError, match=r"raise rl.max_tokens \(now 6\)") as refused:
         train(tmp_path, taught_folder, media, questions, "rl.max_tokens=6")
-    assert "all 8 completions are cut off at 6 tokens" in str(told.value)
+    assert "all 8 completions are cut off at 6 tokens" in str(refused.value)
     train(tmp_path, taught_folder, media, questions, "rl.steps=1")
     assert report_of(tmp_path)["passed"]
 
 
-def test_a_silent_judge_is_warned_of_and_not_refused(
+def test_a_silent_judge_gives_a_warning_and_no_error(
     taught_folder, media, questions, tmp_path, caplog
 ):
     train(tmp_path, taught_folder, media, questions, "rl.steps=1", judge=SilentJudge())
@@ -135,7 +136,7 @@ def test_a_silent_judge_is_warned_of_and_not_refused(
     assert rates["judge/unknown"] == 1 and rates["collapse/perception"] == 1
 
 
-def test_a_resumed_run_skips_it(taught_folder, media, questions, tmp_path):
+def test_a_resumed_run_skips_the_preflight(taught_folder, media, questions, tmp_path):
     class Breaks(RuleJudge):
         def judge(self, questions, observations):
             if len(self.asked) > 0 and (tmp_path / "checkpoints" / "checkpoint-1").exists():
@@ -148,6 +149,29 @@ def test_a_resumed_run_skips_it(taught_folder, media, questions, tmp_path):
     train(tmp_path, taught_folder, media, questions)
     assert not (tmp_path / "preflight.json").exists()
     assert [row["step"] for row in read_lines(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_gradients_are_removed_without_zero_grad_of_deepspeed(
+    model_folder, media, questions, tmp_path
+):
+    """`DeepSpeedEngine.zero_grad` has no argument `set_to_none`."""
+    trainer, _ = make_trainer(Scripted, model_folder, media, questions[:1], tmp_path)
+    trainer.responses = [FULL, "2"]
+
+    class Engine:
+        def zero_grad(self):
+            raise AssertionError("not needed")
+
+    before = trainer.step
+    with _undone(trainer):
+        batch = trainer._generate_and_score_completions(generation(questions[:1]))
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.compute_loss(trainer.model, batch).backward()
+        assert any(weight.grad is not None for weight in trainer.model.parameters())
+        trainer.model_wrapped = Engine()
+    assert all(weight.grad is None for weight in trainer.model.parameters())
+    assert trainer.step is before and not trainer._metrics["eval"]
 
 
 # ------------------------------------------------------------------------------ reasons, by hand
@@ -168,18 +192,18 @@ BOTH = ("perception", "reasoning")
 OPEN = "<observation>I see two.</observation> <think>So two."
 
 
-def test_the_reason_is_read_off_the_completions():
+def test_the_reason_depends_on_the_completions():
     assert find_fault([said("2")], rates(), BOTH, 8) is None
     fault = find_fault([said("2")] * 4, rates(format_perception=0), BOTH, 8)
-    assert fault.startswith("none of 4 completions has perception in its format; ")
+    assert fault.startswith("none of 4 completions keeps the format of perception; ")
     assert "run SFT first" in fault
     fault = find_fault([said(OPEN, True)] * 4, rates(format_reasoning=0, truncated=1), BOTH, 8)
     assert "all 4 completions are cut off at 8 tokens" in fault and "raise rl.max_tokens" in fault
     fault = find_fault([said(OPEN)] * 4, rates(answered=0), BOTH, 8)
-    assert "holds an answer that can be read" in fault and "begun but not kept" in fault
+    assert "has a readable answer" in fault and "but do not keep it" in fault
 
 
-def test_only_processes_that_are_learnt_from_must_be_in_their_format():
+def test_only_processes_that_rl_learns_from_must_keep_their_format():
     cases = [said("<think>So two.</think><answer>2</answer>")]
     assert find_fault(cases, rates(format_perception=0), ("reasoning",), 8) is None
 
@@ -192,7 +216,7 @@ def test_failing_completions_are_different_short_and_on_one_line():
 
 
 def test_with_adapters_and_the_settings_of_large_models(taught_folder, media, questions, tmp_path):
-    # Gradient checkpointing, bfloat16 autocast, a micro-batch that is no whole group.
+    # Gradient checkpointing, bfloat16 autocast, a micro-batch smaller than a group.
     settings = ["models.dtype=bfloat16", "tuning.lora_rank=2", "rl.micro_batch=2", "rl.steps=1"]
     train(tmp_path, taught_folder, media, questions, *settings)
     longest = report_of(tmp_path)["longest"]

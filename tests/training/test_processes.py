@@ -1,4 +1,4 @@
-"""Two processes (gloo, on the CPU) train as one does: the same groups, advantages, losses, weights.
+"""Two workers (gloo, on the CPU) train like one: the same groups, advantages, losses and weights.
 
 To run it by hand:
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_rl import FULL, Told, make_trainer
+from small_rl import FULL, WithResponses, make_trainer
 
 from p2r.records import Question
 from p2r.rewards import NORMALISATIONS
@@ -24,7 +24,7 @@ from p2r.training.trainer import ProcessAwareGRPOTrainer
 pytestmark = pytest.mark.distributed
 pytest_plugins = ["small_fixtures"]
 STEPS, PROMPTS, GROUP = 3, 3, 4
-# What is said to each of the prompts; to the second nothing that tells the processes apart.
+# The responses to each prompt. Those to the second prompt all get the same rewards.
 SAID = [
     *(FULL, render("I see.", "So two.", "2"), render("I see two.", "So three.", "3"), "2"),
     *[FULL] * 4,
@@ -32,8 +32,8 @@ SAID = [
 ]
 
 
-class OfAll(Told, ProcessAwareGRPOTrainer):
-    """Each process says its part of what is said."""
+class OfAll(WithResponses, ProcessAwareGRPOTrainer):
+    """Each worker writes its part of the responses."""
 
     @property
     def responses(self):
@@ -43,7 +43,7 @@ class OfAll(Told, ProcessAwareGRPOTrainer):
 
 
 def train(out: str, model: str, media: str, questions: str) -> None:
-    """Three steps under both normalisations; the main process writes what they gave."""
+    """Train three steps with both normalisations; the main worker saves the results."""
     lines = Path(questions).read_text().splitlines()
     asked = [Question.model_validate_json(line) for line in lines]
     for normalise in NORMALISATIONS:
@@ -53,7 +53,7 @@ def train(out: str, model: str, media: str, questions: str) -> None:
 
 
 def steps(out: Path, model: str, media: str, asked: list[Question], *overrides: str) -> dict:
-    """Metrics and cases of three steps; nothing on any other than the main process."""
+    """Return metrics and cases of three steps; an empty result on other workers."""
     trainer, cases = make_trainer(
         OfAll, Path(model), Path(media), asked, out / "checkpoints",
         f"rl.steps={STEPS}", f"rl.group_size={GROUP}", "rl.micro_batch=3", "rl.learning_rate=1e-3",
@@ -71,7 +71,7 @@ def steps(out: Path, model: str, media: str, asked: list[Question], *overrides: 
 
 @pytest.fixture(scope="module")
 def found(model_folder, media, questions, tmp_path_factory) -> dict[int, Path]:
-    """The folders of what one process and two processes gave."""
+    """The result folders of one worker and of two workers."""
     folder = tmp_path_factory.mktemp("processes")
     file = folder / "questions.jsonl"
     asked = [questions[0], questions[2], questions[4]]  # two grids, and text alone
@@ -94,8 +94,8 @@ def found(model_folder, media, questions, tmp_path_factory) -> dict[int, Path]:
 
 
 @pytest.mark.parametrize("normalise", NORMALISATIONS)
-def test_two_processes_train_as_one(normalise, found):
-    """Groups of 4 in micro-batches of 3: they lie across all borders."""
+def test_two_workers_train_like_one(normalise, found):
+    """Groups of 4 in micro-batches of 3 cross the borders of micro-batches and workers."""
     one, two = (torch.load(found[count] / f"{normalise}.pt") for count in (1, 2))
     assert len(one["cases"]) == len(two["cases"]) == STEPS * PROMPTS * GROUP
     for mine, theirs in zip(one["cases"], two["cases"], strict=True):
@@ -106,9 +106,9 @@ def test_two_processes_train_as_one(normalise, found):
         (case["perception_advantage"], case["reasoning_advantage"]) for case in one["cases"]
     ]
     assert any(looked != reasoned for looked, reasoned in advantages)
-    # Times are the machine's, and TRL averages its own means over tokens by micro-batch, so that
-    # they depend on how these are cut. That the weights agree is told by the later steps' losses;
-    # weights with hardly any gradient need not, since Adam makes whole steps of its rounding.
+    # Times are not compared. Means over the tokens of a micro-batch depend on the micro-batches.
+    # The losses of later steps show that the weights agree. Weights with almost no gradient may
+    # differ, because Adam turns rounding errors into full steps.
     by_cut = ("entropy", "kl", "clip_ratio")
     names = [
         name

@@ -1,4 +1,4 @@
-"""SFT learns the response, cuts no example, lists what cannot be read, survives a kill."""
+"""SFT learns the response, never cuts an example, lists skipped videos and resumes after a kill."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ def cases_of(questions: list[Question]) -> list[Case]:
 
 
 def train(out: str, cases: str, model: str, media: str, *overrides: str) -> Path:
-    """A short training, called with paths so that a process of its own can do it."""
+    """Run a short training; all arguments are paths, so that a subprocess can call it."""
     recipe = small_recipe(
         model,
         f"sft.max_steps={STEPS}",
@@ -40,7 +40,7 @@ def train(out: str, cases: str, model: str, media: str, *overrides: str) -> Path
 
 @pytest.fixture(scope="module")
 def case_file(questions, tmp_path_factory) -> Path:
-    """Cases on a mixed batch of media, and on two videos that cannot be read."""
+    """A file of cases with different media, and with two unreadable videos."""
     path = tmp_path_factory.mktemp("cases") / "cases.jsonl"
     lost = [
         questions[0].model_copy(update={"id": name, "path": f"{name}.mp4"})
@@ -52,13 +52,13 @@ def case_file(questions, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(case_file, model_folder, media, tmp_path_factory) -> Path:
-    """The folder of a whole training."""
+    """The folder of a finished training."""
     out = tmp_path_factory.mktemp("sft") / "whole"
     assert train(out, case_file, model_folder, media) == out / "model"
     return out
 
 
-def test_it_learns_and_leaves_a_whole_model(trained):
+def test_it_learns_and_saves_a_complete_model(trained):
     data.load_model(trained / "model")
     data.load_processor(trained / "model")
     rows = read_lines(trained / "metrics.jsonl")
@@ -67,13 +67,13 @@ def test_it_learns_and_leaves_a_whole_model(trained):
     assert not (trained / "checkpoints").exists(), "a finished stage keeps no checkpoints"
 
 
-def test_what_cannot_be_read_is_left_out_and_listed_once_with_its_reason(trained):
+def test_unreadable_videos_are_skipped_and_listed_once_with_the_reason(trained):
     skipped = read_lines(trained / "skipped.jsonl")
     assert sorted(row["id"] for row in skipped) == ["absent", "broken"]
     assert all(f"{row['id']}.mp4" in row["reason"] for row in skipped)
 
 
-def test_a_finished_stage_is_not_done_again(trained, case_file, model_folder, media):
+def test_a_finished_stage_is_not_trained_again(trained, case_file, model_folder, media):
     weights = trained / "model" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     train(trained, case_file, model_folder, media)
@@ -85,7 +85,7 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
 ):
     out = tmp_path / "sft"
     paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
-    # Within the second of three epochs, whose order is another than the first's.
+    # In the second of three epochs, which has a different order than the first.
     kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 7)
     assert not (out / "model").exists()
     (out / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
@@ -98,7 +98,7 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
 
 
-def test_a_kill_between_the_last_two_moments_leaves_nothing_behind(
+def test_checkpoints_left_by_a_kill_at_the_end_are_removed(
     trained, case_file, model_folder, media, tmp_path
 ):
     out = tmp_path / "sft"
@@ -116,14 +116,14 @@ def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, m
         train(out, case_file, model_folder, media, "sft.learning_rate=0.1")
 
 
-def test_nothing_to_learn_from_is_an_error_that_says_why(model_folder, media, questions, tmp_path):
+def test_no_usable_case_is_an_error_with_the_reason(model_folder, media, questions, tmp_path):
     lost = cases_of([questions[0].model_copy(update={"path": "broken.mp4"})])
     lost += [case.model_copy(update={"trace": Trace(question_id="x", text="?")}) for case in lost]
-    with pytest.raises(TrainingError, match=r"none of 2 cases .*: 1 lack a segment"):
+    with pytest.raises(TrainingError, match=r"none of 2 cases .*: 1 have no text for a segment"):
         train_sft(small_recipe(model_folder), lost, tmp_path, data_root=media)
 
 
-def test_a_batch_leaves_out_what_is_too_long(model_folder, media, questions):
+def test_a_batch_skips_examples_that_are_too_long(model_folder, media, questions):
     skipped = []
     processor = data.load_processor(model_folder)
     cache = FrameCache(None)
@@ -144,11 +144,11 @@ def test_a_batch_leaves_out_what_is_too_long(model_folder, media, questions):
     lengths = batch["attention_mask"].sum(1).tolist()
     assert batch["input_ids"].shape == (2, lengths[0]) and not skipped
     batch = collator(lengths[0] - 1)(rows)
-    assert batch["input_ids"].shape == (1, lengths[1]), "left out, not cut"
+    assert batch["input_ids"].shape == (1, lengths[1]), "skipped, not cut"
     assert [name for name, _ in skipped] == ["long"]
     assert "never cut" in skipped[0][1]
     empty = collator(10)(rows)
-    assert (empty["labels"] == data.IGNORED).all(), "a batch of nothing has no loss"
+    assert (empty["labels"] == data.IGNORED).all(), "an empty batch has no loss"
 
 
 def test_process_agnostic_targets_have_no_observation(questions):
@@ -159,7 +159,7 @@ def test_process_agnostic_targets_have_no_observation(questions):
     assert target(case, process_aware=False) == "<think>So two.</think><answer>2</answer>"
 
 
-def test_batches_are_of_like_length_and_the_same_in_every_resumed_epoch():
+def test_batches_have_similar_lengths_and_a_resumed_epoch_has_the_same_batches():
     lengths = torch.randint(10, 1000, (400,), generator=torch.Generator().manual_seed(0)).tolist()
 
     def padding(order):

@@ -1,6 +1,4 @@
-"""One prompt forward per group: a video is decoded, encoded and seen once; nothing else changes."""
-
-import p2r  # noqa: F401  # isort: skip  (before transformers: it mends torchvision)
+"""Shared prompts: a video is decoded, encoded and seen once per group; results are the same."""
 
 from collections import Counter
 
@@ -19,7 +17,7 @@ pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 
 
-def test_a_video_is_opened_encoded_and_seen_once_and_not_once_per_rollout(
+def test_a_video_is_opened_encoded_and_seen_once_for_all_its_rollouts(
     model_folder, media, questions, tmp_path
 ):
     asked, group = questions[:3], 4
@@ -50,17 +48,17 @@ def test_a_video_is_opened_encoded_and_seen_once_and_not_once_per_rollout(
     micro_batch = trainer._prepare_inputs(generation(asked, group))
     assert opened == {question.id: 1 for question in asked}
     assert encoded.total() == 3
-    patches = {id(row): len(row["pixel_values_videos"]) for row in trainer._vision}
-    assert len(patches) == 3 and len(trainer._vision) == 3 * group
-    assert seen == [sum(patches.values())], "sampling; the reference has a tower of its own"
+    patches = {id(row): len(row["pixel_values_videos"]) for row in trainer.step.vision}
+    assert len(patches) == 3 and len(trainer.step.vision) == 3 * group
+    assert seen == [sum(patches.values())], "only sampling; the reference has its own tower"
     trainer.current_gradient_accumulation_steps = 3
-    trainer._compute_loss(trainer.model, micro_batch)
+    trainer.compute_loss(trainer.model, micro_batch)
     distinct = {id(row): len(row["pixel_values_videos"]) for row in micro_batch["vision"]}
     assert seen[1:] == [sum(distinct.values())]
 
 
 class Wrapped:
-    """A video processor whose calls are counted."""
+    """A video processor that counts its calls."""
 
     def __init__(self, inner, call):
         self.inner, self.call = inner, call
@@ -72,10 +70,10 @@ class Wrapped:
         return getattr(self.inner, name)
 
 
-def test_a_response_goes_on_from_its_prompts_last_token_after_a_long_video_too(
+def test_positions_of_a_response_follow_its_prompts_last_token_after_a_long_video(
     model_folder, media, questions, tmp_path
 ):
-    """Of 20 minutes: its last moments have later positions than the text after it."""
+    """In a 20-minute video, the last frames have later positions than the text that follows."""
     trainer, _, _ = scripted(model_folder, media, questions[-1:], tmp_path, [FULL, FULL])
     noise = np.random.default_rng(0).integers(0, 255, (8, 56, 56, 3), dtype=np.uint8)
     times = [150.0 * i for i in range(8)]

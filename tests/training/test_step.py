@@ -1,6 +1,7 @@
-"""A step's time budget, the judge beside the log-probs, numbers by process, and its benchmark."""
+"""One step: the loss, its time, the judge in the background, numbers by process, the benchmark."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import small_recipe
 from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
+from p2r import data
 from p2r.judges import make_judge
 from p2r.template import render
+from p2r.training import step as pa_grpo
 from p2r.training.step_judge import StepJudge
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
@@ -22,6 +26,64 @@ pytest_plugins = ["small_fixtures"]
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [render(f"I see {word}.", "So two.", "2") for word in ("two", "one", "a two", "none")]
+
+
+def test_a_step_is_five_plain_functions(model_folder, questions):
+    """Without TRL and without a model: sample, judge, score, advantages, loss."""
+    settings = small_recipe(
+        model_folder, "rl.normalise=process", "rl.rewards=[perception, reasoning]"
+    ).rl
+    processor = data.load_processor(model_folder)
+    encode, end = processor.tokenizer.encode, processor.tokenizer.eos_token_id
+    step = pa_grpo.Step([questions[-1]] * 4, group_size=4, number=7)
+    said = [*([*encode(text), end] for text in TEXTS[:3]), encode(TEXTS[3])]
+    pa_grpo.sample(step, processor, lambda q: None, "brief", lambda prompts: (said, None), [end])
+    assert [prompt is step.prompts[0] for prompt in step.prompts] == [True] * 4
+    assert step.texts == TEXTS and step.truncated == [False, False, False, True]
+    asking = StepJudge(RuleJudge(), timeout=60, retries=0)
+    pa_grpo.judge(step, asking)
+    pa_grpo.score(step, asking.answer(), processor.tokenizer, settings)
+    assert [case.verdict.sufficient for case in step.cases] == [True, False, True, False]
+    assert [(case.trace.step, case.trace.rollout) for case in step.cases] == [
+        (7, row) for row in range(4)
+    ]
+    assert_close(step.rewards, torch.tensor([[2.0, 2.0], [1.0, 2.0], [2.0, 2.0], [1.0, 2.0]]))
+    pa_grpo.advantages(step, settings)
+    size = 0.5 / (3**-0.5 + 1e-4)
+    assert_close(step.advantages, torch.tensor([[size, 0], [-size, 0], [size, 0], [-size, 0]]))
+    longest = max(map(len, said))
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in said])
+    batch = pa_grpo.loss_inputs(step, mask, settings)
+    assert batch["perception_tokens"].tolist() == [c.trace.perception_tokens for c in step.cases]
+    log_probs = torch.zeros(mask.shape, requires_grad=True)
+    value, terms = pa_grpo.loss(batch, log_probs, epsilon=0.2, beta=0.0)
+    value.backward()
+    # Perception has half of each completion's weight; the reasoning advantages are 0.
+    assert_close(log_probs.grad.sum(1), torch.tensor([-size, size, -size, size]) / 8)
+    assert terms.keys() == {"clipped low", "clipped high"}
+
+
+def test_the_loss_of_hand_made_numbers():
+    log_probs = torch.tensor([[1.5, 0.5]]).log()
+    batch = {
+        "old_per_token_logps": torch.zeros(1, 2),
+        "ref_per_token_logps": log_probs + 1,
+        "advantages": torch.tensor([[1.0, -1.0]]),
+        "weights": torch.tensor([[1, 1]]),
+    }
+    # Both ratios are clipped: −1.2 and +0.8. Each KL term is e − 2.
+    value, terms = pa_grpo.loss(batch, log_probs, epsilon=0.2, beta=0.0)
+    assert value.item() == pytest.approx(-0.2)
+    assert terms["clipped high"].tolist() == [[1, 0]] and terms["clipped low"].tolist() == [[0, 1]]
+    value, terms = pa_grpo.loss(batch, log_probs, epsilon=0.2, beta=0.1)
+    assert value.item() == pytest.approx(-0.2 + 0.1 * (math.e - 2))
+    assert_close(terms["kl"], torch.full((1, 2), math.e - 2))
+    batch["importance_sampling_ratio"] = torch.tensor([[0.5, 0.5]])  # not for the KL term
+    value, _ = pa_grpo.loss(batch, log_probs, epsilon=0.2, beta=0.1)
+    assert value.item() == pytest.approx(-0.1 + 0.1 * (math.e - 2))
+    batch["weights"] = torch.tensor([[3, 1]])
+    value, _ = pa_grpo.loss(batch, log_probs, epsilon=0.2, beta=0.0)
+    assert value.item() == pytest.approx((3 * -0.6 + 0.4) / 4)
 
 
 def test_the_judge_answers_while_log_probs_are_computed(model_folder, media, questions, tmp_path):
@@ -44,8 +106,10 @@ def test_the_judge_answers_while_log_probs_are_computed(model_folder, media, que
     trainer.responses = TEXTS
     trainer.model.train()
     trainer._generate_and_score_completions(generation(questions[:1], 4))
-    assert trainer._seconds["judge"] > 0 and trainer._seconds["judge_wait"] > 0
-    assert [case.perception.accuracy for case in cases] == [1, 0, 1, 0], "each its own verdict"
+    assert trainer.step.seconds["judge"] > 0 and trainer.step.seconds["judge_wait"] > 0
+    assert [case.perception.accuracy for case in cases] == [1, 0, 1, 0], (
+        "each row has its own verdict"
+    )
 
 
 def test_an_error_in_the_judge_stops_the_step(model_folder, media, questions, tmp_path):
@@ -58,7 +122,7 @@ def test_an_error_in_the_judge_stops_the_step(model_folder, media, questions, tm
 
 
 class Together(BaseHTTPRequestHandler):
-    """A Messages API that answers nobody before all 64 have asked."""
+    """A Messages API that answers only after all 64 requests have arrived."""
 
     asked = threading.Barrier(64, timeout=60)
 
@@ -87,7 +151,7 @@ class Together(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments):
-        """Quiet."""
+        """Do not log."""
 
 
 def test_claude_is_asked_about_all_64_rollouts_of_a_step_at_once(monkeypatch, questions, tmp_path):
@@ -109,7 +173,7 @@ def test_claude_is_asked_about_all_64_rollouts_of_a_step_at_once(monkeypatch, qu
     assert judged.calls == 64
 
 
-def test_a_step_logs_where_its_time_went(model_folder, media, questions, tmp_path):
+def test_a_step_logs_the_time_of_each_part(model_folder, media, questions, tmp_path):
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model_folder, media, questions, tmp_path)
     trainer.train()
     row = next(row for row in trainer.state.log_history if "step_time" in row)
@@ -120,17 +184,17 @@ def test_a_step_logs_where_its_time_went(model_folder, media, questions, tmp_pat
     assert row["time/backward"] > 0 and row["time/generate"] > 0
 
 
-def test_entropy_kl_and_clip_share_by_process_add_up_to_those_of_trl(
+def test_entropy_kl_and_clip_share_of_both_processes_add_up_to_the_total(
     model_folder, media, questions, tmp_path
 ):
     trainer, batch, cases = scripted(model_folder, media, questions, tmp_path, TEXTS)
-    # Another reference and another old policy, so that there is a divergence and there are clips.
+    # Change the reference and the old policy, so that KL and clipping are not zero.
     noise = torch.Generator().manual_seed(0)
     shift = torch.randn(batch["ref_per_token_logps"].shape, generator=noise)
     batch["ref_per_token_logps"] += 0.1 * shift
     batch["old_per_token_logps"] = batch["ref_per_token_logps"] + shift
     trainer._metrics["train"].clear()
-    trainer._compute_loss(trainer.model, batch)
+    trainer.compute_loss(trainer.model, batch)
     found = trainer._metrics["train"]
     looked = sum(case.trace.perception_tokens for case in cases)
     total = sum(case.trace.completion_tokens for case in cases)

@@ -1,4 +1,4 @@
-"""The judge inside the loop: each observation once, retries, a time limit, what it costs."""
+"""The judge inside the training loop: each observation once, retries, a time limit, the cost."""
 
 import math
 import threading
@@ -10,7 +10,7 @@ from p2r.files.journal import Journal
 from p2r.judges import JournaledJudge
 from p2r.records import Question, Verdict
 from p2r.template import render
-from p2r.training.rollouts import rollout_metrics
+from p2r.training.step import rollout_metrics
 from p2r.training.step_judge import StepJudge
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ class PricedJudge(RuleJudge):
 
 
 class FailingJudge(RuleJudge):
-    """Without a connection the first so many times."""
+    """Has no connection in the first `times` calls."""
 
     def __init__(self, times: int):
         super().__init__()
@@ -62,14 +62,14 @@ def test_identical_question_answer_and_observation_are_judged_once():
     assert [verdict.cost for verdict in judged.verdicts] == [0.01, 0, 0, 0.01, 0.01]
 
 
-def test_what_was_paid_for_in_an_earlier_step_is_no_call(tmp_path):
+def test_a_verdict_of_an_earlier_step_is_not_paid_again(tmp_path):
     with Journal(tmp_path / "verdicts.jsonl") as journal:
         judge = JournaledJudge(PricedJudge(), journal)
         assert answers(judge, [QUESTION] * 2, [TWO, ONE]).calls == 2
         assert answers(judge, [QUESTION] * 2, [TWO, FOG]).calls == 1
 
 
-def test_only_what_failed_is_asked_again():
+def test_only_failed_observations_are_asked_again():
     judge = RuleJudge()
     judged = answers(judge, [QUESTION] * 2, [TWO, FOG], retries=2)
     assert judge.asked == ["I see two.", *["I see fog."] * 3] and judged.calls == 4
@@ -87,7 +87,7 @@ def test_a_judge_that_comes_back_is_asked_again(monkeypatch):
     assert judged.verdicts[0].rationale == "ConnectionRefusedError: nobody is there"
 
 
-def test_a_judge_that_hangs_costs_the_time_limit_and_is_not_asked_twice_at_a_time():
+def test_a_judge_that_hangs_costs_the_time_limit_and_gets_no_second_call():
     free, begun = threading.Event(), []
 
     class Hanging(RuleJudge):
@@ -118,7 +118,7 @@ def test_other_errors_of_a_judge_are_errors():
         answers(Broken(), [QUESTION], [TWO])
 
 
-def test_a_step_goes_on_without_the_verdicts_of_a_judge_that_hangs(
+def test_a_step_continues_without_the_verdicts_of_a_judge_that_hangs(
     model_folder, media, questions, tmp_path
 ):
     free = threading.Event()
@@ -145,8 +145,8 @@ def test_a_step_counts_calls_cost_and_mismatches(model_folder, media, questions,
     )
     said = [
         render("I see two.", "So the answer is B.", "B"),
-        render("I see two.", "So the answer is A.", "B"),  # thinks one thing, says another
-        render("I see one.", "Who knows.", "A"),  # the rule cannot say
+        render("I see two.", "So the answer is A.", "B"),  # thinking and answer differ
+        render("I see one.", "Who knows.", "A"),  # the rule finds no conclusion
         "nothing",
     ]
     trainer, _, cases = scripted(model_folder, media, [asked], tmp_path, said, judge=PricedJudge())
@@ -156,7 +156,7 @@ def test_a_step_counts_calls_cost_and_mismatches(model_folder, media, questions,
     assert math.isnan(rollout_metrics(cases[3:], [[0.0, 0.0]], 1)["mismatch"])
 
 
-def test_a_rollout_tells_what_the_judge_said(model_folder, media, questions, tmp_path):
+def test_a_rollout_keeps_the_rationale_of_the_judge(model_folder, media, questions, tmp_path):
     class Explaining:
         def judge(self, questions, observations):
             return [Verdict(sufficient=True, rationale="it counts them")] * len(observations)

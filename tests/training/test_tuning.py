@@ -1,4 +1,4 @@
-"""Adapters and a frozen vision tower: what is trained changes, all else stays bit for bit."""
+"""Adapters and a frozen vision tower: only the trained weights change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rl(model, media, questions, out, *overrides):
 
 
 def changed(start, trained):
-    """Which parts of a model ("vision", "layers", "rest") a training changed, the bits compared."""
+    """Return the parts of a model ("visual", "layers", "rest") with any changed bit."""
     before, after = (data.load_model(folder).state_dict() for folder in (start, trained))
     assert before.keys() == after.keys()
     parts = set()
@@ -58,7 +58,7 @@ def changed(start, trained):
 
 
 def assert_loads_like_any_other(folder):
-    """Whole safetensors weights and a processor, and nothing of the adapters left."""
+    """Check for complete safetensors weights, a processor, and no files of adapters."""
     names = {file.name for file in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not {name for name in names if "adapter" in name}
@@ -98,7 +98,7 @@ def test_rl_changes_what_the_recipe_trains(
 
 
 def train_adapters(stage, model, media, questions, out):
-    """Four steps, called with paths so that a process of its own can do it."""
+    """Train four steps; all arguments are paths, so that a subprocess can call it."""
     lines = Path(questions).read_text().splitlines()
     asked = [Question.model_validate_json(line) for line in lines]
     train = {"sft": sft, "rl": rl}[stage]
@@ -106,7 +106,7 @@ def train_adapters(stage, model, media, questions, out):
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
-def test_adapters_go_on_from_a_checkpoint(stage, taught_folder, media, questions, tmp_path):
+def test_adapters_resume_from_a_checkpoint(stage, taught_folder, media, questions, tmp_path):
     file = tmp_path / "questions.jsonl"
     file.write_text("\n".join(question.model_dump_json() for question in questions[:3]))
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
@@ -124,7 +124,9 @@ def test_adapters_go_on_from_a_checkpoint(stage, taught_folder, media, questions
 
 
 @pytest.mark.parametrize("overrides", [FROZEN, LORA, (*LORA, *FROZEN)])
-def test_all_works_as_on_large_models(overrides, taught_folder, media, questions, tmp_path):
+def test_tuning_works_with_the_settings_of_large_models(
+    overrides, taught_folder, media, questions, tmp_path
+):
     """In bfloat16 and with gradient checkpointing."""
     trained = rl(
         taught_folder, media, questions, tmp_path / "rl", *overrides, "models.dtype=bfloat16"
@@ -149,7 +151,7 @@ def test_without_its_adapters_the_policy_is_the_start_model(
     with torch.no_grad():
         start = model(**inputs).logits
         model.add_adapter(lora_config(recipe.tuning))
-        assert torch.equal(model(**inputs).logits, start), "adapters begin as no change"
+        assert torch.equal(model(**inputs).logits, start), "new adapters change nothing"
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.fill_(0.02)

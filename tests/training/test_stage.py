@@ -1,4 +1,7 @@
-"""Metrics for a dashboard: off by default, on this machine only, each step once."""
+"""The folder of a training stage: logs without broken or repeated lines, and dashboards.
+
+Dashboards are off by default, stay on this machine and show each step once.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,48 @@ from small import read_lines, small_recipe
 from test_sft import cases_of
 
 from p2r.errors import TrainingError
+from p2r.records import Question
 from p2r.training.sft import train_sft
-from p2r.training.tracking import trackers
+from p2r.training.stage import append_lines, keep_until, record_skipped, trackers
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 SETTINGS = ("sft.max_steps=2", "sft.batch_size=2")
+# Characters that end a line to `str.splitlines`, one of three bytes, half a pair.
+ODD = "a\u2028b\x85c\u4e00\ud800"
+
+
+def test_no_text_of_a_model_breaks_a_line(tmp_path):
+    log = tmp_path / "rollouts.jsonl"
+    lines = [{"trace": {"step": step, "text": ODD}} for step in (1, 2, 3)]
+    append_lines(log, lines)
+    keep_until(log, 2, "trace.step")
+    assert [json.loads(line) for line in log.read_text().splitlines()] == lines[:2]
+
+
+def test_a_half_written_line_is_dropped(tmp_path):
+    log = tmp_path / "rollouts.jsonl"
+    append_lines(log, [{"step": 1, "text": ODD}])
+    whole = log.read_bytes()
+    for length in range(len(whole)):
+        log.write_bytes(whole + whole[:length])
+        keep_until(log, 1, "step")
+        assert log.read_bytes() == whole
+
+
+def test_a_skipped_question_is_listed_once(tmp_path):
+    question = Question(id="q", problem="?", problem_type="OCR", path=f"{ODD}.mp4")
+    for _ in range(2):
+        record_skipped(tmp_path, [(question, f"no {ODD}")])
+    (row,) = map(json.loads, (tmp_path / "skipped.jsonl").read_text().splitlines())
+    assert row == {"id": "q", "path": f"{ODD}.mp4", "reason": f"no {ODD}"}
+
+
+# ------------------------------------------------------------------------------------- dashboards
 
 
 def scalars(folder: Path, tag: str) -> dict[int, float]:
-    """The values of a tag by step, as TensorBoard reads them."""
+    """Return the values of a tag by step, read with TensorBoard."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))
@@ -70,7 +105,7 @@ def test_a_resumed_stage_shows_no_step_twice(tmp_path):
     assert found == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}
 
 
-def test_a_library_that_is_not_there_is_named(monkeypatch, tmp_path):
+def test_a_missing_library_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(TrainingError, match="pip install trackio, or set report_to=none"):
         trackers("trackio", tmp_path, 0, main_process=True)
@@ -80,10 +115,10 @@ def test_trackio_keeps_to_this_machine(model_folder, media, questions, tmp_path)
     pytest.importorskip("trackio")
     code = (
         f"import json, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-        "import test_tracking; "
+        "import test_stage; "
         "from p2r.records import Question; "
         "asked = [Question.model_validate_json(line) for line in open(sys.argv[4])]; "
-        "test_tracking.train(*sys.argv[1:4], asked, 'trackio'); "
+        "test_stage.train(*sys.argv[1:4], asked, 'trackio'); "
         "from trackio.sqlite_storage import SQLiteStorage; "
         "print(json.dumps(SQLiteStorage.get_logs('p2r', 'run/sft'), default=str))"
     )

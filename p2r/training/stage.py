@@ -1,9 +1,8 @@
-"""What SFT and RL share: checkpoints that count only when whole, logs without doubles, one final
-model.
+"""The folder of a training stage: checkpoints, logs, progress and the final model.
 
-A training stage is a folder: `checkpoints/`, `metrics.jsonl` (one line per optimiser step),
-`skipped.jsonl` (what was left out and why) and, when it is done and only then, `model/`. It can be
-killed at any moment and started again.
+SFT and RL share it. A stage folder holds `checkpoints/`, `metrics.jsonl` (one line per optimiser
+step), `skipped.jsonl` (skipped questions with the reason) and, at the end, `model/`. A stage can be
+killed at any time and started again.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,36 +21,40 @@ from accelerate import PartialState
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations import TensorBoardCallback, rewrite_logs
 
+from p2r.errors import TrainingError
 from p2r.files.jsonlines import to_line
 from p2r.records import Question
 from p2r.runs import claim, write_text
-from p2r.runs.recipe import Recipe
 from p2r.training.tuning import merge_adapters
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-COMPLETE = "complete"  # the file that makes a checkpoint count: written last
+COMPLETE = "complete"  # written last: a checkpoint without this file is ignored and deleted
 CHECKPOINT = "checkpoint-"
 
 
-def training_processes() -> PartialState:
-    """The processes that train together, set up as `TrainingArguments` will set them up."""
+def workers() -> PartialState:
+    """Return the workers (OS processes) that train together, set up as `TrainingArguments` does."""
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def open_stage(out: Path, made: dict[str, Any], step_keys: Mapping[str, str]) -> Path | None:
-    """Make a stage's folder ready to begin or to go on; returns the checkpoint to go on from.
+# ------------------------------------------------------------------------------- start and resume
 
-    `made` is what the stage's outcome depends on: it must be what the stage began with. The logs in
-    `step_keys` (file → dotted key of the step) lose the steps after the checkpoint, which are done
-    again. Raises `UserError`.
+
+def open_stage(out: Path, made: dict[str, Any], step_keys: Mapping[str, str]) -> Path | None:
+    """Prepare a stage folder for a start or a resume; return the checkpoint to resume from.
+
+    `made` holds every setting that the result depends on. It must equal the settings of the first
+    start. `step_keys` maps each log to the dotted key of its step; steps after the checkpoint are
+    removed from the logs, because they are trained again. Raises `UserError`.
     """
-    processes = training_processes()
-    with processes.main_process_first():
+    state = workers()
+    with state.main_process_first():
         checkpoint = latest_checkpoint(out / "checkpoints")
-        if processes.is_main_process:
+        if state.is_main_process:
             claim(out / "made.json", made)
             for name, key in step_keys.items():
                 keep_until(out / name, step_of(checkpoint), key)
@@ -58,33 +62,33 @@ def open_stage(out: Path, made: dict[str, Any], step_keys: Mapping[str, str]) ->
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; torn ones, cut off while they were written, are deleted."""
-    whole = []
+    """Return the newest complete checkpoint; delete incomplete ones."""
+    complete = []
     for checkpoint in folder.glob(f"{CHECKPOINT}*"):
         if (checkpoint / COMPLETE).is_file():
-            whole.append(checkpoint)
+            complete.append(checkpoint)
         else:
             shutil.rmtree(checkpoint)
-    return max(whole, key=step_of, default=None)
+    return max(complete, key=step_of, default=None)
 
 
 def step_of(checkpoint: Path | None) -> int:
-    """The optimiser step a checkpoint was taken after; 0 for none."""
+    """Return the optimiser step of a checkpoint; 0 for None."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix(CHECKPOINT))
 
 
 class ExactResume:
-    """Mixin of trainers: resuming takes all weights of the checkpoint, or fails.
+    """A mixin for trainers: a resume loads all weights of the checkpoint, or fails.
 
-    transformers 5.17 saves a Qwen2.5-VL under its older parameter names but, on resuming, looks
-    them up under the present ones, finds none, warns, and trains on from the start model.
+    transformers 5.17 saves a Qwen2.5-VL under older parameter names. On a resume it looks for the
+    new names, finds none, prints a warning and continues from the start model.
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled:  # sharded weights keep their names
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        """Serves `Trainer.train`, which calls it on a resume."""
         mine = self.accelerator.unwrap_model(self.model if model is None else model)
-        if isinstance(mine, PeftModel):  # adapters keep their names
+        # The weights of FSDP and of adapters keep their names.
+        if self.is_fsdp_enabled or isinstance(mine, PeftModel):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = type(mine).from_pretrained(
             resume_from_checkpoint, dtype=mine.dtype, use_safetensors=True
@@ -92,35 +96,38 @@ class ExactResume:
         mine.load_state_dict(saved.state_dict())
 
 
+# -------------------------------------------------------------------------------------------- logs
+
+
 class StepLog(TrainerCallback):
-    """Writes a line of metrics per logged step, and marks checkpoints as whole once they are."""
+    """Writes one line of metrics per optimiser step, and marks finished checkpoints as complete."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        """Append the step's metrics; the summary that ends a training is left out."""
+        """Append the metrics of a step; skip the summary at the end of the training."""
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
             append_lines(self.path, [{"step": state.global_step, **logs}])
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        """Runs after everything of the checkpoint is written."""
+        """Mark the checkpoint; the trainer calls this after it has written every file."""
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"{CHECKPOINT}{state.global_step}"
             write_text(checkpoint / COMPLETE, "")
 
 
 def append_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Append JSON lines in one write; ASCII only, so that no character ends or tears a line."""
+    """Append records as JSON lines, in one write and in ASCII, so that no text breaks a line."""
     lines = "".join(map(to_line, records))
     with path.open("a", encoding="utf-8") as file:
         file.write(lines)
 
 
 def keep_until(path: Path, step: int, step_key: str) -> None:
-    """Drop the lines of steps after `step`, and a torn last line, so that no step stands twice.
+    """Remove the lines of steps after `step`, and a half-written last line.
 
-    `step_key` is the dotted key that holds a line's step.
+    `step_key` is the dotted key of a line's step.
     """
     if not path.is_file():
         return
@@ -137,7 +144,7 @@ def keep_until(path: Path, step: int, step_key: str) -> None:
 
 
 def hash_lines(lines: Iterable[str]) -> str:
-    """12 hex digits that name a list of texts."""
+    """Return 12 hex digits that identify a list of texts."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.encode() + b"\n")
@@ -145,7 +152,7 @@ def hash_lines(lines: Iterable[str]) -> str:
 
 
 def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> None:
-    """List in `skipped.jsonl` what a training leaves out: question, file, reason; each once."""
+    """Add skipped questions to `skipped.jsonl`: id, file and reason, each question once."""
     path = folder / "skipped.jsonl"
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     listed = {json.loads(line)["id"] for line in before.splitlines()}
@@ -158,8 +165,73 @@ def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> Non
         write_text(path, before + "".join(map(to_line, rows)))
 
 
+# ------------------------------------------------------------------------- dashboards and progress
+
+# Variables that make trackio send metrics to another machine.
+_REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")
+
+
+def trackers(report_to: str, out: Path, step: int, main_process: bool) -> list[TrainerCallback]:
+    """Return the callbacks that send metrics to a dashboard on this machine.
+
+    `report_to` is a recipe key: "none" (default), "tensorboard" or "trackio". TensorBoard writes to
+    `out/tensorboard` (`tensorboard --logdir RUN`) and drops the steps after `step`. Trackio writes
+    to its own local store (TRACKIO_DIR), project "p2r", run "RUN/STAGE" (`trackio show --project
+    p2r`). Raises `TrainingError` if the library is not installed.
+    """
+    if report_to == "none" or not main_process:
+        return []
+    try:
+        if report_to == "trackio":
+            return [_Trackio(f"{out.resolve().parent.name}/{out.name}")]
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError(
+            f"report_to={report_to} needs a library ({error}): pip install {report_to}, or set "
+            "report_to=none"
+        ) from error
+    return [TensorBoardCallback(SummaryWriter(out / "tensorboard", purge_step=step + 1))]
+
+
+class _Trackio(TrainerCallback):
+    """Logs the metrics of every step to trackio; a resumed stage continues its run."""
+
+    def __init__(self, name: str) -> None:
+        import trackio
+
+        self.trackio, self.name = trackio, name
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        with _without_remote():
+            self.trackio.init(
+                project="p2r",
+                name=self.name,
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "train_runtime" not in logs:  # the summary at the end belongs to no step
+            self.trackio.log(rewrite_logs(logs), step=state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trackio.finish()
+
+
+@contextmanager
+def _without_remote() -> Iterator[None]:
+    """Hide the variables that make trackio send metrics to another machine."""
+    kept = {name: os.environ.pop(name) for name in _REMOTE if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
 def show_progress(trainer: Trainer, title: str, *shown: str) -> None:
-    """One bar of optimiser steps with the latest of the metrics `shown`, not a line for each."""
+    """Show one progress bar with the latest values of the metrics `shown`."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Progress(title, shown))
 
@@ -189,10 +261,13 @@ class _Progress(TrainerCallback):
         self.bar.close()
 
 
-def save_final(trainer: Trainer, processor: Any, folder: Path) -> Path:
-    """Save model and processor, so that `folder` is there whole or not at all; drop checkpoints.
+# ------------------------------------------------------------------------------------- final model
 
-    Adapters are merged into the model they were trained on.
+
+def save_final(trainer: Trainer, processor: Any, folder: Path) -> Path:
+    """Save model and processor to `folder` atomically, then delete the checkpoints.
+
+    Adapters are merged into their base model.
     """
     temporary = folder.with_name(f".{folder.name}.part")
     adapters = folder.with_name(f".{folder.name}.adapters")
@@ -213,35 +288,3 @@ def save_final(trainer: Trainer, processor: Any, folder: Path) -> Path:
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return folder
-
-
-def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
-    """The settings of `TrainingArguments` that SFT and RL have in common, each set knowingly.
-
-    Weights are trained in float32 under bfloat16 autocast: in pure bfloat16 an AdamW step of 1e-6
-    is lost in rounding. (DeepSpeed keeps float32 masters itself, so there the weights may be
-    bfloat16; so may those under adapters, which do not change and whose adapters are float32.)
-    """
-    large = recipe.models.dtype == "bfloat16"
-    return {
-        "output_dir": str(checkpoints),
-        "seed": recipe.seed,
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": large,
-        "gradient_checkpointing": large,  # pays in memory at billions of weights, costs time below
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # a loss that is no number is shown as such
-        "save_strategy": "steps",
-        "save_total_limit": 2,  # the older one counts until the newer one is whole
-        "report_to": "none",  # see `p2r.training.tracking`
-        "disable_tqdm": True,  # see `show_progress`
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": False,
-    }
-
-
-def training_dtype(recipe: Recipe) -> str:
-    """The dtype the trained weights are kept in; see `shared_arguments`."""
-    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
-    kept = deepspeed or recipe.tuning.lora_rank is not None
-    return recipe.models.dtype if kept else "float32"

@@ -1,10 +1,10 @@
-"""One prompt forward per group: rollouts of one question share its video and its prompt.
+"""Shared prompts: compute the prompt of a group once, not once per rollout.
 
-A group's G rollouts have the same prompt, and an ordinary forward computes it, vision tower
-included, G times. Here each distinct prompt is computed once, its keys and values are handed to all
-its rollouts, and only the completions are computed per rollout. The same sums in another order:
-log-probs and gradients are equal up to rounding. The prompt's states are kept for the gradient, so
-this is not for gradient checkpointing.
+The G rollouts of a question have the same prompt and the same video. An ordinary forward pass
+computes them G times, vision tower included. Here each distinct prompt is computed once. All its
+rollouts use its keys and values, and only the completions are computed per rollout. Log-probs and
+gradients are equal up to rounding. The states of the prompt are kept for the backward pass, so this
+does not work with gradient checkpointing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from p2r import data
 
 @dataclass(frozen=True)
 class Prompts:
-    """Which prompt each row of a batch has: `first` (U,) is the first row of each distinct prompt,
-    `of_row` (B,) the prompt of each row; `length` is the padded prompt length, `vision` the flat
-    inputs of the U prompts.
+    """The prompt of each row of a batch, with U distinct prompts in B rows.
+
+    `first` (U,) is the first row of each distinct prompt. `of_row` (B,) is the index of each row's
+    prompt. `length` is the padded prompt length. `vision` holds the flat vision inputs of the U
+    prompts.
     """
 
     first: torch.Tensor
@@ -36,7 +38,7 @@ class Prompts:
 
     @classmethod
     def of(cls, rows: Sequence[data.Batch], length: int, device: torch.device) -> Prompts:
-        """Rows share a prompt where their vision inputs are one and the same object."""
+        """Find the distinct prompts: two rows share a prompt if they share their vision object."""
         place: dict[int, int] = {}
         first, of_row = [], []
         for index, row in enumerate(rows):
@@ -54,7 +56,7 @@ class Prompts:
 
 
 def share_prompts(model: Any) -> None:
-    """Teach a Qwen2.5-VL to share prompts inside `sharing`; outside it nothing changes."""
+    """Let a Qwen2.5-VL share prompts inside `sharing`; outside of it the model is unchanged."""
     backbone = _backbone_of(model)
     backbone.prompts = None
     backbone.forward = partial(_forward, backbone, backbone.forward)
@@ -62,7 +64,7 @@ def share_prompts(model: Any) -> None:
 
 @contextmanager
 def sharing(model: Any, prompts: Prompts) -> Iterator[None]:
-    """The next forward passes of `model` are on rows with these prompts."""
+    """Tell `model` the prompts of the rows that it gets inside this block."""
     backbone = _backbone_of(model)
     backbone.prompts = prompts
     try:
@@ -72,7 +74,7 @@ def sharing(model: Any, prompts: Prompts) -> Iterator[None]:
 
 
 def _backbone_of(model: Any) -> Any:
-    """The model under the LM head, and under adapters, which are inside its layers."""
+    """Return the model without its LM head and without the wrapper of adapters."""
     return (model.get_base_model() if isinstance(model, PeftModel) else model).base_model
 
 
@@ -86,7 +88,7 @@ def _forward(
     mm_token_type_ids: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> Any:
-    """The backbone's forward; the prompts of a batch without a past are computed once each."""
+    """Run the backbone; compute each distinct prompt once if the batch has no past."""
     prompts: Prompts | None = backbone.prompts
     past = past_key_values is not None and past_key_values.get_seq_length() > 0
     if prompts is None or past:
@@ -125,8 +127,9 @@ def _forward(
     states = output.last_hidden_state[of_row]
     rest = input_ids.size(1) - length
     if rest:
-        # A response goes on from its prompt's last token, as in an ordinary forward. (The model's
-        # `rope_deltas` goes on from the largest position, a later one after a long video.)
+        # The positions of a response follow its prompt's last token, as in an ordinary forward
+        # pass. (The model's `rope_deltas` follow the largest position. After a long video that is
+        # later.)
         end = torch.full_like(first, length) if placed is None else placed[-1, :, -1] + 1
         places = end[of_row, None] + torch.arange(rest, device=end.device)
         completed = forward(

@@ -1,4 +1,4 @@
-"""The verbs of the data set: traces written, traces kept."""
+"""The verbs of the data pipeline: generate and filter traces."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ def generate(
         bool,
         typer.Option(
             "--hard",
-            help="Further samples (generate.hard_samples) of the questions of which the filter "
-            "has kept none.",
+            help="Sample again (generate.hard_samples) the questions for which the filter kept no "
+            "trace.",
         ),
     ] = False,
 ) -> None:
-    """Step 1: the teacher writes one trace per question (or generate.samples)."""
+    """Step 1: the teacher writes traces.
+
+    It writes one trace per question, or generate.samples traces.
+    """
     part = parse_shard(shard)
     opened = open_run(run, recipe, set)
     from p2r import stages
@@ -64,26 +67,28 @@ def filter(
         typer.Option(
             "--budget",
             min=0.0,
-            help="US dollars that the run may spend on judges, over all its stages: it stops "
-            "before they are exceeded, and goes on with a larger budget.",
+            help="US dollars that all stages of the run may spend on judges. The run stops before "
+            "it exceeds the budget. Give a larger budget to continue.",
         ),
     ] = None,
     batch: Annotated[
         bool | None,
         typer.Option(
             "--batch/--online",
-            help="Ask Claude through Message Batches: half the price, an answer within a day.",
+            help="Use Claude's Message Batches: half the price, answers within a day.",
         ),
     ] = None,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Price the judging from a sample, and stop there.")
+        bool,
+        typer.Option("--estimate", help="Estimate the cost of judging from a sample, and stop."),
     ] = False,
     shard: ShardOption = None,
     ray: RayOption = False,
 ) -> None:
-    """Steps 2 and 3: keep what is right and well observed.
+    """Steps 2 and 3: keep good traces for training.
 
-    Traces on the template, with a right answer and an observation the judge finds sufficient.
+    A trace is kept if it follows the template, its answer is right, and the judge finds its
+    observation sufficient.
     """
     given = {"budget": budget, "batch": batch}
     overrides = [f"judging.{key}={value}" for key, value in given.items() if value is not None]
@@ -98,19 +103,19 @@ def filter(
         for each in found:
             make_console().print(estimate_table(each))
         if not found:
-            print("this judge asks no server: judging costs nothing")
+            print("this judge uses no server: judging is free")
         return
     table = stages.filter(opened, shard=part, ray=ray)
     if table is None:
         print(
-            "this part is judged; the set is collected when the other parts are, or by p2r filter "
-            "without --shard"
+            "this part is judged. The SFT set is written when all parts are judged, or by "
+            "p2r filter without --shard"
         )
         return
     make_console().print(funnel_table(table))
     if unknown := table["all"]["verdict unknown"]:
         print(
-            f"{unknown} have no verdict: p2r status {run} says why, and so does each case in "
-            f"{run / 'cases' / 'cot.jsonl'}; the same command asks for them again",
+            f"{unknown} have no verdict: see p2r status {run} or the cases in "
+            f"{run / 'cases' / 'cot.jsonl'} for the reasons. Run the same command to retry",
             file=sys.stderr,
         )

@@ -1,0 +1,347 @@
+"""One PA-GRPO step as plain functions: sample → judge → score → advantages → loss.
+
+All functions read and fill one record, `Step`. `p2r.training.trainer` calls them from TRL's
+training loop in this order:
+
+    step = Step(questions, group_size=8)
+    sample(step, …)                      # frames, prompts and completions
+    judge(step, asking)                  # begins in the background, during the log-probs
+    score(step, asking.answer(), …)      # cases and rewards, eq. (5)
+    advantages(step, settings)           # eq. (6)
+    batch |= loss_inputs(step, …)        # advantage and weight of every token
+    loss(batch, log_probs, …)            # eq. (7), on each micro-batch
+
+The equations are in `p2r.rewards`, the response template in `p2r.template`. Paper: VideoP2R, arXiv
+2511.11113.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+
+from p2r import data
+from p2r.records import Case, ProcessReward, Question, Trace, Verdict
+from p2r.rewards import (
+    PROCESSES,
+    collapsed,
+    credit_advantages,
+    process_reward,
+    spread_advantages,
+    token_weights,
+)
+from p2r.runs.recipe import RlSettings
+from p2r.scoring import accuracy
+from p2r.scoring.analysis import mismatch, mismatch_tags
+from p2r.template import answer_of, parse, perception_length
+from p2r.training.step_judge import Judged, StepJudge, judged_verdicts
+from p2r.video import Frames
+
+FramesOf = Callable[[Question], Frames | None]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One encoded prompt: token ids, the type of each token (0 text, 1 image, 2 video), and the
+    vision inputs. The rollouts of one question share one `Prompt`.
+    """
+
+    ids: list[int]
+    types: list[int]
+    vision: data.Batch
+
+
+@dataclass
+class Step:
+    """One step on one worker (one OS process of the training), from questions to advantages.
+
+    One row is one rollout; the `group_size` rollouts of a question are consecutive rows. The worker
+    samples B rows. `cases`, `rewards` and `advantages` cover the N rows of all workers, because the
+    rollouts of a question may be spread over several workers. `own` selects this worker's rows.
+    """
+
+    questions: list[Question]  # B
+    group_size: int
+    number: int = 1  # the optimiser step, from 1
+    first_row: int = 0  # of this worker, among the N rows
+    trace_fields: Mapping[str, Any] = field(default_factory=dict)  # the same for every trace
+
+    frames: list[Frames | None] = field(default_factory=list)  # B, None: text only
+    prompts: list[Prompt] = field(default_factory=list)  # B
+    completions: list[list[int]] = field(default_factory=list)  # B, token ids with the end of turn
+    sampling_log_probs: list[list[float]] | None = None  # B, from vLLM
+    texts: list[str] = field(default_factory=list)  # B, the completions as text
+    truncated: list[bool] = field(default_factory=list)  # B, stopped by the token limit
+
+    cases: list[Case] = field(default_factory=list)  # N
+    rewards: torch.Tensor | None = None  # (N, 2): R_P and R_R of eq. (5), NaN: unknown
+    advantages: torch.Tensor | None = None  # (N, 2), eq. (6), after credit assignment
+
+    judge_calls: int = 0  # observations that this worker sent to the judge
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by part
+    loss_began: float = 0.0  # when the latest micro-batch began, see `now`
+    totals: torch.Tensor | None = None  # (2, values): sums for the log, over micro-batches so far
+
+    @property
+    def own(self) -> slice:
+        """The rows of this worker among the rows of all workers."""
+        return slice(self.first_row, self.first_row + len(self.questions))
+
+    @property
+    def vision(self) -> list[data.Batch]:
+        """The vision inputs of every row; rows with the same prompt share one object."""
+        return [prompt.vision for prompt in self.prompts]
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the seconds spent inside the block to `seconds[part]`."""
+        start = now()
+        yield
+        self.seconds[part] += now() - start
+
+
+def now() -> float:
+    """Return the time in seconds, after the GPU has finished its work."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+# ------------------------------------------------------------------------------------------- sample
+
+
+def encode(step: Step, processor: Any, frames_of: FramesOf, style: str) -> None:
+    """Fill `frames` and `prompts`. Each distinct question is decoded and encoded once."""
+    distinct = {question.id: question for question in step.questions}
+    with step.timed("decode"):
+        frames = {name: frames_of(question) for name, question in distinct.items()}
+    with step.timed("encode"):
+        batch = data.encode_prompts(
+            processor, list(distinct.values()), list(frames.values()), style
+        )
+    prompts = {}
+    for row, name in enumerate(distinct):
+        real = batch["attention_mask"][row].bool()  # without the padding
+        prompts[name] = Prompt(
+            batch["input_ids"][row][real].tolist(),
+            batch["mm_token_type_ids"][row][real].tolist(),
+            {key: batch[key][row] for key in data.VISION_KEYS},
+        )
+    step.frames = [frames[question.id] for question in step.questions]
+    step.prompts = [prompts[question.id] for question in step.questions]
+
+
+def sample(
+    step: Step,
+    processor: Any,
+    frames_of: FramesOf,
+    style: str,
+    generate: Callable[[list[Prompt]], tuple[list[list[int]], list[list[float]] | None]],
+    ends: Collection[int],
+) -> None:
+    """Encode the prompts, then sample one completion for each row.
+
+    `generate` returns token ids and, with vLLM, the log-probs of the sampled tokens. A completion
+    that does not stop with one of the token ids `ends` was cut off at the token limit.
+    """
+    encode(step, processor, frames_of, style)
+    with step.timed("generate"):
+        step.completions, step.sampling_log_probs = generate(step.prompts)
+    step.texts = processor.tokenizer.batch_decode(step.completions, skip_special_tokens=True)
+    step.truncated = [ids[-1] not in ends for ids in step.completions]
+
+
+# -------------------------------------------------------------------------------------------- judge
+
+
+def judge(step: Step, asking: StepJudge) -> None:
+    """Start judging the observations in the background; `asking.answer()` gives the verdicts."""
+    asking.ask(step.questions, step.texts)
+
+
+# -------------------------------------------------------------------------------------------- score
+
+
+def score(step: Step, judged: Judged, tokenizer: Any, settings: RlSettings) -> None:
+    """Fill `cases` and `rewards` with both process rewards of every rollout, eq. (5).
+
+    Unknown is not zero: a verdict that the judge could not give, or an answer whose reference
+    cannot be scored, makes that reward unknown. An answer that is missing or unreadable earns 0.
+    """
+    step.judge_calls = judged.calls
+    step.seconds["judge"] += judged.seconds
+    own = [
+        _score_rollout(step, row, verdict, tokenizer, settings)
+        for row, verdict in enumerate(judged.verdicts)
+    ]
+    step.cases = gather_object(own)
+    rewards = [[case.perception.total, case.reasoning.total] for case in step.cases]
+    step.rewards = torch.tensor(
+        [[math.nan if total is None else total for total in row] for row in rewards]
+    )
+
+
+def _score_rollout(
+    step: Step, row: int, verdict: Verdict | None, tokenizer: Any, settings: RlSettings
+) -> Case:
+    question, text, ids = step.questions[row], step.texts[row], step.completions[row]
+    parsed = parse(text)
+    looked = perception_length(tokenizer, ids)  # the first tokens belong to perception
+    sufficient = verdict.sufficient if verdict else None
+    right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
+    bonus = settings.length_bonus if "length" in settings.rewards else 0.0
+    ranges = settings.length_ranges
+    frames = step.frames[row] if step.frames else None
+    case = Case(
+        question=question,
+        trace=Trace(
+            question_id=question.id,
+            text=text,
+            observation=parsed.observation,
+            think=parsed.think,
+            answer=parsed.answer,
+            problems=parsed.problems,
+            prompt_tokens=len(step.prompts[row].ids) if step.prompts else None,
+            completion_tokens=len(ids),
+            perception_tokens=looked,
+            truncated=step.truncated[row],
+            step=step.number,
+            rollout=(step.first_row + row) % step.group_size,
+            media={} if frames is None else frames.info(),
+            **step.trace_fields,
+        ),
+        accuracy=right,
+        verdict=verdict,
+        perception=process_reward(
+            None if sufficient is None else float(sufficient),
+            parsed.format_ok["perception"],
+            looked,
+            ranges.perception,
+            bonus,
+        ),
+        reasoning=process_reward(
+            right, parsed.format_ok["reasoning"], len(ids) - looked, ranges.reasoning, bonus
+        ),
+    )
+    case.tags = mismatch_tags(case)
+    return case
+
+
+# --------------------------------------------------------------------------------------- advantages
+
+
+def advantages(step: Step, settings: RlSettings) -> None:
+    """Fill `advantages`: each process within its group, eq. (6), then the credit scheme.
+
+    `settings.credit` "process" is PA-GRPO: perception tokens get A_P, reasoning tokens get A_R.
+    """
+    step.advantages = credit_advantages(
+        settings.credit, step.rewards, step.group_size, settings.rewards
+    )
+    for case, (looked, reasoned) in zip(step.cases, step.advantages.tolist(), strict=True):
+        case.perception_advantage, case.reasoning_advantage = looked, reasoned
+
+
+# --------------------------------------------------------------------------------------------- loss
+
+
+def loss_inputs(step: Step, mask: torch.Tensor, settings: RlSettings) -> dict[str, Any]:
+    """Return the inputs of `loss` and of the log for this worker's rows.
+
+    `mask` (B, T) is 1 on completion tokens.
+    The lists and tensors all have B rows, so that TRL can shuffle them and split them into
+    micro-batches.
+    """
+    lengths = torch.tensor(
+        [case.trace.perception_tokens for case in step.cases[step.own]], device=mask.device
+    )
+    weights = mask  # "sequence": every token of a completion weighs the same
+    if settings.normalise != "sequence":
+        weights = token_weights(settings.normalise, lengths, mask) * mask.sum(1, keepdim=True)
+    own = step.advantages[step.own].to(mask.device)
+    return {
+        "vision": step.vision,
+        "perception_tokens": lengths,  # (B,)
+        "advantages": spread_advantages(own, lengths, mask),  # (B, T)
+        "weights": weights,  # (B, T)
+    }
+
+
+def loss(
+    batch: Mapping[str, Any], log_probs: torch.Tensor, epsilon: float, beta: float
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the loss of a micro-batch, eq. (7) with the sign reversed, and its terms for the log.
+
+    `log_probs` (B, T) are those of the policy and carry the gradient. For every token
+
+        −min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) + β (exp(r) − r − 1),   r = log π_ref − log π
+
+    with ρ = π / π_old, averaged over each completion with `batch["weights"]`, then over
+    completions. Without `old_per_token_logps` each batch is used for one update, and ρ = 1 with a
+    gradient. `importance_sampling_ratio` (rollouts by vLLM) corrects the first term for the
+    difference between the probabilities of vLLM and the trainer. The terms: "kl", "clipped low",
+    "clipped high", (B, T).
+    """
+    token_advantages, weights = batch["advantages"], batch["weights"]
+    ratio = torch.exp(log_probs - batch.get("old_per_token_logps", log_probs.detach()))
+    clipped = torch.clamp(ratio, 1 - epsilon, 1 + epsilon)
+    losses = -torch.min(ratio * token_advantages, clipped * token_advantages)
+    if "importance_sampling_ratio" in batch:
+        losses = losses * batch["importance_sampling_ratio"]
+    terms = {}
+    if beta != 0:
+        ahead = batch["ref_per_token_logps"] - log_probs
+        kl = torch.exp(ahead) - ahead - 1
+        losses = losses + beta * kl
+        terms["kl"] = kl.detach()
+    terms["clipped low"] = ((ratio < 1 - epsilon) & (token_advantages < 0)).float()
+    terms["clipped high"] = ((ratio > 1 + epsilon) & (token_advantages > 0)).float()
+    each = (losses * weights).sum(-1) / weights.sum(-1).clamp(min=1.0)
+    return each.mean(), terms
+
+
+# ------------------------------------------------------------------------------ numbers for the log
+
+
+def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, float]:
+    """Return the numbers of a step for the log: rewards by part, lengths, unknowns, collapse.
+
+    `rewards` (N, 2) belong to the cases. A group has collapsed for a process if its known rewards
+    are all equal; "joint/collapse" counts groups that have collapsed for both. Accuracies are means
+    over the known ones. "judge/unknown" is the share of judged observations without a verdict.
+    "judge/cost" is the price of the verdicts in US dollars. "mismatch" is the share of answers that
+    differ from the conclusion of their thinking, among those where
+    `p2r.scoring.analysis.mismatch` can tell.
+    """
+    metrics: dict[str, float] = {}
+    for process in PROCESSES:
+        parts: list[ProcessReward] = [getattr(case, process) for case in cases]
+        known = [part.accuracy for part in parts if part.accuracy is not None]
+        metrics[f"{process}/accuracy"] = float(np.mean(known)) if known else math.nan
+        metrics[f"{process}/format"] = float(np.mean([part.format for part in parts]))
+        metrics[f"{process}/length_bonus"] = float(np.mean([part.length for part in parts]))
+        metrics[f"{process}/unknown"] = 1 - len(known) / len(parts)
+    looked = np.array([case.trace.perception_tokens for case in cases])
+    total = np.array([case.trace.completion_tokens for case in cases])
+    metrics["perception/tokens"] = float(looked.mean())
+    metrics["reasoning/tokens"] = float((total - looked).mean())
+    flat = np.asarray(collapsed(rewards, group_size), dtype=bool)
+    metrics["perception/collapse"], metrics["reasoning/collapse"] = flat.mean(0).tolist()
+    metrics["joint/collapse"] = float(flat.all(1).mean())
+    judged = judged_verdicts(cases)
+    silent = [verdict.sufficient is None for verdict in judged]
+    metrics["judge/unknown"] = float(np.mean(silent)) if judged else math.nan
+    metrics["judge/cost"] = sum(verdict.cost for verdict in judged)
+    decided = [found for case in cases if (found := mismatch(case)) is not None]
+    metrics["mismatch"] = float(np.mean(decided)) if decided else math.nan
+    metrics["truncated"] = float(np.mean([case.trace.truncated for case in cases]))
+    return metrics
