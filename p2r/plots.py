@@ -14,9 +14,9 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from PIL import Image, ImageDraw
 
+from p2r.pipeline.funnel import FUNNEL_STEPS
 from p2r.records import Case
 from p2r.runs.names import MODEL_LABELS
-from p2r.scoring.analysis import FUNNEL_STEPS
 from p2r.video import Frames
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -83,7 +83,7 @@ def training(
 
 
 def funnel(row: Mapping[str, int], title: str) -> go.Figure:
-    """How many traces reach each step of the filter (a row of `p2r.scoring.analysis.funnel`)."""
+    """How many traces reach each step of the filter (a row of `p2r.pipeline.funnel.funnel`)."""
     trace = go.Funnel(
         y=list(FUNNEL_STEPS),
         x=[row[step] for step in FUNNEL_STEPS],
@@ -151,7 +151,7 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
 
 
 def perception_by_answer(table: Mapping[str, Mapping[str, int]], title: str) -> go.Figure:
-    """The 2 x 2 of `p2r.scoring.analysis.perception_by_answer`, with its unknown cells if any."""
+    """The 2 x 2 of `p2r.scoring.thoughts.perception_by_answer`, with its unknown cells if any."""
     rows = [row for row in table if row != "unknown" or any(table[row].values())]
     columns = [
         column

@@ -42,7 +42,7 @@ DERIVED = {
     "outcome": f"""CASE WHEN accuracy IS NULL THEN 'unknown'
         WHEN accuracy >= {RIGHT_ACCURACY} THEN 'right' ELSE 'wrong' END""",
     "fault": """coalesce("trace.problems", '[]') <> '[]'""",
-    # Who scores a case tags it (`p2r.scoring.analysis.mismatch_tags`).
+    # Who scores a case tags it (`p2r.scoring.thoughts.mismatch_tags`).
     "mismatch": """contains(coalesce(tags, ''), '"mismatch"')""",
     "perception_reward": '"perception.accuracy" + "perception.format" + "perception.length"',
     "reasoning_reward": '"reasoning.accuracy" + "reasoning.format" + "reasoning.length"',

@@ -30,12 +30,13 @@ from p2r.files.journal import Journal, MergedJournal, Shard, count_lines, exclus
 from p2r.files.jsonlines import to_line
 from p2r.formats import read_cases
 from p2r.judges import Judge, judge_observations
+from p2r.pipeline.funnel import BAD_RECORD, funnel, funnel_step, verdict_step
 from p2r.pipeline.quality import active, find_drops
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, read_json, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import score_answer
-from p2r.scoring.analysis import BAD_RECORD, funnel, funnel_step, mismatch_tags, verdict_step
+from p2r.scoring.thoughts import mismatch_tags
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def filter_traces(
     """Steps 2 and 3: keep traces on the template with a right answer and a sufficient observation.
 
     Writes `filter.jsonl` (outcomes), `sft.jsonl` (kept cases), `cases/cot.jsonl` (all, scored) and
-    `funnel.json`; returns the funnel (see `p2r.scoring.analysis.funnel`). The judge is asked only
+    `funnel.json`; returns the funnel (see `p2r.pipeline.funnel.funnel`). The judge is asked only
     about traces that passed step 2, and never twice. With a `shard` only that part is judged. The
     shard that finds all others done collects the set and returns the funnel; the others return
     None.
@@ -343,7 +344,7 @@ def verify(cases: Sequence[Case], judge: Judge, min_accuracy: float) -> list[tup
     """Score answers, then ask the judge about the observations of right answers on the template.
 
     The cases get their scores; each is returned with the last step that it reached
-    (`p2r.scoring.analysis.funnel_step`).
+    (`p2r.pipeline.funnel.funnel_step`).
     """
     for case in cases:
         case.accuracy = score_answer(case)

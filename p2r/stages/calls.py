@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from p2r.engines.answering import Spread
     from p2r.engines.responses import ResponseJournal
-    from p2r.evaluation.benchmark_files import Manifest
+    from p2r.evaluation.questions import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ def evaluate_benchmark(
     `check` gets the manifest of the files before the first question is asked. Media are relative
     to `data_root`, by default where the files are. The run's own questions stay as they are.
     """
-    from p2r.evaluation.benchmark_files import read_benchmark, to_question
+    from p2r.evaluation.questions import read_benchmark, to_question
 
     folder = questions if questions.is_dir() else questions.parent
     root = claim_data_root(run, data_root, folder)
@@ -345,7 +345,7 @@ def transfer(
     `source` is the result file whose observations are read. Writes and returns a result file per
     input, `results/STAGE-INPUT.json`, which `p2r.evaluation.report` lays beside Table 5.
     """
-    from p2r.evaluation.benchmark_files import read_benchmark, to_question
+    from p2r.evaluation.questions import read_benchmark, to_question
     from p2r.evaluation.results import read_result
     from p2r.evaluation.run import result_path
     from p2r.evaluation.transfer import INPUTS, observations_of, transfer_questions

@@ -1,7 +1,6 @@
-"""Accuracy by problem type, mean relative accuracy, means with intervals."""
+"""Accuracy by problem type, and mean relative accuracy."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -9,11 +8,11 @@ from measures import shared_data
 from rouge_score.rouge_scorer import RougeScorer
 
 from p2r.records import PROBLEM_TYPES
-from p2r.scoring import accuracy, mean_interval, mra
+from p2r.scoring import accuracy, mra
 
 OPTIONS = ["A. left", "B. right"]
 
-# ---- what all types have in common
+# ---- all problem types
 
 GOLD = {
     "multiple choice": "B",
@@ -38,13 +37,13 @@ def test_the_reference_answer_scores_one_with_and_without_tags(kind):
 
 @pytest.mark.parametrize("kind", PROBLEM_TYPES)
 @pytest.mark.parametrize("prediction", [None, "", " \n", "<answer></answer>", "<think>cut off"])
-def test_an_answer_that_is_missing_is_wrong(kind, prediction):
+def test_a_missing_answer_is_wrong(kind, prediction):
     assert accuracy(kind, prediction, GOLD[kind], OPTIONS) == 0.0
 
 
 @pytest.mark.parametrize("kind", ["multiple choice", "numerical", "regression"])
 @pytest.mark.parametrize("prediction", ["?", "I cannot tell.", "both of them"])
-def test_an_answer_that_cannot_be_read_is_wrong(kind, prediction):
+def test_an_unreadable_answer_is_wrong(kind, prediction):
     assert accuracy(kind, prediction, GOLD[kind], OPTIONS) == 0.0
 
 
@@ -64,7 +63,7 @@ def test_an_answer_that_cannot_be_read_is_wrong(kind, prediction):
         ("Multiple Choice", "A"),
     ],
 )
-def test_what_cannot_be_scored_is_unknown_and_not_zero(kind, truth):
+def test_an_answer_that_cannot_be_scored_is_unknown_not_zero(kind, truth):
     assert accuracy(kind, "A", truth, OPTIONS) is None
     assert accuracy(kind, None, truth, OPTIONS) is None
 
@@ -241,7 +240,7 @@ def test_logged_rewards_of_videommmu_are_reproduced_item_by_item():
     assert np.mean(scores) == pytest.approx(log["accuracy"], abs=1e-6)
 
 
-def test_logged_scores_of_mmvu_differ_only_where_tags_were_left_on():
+def test_logged_scores_of_mmvu_differ_only_if_tags_were_kept():
     log = json.loads((shared_data("predictions") / "mmvu_qwen2.5-vl-7b.json").read_text())
     scores = {
         item["problem_id"]: accuracy("multiple choice", item["output"], item["truth"])
@@ -249,7 +248,7 @@ def test_logged_scores_of_mmvu_differ_only_where_tags_were_left_on():
     }
     logged = {item["problem_id"]: item["logged_score"] for item in log["items"]}
     assert 100 * np.mean(list(logged.values())) == pytest.approx(log["accuracy"])
-    # these two answers are right, but were logged inside their tags and compared as they stood
+    # these two answers are right, but the log compared them together with their tags
     assert {name for name in scores if scores[name] != logged[name]} == {101, 344}
     assert sum(scores.values()) == 411
 
@@ -266,7 +265,7 @@ def test_mra_counts_thresholds():
     assert mra("1", "0") == 0.0
 
 
-def test_mra_of_what_cannot_be_read():
+def test_mra_of_unreadable_numbers():
     assert mra("no idea", "5") == 0.0
     assert mra(None, "5") == 0.0
     assert mra("5", "no number") is None
@@ -281,7 +280,7 @@ def test_mra_conventions_differ_on_the_border_and_in_the_thresholds():
 
 
 def official_mra(prediction: float, truth: float) -> float:
-    """The published definition: (end - start) / interval + 2 points, which truncates to ten."""
+    """Return MRA as published: (end - start) / interval + 2 points, which truncates to ten."""
     thresholds = np.linspace(0.5, 0.95, int((0.95 - 0.5) / 0.05 + 2))
     return float((abs(prediction - truth) / abs(truth) <= 1 - thresholds).mean())
 
@@ -290,33 +289,3 @@ def test_mra_reproduces_the_official_code_in_its_arithmetic():
     for truth in range(1, 41):
         for prediction in range(61):
             assert mra(prediction, truth) == official_mra(prediction, truth)
-
-
-# ---- means
-
-
-def test_the_interval_holds_the_mean_and_leaves_unknown_out():
-    result = mean_interval([1, 0, 1, None, 1, math.nan, 0])
-    assert result["n"] == 5
-    assert result["mean"] == pytest.approx(0.6)
-    assert 0 <= result["low"] < 0.6 < result["high"] <= 1
-
-
-def test_without_known_values_there_is_no_mean():
-    assert mean_interval([None]) == {"mean": None, "low": None, "high": None, "n": 0}
-    assert mean_interval([]) == {"mean": None, "low": None, "high": None, "n": 0}
-
-
-def test_one_value_and_equal_values_have_no_spread():
-    assert mean_interval([0.5]) == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 1}
-    assert mean_interval(iter([1, 1, 1])) == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 3}
-
-
-def test_the_interval_is_reproducible_and_near_the_normal_one():
-    values = np.random.default_rng(1).random(5000) < 0.3
-    result = mean_interval(values)
-    assert result == mean_interval(values)
-    assert result != mean_interval(values, seed=1)
-    half = 1.96 * math.sqrt(0.3 * 0.7 / 5000)
-    assert result["high"] - result["low"] == pytest.approx(2 * half, rel=0.1)
-    assert mean_interval(values, level=0.5)["low"] > result["low"]

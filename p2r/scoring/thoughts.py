@@ -1,12 +1,16 @@
-"""What a text concludes: the option that thinking, or a long answer, ends on."""
+"""Reads the thinking of a response: which option it ends on, and whether the answer differs.
+
+Unknown never counts as wrong: a case without a score, a verdict or a readable choice is unknown.
+"""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from p2r.scoring.answers import option_texts
+from p2r.records import Case
+from p2r.scoring.answers import extract_choice, option_texts
 
 _CUE = re.compile(
     r"\b(?:answers?|options?|choices?|conclude|conclusion|therefore|thus|hence|so|correct|choose|pick|select)\b",
@@ -17,23 +21,23 @@ _REFUSED = re.compile(
     r"\W+(?:\w+\W+){0,2}$",
     re.IGNORECASE,
 )
-# A capital that stands alone, and what may stand before it.
+# A capital letter that is a word by itself, and the words that may introduce it.
 _CAPITAL = re.compile(r"[A-Z](?<!\w[A-Z])(?!\w)")
 _INTRODUCED = re.compile(r"\b(?:option|answer|choice)s?(?: is)?:? $", re.IGNORECASE)
 _INTRODUCTION = len(" options is: ")
 _AT_THE_END = re.compile(r"[.,;!?]?\s*$")
-# Between two sentences; begins with the space, so that only spaces are looked at.
+# The space between two sentences. The pattern starts with the space, so it is tried only there.
 _SENTENCE = re.compile(r"\s(?:(?<=[.!?;]\s)\s*|(?<=\n)\n*)")
-_REFUSAL = 80  # characters before a name in which it may be refused
+_REFUSAL = 80  # characters before an option's name that are searched for a refusal ("not B")
 
 
 def think_choice(think: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that thinking ends on, or None if it ends on none.
+    """Return the letter of the option that the thinking ends on, or None.
 
-    The last sentence that names an option after a word of concluding ("so", "the answer is")
-    decides; without one, the last sentence that names any. A sentence that names two different
-    options there is no choice. Options are named by their text, or by their letter as "(B)", "B."
-    or "option B"; "not B" names none.
+    The last sentence that names an option after a concluding word ("so", "the answer is") decides.
+    If there is none, the last sentence that names any option decides. A sentence that names two
+    different options there gives no choice. An option is named by its text, or by its letter as
+    "(B)", "B." or "option B". "not B" names no option.
     """
     texts = {
         letter: text.rstrip(".").strip().lower() for letter, text in option_texts(options).items()
@@ -42,13 +46,13 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     if not any(text and text in lowered for text in texts.values()) and not any(
         match[0] in texts for match in _CAPITAL.finditer(think)
     ):
-        return None  # names none anywhere
+        return None  # no option is named anywhere
     named: str | None = None
     for sentence in reversed(_SENTENCE.split(think)):
         names = _names(sentence, texts)
         if not names:
             continue
-        end = len(sentence)  # what follows a later cue was looked at with that cue
+        end = len(sentence)  # text after a later cue was searched with that cue
         for cue in reversed(list(_CUE.finditer(sentence))):
             found = _not_refused(sentence, names, cue.start(), end)
             if found:
@@ -61,9 +65,7 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
 
 
 def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
-    """Start, end and letter of every option named in a sentence, in order of place, longest
-    first.
-    """
+    """Return (start, end, letter) of every option named in a sentence, by place, longest first."""
     found = [
         (start, end, match[0])
         for match in _CAPITAL.finditer(sentence)
@@ -82,7 +84,7 @@ def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
 
 
 def _named_by_letter(sentence: str, place: int) -> Iterator[tuple[int, int]]:
-    """The stretches by which a capital at a place names an option: none for an article."""
+    """Yield the spans in which a capital letter names an option. An article ("A ball") has none."""
     before, after = sentence[:place], sentence[place + 1 : place + 3]
     if before.endswith("(") and after.startswith(")"):
         yield place - 1, place + 2
@@ -96,15 +98,16 @@ def _named_by_letter(sentence: str, place: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_word(text: str, place: int) -> bool:
-    """Whether a character of a word stands there."""
+    """Return whether the character at `place` is part of a word."""
     return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
 
 
 def _not_refused(
     text: str, names: Sequence[tuple[int, int, str]], start: int, end: int
 ) -> set[str]:
-    """Letters of the names from `start` on and before `end`; where names overlap the longest
-    counts.
+    """Return the letters of the names in text[start:end] that are not refused.
+
+    If names overlap, the longest counts.
     """
     letters: set[str] = set()
     covered = (start, start)
@@ -115,3 +118,45 @@ def _not_refused(
             letters.add(letter)
             covered = (begin, stop)
     return letters
+
+
+# ---- answer and thinking, answer and perception
+
+
+def perception_by_answer(
+    cases: Iterable[Case], min_accuracy: float = 0.6
+) -> dict[str, dict[str, int]]:
+    """Count the cases by perception and answer (the 2 × 2 table).
+
+    Returns {"sufficient" | "insufficient" | "unknown": {"right" | "wrong" | "unknown": cases}}.
+    """
+    table = {
+        row: dict.fromkeys(("right", "wrong", "unknown"), 0)
+        for row in ("sufficient", "insufficient", "unknown")
+    }
+    for case in cases:
+        sufficient = case.verdict.sufficient if case.verdict else None
+        row = {True: "sufficient", False: "insufficient", None: "unknown"}[sufficient]
+        right = None if case.accuracy is None else case.accuracy >= min_accuracy
+        table[row][{True: "right", False: "wrong", None: "unknown"}[right]] += 1
+    return table
+
+
+def mismatch(case: Case) -> bool | None:
+    """Return whether the answer differs from the option that the thinking ends on.
+
+    The rule `think_choice` reads the thinking. The result is None (unknown) if the question is not
+    multiple choice, or if the thinking or the answer names no option. The paper asks an LLM
+    instead. The rule costs nothing and is exact on clear endings.
+    """
+    question, trace = case.question, case.trace
+    if question.problem_type != "multiple choice" or not trace.think or trace.answer is None:
+        return None
+    thought = think_choice(trace.think, question.options)
+    answered = thought and extract_choice(trace.answer, question.options)
+    return None if answered is None else thought != answered
+
+
+def mismatch_tags(case: Case) -> list[str]:
+    """Return the tag "mismatch" if a case has one. Every stage that scores cases uses it."""
+    return ["mismatch"] if mismatch(case) else []

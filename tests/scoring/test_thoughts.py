@@ -1,4 +1,4 @@
-"""Funnel, think-answer mismatch and the 2 x 2, on hand-made cases."""
+"""Thinking, think-answer mismatch and the 2 × 2 table, on hand-made cases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.runs.recipe import load_recipe
-from p2r.scoring.analysis import funnel, funnel_step, mismatch, perception_by_answer, think_choice
+from p2r.scoring.thoughts import mismatch, perception_by_answer, think_choice
 from p2r.template import parse, render
 from p2r.training.step import Step, rollout_metrics, score
 from p2r.training.step_judge import Judged
@@ -28,57 +28,10 @@ def make_case(
     return Case(question=question, trace=trace, accuracy=accuracy, verdict=verdict)
 
 
-# ---- funnel
-
-
-@pytest.mark.parametrize(
-    ("case", "step"),
-    [
-        (make_case(), "kept"),
-        (make_case(sufficient=False), "right answer"),
-        (make_case(sufficient=None), "verdict unknown"),
-        (make_case(accuracy=0.59), "on template"),
-        (make_case(accuracy=0.6), "kept"),
-        (make_case(accuracy=None), "answer unknown"),
-        (make_case(text="A"), "generated"),
-        (make_case(text=render("a", "b", "A") + " <b>"), "generated"),
-    ],
-)
-def test_a_case_ends_at_the_first_step_it_fails(case, step):
-    assert funnel_step(case) == step
-
-
-def test_a_note_about_the_text_is_no_fault():
-    """A foreign tag inside a segment breaks no process: the trace is on the template."""
-    assert funnel_step(make_case(text=render("I see <i>red.", "So red.", "A"))) == "kept"
-
-
-def test_funnel_counts_every_step_passed_and_unknowns_apart():
-    ends = ["kept", "kept", "right answer", "on template", "generated", "verdict unknown"]
-    steps = [("OCR", end) for end in ends] + [("numerical", "unreadable")]
-    table = funnel(steps)
-    assert table["OCR"] == {
-        "generated": 6,
-        "on template": 5,
-        "right answer": 4,
-        "sufficient observation": 2,
-        "kept": 2,
-        "unreadable": 0,
-        "answer unknown": 0,
-        "verdict unknown": 1,
-    }
-    assert table["numerical"]["generated"] == 0 and table["numerical"]["unreadable"] == 1
-    assert table["all"]["generated"] == 6 and table["all"]["unreadable"] == 1
-
-
-def test_funnel_of_nothing():
-    assert set(funnel([])["all"].values()) == {0}
-
-
 # ---- perception x answer
 
 
-def test_two_by_two_keeps_unknown_apart():
+def test_two_by_two_counts_unknown_separately():
     table = perception_by_answer(
         [
             make_case(),
@@ -116,7 +69,7 @@ def test_two_by_two_keeps_unknown_apart():
         ("The reddish and bluest things move.", None),
     ],
 )
-def test_choice_that_thinking_ends_on(think, choice):
+def test_option_that_thinking_ends_on(think, choice):
     assert think_choice(think, COLOURS) == choice
 
 
@@ -132,13 +85,13 @@ def test_options_that_are_numbers(think, choice):
     assert think_choice(think, NUMBERS) == choice
 
 
-def test_mismatch_is_thinking_one_and_answering_another():
+def test_mismatch_if_the_answer_is_not_the_option_of_the_thinking():
     assert mismatch(make_case(render("x", "So it is red.", "B"))) is True
     assert mismatch(make_case(render("x", "So it is red.", "A"))) is False
     assert mismatch(make_case(render("x", "So it is red.", "(A) red"))) is False
 
 
-def test_mismatch_is_unknown_without_a_choice_on_both_sides():
+def test_mismatch_is_unknown_unless_both_name_an_option():
     assert mismatch(make_case(render("x", "Hard to say.", "A"))) is None
     assert mismatch(make_case(render("x", "So it is red.", "green"))) is None
     assert mismatch(make_case("<think>So it is red.</think>")) is None
@@ -146,7 +99,7 @@ def test_mismatch_is_unknown_without_a_choice_on_both_sides():
     assert mismatch(make_case(render("x", "So it is red.", "B"), kind="free-form")) is None
 
 
-def test_rollouts_that_answer_what_they_did_not_conclude_are_tagged():
+def test_rollouts_with_a_mismatch_are_tagged():
     class Characters:
         def decode(self, ids, **_):
             return "".join(map(chr, ids))
