@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from p2r.evaluation.benchmark import Asked, Reading
+from p2r.evaluation.benchmark import Asked, Benchmark, Item, Reading
 from p2r.scoring import MRA_CONVENTIONS, accuracy
 from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions
 from p2r.scoring.thoughts import think_choice
@@ -25,6 +25,23 @@ from p2r.template import answer_of
 Rule = Callable[[str, Asked], Reading]
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _REASONING_TAGS = ("<think>", "<observation>")
+
+
+def score_with(entry: Benchmark, item: Item) -> None:
+    """Set the extraction and the score of an item by the rules of a benchmark."""
+    options = tuple(item.options)
+    choice = item.problem_type == "multiple choice"
+    letter = letter_of(item.truth, options) if choice else None
+    asked = Asked(item.truth, item.problem_type, options, item.parts.get("task", ""), letter)
+    robust = entry.robust or read_robustly
+    if len(item.output) < 40:
+        robust = partial(_read_short, robust)
+    readings = {
+        "official": entry.score(item.output, asked, item.stored),
+        "robust": robust(item.output, asked, item.stored.get("rating")),
+    }
+    item.extraction = {name: reading.extraction for name, reading in readings.items()}
+    item.score = {name: reading.score for name, reading in readings.items()}
 
 
 @lru_cache(maxsize=1 << 16)
@@ -188,3 +205,10 @@ def read_option(answer: str | None, options: Sequence[str]) -> str | None:
 
 
 # Many outputs are one letter. Each of them is read once per set of options.
+
+
+@lru_cache(maxsize=1 << 16)
+def _read_short(
+    robust: Callable[..., Reading], output: str, asked: Asked, rating: float | None
+) -> Reading:
+    return robust(output, asked, rating)
