@@ -68,7 +68,7 @@ class VideoError(DataError):
 class EngineDied(EngineError):
     """An engine that ended while it was working; a sample in progress may be the cause."""
 
-    died = True  # read by `p2r.engines.inflight` and by the subprocess worker
+    died = True  # read by `p2r.engines.crash_recovery` and `p2r.workers`
 
 
 class PreflightError(TrainingError):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,6 +22,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from p2r.errors import UserError
@@ -28,7 +30,27 @@ from p2r.errors import UserError
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
-EngineName = Literal["transformers", "vllm", "server"]
+
+
+def find_plugins(folder: str, function: str) -> list[str]:
+    """Return the modules of a folder of `p2r` that define a function: engines, quality filters.
+
+    A new engine or filter is one file. This reads the source, because the recipe must not import
+    packages above it.
+    """
+    files = sorted((Path(__file__).parents[1] / folder).glob("*.py"))
+    marked = [f for f in files if f"\ndef {function}(" in f.read_text(encoding="utf-8")]
+    return [file.stem for file in marked if file.stem != "__init__"]
+
+
+def _check_engine(name: str) -> str:
+    known = find_plugins("engines", "make_engine")
+    if name not in known:
+        raise ValueError(f"no engine {name!r}: use one of {', '.join(known)}")
+    return name
+
+
+EngineName = Annotated[str, AfterValidator(_check_engine)]
 Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Ends = tuple[NonNegativeInt, NonNegativeInt]
@@ -144,6 +166,8 @@ class ServerSettings(Section):
 class QualitySettings(Section):
     """Filters beyond the paper, all off by default: see `p2r.pipeline.quality`."""
 
+    model_config = ConfigDict(extra="allow")  # the settings of filters that were added
+
     leak: bool = False
     """Drop observations that state the answer or quote the think text."""
     language: float | None = Field(None, gt=0, lt=1)
@@ -157,6 +181,14 @@ class QualitySettings(Section):
     """Drop a trace whose 5-grams of words overlap a kept trace by this Jaccard index."""
     per_source: PositiveInt | None = None
     """Keep at most so many traces per source."""
+
+    @model_validator(mode="after")
+    def _check_filters(self) -> QualitySettings:
+        known = find_plugins("pipeline/quality", "find_drops")
+        for name in self.model_extra or {}:
+            if name not in known:
+                raise ValueError(f"unknown key {name!r} (known: {', '.join(known)})")
+        return self
 
 
 class FilterSettings(Section):
@@ -373,6 +405,14 @@ class Recipe(Section):
     def style(self) -> str:
         """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
         return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
+
+    def prompt_style(self, stage: str, given: str | None = None) -> str:
+        """Return the prompt style of a stage ("generate", "sft", "rl" or "eval").
+
+        A style that the user gives comes first. The teacher writes observations in every recipe;
+        all other stages use the style that SFT teaches.
+        """
+        return given or (self.models.prompt if stage == "generate" else self.style)
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""

@@ -22,6 +22,7 @@ from p2r.datasets.cards import escape, fence, render_card, write_card
 from p2r.datasets.check import check_data
 from p2r.datasets.export import convert, push
 from p2r.datasets.release import PAPER_KEPT, mix_rows, terms_of
+from p2r.engines.work_plan import WorkPlan
 from p2r.errors import UserError
 from p2r.files.journal import Journal, Shard
 from p2r.formats import read_cases, read_questions, write_videop2r
@@ -378,7 +379,7 @@ def test_shards_of_the_filter_merge_into_the_same_set(run, tmp_path):
     whole = (run.folder / "sft.jsonl").read_text()
     for file in ("sft.jsonl", "filter.jsonl", "funnel.json"):
         (run.folder / file).unlink()
-    tables = [filter_traces(run.recipe, run, WordJudge(), Shard(n, 3)) for n in range(3)]
+    tables = [filter_traces(run.recipe, run, WordJudge(), WorkPlan(Shard(n, 3))) for n in range(3)]
     assert tables[0] is None and tables[2] is not None
     assert (run.folder / "sft.jsonl").read_text() == whole
     assert filter_traces(run.recipe, run, WordJudge()) == tables[2]
@@ -393,8 +394,8 @@ def test_shards_whose_judge_gives_no_verdict_end_too(run):
             found = super().judge(questions, observations)
             return [each.model_copy(update={"sufficient": None}) for each in found]
 
-    assert filter_traces(run.recipe, run, Silent(), Shard(0, 2)) is None
-    table = filter_traces(run.recipe, run, WordJudge(), Shard(1, 2))["all"]
+    assert filter_traces(run.recipe, run, Silent(), WorkPlan(Shard(0, 2))) is None
+    table = filter_traces(run.recipe, run, WordJudge(), WorkPlan(Shard(1, 2)))["all"]
     silent = table["verdict unknown"]
     assert silent > 0 and table["kept"] > 0 and silent + table["kept"] == 5
     lines = map(json.loads, (run.folder / "cases" / "cot.jsonl").read_text().splitlines())
@@ -402,14 +403,14 @@ def test_shards_whose_judge_gives_no_verdict_end_too(run):
     assert len(dropped) == silent
     assert all(line["verdict"]["judge"] for line in dropped), "what the judge said instead is kept"
     # A shard that begins again is not done, whatever it left.
-    assert filter_traces(run.recipe, run, WordJudge(), Shard(0, 2))["all"]["kept"] == 5
+    assert filter_traces(run.recipe, run, WordJudge(), WorkPlan(Shard(0, 2)))["all"]["kept"] == 5
 
 
 def test_a_journal_line_that_is_no_trace_is_named(run):
     with Journal(run.path("generate.jsonl")) as writing:
         writing.append("9/0", {"question": {"id": "9"}})
     (run.folder / "filter.jsonl").unlink()
-    with pytest.raises(UserError, match=r"no trace under '9/0' \(question.problem"):
+    with pytest.raises(UserError, match=r"'9/0' is not a trace \(question.problem"):
         filter_traces(run.recipe, run, WordJudge())
 
 

@@ -1,7 +1,7 @@
-"""`p2r serve`: vLLM's OpenAI-style server with the settings of a recipe, from start to end.
+"""Start and stop vLLM's OpenAI-style server with the settings of a recipe (`p2r serve`).
 
-The server runs as a process group of its own, so that it ends with all its children, whatever ends
-it: Ctrl-C, a failed start, or an error in between.
+The server runs in its own process group, so that all its subprocesses end with it: after Ctrl-C, a
+failed start or an error.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from p2r.runs.recipe import Recipe
 
 MODULE = "vllm.entrypoints.openai.api_server"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-GRACE = 15.0  # seconds that a server is given to end by itself
+GRACE = 15.0  # seconds that the server has to end before it is killed
 _FAULT = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
 
 
 class VllmServer:
-    """A vLLM server of a model; as a context it is started, waited for, and ended.
+    """A vLLM server for one model. A `with` block starts it, waits until it answers and stops it.
 
-    `rollouts`: also with what RL needs to give it new weights. It serves on loopback unless `host`
-    says otherwise, which needs a key (VLLM_API_KEY). Its output goes to `log`. Raises
-    `EngineError`, `EngineError`.
+    `rollouts`: accept new weights from RL. `host`: the default is reachable from this machine only;
+    any other host needs a key (VLLM_API_KEY). The server's output goes to `log`. Raises
+    `EngineError`.
     """
 
     def __init__(
@@ -55,28 +55,28 @@ class VllmServer:
         check_model(model)
         if host not in LOOPBACK and not os.environ.get("VLLM_API_KEY"):
             raise EngineError(
-                f"a server on {host} can be reached by others: set VLLM_API_KEY in its environment "
-                "(and the same as OPENAI_API_KEY for p2r), or leave --host out"
+                f"others can reach a server on {host}: set VLLM_API_KEY in its environment "
+                "(and the same key as OPENAI_API_KEY for p2r), or leave out --host"
             )
         self.host, self.port, self.log = host, port, log
         self.wait, self.on_wait = wait, on_wait
         self.name = recipe.server.model or model
         self.arguments = [
             *("--host", host, "--port", str(port)),
-            # A trainer knows the model by its folder.
+            # A trainer asks for the model by its folder.
             *("--served-model-name", self.name, *({resolve_model(model)} - {self.name})),
-            "--trust-request-mm-kwargs",  # how many frames, at what rate: sent with each video
+            "--trust-request-mm-kwargs",  # each request says how many frames its video has
             *command_line(vllm_settings(recipe, model)),
         ]
-        # INFO: its log tells how far it is.
+        # INFO: the log shows how far the start is.
         self.environment = vllm_environment({"VLLM_LOGGING_LEVEL": "INFO", **os.environ})
         if rollouts:
-            self.environment["VLLM_SERVER_DEV_MODE"] = "1"  # new weights, caches reset
+            self.environment["VLLM_SERVER_DEV_MODE"] = "1"  # allows new weights and cache resets
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def base_url(self) -> str:
-        """What `server.base_url` of a recipe is set to."""
+        """The address for `server.base_url` of a recipe."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
 
@@ -93,7 +93,7 @@ class VllmServer:
         self.stop()
 
     def start(self) -> None:
-        """Start the server; it answers later, see `wait_until_healthy`."""
+        """Start the server and return at once; see `wait_until_healthy`."""
         _check_port(self.host, self.port)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
@@ -107,9 +107,12 @@ class VllmServer:
             )
 
     def wait_until_healthy(self) -> None:
-        """Return once it answers; raises `EngineError` where it ends or `wait` seconds pass."""
+        """Return when the server answers.
+
+        Raises `EngineError` if the server ends or `wait` seconds pass.
+        """
         begun = time.monotonic()
-        # Never through a proxy: the server is near.
+        # The server is on this machine: use no proxy.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         url = self.base_url.removesuffix("/v1") + "/health"
         while True:
@@ -127,7 +130,7 @@ class VllmServer:
             time.sleep(0.5)
 
     def check_alive(self) -> None:
-        """Raises `EngineError` with what the log says where the server has ended."""
+        """Raise `EngineError` with the last error in the log if the server has ended."""
         assert self.process is not None
         code = self.process.poll()
         if code is not None:
@@ -136,10 +139,10 @@ class VllmServer:
             )
 
     def stop(self) -> None:
-        """End the server and all its children; nothing happens where none runs."""
+        """Stop the server and all its subprocesses, if it runs."""
         if self.process is None:
             return
-        group = self.process.pid  # a session of its own: its leader's id is the group's
+        group = self.process.pid  # the server leads its group, so both have the same id
         _signal_group(group, signal.SIGTERM)
         end = time.monotonic() + GRACE
         while self.process.poll() is None and time.monotonic() < end:
@@ -167,9 +170,9 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _last_fault(log: Path) -> str:
-    """The last error that a log names, on one line."""
+    """Return the last error in a log, as one line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     for line in reversed(lines):
         if found := _FAULT.search(line):
             return f"{found[1]}: {found[2]}"[:300]
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "the log is empty"

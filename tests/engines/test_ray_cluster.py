@@ -1,4 +1,4 @@
-"""Generation and filtering on a local Ray cluster of two cores: the same results as without."""
+"""Generation and filtering on a local Ray cluster of two cores give the usual results."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from poison import PoisonEngine
 from scripted import WordJudge
 
 from p2r.engines import Sampling
-from p2r.engines.ray_data import RayPool, ray_map
+from p2r.engines.ray_cluster import RayPool, ray_map
 from p2r.engines.responses import ResponseJournal
+from p2r.engines.work_plan import WorkPlan
 from p2r.files.journal import Journal, MergedJournal
 from p2r.pipeline import filter_traces
 from p2r.records import Case, Question, Trace
@@ -29,8 +30,8 @@ spread = partial(ray_map, pool=RayPool(actors=2, cpus=0.5, gpus=0))
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    """Workers find this folder, as they find a package that is installed."""
-    here = str(Path(__file__).parent)
+    """Start a cluster whose workers can import the test helpers."""
+    here = str(Path(__file__).parents[1] / "helpers")
     kept = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, kept)))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -39,7 +40,7 @@ def cluster():
     os.environ["PYTHONPATH"] = kept
 
 
-def write(folder: Path, questions: list[Question], **how) -> tuple[dict, dict]:
+def write(folder: Path, questions: list[Question], **plan) -> tuple[dict, dict]:
     journal = ResponseJournal(folder / "generate.jsonl")
     folder.mkdir()
     journal.write(
@@ -50,8 +51,7 @@ def write(folder: Path, questions: list[Question], **how) -> tuple[dict, dict]:
         style="brief",
         trace_fields={},
         data_root=folder,
-        make_engine=PoisonEngine,
-        **how,
+        plan=WorkPlan(make_model=PoisonEngine, **plan),
     )
     return dict(journal.records()), {error["key"]: error["reason"] for error in journal.errors()}
 
@@ -63,23 +63,26 @@ def ask(number: int, **special: str) -> list[Question]:
     ]
 
 
-def test_generation_is_the_same_and_what_fails_in_a_crowd_is_tried_alone(tmp_path):
+def test_generation_is_the_same_and_failures_in_a_batch_are_retried_alone(tmp_path):
     questions = ask(20, q3="crowd")
     alone = write(tmp_path / "alone", questions)
     assert len(alone[0]) == 20 and write(tmp_path / "ray", questions, spread=spread) == alone
 
 
 @pytest.mark.parametrize("end", ["kill", "die"])
-def test_a_sample_that_kills_its_actor_or_the_engine_in_it_is_set_aside(tmp_path, end):
+def test_a_sample_that_crashes_its_actor_or_engine_is_skipped(tmp_path, end):
     one = partial(ray_map, pool=RayPool(actors=1, cpus=0.5, gpus=0))  # what waits, waits at it
     answered, errors = write(tmp_path / "ray", ask(6, q2=end), spread=one, group=2)
     assert set(answered) == {f"{n}/0" for n in (0, 1, 3, 4, 5)}
-    assert list(errors) == ["2/0"] and "also alone" in errors["2/0"]
+    assert list(errors) == ["2/0"] and "retried alone" in errors["2/0"]
 
 
 def test_filtering_is_the_same(tmp_path):
     tables, kept = [], []
-    for name, how in (("alone", {}), ("ray", {"spread": spread, "make_judge": WordJudge})):
+    for name, plan in (
+        ("here", WorkPlan()),
+        ("ray", WorkPlan(spread=spread, make_model=WordJudge)),
+    ):
         run = open_run(tmp_path / name, "tiny")
         with Journal(run.path("generate.jsonl")) as journal:
             for n in range(90):
@@ -92,7 +95,7 @@ def test_filtering_is_the_same(tmp_path):
                 )
                 record = Case(question=question, trace=trace).model_dump(mode="json")
                 journal.append(f"{n}/0", record)
-        tables.append(filter_traces(run.recipe, run, WordJudge(), **how))
+        tables.append(filter_traces(run.recipe, run, WordJudge(), plan))
         kept.append([json.loads(line) for line in run.path("sft.jsonl").read_text().splitlines()])
         outcomes = dict(MergedJournal(run.path("filter.jsonl")).records())
         kept.append(outcomes)
@@ -100,7 +103,7 @@ def test_filtering_is_the_same(tmp_path):
     assert tables[0]["all"]["kept"] > 40
 
 
-def test_what_a_worker_raises_reaches_the_user():
+def test_an_error_in_a_worker_reaches_the_user():
     with pytest.raises(ValueError, match="no such judge"):
         list(ray_map(refuse, [1, 2], 1, RayPool(cpus=0.5, gpus=0)))
 

@@ -1,6 +1,4 @@
-"""What goes over the wire to an OpenAI-style server and comes back, whatever that is: a request
-with its failures, the parts of a reply, media as parts of a message.
-"""
+"""Requests to an OpenAI-style server, their failures, the parts of a reply, media in messages."""
 
 from __future__ import annotations
 
@@ -24,11 +22,11 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 REFUSED_KEY = (401, 403)
-TRIED_AGAIN = (408, 409, 429)
+RETRY = (408, 409, 429)
 
 
 class Failure(Exception):
-    """A request that got no answer; `again`: another attempt may, after `wait` seconds if given."""
+    """A request that got no answer. `again`: a retry may help, after `wait` seconds if given."""
 
     def __init__(self, reason: str, *, again: bool, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -36,7 +34,7 @@ class Failure(Exception):
 
 
 async def post(client: AsyncOpenAI, payload: dict[str, Any]) -> Any:
-    """The server's reply to a chat request; raises `Failure`, `EngineError` for a bad key."""
+    """Return the reply to a chat request. Raises `Failure`, or `EngineError` for a bad key."""
     from openai import APIConnectionError, APIError, APIStatusError
 
     try:
@@ -45,7 +43,7 @@ async def post(client: AsyncOpenAI, payload: dict[str, Any]) -> Any:
         status = error.status_code
         if status in REFUSED_KEY:
             raise EngineError(refused(str(client.base_url), status)) from error
-        again = status in TRIED_AGAIN or status >= 500
+        again = status in RETRY or status >= 500
         pause = _retry_after(error.response.headers) if again else None
         said = " ".join(str(error.message).removeprefix(f"Error code: {status}").split())[:500]
         raise Failure(f"the server answered {status} {said}", again=again, wait=pause) from error
@@ -53,11 +51,11 @@ async def post(client: AsyncOpenAI, payload: dict[str, Any]) -> Any:
         cause = error.__cause__ or error
         raise Failure(f"the connection failed: {describe_error(cause)}", again=True) from error
     except (APIError, ValueError) as error:
-        raise Failure(f"the answer is no JSON: {describe_error(error)}", again=True) from error
+        raise Failure(f"the answer is not JSON: {describe_error(error)}", again=True) from error
 
 
 def read_reply(reply: Any) -> dict[str, Any]:
-    """The parts of a reply that are used; raises `Failure` for one that lacks them."""
+    """Return the parts of a reply that engines use. Raises `Failure` if they are missing."""
     try:
         choice = reply["choices"][0]
         message = choice["message"]
@@ -69,7 +67,7 @@ def read_reply(reply: Any) -> dict[str, Any]:
     if not content and not choice.get("token_ids"):
         raise Failure("the answer is empty", again=True)
     if not isinstance(content or "", str):
-        raise Failure("the answer is no text", again=True)
+        raise Failure("the answer is not text", again=True)
     usage = reply.get("usage")
     counts = usage.items() if isinstance(usage, dict) else ()
     return {
@@ -80,7 +78,7 @@ def read_reply(reply: Any) -> dict[str, Any]:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, as a number or a date; None where it asks nothing."""
+    """Return the seconds that a server asks to wait, or None. The header has a number or a date."""
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -95,22 +93,23 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def api_key() -> str:
-    """The key of the environment."""
-    return os.environ.get("OPENAI_API_KEY") or "none"  # the client wants one; loopback does not
+    """Return the key in the environment."""
+    # The client needs a key even if the server does not.
+    return os.environ.get("OPENAI_API_KEY") or "none"
 
 
 def refused(address: str, status: int) -> str:
-    """What to say of a key that is not taken."""
+    """Return the error message for a refused key."""
     return f"{address} refused the key ({status}): set OPENAI_API_KEY in the environment"
 
 
 def media_part(kind: str, url: str) -> dict[str, Any]:
-    """An image or a video as a part of a message."""
+    """Return an image or a video as a part of a message."""
     return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
 
 
 def picture(frame: np.ndarray, form: str = "PNG", **options: Any) -> str:
-    """A frame (height, width, 3) as a picture file in base64; PNG is without loss."""
+    """Return a frame (height, width, 3) as a picture file in base64; PNG is lossless."""
     from PIL import Image
 
     if form == "PNG":
@@ -121,11 +120,11 @@ def picture(frame: np.ndarray, form: str = "PNG", **options: Any) -> str:
 
 
 def file_url(path: str) -> str:
-    """A file as a data URL."""
+    """Return a file as a data URL."""
     kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
 
 
 def introduce(frames: Frames) -> str:
-    """What stands before the pictures of a video."""
+    """Return the text before the pictures of a video."""
     return f"{len(frames)} frames of one video, {frames.sampled_fps:.3g} per second, in order:"

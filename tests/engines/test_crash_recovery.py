@@ -1,4 +1,4 @@
-"""A poison sample stops a run once at the most; everything else is answered, once."""
+"""A poison sample crashes a run at most once, and every other sample is answered once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from poison import PoisonEngine
 
 from p2r.engines import Sampling
-from p2r.engines.inflight import DEATHS_ALONE, Inflight
+from p2r.engines.crash_recovery import MAX_CRASHES_ALONE, InProgress
 from p2r.engines.responses import ResponseJournal
+from p2r.engines.work_plan import WorkPlan
 from p2r.errors import EngineDied, EngineError
 from p2r.files.journal import Shard
 from p2r.records import Question
@@ -25,8 +26,8 @@ def ask(number: int, **special: str) -> list[Question]:
     ]
 
 
-def write(folder, questions, engine=None, shard=None, samples=1, patience=60.0, **how) -> None:
-    ResponseJournal(folder / "generate.jsonl", shard).write(
+def write(folder, questions, engine=None, samples=1, patience=60.0, **plan) -> None:
+    ResponseJournal(folder / "generate.jsonl").write(
         questions,
         engine or PoisonEngine(),
         Sampling(),
@@ -35,15 +36,14 @@ def write(folder, questions, engine=None, shard=None, samples=1, patience=60.0, 
         trace_fields={},
         data_root=folder,
         samples=samples,
-        patience=patience,
-        **how,
+        plan=WorkPlan(patience=patience, **plan),
     )
 
 
 def run(folder, questions, **how) -> int:
-    """A life of its own; returns how it ended."""
+    """Run `write` in an OS process and return its exit code."""
     child = multiprocessing.get_context("fork").Process(
-        target=write, args=(folder, questions), kwargs={"make_engine": PoisonEngine, **how}
+        target=write, args=(folder, questions), kwargs={"make_model": PoisonEngine, **how}
     )
     child.start()
     child.join(300)
@@ -57,7 +57,7 @@ def ends(folder) -> tuple[set[str], dict[str, str]]:
     return {key for key, _ in journal.records()}, errors
 
 
-def test_a_sample_that_kills_is_set_aside_by_the_next_life_and_the_others_are_answered(tmp_path):
+def test_a_sample_that_crashes_the_run_is_skipped_by_the_next_start(tmp_path):
     questions = ask(9, q2="kill", q6="kill")
     assert run(tmp_path, questions) == -signal.SIGKILL
     assert run(tmp_path, questions) == -signal.SIGKILL, "the second one was not in flight before"
@@ -65,27 +65,27 @@ def test_a_sample_that_kills_is_set_aside_by_the_next_life_and_the_others_are_an
     answered, errors = ends(tmp_path)
     assert answered == {f"{n}/0" for n in (0, 1, 3, 4, 5, 7, 8)}
     assert set(errors) == {"2/0", "6/0"}
-    assert all("also alone: Killed" in reason for reason in errors.values())
+    assert all("crashed: Killed" in reason for reason in errors.values())
     assert not (tmp_path / "generate.inflight.jsonl").exists()
     assert run(tmp_path, questions) == 0
 
 
-@pytest.mark.parametrize("make_engine", [PoisonEngine, None], ids=["apart", "in this process"])
-def test_a_sample_that_kills_its_engine_stops_the_run_once(tmp_path, make_engine):
-    """vLLM has its engine in a process of its own: ours lives on and says so."""
+@pytest.mark.parametrize("make_model", [PoisonEngine, None], ids=["in a subprocess", "here"])
+def test_a_sample_that_crashes_the_engine_stops_the_run_once(tmp_path, make_model):
+    """vLLM runs its engine in an OS process of its own, so only the engine dies."""
     questions = ask(9, q2="die", q6="die")
     for _ in range(2):  # the second one was not in flight before
         with pytest.raises(EngineDied):
-            write(tmp_path, questions, make_engine=make_engine)
-    write(tmp_path, questions, make_engine=make_engine)
+            write(tmp_path, questions, make_model=make_model)
+    write(tmp_path, questions, make_model=make_model)
     answered, errors = ends(tmp_path)
     assert answered == {f"{n}/0" for n in (0, 1, 3, 4, 5, 7, 8)}
     assert set(errors) == {"2/0", "6/0"}
-    assert all("dies, also alone" in why and "out of memory" in why for why in errors.values())
+    assert all("engine died" in why and "out of memory" in why for why in errors.values())
     assert not (tmp_path / "generate.inflight.jsonl").exists()
 
 
-def test_a_users_error_suspects_nobody(tmp_path):
+def test_a_users_error_makes_no_suspects(tmp_path):
     class Refused(PoisonEngine):
         def generate(self, requests, sampling):
             next(iter(requests))
@@ -97,7 +97,7 @@ def test_a_users_error_suspects_nobody(tmp_path):
     assert not (tmp_path / "generate.inflight.jsonl").exists()
 
 
-def test_a_sample_that_hangs_ends_its_process_once_and_is_set_aside(tmp_path):
+def test_a_sample_that_hangs_ends_the_run_once_and_is_skipped(tmp_path):
     questions = ask(3, q1="hang")
     assert run(tmp_path, questions, patience=3.0) == 75
     assert run(tmp_path, questions, patience=3.0) == 0
@@ -105,44 +105,44 @@ def test_a_sample_that_hangs_ends_its_process_once_and_is_set_aside(tmp_path):
     assert answered == {"0/0", "2/0"} and "no answer within 3 s" in errors["1/0"]
 
 
-def test_suspects_that_did_nothing_are_answered(tmp_path):
-    """As after a node that lost its power."""
+def test_suspects_that_are_not_the_cause_are_answered(tmp_path):
+    """For example after a power cut."""
     (tmp_path / "generate.inflight.jsonl").write_text('\n{"begin": ["0/0", "1/0"]}\n{"begin": ["2')
-    write(tmp_path, ask(3), make_engine=PoisonEngine)
+    write(tmp_path, ask(3), make_model=PoisonEngine)
     assert ends(tmp_path) == ({"0/0", "1/0", "2/0"}, {})
 
 
-def test_what_fails_in_a_crowd_is_tried_once_more_alone(tmp_path):
+def test_a_request_that_fails_in_a_batch_is_retried_alone(tmp_path):
     engine = PoisonEngine()
     write(tmp_path, ask(4, q1="crowd"), engine)
     assert ends(tmp_path) == ({f"{n}/0" for n in range(4)}, {})
     assert engine.asked.count("1/0") == 2 and engine.asked.count("0/0") == 1
 
 
-def test_whoever_is_alone_at_several_deaths_of_the_whole_run_is_set_aside(tmp_path):
-    """A container that runs out of memory takes parent and child."""
+def test_a_sample_that_is_alone_in_several_crashes_is_skipped(tmp_path):
+    """A container that runs out of memory kills the run and its subprocess."""
     line = '\n{"begin": ["1/0"], "alone": true}'
-    (tmp_path / "generate.inflight.jsonl").write_text(line * (DEATHS_ALONE - 1))
-    write(tmp_path, ask(3), make_engine=PoisonEngine)
+    (tmp_path / "generate.inflight.jsonl").write_text(line * (MAX_CRASHES_ALONE - 1))
+    write(tmp_path, ask(3), make_model=PoisonEngine)
     assert ends(tmp_path)[1] == {}
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "generate.inflight.jsonl").write_text(line * DEATHS_ALONE)
-    write(tmp_path / "other", ask(3), make_engine=PoisonEngine)
+    (tmp_path / "other" / "generate.inflight.jsonl").write_text(line * MAX_CRASHES_ALONE)
+    write(tmp_path / "other", ask(3), make_model=PoisonEngine)
     answered, errors = ends(tmp_path / "other")
-    assert answered == {"0/0", "2/0"} and "3 times while this sample ran alone" in errors["1/0"]
+    assert answered == {"0/0", "2/0"} and "crashed 3 times on this sample alone" in errors["1/0"]
 
 
-def test_an_interrupt_suspects_nobody_and_keeps_who_was_suspected(tmp_path):
+def test_an_interrupt_makes_no_suspects_and_keeps_the_old_ones(tmp_path):
     path = tmp_path / "x.inflight.jsonl"
     path.write_text('\n{"begin": ["a", "b"]}')
     try:
-        with Inflight(path, lambda key: False) as inflight:
-            inflight.begin(["c"])
-            inflight.settle("a")
+        with InProgress(path, lambda key: False) as in_progress:
+            in_progress.begin(["c"])
+            in_progress.finish("a")
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
-    assert Inflight(path, lambda key: False).suspects == ["b"]
+    assert InProgress(path, lambda key: False).suspects == ["b"]
 
 
 def test_several_samples_of_a_question_have_an_outcome_each(tmp_path):
@@ -155,7 +155,7 @@ def test_several_samples_of_a_question_have_an_outcome_each(tmp_path):
 def test_shards_share_the_work_and_are_read_as_one(tmp_path):
     engines = [PoisonEngine() for _ in range(3)]
     for place, engine in enumerate(engines):
-        write(tmp_path, ask(30), engine, Shard.parse(f"{place}/3"))
+        write(tmp_path, ask(30), engine, shard=Shard.parse(f"{place}/3"))
     asked = [set(engine.asked) for engine in engines]
     assert set.union(*asked) == ends(tmp_path)[0] == {f"{n}/0" for n in range(30)}
     assert sum(map(len, asked)) == 30 and all(asked)

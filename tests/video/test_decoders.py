@@ -1,4 +1,4 @@
-"""A decoder that hangs, crashes or talks harms neither the run nor the next file."""
+"""A decoder that hangs, crashes or prints affects neither the run nor the next file."""
 
 import os
 import signal
@@ -13,8 +13,7 @@ import pytest
 from clips import write_clip
 
 from p2r.errors import VideoError
-from p2r.video import process as video_process
-from p2r.video import sample_frames
+from p2r.video import decoders, sample_frames
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,23 +26,23 @@ def clip(tmp_path):
 
 @pytest.fixture
 def worker(clip):
-    """The only idle worker, which the next call will use."""
-    video_process.close_workers()
+    """The only idle worker, which the next call uses."""
+    decoders.pool.close()
     sample_frames(clip)
-    return video_process._pool._idle[-1].process
+    return decoders.pool.idle[-1].process
 
 
 @pytest.fixture
 def decord_of(tmp_path, monkeypatch):
-    """Put other code in decord's place, in workers started from here on."""
+    """Replace decord by other code in the workers that start from now on."""
 
     def replace(code: str) -> None:
         (tmp_path / "decord.py").write_text(code)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        video_process.close_workers()
+        decoders.pool.close()
 
     yield replace
-    video_process.close_workers()
+    decoders.pool.close()
 
 
 def run_script(code: str, *arguments: object) -> subprocess.CompletedProcess:
@@ -59,10 +58,10 @@ def run_script(code: str, *arguments: object) -> subprocess.CompletedProcess:
 def test_one_worker_serves_call_after_call(clip, worker):
     for _ in range(3):
         sample_frames(clip)
-    assert [idle.process.pid for idle in video_process._pool._idle] == [worker.pid]
+    assert [idle.process.pid for idle in decoders.pool.idle] == [worker.pid]
 
 
-def test_a_hang_costs_the_time_limit_and_no_more(clip, worker):
+def test_a_hang_ends_at_the_time_limit(clip, worker):
     os.kill(worker.pid, signal.SIGSTOP)
     start = time.monotonic()
     with pytest.raises(VideoError, match=r"a\.mp4: no result within 0\.5 s"):
@@ -72,7 +71,7 @@ def test_a_hang_costs_the_time_limit_and_no_more(clip, worker):
     assert len(sample_frames(clip)) == 12
 
 
-def test_a_crash_is_a_reason(clip, worker):
+def test_a_crash_gives_a_reason(clip, worker):
     os.kill(worker.pid, signal.SIGSTOP)
     crash = threading.Timer(0.5, lambda: os.kill(worker.pid, signal.SIGKILL))
     crash.start()
@@ -87,7 +86,7 @@ def test_a_worker_that_died_while_idle_is_replaced(clip, worker):
     assert len(sample_frames(clip)) == 12
 
 
-def test_an_interrupt_leaves_no_answer_behind(clip, worker, tmp_path):
+def test_an_interrupt_leaves_no_unread_answer(clip, worker, tmp_path):
     other = write_clip(tmp_path / "b.mp4", 3)
     # A background job's children ignore Ctrl-C; Python then installs no handler of its own.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -110,26 +109,26 @@ def test_an_interrupt_leaves_no_answer_behind(clip, worker, tmp_path):
     ],
     ids=["absent", "crashes", "hangs"],
 )
-def test_pyav_stands_in_for_decord(code, clip, decord_of):
+def test_pyav_replaces_a_broken_decord(code, clip, decord_of):
     decord_of(code)
     found = sample_frames(clip, timeout=3)
     assert (found.decoder, found.indices) == ("pyav", list(range(12)))
 
 
-def test_threads_share_at_most_so_many_workers(tmp_path):
+def test_threads_share_a_limited_number_of_workers(tmp_path):
     paths = [write_clip(tmp_path / f"{number}.mp4", 2 + number) for number in range(6)]
     with ThreadPoolExecutor(12) as threads:
         found = list(threads.map(sample_frames, paths * 6))
     assert [frames.total_frames for frames in found] == [2, 3, 4, 5, 6, 7] * 6
-    assert len(video_process._pool._idle) <= video_process.WORKERS
+    assert len(decoders.pool.idle) <= decoders.WORKERS
 
 
-def test_a_forked_process_has_workers_of_its_own(clip, worker):
+def test_a_fork_has_its_own_workers(clip, worker):
     child = os.fork()
     if child == 0:
         own = len(sample_frames(clip)) == 12
-        strange = video_process._pool._idle[-1].process.pid != worker.pid
-        video_process.close_workers()
+        strange = decoders.pool.idle[-1].process.pid != worker.pid
+        decoders.pool.close()
         os._exit(0 if own and strange else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert worker.poll() is None and len(sample_frames(clip)) == 12
@@ -158,9 +157,9 @@ def test_no_worker_outlives_a_killed_run(clip):
     code = """
 import os, signal, sys
 from p2r import video
-from p2r.video import process as video_process
+from p2r.video import decoders
 video.sample_frames(sys.argv[1])
-print(video_process._pool._idle[-1].process.pid, flush=True)
+print(decoders.pool.idle[-1].process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     pid = int(run_script(code, clip).stdout)

@@ -1,8 +1,7 @@
-"""Work on a Ray cluster: Ray Data streams messages through actors that hold an engine or a judge.
+"""Spread work over a Ray cluster: Ray Data sends messages to actors that hold an engine or a judge.
 
-The driver alone writes journals; it keeps back what the actors cannot take yet, and takes results
-as they come. What is lost with a node, or with an actor that dies, is done again; what is lost
-twice is handed back as undone.
+Only the driver writes journals. If an actor or its node crashes, its batch is retried. A batch that
+crashes again and again gets no answer.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import Any
 
 from p2r.errors import EngineError
 
-RETRIES = 2  # of a batch whose actor or node died
+RETRIES = 2  # of a batch whose actor or node crashed
 
 
 @dataclass(frozen=True)
 class RayPool:
-    """How work is spread: as many actors as fit, up to `actors`, each with these resources."""
+    """The actors: as many as fit, at most `actors`, each with these resources."""
 
     actors: int | None = None
     cpus: float = 1.0
@@ -32,10 +31,11 @@ def ray_map(
     batch: int,
     pool: RayPool = RayPool(),
 ) -> Iterator[Any]:
-    """What workers made by `make` answer to `messages`, in any order, `batch` at a time.
+    """Yield what the workers answer to `messages`, in any order.
 
-    Batches that die with their actor again and again are left out. `make` and the messages are
-    pickled. Raises `EngineError`, and what a worker raised.
+    `make`: returns a worker, a function that answers a list of messages. A worker gets `batch`
+    messages at a time. `make` and the messages are pickled. A batch that crashes its actor on
+    every retry gets no answer. Raises `EngineError`, and the user errors that a worker raised.
     """
     try:
         import ray
@@ -46,20 +46,20 @@ def ray_map(
     if not ray.is_initialized():
         try:
             ray.init(log_to_driver=False, include_dashboard=False)
-        except Exception as error:  # Ray raises plain ones where a node does not come up
+        except Exception as error:  # Ray raises plain exceptions if a node does not start
             reason = " ".join(str(error).split())[:300]
-            raise EngineError(f"no Ray cluster can be reached or started: {reason}") from error
+            raise EngineError(f"cannot reach or start a Ray cluster: {reason}") from error
     resources = ray.cluster_resources()
     gpus = pool.gpus if pool.gpus is not None else float(resources.get("GPU", 0) > 0)
     fit = int(resources["GPU"] / gpus) if gpus else int(resources.get("CPU", 1) / pool.cpus)
     actors = max(1, min(pool.actors or fit, fit, -(-len(messages) // batch)))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # a batch that kills its actors must not end the others
-    # A block per batch: what dies costs one batch.
+    context.max_errored_blocks = -1  # a batch that crashes its actors must not stop the rest
+    # One block per batch, so that a crash costs one batch.
     rows = [{"message": pickle.dumps(message)} for message in messages]
     blocks = -(-len(rows) // batch)
-    # What waits at an actor dies with it; a message that is asked alone must be alone there too.
+    # A batch that waits at an actor is lost with it, so a single message must not wait.
     waiting = 1 if batch == 1 else 2
     answers = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         _Actor,
@@ -79,13 +79,13 @@ def ray_map(
                 raise answer
             yield answer
     finally:
-        # Ray ends the actors when nobody holds these; a traceback would, and the next pool would
-        # wait for their processors.
+        # Ray ends the actors when these objects are gone. A traceback would keep them, and the next
+        # pool would wait for their CPUs.
         del found, answers
 
 
 class _Actor:
-    """Holds a worker on its node; answers batches of pickled messages."""
+    """Holds a worker on a node and answers batches of pickled messages."""
 
     def __init__(self, make: bytes) -> None:
         self._answer = pickle.loads(make)()
@@ -95,6 +95,6 @@ class _Actor:
             answers = self._answer([pickle.loads(message) for message in batch["message"]])
         except (ValueError, OSError) as error:
             if getattr(error, "died", False):
-                raise  # as an actor that dies
-            answers = [error]  # the user's to see, at the driver
+                raise  # as if the actor had crashed
+            answers = [error]  # an error that the user can fix: raised again in the driver
         return {"answer": [pickle.dumps(answer) for answer in answers]}
