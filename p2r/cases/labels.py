@@ -154,7 +154,12 @@ def sample_cases(case_ids: Iterable[str], count: int = 200, seed: int = 0) -> li
 
 def hide_verdict(case: Case) -> Case:
     """Return the case without the verdict and every field that reveals it, for blind mode."""
-    hidden = {"verdict": None, "perception": None, "perception_advantage": None, "tags": []}
+    hidden: dict[str, Any] = {
+        "verdict": None,
+        "perception": None,
+        "perception_advantage": None,
+        "tags": [],
+    }
     return case.model_copy(update=hidden)
 
 

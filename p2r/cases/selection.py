@@ -292,7 +292,7 @@ def _read(name: str, texts: Sequence[str]) -> Any:
 def _read_range(text: str) -> Range | None:
     low, between, high = text.partition("..")
     try:
-        limits = tuple(float(limit) if limit else None for limit in (low, high))
+        limits = (float(low) if low else None, float(high) if high else None)
     except ValueError:
         return None
     if not between or any(limit is not None and limit != limit for limit in limits):

@@ -138,7 +138,7 @@ class CaseStore:
         table = self._table()
         chosen = self._select(table, filters, sort, descending)
         number = _number_of(table, case_id)
-        places = np.flatnonzero(chosen == number) if number is not None else ()
+        places = np.flatnonzero(chosen == number) if number is not None else np.empty(0, int)
         if not len(places):
             return Neighbours(None, len(chosen), None, None)
         place = int(places[0])

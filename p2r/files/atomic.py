@@ -22,7 +22,7 @@ _BUFFER = 2**17  # bytes; lines of cases are long
 
 
 @contextmanager
-def draft_of(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
+def draft_of(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
     """Yield the path of a draft that replaces `path` when the block succeeds.
 
     For libraries that write to a path. Processes and threads have separate drafts. `sync=False`
@@ -42,7 +42,9 @@ def draft_of(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(path: str | Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any]]:
+def replacing(
+    path: str | os.PathLike[str], mode: str = "w", *, sync: bool = True
+) -> Iterator[IO[Any]]:
     """Open a file that replaces `path` when the block succeeds.
 
     `mode`: "w" for UTF-8 text, "wb" for bytes. Line feeds stay as they are written. A name that
@@ -51,7 +53,7 @@ def replacing(path: str | Path, mode: str = "w", *, sync: bool = True) -> Iterat
     if mode not in ("w", "wb"):
         raise ValueError(f"mode must be 'w' or 'wb', not {mode!r}")
     with draft_of(path, sync=sync) as draft, ExitStack() as opened:
-        file: IO[Any] = opened.enter_context(draft.open("wb", buffering=_BUFFER))
+        file: Any = opened.enter_context(draft.open("wb", buffering=_BUFFER))
         if Path(path).suffix == ".gz":
             # Level 6 is nearly as small as 9, the default, in half the time. Without a file name
             # and a time in its head, equal data gives equal files.
@@ -61,18 +63,18 @@ def replacing(path: str | Path, mode: str = "w", *, sync: bool = True) -> Iterat
         yield file
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole."""
     with replacing(path) as file:
         file.write(text)
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a JSON file whole."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file that p2r wrote; raises `UserError` if it is missing or damaged."""
     path = Path(path)
     try:

@@ -53,6 +53,7 @@ def started_together() -> Iterator[Start]:
 
     async def tracked(work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()
+        assert task is not None  # a coroutine runs in a task
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return await work

@@ -36,8 +36,10 @@ _LONGEST_LITERAL = len("-Infinity")
 # After this many bad lines before the first good one, a file does not count as JSON lines.
 _TRIAL_LINES = 100
 # If a file is one object, its records are the list under one of these keys.
-LISTS = ("items", "results", "logs", "samples", "result_list", "res_list", "data", "predictions")
-LISTS += ("outputs", "records", "responses", "answers", "videos")
+LISTS: tuple[str, ...] = (
+    *("items", "results", "logs", "samples", "result_list", "res_list", "data", "predictions"),
+    *("outputs", "records", "responses", "answers", "videos"),
+)
 
 
 class NotJson(ValueError):
@@ -180,7 +182,7 @@ class _Text:
     def skip_space(self) -> str:
         """Go to the next character that is not white space and return it; "" at the end."""
         while True:
-            self._place = _SPACE.match(self._text, self._place).end()
+            self._place = _after(_SPACE, self._text, self._place)
             if self._place < len(self._text):
                 return self._text[self._place]
             if not self._read_on():
@@ -298,6 +300,11 @@ def _faults(value: list[Any] | dict[str, Any]) -> int:
     return sum(isinstance(part, Fault) for part in parts)
 
 
+def _after(pattern: re.Pattern[str], text: str, place: int) -> int:
+    match = pattern.match(text, place)
+    return match.end() if match else place
+
+
 def _without_needless_commas(text: str) -> str:
     return _NEEDLESS_COMMA.sub(r"\1", text)
 
@@ -307,7 +314,7 @@ def _salvage(text: str) -> Any:
     if _starts_with_lines(text):
         return list(_read_lines(_Text(iter([text]))))
     text = _without_needless_commas(text)
-    start = _SPACE_AND_COMMAS.match(text).end()
+    start = _after(_SPACE_AND_COMMAS, text, 0)
     keys = "|".join(LISTS)
     if inner := re.match(rf'\{{.{{0,4000}}?"(?:{keys})"\s*:\s*\[', text[start:], re.DOTALL):
         start += inner.end() - 1
@@ -339,14 +346,14 @@ def _items(text: str) -> list[Any]:
 def _members(text: str, place: int) -> dict[str, Any]:
     members: dict[str, Any] = {}
     while True:
-        place = _SPACE_AND_COMMAS.match(text, place).end()
+        place = _after(_SPACE_AND_COMMAS, text, place)
         if text[place : place + 1] == "}":
             return members
-        key = None
+        key: Any = None
         try:
             key, place = _DECODER.raw_decode(text, place)
             place = text.index(":", place) + 1
-            place = _SPACE_AND_COMMAS.match(text, place).end()
+            place = _after(_SPACE_AND_COMMAS, text, place)
             value, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
             reason = f"the file breaks off or is damaged after {len(members)} complete members"

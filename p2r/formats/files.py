@@ -44,7 +44,7 @@ class BadRecord(NamedTuple):
     """A skipped record, or an incomplete file; `index` counts the records of the file."""
 
     file: str
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # of the record, not tuple.index
     reason: str
 
     def __str__(self) -> str:

@@ -258,7 +258,7 @@ def _refuse_half_characters(value: Any, key: str = "") -> None:
 def _read_question(record: Raw, place: int) -> Question:
     _refuse_half_characters(record)
     suffix = PurePosixPath(_text(record.get("path"))).suffix.lower()
-    derived = {
+    derived: dict[str, Any] = {
         "id": str(place),
         "data_type": "image" if suffix in IMAGES else "video",
         "options": [],
@@ -316,7 +316,9 @@ def to_video_r1(item: Question | Case) -> Raw:
     if trace is not None:
         head = trace.text.rpartition("<answer>")[0].strip() or trace.text.strip()
         raw = question.meta.get("process")
-        record["process"] = raw if _given(raw) and _thought(raw) == head else head
+        record["process"] = (
+            raw if isinstance(raw, str) and _given(raw) and _thought(raw) == head else head
+        )
     return record | _further(question.meta, record)
 
 

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, overload
 
 from p2r.files.background import awaitable, call
@@ -69,12 +69,9 @@ class BaseJudge(ABC):
 
         If one cannot be asked (the budget is spent), its error is raised after the others ended.
         """
-        asked = (self.ask(*pair) for pair in zip(questions, observations, strict=True))
-        verdicts = await asyncio.gather(*asked, return_exceptions=True)
-        for verdict in verdicts:
-            if isinstance(verdict, BaseException):
-                raise verdict
-        return verdicts
+        return await all_verdicts(
+            self.ask(*pair) for pair in zip(questions, observations, strict=True)
+        )
 
     def parts(self) -> list[BaseJudge]:
         """Return the judges that this one asks: itself, or its members."""
@@ -85,7 +82,7 @@ class BaseJudge(ABC):
     @overload
     def judge(self, question: Sequence[Question], observation: Sequence[str]) -> list[Verdict]: ...
 
-    def judge(self, question, observation):
+    def judge(self, question: Any, observation: Any) -> Any:
         """Judge one question (returns an awaitable) or sequences (returns their verdicts in order).
 
         Each distinct judgement is asked once. Raises only `JudgeError`.
@@ -93,6 +90,15 @@ class BaseJudge(ABC):
         if isinstance(question, Question):
             return awaitable(self.ask(question, observation))
         return judge_distinct(lambda *asked: call(self.ask_all(*asked)), question, observation)
+
+
+async def all_verdicts(asked: Iterable[Awaitable[Verdict]]) -> list[Verdict]:
+    """Wait until all calls have ended; return their verdicts, or raise the first error."""
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    for verdict in found:
+        if isinstance(verdict, BaseException):
+            raise verdict
+    return [verdict for verdict in found if isinstance(verdict, Verdict)]
 
 
 def judge_key(question: Question, observation: str) -> str:

@@ -292,7 +292,7 @@ class BatchJudge(BaseJudge):
         """Store the replies of an ended batch and book its cost, in one transaction."""
         replies: dict[str, Reply] = {}
         failures: dict[str, str] = {}
-        results = await self._results(batch.id)
+        results = await self._results(str(batch.id))
         if results is None:
             return self._lose(batch)
         for result in results:

@@ -162,11 +162,12 @@ class Ledger:
     ) -> int:
         until = time.time() + lease
         row = (self.run, judge, key, calls, worst, HOST, os.getpid() if pid is None else pid, until)
-        return books.execute(
+        added = books.execute(
             "INSERT INTO reservations (run, judge, key, calls, worst, host, pid, until) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             row,
-        ).lastrowid
+        )
+        return added.lastrowid or 0
 
     def _sweep(self, books: sqlite3.Connection) -> None:
         """Book the reservations of processes that ended: their calls may have been charged."""

@@ -121,7 +121,7 @@ def _as_mapping(spec: Spec) -> dict[str, Any]:
         kind = mapping.get("kind")
         if kind not in JUDGES and not _OWN_CLASS.fullmatch(str(kind)):
             raise JudgeError(f"a judge's kind is one of {_known_kinds()}, not {spec!r}")
-        _class_of(kind)
+        _class_of(str(kind))
         return mapping
     kind, colon, text = str(spec).partition(":")
     if kind not in JUDGES:

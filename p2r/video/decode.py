@@ -96,10 +96,10 @@ def read_video(
             chosen = uniform_indices(len(index.times), max_frames)
             if size is not None:
                 enter("decord")
-                frames = _read_with_decord(path, chosen, size, len(index.times))
+                pixels = _read_with_decord(path, chosen, size, len(index.times))
                 enter("PyAV")
-                if frames is not None:
-                    return _describe(index, chosen, "decord"), frames
+                if pixels is not None:
+                    return _describe(index, chosen, "decord"), pixels
         promised = max(stream.frames - index.hidden, len(index.times))
         found = _read_by_time(container, stream, index, max_frames, limits)
     index, chosen, frames = found or _read_in_order(path, max_frames, limits)

@@ -138,7 +138,11 @@ def sample_frames(
             f"cannot sample {max_frames} frames of {max_pixels} pixels in multiples of {factor}: "
             f"give at least 1 frame of {factor}x{factor} = {factor * factor} pixels"
         )
-    settings = {"max_frames": max_frames, "max_pixels": max_pixels, "factor": factor}
+    settings: dict[str, Any] = {
+        "max_frames": max_frames,
+        "max_pixels": max_pixels,
+        "factor": factor,
+    }
     try:
         _check_file(path)
         meta, pixels = decode({"path": os.path.abspath(path), **settings}, timeout)

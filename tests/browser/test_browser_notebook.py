@@ -9,6 +9,7 @@ import pytest
 from browser_cases import TOTAL
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 CELL = "from p2r.browser.app import launch\n\nbrowser = launch([{!r}])"
 # A page with its own address and keys, which contains the output of the cell.

@@ -24,6 +24,7 @@ from p2r.browser.library import Library, find_media_root
 from p2r.cases.store import CaseStore, write_cases
 from p2r.errors import MediaError, StoreError, UserError
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 TABS = ("cases", "gallery", "groups", "compare", "agreement", "data")
 

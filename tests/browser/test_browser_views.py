@@ -24,6 +24,7 @@ from p2r.cases.store import CaseStore, write_cases
 from p2r.records import Case, Trace
 from p2r.runs.recipe import load_recipe
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 
 

@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browser_cases import TOTAL, case_id, link, settle
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 
 # As the search is typed, once the page is there.

@@ -34,6 +34,7 @@ from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.template import render
 
+pytestmark = pytest.mark.slow
 CARDS = Path(__file__).resolve().parents[2] / "data_cards"
 NASTY = "A `tick` ``` fence </script><script>alert(1)</script> | cell --- \n---\nlicense: mine"
 

@@ -16,6 +16,8 @@ from p2r.errors import EngineDied, EngineError
 from p2r.files.journal import Shard
 from p2r.records import Question
 
+pytestmark = pytest.mark.slow
+
 
 def ask(number: int, **special: str) -> list[Question]:
     return [

@@ -13,6 +13,7 @@ from p2r.runs.recipe import load_recipe
 from p2r.template import VISION_TOKENS
 from p2r.video import sample_frames
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
 DRAWN = Sampling(temperature=1.0, top_p=0.95, max_tokens=12, seed=3)

@@ -21,6 +21,7 @@ from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.template import render
 
+pytestmark = pytest.mark.ray
 # A busy machine starts slowly; read when Ray is imported.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")
 ray = pytest.importorskip("ray", reason="Ray is not installed")

@@ -36,6 +36,7 @@ from p2r.video import sample_frames
 
 pytest_plugins = ["small_fixtures"]
 pytestmark = [
+    pytest.mark.vllm,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
     pytest.mark.xdist_group("vllm"),
 ]

@@ -19,6 +19,7 @@ from p2r.judges.ledger import Ledger
 from p2r.judges.run_judge import judge_in_batches
 from p2r.runs.recipe import JudgingSettings
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["judge_fixtures"]
 
 ROOT = Path(__file__).parents[2]

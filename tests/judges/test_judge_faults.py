@@ -11,6 +11,7 @@ from p2r.errors import JudgeError
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["judge_fixtures"]
 
 PASSING = ["429 x2", "503 x1", "529 x2", "500 x1", "dropped x2", "half x1", "cutjson x2", "html x1"]

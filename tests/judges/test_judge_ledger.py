@@ -27,6 +27,7 @@ from p2r.runs import open_run
 from p2r.runs.recipe import load_recipe
 from p2r.template import parse, render
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["judge_fixtures"]
 
 ROOT = Path(__file__).parents[2]

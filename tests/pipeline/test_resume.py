@@ -24,6 +24,7 @@ from p2r.records import Case, Question, Trace
 from p2r.runs.recipe import load_recipe
 from p2r.template import render
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 NUMBER = 120
 random.seed()

@@ -19,6 +19,7 @@ from p2r.cli.tables import format_interval, results_table
 from p2r.datasets.cards import write_card
 from p2r.datasets.describe import card_of
 
+pytestmark = pytest.mark.slow
 SHRUNK = (
     "playground.train=64",
     "playground.validation=4",

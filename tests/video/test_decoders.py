@@ -15,6 +15,7 @@ from clips import write_clip
 from p2r.errors import VideoError
 from p2r.video import decoders, sample_frames
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -32,7 +32,7 @@ from p2r.evaluation.rules import (
     apply_rule,
     read_option,
     read_robustly,
-    score_item,
+    score_with,
     valid_rating,
 )
 from p2r.files.lenient_json import Fault, read_stored
@@ -316,7 +316,7 @@ def rate_unmatched(
     open_items = []
     counts = {"rated": 0, "unknown": 0}
     for item in items:
-        score_item(BENCHMARK, item)
+        score_with(BENCHMARK, item)
         if item.extraction["official"] is not None or "rating" in item.stored:
             continue
         if not item.output.strip():

@@ -44,7 +44,7 @@ class NoisyJudge(BaseJudge):
     async def ask(self, question: Question, observation: str) -> Verdict:
         """Return the inner judge's verdict, perhaps inverted; an unknown one stays unknown."""
         verdict = await self.inner.ask(question, observation)
-        update = {"judge": self.name}
+        update: dict[str, Any] = {"judge": self.name}
         if verdict.sufficient is not None and self._errs(judge_key(question, observation)):
             update |= {
                 "sufficient": not verdict.sufficient,

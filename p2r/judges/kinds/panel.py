@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from p2r.errors import JudgeError
-from p2r.judges.base import BaseJudge
+from p2r.judges.base import BaseJudge, all_verdicts
 from p2r.judges.make import JudgeMaker, Spec, split_specs
 from p2r.records import Question, Verdict
 
@@ -57,11 +56,7 @@ class PanelJudge(BaseJudge):
 
     async def ask(self, question: Question, observation: str) -> Verdict:
         """Return the panel's verdict; its cost is the sum over the votes."""
-        asked = [member.ask(question, observation) for member in self.members]
-        votes = await asyncio.gather(*asked, return_exceptions=True)
-        for vote in votes:
-            if isinstance(vote, BaseException):
-                raise vote
+        votes = await all_verdicts(member.ask(question, observation) for member in self.members)
         sufficient = decide([vote.sufficient for vote in votes], self.rule)
         words = {True: "sufficient", False: "not sufficient", None: "no verdict"}
         return Verdict(
