@@ -45,6 +45,7 @@ from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from p2r.errors import DataError
+from p2r.files.prompt_file import fill_template, is_template, template_hash
 from p2r.records import PROBLEM_TYPES, Question
 
 SEGMENTS = ("observation", "think", "answer")
@@ -107,18 +108,32 @@ _STYLES_WITH_FORM = ("full", "think")
 def build_prompt(question: Question, style: str = "full") -> str:
     """Return the prompt: problem, one option per line, form of the answer, instructions.
 
+    `style` is a key of `INSTRUCTIONS`, or the text of a prompt file (`p2r.files.prompt_file`).
     Raises `DataError` for an unknown style or problem type.
     """
-    if style not in INSTRUCTIONS:
-        raise DataError(f"unknown prompt style {style!r}: use one of {', '.join(INSTRUCTIONS)}")
+    from_file = is_template(style)
+    if not from_file and style not in INSTRUCTIONS:
+        raise DataError(
+            f"unknown prompt style {style!r}: use a prompt file or one of {', '.join(INSTRUCTIONS)}"
+        )
     if question.problem_type not in ANSWER_FORMS:
         raise DataError(
             f"question {question.id!r} has unknown problem type {question.problem_type!r}: "
             f"use one of {', '.join(PROBLEM_TYPES)}"
         )
-    form = [ANSWER_FORMS[question.problem_type]] if style in _STYLES_WITH_FORM else []
-    ours = [line.replace("{media}", question.data_type) for line in (*form, INSTRUCTIONS[style])]
     theirs = [_disarm(line.strip()) for line in (question.problem, *question.options)]
+    form = ANSWER_FORMS[question.problem_type].replace("{media}", question.data_type)
+    if from_file:
+        return fill_template(
+            style,
+            problem=theirs[0],
+            options=theirs[1:],
+            problem_type=question.problem_type,
+            answer_form=form,
+            media=question.data_type,
+        )
+    instructions = INSTRUCTIONS[style].replace("{media}", question.data_type)
+    ours = [form, instructions] if style in _STYLES_WITH_FORM else [instructions]
     return "\n".join(theirs + ours)
 
 
@@ -133,6 +148,8 @@ def build_messages(question: Question, style: str = "full") -> list[dict[str, An
 
 def prompt_hash(style: str = "full") -> str:
     """Return 12 hex digits that change with the wording or layout of a style's prompts."""
+    if is_template(style):
+        return template_hash(style)
     samples = [
         Question(id="", problem="problem", options=["A. a"], problem_type=kind, data_type=media)
         for kind in PROBLEM_TYPES
@@ -140,6 +157,11 @@ def prompt_hash(style: str = "full") -> str:
     ]
     prompts = "\0".join(build_prompt(sample, style) for sample in samples)
     return hashlib.sha256(prompts.encode()).hexdigest()[:12]
+
+
+def style_name(style: str) -> str:
+    """Return the short name of a style for records: a prompt file is named by its hash."""
+    return f"file:{prompt_hash(style)}" if is_template(style) else style
 
 
 def render(observation: str | None, think: str, answer: str) -> str:

@@ -79,6 +79,8 @@ def _render_exchange(case: Case) -> Markup:
     usage = dict(case.verdict.usage)
     reply = usage.pop("reply", None) or case.verdict.rationale
     prompt = build_judge_prompt(case.question, case.trace.observation)
+    if "+prompt-" in case.verdict.judge:
+        prompt = "The prompt is from a file: see judging.prompt in the run's recipe.yaml."
     counted = render_fact(usage) if usage else Markup("")
     return Markup(
         '<details class="quiet" id="judge-saw"><summary>Prompt and reply of the judge'

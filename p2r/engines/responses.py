@@ -14,7 +14,7 @@ from p2r.errors import EngineError
 from p2r.files.journal import Journal, MergedJournal, journal_files, read_journal
 from p2r.records import Case, Question, Trace
 from p2r.runs import write_json
-from p2r.template import answer_of, parse, prompt_hash
+from p2r.template import answer_of, parse, prompt_hash, style_name
 
 
 class ResponseJournal:
@@ -85,7 +85,7 @@ class ResponseJournal:
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
             "seed": sampling.seed,
-            "style": style,
+            "style": style_name(style),
             "prompt": prompt_hash(style),
         }
 

@@ -24,13 +24,14 @@ from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
 from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
+from p2r.files.prompt_file import is_template
 from p2r.judges import JournaledJudge, Judge, judge_observations
 from p2r.records import Case, Question
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import mean_interval, score_answer
 from p2r.scoring.thoughts import mismatch, mismatch_tags, perception_by_answer
-from p2r.template import build_prompt, parse, prompt_hash
+from p2r.template import build_prompt, parse, prompt_hash, style_name
 
 Metric = Callable[[Case], float | None]
 
@@ -142,7 +143,9 @@ def to_result(
     """
     named = cases[0].question.meta.get("benchmark") if cases else None
     benchmark = named or built_in_benchmark().name
-    prompt = {"style": style, "hash": prompt_hash(style)}
+    prompt = {"style": style_name(style), "hash": prompt_hash(style)}
+    if is_template(style):
+        prompt["template"] = style
     if cases:
         prompt["example"] = build_prompt(cases[0].question, style)
     decoders = Counter(case.trace.media.get("decoder", "none") for case in cases)

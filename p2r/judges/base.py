@@ -77,6 +77,11 @@ class BaseJudge(ABC):
         """Return the judges that this one asks: itself, or its members."""
         return [self]
 
+    @property
+    def template(self) -> str:
+        """The text of the prompt file that the judges behind a server use ("": none)."""
+        return next((part.template for part in self.parts() if part is not self), "")
+
     @overload
     def judge(self, question: Question, observation: str) -> Awaitable[Verdict]: ...
     @overload

@@ -125,7 +125,8 @@ class BatchJudge(BaseJudge):
             and self._rounds.get(key, 0) < ROUNDS
         }
         sent = 0
-        waiting = [(key, build_judge_prompt(*pair)) for key, pair in missing.items()]
+        template = self.inner.template
+        waiting = [(key, build_judge_prompt(*pair, template)) for key, pair in missing.items()]
         while waiting:
             part, worst = self._take(waiting)
             if not part:

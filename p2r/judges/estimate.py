@@ -80,7 +80,7 @@ def _estimate(judge: RemoteJudge, pairs: Iterable[Pair], sample: int, seed: int 
             if key in found:
                 known += 1
                 continue
-            prompt = build_judge_prompt(*pair)
+            prompt = build_judge_prompt(*pair, judge.template)
             worst += judge.worst(prompt)
             _draw(draw, drawn, prompt, sample, len(seen) - known)
     counts, counted = call(_count_tokens(judge, drawn))

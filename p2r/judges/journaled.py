@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from p2r.files.journal import Journal
 from p2r.judges.base import Judge, judge_distinct, judge_key, reused
-from p2r.judges.prompt import PROMPT_HASH
+from p2r.judges.prompt import judge_prompt_hash
 from p2r.records import Question, Verdict
 
 CHUNK = 512
@@ -21,6 +21,7 @@ class JournaledJudge:
     def __init__(self, judge: Judge, journal: Journal) -> None:
         self.name = judge.name
         self._judge = judge
+        self._prompt = judge_prompt_hash(getattr(judge, "template", ""))
         self._journal = journal
         self._known = {key: Verdict.model_validate(record) for key, record in journal.records()}
 
@@ -45,4 +46,4 @@ class JournaledJudge:
         return [verdicts[key] for key in keys]
 
     def _key(self, question: Question, observation: str) -> str:
-        return f"{self.name}/{PROMPT_HASH}/{judge_key(question, observation)}"
+        return f"{self.name}/{self._prompt}/{judge_key(question, observation)}"

@@ -105,6 +105,7 @@ class JudgeMaker:
         cache, ledger = self._books
         shared: dict[str, Any] = {
             "guidance": settings.guidance,
+            "prompt": settings.prompt,
             "request": settings.request,
             **given,
             "prices": settings.prices,

@@ -14,6 +14,7 @@ import html
 import re
 import unicodedata
 
+from p2r.files.prompt_file import fill_template, template_hash
 from p2r.records import Question
 
 PROMPT = """\
@@ -62,8 +63,20 @@ _CONTEXT = 24
 _QUOTING = (":", '"', "'", "`", "“", "‘", "«", "(", ">")
 
 
-def build_judge_prompt(question: Question, observation: str) -> str:
-    """Return the prompt for one observation; markup in every part is escaped."""
+def build_judge_prompt(question: Question, observation: str, template: str = "") -> str:
+    """Return the prompt for one observation; markup in every part is escaped.
+
+    `template` is the text of a prompt file (`judging.prompt`); by default the prompt is `PROMPT`.
+    """
+    if template:
+        return fill_template(
+            template,
+            problem=_data(question.problem),
+            options=[_data(option) for option in question.options],
+            answer=_data(question.answer),
+            observation=_data(observation),
+            media=question.data_type,
+        )
     options = "\n".join(_data(option) for option in question.options)
     return PROMPT.format(
         article="an" if question.data_type == "image" else "a",
@@ -73,6 +86,11 @@ def build_judge_prompt(question: Question, observation: str) -> str:
         answer=_data(question.answer),
         observation=_data(observation),
     )
+
+
+def judge_prompt_hash(template: str = "") -> str:
+    """Return 12 hex digits that change with the judge's prompt."""
+    return template_hash(template) if template else PROMPT_HASH
 
 
 def parse_judgement(reply: str, observation: str = "") -> bool | None:

@@ -20,7 +20,12 @@ from p2r.judges.base import BaseJudge, judge_key, reused
 from p2r.judges.cache import VerdictCache
 from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Price, Usage, find_price
-from p2r.judges.prompt import PROMPT_HASH, build_judge_prompt, explanation_of, parse_judgement
+from p2r.judges.prompt import (
+    build_judge_prompt,
+    explanation_of,
+    judge_prompt_hash,
+    parse_judgement,
+)
 from p2r.records import Question, Verdict
 
 # How often a malformed, cut or empty answer is asked for again.
@@ -66,7 +71,8 @@ class RemoteJudge(BaseJudge):
 
     Verdicts and results show its `name`. Its `identity` also has the server, so that the cache does
     not mix servers. `guidance` is additional text in every request, for example worked examples;
-    its hash is part of both names. `key_variable` is the environment variable with the key.
+    its hash is part of both names, and so is that of `prompt`,
+    the text of a prompt file. `key_variable` is the environment variable with the key.
     """
 
     key_variable = "P2R_JUDGE_KEY"
@@ -81,10 +87,14 @@ class RemoteJudge(BaseJudge):
         prices: Mapping[str, tuple[float, float]] | None = None,
         cache: VerdictCache | None = None,
         ledger: Ledger | None = None,
+        prompt: str = "",
     ) -> None:
         self.name = name
+        self._template = prompt
         if guidance:
             self.name += "+" + hashlib.sha256(guidance.encode()).hexdigest()[:6]
+        if prompt:
+            self.name += f"+prompt-{judge_prompt_hash(prompt)[:6]}"
         self.identity = f"{self.name}@{server}" if server else self.name
         self.model = model
         self.limits = limits or Limits()
@@ -101,6 +111,11 @@ class RemoteJudge(BaseJudge):
         self._in_flight: dict[str, asyncio.Task[Verdict]] = {}
         self._refused: str | None = None  # why the server refused the key
         self._admitted = False  # whether the server accepted the key at least once
+
+    @property
+    def template(self) -> str:
+        """The text of the prompt file ("": none)."""
+        return self._template
 
     @abstractmethod
     async def _send(self, prompt: str) -> Reply:
@@ -139,7 +154,7 @@ class RemoteJudge(BaseJudge):
 
     def identity_key(self, judgement: str) -> str:
         """Return the key of a judgement (see `judge_key`) by this judge."""
-        return f"{self.identity}/{PROMPT_HASH}/{judgement}"
+        return f"{self.identity}/{judge_prompt_hash(self.template)}/{judgement}"
 
     def read(self, reply: Reply, observation: str) -> Verdict:
         """Read the verdict in a reply; it is unknown, with the reason, if the reply has none."""
@@ -194,7 +209,7 @@ class RemoteJudge(BaseJudge):
         return found.model_copy(update={"sufficient": True}) if whole else found
 
     async def _judge_new(self, key: str, question: Question, observation: str) -> Verdict:
-        prompt = build_judge_prompt(question, observation)
+        prompt = build_judge_prompt(question, observation, self.template)
         return await self._ask_new(key, prompt, lambda reply: self.read(reply, observation))
 
     async def _ask_new(self, key: str, prompt: str, read: Callable[[Reply], Verdict]) -> Verdict:

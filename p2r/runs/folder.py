@@ -7,6 +7,7 @@ that began it: p2r refuses a changed recipe, so no file mixes the results of two
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -139,7 +140,17 @@ def claim(path: Path, made: dict[str, Any]) -> None:
 
 
 def _list_changes(changed: dict[str, tuple[Any, Any]]) -> str:
-    return "; ".join(f"{key} was {old!r}, now {new!r}" for key, (old, new) in changed.items())
+    return "; ".join(
+        f"{key} was {_shorten(old)}, now {_shorten(new)}" for key, (old, new) in changed.items()
+    )
+
+
+def _shorten(value: Any) -> str:
+    """Return a value as text. A long one (a prompt file) is cut, and its hash tells it apart."""
+    text = repr(value)
+    if len(text) <= 300:
+        return text
+    return f"{text[:60]}… (hash {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -21,16 +21,25 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from p2r.errors import UserError
+from p2r.files.prompt_file import (
+    JUDGE_VARIABLES,
+    MODEL_VARIABLES,
+    check_template,
+    is_template,
+    read_prompt_file,
+)
 from p2r.records import RIGHT_ACCURACY
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
+STYLES = (*AGNOSTIC, *AGNOSTIC.values(), "direct")
 
 
 def find_plugins(folder: str, function: str) -> list[str]:
@@ -49,6 +58,46 @@ def _check_engine(name: str) -> str:
     if name not in known:
         raise ValueError(f"no engine {name!r}: use one of {', '.join(known)}")
     return name
+
+
+def read_style(style: str, known: tuple[str, ...] = STYLES, folder: Path | None = None) -> str:
+    """Return a prompt style: a known name, or the text of the prompt file that is named.
+
+    The text of a prompt file is a style too and is returned as it is. A relative path starts at the
+    working directory; if no such file is there, at `folder`. Raises `UserError`.
+    """
+    if style in known:
+        return style
+    return _read_template(style, MODEL_VARIABLES, ("problem",), known, folder)
+
+
+def _read_template(
+    given: str,
+    variables: tuple[str, ...],
+    needed: tuple[str, ...],
+    known: tuple[str, ...],
+    folder: Path | None,
+) -> str:
+    text, source = given, "the text of the prompt"
+    if not is_template(given):
+        path = Path(given).expanduser()
+        if not path.is_file() and folder is not None:
+            path = folder / path
+        if not path.is_file():
+            raise UserError(f"no prompt {given!r}: use {', '.join((*known, 'or a prompt file'))}")
+        text, source = read_prompt_file(path), str(path)
+        if not is_template(text):
+            raise UserError(f"{path} is no prompt file: write {{{{ {needed[0]} }}}} in it")
+    try:
+        check_template(text, variables, needed)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    return text
+
+
+def _folder(info: ValidationInfo) -> Path | None:
+    """Return the folder of the recipe file, where relative paths of prompt files may start."""
+    return (info.context or {}).get("folder")
 
 
 EngineName = Annotated[str, AfterValidator(_check_engine)]
@@ -72,8 +121,21 @@ class Models(Section):
     """The model that writes the chain-of-thought traces."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Number format of the weights."""
-    prompt: Literal["full", "brief"] = "full"
-    """Wording of the prompt: the full instructions, or one short line."""
+    prompt: str = "full"
+    """The prompt: `full` instructions, `brief` (one short line), or a file (see Prompt files)."""
+    agnostic_prompt: str | None = None
+    """The prompt of process-agnostic models: `think`, `brief-think` or a file (none: the one that
+    fits `prompt`)."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _read_prompt(cls, style: str, info: ValidationInfo) -> str:
+        return read_style(style, tuple(AGNOSTIC), _folder(info))
+
+    @field_validator("agnostic_prompt")
+    @classmethod
+    def _read_agnostic(cls, style: str | None, info: ValidationInfo) -> str | None:
+        return style and read_style(style, tuple(AGNOSTIC.values()), _folder(info))
 
 
 class VideoSettings(Section):
@@ -231,8 +293,16 @@ class JudgingSettings(Section):
     """File of the cached verdicts (none: P2R_CACHE, or the user's cache folder)."""
     guidance: str = ""
     """More instructions to the judge, the same in every request."""
+    prompt: str = ""
+    """A file with the judge's prompt, see Prompt files (none: the built-in prompt)."""
     request: dict[str, Any] | None = None
     """More fields for every Messages request."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _read_prompt(cls, file: str, info: ValidationInfo) -> str:
+        needed = ("problem", "answer", "observation")
+        return file and _read_template(file, JUDGE_VARIABLES, needed, (), _folder(info))
 
 
 class SftSettings(Section):
@@ -405,7 +475,9 @@ class Recipe(Section):
     @property
     def style(self) -> str:
         """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
-        return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
+        if self.sft.target == "process":
+            return self.models.prompt
+        return self.models.agnostic_prompt or AGNOSTIC.get(self.models.prompt, "think")
 
     def prompt_style(self, stage: str, given: str | None = None) -> str:
         """Return the prompt style of a stage ("generate", "sft", "rl" or "eval").
@@ -437,7 +509,7 @@ def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -
     for override in overrides or []:
         _override(settings, override)
     try:
-        return Recipe.model_validate(settings)
+        return Recipe.model_validate(settings, context={"folder": path.parent})
     except ValidationError as error:
         raise UserError(f"recipe {path}: {_explain(error)}") from error
 

@@ -24,7 +24,7 @@ from p2r.errors import DataError, TrainingError
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, VideoSettings
-from p2r.template import build_prompt, render
+from p2r.template import build_prompt, render, style_name
 from p2r.training.memory import Architecture, most_vision_tokens
 from p2r.training.stage import (
     ExactResume,
@@ -190,7 +190,7 @@ def train_sft(
         )
     made = {
         "base": model_fingerprint(data.resolve_model(base)),
-        "style": collator.style,
+        "style": style_name(collator.style),
         "examples": hash_lines(
             question.model_dump_json() + response
             for question, response in zip(collator.questions, collator.responses, strict=True)
