@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from p2r.cli.options import (
 )
 from p2r.errors import UserError
 from p2r.evaluation.benchmarks import benchmark_names, load_benchmark
+from p2r.runs.recipe import read_style
 
 if TYPE_CHECKING:
     from p2r.evaluation.questions import Manifest
@@ -93,8 +95,21 @@ ModelOption = Annotated[
 NameOption = Annotated[
     str | None, typer.Option("--name", help="Name of the result. Default: from the model's name.")
 ]
-DirectOption = Annotated[
-    bool, typer.Option("--direct", help="Ask for the bare answer, without the template.")
+StyleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="STYLE",
+        help="The prompt: full (observation, think, answer), think (no observation), direct (the "
+        "bare answer), or a prompt file. Default: the prompt that SFT taught.",
+    ),
+]
+DirectOption = Annotated[bool, typer.Option("--direct", help="The same as --style direct.")]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judge", help="Judge of the observations; none asks no judge. Default: eval.judge."
+    ),
 ]
 BenchmarkOption = Annotated[
     str,
@@ -136,7 +151,9 @@ def run_model(
     run: RunOption,
     model: ModelOption,
     name: NameOption = None,
+    style: StyleOption = None,
     direct: DirectOption = False,
+    judge: JudgeOption = None,
     benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
@@ -150,16 +167,17 @@ def run_model(
     from p2r import stages
 
     opened, chosen, name = _open(run, model, name, recipe, set, questions)
+    opened = _with_judge(opened, judge)
     entry = None if benchmark is None else load_benchmark(benchmark)
-    style = "direct" if direct else None
+    chosen_style = _style(style, direct)
     if entry is None or entry.built_in:
-        _, result = stages.evaluate(opened, chosen, name, questions, data_root, style)
+        _, result = stages.evaluate(opened, chosen, name, questions, data_root, chosen_style)
     else:
         if questions is None:
             raise UserError(f"--benchmark {benchmark} needs --questions: give its official files")
         name = f"{name}-{entry.name}"
         _, result = stages.evaluate_benchmark(
-            opened, chosen, name, entry.name, questions, data_root, style, _print_manifest
+            opened, chosen, name, entry.name, questions, data_root, chosen_style, _print_manifest
         )
     collect(opened)
     from p2r.cli.tables import evaluation_table, make_console
@@ -292,7 +310,9 @@ def transfer(
     run: RunOption,
     model: ModelOption,
     name: NameOption = None,
+    style: StyleOption = None,
     direct: DirectOption = False,
+    judge: JudgeOption = None,
     benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
@@ -304,11 +324,15 @@ def transfer(
 
     benchmark = _load(benchmark)
     opened, chosen, name = _open(run, model, name, recipe, set, questions)
-    style = "direct" if direct else None
+    opened = _with_judge(opened, judge)
+    chosen_style = _style(style, direct)
     written = stages.transfer(
-        opened, chosen, f"{name}-transfer", file, benchmark, questions, data_root, style
+        opened, chosen, f"{name}-transfer", file, benchmark, questions, data_root, chosen_style
     )
     collect(opened)
+    left_out = json.loads(written[0].read_text(encoding="utf-8"))["made"]["left_out"]
+    for reason, count in left_out.items():
+        print(f"{count} questions {reason}", file=sys.stderr)
     _report(written)
 
 
@@ -333,6 +357,21 @@ def _open(
     folder = opened.folder / model / "model"
     chosen = str(folder) if folder.is_dir() else model
     return opened, chosen, name or stages.name_of_model(chosen)
+
+
+def _style(style: str | None, direct: bool) -> str | None:
+    """Return the prompt style that the options give; a prompt file is read."""
+    if direct and style not in (None, "direct"):
+        raise UserError(f"--direct and --style {style} differ: give one of them")
+    return "direct" if direct else style and read_style(style)
+
+
+def _with_judge(run: Run, judge: str | None) -> Run:
+    """Return the run with another judge of evaluation; its recipe file stays as it is."""
+    if judge is None:
+        return run
+    changed = run.recipe.eval.model_copy(update={"judge": judge})
+    return replace(run, recipe=run.recipe.model_copy(update={"eval": changed}))
 
 
 def _load(benchmark: str | None) -> str | None:

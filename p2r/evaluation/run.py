@@ -26,7 +26,7 @@ from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
 from p2r.files.prompt_file import is_template
 from p2r.judges import JournaledJudge, Judge, judge_observations
-from p2r.records import Case, Question
+from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import mean_interval, score_answer
@@ -65,7 +65,7 @@ def evaluate(
     engine: Engine,
     run: Run,
     stage: str,
-    judge: Judge,
+    judge: Judge | None,
     data_root: Path,
     style: str | None = None,
     made: dict[str, Any] | None = None,
@@ -76,7 +76,8 @@ def evaluate(
     `eval/STAGE.json` and the result file `results/STAGE.json`. Returns the cases and the content of
     `eval/STAGE.json`. After an interruption, the same call resumes. Another model under the same
     stage is refused. `style` is the prompt style that the engine was loaded with (default: the
-    recipe's). `made` is added to the settings in the results.
+    recipe's). Without a judge the verdicts are unknown and counted as "not judged". `made` is added
+    to the settings in the results; its `left_out` has counts of questions that were not asked.
     """
     settings, style = recipe.eval, recipe.prompt_style("eval", style)
     chosen = list(questions[: settings.questions])
@@ -111,7 +112,7 @@ def evaluate(
             **engine.identity,
             "frames": eval_settings(recipe.video),
             "sampling": answered[0].trace.sampling if answered else {},
-            "judge": judge.name,
+            "judge": judge.name if judge else "none",
             "seed": recipe.seed,
             "environment": environment(),
             **(made or {}),
@@ -154,7 +155,7 @@ def to_result(
         made["model"],
         [_to_item(case) for case in cases],
         made | {"prompt": prompt, "decoders": dict(decoders), "unreadable": list(unreadable)},
-        {"unreadable": len(unreadable)} if unreadable else {},
+        ({"unreadable": len(unreadable)} if unreadable else {}) | made.get("left_out", {}),
     )
 
 
@@ -178,10 +179,12 @@ def score_answers(cases: Sequence[Case]) -> list[Case]:
     return [case.model_copy(update={"accuracy": score_answer(case)}) for case in cases]
 
 
-def score_cases(cases: Sequence[Case], judge: Judge, run: Run) -> list[Case]:
+def score_cases(cases: Sequence[Case], judge: Judge | None, run: Run) -> list[Case]:
     """Return the cases with accuracy, verdict, and a tag if answer and thinking differ."""
-    with Journal(run.path("verdicts.jsonl")) as verdicts:
-        found = judge_observations(cases, JournaledJudge(judge, verdicts))
+    found: Sequence[Verdict | None] = [None] * len(cases)
+    if judge is not None:
+        with Journal(run.path("verdicts.jsonl")) as verdicts:
+            found = judge_observations(cases, JournaledJudge(judge, verdicts))
     return [
         case.model_copy(update={"verdict": verdict, "tags": case.tags + mismatch_tags(case)})
         for case, verdict in zip(score_answers(cases), found, strict=True)
@@ -210,6 +213,7 @@ def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) ->
             "no verdict": sum(
                 case.verdict is not None and case.verdict.sufficient is None for case in cases
             ),
+            "not judged": sum(case.verdict is None for case in cases),
         },
     }
 

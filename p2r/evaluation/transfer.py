@@ -22,8 +22,8 @@ def transfer_questions(
 ) -> list[Question]:
     """Return the questions with the given one of `INPUTS`.
 
-    Questions without an observation are left out, so that all inputs have the same questions.
-    Raises `UserError` for an unknown input.
+    Questions without an observation are left out, so that all inputs have the same questions
+    (`count_left_out` counts them). Raises `UserError` for an unknown input.
     """
     if given not in INPUTS:
         raise UserError(f"no input {given!r}: use one of {', '.join(INPUTS)}")
@@ -42,6 +42,18 @@ def _present(question: Question, observation: str, given: str) -> Question:
     if not given.startswith("video"):
         changes["path"] = ""
     return question.model_copy(update=changes)
+
+
+def count_left_out(questions: Sequence[Question], result: Result) -> dict[str, int]:
+    """Return how many questions have no observation in a result, by reason."""
+    answered, readable = {item.id for item in result.items}, observations_of(result)
+    reasons = {
+        "left out: the source did not answer": [q for q in questions if q.id not in answered],
+        "left out: no readable observation": [
+            q for q in questions if q.id in answered and q.id not in readable
+        ],
+    }
+    return {reason: len(found) for reason, found in reasons.items() if found}
 
 
 def observations_of(result: Result) -> dict[str, str]:

@@ -20,7 +20,7 @@ from p2r.judges.base import (
     reused,
 )
 from p2r.judges.journaled import JournaledJudge
-from p2r.judges.make import JUDGES, check_spec, kinds_of, make_judge
+from p2r.judges.make import JUDGES, asks_nothing, check_spec, is_free, kinds_of, make_judge
 
 __all__ = [
     "JUDGES",
@@ -28,7 +28,9 @@ __all__ = [
     "BaseJudge",
     "JournaledJudge",
     "Judge",
+    "asks_nothing",
     "check_spec",
+    "is_free",
     "judge_distinct",
     "judge_key",
     "judge_observations",

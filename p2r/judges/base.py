@@ -39,11 +39,13 @@ class BaseJudge(ABC):
     """Base class of judges; a subclass sets `name` and implements `ask`.
 
     In a recipe, a judge is `KIND` or `KIND:TEXT`, or a mapping with `kind` and settings. `form`
-    says how TEXT looks: "" if there is none, in brackets if it may be left out.
+    says how TEXT looks: "" if there is none, in brackets if it may be left out. `free` is true if
+    a verdict of this kind costs nothing by itself.
     """
 
     name: str
     form: ClassVar[str] = ""
+    free: ClassVar[bool] = False
 
     @classmethod
     def read_spec(cls, text: str) -> dict[str, Any]:

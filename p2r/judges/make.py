@@ -32,6 +32,7 @@ def make_judge(
 ) -> BaseJudge:
     """Make the judge of a spec: a string, or a mapping with `kind` and settings.
 
+        none                          no judge: all verdicts are unknown
         oracle                        the playground's own rule, free
         claude, claude:MODEL          Claude
         server:URL#MODEL              an OpenAI-style server     (mapping: url, model)
@@ -60,6 +61,16 @@ def kinds_of(spec: Spec) -> set[str]:
     inner = mapping.get("judges") or ([mapping["judge"]] if "judge" in mapping else [])
     inner = split_specs(inner) if isinstance(inner, str) else inner
     return {mapping["kind"]}.union(*map(kinds_of, inner))
+
+
+def asks_nothing(spec: Spec) -> bool:
+    """Return whether a spec is the judge `none`."""
+    return kinds_of(spec) == {"none"}
+
+
+def is_free(spec: Spec) -> bool:
+    """Return whether all judges in a spec are free."""
+    return all(_class_of(kind).free for kind in kinds_of(spec))
 
 
 def split_specs(text: str) -> list[str]:

@@ -137,6 +137,7 @@ class OracleJudge(BaseJudge):
     """Judges playground observations exactly and without cost."""
 
     name = "oracle"
+    free = True
 
     async def ask(self, question: Question, observation: str) -> Verdict:
         """Return the verdict. It is unknown for questions that are not the playground's."""

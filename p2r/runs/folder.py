@@ -28,6 +28,7 @@ FREE_KEYS = {
     "generate.hard_samples",
     "eval.batch_size",
     "video.timeout",
+    "rl.judge_always",
     "rl.judge_timeout",
     "rl.judge_retries",
     "rl.max_unknown",

@@ -364,6 +364,8 @@ class RlSettings(Section):
     """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
     judge: str | dict[str, Any] = "oracle"
     """Judge of the observations."""
+    judge_always: bool = False
+    """Ask a judge that costs money also if no reward needs its verdicts (credit=outcome)."""
     judge_timeout: float = Field(600.0, gt=0)
     """Seconds that a step waits for its verdicts."""
     judge_retries: NonNegativeInt = 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import UserError
 from p2r.files.journal import Shard, exclusive
+from p2r.judges import asks_nothing
 from p2r.judges.estimate import Estimate, estimate
 from p2r.judges.run_judge import judge_in_batches, run_judge
 from p2r.runs import Run
@@ -64,6 +65,8 @@ def filter(
     from p2r.pipeline import ToJudge, collect_cases, filter_traces
 
     settings = run.recipe.filter
+    if asks_nothing(settings.judge):
+        raise UserError("the filter keeps no trace without a verdict: set filter.judge to a judge")
     make_judge = partial(run_judge, run, settings.judge)
     judge = make_judge()
     if run.recipe.judging.batch:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import UserError
+from p2r.judges import asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case, Question
 from p2r.runs import Run
@@ -27,7 +28,8 @@ def evaluate(
 ) -> tuple[list[Case], dict[str, Any]]:
     """Evaluate a model; returns its cases and the content of `eval/STAGE.json`.
 
-    `style`: the prompt style (default: the one that SFT teaches, in all functions here).
+    `style`: the prompt style, or the text of a prompt file (default: the style that SFT teaches, in
+    all functions here).
     """
     asked, root = find_questions(run, "eval", questions, data_root)
     return _evaluator(run, model, style)(asked, root, stage)
@@ -70,7 +72,7 @@ def _evaluator(run: Run, model: str, style: str | None) -> Callable[..., Any]:
     engine = load_engine(
         run.recipe, model, batch_size=settings.batch_size, style=style, engine=settings.engine
     )
-    judge = run_judge(run, settings.judge)
+    judge = None if asks_nothing(settings.judge) else run_judge(run, settings.judge)
 
     def measure(asked: list[Question], root: Path, stage: str, *more: Any) -> Any:
         return evaluate_model(run.recipe, asked, engine, run, stage, judge, root, style, *more)
@@ -91,13 +93,14 @@ def transfer(
     """Measure perception transfer: a reader model answers from each of four inputs.
 
     `source` is the result file with the observations. Writes and returns one result file for each
-    input, `results/STAGE-INPUT.json`, which `p2r.evaluation.report` compares with Table 5. See
-    `p2r.evaluation.transfer`.
+    input, `results/STAGE-INPUT.json`, which `p2r.evaluation.report` compares with Table 5. All
+    inputs have the same questions. The result files count the others: `source` did not answer
+    them, or its observation cannot be read. See `p2r.evaluation.transfer`.
     """
     from p2r.evaluation.questions import read_benchmark, to_question
     from p2r.evaluation.results import read_result
     from p2r.evaluation.run import result_path
-    from p2r.evaluation.transfer import INPUTS, observations_of, transfer_questions
+    from p2r.evaluation.transfer import INPUTS, count_left_out, observations_of, transfer_questions
 
     if benchmark is None or questions is None:
         asked, root = find_questions(run, "eval", questions, data_root)
@@ -105,7 +108,9 @@ def transfer(
         folder = questions if questions.is_dir() else questions.parent
         root = claim_data_root(run, data_root, folder)
         asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
-    observations = observations_of(read_result(source))
+    asked = asked[: run.recipe.eval.questions]
+    result = read_result(source)
+    observations, left_out = observations_of(result), count_left_out(asked, result)
     measure = _evaluator(run, model, style)
     written = []
     for given in INPUTS:
@@ -115,7 +120,7 @@ def transfer(
             raise UserError(
                 f"{source} has no observation for these questions: the ids must be the same"
             )
-        measure(posed, root, name, {"input": given})
+        measure(posed, root, name, {"input": given, "left_out": left_out})
         written.append(result_path(run, name))
     return written
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from p2r.errors import UserError
 from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
-from p2r.judges import JournaledJudge
+from p2r.judges import JournaledJudge, asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.runs import Run, finished_model, replacing
 from p2r.runs.names import RL_STAGES
@@ -52,10 +52,12 @@ def rl(
         asked, root = find_questions(run, "rl", questions, data_root)
         prepare(run)
         from p2r.training.grpo import train_grpo
+        from p2r.training.plan import judge_of
 
         # `accelerate launch` starts several ranks, and each writes its own journal.
         with Journal(run.path(stage, f"verdicts-{os.environ.get('RANK', '0')}.jsonl")) as verdicts:
-            judge = JournaledJudge(run_judge(run, recipe.rl.judge), verdicts)
+            spec = judge_of(recipe)
+            judge = None if asks_nothing(spec) else JournaledJudge(run_judge(run, spec), verdicts)
             train_grpo(recipe, asked, start, out, judge=judge, data_root=root, run=run.name)
     keep_last_rollouts(run, stage)
     return out / "model"

@@ -41,7 +41,7 @@ from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, tr
 from p2r.video import FrameCache
 
 # These settings decide when a run gives up or whether it starts. They do not change its results.
-FREE_RL_KEYS = {"judge_timeout", "judge_retries", "max_unknown", "preflight"}
+FREE_RL_KEYS = {"judge_always", "judge_timeout", "judge_retries", "max_unknown", "preflight"}
 
 
 def train_grpo(

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from p2r.errors import MediaError, UserError
 from p2r.files.media import resolve_media
@@ -186,16 +186,33 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
     return used
 
 
+def judge_of(recipe: Recipe) -> str | dict[str, Any]:
+    """Return the judge that RL asks: `none` if no reward needs the verdicts and each costs money.
+
+    A free judge is always asked, for the log. `rl.judge_always` asks any judge. Raises `UserError`
+    if the perception reward is in use without a judge.
+    """
+    from p2r.judges import asks_nothing, is_free
+
+    rl = recipe.rl
+    if "perception" in check_rl(recipe):
+        if asks_nothing(rl.judge):
+            raise UserError(
+                f"credit {rl.credit!r} needs verdicts for the perception reward, but rl.judge is "
+                "none: set a judge, or leave out the reward (rl.rewards, rl.credit=outcome)"
+            )
+        return rl.judge
+    return rl.judge if rl.judge_always or is_free(rl.judge) else "none"
+
+
 def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
     from p2r.judges import check_spec
 
-    rl = recipe.rl
     if gpus < 1:
         raise UserError(f"--gpus {gpus}: give at least 1")
     if sharding not in SHARDINGS:
         raise UserError(f"unknown sharding {sharding!r}: use one of {', '.join(SHARDINGS)}")
-    if "perception" in check_rl(recipe):
-        check_spec(rl.judge)
+    check_spec(judge_of(recipe))
 
 
 def read_architecture(model: str) -> Architecture:
@@ -256,8 +273,8 @@ def describe_plan(plan: Plan) -> list[str]:
     frozen = ", vision tower frozen" if tuning.freeze_vision else ""
     where = "on 1 GPU" if load.gpus == 1 else f"on {load.gpus} GPUs ({load.sharding})"
     return [
-        f"recipe {plan.recipe.name}: {plan.model} {where}, credit {rl.credit}, judge {rl.judge}, "
-        f"{rl.steps} steps",
+        f"recipe {plan.recipe.name}: {plan.model} {where}, credit {rl.credit}, "
+        f"judge {judge_of(plan.recipe)}, {rl.steps} steps",
         f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} "
         f"rollouts, 1 optimiser update ({plan.accumulation} micro-batches of {rl.micro_batch} on "
         f"each GPU)",
@@ -311,7 +328,7 @@ def dry_run(
     plan = plan_rl(recipe, int(os.environ.get("WORLD_SIZE", "1")), _launched(), model, asked)
     from p2r.judges import kinds_of
 
-    if "claude" in kinds_of(recipe.rl.judge) and not any(
+    if "claude" in kinds_of(judge_of(recipe)) and not any(
         os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
     ):
         notes.append("the key of the judge is not set: the run needs ANTHROPIC_API_KEY")

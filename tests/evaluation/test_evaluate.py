@@ -84,6 +84,7 @@ def test_unknown_values_are_counted(run, test_questions, media):
         "no readable answer": 2,
         "answer cannot be scored": 1,
         "no verdict": 1,
+        "not judged": 0,
     }
     (unreadable,) = result["unreadable"]
     assert unreadable["question_id"] == "b" and "broken.mp4" in unreadable["reason"]
@@ -108,6 +109,15 @@ def test_direct_answers_have_only_an_accuracy(run, test_questions, media):
     assert list(result["metrics"]) == ["accuracy"]
     assert result["metrics"]["accuracy"]["mean"] == 0.5
     assert judge.asked == 0 and cases[0].verdict is None and cases[0].trace.problems == []
+
+
+def test_without_a_judge_verdicts_are_unknown_and_counted(run, test_questions, media):
+    cases, result = evaluate(run.recipe, test_questions, model(), run, "sft", None, media)
+    assert all(case.verdict is None for case in cases) and result["made"]["judge"] == "none"
+    assert result["metrics"]["sufficiency"] == {"mean": None, "low": None, "high": None, "n": 0}
+    assert result["metrics"]["accuracy"]["n"] == 5
+    assert result["counts"]["not judged"] == 6 and result["counts"]["no verdict"] == 0
+    assert not run.path("verdicts.jsonl").is_file()
 
 
 def test_mismatch_is_tagged(run, test_questions, media):

@@ -17,7 +17,9 @@ from p2r.judges import (
     JUDGES,
     BaseJudge,
     JournaledJudge,
+    asks_nothing,
     check_spec,
+    is_free,
     judge_distinct,
     kinds_of,
     make_judge,
@@ -369,3 +371,10 @@ def test_claude_without_a_key_says_what_to_set(monkeypatch, tmp_path):
     monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
     with pytest.raises(JudgeError, match="ANTHROPIC_API_KEY"):
         make_judge("claude")
+
+
+def test_the_judge_none_asks_nothing():
+    (verdict,) = make_judge("none").judge([QUESTION], ["A red ball."])
+    assert verdict.sufficient is None and verdict.rationale == "not asked" and not verdict.cost
+    assert asks_nothing("none") and not asks_nothing("oracle")
+    assert is_free("panel:oracle,noisy:0.1:oracle") and not is_free("panel:oracle,claude")

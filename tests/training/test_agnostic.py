@@ -21,6 +21,7 @@ SETTINGS = (
     "sft.batch_size=4",
     "sft.learning_rate=2e-3",
     "rl.credit=outcome",
+    "rl.judge=none",
     "rl.steps=1",
     "rl.prompts_per_step=2",
     "rl.group_size=4",

@@ -25,6 +25,7 @@ from p2r.training.plan import (
     count_text,
     describe_plan,
     divide_rollouts,
+    judge_of,
     plan_rl,
 )
 
@@ -254,7 +255,7 @@ def test_judge_and_rewards_are_checked(override, said, capsys):
 
 
 def test_without_a_dry_run_there_must_be_a_run(capsys):
-    assert "give --run" in error_of(capsys, "rl", "--recipe", "7b")
+    assert "pass --run" in error_of(capsys, "rl", "--recipe", "7b")
 
 
 def test_unknown_sharding(capsys):
@@ -267,3 +268,23 @@ def test_the_longest_question_counts(questions):
     recipe = load_recipe("7b")
     assert plan_rl(recipe, questions=[*questions, wordy]).text_tokens > 300
     assert "about" in describe_plan(plan_rl(recipe, questions=questions))[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        (["rl.judge=claude"], "claude"),
+        (["rl.judge=claude", "rl.credit=outcome"], "none"),
+        (["rl.judge=noisy:0.1:claude", "rl.rewards=[reasoning]"], "none"),
+        (["rl.judge=claude", "rl.credit=outcome", "rl.judge_always=true"], "claude"),
+        (["rl.judge=oracle", "rl.credit=outcome"], "oracle"),
+        (["rl.judge=none", "rl.credit=outcome"], "none"),
+    ],
+)
+def test_a_paid_judge_is_asked_only_if_a_reward_needs_it_or_the_recipe_says_so(settings, asked):
+    assert judge_of(load_recipe("tiny", settings)) == asked
+
+
+def test_the_perception_reward_needs_a_judge():
+    with pytest.raises(UserError, match=r"rl\.judge is none"):
+        judge_of(load_recipe("tiny", ["rl.judge=none"]))

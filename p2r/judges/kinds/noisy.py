@@ -15,6 +15,7 @@ class NoisyJudge(BaseJudge):
     """Inverts a share `rate` of a judge's verdicts; equal seeds invert equal verdicts."""
 
     form = "RATE:JUDGE"
+    free = True
 
     @classmethod
     def read_spec(cls, text: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class PanelJudge(BaseJudge):
     """
 
     form = "JUDGE,JUDGE,…"
+    free = True
     default_rule: ClassVar[Rule] = "majority"
 
     @classmethod
