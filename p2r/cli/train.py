@@ -23,20 +23,33 @@ from p2r.cli.options import (
 )
 
 
-@app.command(epilog="Example: p2r sft --run runs/x")
+@app.command(
+    epilog="Example: p2r sft --run runs/x. On a released set: p2r sft --run runs/y --recipe 7b "
+    "--cases VideoP2R-162k_sft.part1of2.json.gz --data-root media"
+)
 def sft(
     run: RunOption,
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of traces to learn (VideoP2R-CoT, Video-R1-CoT, JSON lines). Default: the "
+            "traces that the filter kept."
+        ),
+    ] = None,
+    data_root: RootOption = None,
     resume: ResumeOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
-    """Fine-tune the base model on the kept traces."""
-    opened = open_run(run, recipe, set, must_exist=True)
+    """Fine-tune the base model on the kept traces, or on a file of traces."""
+    if data_root is not None and cases is None:
+        raise ValueError("--data-root is the media folder of --cases: give --cases FILE with it")
+    opened = open_run(run, recipe, set, must_exist=cases is None)
     from p2r import stages
 
     if resume:
         check_begun(opened.folder / "sft")
-    print(f"SFT model: {stages.sft(opened)}")
+    print(f"SFT model: {stages.sft(opened, cases, data_root)}")
 
 
 @app.command(

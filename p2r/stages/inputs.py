@@ -43,10 +43,10 @@ def find_questions(
     """
     from p2r.formats import BadRecordLog, read_questions
 
-    kept = run.path("sources.json")
-    sources: dict[str, str] = read_json(kept) if kept.is_file() else {}
-    given = questions or sources.get(purpose) or (purpose == "rl" and sources.get("generate"))
-    file = Path(given) if given else make_playground(run, SPLITS[purpose])
+    given = recall_source(run, purpose, questions)
+    if given is None and purpose == "rl":
+        given = recall_source(run, "generate")
+    file = given or make_playground(run, SPLITS[purpose])
     loaded: dict[str, Question] = {}
     report = BadRecordLog()
     for question in read_questions(file, report):
@@ -59,8 +59,24 @@ def find_questions(
         raise UserError(f"{file} holds no usable question: give another file")
     root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
     if questions is not None:
-        write_json(kept, {**sources, purpose: str(file.resolve())})
+        remember_source(run, purpose, file)
     return list(loaded.values()), root
+
+
+def recall_source(run: Run, purpose: str, given: Path | None = None) -> Path | None:
+    """Return the given file, or the file that an earlier call remembered for this purpose."""
+    if given is not None:
+        return given
+    kept = run.path("sources.json")
+    file = read_json(kept).get(purpose) if kept.is_file() else None
+    return Path(file) if file else None
+
+
+def remember_source(run: Run, purpose: str, file: Path) -> None:
+    """Keep the path of a stage's file in `sources.json`, so that later calls need no option."""
+    kept = run.path("sources.json")
+    sources = read_json(kept) if kept.is_file() else {}
+    write_json(kept, {**sources, purpose: str(file.resolve())})
 
 
 def find_data_root(run: Run) -> Path:

@@ -10,24 +10,68 @@ from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
 from p2r.judges import JournaledJudge, asks_nothing
 from p2r.judges.run_judge import run_judge
+from p2r.records import Case
 from p2r.runs import Run, finished_model, replacing
 from p2r.runs.names import RL_STAGES
 from p2r.runs.recipe import Credit
-from p2r.stages.inputs import find_data_root, find_questions, prepare
+from p2r.stages.inputs import (
+    claim_data_root,
+    find_data_root,
+    find_questions,
+    prepare,
+    recall_source,
+    remember_source,
+)
 
 
-def sft(run: Run) -> Path:
-    """Train the recipe's base model on the kept traces. Returns the model's folder, `sft/model`."""
+def sft(run: Run, cases: Path | None = None, data_root: Path | None = None) -> Path:
+    """Train the recipe's base model on traces. Returns the model's folder, `sft/model`.
+
+    The traces are those that the filter kept, or those of the file `cases` in any format of
+    `p2r.formats` (VideoP2R-CoT, Video-R1-CoT, p2r's own). The run remembers the file. `data_root`:
+    the media folder of that file (default: the folder of the file).
+    """
     from p2r.pipeline import read_kept
 
     out = run.folder / "sft"
     if model := finished_model(out):
         return model
-    cases = read_kept(run)
+    file = recall_source(run, "sft", cases)
+    if file is None:
+        traces, root = read_kept(run), find_data_root(run)
+    else:
+        traces, root = read_traces(file), claim_data_root(run, data_root, _folder_of(file))
+        if cases is not None:
+            remember_source(run, "sft", file)
+        if run.recipe.sft.target == "process" and not any(c.trace.observation for c in traces):
+            raise UserError(
+                f"{file} has no trace with an observation: set sft.target=agnostic to learn only "
+                "think and answer, or give another file"
+            )
     prepare(run)
     from p2r.training.sft import train_sft
 
-    return train_sft(run.recipe, cases, out, data_root=find_data_root(run))
+    return train_sft(run.recipe, traces, out, data_root=root)
+
+
+def read_traces(file: Path) -> list[Case]:
+    """Return the traces of a file; bad records are logged and skipped.
+
+    Raises `UserError` if no trace is left.
+    """
+    from p2r.formats import BadRecordLog, read_cases
+
+    bad = BadRecordLog()
+    cases = list(read_cases(file, bad))
+    bad.end(len(cases) + bad.reasons.total())
+    if not cases:
+        reasons = "; ".join(bad.reasons) or "the file is empty"
+        raise UserError(f"{file} holds no usable trace ({reasons}): give a file of traces")
+    return cases
+
+
+def _folder_of(file: Path) -> Path:
+    return file if file.is_dir() else file.parent
 
 
 def rl(
