@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PROCESSES = ("perception", "reasoning")  # the columns of rewards and of advantages
 EPSILON = 1e-4  # added to the standard deviation, as in TRL's GRPOTrainer
+# T-GRPO (Video-R1): size of the temporal reward, share of the shuffled accuracy that the ordered
+# accuracy must reach, and the accuracy above which an answer counts as right.
+TEMPORAL_REWARD, TEMPORAL_SHARE, TEMPORAL_RIGHT = 0.3, 0.8, 0.1
 TOLERANCE = 1e-6  # rewards that differ by at most this much count as equal
 
 
@@ -70,6 +73,39 @@ def collapsed(rewards: Any, group_size: int, tolerance: float = TOLERANCE) -> An
     return as_given(_is_collapsed(_grouped(values, group_size), tolerance).astype(float))
 
 
+def temporal_rewards(accuracies: Any, shuffled: Any, group_size: int) -> Any:
+    """Return the temporal reward of every rollout, for T-GRPO (arXiv 2503.21776, Video-R1).
+
+    `accuracies` (N,) are those of the usual rollouts, `shuffled` (N,) those of rollouts on the same
+    frames in random order. NaN: unknown, or no such rollout. With p the mean of a group and p~ the
+    mean of its shuffled rollouts, a right answer earns 0.3 if p >= 0.8 p~, otherwise 0: the model
+    is rewarded if it uses the order of the frames. The paper's text has p >= p~ without the factor;
+    the values here are those of its code. A group without a known shuffled rollout (an image, a
+    text) earns 0. Raises ValueError if the shapes do not fit.
+    """
+    ordered, as_given = _read(_column(accuracies))
+    mixed, _ = _read(_column(shuffled))
+    if ordered.shape != mixed.shape:
+        raise ValueError(f"{len(ordered)} accuracies do not fit {len(mixed)} shuffled ones")
+    means = [_known_mean(_grouped(values, group_size)) for values in (ordered, mixed)]
+    earned = means[0] >= TEMPORAL_SHARE * means[1] - TOLERANCE  # False if a mean is NaN
+    right = _grouped(ordered, group_size) > TEMPORAL_RIGHT + TOLERANCE
+    return as_given(np.where(right & earned, TEMPORAL_REWARD, 0.0).reshape(-1))
+
+
+def _column(values: Any) -> Any:
+    """(N,) → (N, 1), of the same type."""
+    return values[:, None] if hasattr(values, "shape") else np.asarray(values, dtype=float)[:, None]
+
+
+def _known_mean(groups: np.ndarray) -> np.ndarray:
+    """Return the mean of the known values of each group; NaN if none is known."""
+    known = ~np.isnan(groups)
+    count = known.sum(axis=1, keepdims=True)
+    total = np.where(known, groups, 0.0).sum(axis=1, keepdims=True)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 # ---- credit: the advantage of each token
 
 
@@ -98,6 +134,7 @@ CREDITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "process": _process,  # PA-GRPO: each process has its own advantage
     "shared": _shared,  # "without separation" in the paper: the advantage of the summed rewards
     "outcome": _outcome,  # GRPO: the advantage of the reasoning reward, for all tokens
+    "temporal": _outcome,  # T-GRPO: GRPO, with the temporal reward added to the reasoning reward
     "decoupled": _decoupled,  # normalise each reward, use the sum of advantages for all tokens
 }
 
@@ -105,12 +142,12 @@ CREDITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tuple[str, ...]:
     """Return the process rewards ("perception", "reasoning") that a credit scheme learns from.
 
-    `switched_on` are the rewards that the recipe turns on. "outcome" learns from the reasoning
-    reward only. Raises ValueError for an unknown scheme, or if no reward is left.
+    `switched_on` are the rewards that the recipe turns on. "outcome" and "temporal" learn from the
+    reasoning reward only. Raises ValueError for an unknown scheme, or if no reward is left.
     """
     if scheme not in CREDITS:
         raise ValueError(f"unknown credit scheme {scheme!r}: use one of {', '.join(CREDITS)}")
-    read = ("reasoning",) if scheme == "outcome" else PROCESSES
+    read = ("reasoning",) if scheme in ("outcome", "temporal") else PROCESSES
     used = tuple(process for process in read if process in switched_on)
     if not used:
         raise ValueError(

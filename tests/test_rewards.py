@@ -16,6 +16,7 @@ from p2r.rewards import (
     process_reward,
     rewards_in_use,
     spread_advantages,
+    temporal_rewards,
     token_weights,
 )
 
@@ -296,3 +297,37 @@ def test_every_completion_weighs_the_same(scheme):
 def test_an_unknown_normalisation_names_the_known():
     with pytest.raises(ValueError, match="sequence, process"):
         token_weights("magic", [1], torch.ones(1, 2))
+
+
+# ---- T-GRPO
+
+TEMPORAL = [
+    # ordered accuracies, shuffled accuracies (NaN: no such rollout), rewards
+    ([1, 1, 0, 0], [1, NAN, 0, NAN], [0.3, 0.3, 0, 0]),  # p = 0.5, p~ = 0.5
+    ([1, 1, 0, 0], [1, NAN, 1, NAN], [0, 0, 0, 0]),  # 0.5 < 0.8
+    ([1, 1, 1, 0.2], [1, NAN, 1, NAN], [0.3, 0.3, 0.3, 0.3]),  # 0.8 >= 0.8, and 0.2 > 0.1
+    ([0.1, 0, 0, 0], [0, NAN, 0, NAN], [0, 0, 0, 0]),  # no right answer
+    ([1, 0, 1, 0], [NAN] * 4, [0, 0, 0, 0]),  # an image has no shuffled rollouts
+    ([1, NAN, NAN, 0], [0.5, NAN, NAN, NAN], [0.3, 0, 0, 0]),  # unknown ones are left out
+]
+
+
+@pytest.mark.parametrize(("ordered", "shuffled", "rewards"), TEMPORAL)
+def test_right_answers_earn_the_temporal_reward_if_the_order_of_frames_helps(
+    ordered, shuffled, rewards
+):
+    assert temporal_rewards(ordered, shuffled, 4).tolist() == rewards
+
+
+def test_temporal_rewards_are_given_by_group():
+    ordered, shuffled, rewards = ([x for row in TEMPORAL for x in row[k]] for k in range(3))
+    found = temporal_rewards(torch.tensor(ordered), torch.tensor(shuffled), 4)
+    assert found.dtype == torch.float32 and found.tolist() == pytest.approx(rewards)
+    with pytest.raises(ValueError, match="do not fit"):
+        temporal_rewards(ordered, shuffled[:4], 4)
+
+
+def test_temporal_credit_is_grpo_on_the_reasoning_reward():
+    expected = credit_advantages("outcome", REWARDS, 4)
+    np.testing.assert_array_equal(credit_advantages("temporal", REWARDS, 4), expected)
+    assert rewards_in_use("temporal") == ("reasoning",)

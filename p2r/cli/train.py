@@ -64,7 +64,8 @@ def rl(
     credit: Annotated[
         str | None,
         typer.Option(
-            help="process (PA-GRPO), outcome (GRPO), shared or decoupled. Default: rl.credit."
+            help="process (PA-GRPO), outcome (GRPO), temporal (T-GRPO), shared or decoupled. "
+            "Default: rl.credit."
         ),
     ] = None,
     model: Annotated[

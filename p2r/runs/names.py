@@ -10,6 +10,7 @@ RL_STAGES: dict[Credit, str] = {
     "outcome": "grpo",
     "shared": "grpo_shared",
     "decoupled": "grpo_decoupled",
+    "temporal": "t_grpo",
 }
 # The label of each model of a run in tables and figures.
 MODEL_LABELS = {
@@ -18,4 +19,5 @@ MODEL_LABELS = {
     "sft": "SFT",
     "grpo": "SFT + GRPO",
     "pa_grpo": "SFT + PA-GRPO",
+    "t_grpo": "SFT + T-GRPO",
 }

@@ -37,7 +37,7 @@ from p2r.files.prompt_file import (
 from p2r.records import RIGHT_ACCURACY
 
 FOLDER = Path(__file__).parent / "recipes"
-Credit = Literal["process", "shared", "outcome", "decoupled"]
+Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
 STYLES = (*AGNOSTIC, *AGNOSTIC.values(), "direct")
 
@@ -351,7 +351,7 @@ class RlSettings(Section):
     """Reinforcement learning from the SFT model."""
 
     credit: Credit = "process"
-    """`process` is PA-GRPO, `outcome` is GRPO; see `p2r.rewards`."""
+    """`process` is PA-GRPO, `outcome` is GRPO, `temporal` is T-GRPO; see `p2r.rewards`."""
     normalise: Literal["sequence", "process"] = "sequence"
     """Give the same weight to all tokens of a response, or to both of its processes."""
     rewards: list[Literal["perception", "reasoning", "length"]] = [

@@ -25,6 +25,7 @@ from p2r.records import Case, Question
 from p2r.rewards import PROCESSES, process_masks, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
+from p2r.training import temporal
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.stage import ExactResume
 from p2r.training.step import FramesOf, Prompt, Step
@@ -63,6 +64,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         judged = "perception" in rewards_in_use(settings.credit, settings.rewards)
         self.watch = JudgeWatch(settings.max_unknown if judged else 1.0)
         self.step = Step([], group_size=1)
+        self._shuffled: list[float] = []  # of the step: accuracies of the second group of T-GRPO
         if "question" not in arguments["train_dataset"].column_names:
             raise TrainingError(
                 "the data set has no column 'question': add one with the id of the question that "
@@ -112,11 +114,29 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             step, self.processing_class, self.frames_of, self.style, self._sample_from, ends
         )
         pa_grpo.judge(step, self.judge)
+        if self.settings.credit == "temporal":
+            self._sample_shuffled(ends)
         return {
             "prompt_ids": [prompt.ids for prompt in step.prompts],
             "completion_ids": step.completions,
             "logprobs": step.sampling_log_probs,
         }
+
+    def _sample_shuffled(self, ends: set[int]) -> None:
+        """Sample the second group of T-GRPO and keep its accuracies for `perception`."""
+        step = self.step
+        rows = temporal.shuffled_rows(step)
+        shuffled = self.step = temporal.shuffled_step(step, rows)  # `_sample_from` reads it
+        frames_of = temporal.shuffled_frames_of(self.frames_of, step.number)
+        try:
+            if rows:
+                pa_grpo.sample(
+                    shuffled, self.processing_class, frames_of, self.style, self._sample_from, ends
+                )
+        finally:
+            self.step = step
+        self._shuffled = temporal.shuffled_accuracies(step, rows, shuffled.texts)
+        step.seconds["shuffled"] += sum(shuffled.seconds.values())
 
     def _sample_from(self, prompts: list[Prompt]) -> tuple[list[list[int]], Any]:
         """Let TRL sample a completion for each prompt, with transformers or vLLM."""
@@ -131,6 +151,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         with self.step.timed("judge_wait"):
             judged = self.judge.answer()
         pa_grpo.score(self.step, judged, self._tokenizer, self.settings)
+        if self.settings.credit == "temporal":
+            self._log(temporal.add_temporal_rewards(self.step, self._shuffled))
         return [case.perception.total for case in self.step.cases[self.step.own]]
 
     def reasoning(self, **columns: Any) -> list[float | None]:
