@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -291,12 +292,16 @@ def compare(
 @eval_app.command(epilog="Example: p2r eval report runs/x/results/*.json")
 def report(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.")],
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="Number of a table to show: 1, 2, 4 to 9. Repeatable. Default: all."),
+    ] = None,
     benchmark: OwnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put result files beside the paper's tables. Rows are marked as measured or quoted."""
     _load(benchmark)
-    _report(files, as_json)
+    _report(files, as_json, table or ())
 
 
 @eval_app.command(
@@ -421,9 +426,12 @@ def _print_numbers(numbers: dict[str, Any], as_json: bool = False) -> None:
         print(f"{what}: {count}")
 
 
-def _report(files: list[Path], as_json: bool = False) -> None:
+def _report(files: list[Path], as_json: bool = False, tables: Sequence[str] = ()) -> None:
+    from p2r.evaluation.paper import TITLES
     from p2r.evaluation.report import build_report, report_markdown
     from p2r.evaluation.results import read_result
 
-    found = build_report([read_result(file) for file in files])
+    if unknown := sorted(set(tables) - TITLES.keys()):
+        raise UserError(f"no table {', '.join(unknown)}: use one of {', '.join(TITLES)}")
+    found = build_report([read_result(file) for file in files], tables)
     print(json.dumps(found, indent=1) if as_json else report_markdown(found).rstrip())

@@ -122,12 +122,14 @@ class PaperColumn:
 
     `place` is the position of the column in Table 1. `accuracy` holds its values, in the order of
     `p2r.evaluation.paper.AVERAGES`. `difficulty` holds the values of Table 7 by part, for
-    Qwen2.5-VL-7B and VideoP2R.
+    Qwen2.5-VL-7B and VideoP2R. `part` names the part of a result that has the paper's metric (none:
+    the whole score).
     """
 
     place: int
     accuracy: tuple[float, ...]
     difficulty: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    part: str = ""
 
 
 def add_words(problem: str, words: str) -> str:

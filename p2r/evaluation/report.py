@@ -1,7 +1,8 @@
 """Puts result files beside the paper's tables. Every row is marked as quoted or measured.
 
 Quoted rows are the paper's, in percent, without n. Measured rows come from result files: an
-interval with n, by both extractors. An average is shown only over all seven benchmarks.
+interval with n, by both extractors, in the metric that the paper uses for the benchmark. An average
+is shown only over all seven benchmarks.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.compare import percent
-from p2r.evaluation.paper import SOURCE, TITLES, Row, paper_columns, quoted_tables
+from p2r.evaluation.paper import MODEL_TABLES, SOURCE, TITLES, Row, paper_columns, quoted_tables
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
 from p2r.scoring import mean_interval
@@ -21,13 +22,14 @@ from p2r.scoring.thoughts import mismatch
 Cells = dict[str, dict[str, Any]]
 
 
-def build_report(results: Sequence[Result]) -> dict[str, Any]:
-    """Return Tables 1, 2, 4, 5, 6 and 7 by number.
+def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[str, Any]:
+    """Return Tables 1, 2 and 4 to 9 by number.
 
     A table is {"title", "quoted": {row: {column: %}}, "measured": {row: {column: interval}}}.
-    Several results of one model share a row. A result whose `made` has an `input` (see
-    `p2r.evaluation.transfer`) is shown only in Table 5. Raises `DataError` if a model has two
-    results of one benchmark.
+    Several results of one model share a row, which Tables 1, 2, 4, 8 and 9 have in common: they
+    compare models by benchmark. A result whose `made` has an `input` (see
+    `p2r.evaluation.transfer`) is shown only in Table 5. `tables` selects some tables by number.
+    Raises `DataError` if a model has two results of one benchmark.
     """
     seven = list(paper_columns())
     measured: dict[str, dict[str, Cells]] = {number: {} for number in TITLES}
@@ -51,16 +53,17 @@ def build_report(results: Sequence[Result]) -> dict[str, Any]:
             row["mismatch"] = _average(list(row.values()))
     for (model, given), found in numbers.items():
         for extractor in EXTRACTORS:
-            cells = {name: found[name][extractor] for name in seven if name in found}
+            cells = {
+                name: paper_metric(name, found[name][extractor]) for name in seven if name in found
+            }
             if len(cells) == len(seven):
                 cells["average"] = _average(list(cells.values()))
             cells |= {name: found[name][extractor] for name in found if name not in seven}
             if given is not None:
                 measured["5"][f"{model}: {given} ({extractor})"] = cells
                 continue
-            measured["1"][f"{model} ({extractor})"] = cells
-            if "average" in cells:
-                measured["2"][f"{model} ({extractor})"] = {"average": cells["average"]}
+            for number in MODEL_TABLES:
+                measured[number][f"{model} ({extractor})"] = cells
             if split := _difficulty(quoted["7"], found, extractor):
                 measured["7"][f"{model} ({extractor})"] = split
     return {
@@ -68,8 +71,14 @@ def build_report(results: Sequence[Result]) -> dict[str, Any]:
         "tables": {
             number: {"title": title, "quoted": quoted[number], "measured": measured[number]}
             for number, title in TITLES.items()
+            if not tables or number in tables
         },
     }
+
+
+def paper_metric(benchmark: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return a benchmark's interval in the metric of the paper (`PaperColumn.part`)."""
+    return numbers["parts"].get(paper_columns()[benchmark].part, numbers)
 
 
 def _average(intervals: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -101,11 +110,13 @@ def report_markdown(found: dict[str, Any]) -> str:
     """Return the report in Markdown: one table each, with quoted and measured rows marked."""
     lines = [
         f"Quoted: {found['source']}, as printed. Measured: from the given result files, % with "
-        "95 % bootstrap interval and n, by the official scoring rule and by a robust one.",
+        "95 % bootstrap interval and n, by the official scoring rule and by a robust one. Each "
+        "benchmark has the paper's metric.",
     ]
     for number, table in found["tables"].items():
         rows = [*table["quoted"].values(), *table["measured"].values()]
         columns = list(dict.fromkeys(column for row in rows for column in row))
+        columns.sort(key=_place)
         lines += ["", f"**Table {number}: {table['title']}**", ""]
         lines.append("| row | source | " + " | ".join(columns) + " |")
         lines.append("|---|---|" + "--:|" * len(columns))
@@ -118,6 +129,12 @@ def report_markdown(found: dict[str, Any]) -> str:
         if not table["measured"]:
             lines.append(f"| – | *not measured* |{' |' * len(columns)}")
     return "\n".join(lines) + "\n"
+
+
+def _place(column: str) -> int:
+    """Return the place of a column: benchmarks in the paper's order, then the average, the rest."""
+    order = [*paper_columns(), "average"]
+    return order.index(column) if column in order else len(order)
 
 
 def _measured(interval: dict[str, Any] | None) -> str:

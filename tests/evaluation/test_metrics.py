@@ -156,7 +156,9 @@ def test_report_marks_measured_and_quoted():
     found = build_report([Result("videomme", "ours", items)])
     tables = found["tables"]
     assert tables["1"]["measured"]["ours (official)"]["videomme"]["mean"] == 0.5
-    assert tables["2"]["measured"] == {}, "no average of one benchmark"
+    assert "average" not in tables["2"]["measured"]["ours (official)"], "of one benchmark only"
+    for number in ("2", "4", "8", "9"):
+        assert tables[number]["measured"]["ours (official)"]["videomme"]["mean"] == 0.5
     assert tables["6"]["measured"]["ours (by rule)"]["mismatch, videomme"]["mean"] == 0.5
     assert tables["7"]["measured"]["ours (robust)"]["videomme: short"]["n"] == 1
     text = report_markdown(found)
@@ -173,6 +175,33 @@ def test_report_has_an_average_only_over_all_seven():
     assert found["2"]["measured"]["ours (robust)"]["average"]["n"] == 14
     with pytest.raises(DataError, match="two results"):
         build_report([*results, results[0]])
+
+
+def test_vsibench_is_compared_in_the_papers_metric():
+    choices = [item(str(k), k < 1, parts={"question type": "route_planning"}) for k in range(4)]
+    number = Item("n", "2", "2", "regression", parts={"question type": "object_counting"})
+    found = build_report([Result("vsibench", "ours", [*choices, number])], ["1"])
+    assert list(found["tables"]) == ["1"]
+    cell = found["tables"]["1"]["measured"]["ours (official)"]["vsibench"]
+    assert cell["mean"] == pytest.approx((0.25 + 1.0) / 2), "accuracy 1/4, MRA 1"
+    three = [
+        item(f"d{k}", True, parts={"question type": f"object_rel_direction_{level}"})
+        for k, level in enumerate(("easy", "medium", "hard"))
+    ]
+    found = build_report([Result("vsibench", "ours", [*choices, *three, number])])
+    cell = found["tables"]["9"]["measured"]["ours (official)"]["vsibench"]
+    assert cell["mean"] == pytest.approx((4 / 7 + 1.0) / 2), "not the mean over question types"
+
+
+def test_table_9_quotes_t_grpo_and_columns_follow_the_paper(tmp_path, capsys):
+    path = write_result(mmvu([True, False], "ours"), tmp_path / "r.json")
+    assert run_cli(["eval", "report", str(path), "--table", "9"]) == 0
+    shown = capsys.readouterr().out
+    assert "Table 9" in shown and "Table 1:" not in shown
+    assert "| SFT on VideoP2R-CoT-162K, then T-GRPO | quoted |" in shown
+    assert "| row | source | mmvu | average |" in shown
+    assert run_cli(["eval", "report", str(path), "--table", "3"]) == 2
+    assert "no table 3" in capsys.readouterr().err
 
 
 def test_a_transfer_is_shown_in_table_5(tmp_path, capsys):
