@@ -61,6 +61,28 @@ CURVES: dict[str, tuple[str, dict[str, str]]] = {
     "Token accuracy": ("share", {"accuracy": "mean_token_accuracy"}),
     "Unknown or truncated": ("share", {"judge unknown": "judge/unknown", "truncated": "truncated"}),
 }
+# Figures over several stages: name -> (title, axis, {line: key of the metric}). "lost" is added by
+# `p2r plot`: the share of groups without a learning signal under the credit scheme of the stage.
+COMPARISONS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "collapse": ("Groups without a learning signal", "share of groups", {"lost": "lost"}),
+    "accuracy": (
+        "Accuracy rewards",
+        "mean",
+        {"perception": "perception/accuracy", "reasoning": "reasoning/accuracy"},
+    ),
+    "format": (
+        "Format rewards",
+        "mean",
+        {"perception": "perception/format", "reasoning": "reasoning/format"},
+    ),
+    "length": (
+        "Length of responses",
+        "tokens",
+        {"perception": "perception/tokens", "reasoning": "reasoning/tokens"},
+    ),
+    "mismatch": ("Think-answer mismatch", "share of rollouts", {"mismatch": "mismatch"}),
+}
+DASHES = ("solid", "dash", "dot")
 _FROM_ZERO = ("mean", "share", "share of groups")
 _MANY_STEPS = 60  # more steps are drawn without markers
 
@@ -143,6 +165,48 @@ def curves(name: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     if len(rows) > _MANY_STEPS:
         figure.update_traces(mode="lines")
     return figure
+
+
+def compare_stages(
+    name: str, stages: Mapping[str, Sequence[Mapping[str, Any]]], window: int = 1
+) -> go.Figure:
+    """Draw one of `COMPARISONS` for several training stages in one figure.
+
+    `stages`: label → the rows of its `metrics.jsonl`. A stage without any of the metrics of a line
+    has no such line. `window`: running mean over so many steps. Raises ValueError if no stage has
+    the metrics.
+    """
+    title, axis, keys = COMPARISONS[name]
+    figure = NotebookFigure()
+    for place, (label, rows) in enumerate(stages.items()):
+        for part, (line, key) in enumerate(keys.items()):
+            values = running_mean([drawable(row.get(key)) for row in rows], window)
+            if set(values) <= {None}:
+                continue
+            figure.add_scatter(
+                x=[row["step"] for row in rows],
+                y=values,
+                name=escape(f"{label}: {line}" if len(keys) > 1 else label),
+                mode="lines+markers" if len(rows) <= _MANY_STEPS else "lines",
+                marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
+                line={
+                    "color": COLOURS[place % len(COLOURS)],
+                    "dash": DASHES[part % len(DASHES)],
+                },
+            )
+    if not figure.data:
+        raise ValueError(f"no stage logged {', '.join(keys.values())}: give folders of RL stages")
+    smooth = f" (mean over {window} steps)" if window > 1 else ""
+    return _styled(figure, title + smooth, "optimiser step", axis).update_yaxes(rangemode="tozero")
+
+
+def running_mean(values: Sequence[float | None], window: int) -> list[float | None]:
+    """Return the mean of each value and the known ones before it, over `window` places."""
+    means: list[float | None] = []
+    for end in range(1, len(values) + 1):
+        known = [value for value in values[max(0, end - window) : end] if value is not None]
+        means.append(round(sum(known) / len(known), 5) if known else None)
+    return means
 
 
 def step_time(rows: Sequence[Mapping[str, Any]]) -> go.Figure | None:

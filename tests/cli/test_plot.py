@@ -1,0 +1,74 @@
+"""`p2r plot`: curves of several stages in one figure, from stored metrics."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from p2r.cli import run_cli
+from p2r.plots import running_mean
+
+
+def write_stage(folder, credit, rewards=("perception", "reasoning", "length"), steps=4):
+    folder.mkdir(parents=True)
+    settings = {"rl": {"credit": credit, "rewards": list(rewards)}}
+    (folder / "made.json").write_text(json.dumps(settings))
+    rows = [
+        {
+            "step": step,
+            "joint/collapse": 0.1 * step,
+            "reasoning/collapse": 0.2 * step,
+            "perception/accuracy": 0.5,
+            "reasoning/accuracy": 0.25,
+        }
+        for step in range(1, steps + 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+@pytest.fixture
+def stages(tmp_path):
+    return [
+        write_stage(tmp_path / "x" / "grpo", "outcome"),
+        write_stage(tmp_path / "x" / "pa_grpo", "process"),
+    ]
+
+
+def draw(*arguments):
+    assert run_cli(["plot", *arguments]) == 0
+
+
+def test_both_methods_in_one_figure_each_with_its_own_lost_groups(stages, tmp_path):
+    out = tmp_path / "figures" / "collapse.json"
+    draw("collapse", *stages, "--out", str(out))
+    lines = {line["name"]: line["y"] for line in json.loads(out.read_text())["data"]}
+    assert lines["SFT + GRPO"] == pytest.approx([0.2, 0.4, 0.6, 0.8]), "of the reasoning reward"
+    assert lines["SFT + PA-GRPO"] == pytest.approx([0.1, 0.2, 0.3, 0.4]), "of both rewards"
+
+
+def test_two_lines_per_stage_and_equal_names_are_told_apart(stages, tmp_path):
+    other = write_stage(tmp_path / "y" / "grpo", "outcome")
+    out = tmp_path / "accuracy.html"
+    draw("accuracy", *stages, other, "--out", str(out), "--window", "2")
+    text = out.read_text()
+    for name in ("x, SFT + GRPO: perception", "y, SFT + GRPO: reasoning", "mean over 2 steps"):
+        assert name in text
+
+
+def test_errors_say_what_to_give(stages, tmp_path, capsys):
+    for arguments, said in (
+        (["curves", stages[0]], "no figure 'curves': use one of collapse, accuracy"),
+        (["collapse", str(tmp_path)], "has no metrics.jsonl"),
+        (["length", stages[0]], "no stage logged perception/tokens"),
+        (["collapse", stages[0], stages[0]], "give each stage once"),
+    ):
+        assert run_cli(["plot", *arguments, "--out", str(tmp_path / "f.html")]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "f.html").exists()
+
+
+def test_the_running_mean_leaves_out_unknown_steps():
+    assert running_mean([1.0, None, 3.0, 5.0], 2) == [1.0, 1.0, 3.0, 4.0]
+    assert running_mean([None, 2.0], 1) == [None, 2.0]
