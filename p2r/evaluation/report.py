@@ -36,7 +36,7 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
     quoted = quoted_tables()
     numbers: dict[tuple[str, str | None], dict[str, dict[str, Any]]] = {}
     for result in results:
-        given = result.made.get("input")
+        given = input_of(result)
         model = numbers.setdefault((result.model, given), {})
         if result.benchmark in model:
             raise DataError(f"two results of {result.model} on {result.benchmark}: give one")
@@ -79,6 +79,15 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
 def paper_metric(benchmark: str, numbers: dict[str, Any]) -> dict[str, Any]:
     """Return a benchmark's interval in the metric of the paper (`PaperColumn.part`)."""
     return numbers["parts"].get(paper_columns()[benchmark].part, numbers)
+
+
+def input_of(result: Result) -> str | None:
+    """Return what a reader model was given, for example "text + VideoP2R's observation".
+
+    None for a result that is not of perception transfer.
+    """
+    given, by = result.made.get("input"), result.made.get("observations_by")
+    return given.replace("observation", f"{by}'s observation") if given and by else given
 
 
 def _average(intervals: Sequence[dict[str, Any]]) -> dict[str, Any]:

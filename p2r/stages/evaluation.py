@@ -120,7 +120,8 @@ def transfer(
             raise UserError(
                 f"{source} has no observation for these questions: the ids must be the same"
             )
-        measure(posed, root, name, {"input": given, "left_out": left_out})
+        about = {"input": given, "observations_by": result.model, "left_out": left_out}
+        measure(posed, root, name, about)
         written.append(result_path(run, name))
     return written
 
