@@ -20,14 +20,8 @@ from p2r.browser.desk import (
     own_id,
 )
 from p2r.browser.library import Library
-from p2r.browser.markup import chip, join, prose, shorten, visible
+from p2r.browser.markup import render, shorten
 from p2r.browser.media_view import render_frames, render_no_media
-from p2r.browser.panels_view import (
-    render_answer,
-    render_observation,
-    render_reasoning,
-    render_verdict,
-)
 from p2r.errors import UserError
 from p2r.records import PROBLEM_TYPES, Case, Question
 from p2r.video import Frames
@@ -197,25 +191,13 @@ def _draw(
     question: Question, frames: Frames, text: str, is_open: bool, case: Case | None = None
 ) -> Markup:
     """Return the frames and the segments written so far; with `case`, the complete case."""
-    strip = Markup('<div class="frames">{}</div>').format(render_frames(frames, frames.info()))
-    if case is not None:
-        parts = [
-            render_observation(case),
-            render_verdict(case),
-            render_reasoning(case),
-            render_answer(case),
-        ]
-        faults = [chip("bad", f"format: {problem}") for problem in case.trace.problems]
-        body = join(parts) + Markup("<p>{}</p>").format(join(faults))
-    else:
-        body = join(
-            Markup('<section class="panel {}"><h3>{}{}</h3>{}</section>').format(
-                style, title, _cursor(is_open and name == _writing(text)), prose(segment, "…")
-            )
-            for name, style, title, segment in _segments(text)
-        )
-    return Markup('<div class="case asked">{}<h2 dir="auto">{}</h2>{}</div>').format(
-        strip, visible(question.problem), body
+    return render(
+        "asked.html",
+        frames=render_frames(frames, frames.info()),
+        question=question,
+        case=case,
+        segments=_segments(text),
+        writing=_writing(text) if is_open else None,
     )
 
 
@@ -240,10 +222,6 @@ def _writing(text: str) -> str:
     """Return the segment that is being written."""
     names = [name for name in ("observation", "think", "answer") if f"<{name}>" in text]
     return names[-1] if names else "observation"
-
-
-def _cursor(is_here: bool) -> Markup:
-    return Markup('<span class="writing">writing …</span>') if is_here else Markup("")
 
 
 def _working(words: str) -> Markup:
