@@ -18,7 +18,7 @@ import re
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +66,29 @@ class Shard:
         return path.with_name(f"{path.stem}.shard-{self.index}of{self.count}{path.suffix}")
 
 
-class Journal:
+class _Keyed:
+    """A collection with the keys of its records; it is closed at the end of a `with` block."""
+
+    _keys: Mapping[str, Any]
+
+    def close(self) -> None:
+        """Close the files; a second call does nothing."""
+        raise NotImplementedError
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Journal(_Keyed):
     """The only writer of a journal file; it holds at most one record per key.
 
     Opening creates the file and locks it, so that a second writer is refused. An unfinished last
@@ -82,8 +104,12 @@ class Journal:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._thread_lock = threading.Lock()
         try:
-            self._take_lock()
-            self._size = self._cut_torn_line()
+            if not lock_descriptor(self._descriptor, blocking=False):
+                raise StoreError(
+                    f"another process is writing {self.path}: wait for it or stop it, then start "
+                    "again"
+                )
+            self._size = cut_torn_line(self._descriptor, self.path)
             self._keys = _index(self.path, self._size)
         except BaseException:
             os.close(self._descriptor)
@@ -102,8 +128,10 @@ class Journal:
                 if key in self._keys or key in lines:
                     raise StoreError(f"{self.path}: key {key!r} is already in the journal")
                 lines[key] = _encode(self.path, key, record)
+            if self._descriptor < 0:
+                raise StoreError(f"{self.path} is closed: open it again to append")
             offset = self._size
-            self._write(b"".join(lines.values()))
+            self._size = append_whole(self._descriptor, b"".join(lines.values()), offset)
             for key, line in lines.items():
                 self._keys[key] = offset
                 offset += len(line)
@@ -123,55 +151,8 @@ class Journal:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _take_lock(self) -> None:
-        if not lock_descriptor(self._descriptor, blocking=False):
-            raise StoreError(
-                f"another process is writing {self.path}: wait for it or stop it, then start again"
-            )
-
-    def _cut_torn_line(self) -> int:
-        """Cut the file after its last complete line and return its size."""
-        whole = os.fstat(self._descriptor).st_size
-        size = _end_of_last_line(self._descriptor, whole)
-        if size < whole:
-            log.warning(
-                "%s: cut off the unfinished last line of a killed process (%d bytes)",
-                self.path,
-                whole - size,
-            )
-            os.ftruncate(self._descriptor, size)
-            os.fsync(self._descriptor)
-        return size
-
-    def _write(self, data: bytes) -> None:
-        """Write all of the data or none of it: undo a write that fails, as on a full disk."""
-        if self._descriptor < 0:
-            raise StoreError(f"{self.path} is closed: open it again to append")
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(data)
-
-
-class MergedJournal:
+class MergedJournal(_Keyed):
     """All files of a journal, read as one; needs no lock and works while others write.
 
     If a key is in several files, because two machines did the same work, the first record counts.
@@ -184,7 +165,7 @@ class MergedJournal:
         self._open: dict[int, Any] = {}
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
+    def _keys(self) -> dict[str, tuple[int, int]]:
         """The file and the offset of every key; read at the first use."""
         places: dict[str, tuple[int, int]] = {}
         for number, file in enumerate(self.files):
@@ -194,9 +175,9 @@ class MergedJournal:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the record of a key, or None."""
-        if key not in self._places:
+        if key not in self._keys:
             return None
-        number, offset = self._places[key]
+        number, offset = self._keys[key]
         if number not in self._open:
             self._open[number] = self.files[number].open("rb")
         file = self._open[number]
@@ -205,31 +186,19 @@ class MergedJournal:
 
     def keys(self) -> Iterator[str]:
         """Return every key once."""
-        return iter(self._places)
+        return iter(self._keys)
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield every key with its record, file by file, in the order of writing."""
         for number, file in enumerate(self.files):
             for key, offset, record in _read(file, file.stat().st_size):
-                if len(self.files) == 1 or self._places.get(key) == (number, offset):
+                if len(self.files) == 1 or self._keys.get(key) == (number, offset):
                     yield key, record
 
     def close(self) -> None:
         """Close the files; a second call does nothing."""
         while self._open:
             self._open.popitem()[1].close()
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def journal_files(path: str | Path) -> list[Path]:
@@ -266,16 +235,39 @@ def exclusive(path: str | Path) -> Iterator[None]:
         yield
 
 
-def _end_of_last_line(descriptor: int, end: int) -> int:
-    """Return the size of a file up to its last line feed, included; read only the file's end."""
+def append_whole(descriptor: int, data: bytes, size: int) -> int:
+    """Append data to a file of `size` bytes, wait until it is on disk, and return the new size.
+
+    If a write fails, as on a full disk, the file keeps none of the data.
+    """
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
+    return size + len(data)
+
+
+def cut_torn_line(descriptor: int, path: Path) -> int:
+    """Cut a file after its last complete line, and return its size. Reads only the file's end."""
+    whole = end = os.fstat(descriptor).st_size
     while end > 0:
         start = max(0, end - _TAIL)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        found = os.read(descriptor, end - start).rfind(b"\n")
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        end = start + found + 1
         if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
+            break
+    if end < whole:
+        log.warning(
+            "%s: cut off the unfinished last line of a killed process (%d bytes)", path, whole - end
+        )
+        os.ftruncate(descriptor, end)
+        os.fsync(descriptor)
+    return end
 
 
 def _index(path: Path, size: int) -> dict[str, int]:
