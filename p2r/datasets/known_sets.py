@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from p2r.datasets.cards import Card, DataFile
 from p2r.datasets.describe import LIMITS, TYPES, SetFacts
 from p2r.datasets.paper import (
@@ -17,6 +19,7 @@ from p2r.playground.splits import make_question
 from p2r.records import RIGHT_ACCURACY
 from p2r.runs.recipe import load_recipe
 
+MEDIA = ("image", "video")
 _RELEASE_FIELDS = dict.fromkeys(FIELDS, "Text")
 _RELEASE_SOURCES = dict.fromkeys(
     (
@@ -86,11 +89,8 @@ def playground(sizes: dict[str, int] | None = None) -> Card:
         for split, count in sizes.items()
         if count
     }
-    mix: dict[str, dict[str, int]] = {"image": {}, "video": {}}
-    for fact in facts.values():
-        for media, row in fact.mix.items():
-            for kind, count in row.items():
-                mix[media][kind] = mix[media].get(kind, 0) + count
+    counts = {media: [Counter(fact.mix[media]) for fact in facts.values()] for media in MEDIA}
+    mix = {media: dict(sum(rows, Counter())) for media, rows in counts.items()}
     first = next(iter(facts.values()))
     return Card(
         name="playground",
