@@ -170,17 +170,15 @@ class Routes:
         cases = self.library.store.cases(view.filters, view.sort, view.descending)
         if view.blind:
             cases = map(hide_verdict, cases)
-        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="cases.{kind}"'}
-        if kind == "parquet":
-            folder = tempfile.TemporaryDirectory(prefix="p2r-export-")
-            file = Path(folder.name) / "cases.parquet"
-            export_cases(cases, file, kind)
-            done = BackgroundTask(folder.cleanup)
-            return FileResponse(
-                file, media_type="application/octet-stream", headers=headers, background=done
-            )
-        media_type = "text/csv" if kind == "csv" else "application/jsonl"
-        return StreamingResponse(text_lines(cases, kind), media_type=media_type, headers=headers)
+        if kind != "parquet":
+            return _download("cases", kind, text_lines(cases, kind))
+        folder = tempfile.TemporaryDirectory(prefix="p2r-export-")
+        file = Path(folder.name) / "cases.parquet"
+        export_cases(cases, file, kind)
+        done = BackgroundTask(folder.cleanup)
+        kind = "application/octet-stream"
+        headers = _attached(file.name)
+        return FileResponse(file, media_type=kind, headers=headers, background=done)
 
     def _case_page(self, request: Request) -> Response:
         case = self._case(request)
@@ -192,11 +190,7 @@ class Routes:
         if request.query_params.get("blind"):
             case = hide_verdict(case)
         name = hashlib.sha256(case.id.encode("utf-8", "replace")).hexdigest()[:10]
-        headers = {
-            **_NO_STORE,
-            "Content-Disposition": f'attachment; filename="case-{name}.html"',
-            "Content-Security-Policy": "sandbox",
-        }
+        headers = {**_attached(f"case-{name}.html"), "Content-Security-Policy": "sandbox"}
         return HTMLResponse(case_page(case, frames, reason), headers=headers)
 
     # ---- labels
@@ -205,10 +199,7 @@ class Routes:
         kind = request.query_params.get("kind", "")
         if kind not in ("csv", "jsonl"):
             return PlainTextResponse("the kind of the export must be csv or jsonl", status_code=400)
-        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="labels.{kind}"'}
-        lines: Iterator[str] = export_labels(self.library.labels(), kind)
-        media_type = "text/csv" if kind == "csv" else "application/jsonl"
-        return StreamingResponse(lines, media_type=media_type, headers=headers)
+        return _download("labels", kind, export_labels(self.library.labels(), kind))
 
     async def _label(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "")
@@ -240,6 +231,17 @@ class Routes:
         except OSError as error:
             return PlainTextResponse(f"the label cannot be written: {error}", status_code=507)
         return JSONResponse(kept.model_dump(mode="json"), headers=_NO_STORE)
+
+
+def _attached(name: str) -> dict[str, str]:
+    """Return the headers of a file that the browser saves under a name."""
+    return {**_NO_STORE, "Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _download(name: str, kind: str, lines: Iterator[str]) -> Response:
+    media_type = "text/csv" if kind == "csv" else "application/jsonl"
+    headers = _attached(f"{name}.{kind}")
+    return StreamingResponse(lines, media_type=media_type, headers=headers)
 
 
 def _annotator(request: Request) -> str:
