@@ -13,37 +13,15 @@ from p2r.browser.find_view import clear_link, list_active
 from p2r.browser.markup import CaseRow, render
 from p2r.cases.store import CaseStore
 
-# Failure kind -> its description, and the column (and direction) that sorts its cases.
+# Failure kind -> the column (and direction) that sorts its cases. The template has the words.
 KINDS = {
-    "right by luck": (
-        "The answer is right, but the observation does not support it. An outcome reward rewards "
-        "such cases; process rewards do not.",
-        ("reasoning_reward", True),
-    ),
-    "perception miss": (
-        "The observation misses or distorts what the question needs, so reasoning had no chance.",
-        ("perception_reward", False),
-    ),
-    "reasoning slip": (
-        "The observation holds everything that is needed, but the conclusion is wrong.",
-        ("perception_reward", True),
-    ),
-    "mismatch": (
-        "The answer differs from the conclusion of the reasoning.",
-        ("trace.completion_tokens", True),
-    ),
-    "format": (
-        "The response breaks the template, so a process cannot be read or rewarded.",
-        ("trace.completion_tokens", False),
-    ),
-    "truncated": (
-        "The response was cut at the token limit.",
-        ("trace.completion_tokens", True),
-    ),
-    "judge unknown": (
-        "The judge gave no verdict. These cases are left out of every rate.",
-        (None, False),
-    ),
+    "right by luck": ("reasoning_reward", True),
+    "perception miss": ("perception_reward", False),
+    "reasoning slip": ("perception_reward", True),
+    "mismatch": ("trace.completion_tokens", True),
+    "format": ("trace.completion_tokens", False),
+    "truncated": ("trace.completion_tokens", True),
+    "judge unknown": (None, False),
 }
 SHOWN = 6
 _CANDIDATES = 120
@@ -67,13 +45,12 @@ def render_gallery(store: CaseStore, view: View) -> Markup:
 
 
 def _read_kind(store: CaseStore, view: View, kind: str, count: int) -> dict[str, Any]:
-    words, (sort, descending) = KINDS.get(kind, ("", (None, False)))
+    sort, descending = KINDS.get(kind, (None, False))
     filters = replace(view.filters, failure=(kind,))
     return {
         "kind": kind,
         "known": kind in KINDS,
         "place": list(KINDS).index(kind) if kind in KINDS else len(KINDS),
-        "words": words,
         "count": count,
         "filters": filters,
         "rows": choose_various(store.page(filters, sort, descending, limit=_CANDIDATES)),
