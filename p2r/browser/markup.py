@@ -122,6 +122,12 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(template).render(values))
 
 
+def load_templates() -> None:
+    """Compile all templates, so that the first page is as fast as the others."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 @cache
 def _environment() -> Environment:
     sources = {

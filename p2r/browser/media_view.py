@@ -62,8 +62,13 @@ def _find_warning(frames: Frames, recorded: Mapping[str, Any]) -> str:
 
 def data_uri(pixels: Any) -> Markup:
     """Return an image as a data URI: a small one without loss (PNG), a larger one as JPEG."""
-    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    kind, data = encode_image(Image.fromarray(pixels))
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
+
+
+def encode_image(image: Image.Image) -> tuple[str, bytes]:
+    """Return "png" or "jpeg", and the image in that format."""
+    buffer = io.BytesIO()
     kind = "png" if image.width < PIXELATED_BELOW else "jpeg"
     image.save(buffer, kind, **({"quality": 88} if kind == "jpeg" else {}))
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return Markup(f"data:image/{kind};base64,{encoded}")
+    return kind, buffer.getvalue()

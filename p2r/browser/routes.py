@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import io
 import json
 import mimetypes
 import tempfile
@@ -35,7 +34,7 @@ from p2r.browser.address import read_view
 from p2r.browser.case_page import case_page
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
-from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.media_view import encode_image, render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
@@ -123,10 +122,8 @@ class Routes:
             return PlainTextResponse(f"no frame: {error}", headers=_NO_STORE)
         image = Image.fromarray(frames.frames[len(frames) // 2])
         image.thumbnail((320, 240))
-        buffer = io.BytesIO()
-        image.save(buffer, "png" if image.width < 160 else "jpeg")
-        kind = "image/png" if image.width < 160 else "image/jpeg"
-        return Response(buffer.getvalue(), media_type=kind, headers=_NO_STORE)
+        kind, data = encode_image(image)
+        return Response(data, media_type=f"image/{kind}", headers=_NO_STORE)
 
     def _text(self, request: Request) -> Response:
         """Return one complete text of a case, as plain text."""

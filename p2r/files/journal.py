@@ -18,7 +18,7 @@ import re
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,29 +66,7 @@ class Shard:
         return path.with_name(f"{path.stem}.shard-{self.index}of{self.count}{path.suffix}")
 
 
-class _Keyed:
-    """A collection with the keys of its records; it is closed at the end of a `with` block."""
-
-    _keys: Mapping[str, Any]
-
-    def close(self) -> None:
-        """Close the files; a second call does nothing."""
-        raise NotImplementedError
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Journal(_Keyed):
+class Journal:
     """The only writer of a journal file; it holds at most one record per key.
 
     Opening creates the file and locks it, so that a second writer is refused. An unfinished last
@@ -151,8 +129,20 @@ class Journal(_Keyed):
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
-class MergedJournal(_Keyed):
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MergedJournal:
     """All files of a journal, read as one; needs no lock and works while others write.
 
     If a key is in several files, because two machines did the same work, the first record counts.
@@ -165,8 +155,8 @@ class MergedJournal(_Keyed):
         self._open: dict[int, Any] = {}
 
     @cached_property
-    def _keys(self) -> dict[str, tuple[int, int]]:
-        """The file and the offset of every key; read at the first use."""
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """Return the file and the offset of every key; they are read at the first use."""
         places: dict[str, tuple[int, int]] = {}
         for number, file in enumerate(self.files):
             for key, offset in _index(file, file.stat().st_size).items():
@@ -175,9 +165,9 @@ class MergedJournal(_Keyed):
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the record of a key, or None."""
-        if key not in self._keys:
+        if key not in self._places:
             return None
-        number, offset = self._keys[key]
+        number, offset = self._places[key]
         if number not in self._open:
             self._open[number] = self.files[number].open("rb")
         file = self._open[number]
@@ -186,19 +176,31 @@ class MergedJournal(_Keyed):
 
     def keys(self) -> Iterator[str]:
         """Return every key once."""
-        return iter(self._keys)
+        return iter(self._places)
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield every key with its record, file by file, in the order of writing."""
         for number, file in enumerate(self.files):
             for key, offset, record in _read(file, file.stat().st_size):
-                if len(self.files) == 1 or self._keys.get(key) == (number, offset):
+                if len(self.files) == 1 or self._places.get(key) == (number, offset):
                     yield key, record
 
     def close(self) -> None:
         """Close the files; a second call does nothing."""
         while self._open:
             self._open.popitem()[1].close()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def journal_files(path: str | Path) -> list[Path]:
