@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from p2r.records import Question
 from p2r.runs.recipe import EngineName, Recipe
-from p2r.template import perception_length
+from p2r.template import perception_length, strip_control_tokens
 from p2r.video import Frames
 
 # At or below this temperature sampling is greedy: the paper's inference (0.01, top_p 0.001) is
@@ -92,7 +92,7 @@ def make_completion(
     """The completion of a request from its token ids, up to and with its end token."""
     return Completion(
         key=key,
-        text=tokenizer.decode(ids, skip_special_tokens=True),
+        text=strip_control_tokens(tokenizer.decode(ids, skip_special_tokens=True)),
         token_ids=list(ids),
         prompt_tokens=prompt_tokens,
         perception_tokens=perception_length(tokenizer, ids),
