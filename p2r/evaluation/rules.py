@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from p2r.evaluation.benchmark import Asked, Benchmark, Item, Reading
-from p2r.evaluation.benchmarks import find_benchmark
 from p2r.scoring import MRA_CONVENTIONS, accuracy
 from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions
 from p2r.scoring.thoughts import think_choice
@@ -28,9 +27,8 @@ _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _REASONING_TAGS = ("<think>", "<observation>")
 
 
-def score_item(benchmark: str | Benchmark, item: Item) -> None:
-    """Set the extraction and the score of an item, by both extractors."""
-    entry = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
+def score_with(entry: Benchmark, item: Item) -> None:
+    """Set the extraction and the score of an item by the rules of a benchmark."""
     options = tuple(item.options)
     choice = item.problem_type == "multiple choice"
     letter = letter_of(item.truth, options) if choice else None
@@ -207,6 +205,8 @@ def read_option(answer: str | None, options: Sequence[str]) -> str | None:
 
 
 # Many outputs are one letter. Each of them is read once per set of options.
+
+
 @lru_cache(maxsize=1 << 16)
 def _read_short(
     robust: Callable[..., Reading], output: str, asked: Asked, rating: float | None

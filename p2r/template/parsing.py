@@ -82,9 +82,10 @@ def parse(text: str | None) -> Parsed:
     """Parse a response by the rules of `p2r.template`. Never raises; takes linear time."""
     text = text if isinstance(text, str) else ""
     if plain := _PLAIN.fullmatch(text):
-        found = [content.strip() for content in plain.groups()]
-        if all(found):
-            return Parsed(*found, problems=[], format_ok={"perception": True, "reasoning": True})
+        observation, think, answer = (content.strip() for content in plain.groups())
+        if observation and think and answer:
+            correct = {"perception": True, "reasoning": True}
+            return Parsed(observation, think, answer, problems=[], format_ok=correct)
     tags, foreign = find_tags(text)
     segments, faults = pair_tags(text, tags)
     depths = _cover(tags, segments)

@@ -83,7 +83,7 @@ def read_final_text(text: str) -> str:
 def token_processes(tokenizer: Any, completion_ids: Sequence[int]) -> list[Literal["P", "R"]]:
     """Return the process of every token of a completion, also special tokens: P … P R … R."""
     perception = perception_length(tokenizer, completion_ids)
-    return ["P"] * perception + ["R"] * (len(completion_ids) - perception)
+    return ["P" if place < perception else "R" for place in range(len(completion_ids))]
 
 
 def perception_length(tokenizer: Any, completion_ids: Sequence[int]) -> int:
