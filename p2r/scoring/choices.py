@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from string import ascii_uppercase
 
-from p2r.scoring.cues import CLAUSE_END, after_last_cue, same_letter, without_refused
+from p2r.scoring.cues import CLAUSE_END, REASON, after_last_cue, without_refused
 from p2r.template import answer_of, option_labels, read_final_text
 
 Texts = Mapping[str, str | None]  # letter → text; without options the texts are None
@@ -43,7 +43,7 @@ _SAID_RIGHT = re.compile(
 )
 # The first option of "A and B is correct".
 _ONE_OF_SEVERAL = re.compile(
-    r"(?<![A-Za-z0-9])[A-Z]\)?\s?(?:and|or|nor|[,&/和或、])\s?(?:(?:and|or)\s+)?(?:option\s+)?\(?$"
+    r"(?<![A-Za-z0-9])([A-Z])\)?\s?(?:and|or|nor|[,&/和或、])\s?(?:(?:and|or)\s+)?(?:option\s+)?\(?$"
 )
 # A capital letter right after a word that chooses or concludes.
 _CHOSEN = re.compile(
@@ -128,7 +128,7 @@ def _whole(answer: str, texts: Texts, labels: Mapping[str, str]) -> str | None:
         return letter if named_text in (letter, _AMBIGUOUS) else _AMBIGUOUS
     if match["capital"] and not match["mark"] and letter not in mentions(answer):
         return None  # an article, a pronoun
-    if after_last_cue(rest) is not None or _SAID_RIGHT.match(answer):
+    if after_last_cue(rest) is not None or _SAID_RIGHT.search(REASON.split(answer)[0]):
         return None  # says in words what the answer is
     return letter if mentions(rest) <= {letter} else _AMBIGUOUS
 
@@ -140,10 +140,14 @@ def _after_cue(answer: str, texts: Texts, labels: Mapping[str, str]) -> str | No
         for read in (_first_clause, _whole):
             if (found := read(rest.strip(), texts, labels)) is not None:
                 return found
-    said = [match for match in _SAID_RIGHT.finditer(answer)]
-    if any(_ONE_OF_SEVERAL.search(answer[max(0, m.start() - 20) : m.start()]) for m in said):
-        return _AMBIGUOUS
-    return same_letter((match[1] or match[2]).upper() for match in said)
+    said = set()
+    for match in _SAID_RIGHT.finditer(answer):
+        letter = (match[1] or match[2]).upper()
+        other = _ONE_OF_SEVERAL.search(answer[max(0, match.start() - 20) : match.start()])
+        if other and other[1] != letter:
+            return _AMBIGUOUS
+        said.add(letter)
+    return said.pop() if len(said) == 1 else None
 
 
 def _first_clause(text: str, texts: Texts, labels: Mapping[str, str]) -> str | None:

@@ -8,7 +8,6 @@ A", "A is wrong") is not named by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 # "The answer is …", "Answer: …", "the right option would be: …", "正确答案：…".
 CUE = re.compile(
@@ -87,7 +86,8 @@ _FILLER = (
 _REFUSED_BEFORE = (
     r"(?:(?:\b(?i:not|neither|never|cannot|nor|except|excluding|exclude[sd]?|eliminat(?:e|es|ed|ing)"
     r"|rul(?:e|es|ed|ing)\ out|reject(?:s|ed|ing)?|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?"
-    r"|rather\ than|instead\ of|as\ opposed\ to|unlike|over)\b|n['’]t\b)"
+    r"|(?:every|any)thing\ but|all\ but|rather\ than|instead\ of|as\ opposed\ to|unlike|over)\b"
+    r"|n['’]t\b)"
     rf"(?:\s+{_FILLER}\b){{0,5}}[\s\"']{{1,3}}"
     r"|(?i:\bwrong|\bincorrect)(?:\s+(?:answer|option|choice|one)s?)?\s*(?:\bis\b|\bare\b|:)\s*"
     r"|(?:不是|不选|不選|不应选|排除|而非|并非|並非)\s?)"
@@ -107,9 +107,3 @@ def refused_spans(text: str) -> list[tuple[int, int]]:
 
 # A refusal after the name of an option, which may be its text: "the red one is wrong".
 REFUSED_AFTER = re.compile(rf"['\")\]]?{_REFUSED_AFTER}")
-
-
-def same_letter(letters: Iterable[str]) -> str | None:
-    """Return the letter if all letters are the same, otherwise None."""
-    found = set(letters)
-    return found.pop() if len(found) == 1 else None

@@ -178,7 +178,7 @@ _SPOILED = re.compile(
     r"|\b(?:root|log|ln|lg|sin|cos|tan|exp|cot|sec)(?: of)?[\s(_{]{0,2}#"
     r"|\\[dtc]?frac|\b(?:below|under) (?:zero|freezing|null)\b|零下|-\s?[A-Z]{1,3}\s?#"
     r"|#\s?(?:basis points?|bps)\b|#[^\S\n]?(?:mil|MM|kk|KK|[\s-]?k|K)(?![A-Za-z])"
-    r"|#(?:[^\S\n][KMB]|b)(?![A-Za-z\d^])"
+    r"|#(?:[^\S\n][KMB]|[bTG])(?![A-Za-z\d^])"
     r"|#\s?(?:halves|thirds|quarters|fourths|fifths|sixths|sevenths|eighths|ninths|tenths"
     r"|hundredths|thousandths|millionths|score|gross|grand)\b"
     r"|\b(?:twice|double|triple|half of|a third of|a quarter of) #"
@@ -275,7 +275,10 @@ def _from_words(match: re.Match[str]) -> list[tuple[int, int, Number | None]]:
             values = [math.nan]
         decimals = None
     elif match["share"]:
-        values, decimals = [_share(match["share"]) * _SCALES.get(match["of_scale"], 1)], None
+        before = match.string[max(0, match.start() - 4) : match.start()]
+        part_of_more = before.strip() in ("and", "&")  # "an hour and a half" is not 0.5
+        share = math.nan if part_of_more else _share(match["share"])
+        values, decimals = [share * _SCALES.get(match["of_scale"], 1)], None
     else:
         whole = _spelt(match["point"]) if match["point"] else [0.0]
         places = "".join(str(_SMALL[word]) for word in match["places"].split())

@@ -85,6 +85,13 @@ _REWRITES = (
         re.compile(rf"(\$\s?[-+]?(?:{DIGITS}))\s?([mMbBtT])(?![A-Za-z])"),
         lambda m: f"{m[1]} {_MONEY[m[2].lower()]}",
     ),
+    (
+        re.compile(
+            rf"({DIGITS})\s?([mMbBtT])\s?"
+            r"(?:\\?\$|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|CHF|dollars?|euros?|pounds)\b)"
+        ),
+        lambda m: f"{m[1]} {_MONEY[m[2].lower()]}",
+    ),
     (re.compile(r"\\?\$\s?"), ""),
     # magnitudes
     (

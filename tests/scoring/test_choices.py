@@ -76,6 +76,8 @@ A is wrong, so B
 A and C are wrong, so the answer is B
 Options A, C and D are incorrect, so B.
 A can be ruled out, so B
+A is tempting but B is right
+Between A and B, B is correct
 Neither A nor C, so B
 I don't think it is A. The answer is B"""
     ),
@@ -103,6 +105,7 @@ The answer cannot be B.
 The wrong answer is A.
 Neither A nor B is correct
 All except B
+Everything but B
 Why not B?
 选项A不正确"""
     ),
