@@ -148,13 +148,6 @@ def _stored(format: str, record: Mapping[str, Any], name: str, output: str) -> d
     if "rating" in record:
         stored |= _number("rating", record["rating"])
         stored |= _number("score", record["rating"])
-    if "answer_scoring" in record:
-        stored["verdict"] = float(str(record["answer_scoring"]).strip() == "1")
-        if isinstance(record.get("extract_answer"), str):
-            stored["extraction"] = record["extract_answer"]
-    steps = {k: v for k, v in record.items() if k.endswith(("_recall", "_precision", "_eval"))}
-    if steps:
-        stored["steps"] = steps
     if format == "lmms-eval":
         stored |= _number("score", _logged_score(record))
     return stored

@@ -16,7 +16,7 @@ IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid"
 TRUTHS = (
     *("truth", "ground_truth", "solution", "gt_answer", "gt-answer", "gt", "answer", "target"),
     *("correct_answer", "correct_option", "correct_choice", "gt_option", "gt_letter", "label"),
-    *("gold", "reference"),
+    *("gold", "reference", "ground_truth_answer"),
 )
 QUESTIONS = ("question", "problem", "prompt")
 LOG_FILE = "log_file"  # the key under which the lmms-eval format gives the name of the log
@@ -100,9 +100,11 @@ def options_of(record: Record) -> list[str]:
 
 
 def lettered(options: Sequence[str]) -> list[str]:
-    """Return the options with a letter each. Options that have letters keep them."""
-    texts = option_texts(options)
-    if all(re.match(rf"\s*\(?{k}[.):]", o) for k, o in zip(texts, options, strict=False)):
+    """Return the options with a letter each. Options whose letters run A, B, C … keep them.
+
+    Other prefixes, such as initials ("J. Brahms"), are part of the text.
+    """
+    if all(re.match(rf"\s*\(?{k}[.):]", o) for k, o in zip(ascii_uppercase, options, strict=False)):
         return list(options)
     return [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options, strict=False)]
 

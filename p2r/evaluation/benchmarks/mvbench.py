@@ -46,8 +46,8 @@ def read(record: Record, task: str) -> Fields:
     named = text_of(first(record, "task_type", "task", "sub_task", "task_name")) or task
     fields = base_fields(record, "multiple choice", {"task": plain_name(named)})
     candidates = options_of(record)
-    if fields.truth in candidates:
-        fields.truth = ascii_uppercase[candidates.index(fields.truth)]
+    if fields.truth in candidates:  # the script takes the last of equal candidates
+        fields.truth = ascii_uppercase[len(candidates) - 1 - candidates[::-1].index(fields.truth)]
     elif match := re.match(r"\(([A-Z])\)", fields.truth):
         fields.truth = match[1]
     fields.options = lettered(candidates)
@@ -57,16 +57,17 @@ def read(record: Record, task: str) -> Fields:
 
 
 def task_of_file(path: Path) -> str:
-    """Return the task that a file's name gives: TASK.json, or …mvbench_TASK.json."""
-    stem = path.name.lower().split(".")[0]
-    if plain_name(stem) in TASKS:
-        return plain_name(stem)
-    return stem.split("mvbench_")[-1] if "mvbench_" in stem else ""
+    """Return the task that a file's name gives: TASK.json, or …mvbench_TASK.json.
+
+    Other names give no task.
+    """
+    name = plain_name(path.name.split(".")[0].lower().rpartition("mvbench_")[2])
+    return name if name in TASKS else ""
 
 
 def unpack(file: Path, value: Any) -> Iterator[Raw]:
     """Yield the records of an official file TASK.json. A question's id is its position."""
-    task = task_of_file(file) or file.stem
+    task = task_of_file(file)
     for place, record in enumerate(value if isinstance(value, list) else [value]):
         if isinstance(record, Mapping) and "candidates" in record:
             record = {"id": place, **record}
@@ -74,17 +75,16 @@ def unpack(file: Path, value: Any) -> Iterator[Raw]:
 
 
 def check_first_word(text: str, asked: Asked) -> Reading:
-    """Compare the first word with the option, like `check_ans`.
+    """Compare the first word of the first line with the option, like `check_ans`.
 
-    A fault of the script is kept: a first word that is part of "(b)" is right, for example ")".
-    Another fault is not kept: the script takes an empty answer for right. Like in later copies of
-    the script, a first word without any of the letters a to g is wrong.
+    The script's faults are kept. A first word that is part of "(b)" is right, for example ")". So
+    is an empty answer. The result warns about such answers (`p2r.evaluation.warnings`).
     """
-    word = text.lower().split(" ")[0]
+    word = text.strip().split("\n")[0].lower().split(" ")[0]
     option = f"({(asked.letter or asked.truth).lower()})"
-    if not any(letter in word for letter in "abcdefg"):
-        return Reading(None, 0.0)
-    return Reading(word, float(word.replace(".", "") in option or option in word))
+    right = word.replace(".", "") in option or option in word
+    read = word if any(letter in word for letter in "abcdefg") else None
+    return Reading(read, float(right))
 
 
 def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:

@@ -29,17 +29,37 @@ STEP_KINDS = {"Video Description Steps": "Video", "Logical Inference Steps": "lo
 
 
 def read(record: Record, task: str) -> Fields:
-    """Return the fields of a record. Durations in seconds become three ranges."""
+    """Return the fields of a record. Only multiple-choice questions are in the subset."""
+    fields = read_any(record, task)
+    if fields.problem_type != "multiple choice":
+        raise OtherSubset("open-ended question: the subset is multiple choice")
+    return fields
+
+
+def read_any(record: Record, task: str) -> Fields:
+    """Return the fields of a record. Durations in seconds become three ranges.
+
+    The judgements that a source stored go to `Fields.stored`. Like in the authors' script, only the
+    text "1" is a positive verdict.
+    """
     multiple = record.get("multiple-choice", record.get("multiple_choice"))
     kind = given_type(record, "multiple choice")
-    if multiple in (False, "False", "false") or kind != "multiple choice":
-        raise OtherSubset("open-ended question: the subset is multiple choice")
+    if multiple in (False, "False", "false"):
+        kind = "free-form"
     seconds = parse_number(text_of(record.get("duration")))
     bucket = ""
     if seconds is not None:
         bucket = "0-60" if seconds <= 60 else "60-300" if seconds <= 300 else "300+"
     parts = {"dimension": record.get("dimension"), "duration": bucket}
-    return base_fields(record, "multiple choice", parts)
+    fields = base_fields(record, kind, parts)
+    if "answer_scoring" in record:
+        fields.stored["verdict"] = float(record["answer_scoring"] == "1")
+    if isinstance(record.get("extract_answer"), str):
+        fields.stored["extraction"] = record["extract_answer"]
+    steps = {k: v for k, v in record.items() if k.endswith(("_recall", "_precision", "_eval"))}
+    if steps:
+        fields.stored["steps"] = steps
+    return fields
 
 
 def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:

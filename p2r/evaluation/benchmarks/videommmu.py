@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
 
 from p2r.evaluation.benchmark import Asked, Benchmark, Fields, PaperColumn, Reading, Record
 from p2r.evaluation.records import (
@@ -22,8 +23,9 @@ from p2r.evaluation.records import (
     truth_of,
 )
 from p2r.evaluation.rules import apply_rule, match_like_video_r1, reasons, tagged_answer
-from p2r.scoring.answers import option_texts, parse_number
+from p2r.scoring.answers import parse_number
 
+LEFT_OUT = ("", "API Error")  # open answers that lmms-eval leaves out of every mean
 TRACKS = ("Perception", "Comprehension", "Adaptation")
 # fmt: off
 _SUBJECTS = {
@@ -88,9 +90,11 @@ def read_answer(output: str, asked: Asked) -> Reading:
         # Without an answer, Video-R1 compares the whole response. It is never a letter.
         return Reading(said or None, match_like_video_r1(said or output, asked))
     if asked.problem_type == "multiple choice":
-        letters = list(option_texts(asked.options)) or list("ABCD")
+        letters = ascii_uppercase[: len(asked.options)] or "ABCD"
         found = read_choice(output, letters)
         return Reading(found, float(found == (asked.letter or asked.truth)))
+    if output in LEFT_OUT:
+        return Reading(None, None)
     return Reading(output.strip() or None, float(same_open_answer(output, asked.truth)))
 
 
