@@ -29,10 +29,14 @@ SECONDS, PIXELS = 0.7, 0.5  # the overlap must be larger
 
 
 def match(text: str, asked: Asked) -> Reading:
-    """Score an answer: a letter, an interval or a box. Other answers are unknown."""
+    """Score an output: a letter, an interval or a box. Other answers are unknown."""
     if asked.problem_type == "multiple choice":
         return match_letter(text, asked)
-    text = tagged_answer(text) or text
+    return match_extracted(tagged_answer(text) or text, asked)
+
+
+def match_extracted(text: str, asked: Asked) -> Reading:
+    """Score an open-ended answer that its source extracted."""
     score = match_places(asked.truth, text)
     return Reading(None if score is None else text, score)
 
@@ -84,7 +88,7 @@ def _overlap(one: list[int], other: list[int]) -> float:
 
 def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
     """Score an output. The rule for open-ended questions reads a stored extraction."""
-    extracted = None if asked.problem_type == "multiple choice" else match
+    extracted = None if asked.problem_type == "multiple choice" else match_extracted
     return apply_rule(match, output, asked, stored, extracted=extracted)
 
 
