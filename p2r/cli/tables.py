@@ -18,7 +18,7 @@ from p2r.scoring import format_interval
 
 if TYPE_CHECKING:
     from p2r.cli.stack import Finding
-    from p2r.judges.judging import Estimate
+    from p2r.judges.estimate import Estimate
     from p2r.stages.demo import Results
     from p2r.training.plan import Plan
 

@@ -9,7 +9,7 @@ from p2r.errors import DataError
 from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.results import Result
-from p2r.evaluation.rules import score_item
+from p2r.evaluation.score import score_item
 from p2r.scoring import format_interval, mcnemar, mean_interval
 
 RIGHT = 0.5  # a score of at least this counts as right in the 2 × 2 table

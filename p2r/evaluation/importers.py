@@ -24,8 +24,7 @@ from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.records import LOG_FILE, TRUTHS, first, read_fields, text_of
 from p2r.evaluation.rules import letter_of
 from p2r.evaluation.sources import Notes, files_in, read_official
-from p2r.files.jsonstream import Fault
-from p2r.files.storedjson import read_stored
+from p2r.files.lenient_json import Fault, read_stored
 from p2r.formats.rawrecords import BadValue
 
 OUTPUTS = (

@@ -9,29 +9,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
 from p2r.evaluation.benchmark import Interval, Item
-from p2r.evaluation.benchmarks import find_benchmark
 from p2r.scoring import mean_interval, resample_means, to_interval
-
-
-def measure(benchmark: str, items: Sequence[Item], extractor: str) -> dict[str, Any]:
-    """Return the score of a benchmark by an extractor: an interval, and "parts" by name.
-
-    Parts are the values of the benchmark's axes, and what its function `parts` adds. If two axes
-    have the same value, the part of the later axis is called "axis: value".
-    """
-    entry = find_benchmark(benchmark)
-    parts: dict[str, Interval] = {}
-    for axis in entry.axes:
-        for name, values in sorted(split_scores(items, extractor, axis).items()):
-            parts[f"{axis}: {name}" if name in parts else name] = mean_interval(values)
-    parts |= entry.parts(items, extractor)
-    whole = next((parts[name] for name in entry.headline if name in parts), None)
-    return {**(whole or mean_interval(item.score[extractor] for item in items)), "parts": parts}
 
 
 def split_scores(items: Iterable[Item], extractor: str, axis: str) -> dict[str, list[float | None]]:

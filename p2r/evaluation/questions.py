@@ -17,7 +17,7 @@ from p2r.evaluation.benchmark import Benchmark, Fields, OtherSubset, Raw
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.records import read_fields
 from p2r.evaluation.sources import Notes, read_official
-from p2r.files.jsonstream import Fault
+from p2r.files.lenient_json import Fault
 from p2r.formats.rawrecords import IMAGES, BadValue
 from p2r.records import Question
 from p2r.scoring.answers import extract_choice, parse_number

@@ -19,8 +19,8 @@ from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.mismatch import Chooser, ask_reader, mismatch_rate, mismatches
 from p2r.evaluation.results import Result, case_of, write_result
+from p2r.files.background import call
 from p2r.judges import BaseJudge, make_judge
-from p2r.judges.base import call
 from p2r.judges.remote import RemoteJudge
 from p2r.runs.recipe import JudgingSettings, load_recipe
 

@@ -23,9 +23,8 @@ from p2r.errors import DataError
 from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.importers import import_outputs
-from p2r.evaluation.metrics import measure
 from p2r.evaluation.questions import read_benchmark
-from p2r.evaluation.rules import score_item
+from p2r.evaluation.score import measure, score_item
 from p2r.records import Case, Question, Trace
 from p2r.runs import replacing
 from p2r.template import parse

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from p2r.evaluation.benchmark import EXTRACTORS, Asked, Benchmark, Item, Reading
-from p2r.evaluation.benchmarks import find_benchmark
 from p2r.scoring import MRA_CONVENTIONS, accuracy
 from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions, option_texts, parse_number
 from p2r.scoring.thoughts import think_choice
@@ -29,12 +28,11 @@ _VIDEO_R1_THRESHOLDS = (0.5 + 0.05 * np.arange(10)).astype(np.float32)
 _REASONING_TAGS = ("<think>", "<observation>")
 
 
-def score_item(benchmark: str | Benchmark, item: Item) -> None:
-    """Set the extraction and the score of an item, by both extractors.
+def score_with(entry: Benchmark, item: Item) -> None:
+    """Set the extraction and the score of an item by the rules of a benchmark, by both extractors.
 
     Both scores are None if the reference answer cannot be read.
     """
-    entry = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
     options = tuple(item.options)
     choice = item.problem_type == "multiple choice"
     letter = letter_of(item.truth, options) if choice else None
@@ -243,6 +241,8 @@ def read_option(answer: str | None, options: Sequence[str]) -> str | None:
 
 
 # Many outputs are one letter. Each of them is read once per set of options.
+
+
 @lru_cache(maxsize=1 << 16)
 def _read_short(
     robust: Callable[..., Reading], output: str, asked: Asked, rating: float | None

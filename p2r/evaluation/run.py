@@ -77,7 +77,7 @@ def evaluate(
     stage is refused. `style` is the prompt style that the engine was loaded with (default: the
     recipe's). `made` is added to the settings in the results.
     """
-    settings, style = recipe.eval, style or recipe.models.prompt
+    settings, style = recipe.eval, recipe.prompt_style("eval", style)
     chosen = list(questions[: settings.questions])
     if not chosen:
         raise UserError("there are no questions to evaluate on: give a file with questions")

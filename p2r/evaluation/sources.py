@@ -10,7 +10,7 @@ from typing import Any
 
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import Benchmark, Raw
-from p2r.files.storedjson import read_stored
+from p2r.files.lenient_json import read_stored
 
 EXAMPLES = 5
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from p2r.records import Case, Verdict
+from p2r.records import RIGHT_ACCURACY, Case, Verdict
 from p2r.template import parse
 
 # The steps of the filter in order. Each counts the traces that passed this step and all before it.
@@ -18,7 +18,7 @@ UNKNOWN = ("unreadable", "answer unknown", "verdict unknown")
 BAD_RECORD = "bad record"
 
 
-def funnel_step(case: Case, min_accuracy: float = 0.6) -> str:
+def funnel_step(case: Case, min_accuracy: float = RIGHT_ACCURACY) -> str:
     """Return the last step of `FUNNEL_STEPS` that a case reaches.
 
     If something unknown stops the case, return its entry of `UNKNOWN` instead.

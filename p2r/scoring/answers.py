@@ -353,7 +353,7 @@ def _after_equals(text: str) -> str:
 
 def _numbers(text: str) -> list[Number | None]:
     """Return every number of a text, digits first. None stands for a number that is not finite."""
-    found = [_from_digits(match) for match in _NUMBER.finditer(text)]
+    found: list[Number | None] = [_from_digits(match) for match in _NUMBER.finditer(text)]
     pronouns: list[Number | None] = []
     for match in _IN_WORDS.finditer(_NUMBER.sub(" ", text)):
         sign = -1.0 if match["minus"] else 1.0

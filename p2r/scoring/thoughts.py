@@ -9,7 +9,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from p2r.records import Case
+from p2r.records import RIGHT_ACCURACY, Case
 from p2r.scoring.answers import extract_choice, option_texts
 
 _CUE = re.compile(
@@ -124,7 +124,7 @@ def _not_refused(
 
 
 def perception_by_answer(
-    cases: Iterable[Case], min_accuracy: float = 0.6
+    cases: Iterable[Case], min_accuracy: float = RIGHT_ACCURACY
 ) -> dict[str, dict[str, int]]:
     """Count the cases by perception and answer (the 2 × 2 table).
 

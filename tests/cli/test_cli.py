@@ -177,7 +177,7 @@ def test_a_missing_earlier_stage_is_named(capsys, tmp_path, question_file):
 
 @pytest.mark.parametrize("verb", [["rl"], ["eval", "--model", "sft"], ["app"]])
 def test_a_misspelt_run_is_not_created(capsys, tmp_path, verb):
-    run = tmp_path / "mispelt"
+    run = tmp_path / "misspelt"
     arguments = [*verb, str(run)] if verb == ["app"] else [*verb, "--run", str(run)]
     assert "does not exist" in error_of(capsys, *arguments)
     assert not run.exists()

@@ -28,6 +28,7 @@ from p2r.evaluation.benchmark import Item
 from p2r.evaluation.importers import import_outputs
 from p2r.evaluation.rules import match_like_video_r1
 
+pytestmark = pytest.mark.slow
 COUNT = 20_000
 
 

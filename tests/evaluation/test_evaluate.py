@@ -13,6 +13,7 @@ from p2r.records import Question
 from p2r.runs import open_run, read_json
 from p2r.template import render
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 OPTIONS = ["A. 2", "B. 3"]
 # Each question: its type, its right answer, and the response of the model.

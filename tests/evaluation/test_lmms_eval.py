@@ -17,9 +17,9 @@ from measures import shared_data
 
 from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES, NUMBER_TYPES
-from p2r.evaluation.metrics import measure
-from p2r.evaluation.rules import score_item
+from p2r.evaluation.score import measure, score_item
 
+pytestmark = pytest.mark.slow
 COUNT = 3000
 WORDS = ["the", "answer", "is", "A", "B", "C", "D", "E", "left", "red", "So", "Because", "a", "I"]
 FORMS = [

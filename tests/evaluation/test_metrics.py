@@ -12,10 +12,11 @@ from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks.vcrbench import chain_of_thought, count_steps
 from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES
 from p2r.evaluation.compare import compare, comparison_markdown
-from p2r.evaluation.metrics import mean_of_groups, measure
+from p2r.evaluation.metrics import mean_of_groups
 from p2r.evaluation.paper import paper_columns, table_1
 from p2r.evaluation.report import build_report, report_markdown
 from p2r.evaluation.results import Result, read_result, rescore, write_result
+from p2r.evaluation.score import measure
 
 
 def item(identity: str, right: bool, **fields) -> Item:

@@ -8,7 +8,8 @@ from measures import growth
 from p2r.evaluation.benchmark import Asked, Item
 from p2r.evaluation.benchmarks import all_benchmarks
 from p2r.evaluation.benchmarks.tempcompass import read_caption, read_yes_no
-from p2r.evaluation.rules import match_like_video_r1, mra_of, read_option, score_item
+from p2r.evaluation.rules import match_like_video_r1, mra_of, read_option
+from p2r.evaluation.score import score_item
 
 OPTIONS = ["A. red ball", "B. left", "C. blue", "D. none"]
 REASONED = "<observation>I see A and C.</observation> <think>So B.</think><answer>{}</answer>"

@@ -9,9 +9,9 @@ from odd_spellings import Asked
 
 from p2r.evaluation import benchmark as records
 from p2r.evaluation.benchmarks import find_benchmark
-from p2r.evaluation.metrics import measure
 from p2r.evaluation.records import read_fields
-from p2r.evaluation.rules import letter_of, score_item
+from p2r.evaluation.rules import letter_of
+from p2r.evaluation.score import measure, score_item
 
 
 def read_item(asked: Asked, output: str, stored: dict[str, Any] | None = None) -> Any:

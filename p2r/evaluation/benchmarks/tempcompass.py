@@ -32,11 +32,10 @@ from p2r.evaluation.rules import (
     apply_rule,
     read_option,
     read_robustly,
-    score_item,
+    score_with,
     valid_rating,
 )
-from p2r.files.jsonstream import Fault
-from p2r.files.storedjson import read_stored
+from p2r.files.lenient_json import Fault, read_stored
 from p2r.scoring.answers import extract_choice
 from p2r.template import answer_of
 
@@ -327,7 +326,7 @@ def rate_unmatched(
     open_items = []
     counts = {"rated": 0, "unknown": 0}
     for item in items:
-        score_item(BENCHMARK, item)
+        score_with(BENCHMARK, item)
         if item.extraction["official"] is not None or "rating" in item.stored:
             continue
         if not item.output.strip():

@@ -25,7 +25,7 @@ from p2r.evaluation.benchmark import (
 )
 from p2r.evaluation.records import LOG_FILE, base_fields, first, text_of
 from p2r.evaluation.rules import apply_rule
-from p2r.files.jsonstream import Fault
+from p2r.files.lenient_json import Fault
 from p2r.scoring.answers import parse_number
 
 DURATIONS = ("short", "medium", "long")
