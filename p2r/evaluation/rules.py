@@ -51,6 +51,14 @@ def score_with(entry: Benchmark, item: Item) -> None:
     item.score = {name: reading.score for name, reading in readings.items()}
 
 
+def odd_reference(item: Item) -> bool:
+    """Return whether an item has a reference answer that cannot be read."""
+    choice = item.problem_type == "multiple choice"
+    letter = letter_of(item.truth, tuple(item.options)) if choice else None
+    known = Asked(item.truth, item.problem_type, item.options, "", letter)
+    return bool(item.truth) and unreadable_reference(known)
+
+
 def unreadable_reference(asked: Asked) -> bool:
     """Return whether the reference is no option of a choice, or no number where one belongs."""
     if asked.problem_type == "multiple choice":

@@ -166,6 +166,7 @@ def _to_item(case: Case) -> Item:
         options=question.options,
         parts=question.meta.get("parts") or {"problem type": question.problem_type},
         problem=question.problem,
+        clip=question.path,
         trace={name: value for name in kept if (value := getattr(trace, name)) not in (None, {})},
     )
 

@@ -78,7 +78,7 @@ def check_first_word(text: str, asked: Asked) -> Reading:
     """Compare the first word of the first line with the option, like `check_ans`.
 
     The script's faults are kept. A first word that is part of "(b)" is right, for example ")". So
-    is an empty answer. The result warns about such answers (`p2r.evaluation.warnings`).
+    is an empty answer. The result warns about such answers (`p2r.evaluation.alarms`).
     """
     word = text.strip().split("\n")[0].lower().split(" ")[0]
     option = f"({(asked.letter or asked.truth).lower()})"

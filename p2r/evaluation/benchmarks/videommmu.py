@@ -7,12 +7,13 @@ reasoning, Video-R1's exact match with two decimals scores the answer (eval_benc
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 
-from p2r.evaluation.benchmark import Asked, Benchmark, Fields, PaperColumn, Reading, Record
+from p2r.evaluation.benchmark import Asked, Benchmark, Fields, PaperColumn, Raw, Reading, Record
 from p2r.evaluation.records import (
     base_fields,
     first,
@@ -81,6 +82,18 @@ def task_of_file(path: Path) -> str:
     """Return the track that the name of a file or of its folder gives."""
     names = (path.name.lower(), path.parent.name.lower())
     return next((t for t in TRACKS if any(t.lower() in name for name in names)), "")
+
+
+def unpack(file: Path, value: Any) -> Iterator[Raw] | None:
+    """Return the records of an object by track and place, or None for other files."""
+    if not isinstance(value, Mapping) or not value.keys() & set(TRACKS):
+        return None
+    members = ((track, part) for track, part in value.items() if track in TRACKS)
+    return (
+        (record, track)
+        for track, part in members
+        for record in (part.values() if isinstance(part, Mapping) else part)
+    )
 
 
 def read_answer(output: str, asked: Asked) -> Reading:
@@ -224,5 +237,6 @@ BENCHMARK = Benchmark(
     ),
     read=read,
     task_of_file=task_of_file,
+    unpack=unpack,
     score=partial(apply_rule, read_answer, whole_output=True),
 )
