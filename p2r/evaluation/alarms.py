@@ -114,6 +114,9 @@ def _right_without_words(items: Sequence[Item]) -> Alarm | None:
 def _unreadable(items: Sequence[Item]) -> Alarm | None:
     return _when(
         items,
-        odd_reference,
-        lambda n: f"{n} of {len(items)} reference answers cannot be read, so these are not scored",
+        lambda item: (
+            not {"rating", "verdict"} & item.stored.keys()
+            and (not item.truth or odd_reference(item))
+        ),
+        lambda n: f"{n} of {len(items)} items have no readable reference, so they are not scored",
     )

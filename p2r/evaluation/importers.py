@@ -183,7 +183,8 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
 def _names_output(key: Any) -> bool:
     """Return whether a key ends like the name of an output: "gemini_answer", "gpt4o_pred"."""
     ends = ("_answer", "_prediction", "_pred", "_response", "_output")
-    return str(key).endswith(ends) and key not in (*TRUTHS, *EXTRACTIONS)
+    others = ("extract", "gt", "ground", "correct", "right", "true", "gold", "ref", "chatgpt")
+    return str(key).endswith(ends) and not str(key).startswith(others) and key not in EXTRACTIONS
 
 
 def _stored(format: str, record: Mapping[str, Any], name: str, output: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
     {"benchmark", "model", "made": {frames, pixels, fps, decoder, sampling, prompt, …},
      "counts": {…}, "warnings": [{"what", "examples"}, …],
-     "official": {"mean", "low", "high", "n", "parts": {…}}, "robust": {…}, "logged": {…}, "items": [{"id", "output", "truth", "extraction", "score", …}, …]}
+     "official": {"mean", "low", "high", "n", "parts": {…}}, "robust": {…}, "logged": {…},
+     "items": [{"id", "output", "truth", "extraction", "score", …}, …]}
 
 `official` and `robust` are the two extractors. `logged` compares them with the scores that a source
 stored. `rescore` recomputes all numbers from the stored outputs, without a model or a GPU.

@@ -6,6 +6,7 @@ another kind is refused with the name of its kind.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
@@ -66,9 +67,18 @@ def read_file(file: Path) -> Any:
         raise DataError(f"{file} has only zero bytes ({size}): copy or download the file again")
     if suffix in (".csv", ".tsv"):
         return _list(_read_csv(file))
-    if b"\0" in head and json.detect_encoding(head) == "utf-8" and head[:2] != b"\x1f\x8b":
+    if b"\0" in head and head[:2] != b"\x1f\x8b" and not _is_text(head):
         raise DataError(f"{file} is a binary file of an unknown kind ({head[:8]!r}): {_FORMS}")
     return read_stored(file)
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether bytes with zeros begin a UTF-16 or UTF-32 text."""
+    try:
+        text = codecs.getincrementaldecoder(json.detect_encoding(head))().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not any(character < "\t" for character in text)
 
 
 def kind_of(head: bytes) -> str:

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from p2r.evaluation.benchmark import Asked, Benchmark, Fields, PaperColumn, Raw, Reading, Record
+from p2r.evaluation.benchmark import (
+    Asked,
+    Benchmark,
+    Fields,
+    PaperColumn,
+    Raw,
+    Reading,
+    Record,
+    ask_for_letter,
+)
 from p2r.evaluation.records import (
     base_fields,
     first,
@@ -26,6 +36,10 @@ from p2r.evaluation.records import (
 from p2r.evaluation.rules import apply_rule, match_like_video_r1, reasons, tagged_answer
 from p2r.scoring.answers import parse_number
 
+PICTURE = (
+    "You should watch and learn the video content. Then apply what you learned to answer the "
+    "following question. The image for this question is at the end of the video."
+)
 LEFT_OUT = ("", "API Error")  # open answers that lmms-eval leaves out of every mean
 TRACKS = ("Perception", "Comprehension", "Adaptation")
 # fmt: off
@@ -94,6 +108,18 @@ def unpack(file: Path, value: Any) -> Iterator[Raw] | None:
         for track, part in members
         for record in (part.values() if isinstance(part, Mapping) else part)
     )
+
+
+def ask(fields: Fields, direct: bool) -> str:
+    """Return the question without placeholders such as "<image 1>".
+
+    In the track Adaptation, the video ends with the question's picture. The prompt says so, in the
+    words of lmms-eval.
+    """
+    problem = re.sub(r" *<image \d+> *", " ", fields.problem).strip()
+    if fields.parts.get("track") == "Adaptation":
+        problem = f"{PICTURE}\n{problem}"
+    return ask_for_letter(replace(fields, problem=problem), direct)
 
 
 def read_answer(output: str, asked: Asked) -> Reading:
@@ -236,6 +262,7 @@ BENCHMARK = Benchmark(
         },
     ),
     read=read,
+    ask=ask,
     task_of_file=task_of_file,
     unpack=unpack,
     score=partial(apply_rule, read_answer, whole_output=True),
