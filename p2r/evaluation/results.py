@@ -25,6 +25,7 @@ from p2r.evaluation.alarms import find_alarms
 from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.importers import import_outputs
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.questions import read_benchmark
 from p2r.evaluation.score import measure, score_item
 from p2r.evaluation.sources import files_in
@@ -61,6 +62,7 @@ def rescore(result: Result) -> dict[str, Any]:
         "n": len(result.items),
         "expected": entry.expected,
         "metric": entry.metric,
+        "intervals": Clips.of(result.items).describe(),
         "counts": {**result.counts, **_count(result.items)},
         **{name: measure(result.benchmark, result.items, name) for name in EXTRACTORS},
         "logged": compare_with_logged(result.items),
@@ -147,7 +149,10 @@ def write_result(result: Result, path: Path) -> Path:
     numbers = rescore(result)
     head = {
         "format": FORMAT,
-        **{key: numbers[key] for key in ("benchmark", "model", "n", "expected", "metric")},
+        **{
+            key: numbers[key]
+            for key in ("benchmark", "model", "n", "expected", "metric", "intervals")
+        },
         "made": result.made,
         "counts": numbers["counts"],
         "examples": result.examples,

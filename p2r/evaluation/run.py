@@ -20,6 +20,7 @@ from p2r.engines.responses import ResponseJournal
 from p2r.errors import UserError
 from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks import built_in_benchmark
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
 from p2r.files.journal import Journal
@@ -28,7 +29,7 @@ from p2r.judges import JournaledJudge, Judge, judge_observations
 from p2r.records import Case, Question
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
-from p2r.scoring import mean_interval, score_answer
+from p2r.scoring import score_answer
 from p2r.scoring.thoughts import mismatch, mismatch_tags, perception_by_answer
 from p2r.template import build_prompt, parse, prompt_hash
 
@@ -189,7 +190,8 @@ def score_cases(cases: Sequence[Case], judge: Judge, run: Run) -> list[Case]:
 def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) -> dict[str, Any]:
     """Return the metrics over all cases and per problem type, the 2 × 2 table, and counts.
 
-    A metric is {"mean", "low", "high", "n"}. n counts the cases for which the metric is known.
+    A metric is {"mean", "low", "high", "n"}. n counts the cases for which the metric is known. If
+    clips have several questions, "clusters" counts the clips.
     """
     types = sorted({case.question.problem_type for case in cases})
     per_type = {
@@ -213,4 +215,5 @@ def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) ->
 
 
 def _measure(cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    return {name: mean_interval(map(METRICS[name], cases)) for name in metrics}
+    clips = Clips(case.question.path for case in cases)
+    return {name: clips.interval(map(METRICS[name], cases)) for name in metrics}

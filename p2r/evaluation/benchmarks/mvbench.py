@@ -25,10 +25,9 @@ from p2r.evaluation.benchmark import (
     Record,
     ask_plainly,
 )
-from p2r.evaluation.metrics import mean_of_groups, split_scores
+from p2r.evaluation.metrics import Clips, combine, split_positions
 from p2r.evaluation.records import base_fields, first, lettered, options_of, plain_name, text_of
 from p2r.evaluation.rules import apply_rule
-from p2r.scoring import mean_interval
 
 # fmt: off
 TASKS = (
@@ -89,10 +88,13 @@ def check_first_word(text: str, asked: Asked) -> Reading:
 
 def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
     """Return the mean over questions (micro) and the mean over tasks (macro)."""
-    return {
-        "micro": mean_interval(item.score[extractor] for item in items),
-        "macro": mean_of_groups(list(split_scores(items, extractor, "task").values())),
-    }
+    clips = Clips.of(items)
+    scores = [item.score[extractor] for item in items]
+    tasks = [
+        clips.group([scores[position] for position in positions], positions, seed)
+        for seed, positions in enumerate(split_positions(items, "task").values())
+    ]
+    return {"micro": clips.interval(scores), "macro": combine(tasks)}
 
 
 BENCHMARK = Benchmark(

@@ -20,9 +20,9 @@ from p2r.evaluation.benchmark import (
     PaperColumn,
     Record,
 )
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.records import base_fields, given_type, text_of
 from p2r.evaluation.rules import apply_rule, match_letter
-from p2r.scoring import mean_interval
 from p2r.scoring.answers import parse_number
 
 STEP_KINDS = {"Video Description Steps": "Video", "Logical Inference Steps": "logic"}
@@ -74,11 +74,12 @@ def chain_of_thought(items: Iterable[Item]) -> dict[str, Interval]:
     `overall_precision` and so on. An empty string is unknown. F1 is computed from the mean
     precision and the mean recall, like the script does, and has no interval.
     """
-    judged = [_numbers_of(item.stored["steps"]) for item in items if item.stored.get("steps")]
+    known = [item for item in items if item.stored.get("steps")]
+    judged, clips = [_numbers_of(item.stored["steps"]) for item in known], Clips.of(known)
     parts: dict[str, Interval] = {}
     for kind in ("Video", "logic", "overall") if judged else ():
         pair = {
-            what: mean_interval(
+            what: clips.interval(
                 value if isinstance(value := steps.get(f"{kind}_{what}"), int | float) else None
                 for steps in judged
             )
