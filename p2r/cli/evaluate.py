@@ -105,7 +105,8 @@ BenchmarkOption = Annotated[
     str,
     typer.Option(
         "--benchmark",
-        help=f"{', '.join(benchmark_names())}, or a Python file that defines a benchmark. "
+        help=f"{', '.join(benchmark_names())}, own:NAME for another set of questions, "
+        "or a Python file that defines a benchmark. "
         "--questions gives its official files.",
     ),
 ]
@@ -169,7 +170,7 @@ def run_model(
     else:
         if questions is None:
             raise UserError(f"--benchmark {benchmark} needs --questions: give its official files")
-        name = f"{name}-{entry.name}"
+        name = f"{name}-{entry.name.replace(':', '-')}"
         _, result = stages.evaluate_benchmark(
             opened, chosen, name, entry.name, questions, data_root, style, _print_manifest
         )

@@ -21,9 +21,10 @@ def compare(a: Result, b: Result) -> dict[str, Any]:
     """Pair the items of two results of one benchmark, and compare them by each extractor.
 
     Items are paired by id. If ids repeat in a result, they are paired by id and question. Returns
-    for "official" and "robust": both means over the pairs, the difference b - a with its interval, {"both", "only a", "only b", "neither"}, the p-value of McNemar's exact test, and the
-    same for each part of the main axis. An item is counted but not compared if only one result has
-    it, or if the extractor leaves it out in one of them. Raises `DataError` for results of two
+    for "official" and "robust": both means over the pairs, the difference b - a with its interval,
+    {"both", "only a", "only b", "neither"}, the p-value of McNemar's exact test, and the same for
+    each part of the main axis. An item is counted but not compared if only one result has it, or
+    if the extractor leaves it out in one of them. Raises `DataError` for results of two
     benchmarks, or without a common item.
     """
     if a.benchmark != b.benchmark:
@@ -105,11 +106,10 @@ def comparison_markdown(found: dict[str, Any]) -> str:
     for name in EXTRACTORS:
         rows = {"all": found[name], **found[name]["parts"]}
         for part, row in rows.items():
-            counts = " | ".join(map(str, row["table"].values()))
-            values = " | ".join(percent(row[key]) for key in ("a", "b", "difference"))
-            lines.append(
-                f"| {name} | {_cell(part)} | {counted(row['difference'])} | {values} | {counts} | {row['p']:.3g} |"
-            )
+            cells = [name, _cell(part), counted(row["difference"])]
+            cells += [percent(row[key]) for key in ("a", "b", "difference")]
+            cells += [*map(str, row["table"].values()), f"{row['p']:.3g}"]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

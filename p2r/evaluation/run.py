@@ -9,6 +9,7 @@ means. They never count as zero.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
 from p2r.errors import UserError
 from p2r.evaluation.benchmark import Item
-from p2r.evaluation.benchmarks import built_in_benchmark
+from p2r.evaluation.benchmarks import OWN, built_in_benchmark
 from p2r.evaluation.metrics import Clips
 from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
@@ -139,10 +140,11 @@ def to_result(
 ) -> Result:
     """Return the result of answered questions.
 
-    The `meta` of a question names its benchmark. The default is the built-in benchmark.
+    The `meta` of a question names its benchmark. Other questions keep the name of their source
+    ("own:NAME"), except those that p2r generated.
     """
     named = cases[0].question.meta.get("benchmark") if cases else None
-    benchmark = named or built_in_benchmark().name
+    benchmark = named or _name_of_set({case.question.source for case in cases})
     prompt = {"style": style, "hash": prompt_hash(style)}
     if cases:
         prompt["example"] = build_prompt(cases[0].question, style)
@@ -154,6 +156,15 @@ def to_result(
         made | {"prompt": prompt, "decoders": dict(decoders), "unreadable": list(unreadable)},
         {"unreadable": len(unreadable)} if unreadable else {},
     )
+
+
+def _name_of_set(sources: set[str]) -> str:
+    """Return the name of a set of questions from the sources of its questions."""
+    built_in = built_in_benchmark().name
+    if sources <= {built_in}:
+        return built_in
+    name = re.sub(r"[^\w.-]+", "-", sources.pop()).strip("-") if len(sources) == 1 else ""
+    return f"{OWN}{name or 'questions'}"
 
 
 def _to_item(case: Case) -> Item:
