@@ -228,7 +228,7 @@ def read_robustly(output: str, asked: Asked, rating: float | None = None) -> Rea
 def _same_text(chosen: str | None, letter: str | None, options: Sequence[str]) -> bool:
     """Return whether two letters name options with the same text."""
     texts = option_texts(options) if chosen and letter and options else {}
-    return chosen in texts and texts[chosen] == texts.get(letter or "")
+    return bool(texts.get(chosen or "")) and texts[chosen or ""] == texts.get(letter or "")
 
 
 def valid_rating(rating: float | None) -> float | None:

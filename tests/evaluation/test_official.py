@@ -110,6 +110,13 @@ def test_video_r1_rule(answer, truth, kind, right):
     assert match_like_video_r1(answer, asked) == right
 
 
+def test_options_with_one_text_are_one_answer():
+    for truth, said in (("C", "A"), ("C", "C"), ("A", "C")):
+        item = scored("mmvu", said, truth, options=["A. left", "B. up", "C. left"])
+        assert item.score["robust"] == 1.0
+    assert scored("mmvu", "A", "C", options=["A. ", "B. ", "C. "]).score["robust"] == 0.0
+
+
 # ---- TempCompass
 
 MC = ["A. red", "B. left"]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from measures import shared_data
 from stored_inputs import write_inputs
 
 from p2r.cli import run_cli
@@ -22,16 +23,12 @@ from p2r.evaluation.results import import_result, rescore
 from p2r.evaluation.score import score_item
 from p2r.evaluation.tables import read_file
 
-SHARED = Path("/work/shared/data/inputs/predictions")
-
 
 @pytest.fixture(params=["own files", "shared files"])
 def folder(request, tmp_path):
     if request.param == "own files":
         return write_inputs(tmp_path)
-    if not SHARED.is_dir():
-        pytest.skip("the shared files are absent")
-    return SHARED
+    return shared_data("inputs") / "predictions"
 
 
 def numbers_of(path: Path, benchmark: str, format: str = "jsonl", **more) -> dict:
