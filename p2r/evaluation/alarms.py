@@ -50,9 +50,18 @@ def _example(item: Item) -> str:
     return f"{item.id}: {output!r} (reference {item.truth[:60]!r})"
 
 
+def _lacks_reference(item: Item) -> bool:
+    """Return whether an item is not scored because its reference is absent or unreadable."""
+    if any(score is not None for score in item.score.values()):
+        return False
+    return not {"rating", "verdict"} & item.stored.keys() and (
+        not item.truth or odd_reference(item)
+    )
+
+
 def _unparsed(items: Sequence[Item], name: str) -> Alarm | None:
     rated = {"rating", "verdict"}
-    asked = [item for item in items if item.truth and not odd_reference(item)]
+    asked = [item for item in items if not _lacks_reference(item)]
     unparsed = [
         item for item in asked if item.extraction[name] is None and not rated & item.stored.keys()
     ]
@@ -114,9 +123,6 @@ def _right_without_words(items: Sequence[Item]) -> Alarm | None:
 def _unreadable(items: Sequence[Item]) -> Alarm | None:
     return _when(
         items,
-        lambda item: (
-            not {"rating", "verdict"} & item.stored.keys()
-            and (not item.truth or odd_reference(item))
-        ),
+        _lacks_reference,
         lambda n: f"{n} of {len(items)} items have no readable reference, so they are not scored",
     )

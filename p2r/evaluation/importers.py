@@ -2,9 +2,10 @@
 
 | format             | content                                                                |
 |--------------------|------------------------------------------------------------------------|
-| jsonl              | JSON lines or a list (also under "items", "results", …) of records with |
-|                    | an id, an output and a truth under the usual names; an object of such  |
-|                    | lists by task, or of records by id; a folder with one file per task    |
+| jsonl              | records with an id, an output and a truth under the usual names: JSON  |
+|                    | lines, a list (also under "items", "results", …), CSV, TSV, XLSX or    |
+|                    | Parquet; an object of such lists by task, or of records by id; a       |
+|                    | folder with several such files                                         |
 | video-r1           | results of Video-R1's evaluation: problem_id, solution, output,        |
 |                    | prediction, reward                                                     |
 | lmms-eval          | sample logs of lmms-eval: JSON lines, or an object with "logs"         |
