@@ -165,7 +165,7 @@ def test_a_batch_that_stays_missing_is_kept_until_it_is_found(server, monkeypatc
     server.missing, server.listed = {fault: 1000}, False
     judge = batched()
     for asked in (judge, judge, batched()):
-        with pytest.raises(JudgeError, match="does not find batch batch_1 .* are not sent again"):
+        with pytest.raises(JudgeError, match=r"does not find batch batch_1 .* are not sent again"):
             judge_all(asked, ["red 1", "red 2"])
     assert len(server.batches) == 1 and left() == [1, 1, 0]
     server.missing = {}
