@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from p2r.engines.end_tokens import strip_end_tokens
 from p2r.errors import EngineError
 from p2r.records import Question
 from p2r.runs.recipe import EngineName, Recipe, find_plugins
@@ -56,6 +57,7 @@ class Completion:
     `token_ids` has no prompt and no padding; the first `perception_tokens` belong to perception. A
     server that returns no ids gives their number in `tokens`. `logprobs` has the log-probability of
     each token, if the engine was asked for them. `truncated`: the response has no end token.
+    `in_reasoning`: the server returned the whole response in `reasoning_content`.
     """
 
     key: str
@@ -66,6 +68,7 @@ class Completion:
     tokens: int | None = None
     logprobs: list[float] | None = None
     truncated: bool = False
+    in_reasoning: bool = False
     error: str | None = None
 
 
@@ -96,7 +99,7 @@ def make_completion(
     """Make a completion from its token ids, which end with the end token."""
     return Completion(
         key=key,
-        text=tokenizer.decode(ids, skip_special_tokens=True),
+        text=strip_end_tokens(tokenizer.decode(ids, skip_special_tokens=True)),
         token_ids=list(ids),
         prompt_tokens=prompt_tokens,
         perception_tokens=perception_length(tokenizer, ids),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.data import load_processor, resolve_model
 from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.engines.openai_api import (
+    IN_REASONING,
     REFUSED_KEY,
     Failure,
     api_key,
@@ -31,6 +32,7 @@ from p2r.engines.openai_api import (
     picture,
     post,
     read_reply,
+    reasoning_of,
     refused,
 )
 from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
@@ -79,6 +81,8 @@ class ServerEngine:
             "media": recipe.server.media,
             "prompt": prompt_hash(style),
         }
+        if recipe.server.reasoning:
+            self.identity["reasoning"] = True
         if self._exact:
             self.identity["weights"] = model_fingerprint(resolve_model(model))
 
@@ -139,9 +143,19 @@ class ServerEngine:
                 client,
                 client.chat.completions.create(**known, stream=True, extra_body=payload) as chunks,
             ):
+                reasoning, answered = "", False
                 for chunk in chunks:
-                    if chunk.choices and (piece := chunk.choices[0].delta.content):
-                        yield piece
+                    if not chunk.choices:
+                        continue
+                    delta = chunk.choices[0].delta
+                    reasoning += reasoning_of(delta)
+                    if delta.content:
+                        answered = True
+                        yield delta.content
+                if reasoning and not answered:
+                    if not self.settings.reasoning:
+                        raise EngineError(IN_REASONING)
+                    yield reasoning
         except APIError as error:
             raise EngineError(f"{self.settings.base_url}: {describe_error(error)}") from error
 
@@ -181,7 +195,7 @@ class ServerEngine:
         for attempt in itertools.count(1):
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    return read_reply(await post(client, payload))
+                    return read_reply(await post(client, payload), self.settings.reasoning)
             except TimeoutError:
                 reason = f"no answer within {self.settings.timeout:g} s"
                 raise Failure(f"{reason} (attempt {attempt})", again=True) from None
@@ -280,7 +294,8 @@ class ServerEngine:
         if not self._exact:
             return Completion(
                 key=request.key,
-                text=choice["message"]["content"],
+                text=answer["text"],
+                in_reasoning=answer["in_reasoning"],
                 prompt_tokens=usage.get("prompt_tokens"),
                 tokens=usage.get("completion_tokens"),
                 truncated=truncated,
