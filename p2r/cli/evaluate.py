@@ -16,12 +16,14 @@ from typer.core import TyperGroup
 
 from p2r.cli.options import (
     JsonOption,
+    MoveRootOption,
     QuestionsOption,
     RecipeOption,
     RootOption,
     SetOption,
     app,
     collect,
+    move_data_root,
     open_run,
     report_unanswered,
 )
@@ -140,6 +142,7 @@ def run_model(
     benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
+    move_root: MoveRootOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -150,6 +153,7 @@ def run_model(
     from p2r import stages
 
     opened, chosen, name = _open(run, model, name, recipe, set, questions)
+    move_data_root(opened, move_root, data_root, questions)
     entry = None if benchmark is None else load_benchmark(benchmark)
     style = "direct" if direct else None
     if entry is None or entry.built_in:
