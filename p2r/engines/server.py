@@ -38,6 +38,7 @@ from p2r.engines.openai_api import (
 from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 from p2r.errors import EngineDied, EngineError
 from p2r.files.background import started_together
+from p2r.files.loopback import client_options
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import build_prompt, prompt_hash
@@ -128,13 +129,14 @@ class ServerEngine:
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
         """Yield the text of one answer in pieces, as they arrive."""
-        from openai import APIError, OpenAI
+        from openai import APIError, DefaultHttpxClient, OpenAI
 
         client = OpenAI(
             base_url=self.settings.base_url,
             api_key=api_key(),
             timeout=self.settings.timeout,
             max_retries=self.settings.attempts - 1,
+            **client_options(DefaultHttpxClient, self.settings.base_url),
         )
         payload = self._payload(request, sampling)
         known = {key: payload.pop(key) for key in ("model", "messages")}
@@ -162,13 +164,14 @@ class ServerEngine:
     # ------------------------------------------------------------------------------- one request
 
     def _client(self) -> AsyncOpenAI:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         return AsyncOpenAI(
             base_url=self.settings.base_url,
             api_key=api_key(),
             timeout=self.settings.timeout,
             max_retries=0,  # our own retries respect the time that is left
+            **client_options(DefaultAsyncHttpxClient, self.settings.base_url),
         )
 
     async def _answer(

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from p2r.files.loopback import client_options
 from p2r.judges.address import check_address, read_address
 from p2r.judges.base import BaseJudge
 from p2r.judges.make import JudgeMaker
@@ -59,6 +60,7 @@ class ServerJudge(RemoteJudge):
             base_url=url.rstrip("/") + ("" if parts.path.strip("/") else "/v1"),
             max_retries=limits.retries,
             timeout=limits.timeout,
+            **client_options(openai.DefaultAsyncHttpxClient, url),
         )
 
     async def _send(self, prompt: str) -> Reply:
