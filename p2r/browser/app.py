@@ -57,7 +57,7 @@ def launch(
     try:
         with without_proxies():  # Gradio asks its own server whether it is ready
             app.launch(
-                server_name=f"[{host}]" if ":" in host else host,
+                server_name=f"[{host.strip('[]')}]" if ":" in host else host,
                 server_port=port,
                 root_path=check_root_path(root_path),
                 inbrowser=open_browser,
@@ -119,7 +119,7 @@ def check_root_path(path: str) -> str:
 def check_address(host: str, port: int | None) -> None:
     """Raise `OSError` if this machine cannot serve on the host and port; None is any free port."""
     try:
-        found = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host.strip("[]"), port or 0, type=socket.SOCK_STREAM)
         with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(found[0][4])
