@@ -27,6 +27,7 @@ from p2r.cli.options import app
 
 # isort: on
 from p2r.cli.surroundings import prepare_surroundings
+from p2r.files.own_process import claim_process
 from p2r.files.safe_text import show_unseen
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "os error 28")
@@ -52,6 +53,7 @@ def _common(
 def main() -> None:
     """Run the command line and exit with its exit code."""
     prepare_surroundings()
+    claim_process()
     sys.exit(run_cli())
 
 
