@@ -38,7 +38,9 @@ def serve_below(path: str, port: int, *, tell: bool = False) -> Iterator[tuple[s
             if tell:
                 headers |= {"X-Forwarded-Host": self.headers["Host"], "X-Forwarded-Prefix": path}
             upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-            upstream.request(self.command, self.path[len(path) :] or "/", body, headers)
+            rest = self.path[len(path) :]
+            rest = rest if rest.startswith("/") else f"/{rest}"
+            upstream.request(self.command, rest, body, headers)
             reply = upstream.getresponse()
             self.send_response(reply.status)
             for name, value in reply.getheaders():
