@@ -32,6 +32,8 @@ def test_below_a_path_everything_works_with_the_sign_in(run, open_page, tell):
         page.locator("#list .item").nth(1).click()
         expect(page.locator(".strip button")).to_have_count(8)
         page.goto(f"{address}/?tab=ask&case=demo/sft/0/q001/0")
+        question = page.locator("#ask").get_by_label("question", exact=True)
+        expect(question).not_to_have_value("")  # the case of the address is taken
         page.locator("#ask-go").click()
         expect(page.locator("#ask .strip button")).to_have_count(8, timeout=240_000)
         expect(page.locator("#ask .panel.answer")).to_be_visible(timeout=240_000)
