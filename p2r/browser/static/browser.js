@@ -3,9 +3,6 @@
 window.p2r = (() => {
   'use strict';
   const $ = (selector, within = document) => within.querySelector(selector);
-  // All requests are relative to the page, so its address must end with a slash.
-  if (!location.pathname.endsWith('/') && !location.pathname.endsWith('login'))
-    history.replaceState(null, '', location.pathname + '/' + location.search + location.hash);
   const parts = {};                 // region -> its current HTML
   const regions = {bar: 'bar', side: 'sidebar', nav: 'nav', main: 'main'};
   let waiting = Promise.resolve();  // each step waits for the step before
