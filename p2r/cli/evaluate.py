@@ -16,12 +16,14 @@ from typer.core import TyperGroup
 
 from p2r.cli.options import (
     JsonOption,
+    MoveRootOption,
     QuestionsOption,
     RecipeOption,
     RootOption,
     SetOption,
     app,
     collect,
+    move_data_root,
     open_run,
     report_unanswered,
 )
@@ -153,6 +155,7 @@ def run_model(
     questions: QuestionsOption = None,
     data_root: RootOption = None,
     all_questions: AllOption = False,
+    move_root: MoveRootOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -163,6 +166,7 @@ def run_model(
     from p2r import stages
 
     opened, chosen, name = _open(run, model, name, recipe, set, questions)
+    move_data_root(opened, move_root, data_root, questions)
     entry = None if benchmark is None else find_benchmark(_choose(benchmark, all_questions))
     style = "direct" if direct else None
     if entry is None or entry.built_in:

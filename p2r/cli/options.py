@@ -47,6 +47,14 @@ RootOption = Annotated[
         "--data-root", help="Folder of the media. Default: the run's, or the questions' folder."
     ),
 ]
+MoveRootOption = Annotated[
+    bool,
+    typer.Option(
+        "--move-data-root",
+        help="The media of the run moved to --data-root. Needed only if the old folder still "
+        "exists.",
+    ),
+]
 
 ResumeOption = Annotated[
     bool,
@@ -84,6 +92,14 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
     from p2r.runs import open_run
 
     return open_run(run, recipe, set or (), must_exist=must_exist)
+
+
+def move_data_root(run: Any, wanted: bool, data_root: Path | None, questions: Path | None) -> None:
+    """Do what `--move-data-root` asks for."""
+    if wanted:
+        from p2r.stages.media_folder import move_data_root
+
+        move_data_root(run, data_root, questions)
 
 
 def check_begun(stage: Path) -> None:

@@ -152,6 +152,8 @@ class ServerSettings(Section):
     """Seconds for one request with all its attempts."""
     attempts: PositiveInt = 6
     """Most attempts per request."""
+    reasoning: bool = False
+    """Use the text in `reasoning_content` if the server returns no other text."""
 
     @field_validator("base_url")
     @classmethod

@@ -11,7 +11,8 @@ from p2r.errors import UserError
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case, Question
 from p2r.runs import Run
-from p2r.stages.inputs import claim_data_root, find_questions, prepare
+from p2r.stages.inputs import find_questions, prepare
+from p2r.stages.media_folder import claim_data_root
 
 if TYPE_CHECKING:
     from p2r.evaluation.questions import Manifest

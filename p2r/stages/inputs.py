@@ -13,15 +13,8 @@ from pathlib import Path
 from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
 from p2r.records import Question
-from p2r.runs import (
-    Run,
-    quiet_libraries,
-    read_json,
-    replacing,
-    use_threads,
-    write_json,
-    write_text,
-)
+from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json
+from p2r.stages.media_folder import claim_data_root
 
 log = logging.getLogger(__name__)
 
@@ -57,42 +50,11 @@ def find_questions(
         bad.update(report.reasons)
     if not loaded:
         raise UserError(f"{file} holds no usable question: give another file")
-    root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
+    folder = file if file.is_dir() else file.parent
+    root = claim_data_root(run, data_root, folder, loaded.values())
     if questions is not None:
         write_json(kept, {**sources, purpose: str(file.resolve())})
     return list(loaded.values()), root
-
-
-def find_data_root(run: Run) -> Path:
-    """Return the run's media folder, which an earlier stage has set."""
-    kept = run.folder / "data_root"
-    if not kept.is_file():
-        raise UserError(f"no media folder is set for run {run.folder}: pass --data-root FOLDER")
-    return run.folder / kept.read_text(encoding="utf-8").strip()
-
-
-def claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
-    """Return the run's media folder and keep it at the first call.
-
-    A run has one media folder, so that the browser finds the media of all cases. Raises `UserError`
-    for a second one.
-    """
-    kept = run.folder / "data_root"
-    if kept.is_file():
-        root = find_data_root(run)
-        if given is not None and given.resolve() != root.resolve():
-            raise UserError(
-                f"run {run.folder} has its media in {root}, not in {given}: give a --data-root "
-                "that contains both, or use another run folder"
-            )
-        return root
-    root = given or default
-    if not root.is_dir():
-        raise UserError(f"data root {root} is not a folder: pass the media folder as --data-root")
-    inside = root.resolve().is_relative_to(run.folder.resolve())
-    place = root.resolve().relative_to(run.folder.resolve()) if inside else root.resolve()
-    write_text(kept, f"{place}\n")
-    return root
 
 
 def make_playground(run: Run, split: str) -> Path:

@@ -13,7 +13,8 @@ from p2r.judges.run_judge import run_judge
 from p2r.runs import Run, finished_model, replacing
 from p2r.runs.names import RL_STAGES
 from p2r.runs.recipe import Credit
-from p2r.stages.inputs import find_data_root, find_questions, prepare
+from p2r.stages.inputs import find_questions, prepare
+from p2r.stages.media_folder import find_data_root
 
 
 def sft(run: Run) -> Path:
