@@ -44,6 +44,7 @@ class Fields:
     options: list[str] = field(default_factory=list)
     parts: dict[str, str] = field(default_factory=dict)
     path: str = ""
+    window: dict[str, float] = field(default_factory=dict)  # as in `Question.window`
 
 
 @dataclass(slots=True)
