@@ -34,10 +34,12 @@ from p2r.errors import DataError
 from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
 from p2r.files.lenient_json import LISTS, Fault, NotJson, is_one_object, read_records, read_stored
+from p2r.formats.places import as_letter, find_base, place_of
 from p2r.formats.rawrecords import (
     INFERRED,
     BadValue,
     Item,
+    is_ours,
     to_case,
     to_question,
     to_video_r1,
@@ -212,6 +214,7 @@ def _read(
 ) -> Iterator[Item]:
     report = on_bad or BadRecordLog()
     inferred: Counter[str] = Counter()
+    base: tuple[bool, bool] | None = None
     place = 0
     for file in files:
         if not file.exists():
@@ -219,13 +222,15 @@ def _read(
             continue
         for index, record in enumerate(_records(file)):
             try:
-                if isinstance(record, Fault):
-                    raise BadValue(record.reason)
-                item = convert(record, place)
+                item = _convert(record, place, convert)
+                question = item.question if isinstance(item, Case) else item
+                if not is_ours(record) and (answer := place_of(question)) is not None:
+                    base = base or find_base(_questions(files))
+                    question = as_letter(question, answer, base)
+                    item = _with_question(item, question)
             except ValueError as error:
                 report(BadRecord(str(file), index, _reason(error)))
             else:
-                question = item.question if isinstance(item, Case) else item
                 inferred.update(question.meta.get(INFERRED, ()))
                 yield item
             place += 1
@@ -233,6 +238,29 @@ def _read(
         logger.warning("inferred for %d of %d questions: %s", count, place, what)
     if isinstance(report, BadRecordLog):
         report.end(place)
+
+
+def _convert(record: Any, place: int, convert: Callable[[Any, int], Item]) -> Item:
+    if isinstance(record, Fault):
+        raise BadValue(record.reason)
+    return convert(record, place)
+
+
+def _with_question(item: Item, question: Question) -> Item:
+    if isinstance(item, Case):
+        return item.model_copy(update={"question": question})
+    return question
+
+
+def _questions(files: list[Path]) -> Iterator[Question]:
+    """Yield the readable questions of all files, before their answers are changed."""
+    for file in filter(Path.exists, files):
+        for record in _records(file):
+            try:
+                if not is_ours(record):
+                    yield _convert(record, 0, to_question)
+            except ValueError:
+                continue
 
 
 def _records(file: Path) -> Iterator[Any]:

@@ -160,6 +160,17 @@ def _says(field: _Field, raw: Any, value: Any) -> bool:
 # ---- from records
 
 
+def is_ours(record: Any) -> bool:
+    """Return whether a record is a `Question` or a `Case` of p2r, which needs no conversion."""
+    return isinstance(record, Case) or (
+        isinstance(record, dict)
+        and (
+            record.keys() >= {"question", "trace"}
+            or _OURS <= record.keys() <= Question.model_fields.keys()
+        )
+    )
+
+
 def to_question(record: Any, place: int) -> Question:
     """Return the question of a record of any format; `place` is its id if it has none.
 
@@ -171,7 +182,7 @@ def to_question(record: Any, place: int) -> Question:
         raise BadValue(f"not an object: {short(record)}")
     if record.keys() >= {"question", "trace"}:
         return _checked(Case.model_validate(record)).question
-    if _OURS <= record.keys() <= Question.model_fields.keys():
+    if is_ours(record):
         question = _checked(Question.model_validate(record))
         if not question.path and question.meta.get("data_type") not in TEXT_ONLY:
             raise BadValue(NO_MEDIA)

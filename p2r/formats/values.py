@@ -65,7 +65,7 @@ def problem_of(value: Any) -> str:
 # Spellings of problem types in other data sets, without case, blanks, dashes and underscores.
 _TYPES = {re.sub(r"[\W_]", "", name).lower(): name for name in PROBLEM_TYPES} | {
     **dict.fromkeys(("mc", "mcq", "mcqa", "multichoice", "multiplechoices"), "multiple choice"),
-    **dict.fromkeys(("open", "openended", "opended", "freeform", "free"), "free-form"),
+    **dict.fromkeys(("open", "openended", "freeform", "free"), "free-form"),
     **dict.fromkeys(("number", "numeric", "numericalanswer"), "numerical"),
 }
 
