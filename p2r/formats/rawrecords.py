@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 from p2r.formats.media import IMAGES, NO_MEDIA, path_of, read_media
 from p2r.formats.shapes import unify
 from p2r.formats.values import (
-    TEXT_ONLY,
     BadValue,
     Raw,
     blank,
@@ -184,7 +183,8 @@ def to_question(record: Any, place: int) -> Question:
         return _checked(Case.model_validate(record)).question
     if is_ours(record):
         question = _checked(Question.model_validate(record))
-        if not question.path and question.meta.get("data_type") not in TEXT_ONLY:
+        # Only p2r writes all fields: then an empty path means a question without media.
+        if not question.path and record.keys() < Question.model_fields.keys():
             raise BadValue(NO_MEDIA)
         return question
     return _read_question(record, place)

@@ -231,6 +231,14 @@ def test_a_bad_record_says_why(record, reason):
             convert(record, 0)
 
 
+def test_a_written_question_without_media_needs_all_fields_of_p2r():
+    question = Question(id="q", problem="What is 1 + 1?", problem_type="numerical")
+    assert to_question(question.model_dump(), 0) == question
+    by_hand = {key: value for key, value in question.model_dump().items() if key != "path"}
+    with pytest.raises(BadValue, match="no media: none of path"):
+        to_question(by_hand, 0)
+
+
 @pytest.mark.parametrize(
     "record", [VIDEO_R1, COT | {"process": ""}, RL | {"output": "None", "process": "nan"}]
 )
