@@ -99,6 +99,8 @@ def _files(key: str, value: Any) -> Iterator[str]:
             return
     if isinstance(value, list | tuple):
         for part in value:
+            if isinstance(part, list | tuple):
+                raise BadValue(f"a list in a list of media files under {key}: {short(part)}")
             yield from _files(key, part)
     elif isinstance(value, Mapping):
         inner = next((value[k] for k in ("path", "url", key) if not blank(value.get(k))), None)
@@ -107,6 +109,8 @@ def _files(key: str, value: Any) -> Iterator[str]:
                 f"the media are inside the file, under {key}.bytes: save them as files and give "
                 "their paths"
             )
+        if not isinstance(inner, str | None):
+            raise BadValue(f"no media file under {key}: {short(value)}")
         yield from _files(key, inner)
     elif not blank(value):
         raise BadValue(f"a number instead of a media file under {key}: {short(value)}")

@@ -217,29 +217,32 @@ def _checked(item: Item) -> Item:
     problem_of(question.problem)
     if question.problem_type not in PROBLEM_TYPES:
         problem_type_of(f"{question.problem_type!r}")
-    _refuse_half_characters(question.meta)
+    _refuse_unwritable(question.meta)
     return item
 
 
+_DEEPEST = 100
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-def _refuse_half_characters(value: Any, key: str = "") -> None:
-    """Refuse lone surrogates: JSON allows them, but files and tokenizers do not."""
+def _refuse_unwritable(value: Any, key: str = "", depth: int = 0) -> None:
+    """Refuse what JSON allows but files do not: lone surrogates and very deep nesting."""
+    if depth > _DEEPEST:
+        raise BadValue(f"{key} is nested too deeply")
     if isinstance(value, str):
         if not value.isascii() and _HALF_CHARACTER.search(value):
             raise BadValue(f"{key} contains a lone surrogate (half a character)")
     elif isinstance(value, dict):
         for name, part in value.items():
-            _refuse_half_characters(name, "a key")
-            _refuse_half_characters(part, key or name)
+            _refuse_unwritable(name, "a key", depth)
+            _refuse_unwritable(part, key or name, depth + 1)
     elif isinstance(value, list | tuple):
         for part in value:
-            _refuse_half_characters(part, key)
+            _refuse_unwritable(part, key, depth + 1)
 
 
 def _read_question(raw: Raw, place: int) -> Question:
-    _refuse_half_characters(raw)
+    _refuse_unwritable(raw)
     record = unify(raw)
     problem_of(record.get("problem"))
     media = read_media(record)

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2r.formats.rawrecords import INFERRED, BadValue, to_case, to_question, to_video_r1
 from p2r.formats.shapes import all_shapes
@@ -217,3 +219,49 @@ def test_options_in_the_text(text, question, options):
 )
 def test_a_missing_problem_type(options, answer, kind):
     assert infer_problem_type(options, answer) == kind
+
+
+KEYS = [
+    *("problem", "question", "prompt", "messages", "conversations", "options", "A", "B", "a0"),
+    *("solution", "answer", "video", "videos", "path", "image", "data_type", "problem_type"),
+    *("question_type", "scene_name", "id", "problem_id", "start", "end", "clip", "bound", "fps"),
+    *("output", "process", "trace", "meta", "role", "from", "value", "content", "type", "text"),
+]
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["v.mp4", "video", "user", "gpt", "text", "B", "A. x\nB. y", "[1, 2]", "mc"]),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8))
+def test_any_record_is_read_or_refused_with_a_reason(record):
+    for convert in (to_question, to_case):
+        try:
+            item = convert(record, 0)
+        except ValueError as reason:  # BadValue, or pydantic's
+            assert str(reason)
+        else:
+            question = getattr(item, "question", item)
+            assert question.path or question.data_type == "video"
+            assert all(isinstance(value, float) for value in question.window.values())
+
+
+def test_deep_records_are_refused():
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    for key in ("video", "options", "messages", "clip", "solution", "problem"):
+        with pytest.raises(BadValue, match="is nested too deeply"):
+            to_question({"question": "Why?", key: deep}, 0)

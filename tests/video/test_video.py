@@ -206,9 +206,7 @@ def test_bounds_count_from_the_first_frame(tmp_path):
 
 def test_bounds_outside_the_clip_are_refused(tmp_path):
     path = write_clip(tmp_path / "a.mp4", 40)
-    with pytest.raises(
-        VideoError, match="the clip starts at 9 s, after the end of the video"
-    ):
+    with pytest.raises(VideoError, match="the clip starts at 9 s, after the end of the video"):
         sample_frames(path, start=9, end=10)
     for bounds in ({"start": 2, "end": 1}, {"start": -1}, {"fps": 0}):
         with pytest.raises(ValueError, match="the end not before the start"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from p2r.formats.values import BadValue, Raw, short
+from p2r.formats.values import BadValue, Raw, blank, short
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,6 @@ def unify(record: Raw) -> Raw:
 
 def rename(record: Raw, names: dict[str, tuple[str, ...]]) -> Raw:
     """Return a record in which other names of a key became its name, if the key has no value."""
-    from p2r.formats.values import blank
-
     renamed = dict(record)
     for key, others in names.items():
         if not blank(record.get(key)):

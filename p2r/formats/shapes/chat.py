@@ -37,7 +37,9 @@ def unify(record: Raw) -> Raw:
     """
     key = _turns(record)
     assert key is not None
-    asked, answered, files = [], [], {}
+    asked: list[str] = []
+    answered: list[str] = []
+    files: Raw = {}
     for turn in record[key]:
         role = turn.get("from") or turn.get("role")
         content = turn.get("value") if "value" in turn else turn.get("content")
@@ -75,7 +77,8 @@ def _read(content: Any) -> tuple[str, Raw]:
         return content, {}
     if not isinstance(content, list):
         raise BadValue("a turn of the chat has no text")
-    texts, files = [], {}
+    texts: list[str] = []
+    files: Raw = {}
     for part in content:
         if isinstance(part, str):
             texts.append(part)

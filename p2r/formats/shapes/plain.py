@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from p2r.formats.shapes import Shape, rename
-from p2r.formats.values import Raw, blank
+from p2r.formats.values import BadValue, Raw, blank, problem_type_of
 
 IDS = ("question_id", "id", "qid", "uid", "index", "idx", "sample_id", "doc_id")
 QUESTIONS = ("question", "query", "prompt", "instruction")
@@ -34,7 +34,7 @@ def unify(record: Raw) -> Raw:
     names = dict(NAMES)
     if not blank(record.get("answer")) and blank(record.get("ground_truth")):
         del names["solution"]  # the answer is the reference
-    if "problem_type" not in record and not _is_type(record):
+    if not _is_type(record):
         del names["problem_type"]
     unified = rename(record, names)
     if blank(unified.get("options")) and len(columns := _columns(record)) > 1:
@@ -46,8 +46,6 @@ def unify(record: Raw) -> Raw:
 
 def _is_type(record: Raw) -> bool:
     """Return whether the type that other data sets name is one of p2r's, not a topic."""
-    from p2r.formats.values import BadValue, problem_type_of
-
     try:
         problem_type_of(record.get("question_type") or record.get("answer_type"))
     except BadValue:
