@@ -138,10 +138,12 @@ def read_frames(
 ) -> Frames | None:
     """Return the frames of a question, None for a text-only one.
 
-    `settings` are arguments of `sample_frames`. Raises `p2r.video.VideoError`,
-    `p2r.files.media.MediaError`.
+    If the question is about a part of the video, only this part is sampled. `settings` are
+    arguments of `sample_frames`. Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
     """
-    return cache.get(resolve_media(root, question.path), **settings) if question.path else None
+    if not question.path:
+        return None
+    return cache.get(resolve_media(root, question.path), **settings, **question.window)
 
 
 def train_settings(video: VideoSettings) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def ask_clip(
     frames = sample_frames(media, **eval_settings(recipe.video))
     if longest is not None and frames.duration > longest:
         raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
-    if frames.decoder == "image":
+    if frames.decoder == "image" and frames.total_frames == 1:
         question.data_type = "image"
     yield Answer(frames)
     settings, text = recipe.eval, ""

@@ -265,7 +265,7 @@ class ServerEngine:
             payload |= {"return_token_ids": True, "logprobs": self.logprobs}
         if frames is None:
             pass
-        elif self.settings.media == "file":
+        elif self.settings.media == "file" and frames.whole_file:
             content.append(media_part(question.data_type, file_url(frames.path)))
         elif question.data_type == "image":
             content.append(

@@ -47,6 +47,7 @@ class Fields:
     path: str = ""
     clip: str = ""
     stored: dict[str, Any] = field(default_factory=dict)
+    window: dict[str, float] = field(default_factory=dict)  # as in `Question.window`
 
 
 @dataclass(slots=True)

@@ -22,10 +22,12 @@ from p2r.evaluation.records import read_fields
 from p2r.evaluation.sources import Notes, read_official
 from p2r.files.lenient_json import Fault
 from p2r.formats.rawrecords import IMAGES, BadValue
-from p2r.records import Question
+from p2r.records import WINDOW, Question
 from p2r.scoring.answers import extract_choice, parse_number
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
+# The path of a question without one: it is unreadable, not answered without its video.
+NO_PATH = "no media path in the record"
 # Text that was decoded with the wrong character set, or that contains undecodable characters.
 _MOJIBAKE = re.compile("�|Ã[\x80-\xbf©¨¼]|â€[™œ“”˜]|â\x80|ï»¿")
 
@@ -87,7 +89,7 @@ def read_benchmark(
             notes.note("duplicate id", fields.id)
             continue
         found[identity] = fields
-        if data_root is not None and not (fields.path and (data_root / fields.path).is_file()):
+        if data_root is not None and not (fields.path and (data_root / fields.path).exists()):
             notes.note("media missing", fields.path or f"{fields.id}: no path")
     if not found:
         why = "".join(f"; {n} × {what} ({notes.example(what)})" for what, n in notes.counts.items())
@@ -141,10 +143,11 @@ def to_question(name: str, fields: Fields, direct: bool = False) -> Question:
         options=[option.rstrip() for option in fields.options],
         problem_type=fields.problem_type,
         data_type="image" if image else "video",
-        path=fields.path.removeprefix("./"),
+        path=fields.path.removeprefix("./") or NO_PATH,
         answer=fields.truth,
         source=entry.name,
-        meta={"benchmark": entry.name, "parts": fields.parts},
+        meta={"benchmark": entry.name, "parts": fields.parts}
+        | ({WINDOW: fields.window} if fields.window else {}),
     )
 
 

@@ -8,7 +8,9 @@ from string import ascii_uppercase
 from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
+from p2r.formats.media import read_window
 from p2r.formats.rawrecords import BadValue, literal
+from p2r.formats.values import one
 from p2r.template import answer_of
 
 IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid", "sample_id")
@@ -52,7 +54,8 @@ def base_fields(
         problem_type=problem_type,
         options=options_of(record),
         parts={axis: text_of(value) for axis, value in (parts or {}).items()},
-        path=text_of(first(record, "path", "video_path", "video")) or path,
+        path=text_of(one(first(record, "path", "video_path", "video", "videos"))) or path,
+        window=read_window(record),
     )
 
 

@@ -31,30 +31,35 @@ def find_questions(
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
-    generation), or from the playground. `bad` counts the unusable records by reason. Raises
-    `UserError` if there are no questions, or if the run already has another media folder.
+    generation), or from the playground. Each gets an id of its own (see `tell_apart`). `bad` counts
+    the unusable records by reason. Raises `UserError` if there are no questions, or if the run
+    already has another media folder.
     """
-    from p2r.formats import BadRecordLog, read_questions
+    from p2r.formats import BadRecordLog, read_questions, settle_data_type, tell_apart
 
     kept = run.path("sources.json")
     sources: dict[str, str] = read_json(kept) if kept.is_file() else {}
     given = questions or sources.get(purpose) or (purpose == "rl" and sources.get("generate"))
     file = Path(given) if given else make_playground(run, SPLITS[purpose])
-    loaded: dict[str, Question] = {}
     report = BadRecordLog()
-    for question in read_questions(file, report):
-        if loaded.setdefault(question.id, question) is not question:
-            log.warning("%s: id %r appears twice, skipping the second record", file, question.id)
-            report.reasons["its id appears twice"] += 1
+
+    def repeated(question: Question) -> None:
+        log.warning("%s: question %r is repeated, skipping the repeat", file, question.id)
+        report.reasons["the same question with the same id is repeated"] += 1
+
+    loaded = list(tell_apart(read_questions(file, report), repeated))
+    if renamed := sum("~" in question.id for question in loaded):
+        log.warning("%s: %d ids belong to several questions: added ~HASH", file, renamed)
     if bad is not None:
         bad.update(report.reasons)
     if not loaded:
-        raise UserError(f"{file} holds no usable question: give another file")
+        why = "".join(f" ({reason})" for reason, _ in report.reasons.most_common(1))
+        raise UserError(f"{file} holds no usable question{why}: give another file")
     folder = file if file.is_dir() else file.parent
-    root = claim_data_root(run, data_root, folder, loaded.values())
+    root = claim_data_root(run, data_root, folder, loaded)
     if questions is not None:
         write_json(kept, {**sources, purpose: str(file.resolve())})
-    return list(loaded.values()), root
+    return [settle_data_type(question, root) for question in loaded], root
 
 
 def make_playground(run: Run, split: str) -> Path:

@@ -368,7 +368,7 @@ def _missing(question: Question, root: Path) -> str | None:
     if not question.path:
         return None
     try:
-        return None if resolve_media(root, question.path).is_file() else f"no file {question.path}"
+        return None if resolve_media(root, question.path).exists() else f"no file {question.path}"
     except MediaError as error:
         return str(error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from clips import write_clip
 from scripted import ScriptedEngine, WordJudge
 
 from p2r import engines, stages
@@ -48,9 +49,10 @@ def run(tmp_path, monkeypatch):
 
 
 def write_questions(folder):
+    write_clip(folder / "a.mp4", 4)
     file = folder / "test.jsonl"
     lines = [
-        {"id": n, "path": "", "question_type": "route_planning", "question": "Which way?",
+        {"id": n, "path": "a.mp4", "question_type": "route_planning", "question": "Which way?",
          "ground_truth": "A", "options": ["A. left", "B. right"]}
         for n in range(2)
     ]  # fmt: skip
@@ -84,3 +86,13 @@ def test_transfer_asks_the_reader_in_the_recipes_style(run, tmp_path, loaded):
         made = read_json(written)["made"]
         assert made["prompt"]["style"] == "brief-think"
         assert made["prompt"]["hash"] == made["sampling"]["prompt"] == prompt_hash("brief-think")
+
+
+def test_a_benchmark_question_without_media_is_unreadable(run, tmp_path, loaded):
+    file = write_questions(tmp_path)
+    file.write_text(file.read_text().replace("a.mp4", "", 1))
+    name = find_benchmark("vsibench").name
+    cases, result = stages.evaluate_benchmark(run, "model", "sft-vsi", name, file)
+    assert [case.question.path for case in cases] == ["a.mp4"]
+    [unreadable] = result["unreadable"]
+    assert "no media path in the record: no such file" in unreadable["reason"]
