@@ -490,17 +490,20 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--shape", action="append", choices=SHAPES, help="repeatable (default: 3b and 7b)"
+        "--shape",
+        action="append",
+        choices=SHAPES,
+        help="repeatable (default: 3b and 7b; tiny on a CPU)",
     )
-    parser.add_argument("--device", default="cuda", help="cuda (default) or cpu")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument(
+        "--device", default=found, help="cuda or cpu (default: a GPU if it is there)"
+    )
     parser.add_argument("--budget", type=float, default=480, help="seconds (default 480)")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="the result file")
     options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("this machine has no CUDA GPU: use --shape tiny --device cpu")
-    report = measure(
-        options.shape or ["3b", "7b"], torch.device(options.device), options.budget, options.out
-    )
+    shapes = options.shape or (["tiny"] if options.device == "cpu" else ["3b", "7b"])
+    report = measure(shapes, torch.device(options.device), options.budget, options.out)
     print_report(report)
     return 0 if is_good(report) else 1
 

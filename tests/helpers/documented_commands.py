@@ -6,6 +6,7 @@ read. `p2r rl` runs with `--dry-run`, and `p2r doctor --recipe` runs as it is.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -16,16 +17,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import click
 import typer.main
 import yaml
 
 from p2r.cli import app, run_cli
-from p2r.errors import P2RError
 from p2r.judges import check_spec
 from p2r.runs.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")  # NAME=VALUE before a command
 PROGRAMS = ("p2r", "make", "accelerate", "python", "pip", "conda", "bash", "tensorboard", "export")
 
 
@@ -68,13 +68,14 @@ def check_block(commands: list[str]) -> None:
     for command in commands:
         try:
             _check(shlex.split(command), recipes)
-        except (P2RError, ValueError, click.ClickException, AssertionError) as error:
-            text = error.format_message() if isinstance(error, click.ClickException) else error
+        except (typer.TyperException, ValueError, OSError, AssertionError) as error:
+            text = error.format_message() if isinstance(error, typer.TyperException) else error
             raise WrongCommand(f"{command}: {text}") from error
 
 
 def _check(words: list[str], recipes: dict[str, str]) -> None:
-    program, *arguments = words
+    program, *arguments = itertools.dropwhile(VARIABLE.match, words)
+    program = program.removeprefix(".venv/bin/")
     checks = {
         "p2r": lambda: _check_p2r(arguments, recipes),
         "make": lambda: _check_make(arguments),
@@ -84,6 +85,7 @@ def _check(words: list[str], recipes: dict[str, str]) -> None:
         "pip": lambda: _check_pip(arguments),
         "conda": lambda: _check_files(arguments),
         "tensorboard": lambda: None,
+        "pre-commit": lambda: None,
         "export": lambda: None,
     }
     if program not in checks:
@@ -101,7 +103,7 @@ def _check_p2r(arguments: list[str], recipes: dict[str, str]) -> None:
         if words[0] not in command.commands:
             raise AssertionError(f"no verb {words[0]!r}")
         command = command.commands[words.pop(0)]
-    context = command.make_context(command.name, words)
+    context = command.make_context(command.name, list(words))
     given = context.params
     run, overrides = str(given.get("run") or ""), list(given.get("set") or [])
     if given.get("recipe"):
