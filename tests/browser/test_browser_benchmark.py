@@ -28,6 +28,7 @@ def test_the_synthetic_run_has_the_mix_of_the_paper(tmp_path, monkeypatch):
     assert abs(share - 134_001 / PAPER_CASES) < 0.05
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_all_its_numbers():
     pytest.importorskip("gradio")
     command = [sys.executable, str(BENCHMARKS / "browser.py"), "--json", "--cases", "300"]

@@ -51,6 +51,7 @@ def arguments(run, model, name, files, clips):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     files = write_benchmark(name, tmp_path / "files")
@@ -78,6 +79,7 @@ def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     assert set(first["extraction"]) == set(first["score"]) == {"official", "robust"}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_score_as_an_uninterrupted_one(clips, model_folder, tmp_path):
     files = write_benchmark("videomme", tmp_path / "files")
     for name in ("whole", "broken"):

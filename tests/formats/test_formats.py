@@ -276,6 +276,7 @@ print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_long_file_is_read_in_constant_memory(tmp_path):
     path = tmp_path / "v.json.gz"
     with gzip.open(path, "wt", compresslevel=1) as file:
