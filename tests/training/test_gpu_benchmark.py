@@ -61,7 +61,7 @@ def test_every_path_agrees_with_the_ordinary_one(report):
     assert set(paths) == {
         "shared prompts",
         "checkpointing",
-        "adapters",
+        "new adapters",
         "adapters, shared prompts",
         "adapters, checkpointing",
     }
