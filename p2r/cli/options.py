@@ -26,7 +26,8 @@ RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="tiny, 3b, 7b or a YAML file. Default: the run's own, or tiny for a new run.",
+        help="tiny, 3b, 7b, qwen2.5-vl-7b-1x80gb …, or a YAML file; NAME+local-judge adds a "
+        "preset. Default: the run's own, or tiny for a new run.",
     ),
 ]
 SetOption = Annotated[

@@ -49,7 +49,11 @@ def ask_clip(
     after the frames are read. `longest`: refuse a longer clip (seconds). `seconds`: stop the answer
     after this time. Raises `UserError`, `VideoError`, `EngineError`.
     """
-    frames = sample_frames(media, **eval_settings(recipe.video))
+    settings = eval_settings(recipe.video)
+    image_pixels = settings.pop("image_pixels", None)
+    frames = sample_frames(media, **settings)
+    if image_pixels and frames.decoder == "image":
+        frames = sample_frames(media, **settings | {"max_pixels": image_pixels})
     if longest is not None and frames.duration > longest:
         raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
     if frames.decoder == "image" and frames.total_frames == 1:

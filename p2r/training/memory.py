@@ -57,6 +57,30 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
         "vision_config": {**_VISION, "out_hidden_size": 3584},
     },
+    "Qwen/Qwen2.5-VL-32B-Instruct": {
+        "model_type": "qwen2_5_vl",
+        "vocab_size": 152064,
+        "hidden_size": 5120,
+        "intermediate_size": 27648,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 128000,
+        "tie_word_embeddings": False,
+        "vision_config": {**_VISION, "intermediate_size": 3456, "out_hidden_size": 5120},
+    },
+    "Qwen/Qwen2.5-VL-72B-Instruct": {
+        "model_type": "qwen2_5_vl",
+        "vocab_size": 152064,
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 128000,
+        "tie_word_embeddings": False,
+        "vision_config": {**_VISION, "intermediate_size": 3456, "out_hidden_size": 8192},
+    },
 }
 
 
@@ -78,6 +102,7 @@ class Architecture:
     merge: int
     temporal_patch: int
     channels: int
+    heads: int = 1
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Architecture:
@@ -100,6 +125,7 @@ class Architecture:
             merge=vision["spatial_merge_size"],
             temporal_patch=vision["temporal_patch_size"],
             channels=vision.get("in_channels", vision.get("in_chans", 3)),
+            heads=text["num_attention_heads"],
         )
 
     @property

@@ -176,7 +176,7 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
             "rl.temperature is 0: all rollouts of a question would be the same, and RL could not "
             "compare them: set a higher temperature, for example 1"
         )
-    if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel > 1:
+    if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel not in ("auto", 1):
         raise UserError(
             "vLLM inside the trainer runs on one device: set vllm.tensor_parallel=1, or "
             "rl.rollouts=vllm-server"

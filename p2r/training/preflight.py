@@ -276,9 +276,10 @@ def measure_longest(
         raise PreflightError(
             f"RL does not start: a micro-batch of {settings.micro_batch} of the longest example "
             f"(question {longest[0].id!r}: {_longest_prompt(trainer)} prompt + "
-            f"{settings.max_tokens} tokens) does not fit into memory: lower rl.micro_batch, "
-            "rl.max_tokens, video.train_pixels or video.train_frames, or train adapters "
-            f"(tuning.lora_rank): {shorten(str(error), 200)}"
+            f"{settings.max_tokens} tokens) does not fit into memory: lower rl.micro_batch or "
+            "rl.max_tokens in this run, or begin a run with lower video.train_pixels or "
+            "video.train_frames, or with adapters (tuning.lora_rank): "
+            f"{shorten(str(error), 200)}"
         ) from error
     finally:
         del trainer._generate_single_turn

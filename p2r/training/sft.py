@@ -20,10 +20,10 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from p2r import data
-from p2r.errors import DataError, TrainingError
+from p2r.errors import DataError, TrainingError, UserError
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
-from p2r.runs.recipe import Recipe, VideoSettings
+from p2r.runs.recipe import Recipe, SftSettings, VideoSettings
 from p2r.template import build_prompt, render
 from p2r.training.memory import Architecture, most_vision_tokens
 from p2r.training.stage import (
@@ -234,14 +234,28 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
         max_steps=sft.max_steps,
         save_steps=sft.save_steps,
         per_device_train_batch_size=sft.batch_size,
-        gradient_accumulation_steps=sft.accumulation,
+        gradient_accumulation_steps=accumulation(sft, workers().num_processes),
         learning_rate=sft.learning_rate,
         warmup_steps=sft.warmup_steps,
+        max_grad_norm=sft.max_grad_norm,
         weight_decay=sft.weight_decay,
         train_sampling_strategy="group_by_length" if sft.group_by_length else "random",
         max_length=None,  # the collator skips examples that are too long; nothing is cut
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+
+
+def accumulation(sft: SftSettings, gpus: int) -> int:
+    """Return the forward passes of each GPU per optimiser step; raises `UserError`."""
+    if sft.global_batch is None:
+        return sft.accumulation
+    passes, left = divmod(sft.global_batch, sft.batch_size * gpus)
+    if left or not passes:
+        raise UserError(
+            f"sft.global_batch={sft.global_batch} cannot be divided into batches of "
+            f"{sft.batch_size} on {gpus} worker(s): change sft.batch_size or sft.global_batch"
+        )
+    return passes
 
 
 def estimate_lengths(
@@ -259,7 +273,8 @@ def estimate_lengths(
         except DataError:
             texts.append("")
         frames = video.train_frames if question.data_type == "video" else 1
-        most = most_vision_tokens(model, frames, video.train_pixels)
+        image = question.data_type == "image" and video.image_pixels
+        most = most_vision_tokens(model, frames, image or video.train_pixels)
         seen.append(most if question.path else 0)
     counts = collator.processor.tokenizer(texts)["input_ids"]
     return [len(ids) + vision for ids, vision in zip(counts, seen, strict=True)]

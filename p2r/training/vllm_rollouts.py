@@ -119,7 +119,10 @@ class InProcess:
 
     def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
         workers = trainer.accelerator.num_processes
-        settings: dict[str, Any] = {"gpu_memory_utilization": recipe.vllm.rollout_memory}
+        settings: dict[str, Any] = {
+            "gpu_memory_utilization": recipe.vllm.rollout_memory,
+            "tensor_parallel_size": 1,
+        }
         if workers > 1:  # one engine in each worker of `accelerate launch`
             settings["distributed_executor_backend"] = "external_launcher"
             os.environ["RANK"] = str(trainer.accelerator.process_index)
