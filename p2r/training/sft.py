@@ -1,12 +1,13 @@
 """The SFT stage: TRL's `SFTTrainer` on filtered traces, with a collator for video.
 
 The loss covers the response only. Videos are decoded when a batch needs them. An example is skipped
-if its video cannot be read or if it is too long; `skipped.jsonl` lists the reason. No example is
-cut or replaced.
+if its video cannot be read or if it is too long; `skipped.jsonl` lists the reason, and the next
+usable example takes its place in the batch. No example is cut.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,10 @@ from p2r.training.stage import (
     workers,
 )
 from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
+from p2r.training.vision_pass import unify_vision_passes
 from p2r.video import FrameCache, Frames
+
+log = logging.getLogger(__name__)
 
 
 class TraceTrainer(ExactResume, SFTTrainer):
@@ -83,8 +87,9 @@ class LengthGroups(Sampler[int]):
 class TraceCollator:
     """Makes batches of training examples from their indices in `questions` and `responses`.
 
-    An example that cannot be used is reported to `on_skip` once, with the reason. If every example
-    of a batch is skipped, the batch is one example without labels, and its loss is 0.
+    An example that cannot be used is reported to `on_skip` once, with the reason. The next usable
+    example in the order of `questions` replaces it, so all batches have the same size on all
+    workers.
     """
 
     def __init__(
@@ -107,14 +112,29 @@ class TraceCollator:
         self._skipped: set[int] = set()
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> data.Batch:
-        examples = [example for row in rows if (example := self.encode(row["example"]))]
         return data.collate_examples(
-            examples or [self._empty_example()], self.processor.tokenizer.pad_token_id
+            [self._encode_or_replace(row["example"]) for row in rows],
+            self.processor.tokenizer.pad_token_id,
         )
+
+    def _encode_or_replace(self, index: int) -> data.Batch:
+        count = len(self.questions)
+        for other in ((index + step) % count for step in range(count)):
+            if example := self.encode(other):
+                if other != index:
+                    log.warning(
+                        "SFT example %r is skipped; example %r takes its place",
+                        self.questions[index].id,
+                        self.questions[other].id,
+                    )
+                return example
+        raise TrainingError(f"none of the {count} examples can be used; see skipped.jsonl")
 
     def encode(self, index: int) -> data.Batch | None:
         """Return one unpadded example, or None if it cannot be used."""
         question = self.questions[index]
+        if index in self._skipped:
+            return None
         try:
             return data.encode_example(
                 self.processor,
@@ -125,19 +145,9 @@ class TraceCollator:
                 self.max_length,
             )
         except DataError as error:
-            if index not in self._skipped:
-                self._skipped.add(index)
-                self.on_skip(question, str(error))
+            self._skipped.add(index)
+            self.on_skip(question, str(error))
             return None
-
-    def _empty_example(self) -> data.Batch:
-        end = self.processor.tokenizer.convert_tokens_to_ids(data.END_OF_TURN)
-        fields = {
-            "input_ids": [end] * 2,
-            "mm_token_type_ids": [0] * 2,
-            "labels": [data.IGNORED] * 2,
-        }
-        return {**fields, **dict.fromkeys(data.VISION_KEYS)}
 
 
 def train_sft(
@@ -220,6 +230,8 @@ def train_sft(
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    if workers().num_processes > 1:
+        unify_vision_passes(trainer.model)
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return save_final(trainer, processor, out / "model")

@@ -7,12 +7,14 @@ killed at any time and started again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
 
 COMPLETE = "complete"  # written last: a checkpoint without this file is ignored and deleted
 CHECKPOINT = "checkpoint-"
+# How long workers wait for each other. The judge, a vLLM server or the first decoding of all videos
+# may keep one worker busy for long; the default of NCCL is 10 minutes.
+PATIENCE = timedelta(hours=12)
 
 
 def workers() -> PartialState:
     """Return the workers (OS processes) that train together, set up as `TrainingArguments` does."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 # ------------------------------------------------------------------------------- start and resume
@@ -152,17 +157,21 @@ def hash_lines(lines: Iterable[str]) -> str:
 
 
 def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> None:
-    """Add skipped questions to `skipped.jsonl`: id, file and reason, each question once."""
-    path = folder / "skipped.jsonl"
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    listed = {json.loads(line)["id"] for line in before.splitlines()}
-    rows = [
-        {"id": question.id, "path": question.path, "reason": reason}
+    """Add skipped questions to `skipped.jsonl`: id, file and reason, each question once.
+
+    Several workers may call this at the same time.
+    """
+    rows = {
+        question.id: {"id": question.id, "path": question.path, "reason": reason}
         for question, reason in skipped
-        if question.id not in listed
-    ]
-    if rows:
-        write_text(path, before + "".join(map(to_line, rows)))
+    }
+    if not rows:
+        return
+    with (folder / "skipped.jsonl").open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        file.seek(0)
+        listed = {json.loads(line)["id"] for line in file if line.endswith("\n")}
+        file.write("".join(to_line(row) for name, row in rows.items() if name not in listed))
 
 
 # ------------------------------------------------------------------------- dashboards and progress
