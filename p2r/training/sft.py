@@ -47,7 +47,17 @@ log = logging.getLogger(__name__)
 
 
 class TraceTrainer(ExactResume, SFTTrainer):
-    """TRL's SFT trainer, whose order of examples is the same after a resume."""
+    """TRL's SFT trainer; the order of examples is the same after a resume.
+
+    The loss of an update is the mean over all its response tokens, however they are divided into
+    micro-batches and workers.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # transformers says that Qwen2.5-VL cannot take the number of tokens of an update, so it
+        # would average the means of micro-batches. TRL computes the loss itself and can take it.
+        self.model_accepts_loss_kwargs = True
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         """Serves `Trainer.get_train_dataloader`."""

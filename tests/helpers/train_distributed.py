@@ -25,6 +25,7 @@ from small import small_recipe
 from small_rl import FULL, RuleJudge
 from transformers import TrainerCallback
 
+from p2r.errors import TrainingError
 from p2r.records import Case, Question, Trace
 from p2r.template import render
 from p2r.training import grpo
@@ -48,9 +49,10 @@ class Job:
     many: list[str] = field(default_factory=list)  # questions of another SFT run
     rl: list[str] = field(default_factory=list)
     kill_at: int = 0  # SIGKILL the last worker at the end of this RL step
+    break_rank: int = -1  # at last, start RL again with one wrong weight in this worker's reference
 
     def run(self) -> None:
-        """Train; the main worker writes `times.json` beside the stages."""
+        """Train; the main worker writes `done.json` beside the stages."""
         lines = Path(self.questions).read_text().splitlines()
         asked = {q.id: q for q in map(Question.model_validate_json, lines)}
         out, seconds = Path(self.out), {"start": time.time()}
@@ -62,7 +64,9 @@ class Job:
             seconds["sft"] = time.time()
         if self.many:
             cases = [case_of(asked[name]) for name in self.many]
-            train_sft(recipe, cases, out / "many", data_root=self.media)
+            whole = small_recipe(Path(self.model), "sft.batch_size=8")
+            whole.sft.max_steps = -1  # one pass over all
+            train_sft(whole, cases, out / "many", data_root=self.media)
             seconds["many"] = time.time()
         if self.rl:
             script_responses()
@@ -73,8 +77,29 @@ class Job:
                 recipe, questions, start, out / "rl", judge=RuleJudge(), data_root=self.media
             )
             seconds["rl"] = time.time()
+        error = ""
+        if self.break_rank >= 0:
+            break_reference(self.break_rank)
+            try:
+                grpo.train_grpo(
+                    recipe,
+                    questions,
+                    start,
+                    out / "broken",
+                    judge=RuleJudge(),
+                    data_root=self.media,
+                )
+            except TrainingError as raised:
+                error = str(raised)
+            seconds["broken"] = time.time()
         if workers().is_main_process:
-            (out / "times.json").write_text(json.dumps(seconds))
+            kind = str(workers().distributed_type)
+            found = {"workers": workers().num_processes, "kind": kind, "error": error}
+            found["seconds"] = seconds
+            if torch.distributed.is_initialized():
+                backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+                found["timeout"] = backend.options._timeout.total_seconds()
+            (out / "done.json").write_text(json.dumps(found))
 
 
 def case_of(question: Question) -> Case:
@@ -100,6 +125,20 @@ def script_responses() -> None:
         ], None
 
     ProcessAwareGRPOTrainer._generate_single_turn = generate
+
+
+def break_reference(rank: int) -> None:
+    """Change one weight of the reference model that is made next, on one worker."""
+    made = ProcessAwareGRPOTrainer.__init__
+
+    def make(self, *arguments, **settings):
+        made(self, *arguments, **settings)
+        if self.accelerator.process_index == rank:
+            weights = dict(self.accelerator.unwrap_model(self.ref_model).named_parameters())
+            with torch.no_grad():
+                weights["model.language_model.layers.0.mlp.up_proj.weight"][0] += 1
+
+    ProcessAwareGRPOTrainer.__init__ = make
 
 
 def kill_at(step: int) -> None:
