@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
@@ -80,6 +83,58 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def step_of(checkpoint: Path | None) -> int:
     """Return the optimiser step of a checkpoint; 0 for None."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix(CHECKPOINT))
+
+
+# -------------------------------------------------------------------------- errors of all workers
+
+
+def raised_together(error: Exception) -> Exception:
+    """Mark an error that every worker raises at the same place; see `checkpoint_on_error`."""
+    error.together = True  # type: ignore[attr-defined]
+    return error
+
+
+def raise_together(error: Exception | None) -> None:
+    """Raise `error` here and a `TrainingError` with its text on all other workers.
+
+    All workers must call this at the same place. Nothing is raised if `error` is None everywhere.
+    """
+    state = workers()
+    reasons = gather_object([None if error is None else f"{type(error).__name__}: {error}"])
+    if error is not None:
+        raise raised_together(error)
+    for rank, reason in enumerate(reasons):
+        if reason is not None:
+            raise raised_together(
+                TrainingError(f"worker {rank} of {state.num_processes} failed: {reason}")
+            )
+
+
+@contextmanager
+def checkpoint_on_error(trainer: Trainer) -> Iterator[None]:
+    """Save a checkpoint of the finished steps before an error of all workers leaves the block.
+
+    So no step is lost: the next start continues with the step that failed, from the same random
+    numbers.
+    """
+    python, numbers, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    seen = trainer.state.num_input_tokens_seen
+    try:
+        yield
+    except Exception as error:
+        step = trainer.state.global_step
+        checkpoint = Path(trainer.args.output_dir) / f"{CHECKPOINT}{step}" / COMPLETE
+        if getattr(error, "together", False) and step > 0 and not checkpoint.is_file():
+            random.setstate(python)
+            np.random.set_state(numbers)
+            torch.set_rng_state(tensors)
+            if cuda:
+                torch.cuda.set_rng_state_all(cuda)
+            trainer.state.num_input_tokens_seen = seen
+            trainer._save_checkpoint(trainer.model, trial=None)
+            trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+        raise
 
 
 class ExactResume:

@@ -27,7 +27,7 @@ from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
 from p2r.training.reference_check import check_reference
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing
-from p2r.training.stage import ExactResume
+from p2r.training.stage import ExactResume, checkpoint_on_error
 from p2r.training.step import FramesOf, Prompt, Step
 from p2r.training.step_judge import JudgeWatch, StepJudge
 from p2r.training.vision_pass import unify_vision_passes
@@ -90,6 +90,12 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         TRL's own method calls, in this order: `roll_out`, the log-probs of the old policy and the
         reference, `perception` and `reasoning`. Its batch then gets the inputs of our loss.
         """
+        if not self.model.training:
+            return self._run_step(inputs)
+        with checkpoint_on_error(self):
+            return self._run_step(inputs)
+
+    def _run_step(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
         self.step = step = Step(
             [self.questions[row["question"]] for row in inputs],
