@@ -196,13 +196,11 @@ class JudgeWatch:
         log.warning("no verdict on %d of %d observations: %s", len(silent), len(judged), reason)
         share = sum(self._shares) / self.STEPS
         if share > self.max_unknown:
-            raise raised_together(
-                TrainingError(
-                    f"the judge gave no verdict on {len(silent)} of {len(judged)} observations of this "
-                    f"step, and its share of missing verdicts in the last {self.STEPS} steps is above "
-                    f"rl.max_unknown={self.max_unknown:g}; its last reason: {reason}. Repair the judge "
-                    "and start again (training resumes from its last checkpoint), or start a new run "
-                    "with another rl.judge or without the perception reward (rl.rewards, "
-                    "rl.credit=outcome)"
-                )
+            error = TrainingError(
+                f"the judge gave no verdict on {len(silent)} of {len(judged)} observations of this "
+                f"step, and its share of missing verdicts in the last {self.STEPS} steps is above "
+                f"rl.max_unknown={self.max_unknown:g}; its last reason: {reason}. Repair the judge "
+                "and start again (training continues with this step), or start a new run with "
+                "another rl.judge or without the perception reward (rl.rewards, rl.credit=outcome)"
             )
+            raise raised_together(error)

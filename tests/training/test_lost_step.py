@@ -63,7 +63,7 @@ def test_a_run_that_its_judge_stops_continues_with_the_step_that_failed(
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(whole, RuleJudge())
-    with pytest.raises(TrainingError, match="no verdict on|the budget is spent"):
+    with pytest.raises(TrainingError, match=r"no verdict on|the budget is spent"):
         train(stopped, judge(first=4))
     assert (stopped / "checkpoints" / "checkpoint-3" / "complete").is_file()
     assert [row["step"] for row in read_lines(stopped / "metrics.jsonl")] == [1, 2, 3]
