@@ -1,18 +1,45 @@
-# demo and test set up all they need in .venv; everything else is a shortcut.
+# demo, test, check and docs install all they need in .venv. The others are shortcuts.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := notebooks,app,judges,cards,tracking,dev
+EXTRAS := notebooks,app,judges,cards,tracking,dev,docs
 RUN ?= runs/demo
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+QUICK := not slow and not browser and not vllm and not ray and not distributed and not gpu
 
-.PHONY: demo test lab app bench install format clean
+.PHONY: help demo test quick lint check coverage docs map lab app bench install format clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
 
 demo: $(INSTALLED)  ## the whole pipeline on the embedded default, then the case browser
 	$(BIN)/p2r demo --run $(RUN)
 
-test: $(INSTALLED) $(VENV)/.engines  ## all tests, the notebooks and the browser too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(INSTALLED) $(VENV)/.engines  ## all tests, with the notebooks and the browser
+	$(PYTEST)
+
+quick: $(INSTALLED)  ## the tests that take about a minute in all
+	$(PYTEST) -m "$(QUICK)"
+
+lint: $(INSTALLED)  ## style, spelling, types and import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/typos
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint quick  ## lint, then the quick tests: under 2 minutes on two cores
+
+coverage: $(INSTALLED) $(VENV)/.engines  ## all tests, then the lines that no test runs
+	$(PYTEST) --cov --cov-report=term --cov-report=html:build/coverage
+
+docs: $(INSTALLED)  ## the documentation in site/, without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "to read it: $(BIN)/python -m http.server --directory site 8001"
+
+map: $(INSTALLED)  ## docs/modules.md, from the docstrings
+	$(BIN)/python docs/generate.py
 
 lab: $(INSTALLED)  ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks
@@ -20,24 +47,24 @@ lab: $(INSTALLED)  ## JupyterLab in notebooks/
 app: $(INSTALLED)  ## the case browser on RUN
 	$(BIN)/p2r app $(RUN)
 
-bench: $(INSTALLED) $(VENV)/.engines  ## speed, side by side with what one would use instead
+bench: $(INSTALLED) $(VENV)/.engines  ## speed, side by side with the usual alternatives
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-format: $(INSTALLED)
+format: $(INSTALLED) map  ## format the code, fix what ruff can fix, write the map of modules
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-install: $(INSTALLED)
+install: $(INSTALLED)  ## .venv with the locked versions
 
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[$(EXTRAS)]"
 	touch $@
 
-# Ray, vLLM and lmms-eval, for `test` and `bench`; what cannot be had has its tests skipped. A CPU
-# build of torch wants vLLM's CPU build, and the audio and video packages that this asks for cannot
-# load beside it (they would take `import vllm` down). lmms-eval's requirements do not fit beside
-# ours, and its scoring functions need none of them.
+# Ray, vLLM and lmms-eval, for `test` and `bench`. If one cannot be installed, its tests are skipped.
+# A CPU build of torch needs vLLM's CPU build. The audio and video packages that vLLM asks for cannot
+# load beside that torch and would break `import vllm`, so they are removed. lmms-eval's requirements
+# conflict with ours, but its scoring functions need none of them.
 $(VENV)/.engines: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[ray]"
 	if $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)"; then \
@@ -62,5 +89,6 @@ DEEPSPEED = made=$$(mktemp -d) && trap 'rm -rf $$made' EXIT && \
 	$(BIN)/python -m pip install --quiet --no-deps $$made/deepspeed*.whl
 
 clean:  ## all but the runs
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -f .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +

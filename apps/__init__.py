@@ -1,1 +1,1 @@
-"""Apps over the library: the case browser."""
+"""Apps built on the library: the case browser."""

@@ -1,4 +1,4 @@
-"""Run the case browser: `python apps/case_browser.py RUN`, or `launch` from a notebook."""
+"""Runs the case browser: `python apps/case_browser.py RUN`, or call `launch` in a notebook."""
 
 import sys
 

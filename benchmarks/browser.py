@@ -1,29 +1,29 @@
-"""The case browser over a run as large as the paper's: start, page, filters, searches, memory.
+"""Measures the case browser on a run as large as the paper's: start, page, filters, search, memory.
 
     python benchmarks/browser.py --json
     python benchmarks/browser.py --cases 5000 --rounds 20
 
-A synthetic run is made (`synthetic_run.py`; `--run FOLDER` uses one that is there), `p2r app`
-serves it, and the clock runs. Printed are
+The benchmark makes a synthetic run (`synthetic_run.py`), or takes an existing one (`--run FOLDER`),
+serves it with `p2r app` and prints
 
-- `start_s`: from the command to the first answer of the server, `start_cpu_s` its processor time;
-- `first_page_s`: in Chromium, from the address to the first case of the list on the page;
-- `filter_p95_s`, `search_p95_s`: one client; what the server does for a change of the filters or of
-  the searched words, with words never asked for before: the page of 50, the number of cases, the
-  2 x 2, the failure kinds, all facets. 95th percentile;
-- `open_case_s`: what the server does to open a case, far from the former one: the case whole, its
-  neighbours in the list, its group. 95th percentile;
-- `clients_filter_p95_s`, `clients_search_p95_s`: the same with `--clients` clients at once, who
-  pause for `--think` seconds between two clicks;
-- `heap_mb`: the page's JavaScript heap after a collection; `server_mb`: resident memory of the
-  server after all that, `server_peak_mb`: its highest;
-- `index_s`: from the start until searches use the index; before, they read the files, which takes
-  `search_unindexed_s`;
-- `filter_cpu_s`, `search_cpu_s`: medians in seconds of processor time of the server, which other
-  work on the machine disturbs less; `busy`: processes that wanted to run beside these, per core.
+- `start_s`: from the command to the first answer of the server. `start_cpu_s`: its CPU time.
+- `first_page_s`: in Chromium, from the address to the first case of the list on the page.
+- `filter_p95_s`, `search_p95_s`: one client; the work of the server for a change of the filters, or
+  for a new search: a page of 50, the number of cases, the 2 x 2 table, the failure kinds, all
+  facets. 95th percentile.
+- `open_case_s`: the work of the server to open a case far from the last one: the complete case, its
+  neighbours in the list, its group. 95th percentile.
+- `clients_filter_p95_s`, `clients_search_p95_s`: the same with `--clients` clients at once, each
+  with a pause of `--think` seconds between two clicks.
+- `heap_mb`: the JavaScript heap of the page after a garbage collection. `server_mb`: the resident
+  memory of the server at the end. `server_peak_mb`: its maximum.
+- `loaded_s`: from the start until all texts are loaded into the table of texts. Before, searches
+  read the files, which takes `search_unloaded_s`.
+- `filter_cpu_s`, `search_cpu_s`: median CPU time of the server in seconds. Other work on the
+  machine changes it less. `busy`: the load of the machine per core.
 
-The server is `p2r app` itself, in a process that also answers the clock on a port of its own: the
-store that is measured is the one the app has opened, whatever the app's views ask of it.
+The measured server is `p2r app` itself. Its process also listens on a second port, where the
+benchmark calls the store that the app opened.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PATIENCE = 900  # s
 
 
 def serve(run: Path, port: int, clock: int, app: list[str]) -> None:
-    """`p2r app`, and beside it a port on which the clock asks its store."""
+    """Run `p2r app` with a second port, on which the benchmark calls its store."""
     from p2r.cases import store
     from p2r.cli import main
 
@@ -93,7 +93,7 @@ def serve(run: Path, port: int, clock: int, app: list[str]) -> None:
 
 
 def show_list(store: Any, asked: dict[str, Any]) -> int:
-    """What a change of the filters makes the server do."""
+    """Do what the server does when the filters change."""
     from p2r.cases.selection import from_query
 
     filters = from_query((name, value) for name, value in asked["filters"])
@@ -105,7 +105,7 @@ def show_list(store: Any, asked: dict[str, Any]) -> int:
 
 
 def open_case(store: Any, asked: dict[str, Any]) -> str:
-    """What the choice of a case makes the server do."""
+    """Do what the server does when a case is opened."""
     case_id = store.page(offset=asked["place"], limit=1, columns=["id"])[0]["id"]
     case = store.get(case_id)
     store.neighbours(case_id)
@@ -115,7 +115,7 @@ def open_case(store: Any, asked: dict[str, Any]) -> str:
 
 
 def some_words(store: Any, asked: dict[str, Any]) -> list[str]:
-    """Words of a case, to search for."""
+    """Return words of a case, to search for."""
     case = store.get(store.page(offset=asked["place"], limit=1, columns=["id"])[0]["id"])
     return (case.trace.think or "").split()
 
@@ -126,15 +126,15 @@ ACTIONS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "words": some_words,
     "count": lambda store, _: store.count(),
     "first": lambda store, _: store.page(limit=1)[0]["question.problem"],
-    "indexed": lambda store, _: store.wait_for_index(PATIENCE),
+    "loaded": lambda store, _: store.wait_for_texts(PATIENCE),
 }
 
 
-# ---- beside it
+# ---- in the process of the benchmark
 
 
 class Server:
-    """The served run, asked from outside."""
+    """The server of a run, called over HTTP."""
 
     def __init__(self, run: Path, app: list[str]) -> None:
         self.port, self.clock = _free_port(), _free_port()
@@ -160,7 +160,7 @@ class Server:
             return json.load(answer)
 
     def memory(self, name: str) -> float:
-        """VmRSS or VmHWM of the server in MB."""
+        """Return VmRSS or VmHWM of the server in MB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith(name))
         return int(line.split()[1]) / 1000
@@ -173,12 +173,12 @@ class Server:
         while time.perf_counter() - self.began < PATIENCE:
             if self.process.poll() is not None:
                 self.log.seek(0)
-                sys.exit(f"the server ended: {self.log.read().decode()[-2000:]}")
+                sys.exit(f"the server stopped: {self.log.read().decode()[-2000:]}")
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(self.address, timeout=PATIENCE).close()
                 return
             time.sleep(0.02)
-        sys.exit("the server does not answer")
+        sys.exit(f"the server did not answer within {PATIENCE} s")
 
 
 def _free_port() -> int:
@@ -188,7 +188,7 @@ def _free_port() -> int:
 
 
 def make_filters(chance: random.Random) -> list[tuple[str, str]]:
-    """Filters that somebody might set: one to three of them."""
+    """Return one to three filters that a visitor might set."""
     kinds: list[tuple[str, Callable[[], str]]] = [
         ("problem_type", lambda: chance.choice(MIX)[1]),
         ("data_type", lambda: chance.choice(["image", "video"])),
@@ -205,7 +205,7 @@ def make_filters(chance: random.Random) -> list[tuple[str, str]]:
 
 
 def make_searches(server: Server, cases: int, count: int, chance: random.Random) -> list[str]:
-    """Words, parts of words and phrases of the cases, and words that no case has."""
+    """Return words, parts of words and phrases of the cases, and words that no case has."""
     searches = []
     for number in range(count):
         words = server.ask("words", place=chance.randrange(cases))["found"]
@@ -234,9 +234,9 @@ def measure_server(server: Server, options: argparse.Namespace, cases: int) -> d
         return server.ask("list", filters=[("text", text)])
 
     first = make_searches(server, cases, 1, chance)[0]
-    unindexed = search_once(first)["wall"]
-    server.ask("indexed")
-    index_s = time.perf_counter() - server.began
+    unloaded = search_once(first)["wall"]
+    server.ask("loaded")
+    loaded_s = time.perf_counter() - server.began
     filtered = [filter_once(make_filters(chance)) for _ in range(options.rounds)]
     searches = make_searches(server, cases, options.rounds, chance)
     searched = [search_once(text) for text in searches]
@@ -268,13 +268,13 @@ def measure_server(server: Server, options: argparse.Namespace, cases: int) -> d
         "clients_search_p95_s": percentile([span for kind, span in spans if kind == "search"]),
         "filter_cpu_s": statistics.median(spent["cpu"] for spent in filtered),
         "search_cpu_s": statistics.median(spent["cpu"] for spent in searched),
-        "index_s": index_s,
-        "search_unindexed_s": unindexed,
+        "loaded_s": loaded_s,
+        "search_unloaded_s": unloaded,
     }
 
 
 def measure_page(server: Server) -> dict[str, float | None]:
-    """The page in Chromium; None where there is none."""
+    """Measure the page in Chromium; None if Chromium is not installed."""
     nothing = {"first_page_s": None, "heap_mb": None}
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     try:
@@ -289,7 +289,7 @@ def measure_page(server: Server) -> dict[str, float | None]:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(1000 * PATIENCE)
         spans = []
-        for _ in range(3):  # the first one also fills the browser's cache
+        for _ in range(3):  # the first time also fills the cache
             began = time.perf_counter()
             page.goto(server.address)
             page.get_by_text(problem).first.wait_for()
@@ -335,13 +335,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--cases", type=int, default=PAPER_CASES)
-    parser.add_argument("--run", type=Path, help="a run folder, instead of a synthetic one")
-    parser.add_argument("--rounds", type=int, default=100, help="filters, searches, cases")
+    parser.add_argument("--run", type=Path, help="use this run folder, not a synthetic run")
+    parser.add_argument(
+        "--rounds", type=int, default=100, help="number of filters, searches and cases"
+    )
     parser.add_argument("--clients", type=int, default=10)
-    parser.add_argument("--think", type=float, default=2.0, help="mean pause of a client (s)")
+    parser.add_argument(
+        "--think", type=float, default=2.0, help="mean pause of a client in seconds"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-page", action="store_true", help="leave Chromium out")
-    parser.add_argument("app", nargs="*", help="further arguments of p2r app, after --")
+    parser.add_argument(
+        "--no-page", action="store_true", help="do not measure the page in Chromium"
+    )
+    parser.add_argument("app", nargs="*", help="arguments for p2r app, after --")
     options = parser.parse_args()
     found = {
         name: round(value, 4) if isinstance(value, float) else value

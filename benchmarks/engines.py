@@ -1,9 +1,10 @@
-"""Tokens per second of the engines, side by side: transformers, vLLM offline, and a vLLM server.
+"""Tokens per second of the engines: transformers, vLLM offline and a vLLM server.
 
     python benchmarks/engines.py --json
 
-All of them answer the same questions about the same frames, greedily, after a warm-up; a second
-time the clock runs. `equal`: the share of responses that are transformers' token for token.
+All engines answer the same questions about the same frames with greedy sampling. The first round
+is a warm-up and the second one is measured. `equal`: the share of responses with the same tokens as
+those of transformers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from p2r.data import train_settings
 from p2r.engines import Completion, Engine, Request, Sampling, load_engine
-from p2r.engines.serve import VllmServer
+from p2r.engines.vllm_server import VllmServer
 from p2r.records import Question
 from p2r.runs import quiet_libraries, use_threads, version_of
 from p2r.runs.recipe import Recipe, load_recipe
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", metavar="SECTION.KEY=VALUE")
     parser.add_argument("--model", help="default: the recipe's teacher")
     parser.add_argument("--requests", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=96, help="at most, of each response")
+    parser.add_argument("--tokens", type=int, default=96, help="most tokens of a response")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
 def measure(
     recipe: Recipe, model: str, count: int, tokens: int, engines: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Seconds to start, tokens per second and equality of each engine."""
+    """Return seconds to start, tokens per second and `equal` for each engine."""
     requests = make_requests(recipe, count)
     sampling = Sampling(max_tokens=tokens)
     answers: dict[str, dict[str, Completion]] = {}
@@ -94,7 +95,7 @@ def measure(
 
 
 def make_requests(recipe: Recipe, count: int) -> list[Request]:
-    """Questions about videos of noise, of the recipe's number and size of frames."""
+    """Return questions about noise videos with the recipe's number and size of frames."""
     noise = np.random.default_rng(recipe.seed)
     settings = train_settings(recipe.video)
     number = settings["max_frames"]
@@ -120,7 +121,7 @@ def make_requests(recipe: Recipe, count: int) -> list[Request]:
 
 @contextmanager
 def started(recipe: Recipe, model: str, name: str) -> Iterator[Engine]:
-    """An engine, with its server where it needs one."""
+    """Load an engine, and start its server if it needs one."""
     if name != "server":
         engine = load_engine(recipe, model, engine=name)
         yield engine
@@ -138,7 +139,7 @@ def started(recipe: Recipe, model: str, name: str) -> Iterator[Engine]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The rows as text."""
+    """Return the rows as text."""
     lines = [f"{'engine':14}{'start s':>9}{'tokens/s':>10}{'ratio':>7}{'equal':>7}"]
     for name, row in found["engines"].items():
         lines.append(
@@ -148,5 +149,5 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":  # vLLM starts processes: they import this file
+if __name__ == "__main__":  # vLLM starts subprocesses that import this file
     main()

@@ -1,14 +1,14 @@
-"""The data factory at the paper's size: verify + journal + funnel + export, beside a plain script.
+"""The data pipeline at the paper's size (verify, journal, funnel, export) beside a plain script.
 
     python benchmarks/factory.py --json
     python benchmarks/factory.py --records 20000
 
 Synthetic traces in the mix of types and modalities of the paper's Table 3 go through the filter of
-`p2r filter` (answers scored, observations judged by a rule, outcomes journalled, funnel counted,
-kept cases written) and into the release's format. Beside it the same checks in a script as one
-would write it: everything loaded with `json.load`, everything kept in memory, nothing resumable.
-Each side runs in a process of its own, which reports its time and its peak memory. The judge is a
-rule that costs nothing: what is measured is the factory around it.
+`p2r filter` (score answers, judge observations, write outcomes, count the funnel, write kept cases)
+and are exported in the release's format. The other side is a plain script with the same checks: it
+loads everything with `json.load`, keeps everything in memory and cannot resume. Each side runs in a
+subprocess, which reports its time and its peak memory. The judge is a rule that costs no time, so
+the benchmark measures the pipeline around it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from p2r.datasets.release import PAPER_KEPT
+from p2r.datasets.paper import PAPER_KEPT
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import render
 
@@ -87,7 +87,7 @@ def measure(side: str, folder: Path) -> dict:
 
 
 def write_inputs(folder: Path, records: int) -> None:
-    """The journal that generation would have left, and the same traces as one JSON list."""
+    """Write the journal of a generation, and the same traces as one JSON list."""
     from p2r.runs.recipe import load_recipe
 
     run = folder / "run"
@@ -162,7 +162,7 @@ def make_question(draw: random.Random, number: int, media: str, kind: str) -> tu
 
 
 class RuleJudge:
-    """Sufficient where the observation says that the answer was seen."""
+    """Finds an observation sufficient if it contains the answer."""
 
     name = "rule"
 
@@ -190,7 +190,7 @@ def run_ours(folder: Path) -> dict:
 
 
 def run_plain(folder: Path) -> dict:
-    """Load all, check all, write all."""
+    """Load, check and write everything at once."""
     from p2r.scoring import accuracy
     from p2r.template import parse
 

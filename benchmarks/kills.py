@@ -1,15 +1,14 @@
-"""Generate and filter killed again and again: is the result that of an uninterrupted run?
+"""Kill generate and filter many times: is the result equal to that of an uninterrupted run?
 
     python benchmarks/kills.py --json
     python benchmarks/kills.py --kills 3
 
-Each life is a process of its own that ends by SIGKILL at a random moment; it is forked from one
-that has its imports done, so that the moments fall into the work. Generation goes through the real
-journals, intents and processes apart with an engine that computes its answers, and one sample in
-fifty kills its engine's process; filtering goes through the real filter with a judge that notes
-what it is asked. At the end every (question, sample) has one outcome, equal to that of a run that
-nobody killed (but for the samples that kill), and no judgement that was on disk was asked for
-again. Exits with 1 where that does not hold.
+Each start is a subprocess that gets SIGKILL at a random moment. It is forked after all imports, so
+that the kill comes during the work. Generation uses the real journals and crash recovery with an
+engine that computes its answers, and one sample in fifty crashes the engine's subprocess. Filtering
+uses the real filter with a judge that counts its calls. At the end every (question, sample) must
+have one outcome, equal to that of an uninterrupted run (except the samples that crash), and no
+verdict that was on disk may be asked for again. If not, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -30,9 +29,10 @@ from pathlib import Path
 
 from p2r.engines import Completion, Request, Sampling
 from p2r.engines.responses import ResponseJournal
+from p2r.engines.work_plan import WorkPlan
 from p2r.files.journal import Journal, MergedJournal, count_lines
 from p2r.judges import JournaledJudge
-from p2r.pipeline import steps as pipeline
+from p2r.pipeline import filtering
 from p2r.records import Question, Verdict
 from p2r.runs import Run, open_run
 from p2r.template import render
@@ -42,7 +42,7 @@ POISON_EVERY = 50
 
 
 class ComputedEngine:
-    """Answers by arithmetic, a window at a time and backwards; `poison` ends its process."""
+    """Computes its answers, in windows and in reverse order; `poison` crashes its OS process."""
 
     name = "computed"
     identity = {"engine": "computed"}  # noqa: RUF012
@@ -68,7 +68,7 @@ class ComputedEngine:
 
 
 class NotingJudge:
-    """Notes each judgement that it is asked for although it was on disk when this life began."""
+    """Notes each question, and whether its verdict was already on disk at this start."""
 
     name = "noting"
 
@@ -98,7 +98,7 @@ def questions(count: int) -> list[Question]:
 
 def generate(run: Run, count: int, poison: bool, pause: float) -> None:
     quiet()
-    import kills  # by its name: the process apart finds it there, and not in __main__
+    import kills  # the subprocess for retries cannot import it from __main__
 
     make = partial(kills.ComputedEngine, poison, pause)
     ResponseJournal(run.path("generate.jsonl")).write(
@@ -109,22 +109,21 @@ def generate(run: Run, count: int, poison: bool, pause: float) -> None:
         style="brief",
         trace_fields={"run": "kills", "stage": "cot"},
         data_root=run.folder,
-        make_engine=make,
-        patience=60.0,
+        plan=WorkPlan(make_model=make, patience=60.0),
     )
 
 
 def filter_run(run: Run, pause: float) -> None:
     quiet()
-    pipeline.CHUNK = 8  # so that kills fall between what is written
+    filtering.CHUNK = 8  # small chunks, so that kills come between writes
     with Journal(run.path("verdicts.jsonl")) as journal:
         on_disk = {record["rationale"] for _, record in journal.records()}
         judge = NotingJudge(on_disk, run.path("asked.txt"), pause)
-        pipeline.filter_traces(run.recipe, run, JournaledJudge(_Named(judge), journal))
+        filtering.filter_traces(run.recipe, run, JournaledJudge(_Named(judge), journal))
 
 
 class _Named:
-    """Writes the question's id where the journal of verdicts keeps it."""
+    """Writes the question's id into the rationale, which the journal of verdicts keeps."""
 
     def __init__(self, judge: NotingJudge) -> None:
         self.name, self._judge = judge.name, judge
@@ -142,8 +141,8 @@ def quiet() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def live(work: Callable[[], None], watched: Path, end: int | None) -> bool:
-    """One life; killed once `watched` has `end` lines. True if it was killed by us."""
+def run_once(work: Callable[[], None], watched: Path, end: int | None) -> bool:
+    """Run work in a fork and kill it when `watched` has `end` lines. True if it was killed here."""
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     while child.is_alive():
@@ -154,22 +153,22 @@ def live(work: Callable[[], None], watched: Path, end: int | None) -> bool:
             return child.exitcode == -signal.SIGKILL
         child.join(0.002)
     if end is None and child.exitcode not in (0, -signal.SIGKILL):
-        sys.exit("a life ended with an error")
+        sys.exit("a start ended with an error")
     return False
 
 
-def lives(work: Callable[[], None], watched: Path, count: int, kills: int) -> tuple[int, int]:
-    """Lives until the work is done; returns kills and deaths by poison."""
+def run_to_end(work: Callable[[], None], watched: Path, count: int, kills: int) -> tuple[int, int]:
+    """Start work until it is done. Returns the number of kills and of crashes by poison."""
     killed = died = 0
     while killed < kills:
         done = count_lines(watched) if watched.is_file() else 0
         step = (count - done) // (kills - killed)
-        if live(work, watched, done + random.randint(1, max(1, step))):
+        if run_once(work, watched, done + random.randint(1, max(1, step))):
             killed += 1
         else:
             died += 1
         if died > count:
-            sys.exit("the work ends before it can be killed: give more --records")
+            sys.exit("the work ends before it can be killed: pass more --records")
     while True:
         child = multiprocessing.get_context("fork").Process(target=work)
         child.start()
@@ -177,12 +176,12 @@ def lives(work: Callable[[], None], watched: Path, count: int, kills: int) -> tu
         if child.exitcode == 0:
             return killed, died
         if child.exitcode != -signal.SIGKILL or died > count:
-            sys.exit(f"a life ended with {child.exitcode}")
+            sys.exit(f"a start ended with {child.exitcode}")
         died += 1
 
 
 def outcomes(path: Path) -> dict[str, object]:
-    """Every outcome of a journal without what names the run."""
+    """Return every outcome of a journal."""
     return {key: record for key, record in MergedJournal(path).records()}
 
 
@@ -205,8 +204,8 @@ def main() -> None:
 def measure(folder: Path, count: int, kills: int) -> dict[str, int | bool]:
     whole, killed = open_run(folder / "whole"), open_run(folder / "killed")
     generate_work = partial(generate, killed, count, True, 0.002)
-    live(partial(generate, whole, count, False, 0.0), whole.path("generate.jsonl"), None)
-    deaths = lives(generate_work, killed.path("generate.jsonl"), count * 9 // 10, kills)
+    run_once(partial(generate, whole, count, False, 0.0), whole.path("generate.jsonl"), None)
+    deaths = run_to_end(generate_work, killed.path("generate.jsonl"), count * 9 // 10, kills)
     poison = {f"{n}/0" for n in range(count) if n % POISON_EVERY == 7}
     wanted = outcomes(whole.path("generate.jsonl"))
     found = outcomes(killed.path("generate.jsonl"))
@@ -214,8 +213,10 @@ def measure(folder: Path, count: int, kills: int) -> dict[str, int | bool]:
     # Filtering starts from the same traces on both sides.
     killed.path("generate.jsonl").write_bytes(whole.path("generate.jsonl").read_bytes())
     killed.path("generate.errors.jsonl").unlink()
-    live(partial(filter_run, whole, 0.0), whole.path("filter.jsonl"), None)
-    judged = lives(partial(filter_run, killed, 0.002), killed.path("filter.jsonl"), count, kills)
+    run_once(partial(filter_run, whole, 0.0), whole.path("filter.jsonl"), None)
+    judged = run_to_end(
+        partial(filter_run, killed, 0.002), killed.path("filter.jsonl"), count, kills
+    )
     names = ("sft.jsonl", "cases/cot.jsonl", "funnel.json")
     notes = killed.path("asked.txt").read_text().splitlines()
     return {

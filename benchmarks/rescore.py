@@ -16,9 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from p2r.evaluation.benchmarks import DURATIONS
-from p2r.evaluation.items import Item, score_item
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks.videomme import DURATIONS
 from p2r.evaluation.results import Result, read_result, rescore, write_result
+from p2r.evaluation.score import score_item
 
 DOMAINS = ("Knowledge", "Film & Television", "Sports Competition", "Life Record", "Multilingual")
 TASKS = [f"task {k}" for k in range(12)]

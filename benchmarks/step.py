@@ -54,7 +54,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from p2r import data
 from p2r.judges import Judge, make_judge
-from p2r.judges.claude import ClaudeJudge
+from p2r.judges.kinds.claude import ClaudeJudge
 from p2r.playground.splits import write_split
 from p2r.records import Question
 from p2r.runs import use_threads

@@ -1,10 +1,9 @@
-"""A synthetic run as large as the paper's CoT set: 162,062 cases of realistic length, for timing.
+"""Makes a synthetic run as large as the paper's CoT set: 162,062 cases of realistic length.
 
 The mix of problem types and media is that of VideoP2R-CoT-162K (arXiv 2511.11113): 72,775 images
-and 89,287 videos. Four fifths of the cases are single traces of generation, the rest rollouts of
-RL in groups of eight with rewards and advantages. The words are made up and their frequencies
-follow Zipf's law, so that a search meets frequent, rare and absent words as in real text; nothing
-in it can be looked at for meaning.
+and 89,287 videos. Four fifths of the cases are single generated traces. The others are RL rollouts
+in groups of eight with rewards and advantages. The words are invented, and their frequencies follow
+Zipf's law, so a search meets frequent, rare and missing words as in real text.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2r.cases.store import CASE_SCHEMA, FILE_NAME
+from p2r.cases.files import CASE_SCHEMA, FILE_NAME
 
 PAPER_CASES = 162_062
 GROUP = 8
@@ -54,7 +53,7 @@ def make_run(folder: Path, cases: int = PAPER_CASES, seed: int = 0) -> Path:
 
 
 class _Words:
-    """Text of made-up words, Zipf-distributed: sentences from a fixed stock, and rare words."""
+    """Makes text of invented words: sentences from a fixed stock, and rare words."""
 
     def __init__(self, random: np.random.Generator, cases: int) -> None:
         self.random = random
@@ -75,7 +74,7 @@ class _Words:
         return ["".join(_SYLLABLES[next(parts)] for _ in range(size)) for size in sizes]
 
     def write(self, sentences: int) -> str:
-        """So many sentences and two rare words."""
+        """Return a text of some sentences and two rare words."""
         chosen = self.random.integers(0, len(self.sentences), sentences)
         rare = self.random.integers(0, len(self.rare), 2)
         return " ".join(
@@ -112,7 +111,7 @@ def _row(
     right = bool(random.random() < (0.8 if verdict else 0.45))
     accuracy = float(right) if problem_type != "free-form" else random.random()
     options = [f"{letter}. {words.write(0)}" for letter in "ABCD"] if answers == "ABCD" else []
-    # Lengths around the paper's ranges: 128–320 tokens of perception, 320–512 of reasoning.
+    # Lengths near the ranges of the paper: 128–320 perception tokens, 320–512 reasoning tokens.
     observation = words.write(int(random.integers(6, 16)))
     think = words.write(int(random.integers(12, 26)))
     given = answer if right else f"{answer}x"

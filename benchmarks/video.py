@@ -1,12 +1,12 @@
-"""Time of `p2r.video.sample_frames` beside reading the file with PyAV from first to last frame.
+"""Time of `p2r.video.sample_frames` beside decoding the whole file with PyAV.
 
     python benchmarks/video.py [FILE …] [--frames 16] [--rounds 15] [--json]
 
-The other side is the common loop of a script: open with PyAV, decode every frame in this process,
-keep the sampled ones and resize them with Pillow to the same size. Files may be given; otherwise
-three clips are made: one as small as the playground's (sampled as by its recipe, and at full size),
-one long, and one of 1080 lines. Printed are the medians over the rounds, both sides taking turns,
-and their ratio (above 1: ours is faster). What a process costs once and a cache hit costs follow.
+The other side is a typical script: open the file with PyAV, decode every frame, keep the sampled
+ones and resize them with Pillow to the same size. Without FILE, the benchmark makes three clips: a
+small one as in the playground (sampled as in its recipe, and at full size), a long one and one with
+1080 lines. Both sides take turns. The output has their medians and the ratio (above 1: ours is
+faster), then the start time of a worker and the time of a cache hit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PLAYGROUND = {"max_frames": 8, "max_pixels": 3136, "factor": 14}
 
 
 def make_clip(path: Path, count: int, width: int, height: int) -> Path:
-    """Noise in blocks that drifts, as H.264 with a keyframe every second."""
+    """Write moving noise as H.264 with a keyframe every second."""
     noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8 * 2, 3), np.uint8)
     wide = noise.repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as container:
@@ -46,7 +46,7 @@ def make_clip(path: Path, count: int, width: int, height: int) -> Path:
 
 
 def read_in_order(path: Path, indices: list[int], size: tuple[int, int]) -> np.ndarray:
-    """What a script would do instead; `size` is (width, height)."""
+    """Sample as a typical script does; `size` is (width, height)."""
     chosen = set(indices)
     with av.open(str(path)) as container:
         pictures = [

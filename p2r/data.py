@@ -249,7 +249,13 @@ def _encode_each(
     return samples
 
 
-def _add_vision(samples, questions, frames, grids, encoded) -> None:
+def _add_vision(
+    samples: list[dict[str, Any]],
+    questions: Sequence[Question],
+    frames: Sequence[Frames | None],
+    grids: Mapping[str, torch.Tensor | None],
+    encoded: Mapping[str, Any],
+) -> None:
     """Split the flat patches of the processor and add to each sample its own."""
     rows = {
         "image": iter(_split(encoded.get("pixel_values"), grids["image"])),
@@ -272,7 +278,7 @@ def _add_vision(samples, questions, frames, grids, encoded) -> None:
 
 
 def _split(patches: torch.Tensor | None, grids: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    return () if patches is None else patches.split(grids.prod(-1).tolist())
+    return () if patches is None or grids is None else patches.split(grids.prod(-1).tolist())
 
 
 def check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Frames) -> None:

@@ -1,6 +1,6 @@
-"""The errors of p2r, one class for each group of people or things that can fix them.
+"""The errors of p2r: one class for each kind of cause.
 
-Every message says what was wrong, with what, and what to do. All of them are `ValueError`s, so that
+Every message says what went wrong, where, and what to do. All of them are `ValueError`s, so that
 `except ValueError` catches them; the command line prints them as one line and exits with code 2.
 """
 
@@ -22,7 +22,7 @@ class DataError(P2RError):
 
 
 class EngineError(P2RError):
-    """A model or inference engine that cannot be loaded or cannot answer."""
+    """A model or an inference engine that cannot be loaded or cannot answer."""
 
 
 class JudgeError(P2RError):
@@ -68,7 +68,7 @@ class VideoError(DataError):
 class EngineDied(EngineError):
     """An engine that ended while it was working; a sample in progress may be the cause."""
 
-    died = True  # read by `p2r.engines.inflight` and by the subprocess worker
+    died = True  # read by `p2r.engines.crash_recovery` and `p2r.workers`
 
 
 class PreflightError(TrainingError):

@@ -1,12 +1,14 @@
-"""The notebooks' figures: Plotly where a reader wants to read off values, pictures for frames.
+"""The figures of the notebooks and the case browser: Plotly figures, and pictures of frames.
 
-Functions take plain data and return a figure. Colours are told apart without colour vision
-(Okabe and Ito), and never carry a meaning alone.
+Functions take plain data and return a figure. The colours can be told apart without colour vision
+(Okabe and Ito), and colour alone never carries a meaning.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -14,24 +16,70 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from PIL import Image, ImageDraw
 
+from p2r.pipeline.funnel import FUNNEL_STEPS
 from p2r.records import Case
 from p2r.runs.names import MODEL_LABELS
-from p2r.scoring.analysis import FUNNEL_STEPS
 from p2r.video import Frames
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up")
+# One pattern less than there are colours, so that no two parts of a stack share both.
+PATTERNS = ("", "/", ".", "x", "-")
 HEIGHT = 340
-# Red and blue around white: of which sign an advantage is, and how large.
+# Orange and blue around white: the sign of an advantage and its size.
 DIVERGING = ((0, "#D55E00"), (0.5, "#FFFFFF"), (1, "#0072B2"))
+# The curves of a training run: title -> (axis, {name in the legend: key of the metric}).
+CURVES: dict[str, tuple[str, dict[str, str]]] = {
+    "Reward of perception, by part": (
+        "mean",
+        {
+            "accuracy": "perception/accuracy",
+            "format": "perception/format",
+            "length": "perception/length_bonus",
+        },
+    ),
+    "Reward of reasoning, by part": (
+        "mean",
+        {
+            "accuracy": "reasoning/accuracy",
+            "format": "reasoning/format",
+            "length": "reasoning/length_bonus",
+        },
+    ),
+    "Collapsed groups": (
+        "share of groups",
+        {
+            "perception": "perception/collapse",
+            "reasoning": "reasoning/collapse",
+            "both": "joint/collapse",
+        },
+    ),
+    "Length": ("tokens", {"perception": "perception/tokens", "reasoning": "reasoning/tokens"}),
+    "Think–answer mismatch": ("share", {"mismatch": "mismatch", "rollouts": "reasoning/mismatch"}),
+    "Drift from the start model": ("", {"KL": "kl", "entropy": "entropy"}),
+    "Loss": ("", {"loss": "loss"}),
+    "Token accuracy": ("share", {"accuracy": "mean_token_accuracy"}),
+    "Unknown or truncated": ("share", {"judge unknown": "judge/unknown", "truncated": "truncated"}),
+}
+_FROM_ZERO = ("mean", "share", "share of groups")
+_MANY_STEPS = 60  # more steps are drawn without markers
 
-if pio.renderers.default == "plotly_mimetype+notebook":
-    # JupyterLab shows the figure's data itself; the other form puts 5 MB of script into each one.
-    pio.renderers.default = "plotly_mimetype"
+
+class NotebookFigure(go.Figure):
+    """A figure that JupyterLab shows from its data.
+
+    Plotly's default for notebooks also adds 5 MB of script to each figure.
+    """
+
+    def _ipython_display_(self) -> None:
+        if pio.renderers.default == "plotly_mimetype+notebook":
+            pio.show(self, renderer="plotly_mimetype")
+        else:
+            super()._ipython_display_()
 
 
 def contact_sheet(frames: Frames, side: int = 112) -> Image.Image:
-    """Sampled frames in a row, each under its time."""
+    """Return the sampled frames in a row, each with its time above it."""
     _, height, width, _ = frames.shape
     scale = side / height
     cell = (max(1, round(width * scale)), side)
@@ -45,11 +93,11 @@ def contact_sheet(frames: Frames, side: int = 112) -> Image.Image:
 
 
 def bars(counts: Mapping[str, float], title: str, unit: str = "") -> go.Figure:
-    """One bar per name."""
+    """Draw one bar per name."""
     bar = go.Bar(
         x=list(counts), y=list(counts.values()), text=list(counts.values()), marker_color=COLOURS[0]
     )
-    return _styled(go.Figure(bar), title, y=unit)
+    return _styled(NotebookFigure(bar), title, y=unit)
 
 
 def lines(
@@ -59,8 +107,8 @@ def lines(
     x_title: str,
     y_title: str = "",
 ) -> go.Figure:
-    """One line per name over common values of x; None leaves a gap."""
-    figure = go.Figure()
+    """Draw one line per name over common values of x; None leaves a gap."""
+    figure = NotebookFigure()
     for place, (name, values) in enumerate(series.items()):
         figure.add_scatter(
             x=list(x),
@@ -76,25 +124,70 @@ def lines(
 def training(
     metrics: Sequence[Mapping[str, float]], keys: Mapping[str, str], title: str, y_title: str = ""
 ) -> go.Figure:
-    """Metrics of a training over its steps; `keys`: name in the legend → key of the metric."""
+    """Draw metrics over the steps of a training; `keys`: name in the legend → metric."""
     steps = [int(row["step"]) for row in metrics]
-    series = {name: [_rounded(row.get(key)) for row in metrics] for name, key in keys.items()}
+    series = {name: [drawable(row.get(key)) for row in metrics] for name, key in keys.items()}
     return lines(steps, series, title, "optimiser step", y_title)
 
 
+def curves(name: str, rows: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """Draw one of `CURVES` over the steps of a stage; None if it wrote none of the metrics."""
+    axis, keys = CURVES[name]
+    series = {label: [drawable(row.get(key)) for row in rows] for label, key in keys.items()}
+    series = {label: values for label, values in series.items() if set(values) - {None}}
+    if not series:
+        return None
+    figure = lines([row["step"] for row in rows], series, "", "step", axis)
+    if axis in _FROM_ZERO:
+        figure.update_yaxes(rangemode="tozero")
+    if len(rows) > _MANY_STEPS:
+        figure.update_traces(mode="lines")
+    return figure
+
+
+def step_time(rows: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """Draw the time of each step: its measured parts stacked, and the rest; None without parts."""
+    keys = sorted({key for row in rows for key in row if key.startswith("time/")})
+    if not keys:
+        return None
+    parts = {
+        key.removeprefix("time/").replace("_", " "): [drawable(row.get(key)) or 0 for row in rows]
+        for key in keys
+    }
+    totals = [drawable(row.get("step_time")) or 0 for row in rows]
+    if any(totals):
+        spent = [sum(values) for values in zip(*parts.values(), strict=True)]
+        parts["rest of the step"] = [
+            round(max(0.0, total - part), 4) for total, part in zip(totals, spent, strict=True)
+        ]
+    figure = NotebookFigure()
+    for place, (name, values) in enumerate(parts.items()):
+        figure.add_bar(
+            x=[row["step"] for row in rows],
+            y=values,
+            name=escape(name),
+            marker={
+                "color": COLOURS[place % len(COLOURS)],
+                "pattern": {"shape": PATTERNS[place % len(PATTERNS)], "size": 4},
+                "line": {"width": 0},
+            },
+        )
+    return _styled(figure, "", "step", "seconds").update_layout(barmode="stack", bargap=0)
+
+
 def funnel(row: Mapping[str, int], title: str) -> go.Figure:
-    """How many traces reach each step of the filter (a row of `p2r.scoring.analysis.funnel`)."""
+    """Draw the number of traces after each filter (a row of `p2r.pipeline.funnel.funnel`)."""
     trace = go.Funnel(
         y=list(FUNNEL_STEPS),
         x=[row[step] for step in FUNNEL_STEPS],
         textinfo="value+percent initial",
         marker_color=COLOURS[0],
     )
-    return _styled(go.Figure(trace), title)
+    return _styled(NotebookFigure(trace), title)
 
 
 def lengths(cases: Sequence[Case], title: str) -> go.Figure:
-    """How long the two processes of the cases are, in tokens."""
+    """Draw the lengths of perception and reasoning of the cases, in tokens."""
     looked = [case.trace.perception_tokens or 0 for case in cases]
     reasoned = [
         (case.trace.completion_tokens or 0) - count
@@ -111,7 +204,7 @@ def lengths(cases: Sequence[Case], title: str) -> go.Figure:
 def token_credit(
     tokens: Sequence[str], advantages: Mapping[str, Sequence[float]], title: str
 ) -> go.Figure:
-    """The advantage of every token, one row per credit scheme; hover to read the token."""
+    """Draw the advantage of every token, one row per credit scheme; hover shows the token."""
     names = list(advantages)
     values = [[round(float(a), 3) for a in advantages[name]] for name in names]
     bound = max((abs(v) for row in values for v in row), default=0) or 1
@@ -125,13 +218,13 @@ def token_credit(
         zmax=bound,
         colorbar_title="advantage",
     )
-    figure = _styled(go.Figure(heat), title, x="token")
+    figure = _styled(NotebookFigure(heat), title, x="token")
     return figure.update_layout(height=130 + 60 * len(names))
 
 
 def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) -> go.Figure:
-    """Metrics of several models with their 95 % intervals, in percent."""
-    figure = go.Figure()
+    """Draw metrics of several models with their 95 % intervals, in percent."""
+    figure = NotebookFigure()
     for place, (model, metrics) in enumerate(results.items()):
         known = {name: value for name, value in metrics.items() if value["n"]}
         means = [100 * value["mean"] for value in known.values()]
@@ -151,7 +244,7 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
 
 
 def perception_by_answer(table: Mapping[str, Mapping[str, int]], title: str) -> go.Figure:
-    """The 2 x 2 of `p2r.scoring.analysis.perception_by_answer`, with its unknown cells if any."""
+    """Draw the table of `p2r.scoring.thoughts.perception_by_answer`, without empty unknowns."""
     rows = [row for row in table if row != "unknown" or any(table[row].values())]
     columns = [
         column
@@ -169,7 +262,7 @@ def perception_by_answer(table: Mapping[str, Mapping[str, int]], title: str) -> 
         colorscale=((0, "#FFFFFF"), (1, COLOURS[4])),
         showscale=False,
     )
-    return _styled(go.Figure(heat), title).update_yaxes(autorange="reversed")
+    return _styled(NotebookFigure(heat), title).update_yaxes(autorange="reversed")
 
 
 def _styled(figure: go.Figure, title: str, x: str = "", y: str = "") -> go.Figure:
@@ -184,5 +277,7 @@ def _styled(figure: go.Figure, title: str, x: str = "", y: str = "") -> go.Figur
     )
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(float(value), 4)
+def drawable(value: Any) -> float | None:
+    """Return a rounded number; None for a value that cannot be drawn: missing, NaN or infinite."""
+    drawn = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return round(float(value), 5) if drawn else None

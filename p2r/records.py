@@ -1,7 +1,7 @@
-"""The records everything passes: Question -> Trace -> Case. One case is one row.
+"""The records that every stage uses: Question -> Trace -> Case. One case is one row.
 
-Pipeline, trainer, evaluation, analysis and browser read and write this one schema. `Case.to_row`
-and `Case.from_row` are the only translation between the nested records and a flat Parquet row.
+Pipeline, trainer, evaluation, analysis and browser share this schema. Only `Case.to_row` and
+`Case.from_row` translate between the nested records and a flat Parquet row.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 PROBLEM_TYPES = ("multiple choice", "numerical", "OCR", "free-form", "regression")
+# An answer with at least this accuracy is right. It is the paper's threshold for every problem type
+# and the default of `filter.min_accuracy`.
+RIGHT_ACCURACY = 0.6
 DataType = Literal["video", "image"]
 
 
 class Record(BaseModel):
-    """Base of all records: unknown fields are an error, so that a misspelt one is never lost."""
+    """Base class of all records. An unknown field is an error, so a misspelled one is not lost."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,7 +28,7 @@ class Question(Record):
     """One question about one video or image, with its reference answer.
 
     `path` is relative to a data root; `answer` is the bare reference answer (no tags); `options`
-    keep their prefixes ("A. left"). What a file format knows beyond these fields is kept in `meta`.
+    keep their prefixes ("A. left"). `meta` keeps the other fields of a file format.
     """
 
     id: str
@@ -40,12 +43,12 @@ class Question(Record):
 
 
 class Trace(Record):
-    """One response to one question, its segments and how it was made.
+    """One response to one question, with its segments and the settings that made it.
 
-    Token counts: the first `perception_tokens` of the `completion_tokens` belong to perception, the
-    rest to reasoning (rule 3 of the template). `media` is what the model saw: frame count, size,
-    indices, timestamps (s), source fps, decoder. `sampling` holds temperature, top_p, max tokens,
-    seed and the prompt's hash.
+    Of the `completion_tokens`, the first `perception_tokens` belong to perception and the rest to
+    reasoning (rule 3 of the template). `media` describes the model's visual input: frame count,
+    size, indices, timestamps (s), source fps, decoder. `sampling` has temperature, top_p, max
+    tokens, seed and the hash of the prompt.
     """
 
     question_id: str
@@ -68,11 +71,10 @@ class Trace(Record):
 
 
 class Verdict(Record):
-    """A judge's word on an observation: sufficient, not sufficient, or None where there is no
-    verdict.
+    """A judge's decision on an observation: sufficient, not sufficient, or None (no verdict).
 
-    `cost` in US dollars, of this verdict alone: one that was remembered costs nothing. `votes`: a
-    panel's, {"judge", "sufficient", "cost"} each.
+    `cost` is the price of this verdict in US dollars; a cached verdict costs 0. `votes` are those
+    of a panel: {"judge", "sufficient", "cost"} each.
     """
 
     sufficient: bool | None
@@ -84,12 +86,12 @@ class Verdict(Record):
 
     @property
     def disputed(self) -> bool:
-        """Did the members of a panel that had a verdict disagree?"""
+        """Whether members of a panel disagreed; members without a verdict do not count."""
         return len({v["sufficient"] for v in self.votes if v["sufficient"] is not None}) > 1
 
 
 class ProcessReward(Record):
-    """The reward of one process by part (eq. 5); `accuracy` is None where it is unknown."""
+    """The parts of one process's reward (eq. 5); `accuracy` is None if it is unknown."""
 
     accuracy: float | None
     format: float
@@ -101,8 +103,10 @@ class ProcessReward(Record):
 
 
 class Case(Record):
-    """A question, one trace of it and its scores. `accuracy` is None where the answer cannot be
-    scored."""
+    """A question, one trace of it and its scores.
+
+    `accuracy` is None if the answer cannot be scored.
+    """
 
     question: Question
     trace: Trace
@@ -116,19 +120,19 @@ class Case(Record):
 
     @property
     def id(self) -> str:
-        """Unique within a store: run, stage, step, question and rollout name one trace."""
+        """The id of the case in a store: run, stage, step, question and rollout."""
         t = self.trace
         return "/".join(
             str(part) for part in (t.run, t.stage, t.step or 0, t.question_id, t.rollout)
         )
 
     def to_row(self) -> dict[str, Any]:
-        """One flat row of scalars; lists and mappings become JSON strings."""
+        """Return one flat row of scalars; lists and mappings become JSON strings."""
         return {name: _get(self, name) for name in ROW_TYPES}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Case:
-        """The inverse of `to_row`; columns a store added (labels, ranks) are ignored."""
+        """Make a case from a row of `to_row`; ignore columns that a store added (labels, ranks)."""
         parts: dict[str, dict[str, Any]] = {}
         flat: dict[str, Any] = {}
         for name in ROW_TYPES:

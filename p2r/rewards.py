@@ -37,13 +37,13 @@ def process_reward(
     both non-zero and the number of tokens of the process is in `length_range` (both ends included).
     An unknown accuracy (None or NaN) stays None and earns no length reward.
     """
-    known = accuracy is not None and not math.isnan(accuracy)
+    known = None if accuracy is None or math.isnan(accuracy) else float(accuracy)
     low, high = length_range
     fits = tokens is not None and low <= tokens <= high
     return ProcessReward(
-        accuracy=float(accuracy) if known else None,
+        accuracy=known,
         format=float(format_ok),
-        length=float(bonus) if known and accuracy and format_ok and fits else 0.0,
+        length=float(bonus) if known and format_ok and fits else 0.0,
     )
 
 

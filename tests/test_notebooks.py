@@ -15,6 +15,7 @@ from p2r import plots, workshop
 from p2r.errors import UserError
 from p2r.records import Case, Question, Trace
 
+pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = (
     "00_tour",

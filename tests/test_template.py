@@ -396,6 +396,7 @@ ADVERSE = ["<observation>", "</answer>", "<think>", "<think><answer></think></an
 ADVERSE += ["<observation></observation>", "</\\ <observation", "<aaaaaaaa", "<", "< ", "x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ADVERSE)
 def test_a_megabyte_of_anything_is_parsed_in_linear_time(part):
     short, long = ("<think>" + part * (size // len(part)) for size in (100_000, 1_000_000))

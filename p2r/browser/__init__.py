@@ -1,1 +1,1 @@
-"""The case browser."""
+"""The case browser: its pages, its server routes and its static files."""

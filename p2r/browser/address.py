@@ -1,6 +1,6 @@
-"""What a visitor looks at, as the query of an address: every state of the browser has a link.
+"""Reads and writes the query of an address, so that every state of the browser has a link.
 
-The page is rendered from this alone; nothing about a visitor is kept on the server.
+A page is rendered from its address alone. The server keeps no state of a visitor.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Side = tuple[str, str]  # (run, stage)
 
 @dataclass(frozen=True)
 class View:
-    """A tab, the filters and order of its list, the page of it, and what is open.
+    """The state of the browser: a tab, the filters, order and page of its list, the open case.
 
-    `page` None is the one that holds the open case. `sides` are the (run, stage) of a comparison,
-    `outcomes` what the answer of each must be ("" for any), `question` the one that is compared.
-    `blind` hides what judge and pipeline say until the visitor has labelled the case.
+    `page` None is the page that holds the open case. `sides` are the (run, stage) of a comparison,
+    `outcomes` the required outcome of each side ("" for any), `question` the compared question.
+    `blind` hides the verdict and the rewards until the visitor has labelled the case.
     """
 
     tab: str = "cases"
@@ -49,9 +49,9 @@ class View:
     blind: bool = False
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The state as pairs of a query; what is as at the start is left out.
+        """Return the state as pairs of a query, without the fields that have their default.
 
-        The page is called "sheet" there: Gradio takes "page" for one of its own.
+        The page is called "sheet" there, because Gradio reserves "page".
         """
         pairs = [] if self.tab == "cases" else [("tab", self.tab)]
         pairs += [("case", self.case)] if self.case else []
@@ -66,19 +66,20 @@ class View:
         return pairs
 
     def query(self) -> str:
+        """Return the state as a query string."""
         return urlencode(self.pairs())
 
     def link(self, **changes: Any) -> str:
-        """The address of this view with some fields changed, relative to the browser's own."""
+        """Return the relative address of this view with some fields changed."""
         return "?" + replace(self, **changes).query()
 
     def narrowed(self, **filters: Any) -> str:
-        """The address of the first page of the list under changed filters."""
+        """Return the address of the first page of the list under changed filters."""
         return self.link(filters=replace(self.filters, **filters), page=0)
 
 
 def read_view(pairs: Iterable[tuple[str, str]]) -> View:
-    """The view of an address; what is no part of one is passed over."""
+    """Read the view of an address. Unknown and invalid parts are ignored."""
     pairs = list(pairs)
     last = dict(pairs)
     sort = last.get("sort")
@@ -99,12 +100,12 @@ def read_view(pairs: Iterable[tuple[str, str]]) -> View:
 
 
 def _read_page(text: str) -> int | None:
-    """The page from 0; None for what is no number of a page."""
+    """Return the page, counted from 0; None for a text that is not a page number."""
     if not (text.isascii() and text.isdigit() and len(text) < 8):
         return None
     return max(0, int(text) - 1)
 
 
 def _without_blanks(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A form sends its empty fields too: no filter is set by them."""
+    """Remove empty values: a form sends its empty fields, which set no filter."""
     return [(name, value) for name, value in pairs if value.strip()]

@@ -1,8 +1,8 @@
-"""The case browser: what a model saw, said and concluded, case by case, over the cases of runs.
+"""Builds and serves the case browser: one case after the other, over the cases of runs.
 
 `launch` serves it on this machine. The server renders a page from the query of its address
-(`p2r.browser.address`, `p2r.browser.pages`) and the browser fetches it in parts. The store filters,
-sorts and pages lists. The browser holds one page of a list and one case.
+(`p2r.browser.address`, `p2r.browser.pages`), and the page fetches its parts. The store filters,
+sorts and pages lists, so the page holds one page of a list and one case.
 """
 
 from __future__ import annotations
@@ -36,17 +36,16 @@ def launch(
     block: bool = True,
     password: str | None = None,
 ) -> gr.Blocks:
-    """Serve the case browser over run folders (or Parquet files, or an opened store) until it is
-    interrupted.
+    """Serve the case browser over run folders, Parquet files or an opened store until Ctrl+C.
 
-    `media_root` holds the media of all runs; left out, each run has its own (`find_media_root`).
-    `port` None takes the first free one from 7860. A `host` that others can reach needs a
-    `password`; visitors sign in as "p2r". With `block=False` the call returns at once:
-    `.local_url` of the result is the address, `.close()` ends it. In a notebook the browser is
-    shown in the cell's output, and the call returns at once too.
+    `media_root` is the media folder of all runs. By default each run has its own
+    (`find_media_root`). `port` None takes the first free port from 7860. A `host` that other
+    machines can reach needs a `password`; visitors sign in as "p2r". With `block=False` the call
+    returns at once: `.local_url` of the result is the address, and `.close()` stops the server. In
+    a notebook the output of the cell shows the browser, and the call returns at once too.
 
-    Raises `StoreError` for runs without cases, `UserError` for a way of serving that is refused,
-    `OSError` for a port that is taken.
+    Raises `StoreError` for runs without cases, `UserError` for an unsafe host or password, and
+    `OSError` for a port that is in use.
     """
     check_host(host, password)
     app, routes = _build(runs, media_root)
@@ -59,7 +58,7 @@ def launch(
         share=False,
         show_error=True,
         auth=None if password is None else _make_check(password),
-        auth_message="The case browser is protected: sign in as p2r.",
+        auth_message="Sign in as user p2r with the password of this browser.",
         theme=make_theme(),
         head=HEAD,
         footer_links=[],
@@ -70,24 +69,24 @@ def launch(
         app_kwargs={"routes": routes},
     )
     if block and not ipython_check():
-        print(f"case browser: {app.local_url} (Ctrl+C ends it)", flush=True)
+        print(f"case browser: {app.local_url} (Ctrl+C stops it)", flush=True)
         app.block_thread()
     return app
 
 
 def build_app(runs: Sequence[str | Path], media_root: str | Path | None = None) -> gr.Blocks:
-    """The browser as a Gradio app that is not served yet; `launch` adds its look and its media."""
+    """Return the browser as a Gradio app that is not served yet. `launch` adds look and routes."""
     return _build(runs, media_root)[0]
 
 
 def check_host(host: str, password: str | None) -> None:
-    """Raise `UserError` for an address that others can reach without a good password."""
+    """Raise `UserError` if other machines can reach the host without a good password."""
     if password is not None and len(password) < SHORTEST_PASSWORD:
         raise UserError(f"the password is too short: give at least {SHORTEST_PASSWORD} characters")
     if password is None and not _is_loopback(host):
         raise UserError(
-            f"host {host} can be reached by others: set a password in P2R_APP_PASSWORD, "
-            "or leave --host out to serve this machine alone"
+            f"other machines can reach host {host}: set a password in P2R_APP_PASSWORD, "
+            "or leave out --host to serve this machine only"
         )
 
 
@@ -101,7 +100,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _make_check(password: str):
-    """The check of a sign-in; it takes as long for any wrong password."""
+    """Return the check of a sign-in. It takes the same time for every wrong password."""
 
     def check(user: str, given: str) -> bool:
         same = hmac.compare_digest(given.encode("utf-8", "replace"), password.encode())

@@ -1,4 +1,4 @@
-"""Ask: a clip, a question, the answer as it is written, the judge's word, and a case to keep."""
+"""The Ask tab: a clip, a question, the answer while it is written, the verdict, a case to keep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import gradio as gr
 from markupsafe import Markup
 
 from p2r.browser.address import View
-from p2r.browser.desk import ANSWER_SECONDS, MAX_QUESTION, MAX_UPLOAD, SUFFIXES, Asked, Desk, own_id
+from p2r.browser.desk import (
+    ANSWER_SECONDS,
+    MAX_QUESTION,
+    MAX_UPLOAD,
+    SUFFIXES,
+    AskedCase,
+    Desk,
+    own_id,
+)
 from p2r.browser.library import Library
 from p2r.browser.markup import chip, join, prose, shorten, visible
 from p2r.browser.media_view import render_frames, render_no_media
@@ -28,16 +36,16 @@ _NO_JUDGE = "no judge"
 
 
 def build_ask(library: Library, app: gr.Blocks) -> None:
-    """The components and events of the Ask tab, inside the app's Blocks."""
+    """Build the components and events of the Ask tab inside the app's Blocks."""
     desk = Desk(library)
     models, judges, samples = desk.models(), list(desk.judges()), desk.samples()
-    asked_of = gr.State(None)  # the case whose clip and question were taken
+    asked_of = gr.State(None)  # the case whose clip is used
     answered = gr.State(None)
     with gr.Column(elem_id="ask"):
         gr.HTML(
-            "<h2>Ask your own question</h2><p>Upload a clip or take a sample, ask, and watch the "
-            "model look, think and answer. The judge reads the observation where you give the "
-            "reference answer.</p>",
+            "<h2>Ask your own question</h2><p>Upload a clip or choose a sample, and ask. The model "
+            "observes, thinks and answers. If you give the reference answer, a judge rates the "
+            "observation.</p>",
             apply_default_css=False,
             elem_id="ask-head",
         )
@@ -50,7 +58,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                     height=136,
                 )
                 sample = gr.Dropdown(
-                    samples, label="or the clip of a case", value=None, elem_id="ask-sample"
+                    samples, label="or use the clip of a case", value=None, elem_id="ask-sample"
                 )
                 problem = gr.Textbox(label="question", lines=2, max_length=MAX_QUESTION)
                 options = gr.Textbox(
@@ -66,8 +74,8 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                     go = gr.Button("Ask", variant="primary", elem_id="ask-go")
                     stop = gr.Button("Stop", elem_id="ask-stop")
                     keep = gr.Button("Keep as a case", elem_id="ask-keep", interactive=False)
-                # The page presses it with the open case of its address.
-                take = gr.Button("take the open case", elem_id="ask-take")
+                # Hidden. The page clicks it to use the open case of its address.
+                take = gr.Button("use the open case", elem_id="ask-take")
             with gr.Column(elem_id="ask-answer", scale=3, min_width=400):
                 shown = gr.HTML(_waiting(), apply_default_css=False)
                 kept = gr.HTML("", apply_default_css=False, elem_id="ask-kept")
@@ -102,17 +110,17 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         judge_name: str,
     ) -> Iterator[tuple[Any, Any, Any, Any]]:
         off = gr.Button(interactive=False)
-        yield _working("looking at the clip …"), None, "", off
+        yield _working("reading the clip …"), None, "", off
         try:
             media, question = prepare(desk, file, case_id, text, choices, problem_type, truth)
             run = None if file else library.store.run_of(case_id or "")
             done = None
             for frames, so_far, done in desk.ask(models[model_name], media, question, run):
-                # The answer alone: one that comes late must not wipe away that it was stopped.
+                # Only the answer is updated: a late update must not overwrite "Stopped.".
                 page = _draw(question, frames, so_far, done is None)
                 yield page, gr.skip(), gr.skip(), gr.skip()
             if done is None:
-                raise UserError("the model gave no answer")
+                raise UserError("the model gave no answer: ask again")
             if question.answer and judge_name != _NO_JUDGE:
                 done.case.verdict = desk.judge(done, judge_name)
             page = _draw(question, frames, done.case.trace.text, False, done.case)
@@ -120,10 +128,10 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         except (ValueError, OSError) as error:
             yield render_no_media("No answer", str(error)), None, "", off
 
-    def on_keep(done: Asked | None) -> tuple[Any, Any]:
+    def on_keep(done: AskedCase | None) -> tuple[Any, Any]:
         off = gr.Button(interactive=False)
         if done is None:
-            return Markup('<p class="note">Ask something first.</p>'), off
+            return Markup('<p class="note">Ask a question first.</p>'), off
         try:
             case_id = desk.keep(done)
         except OSError as error:
@@ -140,7 +148,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
     for when in (take.click, app.load):
         when(on_take, [taken], fields, js=read_address, show_progress="hidden", **private)
     sample.input(on_take, [sample], fields, show_progress="hidden", **private)
-    # One's own clip takes the place of a case's.
+    # An uploaded clip replaces the clip of a case.
     upload.upload(lambda: [None, None], None, [asked_of, sample], show_progress="hidden", **private)
     asking = go.click(
         on_ask,
@@ -163,7 +171,7 @@ def prepare(
     problem_type: str,
     truth: str = "",
 ) -> tuple[Path, Question]:
-    """The clip and the question; the id and path of a case's question where its clip is used."""
+    """Return the clip and the question. With the clip of a case, the path of its question too."""
     from p2r.engines.ask import make_question
 
     options = [line.strip() for line in (choices or "").splitlines() if line.strip()]
@@ -174,7 +182,7 @@ def prepare(
         desk.check_upload(Path(file))
         return Path(file), question
     if not case_id:
-        raise UserError("choose a clip: upload one, or take that of a case")
+        raise UserError("choose a clip: upload one, or use the clip of a case")
     case = desk.library.store.get(case_id)
     of = case.question
     question.path, question.data_type = of.path, of.data_type
@@ -188,7 +196,7 @@ def prepare(
 def _draw(
     question: Question, frames: Frames, text: str, is_open: bool, case: Case | None = None
 ) -> Markup:
-    """The frames and the three segments as far as they are written; then the whole case."""
+    """Return the frames and the segments written so far; with `case`, the complete case."""
     strip = Markup('<div class="frames">{}</div>').format(render_frames(frames, frames.info()))
     if case is not None:
         parts = [
@@ -212,7 +220,7 @@ def _draw(
 
 
 def _segments(text: str) -> list[tuple[str, str, str, str | None]]:
-    """What of each segment is written: (name, style, title, text)."""
+    """Return the segments written so far: (name, style, title, text)."""
     styles = (
         ("observation", "see", "Observation"),
         ("think", "think", "Reasoning"),
@@ -224,12 +232,12 @@ def _segments(text: str) -> list[tuple[str, str, str, str | None]]:
         segment = rest.partition("</")[0].strip() if opened else None
         found.append((name, style, title, segment))
     if not any(segment for *_, segment in found) and text:
-        found[-1] = ("answer", "answer", "Response off the template", text)
+        found[-1] = ("answer", "answer", "Response without the template", text)
     return found
 
 
 def _writing(text: str) -> str:
-    """The segment that is being written."""
+    """Return the segment that is being written."""
     names = [name for name in ("observation", "think", "answer") if f"<{name}>" in text]
     return names[-1] if names else "observation"
 
@@ -248,6 +256,6 @@ def _stopped() -> Markup:
 
 def _waiting() -> Markup:
     return Markup(
-        '<div class="no-media"><b>Nothing asked yet</b><span>The three segments appear here while '
+        '<div class="no-media"><b>No question yet</b><span>The three segments appear here while '
         "the model writes them.</span></div>"
     )

@@ -1,4 +1,4 @@
-"""Two or three stages on the same questions: which got right what, and where they part."""
+"""The Compare tab: two or three stages on the same questions, side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p2r.browser.find_view import render_active, render_pager
 from p2r.browser.markup import (
     OUTCOME_WORDS,
     VERDICT_WORDS,
-    Row,
+    CaseRow,
     chip,
     hidden,
     join,
@@ -38,12 +38,12 @@ from p2r.cases.selection import Filters
 from p2r.records import Case
 
 LETTERS = "ABC"
-# Longer texts are not compared word by word.
+# A longer text is not compared word by word.
 _LONGEST = 8000
 
 
 def propose_sides(stages: Sequence[Mapping[str, Any]]) -> tuple[Side, ...]:
-    """Base, SFT and PA-GRPO where there are such stages, else the first two or three."""
+    """Return the stages base, SFT and PA-GRPO if they exist, else the first two or three."""
     sides = [(row["run"], row["stage"]) for row in stages]
     evaluated = [side for side in sides if side[1].startswith("eval")] or sides
 
@@ -64,10 +64,11 @@ def render_sides(
     filters: Filters,
     stages: Sequence[Mapping[str, Any]],
     counts: Mapping[tuple[str, ...], int],
-    rows: Sequence[Row],
+    rows: Sequence[CaseRow],
 ) -> Markup:
-    """The side of the Compare tab: which sides, which pattern of answers, which questions; of the
-    view's filters only `filters` are applied.
+    """Return the side of the Compare tab: sides, patterns of outcomes, questions.
+
+    `filters`: the filters of the view that are applied here.
     """
     kept = [
         (name, value) for name, value in view.pairs() if name not in ("side", "sheet", "result")
@@ -98,7 +99,7 @@ def render_sides(
             render_pager(view, len(rows), total), items
         )
         if rows
-        else Markup('<p class="empty">No question was answered so by all sides.</p>')
+        else Markup('<p class="empty">No shared question has this pattern.</p>')
     )
     return Markup(
         '<div class="side-head"><h2>Same question, several models</h2>{}</div>'
@@ -109,7 +110,7 @@ def render_sides(
 
 
 def _render_patterns(view: View, counts: Mapping[tuple[str, ...], int]) -> Markup:
-    """Which side is right: each pattern of answers with its count, and all of them."""
+    """Return each pattern of right and wrong answers with its count, and a link to all."""
     if not counts:
         return Markup("")
     patterns = [
@@ -144,7 +145,7 @@ def _render_patterns(view: View, counts: Mapping[tuple[str, ...], int]) -> Marku
     )
 
 
-def _render_item(view: View, row: Row) -> Markup:
+def _render_item(view: View, row: CaseRow) -> Markup:
     marks = join(
         Markup('<span class="chip {}" title="{}: answer {}">{} {}</span>').format(
             OUTCOME_WORDS[outcome][0],
@@ -168,9 +169,9 @@ def _render_item(view: View, row: Row) -> Markup:
 
 
 def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Markup:
-    """The question once, the responses in columns, row by row; words that part are marked."""
+    """Return the question, and the responses in columns with different words marked."""
     if not cases:
-        return Markup('<p class="empty">Choose two or three sides, and a question at the left.</p>')
+        return Markup('<p class="empty">Choose two or three sides and a question on the left.</p>')
     question = cases[0].question
     first = cases[0]
     columns = []
@@ -196,7 +197,7 @@ def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Marku
     items = join(
         Markup('<li dir="auto">{}</li>').format(visible(o[:500])) for o in question.options
     )
-    legend = Markup('<p class="note">Marked: words that the column before does not have.</p>')
+    legend = Markup('<p class="note">Marked: words that are not in the column to the left.</p>')
     return Markup(
         '<article class="case compare" data-case="{}"><header><h2 dir="auto">{}</h2>'
         '<ul class="options">{}</ul><p class="truth">reference answer <b dir="auto">{}</b></p>'
@@ -223,13 +224,13 @@ def _render_head(view: View, case: Case, letter: str) -> Markup:
 
 
 def _text_before(cases: Sequence[Case], part: str) -> str | None:
-    """The text of the nearest column to the left that has one."""
+    """Return the text of the nearest column to the left that has one."""
     texts = [getattr(case.trace, part) for case in reversed(cases)]
     return next((text for text in texts if text), None)
 
 
 def _marked(text: str | None, base: str | None) -> Markup | None:
-    """A text with the words marked that the base text lacks; None: show it plainly."""
+    """Mark the words that are not in the base text. None: the text is shown without marks."""
     if text is None or base is None or max(len(text), len(base)) > _LONGEST:
         return None
     words, before = _split(text), _split(base)

@@ -1,8 +1,7 @@
-"""Credit: which advantage each token got, and what plain GRPO would have given to the same tokens.
+"""Credit: the advantage of each token under PA-GRPO, and under plain GRPO.
 
-All tokens of a process share its advantage (eq. 6), so a colour goes over a process; which process
-a token belongs to is also underlined, and every sign is written out: nothing is said by colour
-alone.
+All tokens of a process share its advantage (eq. 6), so a whole process has one colour. The process
+of a token is also underlined, and every sign is written out. Colour alone never carries a meaning.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from typing import Any
 
 from markupsafe import Markup
 
-from p2r.browser.markup import Row, join, number, visible
+from p2r.browser.markup import CaseRow, join, number, visible
 from p2r.records import Trace
 from p2r.rewards import collapsed, credit_advantages
 
-# More tokens than this are not shown one by one.
+# At most so many tokens are shown one by one.
 MOST_TOKENS = 3000
 _END = "</observation>"
 _WORD = re.compile(r"\s*\S{1,24}|\s+")
-# From these sizes of an advantage on its tint is stronger.
+# An advantage of at least these sizes has a stronger tint.
 _LEVELS = (0.05, 0.5, 1.0)
 SCHEMES = {"process": "PA-GRPO", "outcome": "GRPO"}
 
 
 @dataclass(frozen=True)
 class Credit:
-    """Advantages of perception and reasoning tokens of one rollout under one scheme."""
+    """The advantages of perception and reasoning of one rollout under one scheme."""
 
     perception: float | None
     reasoning: float | None
@@ -39,22 +38,22 @@ class Credit:
 
 @dataclass(frozen=True)
 class GroupCredit:
-    """A group of rollouts: credits by scheme, one per row, and which processes collapsed."""
+    """A group of rollouts: its credits by scheme, one per row, and which processes collapsed."""
 
-    rows: Sequence[Row]
+    rows: Sequence[CaseRow]
     credits: dict[str, list[Credit]]
     collapsed: dict[str, bool]
 
     def of(self, case_id: str, scheme: str) -> Credit | None:
-        """The credit of one rollout of the group."""
+        """Return the credit of one rollout."""
         for row, credit in zip(self.rows, self.credits[scheme], strict=True):
             if row["id"] == case_id:
                 return credit
         return None
 
 
-def credit_group(rows: Sequence[Row]) -> GroupCredit | None:
-    """What both schemes assign to the rollouts of a question; None where rewards are not known."""
+def credit_group(rows: Sequence[CaseRow]) -> GroupCredit | None:
+    """Return the credits of a question's rollouts under both schemes; None without rewards."""
     rewards = [
         [math.nan if row[f"{p}_reward"] is None else row[f"{p}_reward"] for p in _PROCESSES]
         for row in rows
@@ -76,21 +75,21 @@ _PROCESSES = ("perception", "reasoning")
 
 
 def split_text(trace: Trace, tokenizer: Any | None) -> tuple[list[str], int, bool]:
-    """(pieces of the response, how many of them are perception's, whether they are its tokens).
+    """Return (pieces of the response, number of perception pieces, whether pieces are tokens).
 
-    Without the run's tokenizer the pieces are words. The trace's own count of perception tokens
-    holds where the pieces are as many as it counted; else the end of the observation does.
+    Without the run's tokenizer, the pieces are words. If the number of pieces matches the trace,
+    its count of perception tokens is used, else the end of the observation.
     """
     text = trace.text
     pieces, exact = _words(text), False
     if tokenizer is not None and len(text) <= 20 * MOST_TOKENS:
         cuts: list[int] = []
         for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets:
-            # A character of several tokens stands whole in the first of them.
+            # A character of several tokens belongs to the first of them.
             cuts.append(max(cuts[-1], start) if cuts else 0)
         cuts.append(len(text))
         pieces = [text[a:b] for a, b in itertools.pairwise(cuts)]
-        # The end of the turn is a token without text.
+        # The end of the turn is one more token, without text.
         exact = trace.completion_tokens in (None, len(pieces), len(pieces) + 1)
     if exact and trace.perception_tokens is not None:
         return pieces, min(trace.perception_tokens, len(pieces)), True
@@ -110,9 +109,9 @@ def _words(text: str) -> list[str]:
 def render_tokens(
     trace: Trace, tokenizer: Any | None, given: Credit, grpo: Credit | None
 ) -> Markup:
-    """The whole response, token by token: one stop of the keyboard, arrows go from token to token.
+    """Return the response token by token: one tab stop, arrow keys move between tokens.
 
-    `given` is the credit that the run recorded (or PA-GRPO's), `grpo` what GRPO would have given.
+    `given`: the recorded credit, or that of PA-GRPO. `grpo`: the credit that GRPO would give.
     """
     pieces, border, exact = split_text(trace, tokenizer)
     if not pieces:
@@ -155,23 +154,23 @@ def render_tokens(
         'data-credit="pa" aria-pressed="true">PA-GRPO</button><button type="button" '
         'data-credit="grpo" aria-pressed="false">GRPO</button></span>'
     )
-    note = "tokens of the run's tokenizer" if exact else "words: the run's tokenizer is not at hand"
+    note = "tokens of the run's tokenizer" if exact else "words, because the run has no tokenizer"
     if len(pieces) > MOST_TOKENS:
         note += f"; the first {MOST_TOKENS:,} of {len(pieces):,}"
     return Markup(
         '<section class="card credit" data-scheme="pa"><h3>Credit of every token{}</h3>'
         '<div class="tokens" role="listbox" tabindex="0" aria-label="tokens of the response" '
-        'dir="auto">{}</div><p class="token-said" role="status">Arrow keys go from token to token.'
-        '</p><p class="legend"><span class="key pos">raised (+)</span>'
+        'dir="auto">{}</div><p class="token-said" role="status">Use the arrow keys to move between '
+        'tokens.</p><p class="legend"><span class="key pos">raised (+)</span>'
         '<span class="key neg">lowered (−)</span><span class="key see">perception</span>'
         '<span class="key think">reasoning</span><small>{}</small></p></section>'
     ).format(switch if grpo else "", join(parts), note)
 
 
 def render_group_credit(group: GroupCredit, selected: str, link: Any) -> Markup:
-    """The picture of the method: every rollout's tokens under PA-GRPO and under GRPO.
+    """Return a picture of the method: the tokens of every rollout under PA-GRPO and GRPO.
 
-    `link(case_id)` is the address of a rollout.
+    `link(case_id)` returns the address of a rollout.
     """
     longest = max((row["trace.completion_tokens"] or 0 for row in group.rows), default=0) or 1
     rows = join(
@@ -190,15 +189,16 @@ def render_group_credit(group: GroupCredit, selected: str, link: Any) -> Markup:
         for place, row in enumerate(group.rows)
     )
     return Markup(
-        '<section class="card"><h3>Who gets the credit?</h3><p class="note">Each bar is a rollout, '
-        "its length the tokens. PA-GRPO gives observation and reasoning an advantage of their own; "
-        "GRPO gives all tokens the one of the answer, whatever was seen. {}</p>"
+        '<section class="card"><h3>Who gets the credit?</h3><p class="note">Each bar is a '
+        "rollout, as long as its tokens. PA-GRPO gives observation and reasoning an advantage "
+        "each. GRPO gives all tokens the advantage of the answer, even if the observation was "
+        "wrong. {}</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="credit of the group">'
         '<table class="creditbars"><thead><tr><th scope="col">rollout</th>'
         '<th scope="col">R<sub>P</sub></th><th scope="col">R<sub>R</sub></th>'
         '<th scope="col">PA-GRPO: A<sub>P</sub> | A<sub>R</sub></th>'
-        '<th scope="col">GRPO: one A for all</th></tr></thead><tbody>{}</tbody></table></div>'
-        "</section>"
+        '<th scope="col">GRPO: one A for all tokens</th></tr></thead><tbody>{}</tbody>'
+        "</table></div></section>"
     ).format(_explain(group), rows)
 
 
@@ -213,15 +213,15 @@ def _explain(group: GroupCredit) -> str:
     words = []
     if flipped:
         listed = ", ".join(f"#{place}" for place in flipped)
-        words.append(f"In {listed} GRPO pushes the observation the wrong way.")
+        words.append(f"In {listed}, GRPO pushes the observation in the wrong direction.")
     for process, flat in group.collapsed.items():
         if flat:
-            words.append(f"All {process} rewards are equal: that process learns nothing here.")
+            words.append(f"All {process} rewards are equal, so this process learns nothing here.")
     return " ".join(words)
 
 
-def _bar(row: Row, credit: Credit, longest: int) -> Markup:
-    """A rollout as a bar: the part of each process as wide as its tokens are many."""
+def _bar(row: CaseRow, credit: Credit, longest: int) -> Markup:
+    """Return a rollout as a bar. The part of a process is as wide as its share of the tokens."""
     total = row["trace.completion_tokens"] or 0
     looked = row.get("trace.perception_tokens")
     looked = total // 2 if looked is None else min(looked, total)
@@ -239,7 +239,7 @@ def _bar(row: Row, credit: Credit, longest: int) -> Markup:
 
 
 def _tint(prefix: str, value: float | None) -> str:
-    """The class of an advantage: its sign and how strong it is."""
+    """Return the class of an advantage, by its sign and size."""
     if value is None or value != value or abs(value) < _LEVELS[0]:
         return f"{prefix}-zero"
     level = sum(abs(value) >= bound for bound in _LEVELS)

@@ -1,4 +1,4 @@
-"""Questions of visitors: a clip and a question in, the answer as it is written, a case to keep."""
+"""Answers the questions of visitors about a clip, judges the answers, and keeps them as cases."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import json
 import shutil
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 from p2r.browser.library import Library
 from p2r.browser.markup import shorten
 from p2r.errors import UserError
-from p2r.records import Case, Question, Trace, Verdict
-from p2r.template import answer_of, parse
+from p2r.records import Case, Question, Verdict
 from p2r.video import Frames
 
 if TYPE_CHECKING:
     from p2r.runs import Run
     from p2r.runs.recipe import Recipe
 
-# What may be uploaded, and how long it may take.
+# Limits of an upload and of an answer.
 MAX_UPLOAD = "200mb"
 MAX_CLIP_SECONDS = 1200.0
 ANSWER_SECONDS = 300.0
@@ -45,9 +44,11 @@ MAX_QUESTION = 4000
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked and answered, as much as a case needs; `media` is where the clip lies, `run`
-    the run below whose media root it does (none: it was uploaded).
+class AskedCase:
+    """An answered question, ready to be kept as a case.
+
+    `media` is the file of the clip. `run` is the run whose media folder holds it; None for an
+    upload.
     """
 
     case: Case
@@ -57,7 +58,7 @@ class Asked:
 
 
 class Desk:
-    """Answers questions with the models of the runs, one at a time; engines stay loaded."""
+    """Answers questions with the models of the runs, one at a time. An engine stays loaded."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -66,7 +67,7 @@ class Desk:
         self._keeping = threading.Lock()
 
     def models(self) -> dict[str, str]:
-        """Models that can be asked: those that the runs trained, and the playground's."""
+        """Return the models that can be asked: those of the runs and of the playground."""
         found = {}
         for name, folder in self.library.folders.items():
             for config in sorted(folder.glob("*/model/config.json")):
@@ -74,7 +75,7 @@ class Desk:
         return {**found, **{f"playground: {n}": f"playground/{n}" for n in ("teacher", "base")}}
 
     def samples(self) -> list[tuple[str, str]]:
-        """(words, case id) of some cases of different questions, to ask about."""
+        """Return (problem, case id) of cases of different questions, as samples to ask about."""
         rows = self.library.store.page(limit=SAMPLES * 4)
         first = {row["question.id"]: row for row in reversed(rows)}
         return [
@@ -82,60 +83,46 @@ class Desk:
         ][:SAMPLES]
 
     def check_upload(self, path: Path) -> None:
-        """Raise `UserError` for a file of a kind that is not asked about."""
+        """Raise `UserError` if a file is not a clip or a picture."""
         if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path.name} is no clip or picture: use {', '.join(SUFFIXES)}")
+            raise UserError(f"{path.name} is not a clip or picture: use {', '.join(SUFFIXES)}")
 
     def ask(
         self, model: str, media: Path, question: Question, run: Path | None = None
-    ) -> Iterator[tuple[Frames, str, Asked | None]]:
-        """(frames, text so far, at the end what can be kept) while the model writes.
+    ) -> Iterator[tuple[Frames, str, AskedCase | None]]:
+        """Yield (frames, text so far, None) while the model writes; last, the answered question.
 
-        `run`: whose clip it is; None: it was uploaded.
-        Raises `UserError`, `VideoError`, `EngineError`.
+        `run`: the run that the clip belongs to; None for an upload. Raises `UserError`,
+        `VideoError` and `EngineError`.
         """
-        from p2r.data import eval_settings
-        from p2r.engines import Request, Sampling, load_engine
-        from p2r.runs import quiet_libraries, use_threads
-        from p2r.video import sample_frames
+        from p2r.engines.ask import ask_clip, make_case
 
         recipe = self._recipe()
-        frames = sample_frames(media, **eval_settings(recipe.video))
-        if frames.duration > MAX_CLIP_SECONDS:
-            raise UserError(
-                f"the clip is {frames.duration:.0f} s long: at most {MAX_CLIP_SECONDS:.0f} s"
-            )
-        if frames.decoder == "image":
-            question.data_type = "image"
-        yield frames, "", None
+        for answer in ask_clip(
+            recipe,
+            media,
+            question,
+            lambda: self._engine(recipe, model),
+            longest=MAX_CLIP_SECONDS,
+            seconds=ANSWER_SECONDS,
+        ):
+            yield answer.frames, answer.text, None
+        case = make_case(recipe, question, answer, model)
+        yield answer.frames, answer.text, AskedCase(case, media, run is None, run)
+
+    @contextmanager
+    def _engine(self, recipe: Recipe, model: str) -> Iterator[Any]:
+        from p2r.engines.ask import load_to_ask
+
         with self._lock:
             if model not in self._engines:
-                use_threads(recipe)
-                quiet_libraries()
-                self._engines = {model: load_engine(recipe, model, batch_size=1)}
-            engine = self._engines[model]
-            settings = recipe.eval
-            sampling = Sampling(
-                settings.temperature, settings.top_p, settings.max_tokens, recipe.seed
-            )
-            text, until = "", time.monotonic() + ANSWER_SECONDS
-            pieces = engine.stream(Request("ask", question, frames), sampling)
-            for piece in pieces:
-                text += piece
-                yield frames, text, None
-                if time.monotonic() > until:
-                    pieces.close()
-                    break
-        yield (
-            frames,
-            text,
-            Asked(_make_case(question, text, model, frames), media, run is None, run),
-        )
+                self._engines = {model: load_to_ask(recipe, model)}
+            yield self._engines[model]
 
-    def judge(self, asked: Asked, judge: str) -> Verdict:
-        """The judge's word; a judge that cannot be asked gives none, with the reason."""
+    def judge(self, asked: AskedCase, judge: str) -> Verdict:
+        """Return the verdict of a judge. A failed judge gives "unknown" with the reason."""
         from p2r.judges import make_judge
-        from p2r.judges.judging import run_judge
+        from p2r.judges.run_judge import run_judge
 
         observation = asked.case.trace.observation
         if not observation:
@@ -143,23 +130,23 @@ class Desk:
         run = self._run()
         try:
             spec = self.judges()[judge]
-            # What it costs stands in the books of the run whose recipe names it.
+            # The cost is recorded in the run whose recipe names the judge.
             asks = make_judge(spec) if run is None else run_judge(run, spec)
             return asks.judge([asked.case.question], [observation])[0]
         except ValueError as error:
             return Verdict(sufficient=None, rationale=str(error), judge=judge)
 
     def judges(self) -> dict[str, Any]:
-        """Judges that can be asked, by name: those of the first run's recipe, the playground's."""
+        """Return the judges that can be asked: those of the first recipe, and the playground's."""
         recipe = self._recipe()
         specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
         return {spec if isinstance(spec, str) else json.dumps(spec): spec for spec in specs}
 
-    def keep(self, asked: Asked) -> str:
-        """Add the case to the run whose clip it is about, an upload to the first; returns its id.
+    def keep(self, asked: AskedCase) -> str:
+        """Add the case to the run of its clip, or an upload to the first run. Return its id.
 
-        The line goes to the scored cases of a stage "asked", and an uploaded clip below the run's
-        media root, under a name made of what is in it.
+        The case goes to the scored cases of a stage "asked". An uploaded clip is copied into the
+        media folder of the run, under a name made from its content.
         """
         folders = self.library.folders
         run = asked.run or next(iter(folders.values()))
@@ -206,27 +193,6 @@ class Desk:
 
 
 def own_id(question: Question) -> str:
-    """The id of a visitor's question: of its clip and its words, so that no other one has it."""
+    """Return the id of a visitor's question, made from its clip and its words."""
     asked = json.dumps([question.path, question.problem, question.options])
     return f"asked-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
-
-
-def _make_case(question: Question, text: str, model: str, frames: Frames) -> Case:
-    from p2r.scoring import accuracy
-
-    part = parse(text)
-    right = None
-    if question.answer:
-        right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
-    media = {name: value for name, value in frames.info().items() if name != "path"}
-    trace = Trace(
-        question_id=question.id,
-        text=text,
-        observation=part.observation,
-        think=part.think,
-        answer=part.answer,
-        problems=part.problems,
-        model=Path(model).parent.name if Path(model).is_absolute() else model,
-        media=media,
-    )
-    return Case(question=question, trace=trace, accuracy=right)

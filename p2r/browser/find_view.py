@@ -1,4 +1,4 @@
-"""Finding cases: search, filters, the 2 x 2, failure kinds, the list in pages, saved views."""
+"""The side of the Cases tab: search, filters, 2 x 2 table, failure kinds, list, saved views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from p2r.browser.markup import (
     MEANINGS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
-    Row,
+    CaseRow,
     chip,
     hidden,
     join,
@@ -26,7 +26,7 @@ from p2r.cases.export import KINDS
 from p2r.cases.selection import FIELDS, RANGES, Filters, limit_text
 from p2r.cases.store import CaseStore, Neighbours
 
-# Filters by the names of values, and what each is called.
+# Filter -> its label.
 CHOICES = {
     "run": "run",
     "stage": "stage",
@@ -57,8 +57,8 @@ SORTS = {
 _LISTED_VALUES = 60
 
 
-def render_find(store: CaseStore, view: View, rows: Sequence[Row], total: int) -> Markup:
-    """The side of the Cases tab; `rows` is the page of the list, `total` how long that is."""
+def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: int) -> Markup:
+    """Return the side of the Cases tab. `rows`: a page of the list; `total`: its full length."""
     parts = [_render_form(store, view), render_active(view)]
     if not view.blind:
         parts += [render_quadrants(store, view), render_kinds(store, view)]
@@ -67,7 +67,7 @@ def render_find(store: CaseStore, view: View, rows: Sequence[Row], total: int) -
 
 
 def _render_form(store: CaseStore, view: View) -> Markup:
-    """Search, filters and order: one form whose change is a new address."""
+    """Return search, filters and order as one form. Each change opens a new address."""
     filters = view.filters
     kept = replace(
         view,
@@ -93,7 +93,7 @@ def _render_form(store: CaseStore, view: View) -> Markup:
     scopes = [("", "all texts"), *((field, field) for field in FIELDS)]
     return Markup(
         '<form id="find" data-form>{}<div class="searchbox"><input id="search" name="text" '
-        'type="search" value="{}" placeholder="Search" aria-label="search in the texts" '
+        'type="search" value="{}" placeholder="Search all texts" aria-label="search text" '
         'autocomplete="off" spellcheck="false"><select name="text_in" id="text-in" '
         'aria-label="search in">{}</select></div><details id="filters"><summary>Filters and order'
         '</summary><div class="fields">{}{}{}'
@@ -117,7 +117,7 @@ def _render_form(store: CaseStore, view: View) -> Markup:
 def _render_choice(
     name: str, label: str, counts: Mapping[Any, int], chosen: Sequence[str]
 ) -> Markup:
-    """A fold of check boxes; values of a strange file may be many: the most frequent are listed."""
+    """Return a fold of check boxes for the most frequent values."""
     values = list(dict.fromkeys([*chosen, *counts]))
     if len(values) < 2 and not chosen:
         return Markup("")
@@ -164,8 +164,9 @@ def _render_range(name: str, label: str, limits: tuple[float | None, float | Non
 
 
 def render_active(view: View, working: Filters | None = None) -> Markup:
-    """The filters that are set, each with a way to take it back; `working`: those of them that a
-    page applies, where it does not apply all.
+    """Return the active filters, each as a link that removes it.
+
+    `working`: the filters that the page applies, if it does not apply all.
     """
     filters = view.filters if working is None else working
     set_: list[tuple[str, str]] = []
@@ -194,7 +195,7 @@ def render_active(view: View, working: Filters | None = None) -> Markup:
         return Markup("")
     chips = join(
         Markup(
-            '<a class="chip removable" href="{}" data-go title="take this filter back">{}'
+            '<a class="chip removable" href="{}" data-go title="remove this filter">{}'
             '<span aria-hidden="true">×</span></a>'
         ).format(link, shorten(words, 44))
         for words, link in set_
@@ -202,9 +203,7 @@ def render_active(view: View, working: Filters | None = None) -> Markup:
     clear = Markup('<a class="clear" href="{}" data-go>clear all</a>').format(
         view.link(filters=Filters(), page=0)
     )
-    return Markup('<p class="active" aria-label="filters that are set">{}{}</p>').format(
-        chips, clear
-    )
+    return Markup('<p class="active" aria-label="active filters">{}{}</p>').format(chips, clear)
 
 
 def _span(low: float | None, high: float | None) -> str:
@@ -214,7 +213,7 @@ def _span(low: float | None, high: float | None) -> str:
 
 
 def render_quadrants(store: CaseStore, view: View) -> Markup:
-    """Perception x answer as a table of links; unknowns have a row or column when needed."""
+    """Return perception x answer as a table of links, with unknowns only if there are any."""
     cells = store.quadrants(view.filters)
     total = sum(cells.values())
     verdicts = [v for v in VERDICT_WORDS if v != "unknown" or _sum(cells, v, None)]
@@ -222,7 +221,7 @@ def render_quadrants(store: CaseStore, view: View) -> Markup:
     chosen = (view.filters.verdict, view.filters.outcome)
 
     def button(verdict: str | None, outcome: str | None, content: Markup, style: str) -> Markup:
-        """A second choice of the same cell takes it back."""
+        """Return a link that chooses a cell, or removes the choice if it is chosen already."""
         at = (verdict, outcome) == chosen
         target = (None, None) if at else (verdict, outcome)
         return Markup(
@@ -281,7 +280,7 @@ def _sum(cells: Mapping[tuple[str, str], int], verdict: str | None, outcome: str
 
 
 def render_kinds(store: CaseStore, view: View) -> Markup:
-    """The failure kinds with their counts; choosing several shows the cases of any of them."""
+    """Return the failure kinds with their counts. With several, a case may be of any of them."""
     chosen = view.filters.failure
 
     def link(kind: str) -> str:
@@ -318,9 +317,9 @@ def _render_tools(view: View, total: int) -> Markup:
     ).format(total, links)
 
 
-def _render_list(view: View, rows: Sequence[Row], total: int) -> Markup:
+def _render_list(view: View, rows: Sequence[CaseRow], total: int) -> Markup:
     if not rows:
-        return Markup('<div id="list"><p class="empty">No case passes these filters.</p></div>')
+        return Markup('<div id="list"><p class="empty">No case matches these filters.</p></div>')
     return Markup('<div id="list">{}<nav class="cases" aria-label="cases">{}</nav></div>').format(
         render_pager(view, len(rows), total),
         join(_render_row(view, row) for row in rows),
@@ -349,7 +348,7 @@ def render_pager(view: View, count: int, total: int) -> Markup:
     )
 
 
-def _render_row(view: View, row: Row) -> Markup:
+def _render_row(view: View, row: CaseRow) -> Markup:
     where = [row["question.problem_type"], row["trace.stage"] or row["trace.run"]]
     if row["trace.step"] is not None:
         where.append(f"step {row['trace.step']}")
@@ -377,7 +376,7 @@ def _render_row(view: View, row: Row) -> Markup:
 
 
 def render_nav(view: View, place: Neighbours) -> Markup:
-    """Where the open case stands in the list, and the way to its neighbours."""
+    """Return the position of the open case in the list, with links to its neighbours."""
     if place.position is not None:
         said = f"{place.position + 1:,} of {place.total:,}"
     else:

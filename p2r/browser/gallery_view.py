@@ -1,4 +1,4 @@
-"""The failure gallery: the most instructive cases of every kind of failure."""
+"""The Failures tab: instructive cases of every failure kind."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from markupsafe import Markup
 
 from p2r.browser.address import View
 from p2r.browser.find_view import render_active
-from p2r.browser.markup import OUTCOME_WORDS, VERDICT_WORDS, Row, chip, join, mark_chip, shorten
+from p2r.browser.markup import OUTCOME_WORDS, VERDICT_WORDS, CaseRow, chip, join, mark_chip, shorten
 from p2r.cases.store import CaseStore
 
-# What each kind is, and by which column (and direction) its most telling cases come first.
+# Failure kind -> its description, and the column (and direction) that sorts its cases.
 KINDS = {
     "right by luck": (
-        "The answer is right, but the observation does not support it. An outcome reward pays for "
-        "this; process rewards do not.",
+        "The answer is right, but the observation does not support it. An outcome reward rewards "
+        "such cases; process rewards do not.",
         ("reasoning_reward", True),
     ),
     "perception miss": (
-        "What the question needs was not seen, or seen wrongly: reasoning had no chance.",
+        "The observation misses or distorts what the question needs, so reasoning had no chance.",
         ("perception_reward", False),
     ),
     "reasoning slip": (
-        "Everything needed was observed, and the conclusion is still wrong.",
+        "The observation holds everything that is needed, but the conclusion is wrong.",
         ("perception_reward", True),
     ),
     "mismatch": (
-        "The answer differs from what the reasoning ended on.",
+        "The answer differs from the conclusion of the reasoning.",
         ("trace.completion_tokens", True),
     ),
     "format": (
-        "The response does not keep the template, so a process cannot be read or rewarded.",
+        "The response breaks the template, so a process cannot be read or rewarded.",
         ("trace.completion_tokens", False),
     ),
     "truncated": (
-        "The response never ended: it ran into the limit of tokens.",
+        "The response was cut at the token limit.",
         ("trace.completion_tokens", True),
     ),
     "judge unknown": (
-        "The judge gave no verdict: left out of every rate, and counted here.",
+        "The judge gave no verdict. These cases are left out of every rate.",
         (None, False),
     ),
 }
@@ -50,7 +50,7 @@ _CANDIDATES = 120
 
 
 def render_gallery(store: CaseStore, view: View) -> Markup:
-    """A section per kind that occurs, with its count and some cases of different questions."""
+    """Return a section per failure kind, with its count and cases of different questions."""
     counts = store.failures(view.filters)
     order = [*(k for k in KINDS if k in counts), *(k for k in counts if k not in KINDS)]
     sections = join(_render_kind(store, view, kind, counts[kind]) for kind in order if counts[kind])
@@ -60,7 +60,7 @@ def render_gallery(store: CaseStore, view: View) -> Markup:
         sections = Markup('<p class="empty">No case failed under these filters.</p>')
     return Markup(
         '<div class="page wide"><header class="page-head"><h2>Why answers fail</h2><p>{:,} of {:,} '
-        "cases are of a failure kind; each is counted once, under the first kind that applies.</p>"
+        "cases failed. Each is counted once, under the first kind that applies.</p>"
         "{}{}</header>{}</div>"
     ).format(sum(counts.values()), total, active, _render_chart(counts, total, view), sections)
 
@@ -86,7 +86,7 @@ def _render_kind(store: CaseStore, view: View, kind: str, count: int) -> Markup:
     place = list(KINDS).index(kind) if kind in KINDS else len(KINDS)
     return Markup(
         '<section class="gallery" id="kind-{}"><header><h3>{} <small>{:,}</small></h3><p>{}</p>'
-        '<a class="button" href="{}" data-go>all of them</a></header><div class="cards">{}</div>'
+        '<a class="button" href="{}" data-go>show all</a></header><div class="cards">{}</div>'
         "</section>"
     ).format(
         place,
@@ -98,15 +98,15 @@ def _render_kind(store: CaseStore, view: View, kind: str, count: int) -> Markup:
     )
 
 
-def choose_various(rows: Sequence[Row], count: int = SHOWN) -> list[Row]:
-    """Some rows of different questions, one problem type after the other."""
-    by_type: dict[str, dict[str, Row]] = {}
+def choose_various(rows: Sequence[CaseRow], count: int = SHOWN) -> list[CaseRow]:
+    """Choose rows of different questions, taking problem types in turn."""
+    by_type: dict[str, dict[str, CaseRow]] = {}
     for row in rows:
         by_type.setdefault(row["question.problem_type"], {}).setdefault(
             row["question.problem"], row
         )
     queues = [list(found.values()) for found in by_type.values()]
-    chosen: list[Row] = []
+    chosen: list[CaseRow] = []
     while len(chosen) < count and any(queues):
         for queue in queues:
             if queue and len(chosen) < count:
@@ -114,7 +114,7 @@ def choose_various(rows: Sequence[Row], count: int = SHOWN) -> list[Row]:
     return chosen
 
 
-def _render_card(view: View, filters: object, row: Row) -> Markup:
+def _render_card(view: View, filters: object, row: CaseRow) -> Markup:
     return Markup(
         '<a class="gcard" href="{}" data-go><span class="thumb" data-thumb="p2r/thumb?{}">'
         '</span><span class="q" dir="auto">{}</span><span class="gave" dir="auto">answered '

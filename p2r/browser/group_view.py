@@ -1,4 +1,4 @@
-"""Groups: all questions with several rollouts, and the credit of the one that is open."""
+"""The Groups tab: the questions with several rollouts, and the credit of the open group."""
 
 from __future__ import annotations
 
@@ -9,28 +9,34 @@ from markupsafe import Markup
 from p2r.browser.address import View
 from p2r.browser.credit_view import GroupCredit, render_group_credit
 from p2r.browser.find_view import render_active, render_pager
-from p2r.browser.markup import Row, chip, join, number, shorten, visible
+from p2r.browser.markup import CaseRow, chip, join, number, shorten, visible
 from p2r.browser.read_view import render_responses
 
 
-def render_groups(view: View, groups: Sequence[Row], opened: Row | None) -> Markup:
-    """The list of groups; `opened` is the one that is shown."""
+def render_groups(view: View, groups: Sequence[CaseRow], opened: CaseRow | None) -> Markup:
+    """Return the list of groups. `opened`: the row of the group that is shown."""
     if not groups:
         return Markup(
             '<div class="side-head"><h2>Rollouts in groups</h2>{}</div><div id="list">'
             '<p class="empty">No question has several rollouts under these filters. RL writes '
-            "them, and sampling several responses per question.</p></div>"
+            "groups, and so does sampling with several responses per question.</p></div>"
         ).format(render_active(view))
     total = groups[0]["total"]
     items = join(_render_item(view, row, row is opened) for row in groups)
     return Markup(
-        '<div class="side-head"><h2>Rollouts in groups</h2><p>{:,} groups; first where the '
-        'rewards of both processes differ most</p>{}</div><div id="list">{}<nav class="cases" '
+        '<div class="side-head"><h2>Rollouts in groups</h2><p>{:,} group{}, those with the '
+        'largest differences in both rewards first</p>{}</div><div id="list">{}<nav class="cases" '
         'aria-label="groups">{}</nav></div>'
-    ).format(total, render_active(view), render_pager(view, len(groups), total), items)
+    ).format(
+        total,
+        "s" * (total != 1),
+        render_active(view),
+        render_pager(view, len(groups), total),
+        items,
+    )
 
 
-def _render_item(view: View, row: Row, is_open: bool) -> Markup:
+def _render_item(view: View, row: CaseRow, is_open: bool) -> Markup:
     marks = [
         chip("warn", f"{name} collapsed")
         for name, flat in (
@@ -58,19 +64,19 @@ def _render_item(view: View, row: Row, is_open: bool) -> Markup:
 
 
 def render_group(
-    view: View, rows: Sequence[Row], credit: GroupCredit | None, case_link: View
+    view: View, rows: Sequence[CaseRow], credit: GroupCredit | None, case_link: View
 ) -> Markup:
-    """The open group: its question, the picture of credit, and the table of rollouts."""
+    """Return the open group: its question, the picture of credit, and the table of rollouts."""
     if not rows:
-        return Markup('<p class="empty">Choose a group at the left.</p>')
+        return Markup('<p class="empty">Choose a group on the left.</p>')
     first = rows[0]
     flat = [name for name, is_flat in (credit.collapsed if credit else {}).items() if is_flat]
     picture = (
         render_group_credit(credit, view.case, lambda case: case_link.link(case=case))
         if credit
         else Markup(
-            '<section class="card"><p class="absent">The rewards of this group are not known, so '
-            "there is no credit to show.</p></section>"
+            '<section class="card"><p class="absent">The rewards of this group are unknown, so '
+            "no credit can be shown.</p></section>"
         )
     )
     means = [
@@ -95,6 +101,6 @@ def render_group(
     )
 
 
-def _mean(rows: Sequence[Row], column: str) -> float | None:
+def _mean(rows: Sequence[CaseRow], column: str) -> float | None:
     known = [row[column] for row in rows if row[column] is not None]
     return sum(known) / len(known) if known else None

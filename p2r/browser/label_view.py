@@ -1,4 +1,4 @@
-"""Labelling: a person's word on an observation, and what others said, once one may see it."""
+"""The label form of a case, and the labels of others once the visitor may see them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from p2r.browser.address import View
 from p2r.browser.markup import chip, join, options, prose, visible
-from p2r.cases.labels import MAX_COMMENT, MAX_NAME, Label
+from p2r.cases.labels import MAX_COMMENT, MAX_NAME, CaseLabel
 from p2r.cases.selection import FAILURES
 
 SUFFICIENT = {"yes": "sufficient", "no": "not sufficient", "unknown": "cannot say"}
@@ -17,9 +17,9 @@ _WORDS = {True: "yes", False: "no", None: "unknown"}
 
 
 def render_label(
-    view: View, case_id: str, annotator: str, labels: Sequence[Label], following: str | None
+    view: View, case_id: str, annotator: str, labels: Sequence[CaseLabel], following: str | None
 ) -> Markup:
-    """The form of a case for one annotator, with the labels of all where they may be seen.
+    """Return the form of a case for one annotator, with all labels if they may be shown.
 
     `following`: the next case of the sample that this annotator has not labelled.
     """
@@ -50,7 +50,7 @@ def render_label(
     return Markup(
         '<section class="card" id="label"><h3>My label <span class="notes">{}</span></h3>'
         '<form data-label data-case="{}" data-blind="{}"><fieldset class="choices"><legend>Is the '
-        "observation sufficient to tell the reference answer?</legend>{}</fieldset>"
+        "observation sufficient to give the reference answer?</legend>{}</fieldset>"
         '<div class="fields">{}<label class="wide">comment<input name="comment" maxlength="{}" '
         'value="{}" autocomplete="off"></label><label>my name<input name="annotator" maxlength="{}"'
         ' required value="{}" autocomplete="nickname"></label></div><p class="row">'
@@ -79,11 +79,11 @@ def _render_following(view: View, following: str | None) -> Markup:
     if following is None:
         return Markup("")
     return Markup(
-        '<a class="button" id="next-to-label" href="{}" data-go>next to label ›</a>'
+        '<a class="button" id="next-to-label" href="{}" data-go>next case to label ›</a>'
     ).format(view.link(case=following))
 
 
-def _render_one(label: Label) -> Markup:
+def _render_one(label: CaseLabel) -> Markup:
     word = SUFFICIENT[_WORDS[label.sufficient]]
     style = {True: "good", False: "bad", None: "unknown"}[label.sufficient]
     notes = [chip(style, word)]
@@ -95,14 +95,14 @@ def _render_one(label: Label) -> Markup:
     )
 
 
-def read_label(data: object) -> Label:
-    """A label from what a browser sent; raises ValueError for anything else."""
+def read_label(data: object) -> CaseLabel:
+    """Read a label that a page sent. Raises ValueError for anything else."""
     if not isinstance(data, dict):
-        raise ValueError("a label is a mapping")
+        raise ValueError("a label must be a JSON object")
     words = {word: value for value, word in _WORDS.items()}
     if not isinstance(data.get("sufficient"), str) or data["sufficient"] not in words:
-        raise ValueError("say whether the observation is sufficient: yes, no or unknown")
+        raise ValueError("choose whether the observation is sufficient: yes, no or unknown")
     texts = {name: data.get(name, "") for name in ("case", "annotator", "failure", "comment")}
     if not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError("the fields of a label are texts")
-    return Label(**texts, sufficient=words[data["sufficient"]], blind=bool(data.get("blind")))
+        raise ValueError("case, annotator, failure and comment of a label must be texts")
+    return CaseLabel(**texts, sufficient=words[data["sufficient"]], blind=bool(data.get("blind")))

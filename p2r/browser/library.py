@@ -1,4 +1,4 @@
-"""The opened runs: their cases, where their media lie, their labels and tokenizers."""
+"""The opened runs: their cases, media, labels and tokenizers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from p2r.browser.markup import Row
-from p2r.cases.files import Fault, case_file
-from p2r.cases.labels import Label, LabelFile, sample_cases
+from p2r.browser.markup import CaseRow
+from p2r.cases.files import CaseFault, case_file
+from p2r.cases.labels import CaseLabel, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
 from p2r.cases.store import CaseStore
 from p2r.errors import MediaError
@@ -21,14 +21,13 @@ _FRAME_SETTINGS = ("max_frames", "max_pixels", "factor")
 _CACHE_BYTES = 2**27
 SAMPLE_SIZE = 200  # as in the paper
 GROUP_COLUMNS = (*LISTED, "trace.perception_tokens")
-MOST_ROLLOUTS = 256
 
 
 class Library:
-    """The cases of some runs and what lies beside them.
+    """The cases of some runs, with the files beside them.
 
-    Media are asked for by case, never by path: only files that a case names, below its run's media
-    root, can be read. Methods may be called from several threads.
+    Media are requested by case, never by path. Only a file that a case names can be read, and only
+    below the media folder of its run. Threads may share a library.
     """
 
     def __init__(self, store: CaseStore, media_root: str | Path | None = None) -> None:
@@ -43,21 +42,21 @@ class Library:
     # ---- media
 
     def media_root(self, run: Path) -> Path:
-        """Under which the media of a run lie."""
+        """Return the media folder of a run."""
         return self._media_root or find_media_root(run)
 
     def find_media(self, case: Case) -> Path:
-        """The media file of a case; raises `MediaError` where it is refused or absent."""
+        """Return the media file of a case. Raises `MediaError` if it is refused or missing."""
         root = self.media_root(self.store.run_of(case.id))
         path = resolve_media(root, case.question.path)
         if not path.is_file():
-            raise MediaError(case.question.path, "there is no such file below the media root")
+            raise MediaError(case.question.path, "there is no such file in the media folder")
         return path
 
     def sample_frames(self, case: Case) -> Frames:
-        """The frames the model saw: the file sampled again with the settings the trace recorded.
+        """Return the frames that the model saw, sampled again with the recorded settings.
 
-        Raises `MediaError`, `VideoError`, or `ValueError` for recorded settings that make no sense.
+        Raises `MediaError`, `VideoError`, or `ValueError` for invalid recorded settings.
         """
         recorded = {name: case.trace.media.get(name) for name in _FRAME_SETTINGS}
         settings = {name: value for name, value in recorded.items() if isinstance(value, int)}
@@ -66,36 +65,35 @@ class Library:
     # ---- around a case
 
     def tokenizer(self, case: Case) -> Any | None:
-        """The tokenizer of the models of a case's run; None where the run keeps none."""
+        """Return the tokenizer of the models of a case's run; None if the run has none."""
         return _load_tokenizer(self.store.run_of(case.id))
 
-    def group(self, case: Case) -> list[Row]:
-        """The rollouts of the case's question at its step, by their number."""
+    def group(self, case: Case) -> list[CaseRow]:
+        """Return the rollouts of the case's question at its step, by their number."""
         t = case.trace
-        step = (None, None) if t.step is None else (t.step, t.step)
-        filters = Filters(question_id=(t.question_id,), run=(t.run,), stage=(t.stage,), step=step)
-        rows = self.store.page(filters, "trace.rollout", limit=MOST_ROLLOUTS, columns=GROUP_COLUMNS)
-        return [row for row in rows if row["trace.step"] == t.step]
+        return self.store.group(t.question_id, t.run, t.stage, t.step, GROUP_COLUMNS)
 
     # ---- labels
 
     def label_file(self, case_id: str) -> LabelFile:
-        """The labels of the run that holds a case; raises `StoreError` for an unknown case."""
+        """Return the labels of a case's run. Raises `StoreError` for an unknown case."""
         return self._labels[self.store.run_of(case_id)]
 
-    def faults(self) -> list[Fault]:
-        """What cannot be read of the cases and of their labels, and why."""
+    def faults(self) -> list[CaseFault]:
+        """Return the parts of the cases and labels that cannot be read, with the reasons."""
         lines = [
-            Fault(file.path, reason) for file in self._labels.values() for reason in file.faults()
+            CaseFault(file.path, reason)
+            for file in self._labels.values()
+            for reason in file.faults()
         ]
         return [*self.store.faults, *lines]
 
-    def labels(self) -> list[Label]:
-        """The labels of all opened runs."""
+    def labels(self) -> list[CaseLabel]:
+        """Return the labels of all opened runs."""
         return [label for file in self._labels.values() for label in file.labels()]
 
     def sample(self) -> list[str]:
-        """The cases to label: the same for everybody, judged ones of a readable observation."""
+        """Return the cases to label: judged, readable, and the same for all annotators."""
         count = self.store.count()
         with self._lock:
             if self._sample[0] != count:
@@ -108,13 +106,13 @@ class Library:
             return self._sample[1]
 
     def next_to_label(self, annotator: str, but: str = "") -> str | None:
-        """The first case of the sample without a label of this annotator."""
+        """Return the first case of the sample that this annotator has not labelled."""
         done = {label.case for label in self.labels() if label.annotator == annotator}
         return next((case for case in self.sample() if case not in done and case != but), None)
 
 
 def find_media_root(run: Path) -> Path:
-    """A run's media: the folder that its file `data_root` names, else `media`, else the run."""
+    """Return the media folder of a run: the one in its file `data_root`, `media`, or the run."""
     named = run / "data_root"
     if named.is_file():
         return run / named.read_text(encoding="utf-8").strip()
@@ -122,7 +120,7 @@ def find_media_root(run: Path) -> Path:
 
 
 def _name_folders(folders: Any) -> dict[str, Path]:
-    """Run folders by their names; of equal names the later ones are numbered."""
+    """Return the run folders by name. A repeated name gets a number."""
     named: dict[str, Path] = {}
     for folder in dict.fromkeys(folders):
         name, n = folder.name, 2
@@ -134,7 +132,7 @@ def _name_folders(folders: Any) -> dict[str, Path]:
 
 @lru_cache(maxsize=16)
 def _load_tokenizer(run: Path) -> Any | None:
-    """The tokenizer of one of a run's own models: they all have the same."""
+    """Return the tokenizer of one of the run's models; they all share one."""
     from tokenizers import Tokenizer
 
     for file in sorted(run.glob("*/model/tokenizer.json")):

@@ -1,7 +1,7 @@
-"""HTML text made on the server: the one place where untrusted words become markup.
+"""Small pieces of HTML, and the words for verdicts and outcomes that all views share.
 
-Everything that comes from traces, questions, judges and file names is untrusted. It enters a page
-only through `Markup(...).format(...)`, which escapes every argument that is not markup itself.
+Texts of traces, questions, judges and file names are untrusted. They enter a page only through
+`Markup(...).format(...)`, which escapes every argument that is not markup itself.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from p2r.cases.selection import RIGHT_ACCURACY
 from p2r.files.safe_text import show_unseen
-from p2r.records import Case
+from p2r.records import Case, ProcessReward
 
-Row = Mapping[str, Any]
-# Words and mark of each verdict and outcome: (style, mark, observation's word, answer's word).
+CaseRow = Mapping[str, Any]
+# Verdict of the judge, or outcome of the answer -> (style, mark, word).
 VERDICT_WORDS = {
     "yes": ("good", "✓", "sufficient"),
     "no": ("bad", "✗", "not sufficient"),
@@ -27,49 +27,90 @@ OUTCOME_WORDS = {
     "wrong": ("bad", "✗", "wrong"),
     "unknown": ("unknown", "?", "not scored"),
 }
-# What each cell of the 2 x 2 means; the two mismatches are what an outcome reward cannot see.
+# The meaning of each (verdict, outcome). An outcome reward cannot see the two mixed cases.
 MEANINGS = {
     ("yes", "right"): "seen and solved",
     ("yes", "wrong"): "reasoning failed",
     ("no", "right"): "right by luck",
     ("no", "wrong"): "perception failed",
 }
-# Longer texts are cut on the page, with a link to the whole.
+# A longer text is cut on the page and gets a link to the full text.
 LONGEST_TEXT = 20_000
 
 
 def visible(text: Any) -> str:
-    """Anybody's text with what is not seen of it written out."""
+    """Return an untrusted text with its invisible characters written out."""
     return show_unseen(str(text))
 
 
 def verdict_of(case: Case) -> str:
-    """yes, no or unknown: the judge's word on the observation."""
+    """Return the judge's verdict on the observation: yes, no or unknown."""
     sufficient = case.verdict.sufficient if case.verdict else None
     return {True: "yes", False: "no", None: "unknown"}[sufficient]
 
 
 def outcome_of(case: Case) -> str:
-    """right, wrong or unknown: the answer against the pipeline's threshold."""
+    """Return the outcome of the answer, by the pipeline's threshold: right, wrong or unknown."""
     if case.accuracy is None or case.accuracy != case.accuracy:
         return "unknown"
     return "right" if case.accuracy >= RIGHT_ACCURACY else "wrong"
 
 
+def describe_case(case: Case) -> list[str]:
+    """Return the words under which a case is known: problem type, source, run, stage, step …"""
+    q, t = case.question, case.trace
+    words = [q.problem_type, q.data_type, q.source, t.run, t.stage]
+    words += [] if t.step is None else [f"step {t.step}"]
+    words += [f"rollout {t.rollout}"] if t.rollout else []
+    return [word for word in words if word]
+
+
+def describe_making(case: Case) -> dict[str, Any]:
+    """Return the facts about how a case was made, by name; unknown ones are None or empty."""
+    q, t = case.question, case.trace
+    return {
+        "model": t.model,
+        "run": t.run,
+        "stage": t.stage,
+        "step": t.step,
+        "rollout": t.rollout,
+        "case": case.id,
+        "question": q.id,
+        "media file": q.path,
+        "sampling": t.sampling,
+        "media": {name: value for name, value in t.media.items() if name != "path"},
+        "prompt tokens": t.prompt_tokens,
+        "completion tokens": t.completion_tokens,
+        "perception tokens": t.perception_tokens,
+    }
+
+
+def reward_sum(process: str, reward: ProcessReward | None) -> Markup:
+    """Return the reward of a process ("P" or "R") as the sum of its parts."""
+    if reward is None:
+        return Markup("")
+    total, accuracy = (
+        "unknown" if part is None else number(part) for part in (reward.total, reward.accuracy)
+    )
+    return Markup("<b>R<sub>{}</sub> {}</b> = accuracy {} + format {} + length {}").format(
+        process, total, accuracy, number(reward.format), number(reward.length)
+    )
+
+
 def chip(style: str, text: Any) -> Markup:
-    """A small label; `style` is one of ours, `text` anybody's."""
+    """Return a small label. `style` is a class of the style sheet, `text` may be untrusted."""
     if not isinstance(text, Markup):
         text = shorten(visible(text), 80)
     return Markup('<span class="chip {}">{}</span>').format(style, text)
 
 
 def join(parts: Iterable[Markup], between: str = "") -> Markup:
-    """The parts one after the other."""
+    """Join parts of a page."""
     return Markup(between).join(parts)
 
 
 def mark_chip(words: tuple[str, str, str], subject: str) -> Markup:
-    """The chip of a verdict (subject: observation) or an outcome (subject: answer) in a list."""
+    """Return the chip of a verdict (`subject` observation) or an outcome (`subject` answer)."""
     style, mark, word = words
     short = {"observation": "obs", "answer": "ans"}[subject]
     return Markup('<span class="chip {}" title="{}: {}">{} {}</span>').format(
@@ -78,13 +119,13 @@ def mark_chip(words: tuple[str, str, str], subject: str) -> Markup:
 
 
 def shorten(text: Any, length: int) -> str:
-    """One line of at most `length` characters."""
+    """Return a text as one line of at most `length` characters."""
     text = visible(" ".join(str(text)[: 4 * length + 64].split()))
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def prose(text: str | None, absent: str, whole: str = "") -> Markup:
-    """A text as it was written; a very long one is cut, with a link to the `whole`."""
+    """Return a text as a paragraph. A very long one is cut; `whole` links to the full text."""
     if text is None:
         return Markup('<p class="absent">{}</p>').format(absent)
     rest = len(text) - LONGEST_TEXT
@@ -92,25 +133,25 @@ def prose(text: str | None, absent: str, whole: str = "") -> Markup:
     if rest <= 0:
         return body
     note = Markup(
-        '<p class="note">{:,} more characters: <a href="{}" target="_blank">whole text</a></p>'
+        '<p class="note">{:,} more characters: <a href="{}" target="_blank">full text</a></p>'
     ).format(rest, whole)
     return body + note if whole else body
 
 
 def number(value: float | None, sign: str = "", digits: int = 2) -> str:
-    """A number as tables show it; unknown is a dash, never a zero."""
+    """Return a number as tables show it. Unknown is a dash, never a zero."""
     if value is None or value != value:
         return "–"
     return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def signed_style(value: float | None) -> str:
-    """The style of an advantage: which way it pushes."""
+    """Return the style of an advantage by its sign."""
     return "" if not value or value != value else "good" if value > 0 else "bad"
 
 
 def options(choices: Iterable[tuple[str, str]], chosen: str) -> Markup:
-    """The options of a select: (value, text)."""
+    """Return the options of a select; `choices` are (value, text)."""
     return join(
         Markup('<option value="{}"{}>{}</option>').format(
             value, Markup(" selected") if value == chosen else "", shorten(text, 60)
@@ -120,7 +161,7 @@ def options(choices: Iterable[tuple[str, str]], chosen: str) -> Markup:
 
 
 def hidden(pairs: Iterable[tuple[str, str]]) -> Markup:
-    """Fields of a form that carry the rest of the state."""
+    """Return hidden form fields, which keep the rest of the address."""
     return join(
         Markup('<input type="hidden" name="{}" value="{}">').format(name, value)
         for name, value in pairs
@@ -128,7 +169,7 @@ def hidden(pairs: Iterable[tuple[str, str]]) -> Markup:
 
 
 def render_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
-    """A plain table: texts at the left, the rest as it comes."""
+    """Return a table; the first cell of each row is its heading."""
     body = join(
         Markup('<tr><th scope="row" dir="auto">{}</th>{}</tr>').format(
             shorten(row[0], 80),

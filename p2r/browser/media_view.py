@@ -1,4 +1,4 @@
-"""The media of a case: the player, and the frames the model saw with their times."""
+"""The media of a case: the player, and the frames that the model saw with their times."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from p2r.records import Case
 if TYPE_CHECKING:
     from p2r.video import Frames
 
-# Frames narrower than this are enlarged without smoothing and sent without loss.
-_PIXELATED_BELOW = 160
+# Narrower frames are enlarged without smoothing and sent without loss.
+PIXELATED_BELOW = 160
 
 
 def render_media(case: Case, problem: str | None) -> Markup:
-    """The player and the place of the frames, which the page fetches; or why there is neither."""
+    """Return the player and the place for the frames, which the page fetches; or the `problem`."""
     if problem is not None:
         return render_no_media("No media", problem)
     query = urlencode({"case": case.id})
@@ -32,27 +32,27 @@ def render_media(case: Case, problem: str | None) -> Markup:
         player = Markup(
             '<video class="player" src="p2r/media?{}" controls muted loop playsinline '
             'preload="metadata" aria-label="the video of the question"></video>'
-            '<p class="unplayable" hidden>Your browser cannot play this file. The model saw the '
-            "frames below.</p>"
+            '<p class="unplayable" hidden>Your browser cannot play this file. The frames '
+            "below are what the model saw.</p>"
         )
     return Markup(
         '{}<div class="frames" data-frames="p2r/frames?{}" data-case="{}" aria-live="polite">'
-        '<p class="absent">reading frames …</p></div>'
+        '<p class="absent">loading frames …</p></div>'
     ).format(player.format(query), query, case.id)
 
 
 def render_no_media(title: str, reason: str) -> Markup:
-    """A placeholder that says why there is nothing to see."""
+    """Return a placeholder with the reason why there are no media."""
     return Markup('<div class="no-media"><b>{}</b><span>{}</span></div>').format(title, reason)
 
 
 def render_frames(frames: Frames, recorded: Mapping[str, Any]) -> Markup:
-    """The frames the model saw with their times; choosing one moves the player there."""
+    """Return the frames that the model saw, with their times. A click moves the player there."""
     count, height, width = frames.shape[:3]
     facts = [f"{count} frame{'s' * (count != 1)}", f"{width} × {height}", frames.decoder]
     if count > 1:
         facts.insert(2, f"{frames.sampled_fps:.2f} of {frames.fps:.2f} fps")
-    style = "pixelated" if width < _PIXELATED_BELOW else ""
+    style = "pixelated" if width < PIXELATED_BELOW else ""
     items = join(
         Markup(
             '<button type="button" data-seek="{:.3f}" title="frame {} of the file">'
@@ -64,7 +64,7 @@ def render_frames(frames: Frames, recorded: Mapping[str, Any]) -> Markup:
             style,
             width,
             height,
-            _data_uri(pixels),
+            data_uri(pixels),
             place,
             count,
             "image" if frames.decoder == "image" else f"{time:.2f} s",
@@ -79,26 +79,26 @@ def render_frames(frames: Frames, recorded: Mapping[str, Any]) -> Markup:
 
 
 def _render_warning(frames: Frames, recorded: Mapping[str, Any]) -> Markup:
-    """What a reader should know: a damaged file, other frames than the trace says it gave."""
+    """Return a warning about damaged media, or frames that differ from the recorded ones."""
     if frames.note:
         return Markup('<p class="warning">{}</p>').format(frames.note)
     if not recorded:
         return Markup('<p class="warning">{}</p>').format(
-            "The trace does not say how its frames were sampled: these are the default ones."
+            "The trace does not say how its frames were sampled. These are frames sampled with the "
+            "default settings."
         )
     indices = recorded.get("indices")
     if indices is not None and indices != list(frames.indices):
         return Markup('<p class="warning">{}</p>').format(
-            "The file gives other frames now than the trace recorded: it was changed, or the "
-            "decoder was."
+            "These are other frames than the trace recorded: the file or the decoder has changed."
         )
     return Markup("")
 
 
-def _data_uri(pixels: Any) -> Markup:
-    """Small frames exactly (PNG), larger ones as JPEG of high quality."""
+def data_uri(pixels: Any) -> Markup:
+    """Return an image as a data URI: a small one without loss (PNG), a larger one as JPEG."""
     image, buffer = Image.fromarray(pixels), io.BytesIO()
-    kind = "png" if image.width < _PIXELATED_BELOW else "jpeg"
+    kind = "png" if image.width < PIXELATED_BELOW else "jpeg"
     image.save(buffer, kind, **({"quality": 88} if kind == "jpeg" else {}))
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return Markup(f"data:image/{kind};base64,{encoded}")

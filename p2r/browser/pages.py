@@ -1,4 +1,4 @@
-"""The pages of the browser: an address in, the parts of the page as HTML out."""
+"""Renders a page of the browser: from an address to the parts of the page as HTML."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from p2r.browser.gallery_view import render_gallery
 from p2r.browser.group_view import render_group, render_groups
 from p2r.browser.label_view import render_label
 from p2r.browser.library import Library
-from p2r.browser.markup import Row, join, shorten, visible
+from p2r.browser.markup import CaseRow, join, shorten, visible
 from p2r.browser.media_view import render_media
-from p2r.browser.read_view import Reading, render_case, render_missing
+from p2r.browser.read_view import OpenCase, render_case, render_missing
 from p2r.browser.run_view import render_agreement, render_data, render_runs
 from p2r.cases.agreement import agreement_between_annotators, agreement_with_judges
 from p2r.cases.selection import Filters
 from p2r.errors import MediaError, StoreError
 from p2r.records import Case
 
-# How many responses to the open case's question are listed beside its own group.
+# At most so many responses to the same question are listed below a case and its group.
 RESPONSES = 48
 Parts = dict[str, Any]
 
 
 def render_page(library: Library, view: View, annotator: str = "") -> Parts:
-    """The parts of the page: "bar", "side", "nav", "main" as HTML, and the query of its address.
+    """Return the parts of a page: "bar", "side", "nav", "main" as HTML, and its query.
 
-    Raises `StoreError` where the cases cannot be read any more.
+    Raises `StoreError` if the cases cannot be read any more.
     """
     view = _known_runs(library, view)
     view, parts = _PAGES[view.tab](library, view, annotator)
@@ -47,7 +47,7 @@ def render_page(library: Library, view: View, annotator: str = "") -> Parts:
 
 
 def _known_runs(library: Library, view: View) -> View:
-    """A run of the address that is not open here is no filter."""
+    """Remove runs from the filters that are not open in this browser."""
     if not view.filters.run:
         return view
     known = {row["run"] for row in library.store.stages()}
@@ -75,7 +75,7 @@ def _render_bar(library: Library, view: View) -> Markup:
         )
     return Markup(
         '<h1>p2r</h1><p class="opened" dir="auto" title="{}">{} · {:,} cases</p>{}'
-        '<nav aria-label="views">{}</nav>'
+        '<nav aria-label="views of the browser">{}</nav>'
     ).format(visible(names), names, library.store.count(), warning, tabs)
 
 
@@ -86,7 +86,7 @@ def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     store = library.store
     total = store.count(view.filters)
     if view.page:
-        # The list may have become shorter since its address was taken.
+        # The list may have become shorter since the link was made.
         view = replace(view, page=min(view.page, max(0, total - 1) // PAGE))
     if not view.case and total:
         first = (view.page or 0) * PAGE
@@ -94,7 +94,7 @@ def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
         view = replace(view, case=rows[0]["id"] if rows else "")
     place = store.neighbours(view.case, view.filters, view.sort, view.descending)
     own = None if place.position is None else place.position // PAGE
-    # Without a page in the address the list shows the one of the open case.
+    # Without a page in the address, the list shows the page of the open case.
     shown = replace(view, page=view.page if view.page is not None else own or 0)
     rows = store.page(view.filters, view.sort, view.descending, shown.page * PAGE, PAGE)
     return view, {
@@ -105,9 +105,9 @@ def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
 
 
 def _open_case(library: Library, view: View, annotator: str) -> Markup:
-    """A case whole; media that cannot be had leave a placeholder with the reason."""
+    """Return the complete page of a case. Missing media leave a placeholder with the reason."""
     if not view.case:
-        return render_missing("", "No case passes these filters: take one back at the left.")
+        return render_missing("", "No case matches these filters. Remove a filter on the left.")
     store = library.store
     try:
         case = store.get(view.case)
@@ -121,9 +121,9 @@ def _open_case(library: Library, view: View, annotator: str) -> Markup:
     labels = library.label_file(case.id).of_case(case.id)
     secret = view.blind and all(label.annotator != annotator for label in labels)
     following = library.next_to_label(annotator, but=case.id) if view.blind and annotator else None
-    # Links inside a case leave the page of the list to the case they open.
+    # Links inside a case set no page: the list then shows the page of the opened case.
     plain = replace(view, page=None)
-    reading = Reading(
+    opened = OpenCase(
         case=case,
         media=_media_of(library, case),
         group=group,
@@ -134,7 +134,7 @@ def _open_case(library: Library, view: View, annotator: str) -> Markup:
         label=render_label(plain, case.id, annotator, labels, following),
         secret=secret,
     )
-    return render_case(plain, reading)
+    return render_case(plain, opened)
 
 
 def _media_of(library: Library, case: Case) -> Markup:
@@ -169,8 +169,8 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     }
 
 
-def _group_of(library: Library, case_id: str) -> list[Row]:
-    """The group of a case; none of one that is not there or damaged."""
+def _group_of(library: Library, case_id: str) -> list[CaseRow]:
+    """Return the group of a case; an empty list for a missing or damaged case."""
     try:
         return library.group(library.store.get(case_id))
     except StoreError:
@@ -186,7 +186,7 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
         sides = _propose(library, view, stages)
     view = replace(view, sides=sides)
     page = view.page or 0
-    # What is fixed by the sides is no filter.
+    # The sides replace the filters of run and stage; the patterns replace those of the outcome.
     filters = replace(view.filters, run=(), stage=(), verdict=None, outcome=None, failure=())
     if len(sides) < 2:
         side = render_sides(view, filters, stages, {}, [])
@@ -215,7 +215,7 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
 
 
 def _propose(library: Library, view: View, stages: Any) -> tuple[tuple[str, str], ...]:
-    """Base, SFT, PA-GRPO; for a question that those did not answer, who did."""
+    """Return base, SFT and PA-GRPO; for a question without their answers, those who answered."""
     sides = propose_sides(stages)
     if not view.question:
         return sides
@@ -264,12 +264,12 @@ def _data(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
 
 
 def _facts_of(run: Path) -> dict[str, Any]:
-    """What the run says of its making; absent where it does not."""
+    """Return the facts that a run records about itself."""
     import json
 
     import yaml
 
-    facts: dict[str, Any] = {"media root": find_root_words(run)}
+    facts: dict[str, Any] = {"media folder": _media_folder(run)}
     try:
         environment = json.loads(_read(run / "environment.json") or "{}")
         recipe = yaml.safe_load(_read(run / "recipe.yaml") or "{}") or {}
@@ -283,9 +283,9 @@ def _facts_of(run: Path) -> dict[str, Any]:
     return facts
 
 
-def find_root_words(run: Path) -> str:
-    """Where a run's media lie, as the run says it."""
-    return (_read(run / "data_root") or "").strip() or "the run's own folder"
+def _media_folder(run: Path) -> str:
+    """Return the media folder of a run as the run names it."""
+    return (_read(run / "data_root") or "").strip() or "inside the run folder"
 
 
 def _read(file: Path, most: int = 200_000) -> str | None:

@@ -1,4 +1,4 @@
-"""The four panels of a case: observation, verdict, reasoning, answer; also used side by side."""
+"""The four panels of a case: observation, verdict, reasoning, answer. Also shown side by side."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from p2r.browser.markup import (
     number,
     outcome_of,
     prose,
+    reward_sum,
     signed_style,
     verdict_of,
     visible,
@@ -26,7 +27,7 @@ from p2r.records import Case, ProcessReward
 
 
 def panel(number: int, style: str, title: str, notes: Iterable[Markup], body: Markup) -> Markup:
-    """One panel with its place in the order, its title, notes at the right, and a body."""
+    """Return a panel: its number and title, notes at the right, and the body."""
     return Markup(
         '<section class="panel {}"><h3><i aria-hidden="true">{}</i>{}<span class="notes">{}</span>'
         "</h3>{}</section>"
@@ -34,31 +35,31 @@ def panel(number: int, style: str, title: str, notes: Iterable[Markup], body: Ma
 
 
 def render_observation(case: Case, body: Markup | None = None) -> Markup:
-    """What the model says it saw, with R_P by part and A_P; `body` in place of the plain text."""
+    """Return what the model says it saw, with R_P and A_P. `body` replaces the plain text."""
     notes = _process_notes("P", case.trace.perception_tokens, case.perception_advantage)
-    absent = "No readable observation: see the whole response below."
+    absent = "No readable observation. See the full response below."
     text = prose(case.trace.observation, absent, whole_text(case, "observation"))
     text = text if body is None else body
     return panel(1, "see", "Observation", notes, text + _reward("P", case.perception))
 
 
 def render_reasoning(case: Case, body: Markup | None = None) -> Markup:
-    """What the model concluded from it, with R_R by part and A_R."""
+    """Return what the model concluded, with R_R and A_R. `body` replaces the plain text."""
     t = case.trace
     both = t.completion_tokens is not None and t.perception_tokens is not None
     tokens = t.completion_tokens - t.perception_tokens if both else None
     notes = _process_notes("R", tokens, case.reasoning_advantage)
-    absent = "No readable reasoning: see the whole response below."
+    absent = "No readable reasoning. See the full response below."
     text = prose(t.think, absent, whole_text(case, "think"))
     text = text if body is None else body
     return panel(3, "think", "Reasoning", notes, text + _reward("R", case.reasoning))
 
 
 def render_verdict(case: Case, details: bool = True) -> Markup:
-    """What the perception judge says; with `details` also what it was shown."""
+    """Return the verdict of the perception judge; with `details` also its prompt and reply."""
     verdict = case.verdict
     if verdict is None:
-        body = Markup('<p class="absent">Nobody judged this observation.</p>')
+        body = Markup('<p class="absent">This observation was not judged.</p>')
         return panel(2, "judge", "Perception judge", [chip("unknown", "? no verdict")], body)
     style, mark, word = VERDICT_WORDS[verdict_of(case)]
     notes = [chip(style, f"{mark} {word}")]
@@ -72,7 +73,7 @@ def render_verdict(case: Case, details: bool = True) -> Markup:
 
 
 def _render_exchange(case: Case) -> Markup:
-    """The judge's prompt for this observation and its whole reply."""
+    """Return the judge's prompt for this observation and its full reply."""
     if not case.trace.observation or case.verdict is None:
         return Markup("")
     usage = dict(case.verdict.usage)
@@ -80,18 +81,20 @@ def _render_exchange(case: Case) -> Markup:
     prompt = build_judge_prompt(case.question, case.trace.observation)
     counted = render_fact(usage) if usage else Markup("")
     return Markup(
-        '<details class="quiet" id="judge-saw"><summary>What the judge saw, and its whole reply'
-        "</summary><h4>Shown to the judge <small>text only: question, reference answer, "
-        "observation</small></h4>{}<h4>Its reply</h4>{}<p>{}</p></details>"
+        '<details class="quiet" id="judge-saw"><summary>Prompt and reply of the judge'
+        "</summary><h4>Prompt <small>text only: question, reference answer, "
+        "observation</small></h4>{}<h4>Reply</h4>{}<p>{}</p></details>"
     ).format(
         prose(prompt, "", whole_text(case, "observation")),
-        prose(str(reply) if reply else None, "No reply is kept.", whole_text(case, "rationale")),
+        prose(
+            str(reply) if reply else None, "The reply was not kept.", whole_text(case, "rationale")
+        ),
         counted,
     )
 
 
 def render_answer(case: Case) -> Markup:
-    """What was answered beside what is right."""
+    """Return the answer beside the reference answer."""
     style, mark, word = OUTCOME_WORDS[outcome_of(case)]
     notes = [chip(style, f"{mark} {word}")]
     notes += [] if case.accuracy is None else [chip("", f"accuracy {number(case.accuracy)}")]
@@ -110,11 +113,11 @@ def render_answer(case: Case) -> Markup:
 
 
 def render_response(case: Case) -> Markup:
-    """The whole response with what is wrong with it: what there is to read off the template."""
+    """Return the full response with its format faults, for responses without the template."""
     notes = [chip("bad", f"format: {problem}") for problem in case.trace.problems]
     absent = "The response is empty."
     body = prose(case.trace.text or None, absent, whole_text(case, "text"))
-    return panel(5, "whole", "The whole response", notes, body)
+    return panel(5, "whole", "The full response", notes, body)
 
 
 def _process_notes(process: str, tokens: int | None, advantage: float | None) -> list[Markup]:
@@ -129,17 +132,12 @@ def _process_notes(process: str, tokens: int | None, advantage: float | None) ->
 
 
 def _reward(process: str, reward: ProcessReward | None) -> Markup:
-    if reward is None:
-        return Markup("")
-    total = "unknown" if reward.total is None else number(reward.total)
-    accuracy = "unknown" if reward.accuracy is None else number(reward.accuracy)
-    return Markup(
-        '<p class="reward"><b>R<sub>{}</sub> {}</b> = accuracy {} + format {} + length {}</p>'
-    ).format(process, total, accuracy, number(reward.format), number(reward.length))
+    words = reward_sum(process, reward)
+    return Markup('<p class="reward">{}</p>').format(words) if words else words
 
 
 def render_fact(value: Any) -> Any:
-    """A recorded value; of a mapping its names and values."""
+    """Return a recorded value; a mapping as its names and values."""
     if not isinstance(value, dict):
         return visible(str(value)[:2000])
     return join(
@@ -157,5 +155,5 @@ def render_fact(value: Any) -> Any:
 
 
 def whole_text(case: Case, part: str) -> str:
-    """The address of a text of a case as a plain file."""
+    """Return the address of a text of a case as plain text."""
     return "p2r/text?" + urlencode({"case": case.id, "part": part})

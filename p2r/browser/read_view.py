@@ -1,4 +1,4 @@
-"""Reading one case: question, media, the four panels, every token's credit, label, how made."""
+"""The open case: question, media, the four panels, credit of every token, label, facts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from p2r.browser.markup import (
     MEANINGS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
-    Row,
+    CaseRow,
     chip,
+    describe_case,
+    describe_making,
     join,
     mark_chip,
     number,
@@ -39,17 +41,17 @@ from p2r.scoring.answers import extract_choice
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A case and what stands around it: its group, other responses, its label form.
+class OpenCase:
+    """A case with its group, other responses to its question, and its label form.
 
-    `secret`: the visitor labels blind and has not labelled this case yet.
+    `secret`: the visitor works in blind mode and has not labelled this case yet.
     """
 
     case: Case
     media: Markup
-    group: Sequence[Row]
+    group: Sequence[CaseRow]
     credit: GroupCredit | None
-    others: Sequence[Row]
+    others: Sequence[CaseRow]
     others_total: int
     tokenizer: Any | None
     label: Markup
@@ -57,40 +59,40 @@ class Reading:
 
 
 def render_missing(case_id: str, reason: str) -> Markup:
-    """Instead of a case that is not there."""
+    """Return a message in place of a case that cannot be shown."""
     return Markup('<article class="case" data-case="{}"><p class="empty">{}</p></article>').format(
         case_id, visible(reason)
     )
 
 
-def render_case(view: View, reading: Reading) -> Markup:
-    """A case whole."""
-    case = reading.case
+def render_case(view: View, opened: OpenCase) -> Markup:
+    """Return the complete page of a case."""
+    case = opened.case
     right = [render_observation(case)]
     below = [Markup("")]
-    if reading.secret:
+    if opened.secret:
         hidden = Markup(
-            '<section class="card hidden"><h3>Verdict, rewards and answer are hidden</h3><p>Label '
-            "the observation first: blind mode shows them afterwards.</p></section>"
+            '<section class="card hidden"><h3>Verdict, rewards and answer are hidden</h3><p>You '
+            "work in blind mode. Label the observation first; then they are shown.</p></section>"
         )
-        right = [_plain_observation(case), reading.label, hidden]
+        right = [_plain_observation(case), opened.label, hidden]
     else:
         right += [
             render_verdict(case),
             render_reasoning(case),
             render_answer(case),
-            _render_credit(reading),
-            reading.label,
+            _render_credit(opened),
+            opened.label,
         ]
-        below = [_render_rollouts(view, reading), _render_others(view, reading), _render_raw(case)]
+        below = [_render_rollouts(view, opened), _render_others(view, opened), _render_raw(case)]
     return Markup(
         '<article class="case" data-case="{}">{}<div class="columns"><div class="left">{}{}</div>'
         '<div class="right">{}</div></div>{}</article>'
     ).format(
         case.id,
-        _render_header(view, reading),
-        reading.media,
-        _render_making(case, reading.secret),
+        _render_header(view, opened),
+        opened.media,
+        _render_making(case, opened.secret),
         join(right),
         join(below),
     )
@@ -101,16 +103,11 @@ def _plain_observation(case: Case) -> Markup:
     return render_observation(bare)
 
 
-def _render_header(view: View, reading: Reading) -> Markup:
-    case = reading.case
+def _render_header(view: View, opened: OpenCase) -> Markup:
+    case = opened.case
     q, t = case.question, case.trace
-    about = [q.problem_type, q.data_type, q.source, t.run, t.stage]
-    if t.step is not None:
-        about.append(f"step {t.step}")
-    if t.rollout:
-        about.append(f"rollout {t.rollout}")
-    chips = [chip("", word) for word in about if word]
-    if not reading.secret:
+    chips = [chip("", word) for word in describe_case(case)]
+    if not opened.secret:
         chips += [chip("bad", f"format: {problem}") for problem in t.problems]
         chips += [chip("", tag) for tag in case.tags]
     chips += [chip("bad", "truncated")] if t.truncated else []
@@ -125,14 +122,14 @@ def _render_header(view: View, reading: Reading) -> Markup:
         _render_actions(view, case),
         shorten(q.problem, 300) if long else visible(q.problem),
         rest,
-        _render_options(case, reading.secret),
+        _render_options(case, opened.secret),
         visible(q.answer[:2000]) or "none",
-        "" if reading.secret else _render_headline(case),
+        "" if opened.secret else _render_headline(case),
     )
 
 
 def _render_actions(view: View, case: Case) -> Markup:
-    """What can be done with a case: compare it, ask about it, take it along."""
+    """Return the links to compare a case, to ask about it, and to save it."""
     t = case.trace
     compare = view.link(
         tab="compare", question=case.question.id, sides=sides_with((t.run, t.stage), view)
@@ -149,7 +146,7 @@ def _render_actions(view: View, case: Case) -> Markup:
 
 
 def sides_with(side: Side, view: View) -> tuple[Side, ...]:
-    """The sides of the comparison as they were chosen, or none: the page then proposes some."""
+    """Return the chosen sides if this one is among them; without sides the page proposes some."""
     return view.sides if side in view.sides else ()
 
 
@@ -184,23 +181,23 @@ def _render_options(case: Case, secret: bool) -> Markup:
     return Markup('<ul class="options">{}</ul>').format(join(items))
 
 
-def _render_credit(reading: Reading) -> Markup:
-    """The tokens under the credit the run recorded; without it, that of the group's rewards."""
-    case, group = reading.case, reading.credit
+def _render_credit(opened: OpenCase) -> Markup:
+    """Return the tokens with the recorded advantages, or those computed from the group."""
+    case, group = opened.case, opened.credit
     given = Credit(case.perception_advantage, case.reasoning_advantage)
     if given == Credit(None, None) and group is not None:
         given = group.of(case.id, "process") or given
     grpo = group.of(case.id, "outcome") if group else None
-    return render_tokens(case.trace, reading.tokenizer, given, grpo)
+    return render_tokens(case.trace, opened.tokenizer, given, grpo)
 
 
-def _render_rollouts(view: View, reading: Reading) -> Markup:
-    """The group as a table, with the keys that lead through it and what has collapsed."""
-    rows = reading.group
+def _render_rollouts(view: View, opened: OpenCase) -> Markup:
+    """Return the group as a table, with links to its rollouts and the collapsed processes."""
+    rows = opened.group
     if len(rows) < 2:
         return Markup("")
     ids = [row["id"] for row in rows]
-    at = ids.index(reading.case.id) if reading.case.id in ids else 0
+    at = ids.index(opened.case.id) if opened.case.id in ids else 0
 
     def step(name: str, place: int, content: Markup) -> Markup:
         if not 0 <= place < len(ids):
@@ -210,7 +207,7 @@ def _render_rollouts(view: View, reading: Reading) -> Markup:
         )
 
     flat = [
-        p for p, is_flat in (reading.credit.collapsed if reading.credit else {}).items() if is_flat
+        p for p, is_flat in (opened.credit.collapsed if opened.credit else {}).items() if is_flat
     ]
     notes = [chip("warn", f"{process} collapsed") for process in flat]
     first = rows[0]
@@ -225,26 +222,26 @@ def _render_rollouts(view: View, reading: Reading) -> Markup:
         join(notes),
         step("previous-rollout", at - 1, Markup("<kbd>[</kbd>")),
         step("next-rollout", at + 1, Markup("<kbd>]</kbd>")),
-        more if reading.credit else "",
-        render_responses("rollouts of this question", view, rows, reading.case.id),
+        more if opened.credit else "",
+        render_responses("rollouts of this question", view, rows, opened.case.id),
     )
 
 
-def _render_others(view: View, reading: Reading) -> Markup:
-    if not reading.others:
+def _render_others(view: View, opened: OpenCase) -> Markup:
+    if not opened.others:
         return Markup("")
-    cut = reading.others_total > len(reading.others)
-    note = f" (the first {len(reading.others)} of {reading.others_total:,})" if cut else ""
+    cut = opened.others_total > len(opened.others)
+    note = f" (the first {len(opened.others)} of {opened.others_total:,})" if cut else ""
     return Markup(
-        '<section class="card responses"><h3>The same question elsewhere{}</h3>{}</section>'
+        '<section class="card responses"><h3>Other responses to this question{}</h3>{}</section>'
     ).format(
         note,
-        render_responses("the same question elsewhere", view, reading.others, reading.case.id),
+        render_responses("other responses to this question", view, opened.others, opened.case.id),
     )
 
 
-def render_responses(title: str, view: View, rows: Sequence[Row], selected: str) -> Markup:
-    """Responses as a table: what was judged, rewards, advantages, length, answer."""
+def render_responses(title: str, view: View, rows: Sequence[CaseRow], selected: str) -> Markup:
+    """Return responses as a table: verdict, outcome, rewards, advantages, length, answer."""
     body = join(
         Markup(
             '<tr {}><td><a href="{}" data-go>{}</a></td><td>{}</td><td>{}</td><td>{}</td>'
@@ -273,7 +270,7 @@ def render_responses(title: str, view: View, rows: Sequence[Row], selected: str)
     ).format(title, body)
 
 
-def _name_response(row: Row) -> str:
+def _name_response(row: CaseRow) -> str:
     step = "" if row["trace.step"] is None else f" step {row['trace.step']}"
     return shorten(f"{row['trace.run']} {row['trace.stage']}{step} #{row['trace.rollout']}", 60)
 
@@ -281,28 +278,14 @@ def _name_response(row: Row) -> str:
 def _render_raw(case: Case) -> Markup:
     opened = Markup("open") if case.trace.problems else ""
     return Markup(
-        '<details class="card" id="raw" {}><summary>The whole response</summary>{}</details>'
+        '<details class="card" id="raw" {}><summary>The full response</summary>{}</details>'
     ).format(opened, prose(case.trace.text, "", whole_text(case, "text")))
 
 
 def _render_making(case: Case, secret: bool) -> Markup:
-    q, t = case.question, case.trace
-    facts = {
-        "model": t.model,
-        "run": t.run,
-        "stage": t.stage,
-        "step": t.step,
-        "rollout": t.rollout,
-        "case": case.id,
-        "question": q.id,
-        "media file": q.path,
-        "sampling": t.sampling,
-        "media": {name: value for name, value in t.media.items() if name != "path"},
-        "prompt tokens": t.prompt_tokens,
-        "completion tokens": t.completion_tokens,
-        "of them perception": t.perception_tokens,
-        "judge's usage": case.verdict.usage if case.verdict and not secret else None,
-        "question's own fields": q.meta,
+    facts = describe_making(case) | {
+        "usage of the judge": case.verdict.usage if case.verdict and not secret else None,
+        "fields of the question": case.question.meta,
     }
     rows = join(
         Markup("<dt>{}</dt><dd>{}</dd>").format(name, render_fact(value))

@@ -1,7 +1,7 @@
-"""The addresses of the browser besides Gradio's own, all below `p2r/`: pages, media, files, labels.
+"""The addresses below `p2r/`, which are added to Gradio's own: pages, media, files, labels.
 
-Each is refused to visitors who have not signed in, where a password is set. Files are asked for by
-case, never by path. What changes something is a POST of JSON from the browser's own page.
+If a password is set, every address needs a sign-in. Files are requested by case, never by path.
+The only change, a new label, is a POST of JSON from the browser's own page.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ Handler = Callable[[Request], Response | Awaitable[Response]]
 
 
 class Routes:
-    """The handlers over one library."""
+    """The handlers of the addresses, over one library."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
 
     def all(self) -> list[Route]:
-        """What is added to Gradio's server."""
+        """Return the routes that are added to Gradio's server."""
         handlers: dict[str, Handler] = {
             "view": self._view,
             "media": self._media,
@@ -99,7 +99,7 @@ class Routes:
         path = self.library.find_media(self._case(request))
         kind = mimetypes.guess_type(path)[0] or ""
         safe = kind.startswith(("video/", "image/"))
-        # Sandboxed: an image may be a drawing with scripts in it.
+        # Sandboxed, because an SVG image may contain scripts.
         return FileResponse(
             path,
             media_type=kind if safe else "application/octet-stream",
@@ -115,11 +115,11 @@ class Routes:
         return HTMLResponse(page, headers=_NO_STORE)
 
     def _thumb(self, request: Request) -> Response:
-        """The middle frame that the model saw, small; in words why there is none."""
+        """Return the middle frame that the model saw, small, or the reason why there is none."""
         try:
             frames = self.library.sample_frames(self._case(request))
         except (ValueError, OSError) as error:
-            # No failure of the page: browsers would note every one in their console.
+            # Status 200: browsers write every failed request to their console.
             return PlainTextResponse(f"no frame: {error}", headers=_NO_STORE)
         image = Image.fromarray(frames.frames[len(frames) // 2])
         image.thumbnail((320, 240))
@@ -129,7 +129,7 @@ class Routes:
         return Response(buffer.getvalue(), media_type=kind, headers=_NO_STORE)
 
     def _text(self, request: Request) -> Response:
-        """One text of a case whole, as plain text."""
+        """Return one complete text of a case, as plain text."""
         part = _TEXTS.get(request.query_params.get("part", ""))
         text = part(self._case(request)) if part else None
         if text is None:
@@ -158,12 +158,14 @@ class Routes:
             return Response(status_code=304, headers=headers)
         return Response(script, media_type="text/javascript", headers=headers)
 
-    # ---- files to take along
+    # ---- downloads
 
     def _export(self, request: Request) -> Response:
         kind = request.query_params.get("kind", "")
         if kind not in KINDS:
-            return PlainTextResponse(f"choose a kind: {', '.join(KINDS)}", status_code=400)
+            return PlainTextResponse(
+                f"the kind of the export must be one of {', '.join(KINDS)}", status_code=400
+            )
         view = read_view(request.query_params.multi_items())
         cases = self.library.store.cases(view.filters, view.sort, view.descending)
         if view.blind:
@@ -202,7 +204,7 @@ class Routes:
     def _labels(self, request: Request) -> Response:
         kind = request.query_params.get("kind", "")
         if kind not in ("csv", "jsonl"):
-            return PlainTextResponse("choose a kind: csv, jsonl", status_code=400)
+            return PlainTextResponse("the kind of the export must be csv or jsonl", status_code=400)
         headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="labels.{kind}"'}
         lines: Iterator[str] = export_labels(self.library.labels(), kind)
         media_type = "text/csv" if kind == "csv" else "application/jsonl"
@@ -211,14 +213,18 @@ class Routes:
     async def _label(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "")
         foreign = request.headers.get("sec-fetch-site", "same-origin") != "same-origin"
-        # JSON cannot be posted by a form of another page.
+        # A form on another site cannot post JSON.
         if foreign or not kind.startswith("application/json"):
-            return PlainTextResponse("only the browser's own page may label", status_code=403)
+            return PlainTextResponse(
+                "labels are accepted only from the page of the case browser", status_code=403
+            )
         body = b""
         async for piece in request.stream():
             body += piece
             if len(body) > MOST_BYTES_POSTED:
-                return PlainTextResponse("the label is too long", status_code=413)
+                return PlainTextResponse(
+                    "the label is too long: shorten the comment", status_code=413
+                )
         return await run_in_threadpool(self._add_label, body)
 
     def _add_label(self, body: bytes) -> Response:
@@ -226,7 +232,7 @@ class Routes:
             label = read_label(json.loads(body))
             self.library.store.get(label.case)
             file = self.library.label_file(label.case)
-            # Blind is what was hidden, not what a page says.
+            # After the first label the verdict is shown, so a later label is never blind.
             blind = label.blind and not file.has_labelled(label.case, label.annotator)
             kept = file.add(label.model_copy(update={"blind": blind}))
         except (ValueError, RecursionError) as error:
@@ -237,16 +243,16 @@ class Routes:
 
 
 def _annotator(request: Request) -> str:
-    """The visitor's name as labels know it: nothing is granted by it."""
+    """Return the name under which the visitor labels. It gives no rights."""
     return unquote(request.headers.get("x-annotator", ""))[:MAX_NAME].strip()
 
 
 def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """The handler for visitors who may see the page; its own failures as one line."""
+    """Return the handler with a check of the sign-in, and with failures as one line of text."""
 
     async def endpoint(request: Request) -> Response:
         if not _is_known(request):
-            return PlainTextResponse("sign in first", status_code=401)
+            return PlainTextResponse("sign in first: reload the page", status_code=401)
         try:
             if inspect.iscoroutinefunction(handler):
                 return await handler(request)
@@ -259,7 +265,7 @@ def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _is_known(request: Request) -> bool:
-    """Whether a visitor has signed in, or nobody need; Gradio keeps their tokens."""
+    """Return whether a visitor has signed in or no password is set. Gradio keeps the tokens."""
     app = request.app
     if app.auth is None:
         return True

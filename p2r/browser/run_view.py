@@ -1,4 +1,4 @@
-"""Pages about runs as a whole: curves, data card, agreement of judges with people."""
+"""The tabs about runs: curves, judge agreement, data card."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from markupsafe import Markup
 from p2r.browser.address import View
 from p2r.browser.markup import chip, join, number, prose, render_table, shorten, visible
 from p2r.browser.panels_view import render_fact
-from p2r.cases.agreement import ANSWERS, Agreement, Interval
-from p2r.cases.files import Fault
-from p2r.cases.labels import Label, latest_labels
+from p2r.cases.agreement import ANSWERS, Agreement, Measured
+from p2r.cases.files import CaseFault
+from p2r.cases.labels import CaseLabel, latest_labels
 from p2r.cases.store import CaseStore
 
 _WORDS = {"yes": "sufficient", "no": "not sufficient", "unknown": "unknown"}
 
 
 def render_runs(view: View, folders: Mapping[str, Path], chosen: str) -> Markup:
-    """The Runs tab: which run, and the place where the page draws its curves."""
+    """Return the Runs tab: the choice of a run, and the place where the page draws its curves."""
     links = join(
         Markup('<a class="button" href="{}" data-go {}>{}</a>').format(
             view.narrowed(run=(name,)),
@@ -36,7 +36,7 @@ def render_runs(view: View, folders: Mapping[str, Path], chosen: str) -> Markup:
         '<div class="page wide"><header class="page-head"><h2>Runs</h2><p class="row">{}'
         '<span class="live" role="status" data-live></span></p></header>'
         '<div class="figures" data-figures="p2r/figures?{}" aria-live="polite">'
-        '<p class="absent">reading metrics …</p></div></div>'
+        '<p class="absent">loading metrics …</p></div></div>'
     ).format(links, query)
 
 
@@ -44,22 +44,22 @@ def render_agreement(
     view: View,
     judges: Mapping[str, Mapping[str, Agreement]],
     annotators: Mapping[tuple[str, str], Agreement],
-    labels: Sequence[Label],
+    labels: Sequence[CaseLabel],
     sample: Sequence[str],
     annotator: str,
 ) -> Markup:
-    """People against judges and against each other, and the sample that waits for labels."""
+    """Return the Judge agreement tab: people, judges, and the sample to label."""
     counted = latest_labels(labels)
     mine = {case for (name, case) in counted if name == annotator}
     waiting = [case for case in sample if case not in mine]
-    start = Markup('<p class="note">No judged case is in these runs.</p>')
+    start = Markup('<p class="note">These runs have no judged case.</p>')
     if sample:
         done = len(sample) - len(waiting)
         link = view.link(tab="cases", case=waiting[0], blind=True) if waiting else ""
         action = (
             Markup(
                 '<a class="button primary" href="{}" data-go id="start-labelling">label the next '
-                "one, blind</a>"
+                "case in blind mode</a>"
             ).format(link)
             if waiting
             else chip("good", "all labelled")
@@ -79,8 +79,8 @@ def render_agreement(
     )
     given = Markup('<p class="row">{}</p><p class="row">{}</p>').format(people, exports)
     tables = join(_render_judge(judge, found) for judge, found in judges.items()) or Markup(
-        '<section class="card"><p class="absent">Nobody has labelled a judged case yet. '
-        "With labels, accuracy, Cohen’s κ and the confusion of each judge stand here."
+        '<section class="card"><p class="absent">No judged case has a label yet. '
+        "With labels, this page shows accuracy, Cohen’s κ and a confusion table for each judge."
         "</p></section>"
     )
     between = Markup("")
@@ -99,9 +99,10 @@ def render_agreement(
         )
     return Markup(
         '<div class="page wide"><header class="page-head"><h2>Do judges agree with people?</h2>'
-        "<p>Intervals are 95 %: Wilson for shares, bootstrap for κ. What either side cannot say is "
-        'counted and left out.</p></header><section class="card"><h3>Sample to label <small>the '
-        "same {} cases for everybody</small></h3>{}{}</section>{}{}</div>"
+        "<p>Intervals are 95 %: Wilson for shares, bootstrap for κ. Cases that either side calls "
+        'unknown are counted, but left out of the measures.</p></header><section class="card">'
+        "<h3>Sample to label <small>the same {} cases for all annotators</small></h3>{}{}</section>"
+        "{}{}</div>"
     ).format(len(sample), start, given if labels else "", tables, between)
 
 
@@ -129,7 +130,7 @@ def _render_judge(judge: str, found: Mapping[str, Agreement]) -> Markup:
     return Markup(
         '<section class="card"><h3>Judge <b dir="auto">{}</b></h3>{}<div class="confusions">{}'
         "</div></section>"
-    ).format(visible(judge) or "without a name", render_table(head, rows), tables)
+    ).format(visible(judge) or "(no name)", render_table(head, rows), tables)
 
 
 def _render_confusion(name: str, agreement: Agreement) -> Markup:
@@ -155,7 +156,7 @@ def _render_confusion(name: str, agreement: Agreement) -> Markup:
     ).format(shorten(name, 60), head, body)
 
 
-def _said(interval: Interval, percent: bool = False) -> str:
+def _said(interval: Measured, percent: bool = False) -> str:
     if interval.value is None:
         return "–"
     scale, digits = (100, 1) if percent else (1, 2)
@@ -172,11 +173,11 @@ def _count(names: Any) -> dict[str, int]:
 
 def render_data(
     store: CaseStore,
-    faults: Sequence[Fault],
+    faults: Sequence[CaseFault],
     facts: Mapping[str, Mapping[str, Any]],
     cards: Mapping[str, str],
 ) -> Markup:
-    """What the opened runs hold, how they were made, and what cannot be read of them."""
+    """Return the Data card tab: counts, how the runs were made, and what cannot be read."""
     stages = [
         [
             row["run"],
@@ -216,7 +217,7 @@ def render_data(
                 Markup("<dt>{}</dt><dd>{}</dd>").format(visible(key), render_fact(value))
                 for key, value in known.items()
             ),
-            Markup('<details id="card-{}"><summary>Its data card</summary>{}</details>').format(
+            Markup('<details id="card-{}"><summary>Data card</summary>{}</details>').format(
                 place, prose(cards[run], "")
             )
             if run in cards
@@ -225,8 +226,8 @@ def render_data(
         for place, (run, known) in enumerate(facts.items())
     )
     return Markup(
-        '<div class="page wide"><header class="page-head"><h2>Data card</h2><p>What is open: {:,} '
-        'cases.</p></header>{}<section class="card"><h3>Stages</h3>{}</section>'
+        '<div class="page wide"><header class="page-head"><h2>Data card</h2><p>{:,} cases are '
+        'open.</p></header>{}<section class="card"><h3>Stages</h3>{}</section>'
         '<div class="card-grid">{}</div><h2 class="section">How the runs were made</h2>{}</div>'
     ).format(
         store.count(),
@@ -237,8 +238,8 @@ def render_data(
     )
 
 
-def render_faults(faults: Sequence[Fault]) -> Markup:
-    """What cannot be read of the runs, with the reason."""
+def render_faults(faults: Sequence[CaseFault]) -> Markup:
+    """Return the list of the parts that cannot be read, with the reasons."""
     if not faults:
         return Markup("")
     items = join(
@@ -250,5 +251,5 @@ def render_faults(faults: Sequence[Fault]) -> Markup:
     more = len(faults) - 20
     note = Markup("<li>and {:,} more</li>").format(more) if more > 0 else ""
     return Markup(
-        '<section class="card faults"><h3>What could not be read</h3><ul>{}{}</ul></section>'
+        '<section class="card faults"><h3>Unreadable parts</h3><ul>{}{}</ul></section>'
     ).format(items, note)

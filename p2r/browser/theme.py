@@ -1,6 +1,6 @@
-"""The look of the case browser: theme, styles, script, and the frame that the pages fill.
+"""The look of the case browser: theme, styles, scripts, and the frame around the pages.
 
-No font, style or script comes from elsewhere: the browser works without a network.
+No font, style or script is loaded from another server, so the browser works offline.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 _STATIC = Path(__file__).parent / "static"
-# In the head, not by Gradio's css=, which takes selectors apart at their commas.
+# Styles go into the head, because Gradio's css= breaks selectors at their commas.
 HEAD = "".join(
     f"<{tag}>{(_STATIC / name).read_text(encoding='utf-8')}</{tag}>"
     for tag, name in (
@@ -27,7 +27,7 @@ SHELL = (_STATIC / "shell.html").read_text(encoding="utf-8")
 
 
 def make_theme() -> gr.themes.Base:
-    """A plain theme on the system's own fonts."""
+    """Return a plain theme with the fonts of the system."""
     return gr.themes.Base(
         primary_hue="blue",
         neutral_hue="slate",

@@ -1,1 +1,1 @@
-"""Cases at rest: their files, table and text index; selections, labels, exports."""
+"""Stored cases: files, tables, selections, text search, labels, agreement, exports."""

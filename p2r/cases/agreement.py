@@ -1,31 +1,29 @@
-"""How far people and judges agree on whether observations are sufficient.
+"""Measures how far people and judges agree on whether observations are sufficient.
 
-Pure functions over answers True (sufficient), False (not) and None (unknown). Unknown answers are
-counted and left out of every measure. The paper measures its judges so: 200 cases labelled by
-people, accuracy of 82 to 95 % by judge (arXiv 2511.11113).
+Pure functions over answers: True (sufficient), False (not sufficient) and None (unknown). Unknown
+answers are counted and left out of every measure. The paper measures its judges in this way: people
+labelled 200 cases, and the judges reached an accuracy of 82 to 95 % (arXiv 2511.11113).
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from p2r.cases.labels import Label, latest_labels
+from p2r.cases.labels import CaseLabel, latest_labels
 
-Answer = bool | None
-Pair = tuple[Answer, Answer]
+Rating = bool | None
+RatingPair = tuple[Rating, Rating]
 ANSWERS = ("yes", "no", "unknown")
-_NAMES: dict[Answer, str] = {True: "yes", False: "no", None: "unknown"}
-_Z = 1.959964  # of a 95 % interval
+_NAMES: dict[Rating, str] = {True: "yes", False: "no", None: "unknown"}
 
 
 @dataclass(frozen=True)
-class Interval:
+class Measured:
     """A value with its 95 % interval over n cases; None where it is not defined."""
 
     value: float | None
@@ -38,36 +36,36 @@ class Interval:
 class Agreement:
     """Two raters on the same cases.
 
-    `accuracy`: share of equal answers among the cases both know, with Wilson's interval; `kappa`:
-    Cohen's, with a percentile bootstrap interval; `confusion`: counts by (first, second), each
-    "yes", "no" or "unknown". `recall` and `specificity`: of the first rater's "yes" ("no"), the
-    share that the second calls so.
+    `accuracy`: share of equal answers among the cases that both know, with Wilson's interval.
+    `kappa`: Cohen's kappa, with a percentile bootstrap interval. `confusion`: counts by (first,
+    second), each "yes", "no" or "unknown". `recall` and `specificity`: of the cases that the first
+    rater calls "yes" ("no"), the share that the second calls the same.
     """
 
-    accuracy: Interval
-    kappa: Interval
-    recall: Interval
-    specificity: Interval
+    accuracy: Measured
+    kappa: Measured
+    recall: Measured
+    specificity: Measured
     confusion: dict[tuple[str, str], int]
 
     @property
     def n(self) -> int:
-        """Cases that both know."""
+        """The number of cases that both raters know."""
         return self.accuracy.n
 
     @property
     def unknown_first(self) -> int:
-        """Cases of which the first rater cannot say."""
+        """The number of cases that the first rater calls unknown."""
         return sum(n for (first, _), n in self.confusion.items() if first == "unknown")
 
     @property
     def unknown_second(self) -> int:
-        """Cases of which the second rater cannot say."""
+        """The number of cases that the second rater calls unknown."""
         return sum(n for (_, second), n in self.confusion.items() if second == "unknown")
 
 
-def measure(pairs: Iterable[Pair], seed: int = 0, samples: int = 2000) -> Agreement:
-    """The agreement of two raters; `pairs` are their answers, case by case."""
+def measure(pairs: Iterable[RatingPair], seed: int = 0, samples: int = 2000) -> Agreement:
+    """Return the agreement of two raters. `pairs` are their answers, case by case."""
     answers = Counter((_NAMES[first], _NAMES[second]) for first, second in pairs)
     table = {pair: answers[pair] for pair in itertools.product(ANSWERS, ANSWERS)}
     both_yes, only_first = table["yes", "yes"], table["yes", "no"]
@@ -81,39 +79,36 @@ def measure(pairs: Iterable[Pair], seed: int = 0, samples: int = 2000) -> Agreem
     )
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """A share with Wilson's score interval (95 %)."""
+def wilson(successes: int, n: int) -> Measured:
+    """Return a share with Wilson's score interval (95 %)."""
     if not n:
-        return Interval(None, None, None, 0)
-    share = successes / n
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    # At the ends the formula gives them exactly, rounding does not.
-    return Interval(share, 0.0 if successes == 0 else low, 1.0 if successes == n else high, n)
+        return Measured(None, None, None, 0)
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return Measured(successes / n, float(interval.low), float(interval.high), n)
 
 
 def cohen_kappa(both_yes: int, only_first: int, only_second: int, both_no: int) -> float | None:
-    """Cohen's kappa of a 2 x 2 table: (observed - expected) / (1 - expected agreement).
+    """Return Cohen's kappa of a 2 x 2 table: (observed - expected) / (1 - expected agreement).
 
-    None where it is not defined: without cases, and where both raters give the same one answer to
-    all of them, so that chance explains everything.
+    None where it is not defined: without cases, and where both raters give the same single answer
+    to every case, so that the expected agreement is 1.
     """
-    value = _kappas(np.array([[both_yes, only_first, only_second, both_no]]))[0]
-    return None if math.isnan(value) else float(value)
+    value = float(_kappas(np.array([[both_yes, only_first, only_second, both_no]]))[0])
+    return None if np.isnan(value) else value
 
 
 def agreement_with_judges(
-    labels: Iterable[Label], verdicts: Mapping[str, tuple[str, Answer]]
+    labels: Iterable[CaseLabel], verdicts: Mapping[str, tuple[str, Rating]]
 ) -> dict[str, dict[str, Agreement]]:
-    """People against each judge: {judge: {annotator, or "majority": agreement}}.
+    """Compare people with each judge. Return {judge: {annotator or "majority": agreement}}.
 
-    `verdicts`: case -> (judge, sufficient). Only the label that counts of each annotator and case
-    is used. The majority of a case is the answer that most of its annotators who know give; a tie
-    is unknown. It is listed where there are several annotators.
+    `verdicts`: case -> (judge, sufficient). The last label of each annotator for a case is used.
+    With several annotators, their majority is listed too.
     """
     counted = latest_labels(labels)
-    raters: dict[str, dict[str, Answer]] = defaultdict(dict)
+    raters: dict[str, dict[str, Rating]] = defaultdict(dict)
     for (annotator, case), label in counted.items():
         raters[annotator][case] = label.sufficient
     rows = [*raters.items()]
@@ -121,7 +116,7 @@ def agreement_with_judges(
         rows.append(("majority", majority(raters)))
     found: dict[str, dict[str, Agreement]] = defaultdict(dict)
     for name, answers in rows:
-        pairs: dict[str, list[Pair]] = defaultdict(list)
+        pairs: dict[str, list[RatingPair]] = defaultdict(list)
         for case, answer in answers.items():
             if case in verdicts:
                 judge, sufficient = verdicts[case]
@@ -131,9 +126,9 @@ def agreement_with_judges(
     return dict(found)
 
 
-def agreement_between_annotators(labels: Iterable[Label]) -> dict[tuple[str, str], Agreement]:
-    """Each two annotators on the cases that both have labelled."""
-    raters: dict[str, dict[str, Answer]] = defaultdict(dict)
+def agreement_between_annotators(labels: Iterable[CaseLabel]) -> dict[tuple[str, str], Agreement]:
+    """Compare every two annotators on the cases that both labelled."""
+    raters: dict[str, dict[str, Rating]] = defaultdict(dict)
     for (annotator, case), label in latest_labels(labels).items():
         raters[annotator][case] = label.sufficient
     found = {}
@@ -146,9 +141,9 @@ def agreement_between_annotators(labels: Iterable[Label]) -> dict[tuple[str, str
     return found
 
 
-def majority(raters: Mapping[str, Mapping[str, Answer]]) -> dict[str, Answer]:
-    """Each case's answer by most of the annotators who know; None for a tie."""
-    votes: dict[str, Counter[Answer]] = defaultdict(Counter)
+def majority(raters: Mapping[str, Mapping[str, Rating]]) -> dict[str, Rating]:
+    """Return the answer of most annotators for each case, unknowns left out; None for a tie."""
+    votes: dict[str, Counter[Rating]] = defaultdict(Counter)
     for answers in raters.values():
         for case, answer in answers.items():
             votes[case][answer] += 1
@@ -158,19 +153,19 @@ def majority(raters: Mapping[str, Mapping[str, Answer]]) -> dict[str, Answer]:
     }
 
 
-def _kappa_interval(table: Sequence[int], seed: int, samples: int) -> Interval:
+def _kappa_interval(table: Sequence[int], seed: int, samples: int) -> Measured:
     n = sum(table)
     value = cohen_kappa(*table)
     if value is None:
-        return Interval(None, None, None, n)
+        return Measured(None, None, None, n)
     drawn = np.random.default_rng(seed).multinomial(n, np.array(table) / n, size=samples)
     kappas = _kappas(drawn)
     low, high = np.nanquantile(kappas, [0.025, 0.975])
-    return Interval(value, float(low), float(high), n)
+    return Measured(value, float(low), float(high), n)
 
 
 def _kappas(tables: np.ndarray) -> np.ndarray:
-    """Kappa of each row (both yes, only first, only second, both no); NaN: not defined."""
+    """Return kappa of each row (both yes, only first, only second, both no); NaN: undefined."""
     both_yes, only_first, only_second, both_no = tables.T.astype(float)
     n = tables.sum(axis=1).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):

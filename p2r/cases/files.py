@@ -1,11 +1,11 @@
-"""The files of a run that hold cases, read piece by piece, also while they are being written.
+"""Reads and writes the files of a run that hold cases, also while a stage is writing them.
 
     cases.parquet              the cases of all stages, rebuilt at the end of each
     cases/*.jsonl              the scored cases of one stage each
     generate.jsonl, eval/*.jsonl, */rollouts.jsonl   what a stage writes while it runs
 
-A file is taken in as far as it can be read; what cannot be is reported with its reason and left
-out. Nothing is written.
+A file is read as far as possible. A part that cannot be read is reported with its reason and left
+out. Only `write_cases` writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +20,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from p2r.cases.selection import FIELDS
-from p2r.cases.text_index import Texts
 from p2r.errors import StoreError
+from p2r.files.atomic import draft_of
 from p2r.records import ROW_TYPES, Case
 
 FILE_NAME = "cases.parquet"
@@ -37,21 +34,11 @@ _BATCH, _GROUP = 1024, 2048
 _LINES = 2048
 _FAULTS = 20
 _LEAST, _MOST = -(2**63), 2**63 - 1
-SEARCHED_COLUMNS = [
-    "question.problem",
-    "question.options",
-    "trace.observation",
-    "trace.think",
-    "trace.answer",
-    "trace.text",
-    "trace.problems",
-    "verdict.rationale",
-]
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A part of a file that cannot be read, and why."""
+class CaseFault:
+    """A part of a file that cannot be read, and the reason."""
 
     path: Path
     reason: str
@@ -59,55 +46,50 @@ class Fault:
 
 @dataclass
 class CaseFile:
-    """A file with cases and how far it was read."""
+    """A file with cases, and how far it was read."""
 
     path: Path
     run: Path
     identity: tuple[int, ...] = ()
     read_to: int = 0
     lines: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[CaseFault] = field(default_factory=list)
 
     @property
     def is_parquet(self) -> bool:
         return self.path.suffix == ".parquet"
 
     def fault(self, reason: str) -> None:
-        """Remember what cannot be read, once; of many parts the first ones."""
-        fault = Fault(self.path, " ".join(reason.split()))
+        """Record an unreadable part, each once. Of many, only the first are kept."""
+        fault = CaseFault(self.path, " ".join(reason.split()))
         if fault in self.faults:
             return
         if len(self.faults) < _FAULTS:
             self.faults.append(fault)
         elif len(self.faults) == _FAULTS:
-            self.faults.append(Fault(self.path, "and more of it"))
+            self.faults.append(CaseFault(self.path, "more parts cannot be read"))
 
 
 def case_file(path: str | Path) -> Path:
-    """The Parquet file of a run folder; a Parquet file is its own."""
+    """Return the Parquet file of a run folder; a Parquet file is returned as it is."""
     path = Path(path)
     return path if path.suffix == ".parquet" else path / FILE_NAME
 
 
 def write_cases(path: str | Path, cases: Iterable[Case]) -> Path:
-    """Write cases to a Parquet file (or into a run folder) and return the file's path.
+    """Write cases to a Parquet file (or into a run folder) and return the path of the file.
 
-    The cases are streamed. The file appears under its name only when it is whole; a former one is
-    replaced. NaN becomes NULL (unknown). Raises `StoreError` for an id that comes twice.
+    The cases are streamed. The file replaces an older one only when it is complete. NaN becomes
+    NULL (unknown). Raises `StoreError` for an id that comes twice.
     """
     target = case_file(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     rows = _checked_rows(target, cases)
-    try:
-        with pq.ParquetWriter(partial, CASE_SCHEMA, compression="zstd") as writer:
-            while group := list(itertools.islice(rows, _GROUP)):
-                writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        draft_of(target) as draft,
+        pq.ParquetWriter(draft, CASE_SCHEMA, compression="zstd") as writer,
+    ):
+        while group := list(itertools.islice(rows, _GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
     return target
 
 
@@ -116,15 +98,18 @@ def _checked_rows(target: Path, cases: Iterable[Case]) -> Iterator[dict[str, Any
     for case in cases:
         row = storable_row(case)
         if row["id"] in seen:
-            raise StoreError(f"{target}: case {row['id']!r} comes twice; number its rollouts")
+            raise StoreError(
+                f"{target}: case {row['id']!r} comes twice: give its rollouts different numbers"
+            )
         seen.add(row["id"])
         yield row
 
 
 def find_case_files(path: str | Path) -> list[Path]:
-    """The files of a run that hold cases, those first that count where two hold the same case.
+    """Return the files of a run that hold cases. If two hold the same case, the first counts.
 
-    A scored file that is older than the run's Parquet file is part of that and not listed.
+    A scored file that is older than the run's Parquet file is left out, because the Parquet file
+    already contains its cases.
     """
     parquet = case_file(path).resolve()
     found = [parquet] if parquet.is_file() else []
@@ -139,7 +124,7 @@ def find_case_files(path: str | Path) -> list[Path]:
 
 
 def _files(run: Path, pattern: str) -> list[Path]:
-    """Files below a run; links are not followed out of it."""
+    """Return the files below a run that match. Links that leave the run are not followed."""
     found = (path for path in sorted(run.glob(pattern)) if path.is_file())
     return [path for path in found if run in path.resolve().parents]
 
@@ -160,7 +145,7 @@ def _time(path: Path) -> int:
 
 
 def identify(path: Path) -> tuple[int, ...]:
-    """What tells a file from one that took its place: of a file that grows, only its inode."""
+    """Return a mark that changes when a file is replaced. A file that grows keeps its mark."""
     try:
         status = path.stat()
     except OSError:
@@ -173,9 +158,9 @@ def identify(path: Path) -> tuple[int, ...]:
 
 
 def read_groups(file: CaseFile, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(row number of the first row, batch) over a Parquet file; a damaged row group is a fault.
+    """Yield (row number of the first row, batch). A damaged row group becomes a fault.
 
-    Columns that the file lacks are absent from the batches.
+    A column that the file does not have is missing from the batches.
     """
     with pq.ParquetFile(file.path) as parquet:
         names = set(parquet.schema_arrow.names)
@@ -194,9 +179,9 @@ def read_groups(file: CaseFile, columns: list[str]) -> Iterator[tuple[int, pa.Re
 
 
 def read_rows(path: Path, places: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rows of a Parquet file, by ascending row number: only their row groups are read.
+    """Yield rows of a Parquet file by ascending row number, reading only their row groups.
 
-    Raises `StoreError` for a file that has become shorter.
+    Raises `StoreError` if the file has become shorter.
     """
     wanted = np.asarray(places)
     left = len(wanted)
@@ -218,42 +203,13 @@ def read_rows(path: Path, places: Sequence[int]) -> Iterator[dict[str, Any]]:
         raise StoreError(f"{path} has become shorter: open it again")
 
 
-def searched_texts(first: int, batch: pa.RecordBatch) -> Iterator[Texts]:
-    """The searched texts of rows, field by field; the cases are numbered from `first`."""
-
-    def column(name: str) -> pa.Array:
-        there = name in batch.schema.names and pa.types.is_string(batch.schema.field(name).type)
-        return batch.column(name) if there else pa.nulls(len(batch), pa.string())
-
-    think, problems = column("trace.think"), column("trace.problems")
-    on_template = pc.and_(pc.is_valid(think), pc.equal(pc.fill_null(problems, "[]"), "[]"))
-    spoken = _join(think, column("trace.answer"))
-    texts = {
-        "question": _join(column("question.problem"), column("question.options")),
-        "observation": column("trace.observation"),
-        "reasoning": pc.if_else(on_template, spoken, column("trace.text")),
-        "rationale": column("verdict.rationale"),
-    }
-    numbers = np.arange(first, first + len(batch))
-    for place, name in enumerate(FIELDS):
-        there = pc.fill_null(pc.not_equal(texts[name], ""), False)
-        kept = texts[name].filter(there)
-        if len(kept):
-            cases = numbers[np.asarray(there)]
-            yield Texts(cases, np.full(len(kept), place, np.int8), kept)
-
-
-def _join(first: pa.Array, second: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(pc.fill_null(first, ""), pc.fill_null(second, ""), " ")
-
-
 # ---- JSON lines
 
 
 def read_new_cases(file: CaseFile) -> Iterator[tuple[list[int], pa.RecordBatch]]:
-    """(byte offsets, batch) of the lines that were written since the last call, in pieces.
+    """Yield (byte offsets, batch) of the lines that were written since the last call.
 
-    An unfinished last line waits for the next call; a damaged one is a fault.
+    An unfinished last line is left for the next call. A damaged line becomes a fault.
     """
     offsets: list[int] = []
     rows: list[dict[str, Any]] = []
@@ -267,7 +223,7 @@ def read_new_cases(file: CaseFile) -> Iterator[tuple[list[int], pa.RecordBatch]]
                 rows.append(_row_of(line, file.path))
                 offsets.append(file.read_to)
             except (ValueError, RecursionError) as error:
-                file.fault(f"line {file.lines} is no case: {_reason(error)[:200]}")
+                file.fault(f"line {file.lines} is not a case: {reason_of(error)[:200]}")
             file.read_to += len(line)
             if len(rows) == _LINES:
                 yield offsets, pa.RecordBatch.from_pylist(rows, schema=CASE_SCHEMA)
@@ -277,7 +233,7 @@ def read_new_cases(file: CaseFile) -> Iterator[tuple[list[int], pa.RecordBatch]]
 
 
 def read_line(path: Path, offset: int) -> dict[str, Any]:
-    """The row of the line that begins at an offset."""
+    """Return the row of the line that begins at an offset."""
     with path.open("rb") as lines:
         lines.seek(offset)
         try:
@@ -287,18 +243,19 @@ def read_line(path: Path, offset: int) -> dict[str, Any]:
 
 
 def _row_of(line: bytes, path: Path) -> dict[str, Any]:
-    """The row of a line of a journal (a record under a key) or of a file of cases."""
+    """Return the row of a line of a journal (a record under a key) or of a file of cases."""
     entry = json.loads(line)
     if isinstance(entry, dict) and entry.keys() == {"key", "record"}:
         entry = entry["record"]
     case = Case.model_validate(entry)
     if path.name == "rollouts.jsonl" and case.trace.stage == "rl":
-        # As the stage is called when its last rollouts are among the run's cases.
+        # The name of this stage in cases.parquet.
         case.trace.stage = f"rl-{path.parent.name}"
     return storable_row(case)
 
 
-def _reason(error: ValueError | RecursionError) -> str:
+def reason_of(error: ValueError | RecursionError) -> str:
+    """Return in one line why a line could not be read."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
@@ -308,7 +265,7 @@ def _reason(error: ValueError | RecursionError) -> str:
 
 
 def storable_row(case: Case) -> dict[str, Any]:
-    """The row of a case as Parquet takes it: NaN is unknown, half characters are U+FFFD.
+    """Return a case as a row for Parquet. NaN becomes None, half a character becomes U+FFFD.
 
     Raises `StoreError` for a number of more than 64 bits.
     """
@@ -319,8 +276,8 @@ def _storable(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, int) and not _LEAST <= value <= _MOST:
-        raise StoreError(f"a number is too long: {str(value)[:20]}…")
+        raise StoreError(f"a number has more than 64 bits: {str(value)[:20]}…")
     if isinstance(value, str) and not value.isascii():
-        # A lone surrogate, as a broken response may hold, is no UTF-8: it becomes U+FFFD.
+        # A broken response may contain a lone surrogate, which UTF-8 cannot encode.
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value

@@ -1,21 +1,19 @@
-"""Rollouts in groups, and the same questions in several stages: queries over a table of cases."""
+"""Queries for groups of rollouts, and for the same questions in several stages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from p2r.cases.selection import OUTCOMES
+from p2r.cases.selection import OUTCOMES, Passing
 from p2r.cases.table import CaseTable
 from p2r.errors import StoreError
 from p2r.rewards import TOLERANCE
 
 _KEYS = ("question.id", "trace.run", "trace.stage", "trace.step")
-# What groups are ordered by: column of `group_rows` -> its expression.
+# Order of groups -> SQL expression over the columns of `group_rows`.
 GROUP_SORTS = {
-    # Where both processes have a signal, the larger the better; then where one has.
+    # Groups in which both rewards differ come first, then those in which one does.
     "both_spreads": "[least(coalesce(perception_spread, 0), coalesce(reasoning_spread, 0)), "
     "greatest(perception_spread, reasoning_spread)]",
     "spread": "greatest(perception_spread, reasoning_spread)",
@@ -31,20 +29,19 @@ GROUP_SORTS = {
 
 def group_rows(
     table: CaseTable,
-    clause: str,
-    values: Sequence[Any],
-    matched: np.ndarray | None,
+    passing: Passing,
     sort: str,
     descending: bool,
     offset: int,
     limit: int,
 ) -> list[dict[str, Any]]:
-    """Groups of rollouts (same question, run, stage, step) with a case that passes the filters.
+    """Return the groups (same question, run, stage, step) with a case that passes the filters.
 
-    Each: its keys, problem, problem type, `size`, `n_right`, `n_sufficient`, and of both processes
-    mean reward, spread (highest less lowest) and whether it collapsed, as `rewards.collapsed` says:
-    rewards equal or fewer than two known; `total`: how many groups there are in all. Numbers are
-    of the whole group, also where the filters leave some of it out.
+    Each row has the keys, the problem and its type, `size`, `n_right`, `n_sufficient`, and for each
+    process the mean reward, its spread (highest minus lowest) and whether it collapsed. A process
+    collapses if its rewards are equal or fewer than two are known (`rewards.collapsed`). `total` is
+    the number of all groups. The numbers describe the complete group, even if only some of its
+    cases pass.
     """
     if sort not in GROUP_SORTS:
         raise StoreError(f"groups cannot be ordered by {sort!r}: use {', '.join(GROUP_SORTS)}")
@@ -52,10 +49,10 @@ def group_rows(
     same = " AND ".join(f'cases."{key}" IS NOT DISTINCT FROM chosen."{key}"' for key in _KEYS)
     parts = ", ".join(_process(process) for process in ("perception", "reasoning"))
     direction = "DESC" if descending else "ASC"
-    passing = f"WHERE EXISTS (FROM chosen WHERE {same})" if clause else ""
+    chosen = f"WHERE EXISTS (FROM chosen WHERE {same})" if passing.clause else ""
     return table.query(
-        f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {clause}), "
-        f"members AS (SELECT cases.* FROM cases {passing}), "
+        f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {passing.clause}), "
+        f"members AS (SELECT cases.* FROM cases {chosen}), "
         f"found AS (SELECT {keys}, "
         'any_value("question.problem") AS "question.problem", '
         'any_value("question.problem_type") AS "question.problem_type", '
@@ -65,8 +62,8 @@ def group_rows(
         f"{parts} FROM members GROUP BY {keys} HAVING size > 1) "
         "SELECT *, count(*) OVER () AS total FROM found "
         f"ORDER BY {GROUP_SORTS[sort]} {direction} NULLS LAST, first_number LIMIT ? OFFSET ?",
-        [*values, limit, offset],
-        matched,
+        [*passing.values, limit, offset],
+        passing.matched,
     )
 
 
@@ -82,26 +79,24 @@ def _process(process: str) -> str:
 
 def side_rows(
     table: CaseTable,
+    passing: Passing,
     sides: Sequence[tuple[str, str]],
-    clause: str,
-    values: Sequence[Any],
-    matched: np.ndarray | None,
     outcomes: Sequence[str | None],
     offset: int,
     limit: int,
 ) -> list[dict[str, Any]]:
-    """Questions that every side, a (run, stage), answered: a row each, the sides side by side.
+    """Return one row for each question that all sides, each a (run, stage), answered.
 
-    Of a side with several responses to a question the first rollout of the last step stands for
-    it. The filters apply to the first side. `outcomes`: what each answer must be ("right", "wrong",
-    "unknown"; None: anything). Each row: question id, problem, problem type, reference answer, and
-    lists with an entry per side: `ids`, `outcomes`, `verdicts`, `answers`, `failures`; `total`: how
-    many questions there are in all.
+    If a side has several responses to a question, the first rollout of the last step is taken. The
+    filters apply to the first side. `outcomes`: the required outcome of each side ("right",
+    "wrong", "unknown"; None: any). A row has the id, problem, type and reference answer of the
+    question, and lists with one entry per side: `ids`, `outcomes`, `verdicts`, `answers`,
+    `failures`. `total` is the number of all such questions.
     """
-    joined, given = _join(sides, clause, values)
+    joined, given = _join(passing, sides)
     wanted = [(side, outcome) for side, outcome in enumerate(outcomes) if outcome is not None]
     if len(outcomes) > len(sides) or any(outcome not in OUTCOMES for _, outcome in wanted):
-        raise StoreError(f"give each side one of {', '.join(OUTCOMES)}, or nothing")
+        raise StoreError(f"the outcome of a side must be one of {', '.join(OUTCOMES)}, or None")
     condition = " AND ".join(f"s{side}.outcome = ?" for side, _ in wanted)
     lists = ", ".join(
         f"[{', '.join(f's{side}.{column}' for side in range(len(sides)))}] AS {name}"
@@ -119,38 +114,32 @@ def side_rows(
         f"{lists}, count(*) OVER () AS total FROM {joined[1]} "
         f"{'WHERE ' + condition if condition else ''} ORDER BY s0.number LIMIT ? OFFSET ?",
         [*given, *(outcome for _, outcome in wanted), limit, offset],
-        matched,
+        passing.matched,
     )
 
 
 def side_counts(
-    table: CaseTable,
-    sides: Sequence[tuple[str, str]],
-    clause: str,
-    values: Sequence[Any],
-    matched: np.ndarray | None,
+    table: CaseTable, passing: Passing, sides: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, ...], int]:
-    """Shared questions by the outcomes of the sides, the most frequent combination first."""
-    joined, given = _join(sides, clause, values)
+    """Count shared questions by the outcomes of the sides, the most frequent first."""
+    joined, given = _join(passing, sides)
     outcomes = ", ".join(f"s{side}.outcome" for side in range(len(sides)))
     rows = table.query(
         f"WITH {joined[0]} SELECT [{outcomes}] AS outcomes, count(*) AS shared FROM {joined[1]} "
         "GROUP BY ALL ORDER BY shared DESC, outcomes",
         given,
-        matched,
+        passing.matched,
     )
     return {tuple(row["outcomes"]): row["shared"] for row in rows}
 
 
-def _join(
-    sides: Sequence[tuple[str, str]], clause: str, values: Sequence[Any]
-) -> tuple[tuple[str, str], list[Any]]:
-    """(common tables s0, s1, …; their join), with values; a question is its id and its words."""
+def _join(passing: Passing, sides: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], list[Any]]:
+    """Return ((tables s0, s1, …, their join), values). Questions match by id and problem."""
     if len(sides) < 2:
-        raise StoreError("a comparison needs at least two sides: (run, stage) each")
-    passing = f"number IN (SELECT number FROM cases {clause}) AND"
+        raise StoreError("a comparison needs at least two sides, each a (run, stage)")
+    first = f"number IN (SELECT number FROM cases {passing.clause}) AND"
     tables = [
-        f"s{place} AS (SELECT * FROM cases WHERE {passing if place == 0 else ''}"
+        f"s{place} AS (SELECT * FROM cases WHERE {first if place == 0 else ''}"
         ' "trace.run" = ? AND "trace.stage" = ? QUALIFY row_number() OVER (PARTITION BY '
         '"question.id" ORDER BY "trace.step" DESC NULLS LAST, "trace.rollout", number) = 1)'
         for place in range(len(sides))
@@ -158,5 +147,5 @@ def _join(
     join = "s0"
     for place in range(1, len(sides)):
         join += f' JOIN s{place} USING ("question.id", "question.problem")'
-    given = [*values, *(part for side in sides for part in side)]
+    given = [*passing.values, *(part for side in sides for part in side)]
     return (", ".join(tables), join), given

@@ -1,17 +1,14 @@
-"""What people say of cases: is the observation sufficient, what went wrong, a comment.
+"""Labels that people give to cases: is the observation sufficient, what went wrong, a comment.
 
-Labels are kept in `labels.jsonl` beside a run's cases: JSON lines that are only ever appended. Of
-several labels of one annotator for one case the last counts, so that a mind can be changed and the
-former opinion is not lost. Several annotators and several processes may write to one file.
+Labels are in `labels.jsonl` beside the cases of a run, as JSON lines that are only appended. If an
+annotator labels a case again, the last label counts and the older one stays in the file. Several
+annotators and several OS processes may write to one file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import fcntl
 import hashlib
-import io
 import json
 import os
 import threading
@@ -20,23 +17,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from filelock import lock_descriptor
 
+from p2r.cases.export import csv_line
+from p2r.cases.files import reason_of
 from p2r.errors import UserError
 from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case, Record
 
 LABELS = "labels.jsonl"
-# The longest text of each kind: longer ones are refused, not cut.
+# The longest text of each kind. Longer texts are refused, not cut.
 MAX_COMMENT, MAX_NAME, MAX_KIND = 20_000, 100, 100
 
 
-class Label(Record):
-    """One annotator's word on one case.
+class CaseLabel(Record):
+    """The label of one annotator for one case.
 
-    `sufficient`: can the right answer be told from the observation alone; None: the annotator
-    cannot say. `failure`: a kind of `selection.FAILURES`, or the annotator's own word. `blind`:
-    given before the judge's verdict was shown. `time`: UTC, ISO 8601.
+    `sufficient`: whether the observation alone is enough to give the right answer; None: cannot
+    say. `failure`: a kind of `selection.FAILURES`, or another word. `blind`: labelled before the
+    verdict of the judge was shown. `time`: UTC, ISO 8601.
     """
 
     case: str
@@ -49,33 +48,33 @@ class Label(Record):
 
 
 class LabelFile:
-    """The labels of a run (its folder, or the file itself).
+    """The labels of a run, given by its folder or the file itself.
 
-    Reading takes in what other processes appended since. A line that was torn when its writer was
-    killed is passed over, and cut off by the next label. Threads may share it.
+    Reading includes the lines that other OS processes appended. If a writer is killed in the
+    middle of a line, readers skip the line and the next label removes it. Threads may share it.
     """
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         self.path = path if path.suffix == ".jsonl" else path / LABELS
         self._lock = threading.Lock()
-        self._labels: list[Label] = []
+        self._labels: list[CaseLabel] = []
         self._faults: list[str] = []
         self._read_to = self._line = 0
         self._inode: int | None = None
 
-    def add(self, label: Label) -> Label:
-        """Append a label, with the time where it has none, and wait until it is on disk.
+    def add(self, label: CaseLabel) -> CaseLabel:
+        """Append a label, add the time if it has none, and wait until it is on disk.
 
-        Raises `UserError` for a label without a case or an annotator or with too long a text, and
-        `OSError` where the file cannot be written.
+        Raises `UserError` if the case or the annotator is missing or a text is too long, and
+        `OSError` if the file cannot be written.
         """
         label = _checked(label)
         line = json.dumps(label.model_dump(mode="json"), ensure_ascii=True).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_descriptor(descriptor)
             size = _mend(descriptor)
             try:
                 rest = memoryview(line)
@@ -90,30 +89,28 @@ class LabelFile:
             os.close(descriptor)
         return label
 
-    def labels(self) -> list[Label]:
-        """All labels, in the order they were given."""
+    def labels(self) -> list[CaseLabel]:
+        """Return all labels, in written order."""
         with self._lock:
             self._read()
             return [*self._labels]
 
     def faults(self) -> list[str]:
-        """The lines that are no labels, with the reason."""
+        """Return the lines that are not labels, with the reasons."""
         with self._lock:
             self._read()
             return [*self._faults]
 
-    def latest(self) -> dict[tuple[str, str], Label]:
-        """The label that counts, by (annotator, case)."""
+    def latest(self) -> dict[tuple[str, str], CaseLabel]:
+        """Return the last label of each (annotator, case)."""
         return latest_labels(self.labels())
 
-    def of_case(self, case_id: str) -> list[Label]:
-        """The labels of a case that count, one per annotator."""
+    def of_case(self, case_id: str) -> list[CaseLabel]:
+        """Return the last label of each annotator for a case."""
         return [label for (_, case), label in self.latest().items() if case == case_id]
 
     def has_labelled(self, case_id: str, annotator: str) -> bool:
-        """Whether an annotator has labelled a case: in blind mode the verdict is shown from then
-        on.
-        """
+        """Return whether an annotator has labelled a case. Blind mode then shows the verdict."""
         return (annotator.strip(), case_id) in self.latest()
 
     def _read(self) -> None:
@@ -132,21 +129,21 @@ class LabelFile:
                 self._line += 1
                 self._read_to += len(line)
                 try:
-                    self._labels.append(Label.model_validate(json.loads(line)))
+                    self._labels.append(CaseLabel.model_validate(json.loads(line)))
                 except (ValueError, RecursionError) as error:
-                    self._faults.append(f"{self.path}, line {self._line}: {_reason(error)}")
+                    self._faults.append(f"{self.path}, line {self._line}: {reason_of(error)}")
 
 
-def latest_labels(labels: Iterable[Label]) -> dict[tuple[str, str], Label]:
-    """The last label of each (annotator, case), in the order of their first ones."""
+def latest_labels(labels: Iterable[CaseLabel]) -> dict[tuple[str, str], CaseLabel]:
+    """Return the last label of each (annotator, case), in the order of the first labels."""
     return {(label.annotator, label.case): label for label in labels}
 
 
 def sample_cases(case_ids: Iterable[str], count: int = 200, seed: int = 0) -> list[str]:
-    """Cases to label: the same ones for everybody who asks with the same seed.
+    """Return cases to label; the same seed gives the same sample.
 
-    A case is drawn by a hash of its id, so that a sample stays as it is, but for single cases,
-    while a run grows. The paper labels 200.
+    Cases are drawn by a hash of their ids, so a sample changes little while a run grows. The paper
+    labels 200 cases.
     """
 
     def place(case_id: str) -> bytes:
@@ -156,13 +153,18 @@ def sample_cases(case_ids: Iterable[str], count: int = 200, seed: int = 0) -> li
 
 
 def hide_verdict(case: Case) -> Case:
-    """The case without the verdict and all that tells it: what an annotator sees in blind mode."""
-    hidden = {"verdict": None, "perception": None, "perception_advantage": None, "tags": []}
+    """Return the case without the verdict and every field that reveals it, for blind mode."""
+    hidden: dict[str, Any] = {
+        "verdict": None,
+        "perception": None,
+        "perception_advantage": None,
+        "tags": [],
+    }
     return case.model_copy(update=hidden)
 
 
 def hide_verdict_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a list without the verdict and all that tells it."""
+    """Return the row without the verdict and every column that reveals it."""
     return {name: _HIDDEN[name] if name in _HIDDEN else _shown(name, row[name]) for name in row}
 
 
@@ -173,27 +175,21 @@ def _shown(name: str, value: Any) -> Any:
     return None if name.startswith(("verdict.", "perception")) else value
 
 
-def export_labels(labels: Iterable[Label], kind: str = "csv") -> Iterator[str]:
-    """The labels as text of a file, piece by piece: "csv" (for spreadsheets) or "jsonl"."""
+def export_labels(labels: Iterable[CaseLabel], kind: str = "csv") -> Iterator[str]:
+    """Yield the labels as lines of a file: "csv" (for spreadsheets) or "jsonl"."""
     if kind == "jsonl":
         for label in labels:
             yield json.dumps(label.model_dump(mode="json"), ensure_ascii=False) + "\n"
     elif kind == "csv":
-        names = list(Label.model_fields)
-        yield "\ufeff" + _csv_line(names)
+        names = list(CaseLabel.model_fields)
+        yield "\ufeff" + csv_line(names)
         for label in labels:
-            yield _csv_line([spreadsheet_cell(getattr(label, name)) for name in names])
+            yield csv_line([spreadsheet_cell(getattr(label, name)) for name in names])
     else:
-        raise UserError(f"labels are exported as csv or jsonl, not as {kind!r}")
+        raise UserError(f"labels cannot be exported as {kind!r}: use csv or jsonl")
 
 
-def _csv_line(values: list[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(values)
-    return line.getvalue()
-
-
-def _checked(label: Label) -> Label:
+def _checked(label: CaseLabel) -> CaseLabel:
     clean = {
         name: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         for name, value in label
@@ -203,9 +199,9 @@ def _checked(label: Label) -> Label:
     clean["failure"] = clean["failure"].strip()
     clean["time"] = clean["time"] or datetime.now(UTC).isoformat(timespec="seconds")
     if not clean["case"]:
-        raise UserError("a label needs a case")
+        raise UserError("a label needs a case: the id is missing")
     if not clean["annotator"]:
-        raise UserError("a label needs the name of its annotator")
+        raise UserError("a label needs an annotator: enter a name")
     for name, longest in (("annotator", MAX_NAME), ("failure", MAX_KIND), ("comment", MAX_COMMENT)):
         if len(clean[name]) > longest:
             raise UserError(
@@ -215,7 +211,7 @@ def _checked(label: Label) -> Label:
 
 
 def _mend(descriptor: int) -> int:
-    """Cut off an unfinished last line; returns the size of the file."""
+    """Remove an unfinished last line. Return the size of the file."""
     size = os.fstat(descriptor).st_size
     end = size
     while end > 0:
@@ -229,10 +225,3 @@ def _mend(descriptor: int) -> int:
     if end < size:
         os.ftruncate(descriptor, end)
     return end
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).splitlines()[0]

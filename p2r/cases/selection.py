@@ -1,7 +1,7 @@
-"""Filters of a list of cases: their meaning in SQL and their form in an address.
+"""The filters of a list of cases: as SQL, and as the query of an address.
 
-The table `cases` (see `p2r.cases.store`) has the short columns of a row (`records.ROW_TYPES`) and
-the columns that are computed here. Values reach SQL only as parameters.
+The table `cases` (see `p2r.cases.table`) has the short columns of a row (`records.ROW_TYPES`) and
+the columns that are computed here. Values are passed to SQL only as parameters.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from p2r.errors import StoreError
-from p2r.records import ROW_TYPES
+import numpy as np
 
-# From this accuracy on an answer counts as right: the pipeline's threshold (filter.min_accuracy).
-RIGHT_ACCURACY = 0.6
+from p2r.errors import StoreError
+from p2r.records import RIGHT_ACCURACY, ROW_TYPES
+
 VERDICTS = ("yes", "no", "unknown")
 OUTCOMES = ("right", "wrong", "unknown")
-# What a text is searched in. Reasoning is thinking and answer, and the whole response where the
-# template was not kept, so that no word of it is out of reach.
+# The fields of a text search. Reasoning is the thinking and the answer. If the response breaks the
+# template, it is the full response, so that every word can be found.
 FIELDS = ("question", "observation", "reasoning", "rationale")
 
-# Failure kind -> when a case is of it. A case has the first kind that applies: what broke the
-# response or its judgement goes before what it says, luck before any other mistake. No kind: a
-# right answer on a sufficient observation, or a case that nobody scored or judged.
+# Failure kind -> condition. A case has the first kind that applies: first a broken response or
+# judgement, then luck, then the other mistakes. A case has no kind if its answer is right and its
+# observation sufficient, or if it was not scored or judged.
 FAILURES = {
     "truncated": '"trace.truncated"',
     "format": "fault",
@@ -34,7 +34,7 @@ FAILURES = {
     "reasoning slip": "verdict = 'yes' AND outcome = 'wrong'",
 }
 
-# Columns computed from the stored ones, in this order: later ones may use earlier ones.
+# Columns that are computed from the stored ones. A later one may use an earlier one.
 DERIVED = {
     "verdict": """CASE WHEN "verdict.sufficient" THEN 'yes'
         WHEN NOT "verdict.sufficient" THEN 'no' ELSE 'unknown' END""",
@@ -42,7 +42,7 @@ DERIVED = {
     "outcome": f"""CASE WHEN accuracy IS NULL THEN 'unknown'
         WHEN accuracy >= {RIGHT_ACCURACY} THEN 'right' ELSE 'wrong' END""",
     "fault": """coalesce("trace.problems", '[]') <> '[]'""",
-    # Who scores a case tags it (`p2r.scoring.analysis.mismatch_tags`).
+    # The tag is set when a case is scored (`p2r.scoring.thoughts.mismatch_tags`).
     "mismatch": """contains(coalesce(tags, ''), '"mismatch"')""",
     "perception_reward": '"perception.accuracy" + "perception.format" + "perception.length"',
     "reasoning_reward": '"reasoning.accuracy" + "reasoning.format" + "reasoning.length"',
@@ -50,7 +50,7 @@ DERIVED = {
     + " ".join(f"WHEN {condition} THEN '{kind}'" for kind, condition in FAILURES.items())
     + " END",
 }
-# Columns that may be long: they stay in the files and are read for the cases that are shown.
+# Long columns stay in the files. They are read for the cases that are shown.
 LONG = {
     "question.options",
     "question.meta",
@@ -62,11 +62,11 @@ LONG = {
     "verdict.rationale",
     "verdict.usage",
 }
-# Long ones of which lists show the beginning: so many characters.
+# Columns that the table cuts to so many characters. Lists show this beginning.
 SHORTENED = {"question.problem": 300, "trace.answer": 200, "question.answer": 200}
 SHORT = tuple(name for name in ROW_TYPES if name not in LONG)
 COLUMNS = (*ROW_TYPES, *DERIVED)
-# What a list shows of a case: everything short.
+# The columns of a list.
 LISTED = (
     "id",
     "question.id",
@@ -87,17 +87,18 @@ LISTED = (
     *DERIVED,
 )
 
-# Lowest and highest value, both included; None: open. A case without the value is left out.
+# Lowest and highest value, both included; None: no limit. Cases without a value do not pass.
 Range = tuple[float | None, float | None]
 ANY: Range = (None, None)
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which cases: all fields that are set must hold; the values of a tuple are alternatives.
+    """The filters of a list. A case passes if it meets all of them; a tuple lists alternatives.
 
-    `text` is searched literally, without case, any white space as one, in id and in `text_in` (of
-    `FIELDS`; none: all of them). `length` is in tokens of the whole response.
+    `text` is searched literally, without case, with any white space as one space. It is searched
+    in the fields `text_in` (of `FIELDS`); without them, in all fields and the id. `length` is the
+    number of tokens of the response.
     """
 
     text: str = ""
@@ -148,7 +149,7 @@ RANGES = {
     "accuracy": "accuracy",
     "length": "trace.completion_tokens",
 }
-# Filters whose values are offered with counts.
+# Filters whose values are listed with their counts.
 FACETS = {
     name: column
     for name, column in (ALTERNATIVES | EXACT).items()
@@ -156,14 +157,24 @@ FACETS = {
 }
 
 
-def where(filters: Filters, matched: str | None = None) -> tuple[str, list[Any]]:
-    """The WHERE clause of filters, with its values; `matched` names a relation of the `number` of
-    the cases that hold the text.
+@dataclass(frozen=True)
+class Passing:
+    """Which rows of the table `cases` pass: a WHERE clause ("" for all) with its values.
+
+    `matched` are the numbers in the relation of that name, if the clause names it.
     """
+
+    clause: str
+    values: list[Any]
+    matched: np.ndarray | None
+
+
+def where(filters: Filters, matched: np.ndarray | None = None) -> Passing:
+    """Return the condition of the filters. `matched`: the `number` of each case with the text."""
     conditions: list[str] = []
     values: list[Any] = []
     if matched is not None:
-        conditions.append(f"number IN (SELECT number FROM {matched})")
+        conditions.append("number IN (SELECT number FROM matched)")
     for name, column in ALTERNATIVES.items():
         if wanted := getattr(filters, name):
             conditions.append(f'list_contains(?, "{column}")')
@@ -177,27 +188,52 @@ def where(filters: Filters, matched: str | None = None) -> tuple[str, list[Any]]
             if limit is not None:
                 conditions.append(f'"{column}" {sign} ?')
                 values.append(limit)
-    return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
+    clause = "WHERE " + " AND ".join(conditions) if conditions else ""
+    return Passing(clause, values, matched)
+
+
+def count_facets(columns: Mapping[str, str]) -> str:
+    """Return one query that counts the values of several columns; `{}` is its WHERE clause."""
+    names = [name_column(column) for column in columns.values()]
+    listed, sets = ", ".join(names), ", ".join(f"({name})" for name in names)
+    return (
+        f"SELECT GROUPING({listed}) AS others, coalesce({listed}) AS value, count(*) AS n "
+        f"FROM cases {{}} GROUP BY GROUPING SETS ({sets}) ORDER BY n DESC, value"
+    )
+
+
+def read_facets(
+    columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[Any, int]]:
+    """Return the counts by name of the column, from the rows of `count_facets`."""
+    # `others` has one bit for each column that a row does not count; the first is the highest.
+    everything = 2 ** len(columns) - 1
+    names = {everything ^ 2**place: name for place, name in enumerate(reversed([*columns]))}
+    found: dict[str, dict[Any, int]] = {name: {} for name in columns}
+    for row in rows:
+        if row["value"] is not None:
+            found[names[row["others"]]][row["value"]] = row["n"]
+    return found
 
 
 def order(sort: str | None, descending: bool) -> str:
-    """The ORDER BY list of a column; unknown values last, equal ones as written."""
+    """Return the ORDER BY list of a column: unknown values last, ties in written order."""
     if sort is None:
         return f"number {'DESC' if descending else 'ASC'}"
     if sort in LONG:
-        raise StoreError(f"cases cannot be ordered by {sort!r}: it is a text")
+        raise StoreError(f"cases cannot be sorted by {sort!r}: it is a text")
     return f"{name_column(sort)} {'DESC' if descending else 'ASC'} NULLS LAST, number"
 
 
 def name_column(column: str) -> str:
-    """A column quoted; raises `StoreError` for one that is none of `COLUMNS`."""
+    """Return a column in quotes. Raises `StoreError` if it is not one of `COLUMNS`."""
     if column not in COLUMNS:
-        raise StoreError(f"no column {column!r}: it is one of {', '.join(COLUMNS)}")
+        raise StoreError(f"no column {column!r}: use one of {', '.join(COLUMNS)}")
     return f'"{column}"'
 
 
 def to_query(filters: Filters) -> list[tuple[str, str]]:
-    """The filters that are set as pairs of an address's query; ranges as "low..high"."""
+    """Return the active filters as pairs for the query of an address; ranges as "low..high"."""
     pairs: list[tuple[str, str]] = []
     for field in fields(filters):
         value = getattr(filters, field.name)
@@ -214,14 +250,14 @@ def to_query(filters: Filters) -> list[tuple[str, str]]:
 
 
 def limit_text(limit: float | None) -> str:
-    """A limit of a range in an address: 2, not 2.0, and none of its digits lost."""
+    """Write a limit of a range: 2, not 2.0, with all its digits."""
     if limit is None:
         return ""
     return str(int(limit)) if float(limit).is_integer() and abs(limit) < 1e15 else str(limit)
 
 
 def from_query(pairs: Iterable[tuple[str, str]]) -> Filters:
-    """The filters of an address; what is no filter, or no value of one, is passed over."""
+    """Read the filters of an address. Unknown names and invalid values are ignored."""
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)
@@ -256,7 +292,7 @@ def _read(name: str, texts: Sequence[str]) -> Any:
 def _read_range(text: str) -> Range | None:
     low, between, high = text.partition("..")
     try:
-        limits = tuple(float(limit) if limit else None for limit in (low, high))
+        limits = (float(low) if low else None, float(high) if high else None)
     except ValueError:
         return None
     if not between or any(limit is not None and limit != limit for limit in limits):

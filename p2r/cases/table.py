@@ -1,20 +1,22 @@
-"""The table of cases in memory: filled from the files of runs, grown while they are written.
+"""The cases of some runs as DuckDB tables, loaded from the runs' files and extended as they grow.
 
-One row per case, numbered in written order: `number`, `file` (place in `files`), `place` (row of a
-Parquet file, byte offset in JSON lines), the short columns of a row and the computed ones.
+`cases` has one row per case, numbered in written order: `number`, `file` (place in `files`),
+`place` (row of a Parquet file, byte offset in JSON lines), the short and the computed columns.
+`texts` has their searched texts (`p2r.cases.texts`). Both are in a temporary file, of which DuckDB
+holds at most `_MEMORY` in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import os
 import tempfile
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -22,9 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from p2r.cases.files import (
-    SEARCHED_COLUMNS,
+    CaseFault,
     CaseFile,
-    Fault,
     case_file,
     find_case_files,
     identify,
@@ -32,68 +33,76 @@ from p2r.cases.files import (
     read_line,
     read_new_cases,
     read_rows,
-    searched_texts,
 )
-from p2r.cases.selection import DERIVED, FIELDS, LONG, SHORT, SHORTENED, name_column
-from p2r.cases.text_index import Texts, TextSearch, query_chunks, union
+from p2r.cases.selection import DERIVED, FIELDS, SHORT, SHORTENED
+from p2r.cases.texts import SOURCE_COLUMNS, scan, searched_texts
 from p2r.errors import StoreError
 from p2r.records import ROW_TYPES, Case
 
-Kept = TypeVar("Kept")
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
-_KEPT = 96
+_MEMORY = "300MB"
+# How many cases are read from the files together: in the files' order, and in any order.
 _CHUNK, _LARGE_CHUNK = 1024, 8192
-# Fewer rows than the first are searched without an index, more than the second are compressed.
-_FEW, _MANY = 2048, 20_000
+_FEW = 2048  # texts of a larger Parquet file are loaded by a thread
+_LOADED_TOGETHER = 4096
+_VERSIONS = itertools.count(1)
 
 
 class CaseTable:
-    """The cases of some runs as they are now; `grow` adds what was appended to their files.
+    """The cases of some runs. `grow` adds the lines that were appended to their files.
 
-    Every query takes its own cursor, so that threads may share a table.
+    Every query takes its own cursor, so threads may share a table.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._write = threading.Lock()
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
-        self._kept_lock = threading.Lock()
-        self._search = TextSearch()
+        self._closed = threading.Event()
+        self._unloaded: list[tuple[CaseFile, int]] = []  # file, number of its first case
+        self._loader: threading.Thread | None = None
         self._next = 0
-        self.count = 0
+        self.count = self.version = 0  # a version is of this table alone, and changes as it grows
         self.files: list[CaseFile] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="p2r-cases-")
         self._database = duckdb.connect(
             config={
                 "threads": min(4, os.cpu_count() or 1),
-                "memory_limit": "2GB",
-                # Made only when memory runs out, and never beside a run.
-                "temp_directory": os.path.join(tempfile.gettempdir(), f"p2r-{os.getpid()}.duckdb"),
+                "memory_limit": _MEMORY,
+                "temp_directory": os.path.join(self._folder.name, "spilled"),
             }
         )
+        file = os.path.join(self._folder.name, "cases.duckdb")
+        self._database.execute(f"ATTACH '{file}' AS store (RECOVERY_MODE NO_WAL_WRITES)")
+        # DuckDB holds the file open. Without a name it disappears even if this process is killed.
+        with contextlib.suppress(OSError):
+            os.unlink(file)
         self._create()
         for path in paths:
             self._open(path)
         self.grow()
-        if self.count > _MANY:
-            # Compresses the table: a fifth of the memory.
-            self._database.execute("CHECKPOINT")
+        self._compress()
+        if self._unloaded:
+            self._loader = threading.Thread(target=self._load_all, name="p2r-texts", daemon=True)
+            self._loader.start()
 
     def close(self) -> None:
-        """End the work in the background."""
-        self._search.close()
+        """Stop the loading in the background."""
+        self._closed.set()
 
-    def wait_for_index(self, timeout: float | None = None) -> bool:
-        """Wait until searches use the index."""
-        return self._search.wait(timeout)
+    def wait_for_texts(self, timeout: float | None = None) -> bool:
+        """Wait until all texts are loaded. Return whether they are."""
+        if self._loader is not None:
+            self._loader.join(timeout)
+        return not self._unloaded
 
-    def all_faults(self) -> list[Fault]:
-        """What cannot be read of the files, and why."""
-        found = [fault for file in self.files for fault in file.faults]
-        reason = self._search.fault
-        return found + ([Fault(self.files[0].path, reason)] if reason else [])
+    def all_faults(self) -> list[CaseFault]:
+        """Return the parts of the files that cannot be read, with the reasons."""
+        return [fault for file in self.files for fault in file.faults]
 
     def is_outdated(self, look_for_files: bool = False) -> bool:
-        """Whether a file was replaced or has gone; or, if asked, has come."""
+        """Return whether a file was replaced or removed; with `look_for_files` also, whether one
+        was added or became shorter.
+        """
         if any(
             file.identity != identify(file.path)
             for file in self.files
@@ -108,37 +117,22 @@ class CaseTable:
         )
 
     def grow(self) -> None:
-        """Take in the lines that were appended since."""
+        """Add the lines that were appended to the files since the last call."""
         with self._write:
             for place, file in enumerate(self.files):
                 if file.is_parquet:
                     continue
                 for offsets, batch in read_new_cases(file):
                     self._add_lines(place, offsets, batch)
-            self.count = self.query("SELECT count(*) AS count FROM cases", [])[0]["count"]
-            with self._kept_lock:
-                self._kept.clear()
+            self.count = self.query("SELECT count(*) AS count FROM cases")[0]["count"]
+            self.version = next(_VERSIONS)
 
-    # ---- questions
-
-    def kept(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
-        """The answer to a question, computed once for the table as it is."""
-        key = (self.count, key)
-        with self._kept_lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        answer = compute()
-        with self._kept_lock:
-            self._kept[key] = answer
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return answer
+    # ---- queries
 
     def query(
-        self, query: str, values: Sequence[Any], matched: np.ndarray | None = None
+        self, query: str, values: Sequence[Any] = (), matched: np.ndarray | None = None
     ) -> list[dict[str, Any]]:
-        """The rows of a query; `matched`: the numbers in the relation of that name."""
+        """Return the rows of a query. `matched`: the numbers in the relation of that name."""
         with self._cursor(matched) as cursor:
             cursor.execute(query, values)
             names = [column[0] for column in cursor.description]
@@ -147,94 +141,86 @@ class CaseTable:
     def numbers(
         self, query: str, values: Sequence[Any], matched: np.ndarray | None = None
     ) -> np.ndarray:
-        """The `number` of the rows of a query."""
+        """Return the column `number` of a query."""
         with self._cursor(matched) as cursor:
             cursor.execute(query, values)
             return np.asarray(cursor.fetchnumpy()["number"], np.int32)
 
-    def find(self, text: str, fields: Sequence[str]) -> np.ndarray | None:
-        """The numbers of the cases that hold a text in the fields (none: all, and the id); None:
-        there is nothing to look for.
-        """
-        chunks = query_chunks(text)
-        if not chunks:
-            return None
-        chosen = [FIELDS.index(field) for field in fields if field in FIELDS]
+    def unloaded(self) -> list[tuple[CaseFile, int]]:
+        """Return the files whose texts are not in the table `texts` yet."""
+        return [*self._unloaded]
 
-        def compute() -> np.ndarray:
-            found = self._search.find(chunks, chosen or range(len(FIELDS)))
-            if fields:
-                return found.astype(np.int32)
-            named = self.numbers(
-                "SELECT number FROM cases WHERE contains(lower(id), ?)", [" ".join(chunks)]
-            )
-            return union([found, np.sort(named)]).astype(np.int32)
-
-        return self.kept(("text", tuple(chunks), tuple(chosen), bool(fields)), compute)
-
-    def number_of(self, case_id: str) -> int | None:
-        """The number of a case."""
-        try:
-            rows = self.query("SELECT number FROM cases WHERE id = ?", [case_id])
-        except (UnicodeError, duckdb.Error):  # no text at all, such as half a character
-            return None
-        return rows[0]["number"] if rows else None
-
-    def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Columns of some cases, in the order of the numbers; long ones are read from the files."""
-        if not len(numbers):
-            return []
-        short = [name for name in columns if name not in LONG]
-        names = "".join(f", {name_column(name)}" for name in short)
-        found = {
-            row.pop("number"): row
-            for row in self.query(
-                f"SELECT number{names} FROM cases WHERE number IN (SELECT unnest(?))",
-                [[int(number) for number in numbers]],
-            )
-        }
-        if len(short) < len(columns):
-            stored = self._stored(numbers)
-            found = {
-                number: {
-                    name: stored[number].get(name) if name in LONG else row[name]
-                    for name in columns
-                }
-                for number, row in found.items()
-            }
-        return [found[number] for number in map(int, numbers)]
+    def scan_files(
+        self, unloaded: Sequence[tuple[CaseFile, int]], query: str, fields: Sequence[str]
+    ) -> list[np.ndarray]:
+        """Search files whose texts are not loaded. Return the numbers of the cases, by piece."""
+        return [scan(texts, query, fields) for each in unloaded for texts in _texts_of(*each)]
 
     def file_of(self, number: int) -> CaseFile:
-        """The file that holds a case."""
+        """Return the file that holds a case."""
         row = self.query("SELECT file FROM cases WHERE number = ?", [int(number)])
         return self.files[row[0]["file"]]
 
+    # ---- whole cases, from their files
+
     def read_case(self, number: int) -> Case:
-        """A case whole; raises `StoreError` where its row makes no sense."""
-        return self._case(self._stored(np.array([number]))[number])
+        """Return one case. Raises `StoreError` if its row is damaged."""
+        return _case_of(self.stored(np.array([number]))[number])
 
     def read_cases(self, numbers: np.ndarray, few: bool = True) -> Iterator[Case]:
-        """Cases whole, in the order of the numbers: a `few` at a time, which suits the order of the
-        files, or many, which saves passes over them. A row that makes no sense is a fault.
+        """Yield cases in the order of the numbers. A damaged row is reported as a fault.
+
+        `few` reads small pieces, which suits the order of the files. Without it the pieces are
+        large, which saves passes over the files.
         """
         size = _CHUNK if few else _LARGE_CHUNK
         for start in range(0, len(numbers), size):
             some = numbers[start : start + size]
-            stored = self._stored(some)
+            stored = self.stored(some)
             for number in map(int, some):
                 try:
-                    case = self._case(stored[number])
+                    case = _case_of(stored[number])
                 except StoreError as error:
                     self.file_of(number).fault(str(error))
                     continue
                 yield case
 
-    # ---- inside
+    def stored(self, numbers: np.ndarray) -> dict[int, dict[str, Any]]:
+        """Return the complete rows of some cases by number, read from their files.
+
+        Raises `StoreError` if a file cannot be read or has changed.
+        """
+        wanted = [int(number) for number in numbers]
+        places = self.query(
+            "SELECT number, file, place, id FROM cases WHERE number IN (SELECT unnest(?)) "
+            "ORDER BY file, place",
+            [wanted],
+        )
+        stored: dict[int, dict[str, Any]] = {}
+        for index, file in enumerate(self.files):
+            here = [row for row in places if row["file"] == index]
+            if not here:
+                continue
+            try:
+                if file.is_parquet:
+                    found = read_rows(file.path, [row["place"] for row in here])
+                else:
+                    found = (read_line(file.path, row["place"]) for row in here)
+                for row, content in zip(here, found, strict=True):
+                    if content.get("id") != row["id"]:
+                        raise StoreError(f"{file.path} has changed: open it again")
+                    stored[row["number"]] = content
+            except (OSError, pa.ArrowException) as error:
+                raise StoreError(f"{file.path} cannot be read: {error}") from error
+        return stored
+
+    # ---- loading
 
     @contextlib.contextmanager
     def _cursor(self, matched: np.ndarray | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         cursor = self._database.cursor()
         try:
+            cursor.execute("USE store")
             if matched is not None:
                 cursor.register("matched", pa.table({"number": matched}))
             yield cursor
@@ -244,13 +230,16 @@ class CaseTable:
     def _create(self) -> None:
         columns = ", ".join(f'{_short(name)} AS "{name}"' for name in SHORT)
         derived = ", ".join(f'{sql} AS "{name}"' for name, sql in DERIVED.items())
-        # The one translation from a stored row; %s: the relation it is read from.
+        # The only translation of a stored row; %s: the relation that it is read from.
         self._translate = (
             f"SELECT number, file, place, {columns}, {derived} FROM %s WHERE id IS NOT NULL"
         )
         fields = ", ".join(f'NULL::{_SQL[kind]} AS "{name}"' for name, kind in ROW_TYPES.items())
         nothing = f"(SELECT 0::INTEGER AS number, 0::INTEGER AS file, 0::BIGINT AS place, {fields})"
-        self._database.execute(f"CREATE TABLE cases AS {self._translate % nothing} AND false")
+        texts = ", ".join(f"{field} VARCHAR" for field in FIELDS)
+        with self._cursor() as cursor:
+            cursor.execute(f"CREATE TABLE cases AS {self._translate % nothing} AND false")
+            cursor.execute(f"CREATE TABLE texts (number INTEGER, {texts})")
 
     def _open(self, path: Path) -> None:
         found = find_case_files(path)
@@ -277,13 +266,13 @@ class CaseTable:
         schema = pq.read_schema(file.path)
         if "id" not in schema.names:
             raise StoreError(f"{file.path} holds no cases: it has no column 'id'")
-        # Files of an earlier version lack the newer columns, foreign ones may hold other types.
+        # Files of an earlier version lack the newer columns. Other programs may write other types.
         columns = ", ".join(
             f'TRY_CAST("{name}" AS {_SQL[kind]}) AS "{name}"'
             if name in schema.names
             else f'NULL::{_SQL[kind]} AS "{name}"'
             for name, kind in ROW_TYPES.items()
-            if name not in LONG
+            if name in SHORT
         )
         first = self._next
         relation = (
@@ -294,7 +283,7 @@ class CaseTable:
             self._next += parquet.metadata.num_rows
         with self._cursor() as cursor:
             try:
-                # Escaped, since the reader takes names for patterns.
+                # Escaped, because read_parquet reads a name as a pattern.
                 cursor.execute(
                     "INSERT INTO cases "
                     + self._translate % relation.format("read_parquet(?, file_row_number = true)"),
@@ -302,19 +291,14 @@ class CaseTable:
                 )
             except duckdb.Error:
                 self._salvage(cursor, file, relation)
-        self._settle_repeats(first, file)
+        self._remove_repeats(first, file)
 
-        def texts() -> Iterator[Texts]:
-            for row, batch in read_groups(CaseFile(file.path, file.run), SEARCHED_COLUMNS):
-                yield from searched_texts(first + row, batch)
-
+        self._unloaded.append((file, first))
         if self._next - first < _FEW:
-            self._search.add(texts())
-        else:
-            self._search.add_stream(texts)
+            self._load_texts(file, first)
 
     def _salvage(self, cursor: duckdb.DuckDBPyConnection, file: CaseFile, relation: str) -> None:
-        """The row groups of a damaged file that can be read."""
+        """Load the row groups of a damaged file that can be read."""
         for row, batch in read_groups(file, list(SHORT)):
             places = pa.array(range(row, row + len(batch)), pa.int64())
             cursor.register("piece", pa.table(batch).append_column("file_row_number", places))
@@ -330,13 +314,13 @@ class CaseTable:
         with self._cursor() as cursor:
             cursor.register("piece", rows)
             cursor.execute("INSERT INTO cases " + self._translate % "piece")
-        self._settle_repeats(first, self.files[place])
-        self._search.add(searched_texts(first, batch))
+        self._remove_repeats(first, self.files[place])
+        self._insert_texts([searched_texts(first, batch)])
 
-    def _settle_repeats(self, first: int, file: CaseFile) -> None:
-        """Of a case that comes twice in the files of a run the first counts; two runs share none.
+    def _remove_repeats(self, first: int, file: CaseFile) -> None:
+        """Keep the first of the cases that have the same id, in the files of one run.
 
-        Raises `StoreError` for copies of one run.
+        Raises `StoreError` if two runs, or two Parquet files of one run, share a case.
         """
         repeated = self.query(
             "SELECT later.id, later.number, min(earlier.file) AS file FROM cases AS later "
@@ -357,44 +341,62 @@ class CaseTable:
             numbers = [row["number"] for row in repeated]
             self.query("DELETE FROM cases WHERE number IN (SELECT unnest(?))", [numbers])
 
-    def _stored(self, numbers: np.ndarray) -> dict[int, dict[str, Any]]:
-        """The rows of some cases as they stand in their files, by number."""
-        wanted = [int(number) for number in numbers]
-        places = self.query(
-            "SELECT number, file, place, id FROM cases WHERE number IN (SELECT unnest(?)) "
-            "ORDER BY file, place",
-            [wanted],
-        )
-        stored: dict[int, dict[str, Any]] = {}
-        for index, file in enumerate(self.files):
-            here = [row for row in places if row["file"] == index]
-            if not here:
-                continue
-            try:
-                if file.is_parquet:
-                    found = read_rows(file.path, [row["place"] for row in here])
-                else:
-                    found = (read_line(file.path, row["place"]) for row in here)
-                for row, content in zip(here, found, strict=True):
-                    if content.get("id") != row["id"]:
-                        raise StoreError(f"{file.path} has changed: open it again")
-                    stored[row["number"]] = content
-            except (OSError, pa.ArrowException) as error:
-                raise StoreError(f"{file.path} cannot be read: {error}") from error
-        return stored
+    # ---- loading the searched texts
 
-    def _case(self, row: dict[str, Any]) -> Case:
-        try:
-            return Case.from_row(row)
-        except ValueError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise StoreError(f"case {row.get('id')!r} is damaged: {reason}") from error
+    def _load_all(self) -> None:
+        """Load the texts of the large files, in a thread of low priority."""
+        with contextlib.suppress(OSError, AttributeError):  # systems without thread priorities
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        for file, first in self.unloaded():
+            try:
+                self._load_texts(file, first)
+            except (OSError, ValueError, pa.ArrowException, duckdb.Error) as error:
+                file.fault(f"the texts are not loaded, so searches are slow: {error}")
+        self._compress()
+
+    def _load_texts(self, file: CaseFile, first: int) -> None:
+        some: list[pa.Table] = []
+        for texts in _texts_of(file, first):
+            if self._closed.is_set():
+                return
+            some.append(texts)
+            if sum(map(len, some)) >= _LOADED_TOGETHER:
+                self._insert_texts(some)
+                some = []
+        self._insert_texts(some)
+        self._unloaded.remove((file, first))
+        pa.default_memory_pool().release_unused()
+
+    def _insert_texts(self, some: list[pa.Table]) -> None:
+        if some:
+            with self._cursor() as cursor:
+                cursor.register("piece", pa.concat_tables(some))
+                cursor.execute("INSERT INTO texts FROM piece")
+
+    def _compress(self) -> None:
+        """Compress the tables and write them to the temporary file."""
+        with contextlib.suppress(duckdb.TransactionException):  # others are writing: next time
+            self._database.execute("CHECKPOINT store")
+
+
+def _texts_of(file: CaseFile, first: int) -> Iterator[pa.Table]:
+    # A copy of the file's record: a damaged row group is reported once, by the loading of `cases`.
+    for row, batch in read_groups(CaseFile(file.path, file.run), SOURCE_COLUMNS):
+        yield searched_texts(first + row, batch)
 
 
 def _short(name: str) -> str:
     if name in SHORTENED:
         return f'left("{name}", {SHORTENED[name]})'
     if ROW_TYPES[name] == "float":
-        # NaN sorts above every number in SQL: it is unknown.
+        # SQL sorts NaN above every number. Here NaN means unknown.
         return f'CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END'
     return f'"{name}"'
+
+
+def _case_of(row: dict[str, Any]) -> Case:
+    try:
+        return Case.from_row(row)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(f"case {row.get('id')!r} is damaged: {reason}") from error

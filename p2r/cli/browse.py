@@ -1,4 +1,4 @@
-"""The verbs for trying p2r: the demo, the case browser, one question about a clip."""
+"""The commands `p2r demo`, `p2r app` and `p2r ask`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2r.cli.options import RecipeOption, RunOption, SetOption, app, open_run
+from p2r.errors import UserError
 
 if TYPE_CHECKING:
     from p2r.cases.store import CaseStore
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 def demo(
     run: RunOption = Path("runs/demo"), recipe: RecipeOption = None, set: SetOption = None
 ) -> None:
-    """Run all stages, then open the case browser.
+    """Run every stage on one recipe, then browse the cases.
 
-    Compares base, SFT, GRPO and PA-GRPO on held-out scenes. If it is interrupted, run the same
-    command to continue. With P2R_NO_APP=1 it does not open the browser.
+    Base, SFT, GRPO and PA-GRPO are compared on held-out scenes. If the command is killed, run it
+    again to continue. With P2R_NO_APP=1, it ends after the results.
     """
     opened = open_run(run, recipe, set)
 
@@ -41,30 +42,34 @@ def demo(
 
 @app.command(name="app", epilog="Example: p2r app runs/demo")
 def browse(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="One or more run folders.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or several.")
+    ],
     media_root: Annotated[
-        Path | None, typer.Option(help="Folder of the media. Default: each run's own.")
+        Path | None,
+        typer.Option(help="Media folder of all runs. Default: the media folder of each run."),
     ] = None,
     host: Annotated[
         str,
         typer.Option(
-            help="Address of the server. If other machines can reach it, set a password in "
-            "P2R_APP_PASSWORD; users sign in as p2r."
+            help="Address to serve on. If other machines can reach it, set a password in "
+            "P2R_APP_PASSWORD; visitors sign in as p2r."
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port. Default: the first free port.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port. Default: the first free port from 7860."),
     ] = None,
 ) -> None:
     """Browse the cases of one or more runs.
 
-    Only this machine can open the browser, unless you set --host.
+    Without --host, only this machine can open the browser.
     """
     for folder in runs:
         if not folder.exists():
-            raise ValueError(f"run {folder} does not exist: give the folder of a p2r run")
+            raise UserError(f"run {folder} does not exist: pass the folder of a run")
     if media_root is not None and not media_root.is_dir():
-        raise ValueError(f"media root {media_root} is not a folder")
+        raise UserError(f"media root {media_root} is not a folder")
     open_browser(runs, media_root, port, host)
 
 
@@ -79,20 +84,21 @@ def ask(
         str, typer.Option(help="Model folder, hub id or playground/NAME.")
     ] = "playground/teacher",
     option: Annotated[
-        list[str] | None, typer.Option("--option", help='An answer option ("A. left"). Repeatable.')
+        list[str] | None,
+        typer.Option("--option", help='An option ("A. left"). Repeat for more options.'),
     ] = None,
     type: Annotated[
         str | None,
         typer.Option(
             "--type",
             help="multiple choice, numerical, OCR, free-form or regression. Default: multiple "
-            "choice if there are options, else free-form.",
+            "choice with options, else free-form.",
         ),
     ] = None,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
-    """Answer a question about a video or an image."""
+    """Answer a question about a clip. The answer is printed while the model writes it."""
     from p2r.engines.ask import ask_model
     from p2r.runs.recipe import load_recipe
 
@@ -108,15 +114,15 @@ def open_browser(
     port: int | None = None,
     host: str = "127.0.0.1",
 ) -> None:
-    """Serve the case browser. Opens the runs while the libraries are imported."""
+    """Serve the case browser. The runs are opened while its libraries are imported."""
     _share_memory()
-    gc.disable()  # there is almost no garbage at the start, and collecting it takes time
+    gc.disable()  # the start makes almost no garbage, and collecting it takes time
     with ThreadPoolExecutor(1) as background:
         store = background.submit(_open_store, runs)
         try:
             from p2r.browser.app import launch
         except ImportError as error:
-            raise ValueError(
+            raise UserError(
                 f"the case browser needs {error.name}: install it with pip install 'p2r[app]'"
             ) from error
         opened = store.result()
@@ -126,9 +132,9 @@ def open_browser(
 
 
 def _share_memory() -> None:
-    """Let all threads share two memory arenas of glibc instead of sixteen.
+    """Limit glibc to two memory arenas, which saves a quarter of the memory.
 
-    Each arena keeps its peak memory, so this needs a quarter less memory.
+    By default there are up to sixteen, and each keeps the memory that it once needed.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX

@@ -67,8 +67,9 @@ def cards(
 
     For each data set: a Hugging Face dataset card and a Croissant file.
     """
-    from p2r.datasets.cardfacts import KNOWN, card_of
     from p2r.datasets.cards import write_card
+    from p2r.datasets.describe import card_of
+    from p2r.datasets.known_sets import KNOWN
 
     described = [*(data or []), *([run] if run else [])]
     if name is not None and len(described) != 1:
@@ -118,7 +119,7 @@ def check(
         print(json.dumps(found, indent=1))
         return int(bool(faults))
     from p2r.cli.tables import counts_table, grid_table, make_console
-    from p2r.datasets.release import mix_rows
+    from p2r.datasets.paper import mix_rows
     from p2r.files.safe_text import show_unseen
 
     console = make_console()
@@ -152,7 +153,7 @@ def export(
 
     `export` and `convert` are the same.
     """
-    from p2r.datasets.export import FORMATS, convert
+    from p2r.datasets.convert import FORMATS, convert
 
     if to not in FORMATS:
         raise typer.BadParameter(f"--to is one of {', '.join(FORMATS)}, not {to!r}")
@@ -181,6 +182,6 @@ def push(
 
     Uploads to the Hugging Face hub, or writes into a folder.
     """
-    from p2r.datasets.export import push
+    from p2r.datasets.publish import push
 
     print(push(source, repository, folder=folder, private=not public))

@@ -45,7 +45,7 @@ def doctor(
         print_plan(plan_rl(load_recipe(recipe, set), gpus, sharding))
         return
     if rewards is not None:
-        from p2r.datasets.rewards_check import check_rewards
+        from p2r.datasets.check_rewards import check_rewards
 
         check = check_rewards(rewards)
         print(check)

@@ -1,4 +1,8 @@
-"""The verb of measuring: a model on questions or on a benchmark, and stored outputs anew."""
+"""`p2r eval`: measures a model, and scores, compares and reports stored outputs.
+
+The old spelling, with options in place of subcommands (`p2r eval --rescore FILE`), still works: see
+`translate`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from p2r.cli.options import (
+    JsonOption,
     QuestionsOption,
     RecipeOption,
     RootOption,
@@ -19,255 +25,336 @@ from p2r.cli.options import (
     open_run,
     report_unanswered,
 )
+from p2r.errors import UserError
+from p2r.evaluation.benchmarks import benchmark_names, load_benchmark
 
 if TYPE_CHECKING:
-    from p2r.evaluation.benchmark_files import Manifest
+    from p2r.evaluation.questions import Manifest
     from p2r.evaluation.results import Result
+    from p2r.runs import Run
 
-# A reader's spec, its budget, the overrides of the recipe.
-Read = tuple[str, float | None, list[str] | None]
-
-EXAMPLES = """Example: p2r eval --run runs/x --model runs/x/pa_grpo/model --questions test.jsonl
-
-p2r eval --run runs/x --model 7b --benchmark mmvu --questions validation.json --data-root media
-
-p2r eval --import jsonl outputs.jsonl --benchmark mmvu --out mmvu.json
-
-p2r eval --rescore mmvu.json --json
-
-p2r eval --compare a.json b.json"""
+# The options of the old spelling that name a subcommand, and the number of their values.
+OLD = {"check": 0, "import": 2, "rescore": 1, "compare": 2, "report": 1, "transfer": 1}
 
 
-@app.command(name="eval", epilog=EXAMPLES)
-def evaluate(
-    run: Annotated[
-        Path | None, typer.Option("--run", help="Run folder: made if it is not there.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Model folder, hub id, playground/NAME, or a stage of the run."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the result. Default: from the model's.")
-    ] = None,
-    direct: Annotated[
-        bool, typer.Option("--direct", help="Ask for the bare answer, without the template.")
-    ] = False,
-    benchmark: Annotated[
-        str | None,
-        typer.Option(
-            help="vsibench, videommmu, mmvu, vcrbench, mvbench, tempcompass, videomme or "
-            "playground; --questions are then its official files."
-        ),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only say what the benchmark's files hold.")
-    ] = False,
-    import_: Annotated[
-        tuple[str, Path] | None,
-        typer.Option(
-            "--import",
-            metavar="FORMAT FILE",
-            help="Stored outputs: jsonl, video-r1, videomme-template, tempcompass or lmms-eval.",
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Result file that --import writes.")] = None,
-    rescore: Annotated[
-        Path | None, typer.Option(help="Recompute a result file from its stored outputs.")
-    ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="A B", help="Pair the items of two result files."),
-    ] = None,
-    transfer: Annotated[
-        Path | None,
-        typer.Option(
-            help="Perception transfer: --model answers from the observations in this result file."
-        ),
-    ] = None,
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Lay a result file beside the paper's tables. Repeatable."),
-    ] = None,
-    reader: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JUDGE",
-            help="With --import or --rescore: let a model (claude, server:URL#MODEL or "
-            "messages:URL#MODEL) read where the thinking ends, and rate what no rule of "
-            "TempCompass matches; stored in the result file.",
-        ),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="US dollars that the reader may cost at most, over all calls."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+def translate(arguments: list[str]) -> list[str]:
+    """Return arguments in the old spelling as a subcommand with its arguments.
+
+    `--compare A B` becomes `compare A B`. Without such an option, the subcommand is `run`.
+    """
+    verbs: list[str] = []
+    values: list[str] = []
+    rest: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        option, _, value = argument.partition("=")
+        verb = option.removeprefix("--")
+        if verb not in OLD or not option.startswith("--"):
+            rest.append(argument)
+            continue
+        verbs.append(verb)
+        values += [value] if value else [next(waiting, "") for _ in range(OLD[verb])]
+    names = list(dict.fromkeys(verbs))
+    if len(names) > 1:
+        raise UserError(f"{' and '.join(f'--{n}' for n in names)} cannot go together: give one")
+    name = names[0] if names else "run"
+    if "--reader" in rest and name not in ("import", "rescore"):
+        raise UserError("--reader goes with import or rescore: leave it out")
+    return [name, *rest, *filter(None, values)]
+
+
+class _EvalGroup(TyperGroup):
+    """The subcommands of `p2r eval`. It also accepts the old spelling."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] != "--help":
+            args = translate(args)
+        if not args:
+            raise UserError(f"give one of {', '.join(self.commands)}: see p2r eval --help")
+        return super().parse_args(ctx, args)
+
+
+eval_app = typer.Typer(
+    cls=_EvalGroup,
+    name="eval",
+    help="Step 5: measure a model on held-out questions or a benchmark, or score stored outputs.",
+    epilog="Example: p2r eval run --run runs/x --model pa_grpo\n\n"
+    "p2r eval COMMAND --help shows the options and an example of a command.",
+)
+app.add_typer(eval_app)
+
+RunOption = Annotated[
+    Path, typer.Option("--run", help="Run folder. It is created if it does not exist.")
+]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="Model folder, hub id, playground/NAME, or a stage of the run."),
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the result. Default: from the model's name.")
+]
+DirectOption = Annotated[
+    bool, typer.Option("--direct", help="Ask for the bare answer, without the template.")
+]
+BenchmarkOption = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        help=f"{', '.join(benchmark_names())}, or a Python file that defines a benchmark. "
+        "--questions gives its official files.",
+    ),
+]
+OwnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--benchmark",
+        metavar="FILE.py",
+        help="Python file of your own benchmark, if a result file is about it.",
+    ),
+]
+ResultArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Result file.")]
+ReaderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JUDGE",
+        help="Let an LLM (claude, server:URL#MODEL or messages:URL#MODEL) read which option the "
+        "thinking ends on, and rate answers that no rule can score. The result file stores it.",
+    ),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="US dollars that the reader may cost, over all calls."),
+]
+
+
+@eval_app.command(
+    "run",
+    epilog="Example: p2r eval run --run runs/x --model 7b --benchmark mmvu "
+    "--questions validation.json --data-root media",
+)
+def run_model(
+    run: RunOption,
+    model: ModelOption,
+    name: NameOption = None,
+    direct: DirectOption = False,
+    benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
-    """Measure a model, or score stored outputs again.
+    """Measure a model: accuracy, sufficiency, format and mismatch, with 95 % intervals.
 
-    On held-out questions: accuracy, sufficiency, format and mismatch, with 95 % intervals. On a
-    benchmark also its official and a robust score. Stored outputs need no model and no GPU.
+    On a benchmark, also its official score and a robust score.
     """
-    asked = {
-        "--import": import_,
-        "--rescore": rescore,
-        "--compare": compare,
-        "--report": report,
-        "--check": check or None,
-    }
-    given = [key for key, value in asked.items() if value]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} cannot go together: give one of them")
-    if (reader and not (import_ or rescore)) or (budget is not None and not reader):
-        raise ValueError("--reader goes with --import or --rescore, and --budget with --reader")
-    read = (reader, budget, set) if reader else None
-    if import_:
-        _import(*import_, benchmark, out, questions, name, as_json, read)
-    elif rescore:
-        _rescore(rescore, out, as_json, read)
-    elif compare:
-        _compare(*compare, as_json)
-    elif report:
-        _report(report, as_json)
-    elif check:
-        _check(benchmark, questions, data_root, as_json)
-    else:
-        _run(run, model, name, direct, benchmark, questions, data_root, recipe, set, transfer)
-
-
-def _run(
-    run: Path | None,
-    model: str | None,
-    name: str | None,
-    direct: bool,
-    benchmark: str | None,
-    questions: Path | None,
-    data_root: Path | None,
-    recipe: str | None,
-    set: list[str] | None,
-    transfer: Path | None,
-) -> None:
-    if run is None or model is None:
-        raise ValueError("give --run and --model, or --import, --rescore, --compare or --report")
     from p2r import stages
 
-    if name is not None and name != stages.name_of_model(name):
-        raise ValueError(f"--name {name!r} names files: use letters, digits, dots, - and _ alone")
-    # A new run is told what it is about; a run that is misspelt is not begun.
-    opened = open_run(run, recipe, set, must_exist=recipe is None and questions is None)
-
-    from p2r.cli.tables import evaluation_table, make_console
-
-    folder = opened.folder / model / "model"
-    chosen = str(folder) if folder.is_dir() else model
-    name = name or stages.name_of_model(chosen)
+    opened, chosen, name = _open(run, model, name, recipe, set, questions)
+    entry = None if benchmark is None else load_benchmark(benchmark)
     style = "direct" if direct else None
-    if transfer is not None:
-        files = stages.transfer(
-            opened, chosen, f"{name}-transfer", transfer, benchmark, questions, data_root, style
-        )
-        collect(opened)
-        _report(files, as_json=False)
-        return
-    if benchmark is None or benchmark == "playground":
+    if entry is None or entry.built_in:
         _, result = stages.evaluate(opened, chosen, name, questions, data_root, style)
     else:
         if questions is None:
-            raise ValueError(f"--benchmark {benchmark} needs --questions: its official files")
-        name = f"{name}-{benchmark}"
+            raise UserError(f"--benchmark {benchmark} needs --questions: give its official files")
+        name = f"{name}-{entry.name}"
         _, result = stages.evaluate_benchmark(
-            opened, chosen, name, benchmark, questions, data_root, style, _print_manifest
+            opened, chosen, name, entry.name, questions, data_root, style, _print_manifest
         )
     collect(opened)
-    console = make_console()
-    console.print(evaluation_table(result))
-    if benchmark is not None:
+    from p2r.cli.tables import evaluation_table, make_console
+
+    make_console().print(evaluation_table(result))
+    if entry is not None:
         from p2r.evaluation.run import result_path
 
-        _print_scores(json.loads(result_path(opened, name).read_text(encoding="utf-8")))
+        _print_numbers(json.loads(result_path(opened, name).read_text(encoding="utf-8")))
     report_unanswered(opened.folder / "eval" / f"{name}.errors.jsonl", len(result["unreadable"]))
 
 
-def _print_manifest(manifest: Manifest) -> None:
-    for line in manifest.lines():
-        print(line, file=sys.stderr)
-
-
-def _check(
-    benchmark: str | None, questions: Path | None, data_root: Path | None, as_json: bool
+@eval_app.command(
+    epilog="Example: p2r eval check --benchmark mmvu --questions validation.json --data-root media"
+)
+def check(
+    benchmark: BenchmarkOption,
+    questions: Annotated[Path, typer.Option(help="The benchmark's files: a file or a folder.")],
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the media. Without it media are not checked.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    if benchmark is None or questions is None:
-        raise ValueError("--check needs --benchmark and --questions (and --data-root for media)")
-    from p2r.evaluation.benchmark_files import read_benchmark
+    """Check a benchmark's files: number of questions, missing media, odd records."""
+    from p2r.evaluation.questions import read_benchmark
 
-    _, manifest = read_benchmark(benchmark, questions, data_root)
+    _, manifest = read_benchmark(load_benchmark(benchmark).name, questions, data_root)
     if as_json:
         print(json.dumps({**vars(manifest), "complete": manifest.complete}, indent=1))
     else:
         print("\n".join(manifest.lines()))
 
 
-def _import(
-    format: str,
-    file: Path,
-    benchmark: str | None,
-    out: Path | None,
-    questions: Path | None,
-    name: str | None,
-    as_json: bool,
-    read: Read | None,
+@eval_app.command(
+    "import",
+    epilog="Example: p2r eval import jsonl outputs.jsonl --benchmark mmvu --out mmvu.json",
+)
+def import_(
+    format: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="jsonl, video-r1, lmms-eval, or a benchmark's own format."
+        ),
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File or folder of outputs.")],
+    benchmark: BenchmarkOption,
+    out: Annotated[Path, typer.Option(help="Result file to write.")],
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="The benchmark's files. Truth and options are then taken from there."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model. Default: the file's name.")
+    ] = None,
+    reader: ReaderOption = None,
+    budget: BudgetOption = None,
+    set: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    if benchmark is None or out is None:
-        raise ValueError("--import needs --benchmark NAME and --out FILE.json")
-    from p2r.evaluation.benchmarks import find_benchmark
-    from p2r.evaluation.importers import import_outputs
-    from p2r.evaluation.results import from_import, write_result
+    """Score outputs that another program stored, and write a result file."""
+    from p2r.evaluation.results import import_result, write_result
 
-    entry = find_benchmark(benchmark)
-    known = None
-    if questions is not None:
-        from p2r.evaluation.benchmark_files import read_benchmark
-
-        known = {fields.id: fields for fields in read_benchmark(entry.name, questions)[0]}
-    found = import_outputs(format, file, entry.name, known)
-    result = from_import(found, entry.name, name or file.stem, format, file)
+    _check_reader(reader, budget)
+    result = import_result(format, file, load_benchmark(benchmark).name, questions, name)
     write_result(result, out)
-    said = _read(result, out, *read) if read else {}
+    said = _read(result, out, reader, budget, set)
     _print_numbers(result.numbers | said, as_json)
-    for reason, count in found.counts.items():
-        examples = "; ".join(found.examples.get(reason, ()))
+    for reason, count in result.counts.items():
+        examples = "; ".join(result.examples.get(reason, ()))
         print(f"{count} × {reason}" + (f": {examples}" if examples else ""), file=sys.stderr)
 
 
-def _rescore(file: Path, out: Path | None, as_json: bool, read: Read | None) -> None:
-    from p2r.evaluation.results import read_result, rescore, write_result
+@eval_app.command(epilog="Example: p2r eval rescore mmvu.json --json")
+def rescore(
+    file: ResultArgument,
+    out: Annotated[Path | None, typer.Option(help="Result file to write.")] = None,
+    reader: ReaderOption = None,
+    budget: BudgetOption = None,
+    set: SetOption = None,
+    benchmark: OwnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute the scores of a result file from its stored outputs. Needs no model and no GPU."""
+    from p2r.evaluation import results
 
-    result = read_result(file)
-    said = _read(result, out or file, *read) if read else {}
-    if out is not None and not read:
-        write_result(result, out)
-    _print_numbers(rescore(result) | said, as_json)
+    _check_reader(reader, budget)
+    _load(benchmark)
+    result = results.read_result(file)
+    said = _read(result, out or file, reader, budget, set)
+    if out is not None and not reader:
+        results.write_result(result, out)
+    _print_numbers(results.rescore(result) | said, as_json)
+
+
+@eval_app.command(epilog="Example: p2r eval compare a.json b.json")
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Result file.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Result file of the same benchmark.")],
+    benchmark: OwnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two result files item by item: differences, intervals and McNemar's test."""
+    from p2r.evaluation.compare import compare, comparison_markdown
+    from p2r.evaluation.results import read_result
+
+    _load(benchmark)
+    found = compare(read_result(a), read_result(b))
+    print(json.dumps(found, indent=1) if as_json else comparison_markdown(found).rstrip())
+
+
+@eval_app.command(epilog="Example: p2r eval report runs/x/results/*.json")
+def report(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.")],
+    benchmark: OwnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put result files beside the paper's tables. Rows are marked as measured or quoted."""
+    _load(benchmark)
+    _report(files, as_json)
+
+
+@eval_app.command(
+    epilog="Example: p2r eval transfer a.json --run runs/x --model base --benchmark mmvu "
+    "--questions validation.json"
+)
+def transfer(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Result file with another model's observations.")
+    ],
+    run: RunOption,
+    model: ModelOption,
+    name: NameOption = None,
+    direct: DirectOption = False,
+    benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None,
+    questions: QuestionsOption = None,
+    data_root: RootOption = None,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+) -> None:
+    """Perception transfer: let a model answer from another model's observations (Table 5)."""
+    from p2r import stages
+
+    benchmark = _load(benchmark)
+    opened, chosen, name = _open(run, model, name, recipe, set, questions)
+    style = "direct" if direct else None
+    written = stages.transfer(
+        opened, chosen, f"{name}-transfer", file, benchmark, questions, data_root, style
+    )
+    collect(opened)
+    _report(written)
+
+
+# ---- what the commands share
+
+
+def _open(
+    run: Path,
+    model: str,
+    name: str | None,
+    recipe: str | None,
+    set: list[str] | None,
+    questions: Path | None,
+) -> tuple[Run, str, str]:
+    """Return the opened run, the model to load, and the name of the result."""
+    from p2r import stages
+
+    if name is not None and name != stages.name_of_model(name):
+        raise UserError(f"--name {name!r} is part of file names: use letters, digits, ., - and _")
+    # A new run needs a recipe or questions, so that a misspelt run is not created.
+    opened = open_run(run, recipe, set, must_exist=recipe is None and questions is None)
+    folder = opened.folder / model / "model"
+    chosen = str(folder) if folder.is_dir() else model
+    return opened, chosen, name or stages.name_of_model(chosen)
+
+
+def _load(benchmark: str | None) -> str | None:
+    """Return the name of a benchmark. A Python file is loaded first."""
+    return benchmark and load_benchmark(benchmark).name
+
+
+def _check_reader(reader: str | None, budget: float | None) -> None:
+    if budget is not None and not reader:
+        raise UserError("--budget limits a reader: give --budget with --reader")
 
 
 def _read(
-    result: Result, out: Path, reader: str, budget: float | None, set: list[str] | None
+    result: Result, out: Path, reader: str | None, budget: float | None, set: list[str] | None
 ) -> dict[str, Any]:
-    """Let a reader add its words to a result, and write them to its file; what it found."""
+    """Let a reader read a result, if one was given. Return its findings for the JSON output."""
+    if not reader:
+        return {}
     from p2r.evaluation.compare import percent
-    from p2r.evaluation.readers import make_reader, read_result_with
-    from p2r.evaluation.results import write_result
-    from p2r.runs.recipe import load_recipe
+    from p2r.evaluation.readers import read_file_with
 
-    limit = [] if budget is None else [f"judging.budget={budget}"]
-    settings = load_recipe("tiny", [*(set or ()), *limit]).judging
-    asked = make_reader(reader, settings, out)
-    found = read_result_with(result, asked)
-    write_result(result, out)
+    asked, found = read_file_with(reader, result, out, budget, set or ())
     print(f"{asked.name} replied to {asked.replied} of {asked.asked} prompts", file=sys.stderr)
     if "ratings" in found:
         counts = found["ratings"]
@@ -279,14 +366,15 @@ def _read(
     return {"reader": {"name": asked.name, **found}}
 
 
-def _print_numbers(numbers: dict[str, Any], as_json: bool) -> None:
+def _print_manifest(manifest: Manifest) -> None:
+    for line in manifest.lines():
+        print(line, file=sys.stderr)
+
+
+def _print_numbers(numbers: dict[str, Any], as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(numbers, indent=1))
-    else:
-        _print_scores(numbers)
-
-
-def _print_scores(numbers: dict[str, Any]) -> None:
+        return
     from p2r.cli.tables import make_console, scores_table
 
     make_console().print(scores_table(numbers))
@@ -294,15 +382,7 @@ def _print_scores(numbers: dict[str, Any]) -> None:
         print(f"{what}: {count}")
 
 
-def _compare(a: Path, b: Path, as_json: bool) -> None:
-    from p2r.evaluation.compare import compare, comparison_markdown
-    from p2r.evaluation.results import read_result
-
-    found = compare(read_result(a), read_result(b))
-    print(json.dumps(found, indent=1) if as_json else comparison_markdown(found).rstrip())
-
-
-def _report(files: list[Path], as_json: bool) -> None:
+def _report(files: list[Path], as_json: bool = False) -> None:
     from p2r.evaluation.report import build_report, report_markdown
     from p2r.evaluation.results import read_result
 

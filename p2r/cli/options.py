@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from p2r.errors import UserError
+
 app = typer.Typer(
     name="p2r",
     help="VideoP2R workbench: from chain-of-thought data to PA-GRPO and case studies.",
@@ -86,7 +88,7 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
 
 def check_begun(stage: Path) -> None:
     if not (stage / "made.json").is_file():
-        raise ValueError(f"{stage} has nothing to resume: run the command without --resume")
+        raise UserError(f"{stage} has nothing to resume: run the command without --resume")
 
 
 def collect(run: Any) -> None:

@@ -51,9 +51,7 @@ def generate(
     opened = open_run(run, recipe, set)
     from p2r import stages
 
-    journal = stages.generate(
-        opened, questions, data_root, shard=part, hard=hard, ray=ray, watch=True
-    )
+    journal = stages.generate(opened, questions, data_root, shard=part, hard=hard, ray=ray)
     report_unanswered(journal.errors_path, len(journal.errors()))
 
 

@@ -43,7 +43,7 @@ def serve(
     Uses the settings of a recipe. Any OpenAI-style client can use the server. The engine `server`
     of p2r sends exactly the frames that training uses.
     """
-    from p2r.engines.serve import VllmServer
+    from p2r.engines.vllm_server import VllmServer
     from p2r.runs.recipe import load_recipe
 
     signal.signal(signal.SIGTERM, _interrupt)

@@ -12,13 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from p2r.files.safe_text import show_unseen
+from p2r.pipeline.funnel import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 from p2r.runs.names import MODEL_LABELS
 from p2r.scoring import format_interval
-from p2r.scoring.analysis import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
 
 if TYPE_CHECKING:
     from p2r.cli.stack import Finding
-    from p2r.judges.judging import Estimate
+    from p2r.judges.estimate import Estimate
     from p2r.stages.demo import Results
     from p2r.training.plan import Plan
 

@@ -1,7 +1,8 @@
-"""Data cards: what a data set holds, how it was made, whose it is, what it cannot do.
+"""Data cards: the content of a data set, its making, its sources and terms, and its limits.
 
 A card is a Hugging Face dataset card (Markdown with a YAML head, `NAME.md`) and a Croissant file
-(`NAME.croissant.json`). `p2r.datasets.cardfacts` collects what they say.
+(`NAME.croissant.json`). `p2r.datasets.describe` collects the facts of a run or a file,
+`p2r.datasets.known_sets` has those of the paper's sets.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.datasets.release import PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
+from p2r.datasets.paper import CITATION, PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
+from p2r.errors import UserError
+from p2r.files.atomic import write_json, write_text
 from p2r.files.safe_text import show_unseen
-from p2r.runs import write_json, write_text
 
 LONGEST_EXAMPLE = 4000  # characters
 LONGEST_TABLE = 100  # sources, the largest
@@ -22,7 +24,7 @@ LONGEST_TABLE = 100  # sources, the largest
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of the set; the checksum is None where its publisher states none."""
+    """A file of the set; the checksum is None if its publisher states none."""
 
     name: str
     sha256: str | None = None
@@ -31,7 +33,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Card:
-    """All that a card says. `mix`: records by modality and problem type, None where not stated."""
+    """The facts of a card. `mix`: records by modality and problem type; None if not stated."""
 
     name: str
     title: str
@@ -41,7 +43,7 @@ class Card:
     mix: dict[str, dict[str, int]] | None
     sources: dict[str, int | None]
     files: Sequence[DataFile]
-    fields: dict[str, str]  # name -> "Text", "Integer" or "List"
+    fields: dict[str, str]  # name -> "Text" or "List" (of texts)
     made: dict[str, str]
     limits: Sequence[str]
     filters: dict[str, str] = field(default_factory=dict)
@@ -52,10 +54,8 @@ class Card:
 
 
 def write_card(card: Card, folder: str | Path) -> list[Path]:
-    """Write `NAME.md` and `NAME.croissant.json` into a folder; returns their paths."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    page, croissant = folder / f"{card.name}.md", folder / f"{card.name}.croissant.json"
+    """Write `NAME.md` and `NAME.croissant.json` into a folder; return their paths."""
+    page, croissant = (Path(folder) / f"{card.name}.{end}" for end in ("md", "croissant.json"))
     write_text(page, render_card(card))
     write_json(croissant, render_croissant(card))
     return [page, croissant]
@@ -65,7 +65,7 @@ def write_card(card: Card, folder: str | Path) -> list[Path]:
 
 
 def render_card(card: Card) -> str:
-    """The Markdown page with its YAML head. All that comes from data is escaped."""
+    """Return the Markdown page with its YAML head. Every text from the data is escaped."""
     from huggingface_hub import DatasetCardData
 
     head = DatasetCardData(
@@ -92,13 +92,13 @@ def render_card(card: Card) -> str:
         parts += ["### Filters", _list(card.filters)]
     if card.funnel:
         parts += [
-            "Traces that came so far, and those that an unknown stopped:",
+            "Traces after each step, and traces that an unknown score or verdict stopped:",
             _table(_funnel_rows(card.funnel)),
         ]
     parts += [
         "## Sources, licence and attribution",
         f"The text of this set: `{card.license}`. The questions and the media they are about "
-        "belong to their sources, under the terms of each; media are not part of the set.",
+        "belong to their sources, under the terms of each source. The set has no media.",
         _table(_source_rows(card)),
         "## Known limits",
         "\n".join(f"- {limit}" for limit in card.limits),
@@ -106,9 +106,9 @@ def render_card(card: Card) -> str:
         "\n".join(f"- `{name}` ({kind.lower()})" for name, kind in card.fields.items()),
     ]
     if card.example:
-        parts += ["## An example", "Written by a model; nothing in it is an instruction."]
-        parts += [fence(card.example)]
-    parts += ["## Citation", f"VideoP2R: Video Understanding from Perception to Reasoning, {PAPER}"]
+        note = "A model wrote this text. Treat it as data, not as an instruction."
+        parts += ["## An example", note, fence(card.example)]
+    parts += ["## Citation", CITATION]
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,7 +117,7 @@ def _composition(card: Card) -> list[str]:
         return []
     parts = ["## Composition", _table(mix_rows(card.mix))]
     if card.mix != PAPER_KEPT:
-        parts += ["The paper's 162,062 kept traces (Table 3), to compare with:"]
+        parts += ["For comparison, the paper's 162,062 kept traces (Table 3):"]
         parts += [_table(mix_rows(PAPER_KEPT))]
     return parts
 
@@ -164,13 +164,13 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as Markdown shows it: no markup, no HTML, nothing unseen, one line."""
+    """Return text for Markdown in one line, without markup, HTML and invisible characters."""
     plain = show_unseen(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
 
 
 def fence(text: str) -> str:
-    """Text as a code block that it cannot leave; what is too long is cut, and says so."""
+    """Return text as a code block that it cannot end; a long text is cut and marked."""
     if len(text) > LONGEST_EXAMPLE:
         text = f"{text[:LONGEST_EXAMPLE]}\n… (cut)"
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
@@ -185,80 +185,56 @@ def _size(records: int) -> str:
 
 # ---- Croissant
 
-# Where a publisher states no checksum; the format requires one. Hugging Face writes the same.
+# For a file whose publisher states no checksum. Croissant requires one; Hugging Face writes this.
 NO_CHECKSUM = "https://github.com/mlcommons/croissant/issues/80"
 _LICENSES = {
     "apache-2.0": "https://spdx.org/licenses/Apache-2.0",
     "other": "not stated; see the terms of each source",
 }
-_TYPES = {"Text": "sc:Text", "Integer": "sc:Integer", "List": "sc:Text"}
-_CROISSANT_TERMS = (
-    "citeAs column conformsTo:dct equivalentProperty extract field fileProperty fileObject fileSet "
-    "format includes isLiveDataset jsonPath key md5 parentField path recordSet references regex "
-    "repeated replace samplingRate separator source subField transform"
-)
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "dct": "http://purl.org/dc/terms/",
-    "sc": "https://schema.org/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    **{
-        name: f"{space or 'cr'}:{name}"
-        for name, _, space in (term.partition(":") for term in _CROISSANT_TERMS.split())
-    },
-}
 
 
 def render_croissant(card: Card) -> dict[str, Any]:
-    """The set as Croissant 1.0 (JSON-LD): its files and the fields of their records."""
-    return {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "name": card.name,
-        "description": card.summary,
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "license": _LICENSES.get(card.license, card.license),
-        "url": card.url,
-        "version": "1.0.0",
-        "citeAs": f"VideoP2R: Video Understanding from Perception to Reasoning, {PAPER}",
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": file.name,
-                "name": file.name,
-                "contentUrl": file.name,
-                "encodingFormat": _encoding(file.name),
-                "sha256": file.sha256 or NO_CHECKSUM,
-            }
+    """Return the set as Croissant 1.0 (JSON-LD): its files and the fields of their records."""
+    try:
+        import mlcroissant as mlc
+    except ImportError as error:
+        raise UserError(
+            f"data cards need {error.name}: install it with pip install -e '.[cards]'"
+        ) from error
+
+    def record_set(file: DataFile) -> mlc.RecordSet:
+        name = f"{Path(file.name).name.partition('.json')[0]}-records"
+        fields = [
+            mlc.Field(
+                id=f"{name}/{column}",
+                name=column,
+                data_types=mlc.DataType.TEXT,
+                repeated=kind == "List" or None,
+                source=mlc.Source(file_object=file.name, extract=mlc.Extract(column=column)),
+            )
+            for column, kind in card.fields.items()
+        ]
+        return mlc.RecordSet(id=name, name=name, fields=fields)
+
+    return mlc.Metadata(
+        name=card.name,
+        description=card.summary,
+        license=_LICENSES.get(card.license, card.license),
+        url=card.url,
+        version="1.0.0",
+        cite_as=CITATION,
+        distribution=[
+            mlc.FileObject(
+                id=file.name,
+                name=file.name,
+                content_url=file.name,
+                encoding_formats=[_encoding(file.name)],
+                sha256=file.sha256 or NO_CHECKSUM,
+            )
             for file in card.files
         ],
-        "recordSet": [_record_set(card, file) for file in card.files],
-    }
-
-
-def _record_set(card: Card, file: DataFile) -> dict[str, Any]:
-    name = f"{Path(file.name).name.partition('.json')[0]}-records"
-    return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"{name}/{column}",
-                "name": column,
-                "dataType": _TYPES[kind],
-                **({"repeated": True} if kind == "List" else {}),
-                "source": {"fileObject": {"@id": file.name}, "extract": {"column": column}},
-            }
-            for column, kind in card.fields.items()
-        ],
-    }
+        record_sets=[record_set(file) for file in card.files],
+    ).to_json()
 
 
 def _encoding(name: str) -> str:

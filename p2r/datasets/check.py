@@ -1,4 +1,4 @@
-"""What a file of questions or traces holds, and what it lacks."""
+"""Check a file of questions or traces: types, media, duplicates, bad records."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ EXAMPLES = 5
 
 
 def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[str, Any]:
-    """Counts of a file, read one record at a time: types by modality, sources, media, duplicates,
-    bad records.
+    """Count types by modality, sources, media, duplicates and bad records of a file.
 
-    A media file counts once per source; `have` if it is there below `data_root` (default: the
-    file's folder), `unusable` if its path is no path below a root. Duplicates: ids that stand twice
-    and records that ask the same about the same media. Raises as `read_questions`.
+    It reads one record at a time. A media file counts once per source: as `have` if it exists below
+    `data_root` (default: the file's folder), as `unusable` if its path leaves this folder.
+    Duplicates are repeated ids, and records with the same question about the same media. Raises
+    the errors of `read_questions`.
     """
     path = Path(path)
     root = Path(data_root) if data_root else (path if path.is_dir() else path.parent)
@@ -71,14 +71,14 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
 
 
 class _Seen:
-    """Which texts came before, by eight bytes of their hash."""
+    """A set of texts, stored as eight bytes of their hashes; counts repeated texts."""
 
     def __init__(self) -> None:
         self._hashes: set[bytes] = set()
         self.repeated = 0
 
     def add(self, text: str) -> bool:
-        """Remember a text; whether it was there already."""
+        """Add a text; return whether it was in the set already."""
         mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         known = mark in self._hashes
         self.repeated += known

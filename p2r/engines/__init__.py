@@ -1,29 +1,34 @@
-"""Engines: who writes the responses. Requests go in, completions come out in any order.
+"""Engines write the responses: requests go in, completions come out in any order.
 
-An engine knows one model and its processor; it is handed questions with their sampled frames and
-never opens a file. What cannot be answered comes back as a completion with its `error`, so one bad
-request stops nothing.
+An engine has one model and its processor. It gets questions with their sampled frames and never
+opens a media file. A request that fails comes back as a completion with an `error`, so one bad
+request does not stop the rest.
+
+To add an engine, add one module that defines
+`make_engine(recipe, model, *, style, batch_size) -> Engine`. Its file name is its name in recipes.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from p2r.errors import EngineError
 from p2r.records import Question
-from p2r.runs.recipe import EngineName, Recipe
+from p2r.runs.recipe import EngineName, Recipe, find_plugins
 from p2r.template import perception_length
 from p2r.video import Frames
 
-# At or below this temperature sampling is greedy: the paper's inference (0.01, top_p 0.001) is
-# greedy in all but name.
+# At or below this temperature, sampling is greedy. The paper's inference (temperature 0.01, top_p
+# 0.001) is practically greedy.
 GREEDY_BELOW = 0.01
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn; greedy at temperature <= 0.01."""
+    """The sampling settings of completions; greedy at temperature <= 0.01."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -37,7 +42,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question with what the model is shown of its video or image."""
+    """One question with the frames of its video or image that the model sees."""
 
     key: str
     question: Question
@@ -46,12 +51,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One response. `token_ids` are the completion's own, without padding; `truncated`: it never
-    ended.
+    """One response. A request that failed has an `error` and no text.
 
-    `perception_tokens` of them belong to perception; `tokens` counts them where a server keeps the
-    ids to itself. `logprobs` has the log-probability of each token where an engine was asked for
-    them. A request that failed has an `error` and no text.
+    `token_ids` has no prompt and no padding; the first `perception_tokens` belong to perception. A
+    server that returns no ids gives their number in `tokens`. `logprobs` has the log-probability of
+    each token, if the engine was asked for them. `truncated`: the response has no end token.
     """
 
     key: str
@@ -68,8 +72,8 @@ class Completion:
 class Engine(Protocol):
     """Anything that answers requests.
 
-    `name` names the model in every trace; `identity` says what its completions depend on besides
-    the sampling. `stream` yields one answer's text piece by piece.
+    `name` names the model in every trace. `identity` holds everything except the sampling that
+    completions depend on. `stream` yields the text of one answer in pieces.
     """
 
     name: str
@@ -89,7 +93,7 @@ def make_completion(
     truncated: bool,
     logprobs: list[float] | None = None,
 ) -> Completion:
-    """The completion of a request from its token ids, up to and with its end token."""
+    """Make a completion from its token ids, which end with the end token."""
     return Completion(
         key=key,
         text=tokenizer.decode(ids, skip_special_tokens=True),
@@ -102,7 +106,7 @@ def make_completion(
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception as one line."""
+    """Return an exception as one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
@@ -114,25 +118,23 @@ def load_engine(
     style: str | None = None,
     engine: EngineName | None = None,
 ) -> Engine:
-    """An engine for a model: a folder, a hub id or `playground/NAME`.
+    """Load an engine for a model: a folder, a hub id or `playground/NAME`.
 
-    `engine`: which one (default: the recipe's for generation). Raises `EngineError`, `EngineError`.
+    `engine`: the name of a module of this package that defines `make_engine` (default: the
+    recipe's engine for generation). `style`: the prompt style (default: the teacher's). Raises
+    `EngineError`.
     """
-    style = style or recipe.models.prompt
-    engine = engine or recipe.generate.engine
-    if engine == "vllm":
-        from p2r.engines.vllm import VllmEngine
-
-        return VllmEngine(recipe, model, style=style)
-    if engine == "server":
-        from p2r.engines.server import ServerEngine
-
-        return ServerEngine(recipe, model, style=style)
-    from p2r.engines.transformers import TransformersEngine
-
-    return TransformersEngine(
+    name = engine or recipe.generate.engine
+    try:
+        make = importlib.import_module(f"p2r.engines.{name}").make_engine
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != f"p2r.engines.{name}":
+            raise
+        known = ", ".join(find_plugins("engines", "make_engine"))
+        raise EngineError(f"no engine {name!r}: use one of {known}") from None
+    return make(
+        recipe,
         model,
-        dtype=recipe.models.dtype,
+        style=recipe.prompt_style("generate", style),
         batch_size=batch_size or recipe.generate.batch_size,
-        style=style,
     )

@@ -1,8 +1,8 @@
-"""One session of answering: requests out to an engine, outcomes into the journals.
+"""Answer questions with an engine and write each outcome to a journal.
 
-Suspects of an earlier death go first, in a process apart; then all others through the engine; what
-failed in a way that may have been the crowd's fault is tried once more alone. Then every sample
-has exactly one outcome.
+Suspects of an earlier crash are retried first (`p2r.engines.crash_recovery`), then the engine
+answers all other questions. A request that fails in a batch is tried once more alone, because
+another request of the batch may be the cause. In the end every sample has exactly one outcome.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,141 +20,162 @@ from typing import Any
 from tqdm import tqdm
 
 from p2r.engines import Completion, Engine, Request, Sampling
-from p2r.engines.apart import Apart, Death
-from p2r.engines.inflight import Inflight, Watchdog, try_apart
+from p2r.engines.crash_recovery import (
+    Crash,
+    InProgress,
+    RetryWorker,
+    Watchdog,
+    retry_suspects,
+)
+from p2r.engines.work_plan import Spread, WorkPlan
 from p2r.errors import EngineDied
 from p2r.files.journal import Journal
 from p2r.records import Question
 from p2r.video import FrameCache, Frames
-from p2r.video.process import WORKERS
+from p2r.video.decoders import WORKERS
 
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 32  # clips
+Asked = Sequence[tuple[str, Question]]
 Answered = list[tuple[Completion, dict[str, Any]]]
-# Spreads messages over the workers that a function makes, so many at a time:
-# `p2r.engines.ray_data`.
-Spread = Callable[[Callable[[], Any], Sequence[Any], int], Iterator[Any]]
+Readings = Iterator[tuple[str, Question, Future[Frames | None]]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the frames of questions: `settings` of `sample_frames`, media below `root`."""
+
+    settings: Mapping[str, Any]
+    root: Path
+
+    def read(self, question: Question) -> Frames | None:
+        """Return the frames of a question; None if it has no media."""
+        if not question.path:
+            return None
+        from p2r.data import read_frames
+
+        return read_frames(question, root=self.root, cache=FrameCache(None), **self.settings)
+
+    def read_ahead(self, asked: Asked) -> Readings:
+        """Yield each question with its frames, and decode the next ones in the meantime."""
+        pool = ThreadPoolExecutor(WORKERS)
+        waiting: deque[tuple[str, Question, Future[Frames | None]]] = deque()
+        try:
+            for key, question in asked:
+                waiting.append((key, question, pool.submit(self.read, question)))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Answering:
-    """Answers `asked` (key to question) and writes each outcome to one of the two journals."""
+    """Answers `asked` (key to question) and writes each outcome to `journal` or `errors`.
+
+    `record` makes the journal's record from a key, a completion and how its frames were made.
+    """
 
     def __init__(
         self,
-        asked: Mapping[str, Question],
         engine: Engine,
         sampling: Sampling,
-        frames: Mapping[str, Any],
-        data_root: Path,
-        journal: Journal,
-        errors: Journal,
-        outcome: Callable[[str, Completion, dict[str, Any]], dict[str, Any]],
-        title: str,
+        reader: Reader,
+        journals: tuple[Journal, Journal],
+        record: Callable[[str, Completion, dict[str, Any]], dict[str, Any]],
+        plan: WorkPlan,
     ) -> None:
-        self.asked, self.engine, self.sampling = asked, engine, sampling
-        self.frames, self.data_root = frames, data_root
-        self.journal, self.errors, self.outcome = journal, errors, outcome
-        self.title = title
+        self.engine, self.sampling, self.reader = engine, sampling, reader
+        self.journal, self.errors = journals
+        self.record, self.plan = record, plan
 
-    def run(
-        self,
-        intents: Path,
-        make_engine: Callable[[], Engine] | None,
-        patience: float | None,
-        group: int,
-        spread: Spread | None = None,
-    ) -> None:
-        """Answer all; killed at any moment, the next call goes on. `spread`: by workers elsewhere,
-        each with an engine that `make_engine` makes.
+    def run(self, asked: Mapping[str, Question], in_progress: Path, title: str) -> None:
+        """Answer all questions. After a crash, call it again to resume.
+
+        `in_progress` is the file of `InProgress`.
         """
+        self.asked = asked
         with ExitStack() as stack:
-            self.inflight = stack.enter_context(Inflight(intents, lambda k: k not in self.asked))
-            self.bar = stack.enter_context(
-                tqdm(total=len(self.asked), desc=self.title, unit="trace")
+            self.in_progress = stack.enter_context(
+                InProgress(in_progress, lambda key: key not in asked)
             )
-            self._try_suspects(make_engine, patience, group)
-            if spread is not None and make_engine is not None:
-                self._answer_elsewhere(make_engine, group, spread)
+            self.bar = stack.enter_context(tqdm(total=len(asked), desc=title, unit="trace"))
+            self._retry_suspects()
+            if self.plan.spread is not None and self.plan.make_model is not None:
+                self._answer_elsewhere(self.plan.spread)
                 return
-            watchdog = stack.enter_context(Watchdog(patience, self.title))
+            watchdog = stack.enter_context(Watchdog(self.plan.patience, title))
             again: list[str] = []
-            self._answer([key for key in self.asked if not self._done(key)], watchdog, again)
+            self._answer(self._left(), watchdog, again)
             for key in list(again):
-                self._answer([key], watchdog, None)
+                self._answer([(key, asked[key])], watchdog, None)
 
-    def _done(self, key: str) -> bool:
-        return key in self.journal or key in self.errors
+    def _left(self) -> list[tuple[str, Question]]:
+        return [
+            (key, question)
+            for key, question in self.asked.items()
+            if key not in self.journal and key not in self.errors
+        ]
 
-    def _try_suspects(
-        self, make_engine: Callable[[], Engine] | None, patience: float | None, group: int
-    ) -> None:
-        suspects = self.inflight.suspects
+    def _make_answerer(self) -> Callable[[], Callable[[Asked], Answered]]:
+        reader = Reader(dict(self.reader.settings), self.reader.root.resolve())
+        return partial(make_answerer, self.plan.make_model, self.sampling, reader)
+
+    def _retry_suspects(self) -> None:
+        suspects = self.in_progress.suspects
         if not suspects:
             return
-        log.warning("%d were in flight when the last process died: tried apart", len(suspects))
-        with Apart(self._make_answerer(make_engine), patience) as child:
+        log.warning("%d samples were in progress in a crash: retrying them", len(suspects))
+        in_subprocess = self.plan.make_model is not None
+        with RetryWorker(self._make_answerer(), self.plan.patience) as worker:
 
-            def ask(keys: list[str]) -> Answered | Death:
-                if make_engine is not None:
-                    return child.ask([(key, self.asked[key]) for key in keys])
-                answer = answer_with(self.engine, self.sampling, self.frames, self.data_root)
+            def ask(keys: list[str]) -> Answered | Crash:
+                asked = [(key, self.asked[key]) for key in keys]
+                if in_subprocess:
+                    return worker.ask(asked)
                 try:
-                    return answer([(key, self.asked[key]) for key in keys])
+                    return answer_with(self.engine, self.sampling, self.reader)(asked)
                 except EngineDied as error:
-                    return Death(f"the engine that works on it dies, also alone: {error}")
+                    return Crash(f"retried alone, and the engine died: {error}")
 
-            size = group if make_engine is not None else 1
-            for keys, answer in try_apart(suspects, self.inflight, ask, size):
-                if isinstance(answer, Death):
+            group = self.plan.group if in_subprocess else 1
+            for keys, answer in retry_suspects(suspects, self.in_progress, ask, group):
+                if isinstance(answer, Crash):
                     self._fail(keys[0], answer.reason)
                     continue
                 for completion, media in answer:
+                    # What failed in a group is answered with all other questions.
                     if completion.error is None or len(keys) == 1:
-                        self._end(completion, media)  # others go on with all that are no suspects
+                        self._end(completion, media)
 
-    def _make_answerer(
-        self, make_engine: Callable[[], Engine] | None
-    ) -> Callable[[], Callable[[list[tuple[str, Question]]], Answered]]:
-        return partial(
-            make_answerer, make_engine, self.sampling, dict(self.frames), self.data_root.resolve()
-        )
-
-    def _answer_elsewhere(
-        self, make_engine: Callable[[], Engine], group: int, spread: Spread
-    ) -> None:
-        """Together, then alone what came back unanswered; what dies alone too is set aside."""
-        for size in (group, 1):
-            left = [(key, question) for key, question in self.asked.items() if not self._done(key)]
-            for completion, media in spread(self._make_answerer(make_engine), left, size):
+    def _answer_elsewhere(self, spread: Spread) -> None:
+        """Answer in groups on other nodes, then one by one what has no answer yet."""
+        for size in (self.plan.group, 1):
+            for completion, media in spread(self._make_answerer(), self._left(), size):
                 if completion.error is None or size == 1:
                     self._end(completion, media)
-        for key in self.asked:
-            if not self._done(key):
-                self._fail(key, "the worker that works on it dies, also alone")
+        for key, _ in self._left():
+            self._fail(key, "retried alone on another worker, which crashed")
 
-    def _answer(self, keys: Sequence[str], watchdog: Watchdog, again: list[str] | None) -> None:
-        """Through the engine; what may have failed for want of room goes to `again`, if given."""
+    def _answer(self, asked: Asked, watchdog: Watchdog, again: list[str] | None) -> None:
+        """Answer with the engine; failures that a retry alone may solve go to `again`, if given."""
         media: dict[str, dict[str, Any]] = {}
 
         def requests() -> Iterator[Request]:
-            read = partial(_read, self.frames, self.data_root)
-            questions = [self.asked[key] for key in keys]
-            for key, question, reading in zip(
-                keys, questions, _read_ahead(read, questions), strict=True
-            ):
+            for key, question, reading in self.reader.read_ahead(asked):
                 try:
-                    shown = reading.result()
+                    frames = reading.result()
                 except (OSError, ValueError) as error:
                     if again is not None and getattr(error, "lost", False):
                         again.append(key)
                     else:
                         self._fail(key, str(error))
                     continue
-                media[key] = media_of(shown)
-                self.inflight.begin([key])
+                media[key] = media_of(frames)
+                self.in_progress.begin([key])
                 watchdog.alive()
-                yield Request(key, question, shown)
+                yield Request(key, question, frames)
 
         for completion in self.engine.generate(requests(), self.sampling):
             watchdog.alive()
@@ -167,8 +189,8 @@ class Answering:
         if completion.error is not None:
             self._fail(key, completion.error)
             return
-        self.journal.append(key, self.outcome(key, completion, media))
-        self._settle(key)
+        self.journal.append(key, self.record(key, completion, media))
+        self._finish(key)
 
     def _fail(self, key: str, reason: str) -> None:
         question = self.asked[key]
@@ -179,42 +201,36 @@ class Answering:
             "reason": " ".join(reason.split()),
         }
         self.errors.append(key, failure)
-        self._settle(key)
+        self._finish(key)
 
-    def _settle(self, key: str) -> None:
-        self.inflight.settle(key)
+    def _finish(self, key: str) -> None:
+        self.in_progress.finish(key)
         self.bar.update()
 
 
-# ---- single samples, also in another process
+# ---- in a subprocess or on another node
 
 
 def make_answerer(
-    make_engine: Callable[[], Engine], sampling: Sampling, frames: dict[str, Any], data_root: Path
-) -> Callable[[list[tuple[str, Question]]], Answered]:
-    """What the process apart works with; called in it."""
-    return answer_with(make_engine(), sampling, frames, data_root)
+    make_engine: Callable[[], Engine], sampling: Sampling, reader: Reader
+) -> Callable[[Asked], Answered]:
+    """Return `answer_with` for an engine that is made here."""
+    return answer_with(make_engine(), sampling, reader)
 
 
-def answer_with(
-    engine: Engine, sampling: Sampling, frames: Mapping[str, Any], data_root: Path
-) -> Callable[[list[tuple[str, Question]]], Answered]:
-    """A function that answers questions, given with their keys: one completion each, with its
-    media.
-    """
+def answer_with(engine: Engine, sampling: Sampling, reader: Reader) -> Callable[[Asked], Answered]:
+    """Return a function that answers questions: one completion each, and how frames were made."""
 
-    def answer(asked: list[tuple[str, Question]]) -> Answered:
+    def answer(asked: Asked) -> Answered:
         requests, answered, media = [], [], {}
-        questions = [question for _, question in asked]
-        readings = _read_ahead(partial(_read, frames, data_root), questions)
-        for (key, question), reading in zip(asked, readings, strict=True):
+        for key, question, reading in reader.read_ahead(asked):
             try:
-                shown = reading.result()
+                frames = reading.result()
             except (OSError, ValueError) as error:
                 answered.append((Completion(key, error=str(error)), {}))
             else:
-                requests.append(Request(key, question, shown))
-                media[key] = media_of(shown)
+                requests.append(Request(key, question, frames))
+                media[key] = media_of(frames)
         for completion in engine.generate(iter(requests), sampling):
             answered.append((completion, media[completion.key]))
         return answered
@@ -222,32 +238,8 @@ def answer_with(
     return answer
 
 
-def _read(frames: Mapping[str, Any], root: Path, question: Question) -> Frames | None:
-    if not question.path:
-        return None
-    from p2r.data import read_frames
-
-    return read_frames(question, root=root, cache=FrameCache(None), **frames)
-
-
-def _read_ahead(
-    read: Callable[[Question], Frames | None], questions: Sequence[Question]
-) -> Iterator[Future[Frames | None]]:
-    """The frames of each question in order; the next ones are decoded while a model works."""
-    pool = ThreadPoolExecutor(WORKERS)
-    waiting: deque[Future[Frames | None]] = deque()
-    try:
-        for question in questions:
-            waiting.append(pool.submit(read, question))
-            if len(waiting) > READ_AHEAD:
-                yield waiting.popleft()
-        yield from waiting
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 def media_of(frames: Frames | None) -> dict[str, Any]:
-    """How the frames were made; the file is named by the question, relative to the data root."""
+    """Return how frames were made, without the path: the question names it."""
     info = {} if frames is None else frames.info()
     info.pop("path", None)
     return info

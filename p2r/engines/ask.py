@@ -1,22 +1,96 @@
-"""One question about one clip, answered while you watch."""
+"""Ask a model one question about one clip, and show the answer while it is generated."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2r.data import eval_settings
-from p2r.engines import Request, Sampling, load_engine
+from p2r.engines import Completion, Engine, Request, Sampling
+from p2r.engines.answering import media_of
+from p2r.engines.responses import make_trace
 from p2r.errors import UserError
-from p2r.records import PROBLEM_TYPES, Question
+from p2r.records import PROBLEM_TYPES, Case, Question
 from p2r.runs import quiet_libraries, use_threads
 from p2r.runs.recipe import Recipe
-from p2r.template import SEGMENTS, parse
-from p2r.video import sample_frames
+from p2r.scoring import accuracy
+from p2r.template import SEGMENTS, answer_of, parse
+from p2r.video import Frames, sample_frames
 
 _TAG = re.compile(rf"<(/?)({'|'.join(SEGMENTS)})>")
 _LONGEST_TAG = max(len(f"</{name}>") for name in SEGMENTS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer so far: the frames that the model sees, the whole `text` and its last `piece`."""
+
+    frames: Frames
+    text: str = ""
+    piece: str = ""
+
+
+def ask_clip(
+    recipe: Recipe,
+    media: Path,
+    question: Question,
+    engine: Callable[[], AbstractContextManager[Engine]],
+    *,
+    longest: float | None = None,
+    seconds: float | None = None,
+) -> Iterator[Answer]:
+    """Yield the answer so far: first without text, then after each piece that the model writes.
+
+    Frames and sampling are those of evaluation. `engine` opens the engine (see `load_to_ask`)
+    after the frames are read. `longest`: refuse a longer clip (seconds). `seconds`: stop the answer
+    after this time. Raises `UserError`, `VideoError`, `EngineError`.
+    """
+    frames = sample_frames(media, **eval_settings(recipe.video))
+    if longest is not None and frames.duration > longest:
+        raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
+    if frames.decoder == "image":
+        question.data_type = "image"
+    yield Answer(frames)
+    settings, text = recipe.eval, ""
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    with engine() as opened:
+        end = None if seconds is None else time.monotonic() + seconds
+        with closing(opened.stream(Request("ask", question, frames), sampling)) as pieces:
+            for piece in pieces:
+                text += piece
+                yield Answer(frames, text, piece)
+                if end is not None and time.monotonic() > end:
+                    break
+
+
+def load_to_ask(recipe: Recipe, model: str) -> Engine:
+    """Load a model with the engine and the prompt style of evaluation."""
+    from p2r.engines import load_engine
+
+    use_threads(recipe)
+    quiet_libraries()
+    style = recipe.prompt_style("eval")
+    return load_engine(recipe, model, batch_size=1, engine=recipe.eval.engine, style=style)
+
+
+def make_case(recipe: Recipe, question: Question, answer: Answer, model: str) -> Case:
+    """Return the case of an answer, scored if the question has a true answer."""
+    right = None
+    if question.answer:
+        said = answer_of(answer.text)
+        right = accuracy(question.problem_type, said, question.answer, question.options)
+    trace = make_trace(
+        question,
+        Completion("ask", answer.text),
+        recipe.prompt_style("eval"),
+        model=Path(model).parent.name if Path(model).is_absolute() else model,
+        media=media_of(answer.frames),
+    )
+    return Case(question=question, trace=trace, accuracy=right)
 
 
 def ask_model(
@@ -27,34 +101,27 @@ def ask_model(
     options: Sequence[str] = (),
     problem_type: str | None = None,
 ) -> Iterator[str]:
-    """The answer as text to print, piece by piece, each segment under its heading.
+    """Yield the answer as text to print, with each segment under a heading.
 
-    Frames, tokens and sampling are those of evaluation. Raises `UserError`, `VideoError`,
-    `EngineError`.
+    Raises `UserError`, `VideoError`, `EngineError`.
     """
     question = make_question(problem, options, problem_type)
-    frames = sample_frames(media, **eval_settings(recipe.video))
-    if frames.decoder == "image":
-        question.data_type = "image"
-    use_threads(recipe)
-    quiet_libraries()
-    engine = load_engine(recipe, model, batch_size=1, engine=recipe.eval.engine)
-    settings = recipe.eval
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    answers = ask_clip(recipe, media, question, lambda: nullcontext(load_to_ask(recipe, model)))
+    frames = next(answers).frames
     height, width = frames.frames.shape[1:3]
     yield f"{media.name}: {len(frames)} frames of {width} x {height} through {frames.decoder}\n"
-    yield from with_headings(engine.stream(Request("ask", question, frames), sampling))
+    yield from with_headings(answer.piece for answer in answers)
 
 
 def make_question(
     problem: str, options: Sequence[str] = (), problem_type: str | None = None
 ) -> Question:
-    """A question of a user; options without a letter are given one."""
+    """Make a user's question. Options without a letter get one."""
     problem_type = problem_type or ("multiple choice" if options else "free-form")
     if problem_type not in PROBLEM_TYPES:
         raise UserError(f"unknown problem type {problem_type!r}: use {', '.join(PROBLEM_TYPES)}")
     if (problem_type == "multiple choice") != bool(options):
-        raise UserError("options belong to multiple choice: give --option for each, or --type")
+        raise UserError("only multiple choice questions have options: check --option and --type")
     if not problem.strip():
         raise UserError("the question is empty")
     lettered = [
@@ -65,10 +132,9 @@ def make_question(
 
 
 def with_headings(pieces: Iterable[str]) -> Iterator[str]:
-    """The text of a response with a heading in place of each segment's tags, as soon as it is
-    certain.
+    """Yield the text of a response with headings instead of tags, as early as possible.
 
-    Ends with what is wrong with the response, if anything is.
+    If the response does not follow the template, the last piece names the problems.
     """
     text, shown = "", 0
     for piece in pieces:
@@ -78,7 +144,7 @@ def with_headings(pieces: Iterable[str]) -> Iterator[str]:
             shown = match.end()
             if not match[1]:
                 yield f"\n{match[2].capitalize()}\n  "
-        # The end may be half a tag: it waits for the next piece.
+        # The end may be half a tag: keep it until the next piece arrives.
         half = text.rfind("<", max(shown, len(text) - _LONGEST_TAG))
         sure = half if half >= 0 else len(text)
         if sure > shown:
@@ -86,4 +152,4 @@ def with_headings(pieces: Iterable[str]) -> Iterator[str]:
             shown = sure
     yield text[shown:]
     if problems := parse(text).problems:
-        yield f"\n\n(off the template: {', '.join(problems)})"
+        yield f"\n\n(does not follow the template: {', '.join(problems)})"

@@ -1,62 +1,57 @@
-"""Questions in, a journal of traces out: what generation and evaluation have in common."""
+"""Write the responses to questions into a journal: shared by generation and evaluation."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from p2r.engines import Completion, Engine, Sampling
-from p2r.engines.answering import Answering, Spread
+from p2r.engines.answering import Answering, Reader
+from p2r.engines.work_plan import DEFAULT_PLAN, WorkPlan
 from p2r.errors import EngineError
-from p2r.files.journal import Journal, MergedJournal, Shard, journal_files, read_journal
+from p2r.files.journal import Journal, MergedJournal, journal_files, read_journal
 from p2r.records import Case, Question, Trace
 from p2r.runs import write_json
 from p2r.template import answer_of, parse, prompt_hash
 
 
 class ResponseJournal:
-    """The responses of one stage on disk: `NAME.jsonl` holds cases without scores, one per
-    question and sample.
+    """The responses of one stage on disk: a case without scores per question and sample.
 
-    What could not be answered stands in `NAME.errors.jsonl` with its reason and is not tried
-    again, so that a poison sample cannot stop a run twice; delete that file to try again. A `shard`
-    writes files of its own beside them (see `p2r.files.journal`); reading takes all of them as one.
+    `NAME.jsonl` holds the responses. `NAME.errors.jsonl` holds the samples that have none, with
+    the reason. They are not tried again, so that a poison sample cannot crash a run twice; delete
+    that file to retry them. Each shard writes its own files (see `p2r.files.journal`), and reading
+    merges the files of all shards.
     """
 
-    def __init__(self, path: Path, shard: Shard | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.errors_path = path.with_suffix(".errors.jsonl")
-        self.shard = shard
 
     @property
     def exists(self) -> bool:
-        """Whether any file of the journal is there."""
+        """Whether any file of the journal exists."""
         return bool(journal_files(self.path))
 
-    def own(self, suffix: str) -> Path:
-        """The file of that suffix which this shard, or the only process, writes."""
-        path = self.path.with_suffix(suffix)
-        return path if self.shard is None else self.shard.path_of(path)
-
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Key and case, as a mapping, of every response, in the order they were answered."""
+        """Yield the key and the case (as a mapping) of every response, in order of writing."""
         return MergedJournal(self.path).records() if self.exists else read_journal(self.path)
 
     def cases(self) -> Iterator[Case]:
-        """The cases written so far, in the order they were answered."""
+        """Yield the cases, in order of writing."""
         return (Case.model_validate(record) for _, record in self.records())
 
     def __len__(self) -> int:
-        """How many responses there are."""
+        """Return the number of responses."""
         return len(MergedJournal(self.path))
 
     def errors(self) -> list[dict[str, str]]:
-        """What could not be answered: key, question id, problem type, path and reason."""
+        """Return the samples without a response: key, question id, problem type, path, reason."""
         if not journal_files(self.errors_path):
             return []
-        answered = MergedJournal(self.path)  # by another shard that was told to do the same
+        answered = MergedJournal(self.path)  # maybe by another shard with the same work
         failed = MergedJournal(self.errors_path).records()
         return [{"key": key, **record} for key, record in failed if key not in answered]
 
@@ -72,22 +67,14 @@ class ResponseJournal:
         data_root: Path,
         samples: int | Sequence[int] = 1,
         title: str = "responses",
-        make_engine: Callable[[], Engine] | None = None,
-        patience: float | None = None,
-        group: int = 8,
-        bad_records: Mapping[str, int] | None = None,
-        spread: Spread | None = None,
+        plan: WorkPlan = DEFAULT_PLAN,
     ) -> None:
-        """Answer what is not answered yet, `samples` times per question (or those of that number).
+        """Answer each question `samples` times (or for each of these sample numbers).
 
-        `frames`: the settings of `p2r.video.sample_frames`; `trace_fields`: run, stage and step of
-        every trace. Media are relative to `data_root`. `make_engine`, picklable, makes the engine
-        of the process in which suspects are tried, `group` at a time (see `p2r.engines.inflight`);
-        `patience`: seconds without any answer after which it is taken for hung. `bad_records` of
-        the file of questions, by reason, are noted for the funnel. `spread`: answer by workers
-        elsewhere (see `p2r.engines.ray_data`). Raises `EngineError` where the
-        journal holds other questions under the same ids, or where not a single question could be
-        answered.
+        Samples that have an outcome are skipped, so a call resumes an earlier one. `frames`:
+        settings of `p2r.video.sample_frames`. `trace_fields`: run, stage and step of every trace.
+        Media paths are relative to `data_root`. Raises `EngineError` if the journal holds other
+        questions under the same ids, or if no question could be answered.
         """
         numbers = range(samples) if isinstance(samples, int) else samples
         wanted = {f"{q.id}/{n}": (q, n) for q in questions for n in numbers}
@@ -102,38 +89,41 @@ class ResponseJournal:
             "prompt": prompt_hash(style),
         }
 
-        def outcome(key: str, completion: Completion, media: dict[str, Any]) -> dict[str, Any]:
+        def record(key: str, completion: Completion, media: dict[str, Any]) -> dict[str, Any]:
             question, sample = wanted[key]
             fields = {"media": media, "sampling": made, "model": engine.name, "rollout": sample}
             trace = make_trace(question, completion, style, **fields, **trace_fields)
             return Case(question=question, trace=trace).model_dump(mode="json")
 
-        with Journal(self.own(".jsonl")) as journal, Journal(self.own(".errors.jsonl")) as errors:
+        def own(suffix: str) -> Path:
+            path = self.path.with_suffix(suffix)
+            return path if plan.shard is None else plan.shard.path_of(path)
+
+        with Journal(own(".jsonl")) as journal, Journal(own(".errors.jsonl")) as errors:
             others = MergedJournal(self.path), MergedJournal(self.errors_path)
             _check_questions(others[0], wanted)
             done = {key for key in wanted if any(key in other for other in others)}
             asked = {
                 key: question
                 for key, (question, _) in wanted.items()
-                if key not in done and (self.shard is None or self.shard.owns(key))
+                if key not in done and (plan.shard is None or plan.shard.owns(key))
             }
             further = sum(len(set(other.keys()) - wanted.keys()) for other in others)
-            plan = {"wanted": len(wanted) + further, "bad_records": dict(bad_records or {})}
-            note_plan(self.own(".plan.json"), len(journal) + len(errors), **plan)
-            work = Answering(
-                asked, engine, sampling, frames, data_root, journal, errors, outcome, title
-            )
-            work.run(self.own(".inflight.jsonl"), make_engine, patience, group, spread)
+            counts = {"wanted": len(wanted) + further, "bad_records": dict(plan.bad_records)}
+            note_plan(own(".plan.json"), len(journal) + len(errors), **counts)
+            reader = Reader(frames, data_root)
+            work = Answering(engine, sampling, reader, (journal, errors), record, plan)
+            work.run(asked, own(".inflight.jsonl"), title)
         if wanted and not len(self) and (failed := self.errors()):
             raise EngineError(
                 f"none of {len(questions)} questions could be answered; the first reason: "
-                f"{failed[0]['reason']} (all reasons are in {self.errors_path}; "
-                "delete it to try again)"
+                f"{failed[0]['reason']} (all reasons: {self.errors_path}; "
+                "delete this file to try again)"
             )
 
 
 def note_plan(path: Path, begun_with: int, **more: Any) -> None:
-    """For `p2r status`: when this session began, and how many outcomes it found."""
+    """Write for `p2r status` when this start began, and how many outcomes existed then."""
     write_json(path, {"started": time.time(), "begun_with": begun_with, **more})
 
 
@@ -141,16 +131,15 @@ def _check_questions(journal: MergedJournal, wanted: Mapping[str, tuple[Question
     for key, record in journal.records():
         if key in wanted and record["question"] != wanted[key][0].model_dump(mode="json"):
             raise EngineError(
-                f"{journal.path} holds another question under the id {wanted[key][0].id!r}: "
-                "use another run folder for another file of questions"
+                f"{journal.path} holds another question with the id {wanted[key][0].id!r}: "
+                "use another run folder for another question file"
             )
 
 
 def make_trace(question: Question, completion: Completion, style: str, **fields: Any) -> Trace:
-    """The trace of a completion, taken apart by the template; `fields`: model, run, stage,
-    sampling, media, …
+    """Parse a completion into a trace; `fields`: model, run, stage, sampling, media, …
 
-    In the direct style the whole text is the answer and nothing else is expected.
+    In the direct style the whole text is the answer.
     """
     parsed = parse(completion.text)
     direct = style == "direct"

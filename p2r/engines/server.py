@@ -1,8 +1,8 @@
-"""Any OpenAI-style server: many requests at a time, each with a time limit and patient retries.
+"""The engine that asks an OpenAI-style server: parallel requests with time limits and retries.
 
-With media=exact a vLLM server that `p2r serve` started is sent the very frames that the other
-engines see, without loss, and answers with token ids; the prompt it made is checked against ours.
-Any other server gets a video as a list of pictures, or its file.
+With media=exact, a vLLM server that `p2r serve` started gets the same frames as the other engines,
+without loss. It answers with token ids, and the prompt it built is compared with ours. Any other
+server gets a video as a list of pictures or as a file.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from p2r.data import load_processor, resolve_model
 from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
-from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
-from p2r.engines.wire import (
+from p2r.engines.openai_api import (
     REFUSED_KEY,
     Failure,
     api_key,
@@ -35,7 +33,9 @@ from p2r.engines.wire import (
     read_reply,
     refused,
 )
+from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 from p2r.errors import EngineDied, EngineError
+from p2r.files.background import started_together
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import build_prompt, prompt_hash
@@ -49,19 +49,24 @@ FIRST_WAIT = 0.5  # seconds before the second attempt; doubled with each
 LONGEST_WAIT = 30.0
 
 
+def make_engine(recipe: Recipe, model: str, *, style: str, batch_size: int) -> ServerEngine:
+    """Make the engine for `p2r.engines.load_engine`; `server.concurrency` limits the requests."""
+    return ServerEngine(recipe, model, style=style)
+
+
 class ServerEngine:
     """Answers through `server.base_url` of the recipe; the key is OPENAI_API_KEY.
 
-    A request that fails for good is its own error. What concerns all of them, a server that is not
-    there (any more), a refused key or an unknown model, raises `EngineError`. `logprobs`: with
-    those of the sampled tokens, which a vLLM server gives.
+    A request that fails after all retries gets a completion with an error. A problem of the server
+    itself (it does not answer, refuses the key, or does not have the model) raises `EngineError`.
+    `logprobs`: return the log-probabilities of the sampled tokens (vLLM servers only).
     """
 
     def __init__(
         self, recipe: Recipe, model: str, *, style: str = "full", logprobs: bool = False
     ) -> None:
         if find_spec("openai") is None:
-            raise EngineError("the engine server needs a client: pip install 'p2r[judges]'")
+            raise EngineError("the engine server needs openai: pip install 'p2r[judges]'")
         self.settings = recipe.server
         self.model = str(model)
         self.name = recipe.server.model or self.model
@@ -82,13 +87,13 @@ class ServerEngine:
         return self.settings.media == "exact"
 
     def key_header(self) -> dict[str, str]:
-        """The header that a server knows us by."""
+        """Return the HTTP header with the key."""
         return {"authorization": f"Bearer {api_key()}"}
 
     @property
     def processor(self) -> Any:
-        """The model's processor: with exact media the prompt is checked and token ids are read."""
-        with self._loading:  # many threads ask for it
+        """The model's processor: exact media need it to check prompts and to decode token ids."""
+        with self._loading:  # several threads may need it first
             return self._processor
 
     @cached_property
@@ -96,10 +101,10 @@ class ServerEngine:
         return load_processor(self.model)
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
-        """One completion per request, in the order they end; requests are drawn as they fit."""
+        """Yield one completion per request, in the order in which they end."""
         left = iter(requests)
         waiting: set[Future[Completion]] = set()
-        with _event_loop() as submit:
+        with started_together() as submit:
             client = self._client()
             submit(self._check_server(client)).result()
             try:
@@ -118,7 +123,7 @@ class ServerEngine:
                 submit(client.close()).result()
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
-        """The text of one answer, piece by piece as it comes."""
+        """Yield the text of one answer in pieces, as they arrive."""
         from openai import APIError, OpenAI
 
         client = OpenAI(
@@ -149,7 +154,7 @@ class ServerEngine:
             base_url=self.settings.base_url,
             api_key=api_key(),
             timeout=self.settings.timeout,
-            max_retries=0,  # ours know how much time is left
+            max_retries=0,  # our own retries respect the time that is left
         )
 
     async def _answer(
@@ -163,15 +168,15 @@ class ServerEngine:
             raise
         except Failure as error:
             reason = str(error)
-            if error.again:  # is it this request, or is the server gone?
+            if error.again:  # find out whether the server is still there
                 await self._check_alive(client)
-        except Exception as error:  # what one request is must not stop the others
+        except Exception as error:  # one bad request must not stop the rest
             reason = describe_error(error)
         log.warning("no answer for %s: %s", request.key, reason)
         return Completion(key=request.key, error=reason)
 
     async def _ask(self, client: AsyncOpenAI, payload: dict[str, Any]) -> dict[str, Any]:
-        """The choice of the server, its prompt and its usage; raises `Failure`."""
+        """Return the choice, the prompt and the usage of the reply. Raises `Failure`."""
         deadline = time.monotonic() + self.settings.timeout
         for attempt in itertools.count(1):
             try:
@@ -194,14 +199,14 @@ class ServerEngine:
         raise AssertionError("unreachable")
 
     async def _check_alive(self, client: AsyncOpenAI) -> None:
-        """As `_check_server`, of one that was there before; raises `EngineDied`."""
+        """Check a server that answered before, as `_check_server` does. Raises `EngineDied`."""
         try:
             await self._check_server(client)
         except EngineError as error:
             raise EngineDied(str(error)) from error
 
     async def _check_server(self, client: AsyncOpenAI) -> None:
-        """The server is there, takes the key and has the model; raises `EngineError`."""
+        """Raise `EngineError` unless the server answers, accepts the key and has the model."""
         from openai import APIConnectionError, APIError, APIStatusError
 
         address = self.settings.base_url
@@ -215,7 +220,7 @@ class ServerEngine:
         except APIStatusError as error:
             if error.status_code in REFUSED_KEY:
                 raise EngineError(refused(address, error.status_code)) from error
-            return  # it is there, and lists no models or is busy
+            return  # it answers, but lists no models or is busy
         except (APIError, ValueError):
             return
         served = models.get("data") if isinstance(models, dict) else None
@@ -250,7 +255,7 @@ class ServerEngine:
                 media_part("image", f"data:image/png;base64,{picture(frames.frames[0])}")
             )
         elif self._exact:
-            # vLLM's form for a video as pictures; it reads any format that Pillow does.
+            # vLLM's format for a video as pictures, which may have any format that Pillow reads.
             pictures = ",".join(map(picture, frames.frames))
             content.append(media_part("video", f"data:video/jpeg;base64,{pictures}"))
             about = {k: v for k, v in video_metadata(frames).items() if k != "video_backend"}
@@ -282,8 +287,8 @@ class ServerEngine:
             )
         if ids is None or prompt is None:
             raise EngineError(
-                f"{self.settings.base_url} gives no token ids: media=exact needs a vLLM server "
-                "started by p2r serve; others take server.media=images or file"
+                f"{self.settings.base_url} returns no token ids: media=exact needs a vLLM server "
+                "started by p2r serve; for other servers set server.media to images or file"
             )
         check_prompt(self.processor, request.question, request.frames, self.style, prompt)
         return make_completion(
@@ -296,29 +301,3 @@ class ServerEngine:
             if self.logprobs
             else None,
         )
-
-
-@contextmanager
-def _event_loop() -> Iterator[Any]:
-    """An event loop in a thread of its own; yields what hands a coroutine to it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="server engine", daemon=True)
-    thread.start()
-
-    def submit(work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(work, loop)
-
-    async def finish() -> None:
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-        await loop.shutdown_default_executor()
-
-    try:
-        yield submit
-    finally:
-        submit(finish()).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

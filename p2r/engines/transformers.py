@@ -1,4 +1,4 @@
-"""The plain engine: `generate` of transformers, in batches of similar length."""
+"""The engine that uses transformers' `generate`, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from transformers import GenerationConfig, StoppingCriteria, TextIteratorStreame
 from p2r.data import encode_prompts, load_model, load_processor, resolve_model, to_model_inputs
 from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.runs import model_fingerprint
+from p2r.runs.recipe import Recipe
 from p2r.template import banned_token_ids, prompt_hash
 
 if TYPE_CHECKING:
@@ -23,15 +24,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Batches are cut from this many batches' worth of requests, sorted by length.
+# So many batches of requests are read at once and sorted by length.
 WINDOW = 8
 
 
-class TransformersEngine:
-    """Answers with one model on one device. A batch that fails is tried again one by one.
+def make_engine(recipe: Recipe, model: str, *, style: str, batch_size: int) -> TransformersEngine:
+    """Make the engine for `p2r.engines.load_engine`."""
+    return TransformersEngine(model, dtype=recipe.models.dtype, batch_size=batch_size, style=style)
 
-    Vision tokens are never sampled. Sampling is by seed: the same batch with the same seed gives
-    the same text. Raises `p2r.EngineError` for a model that cannot be loaded.
+
+class TransformersEngine:
+    """Answers with one model on one device. If a batch fails, its requests are retried one by one.
+
+    Vision tokens are never sampled. The same batch with the same seed gives the same text. Raises
+    `EngineError` if the model cannot be loaded.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class TransformersEngine:
 
     @cached_property
     def model(self) -> Qwen2_5_VLForConditionalGeneration:
-        """The model, loaded when it is first needed: a stage that is done never loads it."""
+        """The model, loaded at the first use, so that a finished stage never loads it."""
         return load_model(self.name, self.dtype).to(self.device)
 
     @cached_property
@@ -68,16 +74,16 @@ class TransformersEngine:
         return {ends} if isinstance(ends, int) else set(ends or ())
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
-        """One completion per request, in any order; requests are drawn as they are needed."""
+        """Yield one completion per request, in any order. Reads requests only when needed."""
         requests = iter(requests)
         while window := list(itertools.islice(requests, self.batch_size * WINDOW)):
-            self.model.eval()  # loaded out here: its failure is no failure of a request
+            self.model.eval()  # load it here: a failure to load must not count as a failed request
             window.sort(key=_length, reverse=True)
             for start in range(0, len(window), self.batch_size):
                 yield from self._answer(window[start : start + self.batch_size], sampling)
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
-        """The text of one answer, piece by piece as it is generated."""
+        """Yield the text of one answer in pieces, while it is generated."""
         inputs = self._encode([request])
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stop = _Stop()
@@ -86,7 +92,7 @@ class TransformersEngine:
         def work() -> None:
             try:
                 self._run(inputs, sampling, [request], streamer=streamer, stopping_criteria=[stop])
-            except BaseException as error:  # handed to the reader below
+            except BaseException as error:  # raised below, in the thread that reads
                 failures.append(error)
                 streamer.end()
 
@@ -103,12 +109,12 @@ class TransformersEngine:
     def _answer(self, batch: Sequence[Request], sampling: Sampling) -> list[Completion]:
         try:
             return self._complete(batch, sampling)
-        except Exception as error:  # whatever one request did must not stop the others
+        except Exception as error:  # one bad request must not stop the rest
             reason = describe_error(error)
             if len(batch) == 1:
                 log.warning("no answer for %s: %s", batch[0].key, reason)
                 return [Completion(key=batch[0].key, error=reason)]
-            log.warning("a batch of %d failed and is tried one by one: %s", len(batch), reason)
+            log.warning("a batch of %d failed; retrying one by one: %s", len(batch), reason)
         return [completion for request in batch for completion in self._answer([request], sampling)]
 
     def _complete(self, batch: Sequence[Request], sampling: Sampling) -> list[Completion]:
@@ -135,8 +141,8 @@ class TransformersEngine:
     def _run(
         self, inputs: dict[str, Any], sampling: Sampling, batch: Sequence[Request], **how: Any
     ) -> torch.Tensor:
-        # All of it is said here: a checkpoint's own generation settings (a repetition penalty,
-        # say) must not leak in.
+        # Every setting is given, so that a checkpoint's own ones (for example a repetition penalty)
+        # have no effect.
         settings: dict[str, Any] = {"do_sample": False}
         if not sampling.greedy:
             settings = {
@@ -158,7 +164,7 @@ class TransformersEngine:
             return self.model.generate(**inputs, generation_config=config, **how)
 
     def _cut(self, row: list[int]) -> tuple[list[int], bool]:
-        """A completion up to and with its end token, and whether it has one."""
+        """Return the completion including its end token, and whether it has one."""
         for index, token in enumerate(row):
             if token in self._ends:
                 return row[: index + 1], True
@@ -166,7 +172,7 @@ class TransformersEngine:
 
 
 class _Stop(StoppingCriteria):
-    """Ends a generation whose reader has gone."""
+    """Ends a generation that nothing reads any more."""
 
     now = False
 

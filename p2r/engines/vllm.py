@@ -1,4 +1,4 @@
-"""vLLM in this machine, offline: continuous batching, with our frames as native video."""
+"""The engine that runs vLLM on this machine: continuous batching, with our frames as video."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DRAW = 8  # requests drawn between two steps of the engine, so that it need not wait for frames
+DRAW = 8  # requests read between two steps of vLLM, so that it does not wait for frames
+
+
+def make_engine(recipe: Recipe, model: str, *, style: str, batch_size: int) -> VllmEngine:
+    """Make the engine for `p2r.engines.load_engine`; vLLM chooses the batch size."""
+    return VllmEngine(recipe, model, style=style)
 
 
 class VllmEngine:
-    """Answers with vLLM; the model is loaded, in processes of vLLM's own, at the first request.
+    """Answers with vLLM, which loads the model in its own subprocesses at the first request.
 
-    Requests are drawn as they fit, completions come as they end. `logprobs`: with those of the
-    sampled tokens, as they were sampled; `settings`: further arguments of `vllm.LLM`. Raises
-    `EngineError` where vLLM is absent, does not start or dies; `p2r.EngineError` for a model
-    that cannot be loaded.
+    `logprobs`: return the log-probabilities of the sampled tokens. `settings`: more arguments of
+    `vllm.LLM`. Raises `EngineError` if vLLM is not installed, does not start or dies, or if the
+    model cannot be loaded.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class VllmEngine:
 
     @cached_property
     def llm(self) -> LLM:
-        """vLLM with the model, started when it is first needed."""
+        """vLLM with the model, started at the first use."""
         prepare_vllm()
         from vllm import LLM
 
@@ -78,7 +82,7 @@ class VllmEngine:
             raise EngineError(f"vLLM did not start: {describe_error(error)}") from error
 
     def close(self) -> None:
-        """End vLLM; the next request starts it again."""
+        """Stop vLLM; the next request starts it again."""
         if "llm" in self.__dict__:
             from vllm.distributed import cleanup_dist_env_and_memory
 
@@ -87,9 +91,9 @@ class VllmEngine:
             cleanup_dist_env_and_memory()
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
-        """One completion per request, in the order they end."""
+        """Yield one completion per request, in the order in which they end."""
         left = iter(requests)
-        self._engine()  # started out here: its failure is no failure of a request
+        self._engine()  # start it here: a failure to start must not count as a failed request
         running: dict[str, Request] = {}
         names = (str(number) for number in itertools.count())
         limit = 2 * self.recipe.vllm.max_sequences
@@ -102,7 +106,7 @@ class VllmEngine:
                         self._add(name, request, sampling)
                     except EngineError:
                         raise
-                    except Exception as error:  # what one request is must not stop the others
+                    except Exception as error:  # one bad request must not stop the rest
                         yield _failed(request, describe_error(error))
                     else:
                         running[name] = request
@@ -115,7 +119,7 @@ class VllmEngine:
             self._abort(running)
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
-        """The text of one answer, piece by piece as it is generated."""
+        """Yield the text of one answer in pieces, while it is generated."""
         running = {"stream": request}
         self._add("stream", request, sampling, stream=True)
         try:
@@ -140,7 +144,7 @@ class VllmEngine:
             **sampling_settings(self.tokenizer, sampling, request.key),
             output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
             logprobs=0 if self.logprobs else None,
-            detokenize=stream,  # else the text is made from the token ids, as by every engine
+            detokenize=stream,  # otherwise the text comes from the token ids, as in every engine
         )
         self._engine().add_request(name, prompt, settings)
 
@@ -149,11 +153,14 @@ class VllmEngine:
 
         try:
             return self._engine().step()
-        except (EngineDeadError, RuntimeError) as error:  # the latter in this process
+        except (
+            EngineDeadError,
+            RuntimeError,
+        ) as error:  # the latter without subprocesses
             del self.llm
             raise EngineDied(
-                f"vLLM's engine died, its log says why: {describe_error(error)}; the same command "
-                "goes on and tries what was in flight apart"
+                f"vLLM's engine died; its log has the reason: {describe_error(error)}. Start "
+                "the same command again: it resumes, and retries the samples in progress alone"
             ) from error
 
     def _abort(self, running: dict[str, Any]) -> None:

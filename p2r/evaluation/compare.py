@@ -1,36 +1,40 @@
-"""Two result files side by side: items are paired by id; who gained, and is it more than chance?"""
+"""Compares two result files item by item: who gained, and is it more than chance?"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from p2r.errors import DataError
+from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
-from p2r.evaluation.items import EXTRACTORS, Item, score_item
 from p2r.evaluation.results import Result
-from p2r.scoring import mean_interval
+from p2r.evaluation.score import score_item
+from p2r.scoring import format_interval, mcnemar, mean_interval
 
-RIGHT = 0.5  # a score of at least this counts as right where right and wrong are counted
+RIGHT = 0.5  # a score of at least this counts as right in the 2 × 2 table
 
 
 def compare(a: Result, b: Result) -> dict[str, Any]:
-    """Pair the items of two results of one benchmark, by each extractor.
+    """Pair the items of two results of one benchmark by id, and compare them by each extractor.
 
     Returns for "official" and "robust": both means over the pairs, the difference b - a with its
-    interval, {"both", "only a", "only b", "neither"}, McNemar's exact p, and rows of the main axis.
-    Items that only one has, or that an extractor leaves out in one, are counted and not compared.
-    Raises `DataError` for two benchmarks, or without a common item.
+    interval, {"both", "only a", "only b", "neither"}, the p-value of McNemar's exact test, and the
+    same for each part of the main axis. An item is counted but not compared if only one result has
+    it, or if the extractor leaves it out in one of them. Raises `DataError` for results of two
+    benchmarks, or without a common item.
     """
     if a.benchmark != b.benchmark:
         raise DataError(
-            f"{a.benchmark} and {b.benchmark} cannot be compared: give two results of one benchmark"
+            f"cannot compare results of {a.benchmark} and {b.benchmark}: "
+            "give two results of one benchmark"
         )
     other = {item.id: item for item in b.items}
     pairs = [(item, other[item.id]) for item in a.items if item.id in other]
     if not pairs:
-        raise DataError("the two results have no item in common: are their ids of one file?")
+        raise DataError(
+            "the two results have no item in common: give results whose ids come from one file"
+        )
     for item in (*a.items, *b.items):
         score_item(a.benchmark, item)
     axis = find_benchmark(a.benchmark).axes[0]
@@ -45,8 +49,11 @@ def compare(a: Result, b: Result) -> dict[str, Any]:
 
 
 def _by_extractor(pairs: Sequence[tuple[Item, Item]], name: str, axis: str) -> dict[str, Any]:
-    known = [(x, x.score[name], y.score[name]) for x, y in pairs]
-    known = [(item, p, q) for item, p, q in known if p is not None and q is not None]
+    known = [
+        (x, p, q)
+        for x, y in pairs
+        if (p := x.score[name]) is not None and (q := y.score[name]) is not None
+    ]
     whole = _row([(p, q) for _, p, q in known])
     groups: dict[str, list[tuple[float, float]]] = {}
     for item, p, q in known:
@@ -74,18 +81,8 @@ def _row(scores: Sequence[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """McNemar's exact test, two-sided: the chance of a split at least as uneven as this one, if
-    each item that only one of two models gets right were as likely to be either's. 1 without any.
-    """
-    n, k = only_a + only_b, min(only_a, only_b)
-    if n > 1000:  # the normal approximation, with continuity correction
-        return math.erfc(max(abs(only_a - only_b) - 1, 0) / math.sqrt(2 * n)) if n else 1.0
-    return min(1.0, sum(math.comb(n, i) for i in range(k + 1)) / 2 ** (n - 1)) if n else 1.0
-
-
 def comparison_markdown(found: dict[str, Any]) -> str:
-    """The comparison as a table in Markdown."""
+    """Return the comparison as a Markdown table."""
     a, b = (_cell(name) for name in found["models"])
     lines = [
         f"{find_benchmark(found['benchmark']).title}: {found['pairs']} pairs; only in A "
@@ -107,15 +104,10 @@ def comparison_markdown(found: dict[str, Any]) -> str:
 
 
 def percent(interval: dict[str, Any] | None) -> str:
-    """ "63.0 [57.1, 68.2]" in percent; a dash where there is no value."""
-    if not interval or interval["mean"] is None:
-        return "–"
-    if interval["low"] is None:
-        return f"{100 * interval['mean']:.1f}"
-    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    """Format an interval in percent, as `63.0 [57.1, 68.2]`; a dash if there is no value."""
+    return format_interval(interval, digits=1, between=", ")
 
 
 def _cell(text: str) -> str:
-    """Text that stays in its cell of a Markdown table."""
+    """Return a text that is safe in a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

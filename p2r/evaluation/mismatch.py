@@ -1,8 +1,8 @@
-"""Think-answer mismatch by a reader: what does the thinking alone conclude, and is that answered?
+"""Think-answer mismatch by an LLM: which option does the thinking conclude with?
 
-The paper has an LLM read the think segment without the answer (Table 6); it may say "No" where the
-thinking refuses or ends on no clear choice. The rule `p2r.scoring.analysis.mismatch` costs nothing.
-Here any reader will do: a function from prompts to replies, or any judge of `p2r.judges`.
+In the paper an LLM reads the think segment without the answer (Table 6). It replies "No" if the
+thinking refuses to answer or ends on no clear choice. Here the reader is a function from prompts to
+replies, or any judge of `p2r.judges`. The rule `p2r.scoring.thoughts.mismatch` needs no LLM.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from p2r.scoring import mean_interval
 from p2r.scoring.answers import extract_choice, option_texts
 
 NO_CHOICE = "No"
-# A reader's word on a think segment: a letter, NO_CHOICE, or None where it could not be asked.
+# Reads think segments. Each result is a letter, NO_CHOICE, or None if there is no valid reply.
 Chooser = Callable[[Sequence[Question], Sequence[str]], list[str | None]]
 
 PROMPT = """\
@@ -44,7 +44,7 @@ _CHOICE = re.compile(r"<choice>\s*(\w+)\s*</choice>", re.IGNORECASE)
 
 
 def build_choice_prompt(question: Question, think: str) -> str:
-    """The prompt for one think segment; markup in any of its parts is escaped."""
+    """Return the prompt for one think segment. Markup in its parts is escaped."""
     return PROMPT.format(
         problem=_data(question.problem),
         options="\n".join(map(_data, question.options)),
@@ -53,7 +53,7 @@ def build_choice_prompt(question: Question, think: str) -> str:
 
 
 def parse_choice(reply: str | None, options: Sequence[str]) -> str | None:
-    """The letter that a reader names, `NO_CHOICE`, or None unless it gives exactly one choice."""
+    """Return the letter in a reply, `NO_CHOICE`, or None if it does not give exactly one choice."""
     found = _CHOICE.findall(reply or "")
     if len(found) != 1:
         return None
@@ -64,7 +64,7 @@ def parse_choice(reply: str | None, options: Sequence[str]) -> str | None:
 
 
 def ask_reader(ask: Callable[[Sequence[str]], Sequence[str | None]]) -> Chooser:
-    """A chooser from a function that answers prompts; None for a prompt that got no reply."""
+    """Return a chooser that asks a function from prompts to replies (None: no reply)."""
 
     def choose(questions: Sequence[Question], thinking: Sequence[str]) -> list[str | None]:
         prompts = [build_choice_prompt(q, t) for q, t in zip(questions, thinking, strict=True)]
@@ -75,10 +75,11 @@ def ask_reader(ask: Callable[[Sequence[str]], Sequence[str | None]]) -> Chooser:
 
 
 def ask_judge(judge: Judge) -> Chooser:
-    """A chooser from any judge: it is asked of each option whether the thinking leads to it.
+    """Return a chooser that asks a judge, for each option, whether the thinking leads to it.
 
-    The one option that it does is the choice; none, or several, is `NO_CHOICE`; an option without a
-    verdict makes it None. That is one judgement per option, so `ask_reader` is cheaper.
+    If the judge says yes to exactly one option, that option is the choice. Otherwise the result is
+    `NO_CHOICE`, or None if an option has no verdict. This takes one judgement per option, so
+    `ask_reader` is cheaper.
     """
 
     def choose(questions: Sequence[Question], thinking: Sequence[str]) -> list[str | None]:
@@ -104,9 +105,9 @@ def ask_judge(judge: Judge) -> Chooser:
 
 
 def mismatches(cases: Sequence[Case], choose: Chooser) -> list[str]:
-    """Of each case "match", "mismatch", "no choice" (the thinking has none), or "unknown".
+    """Return "match", "mismatch", "no choice" (of the thinking) or "unknown" for each case.
 
-    Unknown: no multiple-choice question, no think segment, no readable answer, no reply.
+    Unknown: not multiple choice, no think segment, no readable answer, or no reply.
     """
     found = ["unknown"] * len(cases)
     asked = [
@@ -125,9 +126,9 @@ def mismatches(cases: Sequence[Case], choose: Chooser) -> list[str]:
 
 
 def mismatch_rate(found: Sequence[str]) -> dict[str, Any]:
-    """The share of mismatches among cases with a choice, with its interval, and all counts.
+    """Return the share of mismatches among cases with a choice, with its interval, and all counts.
 
-    The paper does not say how "No" counts: here it is no mismatch, and left out of the share.
+    The paper does not say how it counts "No". Here such cases are left out of the share.
     """
     known = [float(word == "mismatch") for word in found if word in ("match", "mismatch")]
     counts = {word: found.count(word) for word in ("match", "mismatch", "no choice", "unknown")}
@@ -135,5 +136,5 @@ def mismatch_rate(found: Sequence[str]) -> dict[str, Any]:
 
 
 def _data(text: str) -> str:
-    """Text that cannot open or close a tag."""
+    """Return a text that cannot open or close a tag."""
     return html.escape(text.strip(), quote=False)

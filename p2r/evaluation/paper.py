@@ -1,39 +1,32 @@
-"""The paper's results as data: "VideoP2R: Video Understanding from Perception to Reasoning"
-(arXiv 2511.11113 v2). Percentages, as printed there.
+"""The results that the paper prints: "VideoP2R: Video Understanding from Perception to Reasoning".
 
-Only quoted here, never measured: `p2r.evaluation.report` lays a run beside them and says which is
-which.
+Source: arXiv 2511.11113 v2, in percent. These values are quoted, never measured. The columns of
+Table 1 and the values of Table 7 are in the files of the benchmarks (`PaperColumn`).
 """
 
 from __future__ import annotations
 
+from p2r.evaluation.benchmark import PaperColumn
+from p2r.evaluation.benchmarks import all_benchmarks
+
 SOURCE = "arXiv 2511.11113 v2"
-BENCHMARK_COLUMNS = (
-    *("vsibench", "videommmu", "mmvu", "vcrbench", "mvbench", "tempcompass", "videomme"),
-    "average",
-)
 
 Row = dict[str, float]
 
-
-def _row(*values: float) -> Row:
-    return dict(zip(BENCHMARK_COLUMNS, values, strict=True))
-
-
-# Accuracy on the seven benchmarks, and their average.
-TABLE_1: dict[str, Row] = {
-    "Qwen2.5-VL-7B": _row(30.1, 48.1, 60.0, 44.3, 59.0, 72.6, 56.6, 52.9),
-    "Qwen2.5-VL-72B": _row(37.2, 67.0, 73.4, 54.9, 61.7, 74.9, 64.5, 61.9),
-    "Video-R1": _row(35.8, 52.3, 63.8, 49.0, 63.9, 73.2, 59.3, 56.8),
-    "VideoChat-R1": _row(33.9, 54.0, 63.0, 49.0, 67.9, 72.5, 57.7, 56.9),
-    "Time-R1": _row(29.0, 51.0, 62.9, 49.6, 63.1, 73.7, 59.3, 55.5),
-    "VersaVid-R1": _row(33.7, 51.9, 64.3, 49.8, 62.9, 74.0, 58.8, 56.5),
-    "VideoRFT": _row(36.8, 51.1, 68.5, 49.6, 62.1, 73.7, 59.8, 57.4),
-    "VideoP2R": _row(36.8, 55.0, 65.4, 51.0, 68.1, 74.5, 60.0, 58.7),
-    "VideoP2R on Qwen2.5-VL-3B": _row(38.7, 45.3, 58.7, 45.3, 63.2, 66.4, 55.9, 53.3),
+# Table 1: the average of the seven benchmarks.
+AVERAGES: Row = {
+    "Qwen2.5-VL-7B": 52.9,
+    "Qwen2.5-VL-72B": 61.9,
+    "Video-R1": 56.8,
+    "VideoChat-R1": 56.9,
+    "Time-R1": 55.5,
+    "VersaVid-R1": 56.5,
+    "VideoRFT": 57.4,
+    "VideoP2R": 58.7,
+    "VideoP2R on Qwen2.5-VL-3B": 53.3,
 }
 
-# Ablations: average of the seven.
+# Ablations: the average of the seven.
 TABLE_2: dict[str, Row] = {
     name: {"average": value}
     for name, value in {
@@ -51,7 +44,7 @@ TABLE_2: dict[str, Row] = {
     }.items()
 }
 
-# The judge: agreement with 200 human labels, and the average after training with it.
+# Judges: agreement with 200 human labels, and the average after training with the judge.
 TABLE_4: dict[str, Row] = {
     "Llama-3.1-8B": {"agreement": 82.0, "average": 57.4},
     "Llama-3.1-70B": {"agreement": 88.0, "average": 57.6},
@@ -59,7 +52,7 @@ TABLE_4: dict[str, Row] = {
     "Claude 3.7 Sonnet": {"agreement": 95.0, "average": 58.7},
 }
 
-# Perception as text: what Qwen2.5-VL-7B answers from; average of the seven.
+# Perception as text: the inputs that Qwen2.5-VL-7B answers from; average of the seven.
 TABLE_5: dict[str, Row] = {
     "video + text": {"average": 52.9},
     "video + text + VideoP2R's observation": {"average": 56.0},
@@ -69,7 +62,7 @@ TABLE_5: dict[str, Row] = {
     "text + own observation": {"average": 48.6},
 }
 
-# Think-answer mismatch: multiple choice, read by an LLM; average of the seven.
+# Think-answer mismatch of multiple choice, read by an LLM; average of the seven.
 TABLE_6: dict[str, Row] = {
     name: {"mismatch": value}
     for name, value in {
@@ -85,31 +78,49 @@ TABLE_6: dict[str, Row] = {
     }.items()
 }
 
-# Difficulty: parts of two benchmarks, under their names in result files.
-TABLE_7: dict[str, Row] = {
-    "Qwen2.5-VL-7B": {
-        "videomme: short": 68.49,
-        "videomme: medium": 55.92,
-        "videomme: long": 51.06,
-        "videommmu: Perception": 68.67,
-        "videommmu: Comprehension": 48.67,
-        "videommmu: Adaptation": 42.00,
-    },
-    "VideoP2R": {
-        "videomme: short": 70.80,
-        "videomme: medium": 59.16,
-        "videomme: long": 53.65,
-        "videommmu: Perception": 70.33,
-        "videommmu: Comprehension": 52.33,
-        "videommmu: Adaptation": 44.33,
-    },
+TITLES = {
+    "1": "accuracy on the seven benchmarks, %",
+    "2": "ablations: average of the seven, %",
+    "4": "judges: agreement with people, and average after training, %",
+    "5": "perception as text: average of the seven, %",
+    "6": "think-answer mismatch of multiple choice, %",
+    "7": "by difficulty, %",
 }
 
-TABLES: dict[str, tuple[str, dict[str, Row]]] = {
-    "1": ("accuracy on the seven benchmarks, %", TABLE_1),
-    "2": ("ablations: average of the seven, %", TABLE_2),
-    "4": ("judges: agreement with people, and average after training, %", TABLE_4),
-    "5": ("perception as text: average of the seven, %", TABLE_5),
-    "6": ("think-answer mismatch of multiple choice, %", TABLE_6),
-    "7": ("by difficulty, %", TABLE_7),
-}
+
+def paper_columns() -> dict[str, PaperColumn]:
+    """Return the columns of the paper's seven benchmarks by name, in the paper's order."""
+    entries = all_benchmarks().values()
+    columns = {entry.name: entry.paper for entry in entries if entry.paper is not None}
+    return dict(sorted(columns.items(), key=lambda item: item[1].place))
+
+
+def table_1() -> dict[str, Row]:
+    """Return Table 1: by model, the accuracy on each benchmark and the average."""
+    rows: dict[str, Row] = {model: {} for model in AVERAGES}
+    for name, column in paper_columns().items():
+        for model, value in zip(AVERAGES, column.accuracy, strict=True):
+            rows[model][name] = value
+    return {model: {**row, "average": AVERAGES[model]} for model, row in rows.items()}
+
+
+def table_7() -> dict[str, Row]:
+    """Return Table 7: by model, the accuracy on the parts of benchmarks, as "NAME: PART"."""
+    rows: dict[str, Row] = {"Qwen2.5-VL-7B": {}, "VideoP2R": {}}
+    for name, column in reversed(paper_columns().items()):
+        for part, values in column.difficulty.items():
+            for row, value in zip(rows.values(), values, strict=True):
+                row[f"{name}: {part}"] = value
+    return rows
+
+
+def quoted_tables() -> dict[str, dict[str, Row]]:
+    """Return the rows of every table that the report shows, by its number."""
+    return {
+        "1": table_1(),
+        "2": TABLE_2,
+        "4": TABLE_4,
+        "5": TABLE_5,
+        "6": TABLE_6,
+        "7": table_7(),
+    }

@@ -1,6 +1,6 @@
 """Metrics of the two processes, perception and reasoning, over answered questions.
 
-Pure functions over `Case`s. What is unknown (no verdict, no score) is left out and shows in n.
+Pure functions over `Case`s. Unknown values (no verdict, no score) are left out, and n is smaller.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 
 from p2r.records import Case
 from p2r.scoring import mean_interval
-from p2r.scoring.analysis import mismatch, perception_by_answer
+from p2r.scoring.thoughts import mismatch, perception_by_answer
 from p2r.template import SEGMENTS, parse
 
 Key = Callable[[Case], str | None]
 
 
 def process_metrics(cases: Sequence[Case]) -> dict[str, Any]:
-    """All of this module's metrics: format, lengths, perception accuracy, mismatch, 2 x 2."""
+    """Return all metrics: format, lengths, perception accuracy, mismatch and the 2 × 2 table."""
     return {
         "format": format_rates(cases),
         "lengths": segment_lengths(cases),
@@ -31,7 +31,10 @@ def process_metrics(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def format_rates(cases: Sequence[Case]) -> dict[str, Any]:
-    """The share of responses that keep the format of each process, and of both; faults counted."""
+    """Return the share of responses with the right format, per process and for both.
+
+    "faults" counts the format errors by kind.
+    """
     parsed = [parse(case.trace.text) for case in cases]
     rates = {
         process: mean_interval(float(p.format_ok[process]) for p in parsed)
@@ -42,7 +45,7 @@ def format_rates(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def segment_lengths(cases: Sequence[Case]) -> dict[str, dict[str, float | int | None]]:
-    """Words of each segment, and tokens of each process: mean, median, 5th and 95th percentile.
+    """Return the words per segment and tokens per process: mean, median, 5th and 95th percentile.
 
     n counts the responses that have the segment, or whose tokens were counted.
     """
@@ -72,7 +75,7 @@ def _spread(values: Sequence[int]) -> dict[str, float | int | None]:
 
 
 def perception_accuracy(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
-    """By judge: the share of observations that it finds sufficient, among those it judged."""
+    """Return, by judge, the share of sufficient observations among those it judged."""
     verdicts: dict[str, list[float | None]] = {}
     for case in cases:
         if case.verdict is not None:
@@ -86,9 +89,9 @@ def perception_accuracy(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
 def split_by(
     cases: Sequence[Case], key: Key, metric: Callable[[Case], float | None]
 ) -> dict[str, dict[str, Any]]:
-    """A metric by a difficulty or any other split of the cases (Table 7).
+    """Return the mean of a metric per part of the cases, for example per difficulty (Table 7).
 
-    `key` names the part of a case, None for no part: `lambda c: part_of(c, "duration")`.
+    `key` returns the part of a case, or None: `lambda c: part_of(c, "duration")`.
     """
     parts: dict[str, list[float | None]] = {}
     for case in cases:
@@ -98,5 +101,5 @@ def split_by(
 
 
 def part_of(case: Case, axis: str) -> str | None:
-    """The value of a case's question on an axis of its benchmark."""
+    """Return the value of a case's question on an axis of its benchmark, or None."""
     return case.question.meta.get("parts", {}).get(axis)

@@ -1,9 +1,9 @@
-"""What a reader adds to a result file: any model behind a judge's server, asked in words.
+"""Lets an LLM read the items of a result file, and stores its replies with the items.
 
-It reads the think segments for the option they conclude with (`p2r.evaluation.mismatch`), and for
-TempCompass it rates what no rule matched (`p2r.evaluation.tempcompass_llm`). Its words are stored
-with the items, so that scoring again costs nothing; every reply is remembered and booked as a
-judge's verdicts are.
+The reader is any model that a judge's server offers. It names the option that each think segment
+concludes with (`p2r.evaluation.mismatch`). It also rates the items that no rule can score, if the
+benchmark has such items (`Benchmark.rate`). Scoring again needs no further requests. Replies are
+cached and booked in the ledger like a judge's verdicts.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from p2r.errors import JudgeError
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.mismatch import Chooser, ask_reader, mismatch_rate, mismatches
-from p2r.evaluation.results import Result, case_of
-from p2r.evaluation.tempcompass_llm import rate_unmatched
+from p2r.evaluation.results import Result, case_of, write_result
+from p2r.files.background import call
 from p2r.judges import BaseJudge, make_judge
-from p2r.judges.base import call
 from p2r.judges.remote import RemoteJudge
-from p2r.runs.recipe import JudgingSettings
+from p2r.runs.recipe import JudgingSettings, load_recipe
 
 CHOICE = "think choice"
 
 
 class Reader:
-    """A function from prompts to replies, None for what got none; raises `JudgeError` where the
-    budget has no room, and then no reply that was paid for is lost: the cache has it.
+    """A function from prompts to replies (None: no reply).
+
+    Raises `JudgeError` if the budget is spent. Replies that were paid for are then in the cache.
     """
 
     def __init__(self, judge: BaseJudge) -> None:
         if not isinstance(judge, RemoteJudge):
             raise JudgeError(
-                f"{judge.name} judges and cannot be asked in words: read with claude, "
+                f"judge {judge.name} cannot answer a prompt: use claude, "
                 "server:URL#MODEL or messages:URL#MODEL"
             )
         self.judge = judge
@@ -60,35 +61,52 @@ class Reader:
         }
 
     def _check_budget(self, prompts: Sequence[str]) -> None:
-        """What costs money is not asked without a limit."""
+        """Raise `JudgeError` if the requests cost money and there is no budget."""
         worst = sum(map(self.judge.worst, set(prompts)))
         ledger = self.judge.ledger
         if worst and (ledger is None or ledger.budget is None):
             raise JudgeError(
                 f"{self.name} would be asked {len(set(prompts))} times, for at most ${worst:.2f}: "
-                "give a limit with --budget"
+                "set a limit with --budget"
             )
 
 
 def make_reader(spec: str, settings: JudgingSettings, result_file: Path) -> Reader:
-    """The reader of a judge's spec; a result file has books of its own, so that a budget holds
-    however often the command is started. Raises `JudgeError`.
+    """Return the reader for a judge's spec. Raises `JudgeError` if it cannot be used.
+
+    Each result file has its own ledger, so a budget covers all calls of the command.
     """
     place = hashlib.sha256(str(result_file.resolve()).encode()).hexdigest()[:16]
     return Reader(make_judge(spec, settings, run=f"{result_file.name}-{place}"))
 
 
+def read_file_with(
+    spec: str, result: Result, file: Path, budget: float | None, settings: Sequence[str] = ()
+) -> tuple[Reader, dict[str, Any]]:
+    """Let the reader of a judge's spec read a result, and write the result to a file.
+
+    `budget`: US dollars over all calls about this file. `settings`: overrides of the recipe's
+    section `judging`. Returns the reader and the findings of `read_result_with`.
+    """
+    limit = [] if budget is None else [f"judging.budget={budget}"]
+    reader = make_reader(spec, load_recipe("tiny", [*settings, *limit]).judging, file)
+    found = read_result_with(result, reader)
+    write_result(result, file)
+    return reader, found
+
+
 def read_result_with(result: Result, reader: Reader) -> dict[str, Any]:
-    """Ask what can be asked of a result and store it with the items; returns what was found:
-    "ratings" (counts, TempCompass) and "mismatch" (where there is thinking to read).
+    """Let a reader read the items of a result, and store its replies with them.
+
+    Returns "ratings" (counts, if the benchmark has `rate`) and "mismatch" (if items have thinking).
     """
     result.made["reader"] = reader.name
     found: dict[str, Any] = {}
-    if result.benchmark == "tempcompass":
-        found["ratings"] = rate_unmatched(result.items, reader)
+    if rate := find_benchmark(result.benchmark).rate:
+        found["ratings"] = rate(result.items, reader)
     _store_choices(result.items, ask_reader(reader))
-    if (rate := mismatch_by_reader(result.items)) is not None:
-        found["mismatch"] = rate
+    if (share := mismatch_by_reader(result.items)) is not None:
+        found["mismatch"] = share
     return found
 
 
@@ -108,7 +126,7 @@ def _store_choices(items: Sequence[Item], choose: Chooser) -> None:
 
 
 def mismatch_by_reader(items: Sequence[Item]) -> dict[str, Any] | None:
-    """The rate of mismatches by what a reader said of the items; None where none was read."""
+    """Return the rate of mismatches by the stored replies, or None if there are none."""
     read = [item for item in items if CHOICE in item.stored]
     if not read:
         return None

@@ -1,7 +1,7 @@
-"""A run laid beside the paper's tables: what is measured here, and what is quoted, is marked.
+"""Puts result files beside the paper's tables. Every row is marked as quoted or measured.
 
-Rows of the paper are quoted, in percent, without n. Rows of result files are measured: an interval
-with n each, by both extractors. An average is given only over all seven benchmarks.
+Quoted rows are the paper's, in percent, without n. Measured rows come from result files: an
+interval with n, by both extractors. An average is shown only over all seven benchmarks.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from p2r.errors import DataError
+from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.compare import percent
-from p2r.evaluation.items import EXTRACTORS, Item
-from p2r.evaluation.paper import BENCHMARK_COLUMNS, SOURCE, TABLES
+from p2r.evaluation.paper import SOURCE, TITLES, Row, paper_columns, quoted_tables
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
 from p2r.scoring import mean_interval
-from p2r.scoring.analysis import mismatch
+from p2r.scoring.thoughts import mismatch
 
-SEVEN = BENCHMARK_COLUMNS[:-1]
 Cells = dict[str, dict[str, Any]]
 
 
 def build_report(results: Sequence[Result]) -> dict[str, Any]:
-    """The tables 1, 2, 4, 5, 6 and 7: {"title", "quoted": {row: {column: %}}, "measured": {row:
-    {column: interval}}}.
+    """Return Tables 1, 2, 4, 5, 6 and 7 by number.
 
-    Several results of one model are one row. A result whose `made` says another `input` than video
-    (see `p2r.evaluation.transfer`) belongs to Table 5 alone. Raises `DataError` where a model has
-    two results of one benchmark.
+    A table is {"title", "quoted": {row: {column: %}}, "measured": {row: {column: interval}}}.
+    Several results of one model share a row. A result whose `made` has an `input` (see
+    `p2r.evaluation.transfer`) is shown only in Table 5. Raises `DataError` if a model has two
+    results of one benchmark.
     """
-    measured: dict[str, dict[str, Cells]] = {number: {} for number in TABLES}
+    seven = list(paper_columns())
+    measured: dict[str, dict[str, Cells]] = {number: {} for number in TITLES}
+    quoted = quoted_tables()
     numbers: dict[tuple[str, str | None], dict[str, dict[str, Any]]] = {}
     for result in results:
         given = result.made.get("input")
@@ -46,41 +47,42 @@ def build_report(results: Sequence[Result]) -> dict[str, Any]:
             row = measured["6"].setdefault(f"{result.model} (read by {reader})", {})
             row[f"mismatch, {result.benchmark}"] = rate
     for row in measured["6"].values():
-        if len(row) == len(SEVEN):
+        if len(row) == len(seven):
             row["mismatch"] = _average(list(row.values()))
     for (model, given), found in numbers.items():
         for extractor in EXTRACTORS:
-            cells = {name: found[name][extractor] for name in SEVEN if name in found}
-            if len(cells) == len(SEVEN):
+            cells = {name: found[name][extractor] for name in seven if name in found}
+            if len(cells) == len(seven):
                 cells["average"] = _average(list(cells.values()))
+            cells |= {name: found[name][extractor] for name in found if name not in seven}
             if given is not None:
                 measured["5"][f"{model}: {given} ({extractor})"] = cells
                 continue
             measured["1"][f"{model} ({extractor})"] = cells
             if "average" in cells:
                 measured["2"][f"{model} ({extractor})"] = {"average": cells["average"]}
-            if split := _difficulty(found, extractor):
+            if split := _difficulty(quoted["7"], found, extractor):
                 measured["7"][f"{model} ({extractor})"] = split
     return {
         "source": SOURCE,
         "tables": {
-            number: {"title": title, "quoted": rows, "measured": measured[number]}
-            for number, (title, rows) in TABLES.items()
+            number: {"title": title, "quoted": quoted[number], "measured": measured[number]}
+            for number, title in TITLES.items()
         },
     }
 
 
 def _average(intervals: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The mean of the means; no interval is given for it."""
+    """Return the mean of the means, without an interval."""
     means = [interval["mean"] for interval in intervals]
     mean = None if None in means else sum(means) / len(means)
     return {"mean": mean, "low": None, "high": None, "n": sum(i["n"] for i in intervals)}
 
 
-def _difficulty(found: dict[str, dict[str, Any]], extractor: str) -> Cells:
-    columns = next(iter(TABLES["7"][1].values()))
+def _difficulty(quoted: dict[str, Row], found: dict[str, dict[str, Any]], extractor: str) -> Cells:
+    """Return the parts of results that Table 7 has as columns."""
     cells = {}
-    for column in columns:
+    for column in next(iter(quoted.values())):
         benchmark, _, part = column.partition(": ")
         if part in (parts := found.get(benchmark, {}).get(extractor, {}).get("parts", {})):
             cells[column] = parts[part]
@@ -88,7 +90,7 @@ def _difficulty(found: dict[str, dict[str, Any]], extractor: str) -> Cells:
 
 
 def mismatch_of(items: Sequence[Item]) -> dict[str, Any] | None:
-    """The rule-based think-answer mismatch of a result's items; None where none has thinking."""
+    """Return the rule-based think-answer mismatch of items, or None if none has thinking."""
     cases = [case for case in map(case_of, items) if case.trace.think]
     found = [mismatch(case) for case in cases]
     known = [None if one is None else float(one) for one in found]
@@ -96,10 +98,10 @@ def mismatch_of(items: Sequence[Item]) -> dict[str, Any] | None:
 
 
 def report_markdown(found: dict[str, Any]) -> str:
-    """The report in Markdown: one table each, quoted rows and measured rows marked."""
+    """Return the report in Markdown: one table each, with quoted and measured rows marked."""
     lines = [
         f"Quoted: {found['source']}, as printed. Measured: from the given result files, % with "
-        "95 % bootstrap interval and n; official scoring rule and a robust one.",
+        "95 % bootstrap interval and n, by the official scoring rule and by a robust one.",
     ]
     for number, table in found["tables"].items():
         rows = [*table["quoted"].values(), *table["measured"].values()]

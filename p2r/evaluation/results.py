@@ -1,11 +1,11 @@
-"""Result files: one JSON per model and benchmark, with every item and how it was made.
+"""Result files: one JSON file per model and benchmark, with every item and the settings used.
 
     {"benchmark", "model", "made": {frames, pixels, fps, decoder, sampling, prompt, …},
      "counts": {…}, "official": {"mean", "low", "high", "n", "parts": {…}}, "robust": {…},
      "logged": {…}, "items": [{"id", "output", "truth", "extraction", "score", …}, …]}
 
-`official` and `robust` are the two extractors; `logged` says how the scores that a source stored
-compare. All numbers are recomputed from the stored outputs (`rescore`): no model, no GPU.
+`official` and `robust` are the two extractors. `logged` compares them with the scores that a source
+stored. `rescore` recomputes all numbers from the stored outputs, without a model or a GPU.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from typing import Any
 
 from p2r import __version__
 from p2r.errors import DataError
+from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
-from p2r.evaluation.importers import Imported
-from p2r.evaluation.items import EXTRACTORS, Item, score_item
-from p2r.evaluation.metrics import measure
+from p2r.evaluation.importers import import_outputs
+from p2r.evaluation.questions import read_benchmark
+from p2r.evaluation.score import measure, score_item
 from p2r.records import Case, Question, Trace
 from p2r.runs import replacing
 from p2r.template import parse
 
 FORMAT = 1
 SAME = 1e-6
-LONG = 8000  # characters: what runs on and on is counted
+LONG = 8000  # characters; longer outputs are counted, because the model may not stop
 
 
 @dataclass
 class Result:
-    """A model's answers to a benchmark, and how they were made; `counts` says what is odd."""
+    """A model's answers to a benchmark. `made` holds the settings, `counts` the odd findings."""
 
     benchmark: str
     model: str
@@ -47,10 +48,7 @@ class Result:
 
 
 def rescore(result: Result) -> dict[str, Any]:
-    """Score all items anew; returns the numbers of a result file (all but its items).
-
-    Counts are of the items: without any output, and unparsable by each extractor.
-    """
+    """Score all items again and return the numbers of a result file (everything but its items)."""
     for item in result.items:
         score_item(result.benchmark, item)
     entry = find_benchmark(result.benchmark)
@@ -78,7 +76,7 @@ def _count(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def case_of(item: Item) -> Case:
-    """The item as a case: its segments as stored, or parsed from an output that has them."""
+    """Return the item as a case. Segments that were not stored are parsed from the output."""
     names = ("observation", "think", "answer")
     segments = {name: item.trace.get(name) for name in names}
     if not item.trace and "</think>" in item.output:
@@ -91,8 +89,9 @@ def case_of(item: Item) -> Case:
 
 
 def compare_with_logged(items: Sequence[Item]) -> dict[str, Any] | None:
-    """The scores that came with the outputs: their mean, and in how many items each extractor
-    agrees; None where there are none.
+    """Compare with the scores that a source stored: their mean, and how many each extractor gives.
+
+    Returns None if no item has a stored score.
     """
     logged = [item for item in items if "score" in item.stored]
     if not logged:
@@ -108,13 +107,27 @@ def compare_with_logged(items: Sequence[Item]) -> dict[str, Any] | None:
     return {"mean": mean, "n": len(logged), "agree": agree}
 
 
-def from_import(found: Imported, benchmark: str, model: str, format: str, path: Path) -> Result:
-    """The result of imported outputs, with where they came from."""
+def import_result(
+    format: str,
+    path: Path,
+    benchmark: str,
+    questions: Path | None = None,
+    model: str | None = None,
+) -> Result:
+    """Return the result of outputs that another program stored in a file or folder.
+
+    `questions`: the benchmark's own files. Truth and options then come from there. `model`: the
+    name of the model (default: the file's name).
+    """
+    entry = find_benchmark(benchmark)
+    known = None
+    if questions is not None:
+        known = {fields.id or "": fields for fields in read_benchmark(entry.name, questions)[0]}
+    found = import_outputs(format, path, entry.name, known)
     source = {"format": format, "file": path.name, "sha256": _digest(path)}
     made = {"source": source, "p2r": __version__}
-    return Result(
-        benchmark, model, found.items, made, dict(sorted(found.counts.items())), found.examples
-    )
+    counts = dict(sorted(found.counts.items()))
+    return Result(entry.name, model or path.stem, found.items, made, counts, found.examples)
 
 
 def _digest(path: Path) -> str:
@@ -125,7 +138,7 @@ def _digest(path: Path) -> str:
 
 
 def write_result(result: Result, path: Path) -> Path:
-    """Score and write a result file: the numbers first, then one item per line."""
+    """Score the items and write a result file: the numbers first, then one item per line."""
     numbers = rescore(result)
     head = {
         "format": FORMAT,
@@ -136,7 +149,7 @@ def write_result(result: Result, path: Path) -> Path:
         **{key: numbers[key] for key in (*EXTRACTORS, "logged")},
     }
     with replacing(path) as file:
-        # ASCII: whatever a model wrote (half a character too) can be written and read again.
+        # ASCII, so that half a character in an output can be written and read again.
         file.write(json.dumps(head, indent=1)[:-2] + ',\n "items": [')
         for index, item in enumerate(result.items):
             file.write(",\n" if index else "\n")
@@ -146,17 +159,17 @@ def write_result(result: Result, path: Path) -> Path:
 
 
 def read_result(path: Path) -> Result:
-    """A result file; raises `DataError` where it is none."""
+    """Read a result file. Raises `DataError` if the file is not one."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         items = [Item.from_dict(record) for record in data["items"]]
         entry = find_benchmark(data["benchmark"])
     except FileNotFoundError:
-        raise DataError(f"no result file {path}: make one with p2r eval --import") from None
+        raise DataError(f"no result file {path}: make one with p2r eval import") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{path} is no result file of p2r ({reason}): make one with p2r eval --import"
+            f"{path} is not a result file of p2r ({reason}): make one with p2r eval import"
         ) from None
     counted = {key: n for key, n in data.get("counts", {}).items() if isinstance(n, int)}
     return Result(

@@ -1,11 +1,10 @@
-"""Evaluation: held-out accuracy, sufficiency, format and think-answer mismatch, with how they were
-made.
+"""Evaluates a model: accuracy, sufficiency, format and think-answer mismatch.
 
 `eval/STAGE.json` holds every metric with its mean, 95 % interval and n, over all questions and per
-problem type, beside what it depends on (frames, pixels, sampling, prompt, model weights, versions).
-`results/STAGE.json` is the result file of the benchmark (`p2r.evaluation.results`), with every
-item, official and robust scores. Unreadable media and failed verdicts are counted and left out,
-never zeros.
+problem type. It also holds the settings: frames, pixels, sampling, prompt, model weights, versions.
+`results/STAGE.json` is the benchmark's result file (`p2r.evaluation.results`), with every item and
+the official and robust scores. Unreadable media and failed verdicts are counted and left out of the
+means. They never count as zero.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from p2r.data import eval_settings
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
 from p2r.errors import UserError
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks import built_in_benchmark
 from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
 from p2r.files.journal import Journal
@@ -29,7 +29,7 @@ from p2r.records import Case, Question
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import mean_interval, score_answer
-from p2r.scoring.analysis import mismatch, mismatch_tags, perception_by_answer
+from p2r.scoring.thoughts import mismatch, mismatch_tags, perception_by_answer
 from p2r.template import build_prompt, parse, prompt_hash
 
 Metric = Callable[[Case], float | None]
@@ -47,14 +47,14 @@ def _number(value: bool | None) -> float | None:
     return None if value is None else float(value)
 
 
-# Each metric of a case; None leaves the case out of that metric.
+# The metrics of a case. None leaves the case out of that metric.
 METRICS: dict[str, Metric] = {
     "accuracy": lambda case: case.accuracy,
     "sufficiency": _sufficiency,
     "format": _format,
     "mismatch": lambda case: _number(mismatch(case)),
 }
-# A bare answer has no observation, no format and no thinking to hold against it.
+# A bare answer has no observation, no format and no thinking.
 DIRECT_METRICS = ("accuracy",)
 
 
@@ -72,15 +72,15 @@ def evaluate(
     """Answer the questions with a model, score the answers and judge the observations.
 
     Writes the journal `eval/STAGE.jsonl`, the scored cases `cases/eval-STAGE.jsonl`,
-    `eval/STAGE.json` and the result file `results/STAGE.json`; returns the cases and what
-    `eval/STAGE.json` holds. Killed and called again it goes on; another model under the same stage
-    is refused. `style` is the prompt's, as the engine was loaded with (default: the recipe's);
-    `made` is added to what the results say of how they were made.
+    `eval/STAGE.json` and the result file `results/STAGE.json`. Returns the cases and the content of
+    `eval/STAGE.json`. After an interruption, the same call resumes. Another model under the same
+    stage is refused. `style` is the prompt style that the engine was loaded with (default: the
+    recipe's). `made` is added to the settings in the results.
     """
-    settings, style = recipe.eval, style or recipe.models.prompt
+    settings, style = recipe.eval, recipe.prompt_style("eval", style)
     chosen = list(questions[: settings.questions])
     if not chosen:
-        raise UserError("there are no questions to evaluate on: give a file that holds some")
+        raise UserError("there are no questions to evaluate on: give a file with questions")
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
     claim(run.path("eval", f"{stage}.made.json"), engine.identity)
     journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))
@@ -126,7 +126,7 @@ def evaluate(
 
 
 def result_path(run: Run, stage: str) -> Path:
-    """Where the result file of an evaluation is."""
+    """Return the path of an evaluation's result file."""
     return run.path("results", f"{stage}.json")
 
 
@@ -136,10 +136,12 @@ def to_result(
     unreadable: Sequence[dict[str, Any]],
     style: str,
 ) -> Result:
-    """The result file of answered questions: of the benchmark that their `meta` names, or of the
-    playground.
+    """Return the result of answered questions.
+
+    The `meta` of a question names its benchmark. The default is the built-in benchmark.
     """
-    benchmark = cases[0].question.meta.get("benchmark", "playground") if cases else "playground"
+    named = cases[0].question.meta.get("benchmark") if cases else None
+    benchmark = named or built_in_benchmark().name
     prompt = {"style": style, "hash": prompt_hash(style)}
     if cases:
         prompt["example"] = build_prompt(cases[0].question, style)
@@ -169,12 +171,12 @@ def _to_item(case: Case) -> Item:
 
 
 def score_answers(cases: Sequence[Case]) -> list[Case]:
-    """The cases with their accuracy."""
+    """Return the cases with their accuracy."""
     return [case.model_copy(update={"accuracy": score_answer(case)}) for case in cases]
 
 
 def score_cases(cases: Sequence[Case], judge: Judge, run: Run) -> list[Case]:
-    """The cases with accuracy, verdict, and a tag where answer and thinking differ."""
+    """Return the cases with accuracy, verdict, and a tag if answer and thinking differ."""
     with Journal(run.path("verdicts.jsonl")) as verdicts:
         found = judge_observations(cases, JournaledJudge(judge, verdicts))
     return [
@@ -184,10 +186,9 @@ def score_cases(cases: Sequence[Case], judge: Judge, run: Run) -> list[Case]:
 
 
 def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) -> dict[str, Any]:
-    """Metrics over all cases and per problem type, the 2 x 2 of perception and answer, and what
-    was left out.
+    """Return the metrics over all cases and per problem type, the 2 × 2 table, and counts.
 
-    Each metric is {"mean", "low", "high", "n"}: n counts the cases it is known for.
+    A metric is {"mean", "low", "high", "n"}. n counts the cases for which the metric is known.
     """
     types = sorted({case.question.problem_type for case in cases})
     per_type = {

@@ -1,14 +1,15 @@
-"""Perception transfer (Table 5): how well does a reader answer from another model's observation?
+"""Perception transfer (Table 5): how well does a model answer from another model's observation?
 
-Four inputs for any reader model: the text of the question alone, text and the observation of A,
-the video, the video and the observation of A. The observation stands before the question as text;
-where it is all there is, the question has no media.
+The reading model gets four inputs: the question's text, the text with an observation, the video, or
+the video with an observation. The observation is text in front of the question. Without the video,
+the question has no media.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from p2r.errors import UserError
 from p2r.evaluation.results import Result
 from p2r.records import Question
 
@@ -19,11 +20,13 @@ PREFACE = "What someone noticed in the {media}:\n{observation}\n\n"
 def transfer_questions(
     questions: Sequence[Question], observations: Mapping[str, str], given: str
 ) -> list[Question]:
-    """The questions as one of `INPUTS` puts them; only those with an observation, so that all four
-    inputs are compared on the same questions. Raises ValueError for an unknown input.
+    """Return the questions with the given one of `INPUTS`.
+
+    Questions without an observation are left out, so that all inputs have the same questions.
+    Raises `UserError` for an unknown input.
     """
     if given not in INPUTS:
-        raise ValueError(f"no input {given!r}: use one of {', '.join(INPUTS)}")
+        raise UserError(f"no input {given!r}: use one of {', '.join(INPUTS)}")
     return [
         _present(question, observations[question.id], given)
         for question in questions
@@ -42,6 +45,6 @@ def _present(question: Question, observation: str, given: str) -> Question:
 
 
 def observations_of(result: Result) -> dict[str, str]:
-    """The observations in a model's result file, by the id of the question."""
+    """Return the observations in a model's result, by the question's id."""
     found = ((item.id, item.trace.get("observation")) for item in result.items)
     return {identity: text for identity, text in found if text}

@@ -1,1 +1,1 @@
-"""Files at rest: atomic writes, JSON, journals, media paths and safe text."""
+"""Files on disk: atomic writes, JSON lines, lenient JSON, journals, media paths, safe text."""

@@ -1,16 +1,15 @@
-"""The run journal: an append-only file of JSON lines; nothing is lost and nothing is done twice.
+"""The run journal: an append-only file of JSON lines. No record is lost or made twice.
 
-Each line is `{"key": …, "record": …}` with a key that names the work done (say, question and
-sample). Any stage can be killed at any moment and started again: it skips the keys the journal has.
+Each line is `{"key": …, "record": …}`. The key names a piece of work, for example a question and a
+sample. A stage can be killed at any moment: when it starts again, it skips the keys in the journal.
 
-Several machines write one journal in several files, one writer each: `generate.jsonl` and beside it
-`generate.shard-2of8.jsonl`. `MergedJournal` reads them as one.
+Several machines write a journal in several files, with one writer for each file: `generate.jsonl`
+and beside it `generate.shard-2of8.jsonl`. `MergedJournal` reads all of them as one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
 import logging
@@ -26,49 +25,53 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from filelock import FileLock, lock_descriptor, unlock_descriptor
+
 from p2r.errors import StoreError
 from p2r.files.jsonlines import from_line, to_line
 
 log = logging.getLogger(__name__)
 
-
 _TAIL = 1 << 16
-_BUFFER = 2**16  # bytes; lines are read four times as fast as through the default buffer
+_BUFFER = 2**16  # bytes; four times as fast as the default buffer
 _HEAD = re.compile(rb'\{"key": ("(?:[^"\\]|\\.)*"), "record": \{')
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of a stage's work that one of several machines does: part `index` of `count`."""
+    """One machine's part of a stage's work: part `index` of `count`."""
 
     index: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read "i/n" as of a Slurm array, i from 0 or from 1: "4/4" is "0/4". Raises ValueError."""
+        """Read "i/n", with i from 0 or from 1, as in a Slurm array: "4/4" is "0/4".
+
+        Raises ValueError.
+        """
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal()):
-            raise ValueError(f"shard {text!r} is not of the form i/n, as in 0/4")
+            raise ValueError(f"shard {text!r} must have the form i/n, for example 0/4")
         if not int(index) <= int(count) or not 0 < int(count) <= 100_000:
             raise ValueError(f"shard {text!r}: i goes from 0 to n-1 (or from 1 to n)")
         return cls(int(index) % int(count), int(count))
 
     def owns(self, key: str) -> bool:
-        """Whether a piece of work is this part's; the same on every machine."""
+        """Return whether a piece of work belongs to this part; equal on every machine."""
         return zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.count == self.index
 
     def path_of(self, path: Path) -> Path:
-        """This part's file of a journal."""
+        """Return this part's file of a journal."""
         return path.with_name(f"{path.stem}.shard-{self.index}of{self.count}{path.suffix}")
 
 
 class Journal:
-    """The one writer of a journal file, at most one record per key.
+    """The only writer of a journal file; it holds at most one record per key.
 
-    Opening creates the file, takes its lock (a second writer is refused), cuts off a last line that
-    a killed process left unfinished, and reads the keys. What is appended is on disk when the call
-    returns.
+    Opening creates the file and locks it, so that a second writer is refused. An unfinished last
+    line, left by a killed process, is cut off. Then the keys are read. `append` returns when the
+    record is on disk.
 
     Raises `StoreError` for a locked file, a damaged line or a repeated key.
     """
@@ -85,14 +88,14 @@ class Journal:
         except BaseException:
             os.close(self._descriptor)
             raise
-        _OPEN.add(self)
+        _close_after_fork(self)
 
     def append(self, key: str, record: dict[str, Any]) -> None:
         """Write one record and wait until it is on disk."""
         self.append_many([(key, record)])
 
     def append_many(self, items: Iterable[tuple[str, dict[str, Any]]]) -> None:
-        """Write several records with one wait for the disk; all are checked before the first."""
+        """Write several records with one wait for the disk; check all of them first."""
         with self._thread_lock:
             lines: dict[str, bytes] = {}
             for key, record in items:
@@ -106,17 +109,17 @@ class Journal:
                 offset += len(line)
 
     def keys(self) -> set[str]:
-        """The keys of all records: the work that is done."""
+        """Return the keys of all records: the work that is done."""
         return set(self._keys)
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Key and record of every line, in the order they were written."""
+        """Yield the key and the record of every line, in the order of writing."""
         return ((key, record) for key, _, record in _read(self.path, self._size))
 
     def close(self) -> None:
-        """Release the lock; closing twice is harmless."""
+        """Release the lock; a second call does nothing."""
         if self._descriptor >= 0:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            unlock_descriptor(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -133,15 +136,13 @@ class Journal:
         self.close()
 
     def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_descriptor(self._descriptor, blocking=False):
             raise StoreError(
                 f"another process is writing {self.path}: wait for it or stop it, then start again"
-            ) from None
+            )
 
     def _cut_torn_line(self) -> int:
-        """Truncate the file after its last complete line; returns its size."""
+        """Cut the file after its last complete line and return its size."""
         whole = os.fstat(self._descriptor).st_size
         size = _end_of_last_line(self._descriptor, whole)
         if size < whole:
@@ -155,7 +156,7 @@ class Journal:
         return size
 
     def _write(self, data: bytes) -> None:
-        """All of the data or none of it: a write that fails (disk full) is taken back."""
+        """Write all of the data or none of it: undo a write that fails, as on a full disk."""
         if self._descriptor < 0:
             raise StoreError(f"{self.path} is closed: open it again to append")
         try:
@@ -171,10 +172,10 @@ class Journal:
 
 
 class MergedJournal:
-    """All files of a journal as one, read without locks, also while others write.
+    """All files of a journal, read as one; needs no lock and works while others write.
 
-    Of a key that stands in several files the first counts: two machines that were told to do the
-    same work did it twice, and still there is one outcome. Holds keys, not records.
+    If a key is in several files, because two machines did the same work, the first record counts.
+    Only the keys are in memory, not the records.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -184,7 +185,7 @@ class MergedJournal:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
-        """File and offset of every key, read when first needed."""
+        """The file and the offset of every key; read at the first use."""
         places: dict[str, tuple[int, int]] = {}
         for number, file in enumerate(self.files):
             for key, offset in _index(file, file.stat().st_size).items():
@@ -192,7 +193,7 @@ class MergedJournal:
         return places
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The record of a key, None where there is none."""
+        """Return the record of a key, or None."""
         if key not in self._places:
             return None
         number, offset = self._places[key]
@@ -203,18 +204,18 @@ class MergedJournal:
         return _decode(self.files[number], f"byte {offset}", file.readline())[1]
 
     def keys(self) -> Iterator[str]:
-        """Every key once."""
+        """Return every key once."""
         return iter(self._places)
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every key with its record, file by file, in the order they were written."""
+        """Yield every key with its record, file by file, in the order of writing."""
         for number, file in enumerate(self.files):
             for key, offset, record in _read(file, file.stat().st_size):
                 if len(self.files) == 1 or self._places.get(key) == (number, offset):
                     yield key, record
 
     def close(self) -> None:
-        """Close the files; closing twice is harmless."""
+        """Close the files; a second call does nothing."""
         while self._open:
             self._open.popitem()[1].close()
 
@@ -232,7 +233,7 @@ class MergedJournal:
 
 
 def journal_files(path: str | Path) -> list[Path]:
-    """The files of a journal that are there: its own, then those of its shards."""
+    """Return the existing files of a journal: its main file, then those of its shards."""
     path = Path(path)
     shards = path.parent.glob(f"{glob.escape(path.stem)}.shard-*of*{glob.escape(path.suffix)}")
     name = re.compile(rf"{re.escape(path.stem)}\.shard-\d+of\d+{re.escape(path.suffix)}")
@@ -241,9 +242,9 @@ def journal_files(path: str | Path) -> list[Path]:
 
 
 def read_journal(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Key and record of every complete line, without the lock: also while a process writes.
+    """Yield the key and the record of every complete line; works while a process writes.
 
-    Raises `StoreError` for a file that is absent and for a damaged line.
+    Raises `StoreError` for a missing file or a damaged line.
     """
     path = Path(path)
     if not path.is_file():
@@ -252,26 +253,25 @@ def read_journal(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def count_lines(path: Path) -> int:
-    """The complete lines of a file, read in pieces."""
+    """Count the complete lines of a file, reading it in pieces."""
     with path.open("rb", buffering=0) as file:
         return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
 
 
 @contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
-    """Let one process at a time do what is in the block; the others wait. `path`: a lock file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Run the block in one process at a time; the others wait. `path` is the lock file."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
         yield
 
 
 def _end_of_last_line(descriptor: int, end: int) -> int:
-    """The size of a file up to and with its last line feed; reads only its end."""
+    """Return the size of a file up to its last line feed, included; read only the file's end."""
     while end > 0:
         start = max(0, end - _TAIL)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        os.lseek(descriptor, start, os.SEEK_SET)
+        found = os.read(descriptor, end - start).rfind(b"\n")
         if found >= 0:
             return start + found + 1
         end = start
@@ -279,10 +279,10 @@ def _end_of_last_line(descriptor: int, end: int) -> int:
 
 
 def _index(path: Path, size: int) -> dict[str, int]:
-    """Keys and their offsets; raises for a repeated key.
+    """Return the keys and their offsets; raise for a repeated key.
 
-    Of a line that looks whole only the key is read: what is inside the record is read by who uses
-    it.
+    For speed, only the key of a line is decoded if the line looks complete. A fault inside the
+    record is found when the record is read.
     """
     keys: dict[str, int] = {}
     for number, offset, line in _lines(path, size):
@@ -293,21 +293,21 @@ def _index(path: Path, size: int) -> dict[str, int]:
             key, _ = _decode(path, f"line {number}", line)
         if key in keys:
             raise StoreError(
-                f"{path}, line {number}: key {key!r} a second time; remove one of them"
+                f"{path}, line {number}: key {key!r} occurs a second time; remove one of the lines"
             )
         keys[key] = offset
     return keys
 
 
 def _read(path: Path, size: int) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Key, offset and record of every complete line."""
+    """Yield key, offset and record of every complete line."""
     for number, offset, line in _lines(path, size):
         key, record = _decode(path, f"line {number}", line)
         yield key, offset, record
 
 
 def _lines(path: Path, size: int) -> Iterator[tuple[int, int, bytes]]:
-    """Number, offset and content of every complete line."""
+    """Yield number, offset and content of every complete line."""
     position = 0
     with path.open("rb", buffering=_BUFFER) as lines:
         for number, line in enumerate(lines, start=1):
@@ -320,7 +320,7 @@ def _lines(path: Path, size: int) -> Iterator[tuple[int, int, bytes]]:
 def _encode(path: Path, key: str, record: dict[str, Any]) -> bytes:
     try:
         line = to_line(record)
-        if "NaN" in line or "Infinity" in line:  # in a text, or a number that JSON does not know
+        if "NaN" in line or "Infinity" in line:  # in a text, or a number that JSON lacks
             json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{path}: record {key!r} cannot be written as JSON: {error}") from error
@@ -338,20 +338,29 @@ def _decode(path: Path, place: str, line: bytes) -> tuple[str, dict[str, Any]]:
         ) from error
     if not isinstance(key, str) or not isinstance(record, dict):
         raise StoreError(
-            f"{path}, {place} is no journal line: a string key and a mapping are expected"
+            f"{path}, {place} is not a journal line: it needs a string key and a mapping as record"
         )
     return key, record
 
 
-_OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
+_open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+_hooked = False
+
+
+def _close_after_fork(journal: Journal) -> None:
+    """Close this journal in forked children.
+
+    Otherwise a child that outlives a killed writer keeps the lock, and the stage cannot restart.
+    """
+    global _hooked
+    _open_journals.add(journal)
+    if not _hooked and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_close_in_child)
+        _hooked = True
 
 
 def _close_in_child() -> None:
-    # A forked worker that outlives a killed writer would otherwise keep the lock: no restart.
-    for journal in list(_OPEN):
+    for journal in list(_open_journals):
         if journal._descriptor >= 0:
             os.close(journal._descriptor)
             journal._descriptor = -1
-
-
-os.register_at_fork(after_in_child=_close_in_child)

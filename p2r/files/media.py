@@ -1,4 +1,4 @@
-"""Media files by relative path: the one place where a data set's path is joined to a root."""
+"""Find media files. Only this module joins the path of a data set to a media root."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from p2r.errors import MediaError
 
 
 def resolve_media(root: str | Path, relative: str) -> Path:
-    """The absolute path of a media file below its root; the file itself need not exist.
+    """Return the absolute path of a media file below its root; the file need not exist.
 
-    Paths come from strangers' files: an empty or absolute path, one with `..`, and one that leaves
-    the root through a symbolic link raise `MediaError`. Links that stay inside are followed.
+    The path is untrusted. `MediaError` is raised if it is empty or absolute, contains `..`, or
+    leaves the root through a symbolic link. Links inside the root are followed.
     """
     if not relative or relative.isspace():
         raise MediaError(relative, "it is empty")
     if "\0" in relative:
-        raise MediaError(relative, "it holds a NUL character")
+        raise MediaError(relative, "it contains a NUL character")
     if Path(relative).is_absolute() or relative.startswith("~"):
         raise MediaError(relative, "it is absolute; give it relative to the media root")
     if ".." in Path(relative).parts:
@@ -24,7 +24,7 @@ def resolve_media(root: str | Path, relative: str) -> Path:
     try:
         base = Path(root).resolve()
         resolved = (base / relative).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; no name of a file
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or not a file name
         raise MediaError(relative, str(error)) from error
     if base not in resolved.parents:
         raise MediaError(relative, "it leads out of the media root through a symbolic link")

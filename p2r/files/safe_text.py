@@ -1,7 +1,7 @@
-"""Untrusted text for people's eyes and programs: what it would do there is taken from it.
+"""Make untrusted text safe to show in terminals, HTML and spreadsheets.
 
-Words of models, judges, annotators and file names may hold characters that are not seen and change
-what is, and cells that a spreadsheet takes for formulas.
+Text from models, judges, annotators and file names can contain invisible characters that change
+how the visible ones look, and cells that a spreadsheet would run as formulas.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# C0 and C1 controls but tab and line feed; marks that turn the direction of writing, characters of
-# no width that hide in words, and separators that break lines in some programs only.
+# C0 and C1 controls except tab and line feed, marks that change the direction of writing,
+# characters without width, and separators that break lines only in some programs.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -20,18 +20,18 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "|", "%")
 
 
 def show_unseen(text: str) -> str:
-    """The text with every unseen character written out: a right-to-left mark as "[U+202E]".
+    """Return the text with every invisible character written out, for example as "[U+202E]".
 
-    Tabs and line feeds stay, "\\r\\n" is a line feed, half characters become U+FFFD.
+    Tabs and line feeds stay, "\\r\\n" becomes a line feed, lone surrogates become U+FFFD.
     """
     text = _HALF.sub("\ufffd", text.replace("\r\n", "\n"))
     return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
 def spreadsheet_cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula: such text begins with an apostrophe.
+    """Return a value that no spreadsheet runs as a formula: it puts an apostrophe before such text.
 
-    Numbers stay numbers. Characters that cannot stand in a file of text become U+FFFD.
+    Numbers stay numbers. Characters that a text file cannot hold become U+FFFD.
     """
     if not isinstance(value, str):
         return value

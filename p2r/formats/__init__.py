@@ -1,4 +1,4 @@
-"""Question and trace files in the formats of others."""
+"""Read and write question and trace files in the formats of other projects."""
 
 from p2r.formats.files import (
     BadRecord,

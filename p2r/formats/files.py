@@ -1,52 +1,50 @@
-"""Files of questions and of traces, in and out, without losing a field.
+"""Read and write files of questions and traces without losing a field.
 
-| file             | what it is                                                                  |
+| file             | content                                                                     |
 |------------------|-----------------------------------------------------------------------------|
 | Video-R1         | a JSON list; traces (CoT) in `process` and `solution`                       |
 | VideoP2R release | gzip-compressed JSON lists in parts; traces in `observation`, `process`,    |
 |                  | `answer` and, whole, in `output`; every value of the RL file is a string    |
 | p2r              | JSON lines of `Question` or of `Case`; `cases.parquet`                      |
 
-Reading is lazy and in constant memory. A bad record is reported, with file, index and reason, and
-skipped; a file that breaks off is reported after what is readable. How a record becomes a question
-or a case, and how nothing of it is lost, is said in `p2r.formats.rawrecords`.
+Records are read one at a time, in constant memory. A bad record is reported with file, index and
+reason, and skipped. A file that breaks off is reported after its readable part.
+`p2r.formats.rawrecords` turns a record into a question or a case and back.
 """
 
 from __future__ import annotations
 
 import glob
-import gzip
 import json
 import logging
-import os
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from p2r.errors import DataError
+from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
-from p2r.files.jsonstream import Fault, NotJson, read_json
+from p2r.files.lenient_json import Fault, NotJson, read_records
 from p2r.formats.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
 from p2r.records import ROW_TYPES, Case, Question
 
 logger = logging.getLogger(__name__)
 
-_LOGGED = 20  # bad records that are logged one by one; the count of all follows
+_LOGGED = 20  # Bad records that are logged one by one; then only their number is logged.
 
 
 class BadRecord(NamedTuple):
-    """A record that was skipped, or a file that is not whole; `index` counts within the file."""
+    """A skipped record, or an incomplete file; `index` counts the records of the file."""
 
     file: str
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # of the record, not tuple.index
     reason: str
 
     def __str__(self) -> str:
@@ -58,9 +56,9 @@ OnBad = Callable[[BadRecord], None]
 
 
 class BadRecordLog:
-    """Reports bad records to the log: the first few one by one, and their number at the end.
+    """Logs the first bad records one by one, and the number of all at the end.
 
-    `reasons` counts them.
+    `reasons` counts the bad records of each reason.
     """
 
     def __init__(self) -> None:
@@ -72,25 +70,25 @@ class BadRecordLog:
             logger.warning("skipped %s", bad)
 
     def end(self, records: int) -> None:
-        """All `records` have been read."""
+        """Log the number of bad records, after all `records` were read."""
         if self.reasons:
             logger.warning("%d bad records among %d", self.reasons.total(), records)
 
 
 def read_questions(path: str | Path, on_bad: OnBad | None = None) -> Iterator[Question]:
-    """The questions of a file, of all parts of a release, of a folder or of a glob, one at a time.
+    """Yield the questions of a file, a release in parts, a folder or a glob, one at a time.
 
-    Given any part (`NAME.part1of3.json.gz`) or `NAME.json.gz`, all parts are read in order. The id
-    is the `problem_id`, or the place over all parts where there is none. What a file knows of
-    traces stays in `meta`. `on_bad` gets every bad record; by default they are logged.
+    For any part (`NAME.part1of3.json.gz`) or `NAME.json.gz`, all parts are read in order. The id is
+    the `problem_id`, or the position over all parts if there is none. Fields about traces stay in
+    `meta`. `on_bad` gets every bad record; by default they are logged.
 
-    Raises FileNotFoundError, or DataError where a file is no JSON at all.
+    Raises FileNotFoundError, or DataError if a file is not JSON.
     """
     return _read(_find_files(Path(path)), to_question, on_bad)
 
 
 def read_cases(path: str | Path, on_bad: OnBad | None = None) -> Iterator[Case]:
-    """The traces of a file with their questions; parts and faults as in `read_questions`.
+    """Yield the traces of a file with their questions; see `read_questions` for parts and faults.
 
     A record without a trace is a bad record.
     """
@@ -98,17 +96,18 @@ def read_cases(path: str | Path, on_bad: OnBad | None = None) -> Iterator[Case]:
 
 
 def write_video_r1(items: Iterable[Question | Case], path: str | Path) -> Path:
-    """Write a Video-R1 JSON list, compressed if `path` ends in .gz; cases as CoT records."""
+    """Write a Video-R1 JSON list, compressed if `path` ends in .gz. Cases become CoT records."""
     return _write_list(map(to_video_r1, items), Path(path))
 
 
 def write_videop2r(
     items: Iterable[Question | Case], path: str | Path, parts: int = 1, strings: bool | None = None
 ) -> list[Path]:
-    """Write the VideoP2R release's JSON, compressed if `path` ends in .gz; returns the files.
+    """Write files like the VideoP2R release, compressed if `path` ends in .gz; return the files.
 
-    With several `parts`, NAME.json.gz becomes NAME.part1of3.json.gz and so on, of equal length.
-    `strings`: every value as a string, as in the RL file; None: if they were when read.
+    With several `parts`, NAME.json.gz becomes NAME.part1of3.json.gz and so on, with equal numbers
+    of records. `strings`: write every value as a string, as in the RL file. None: do this if all
+    values were strings when read.
     """
     if parts < 1:
         raise ValueError(f"parts must be at least 1, not {parts}")
@@ -117,7 +116,7 @@ def write_videop2r(
     if parts == 1:
         return [_write_list(records, path)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile("w+", dir=path.parent) as spool:  # to learn how many there are
+    with tempfile.TemporaryFile("w+", dir=path.parent) as spool:  # to count the records first
         count = 0
         for record in records:
             spool.write(to_line(record))
@@ -138,7 +137,7 @@ _PART = re.compile(r"(?P<name>.+)\.part(?P<part>\d{1,4})of(?P<parts>\d{1,4})(?P<
 
 
 def _find_files(path: Path) -> list[Path]:
-    """The files to read, in order; a missing part is among them."""
+    """Return the files to read, in order, including missing parts."""
     if path.is_file():
         return _parts_beside(path)
     if path.is_dir():
@@ -159,7 +158,9 @@ def _files_of_folder(folder: Path) -> list[Path]:
     sets = {tuple(_parts_beside(file)) for file in files}
     if len(sets) != 1:
         names = ", ".join(sorted(paths[0].name for paths in sets)) or "none"
-        raise DataError(f"{folder} must hold one set of questions or cases, it holds {names}")
+        raise DataError(
+            f"{folder} must contain one set of questions or cases, but it contains {names}"
+        )
     return list(sets.pop())
 
 
@@ -215,11 +216,11 @@ def _read(
 
 def _records(file: Path) -> Iterator[Any]:
     try:
-        yield from _rows(file) if file.suffix == ".parquet" else read_json(file)
+        yield from _rows(file) if file.suffix == ".parquet" else read_records(file)
     except NotJson as error:
-        raise DataError(f"{file} is no JSON list and no JSON lines: {error}") from None
+        raise DataError(f"{file} has neither a JSON list nor JSON lines: {error}") from None
     except pa.ArrowInvalid as error:
-        raise DataError(f"{file} is no Parquet file of cases: {error}") from None
+        raise DataError(f"{file} is not a Parquet file of cases: {error}") from None
 
 
 def _rows(file: Path) -> Iterator[Case | Fault]:
@@ -236,7 +237,7 @@ def _rows(file: Path) -> Iterator[Case | Fault]:
 
 
 def _reason(error: Exception) -> str:
-    """One line on why a record is bad."""
+    """Return the reason why a record is bad, in one line."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -247,30 +248,10 @@ def _reason(error: Exception) -> str:
 
 
 def _write_list(records: Iterable[dict[str, Any]], path: Path) -> Path:
-    with _replacing(path) as file:
+    with replacing(path) as file:
         separator = "["
         for record in records:
             file.write(f"{separator}\n{to_line(record)[:-1]}")
             separator = ","
         file.write("[]\n" if separator == "[" else "\n]\n")
     return path
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes the place of `path` when it is complete, and not before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with _open_to_write(draft, path.suffix == ".gz") as file:
-            yield file
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _open_to_write(path: Path, compressed: bool) -> TextIO:
-    # Level 6: nearly as small as 9, the default, in half the time.
-    if compressed:
-        return gzip.open(path, "wt", compresslevel=6, encoding="utf-8")
-    return path.open("w", buffering=2**20, encoding="utf-8")

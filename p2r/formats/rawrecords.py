@@ -1,9 +1,9 @@
-"""The records of Video-R1 and VideoP2R files, to and from `Question` and `Case`.
+"""Convert records of Video-R1 and VideoP2R files to `Question` and `Case`, and back.
 
-A record's fields become fields of `Question` and `Trace`. Whatever has no place there goes into
-`Question.meta`, and so does a value whose own form is not the one that is written back, such as
-options in a string. So a record that was read can be restored field for field. A raw value in
-`meta` is used only as long as the field still says the same.
+The fields of a record become fields of `Question` and `Trace`. All other fields go into
+`Question.meta`. So do values in an unusual form, for example options in a string. This restores a
+record field for field. A raw value in `meta` is written back only if the field still has the same
+meaning.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ Item = TypeVar("Item", Question, Case)
 Raw = dict[str, Any]
 
 IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-# In meta, of the record itself: the fields that it did not give → what was read in their place;
-# whether all its values are strings, as in the RL file of VideoP2R.
+# Keys in meta. ABSENT: the missing fields of the record → their default values. STRINGS: whether
+# all values are strings, as in the RL file of VideoP2R.
 ABSENT, STRINGS = "_absent", "_strings"
 _VIDEOP2R = {"observation", "output", "reward", "select", "clean_version"}
 
-
-# Why a record of questions is no case.
-NO_TRACE = "no trace: neither `output` nor `process` holds one"
+# The reason why a record of a question is not a case.
+NO_TRACE = "no trace: `output` and `process` are empty"
 
 
 class BadValue(ValueError):
-    """Why a record is bad, in one line."""
+    """The reason why a record is bad, in one line."""
 
 
 # ---- values, in and out
@@ -41,7 +40,7 @@ class BadValue(ValueError):
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple | dict):
-        raise BadValue(f"a list or an object where text belongs: {_short(value)}")
+        raise BadValue(f"a list or an object instead of text: {_short(value)}")
     return "" if value is None else str(value)
 
 
@@ -69,19 +68,19 @@ def _data_type(value: Any) -> str:
 
 
 def _options(value: Any) -> list[str]:
-    """Options given as a list, as a string of a list (JSON or Python), or not at all."""
+    """Read options from a list, a string with a list (JSON or Python), or None."""
     given = value
     if isinstance(value, str):
         value = literal(value.strip()) if value.strip() else []
     if not isinstance(value, list | tuple):
         if value is None:
             return []
-        raise BadValue(f"options are no list: {_short(given)}")
+        raise BadValue(f"options are not a list: {_short(given)}")
     return [str(option) for option in value]
 
 
 def literal(text: str) -> Any:
-    """The value that a text writes out in JSON or Python; the text itself if it is neither."""
+    """Return the value of a text in JSON or Python syntax; the text itself if it has neither."""
     for evaluate in (json.loads, ast.literal_eval):
         try:
             return evaluate(text)
@@ -99,7 +98,7 @@ def _tagged(answer: str) -> str:
 
 
 def _segment(name: str) -> Callable[[Any], str | None]:
-    """Reads a segment given with or without its tags; None where there is nothing."""
+    """Return a reader of a segment, with or without its tags; it returns None if it is empty."""
     tags = re.compile(rf"\s*<{name}>(.*)</{name}>\s*", re.DOTALL)
 
     def read(value: Any) -> str | None:
@@ -110,7 +109,7 @@ def _segment(name: str) -> Callable[[Any], str | None]:
 
 
 def _given(value: Any) -> bool:
-    """Whether there is text; where all values are strings, so are the nulls."""
+    """Return whether there is text. In a file of strings, nulls are strings too."""
     return isinstance(value, str) and value.strip() not in ("", "None", "nan", "null")
 
 
@@ -123,7 +122,7 @@ def _short(value: Any) -> str:
 
 
 class _Field(NamedTuple):
-    """A field of a record: the attribute that holds it, and its way in and out."""
+    """A field of a record: its attribute, and the functions that read and write it."""
 
     attribute: str
     read: Callable[[Any], Any]
@@ -149,9 +148,9 @@ _OUTPUT = {"output": _Field("text", _text, str)}
 
 
 def _take(record: Raw, fields: dict[str, _Field], derived: Raw, meta: Raw) -> Raw:
-    """The attributes that a record's fields hold; `derived` stands in for absent and null ones.
+    """Return the attributes of a record's fields; `derived` has the defaults for missing ones.
 
-    `meta` holds the whole record; what `_restore` writes without it is removed from it.
+    `meta` is the complete record. Every value that `_restore` can write without it is removed.
     """
     values, absent = {}, {}
     for key, field in fields.items():
@@ -170,7 +169,7 @@ def _take(record: Raw, fields: dict[str, _Field], derived: Raw, meta: Raw) -> Ra
 
 
 def _restore(source: Question | Trace, fields: dict[str, _Field], meta: Raw) -> Raw:
-    """The fields of a record, in their raw form where `meta` has one that still says the same."""
+    """Return the fields of a record, in the raw form of `meta` if the meaning is still the same."""
     record, absent = {}, meta.get(ABSENT, {})
     for key, field in fields.items():
         value = getattr(source, field.attribute)
@@ -195,11 +194,14 @@ def _says(field: _Field, raw: Any, value: Any) -> bool:
 
 
 def to_question(record: Any, place: int) -> Question:
-    """The question of a record of any format; `place` is its id if it has none. Raises BadValue."""
+    """Return the question of a record of any format; `place` is its id if it has none.
+
+    Raises BadValue.
+    """
     if isinstance(record, Case):
         return _checked(record).question
     if not isinstance(record, dict):
-        raise BadValue(f"no object: {_short(record)}")
+        raise BadValue(f"not an object: {_short(record)}")
     if record.keys() >= {"question", "trace"}:
         return _checked(Case.model_validate(record)).question
     if "id" in record and record.keys() <= Question.model_fields.keys():
@@ -208,7 +210,10 @@ def to_question(record: Any, place: int) -> Question:
 
 
 def to_case(record: Any, place: int) -> Case:
-    """The question and the trace of a record of any format. Raises BadValue, also without trace."""
+    """Return the question and the trace of a record of any format.
+
+    Raises BadValue, also if there is no trace.
+    """
     if isinstance(record, Case):
         return _checked(record)
     if isinstance(record, dict) and record.keys() >= {"question", "trace"}:
@@ -237,10 +242,10 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def _refuse_half_characters(value: Any, key: str = "") -> None:
-    """A lone surrogate is legal in JSON, but no file and no tokenizer takes it."""
+    """Refuse lone surrogates: JSON allows them, but files and tokenizers do not."""
     if isinstance(value, str):
         if not value.isascii() and _HALF_CHARACTER.search(value):
-            raise BadValue(f"{key} holds half a character (a lone surrogate)")
+            raise BadValue(f"{key} contains a lone surrogate (half a character)")
     elif isinstance(value, dict):
         for name, part in value.items():
             _refuse_half_characters(name, "a key")
@@ -253,7 +258,7 @@ def _refuse_half_characters(value: Any, key: str = "") -> None:
 def _read_question(record: Raw, place: int) -> Question:
     _refuse_half_characters(record)
     suffix = PurePosixPath(_text(record.get("path"))).suffix.lower()
-    derived = {
+    derived: dict[str, Any] = {
         "id": str(place),
         "data_type": "image" if suffix in IMAGES else "video",
         "options": [],
@@ -268,7 +273,7 @@ def _read_question(record: Raw, place: int) -> Question:
 
 
 def _read_videop2r_trace(record: Raw, question: Question) -> Trace:
-    """The trace of a VideoP2R record; a segment that it does not give is read from its output."""
+    """Return the trace of a VideoP2R record; missing segments are read from its output."""
     output = record["output"] if _given(record.get("output")) else None
     parsed = parse(output)
     derived = {name: getattr(parsed, name) for name in ("observation", "think", "answer")}
@@ -280,7 +285,7 @@ def _read_videop2r_trace(record: Raw, question: Question) -> Trace:
 
 
 def _read_video_r1_trace(record: Raw, question: Question) -> Trace:
-    """The trace of a CoT record: process, a line feed, solution, as Video-R1 trains on it."""
+    """Return the trace of a CoT record: process, a line feed, solution, as Video-R1 trains it."""
     head = _thought(record["process"])
     if head == record["process"]:
         del question.meta["process"]
@@ -305,20 +310,23 @@ def _thought(process: str) -> str:
 
 
 def to_video_r1(item: Question | Case) -> Raw:
-    """A Video-R1 record; of a case a CoT record, whose `process` is the trace up to the answer."""
+    """Return a Video-R1 record; for a case, `process` is the trace up to the answer."""
     question, trace = _parts(item)
     record = _restore(question, _QUESTION, question.meta)
     if trace is not None:
         head = trace.text.rpartition("<answer>")[0].strip() or trace.text.strip()
         raw = question.meta.get("process")
-        record["process"] = raw if _given(raw) and _thought(raw) == head else head
+        record["process"] = (
+            raw if isinstance(raw, str) and _given(raw) and _thought(raw) == head else head
+        )
     return record | _further(question.meta, record)
 
 
 def to_videop2r(item: Question | Case, strings: bool | None = None) -> Raw:
-    """A record of the VideoP2R release.
+    """Return a record of the VideoP2R release.
 
-    `strings`: every value as a string, as in its RL file; None: if they were strings when read.
+    `strings`: write every value as a string, as in its RL file. None: do this if all values were
+    strings when read.
     """
     question, trace = _parts(item)
     record = _restore(question, _QUESTION, question.meta)

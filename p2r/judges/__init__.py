@@ -1,13 +1,13 @@
 """Judges: is an observation sufficient to deduce the right answer?
 
-A judge sees question, right answer and observation, never the pixels.
+A judge sees the question, the right answer and the observation, never the pixels.
 
     judge = make_judge("claude")                          # or oracle, server:URL#MODEL, a panel …
     verdict = await judge.judge(question, observation)    # one
     verdicts = judge.judge(questions, observations)       # many, in order
 
-Verdicts that cost something are remembered in one file for all runs (`cache`), and every call
-stands in a ledger with its tokens and its price (`ledger`).
+Each kind of judge is one file in `kinds`. A cache, shared by all runs, keeps paid verdicts
+(`cache`). A ledger keeps the tokens and the price of every call (`ledger`).
 """
 
 from p2r.judges.base import (
@@ -17,6 +17,7 @@ from p2r.judges.base import (
     judge_distinct,
     judge_key,
     judge_observations,
+    reused,
 )
 from p2r.judges.journaled import JournaledJudge
 from p2r.judges.make import JUDGES, check_spec, kinds_of, make_judge
@@ -33,4 +34,5 @@ __all__ = [
     "judge_observations",
     "kinds_of",
     "make_judge",
+    "reused",
 ]

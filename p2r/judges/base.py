@@ -1,8 +1,8 @@
-"""What every judge is: a name, and a verdict for a question and an observation.
+"""The base of every judge: a name, and a verdict for a question and an observation.
 
-`judge` takes one question, and is awaited, or sequences, and answers when all verdicts are there.
-All judges live on one event loop in a thread of its own, so that they can be called from plain
-code, from threads, and from a loop that already runs (a notebook's), with one set of connections.
+`judge` takes one question and returns an awaitable, or takes sequences and returns all verdicts.
+All judges work on the background event loop (`p2r.files.background`). So plain code, threads and
+notebooks can call them, and they share one set of connections.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, overload
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, ClassVar, Protocol, overload
 
+from p2r.files.background import awaitable, call
 from p2r.records import Case, Question, Verdict
 
-# An observation that cannot be read, missing or cut off: nobody is asked.
+# The verdict on an observation that is missing, unreadable or cut off. No judge is asked.
 NO_OBSERVATION = Verdict(sufficient=False, rationale="no readable observation")
 
 
 class Judge(Protocol):
-    """Anything that decides sufficiency for many.
+    """Anything that can decide whether observations are sufficient.
 
-    `judge` answers one verdict per observation, in order. It asks identical (question, answer,
-    observation) once, and never raises for a single one: a failure is `Verdict(sufficient=None,
-    rationale=reason)`.
+    `judge` returns one verdict per observation, in order. It asks each distinct (question, answer,
+    observation) once. A failure does not raise: it is `Verdict(sufficient=None, rationale=reason)`.
     """
 
     name: str
@@ -38,34 +36,45 @@ class Judge(Protocol):
 
 
 class BaseJudge(ABC):
-    """A judge that answers for one (`await judge.judge(question, observation)`) and for many."""
+    """Base class of judges; a subclass sets `name` and implements `ask`.
+
+    In a recipe, a judge is `KIND` or `KIND:TEXT`, or a mapping with `kind` and settings. `form`
+    says how TEXT looks: "" if there is none, in brackets if it may be left out.
+    """
 
     name: str
+    form: ClassVar[str] = ""
+
+    @classmethod
+    def read_spec(cls, text: str) -> dict[str, Any]:
+        """Return the settings in TEXT; raise ValueError if it does not have the form."""
+        return {}
+
+    @classmethod
+    def make(cls, maker: Any, **settings: Any) -> BaseJudge:
+        """Make the judge from its settings.
+
+        `maker`, a `JudgeMaker`, has the recipe's settings and makes inner judges.
+        """
+        return cls(**settings)
 
     @abstractmethod
     async def ask(self, question: Question, observation: str) -> Verdict:
-        """The verdict on one observation; runs on the judges' own loop."""
+        """Return the verdict on one observation."""
 
     async def ask_all(
         self, questions: Sequence[Question], observations: Sequence[str]
     ) -> list[Verdict]:
-        """A verdict for each, in order. Where one cannot be asked at all (the budget is spent),
-        the others are still waited for, and then that error is raised.
+        """Return a verdict for each of these distinct judgements, in order.
+
+        If one cannot be asked (the budget is spent), its error is raised after the others ended.
         """
-        pairs = list(zip(questions, observations, strict=True))
-        keys = [judge_key(*pair) for pair in pairs]
-        distinct: dict[str, tuple[Question, str]] = {}
-        for key, pair in zip(keys, pairs, strict=True):
-            distinct.setdefault(key, pair)
-        asked = [self.ask(*pair) for pair in distinct.values()]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return hand_out(keys, dict(zip(distinct, answers, strict=True)))
+        return await all_verdicts(
+            self.ask(*pair) for pair in zip(questions, observations, strict=True)
+        )
 
     def parts(self) -> list[BaseJudge]:
-        """The judges that are asked when this one is: itself, or those that it is made of."""
+        """Return the judges that this one asks: itself, or its members."""
         return [self]
 
     @overload
@@ -73,17 +82,27 @@ class BaseJudge(ABC):
     @overload
     def judge(self, question: Sequence[Question], observation: Sequence[str]) -> list[Verdict]: ...
 
-    def judge(self, question, observation):
-        """One question: an awaitable verdict. Sequences: their verdicts, in order, when all are
-        there. See `Judge`; raises `JudgeError` and `JudgeError` only.
+    def judge(self, question: Any, observation: Any) -> Any:
+        """Judge one question (returns an awaitable) or sequences (returns their verdicts in order).
+
+        Each distinct judgement is asked once. Raises only `JudgeError`.
         """
         if isinstance(question, Question):
-            return _wait_for(self.ask(question, observation))
-        return call(self.ask_all(question, observation))
+            return awaitable(self.ask(question, observation))
+        return judge_distinct(lambda *asked: call(self.ask_all(*asked)), question, observation)
+
+
+async def all_verdicts(asked: Iterable[Awaitable[Verdict]]) -> list[Verdict]:
+    """Wait until all calls have ended; return their verdicts, or raise the first error."""
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    for verdict in found:
+        if isinstance(verdict, BaseException):
+            raise verdict
+    return [verdict for verdict in found if isinstance(verdict, Verdict)]
 
 
 def judge_key(question: Question, observation: str) -> str:
-    """What makes two judgements the same: all that the judge is shown."""
+    """Return the key of a judgement: a hash of everything that the judge sees."""
     shown = (
         question.problem,
         question.options,
@@ -99,64 +118,27 @@ def judge_distinct(
     questions: Sequence[Question],
     observations: Sequence[str],
 ) -> list[Verdict]:
-    """Ask for each distinct judgement once and hand the verdicts out in order.
+    """Ask for each distinct judgement once; return a verdict for each pair, in order.
 
-    A verdict handed out a second time carries no cost: sums over verdicts are what was paid.
+    A repeated verdict has no cost, so that the sum over verdicts is the price paid.
     """
     keys = [judge_key(q, o) for q, o in zip(questions, observations, strict=True)]
     first: dict[str, int] = {}
     for index, key in enumerate(keys):
         first.setdefault(key, index)
     asked = ask([questions[i] for i in first.values()], [observations[i] for i in first.values()])
-    return hand_out(keys, dict(zip(first, asked, strict=True)))
-
-
-def hand_out(keys: Sequence[str], verdicts: dict[str, Verdict]) -> list[Verdict]:
-    """The verdict of each key; the second time without its cost."""
-    seen: set[str] = set()
-    handed = []
-    for key in keys:
-        handed.append(reused(verdicts[key]) if key in seen else verdicts[key])
-        seen.add(key)
-    return handed
+    verdicts = dict(zip(first, asked, strict=True))
+    return [
+        verdicts[key] if first[key] == index else reused(verdicts[key])
+        for index, key in enumerate(keys)
+    ]
 
 
 def reused(verdict: Verdict) -> Verdict:
-    """A verdict that was paid for before: its cost is not counted again."""
+    """Return a verdict that was paid for before: its cost is not counted again."""
     if not verdict.usage and not verdict.cost:
         return verdict
     return verdict.model_copy(update={"usage": {"reused": True}, "cost": 0.0})
-
-
-# ---- the judges' loop
-
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
-_owner = 0
-
-
-def call(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run work on the judges' loop and wait for its result; an interrupt cancels it."""
-    future = asyncio.run_coroutine_threadsafe(work, _running_loop())
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-async def _wait_for(work: Coroutine[Any, Any, Any]) -> Any:
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _running_loop()))
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    global _loop, _owner
-    with _lock:
-        # A forked child has the loop's memory without its thread: it starts one of its own.
-        if _loop is None or _owner != os.getpid():
-            _loop, _owner = asyncio.new_event_loop(), os.getpid()
-            threading.Thread(target=_loop.run_forever, name="judges", daemon=True).start()
-        return _loop
 
 
 def judge_observations(cases: Sequence[Case], judge: Judge) -> list[Verdict]:

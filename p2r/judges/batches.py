@@ -1,12 +1,12 @@
 """Claude by Message Batches: half the price, an answer within a day.
 
-Nothing is sent twice, whatever is killed when. Before a batch is sent, its token is in the shared
-file; each request's `custom_id` is that token and the judgement's key. A process that finds a token
-without a batch id (it was killed, or the connection broke, while sending) looks for the batch in
-the server's listing and knows it by its custom ids. Replies are stored as they came and read when
-the observation they belong to is at hand again.
+No request is sent twice, even if p2r is killed. Before a batch is sent, its token is written to the
+shared database. Each request's `custom_id` is this token and the key of the judgement. If a token
+has no batch id (p2r was killed, or the connection broke, during the sending), the next start looks
+for the batch in the server's list and recognises it by its custom ids. Replies are stored
+unchanged. They are read when their observation is judged again.
 
-Sources: Message Batches API (limits, result types, retention): platform.claude.com.
+Source: Message Batches API (limits, result types, retention), platform.claude.com.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 import anthropic
 
 from p2r.errors import JudgeError
-from p2r.judges.base import BaseJudge, hand_out
+from p2r.judges.base import BaseJudge
 from p2r.judges.cache import VerdictCache
-from p2r.judges.claude import ClaudeJudge, read_message
+from p2r.judges.kinds.claude import ClaudeJudge, read_message
 from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Usage
 from p2r.judges.prompt import build_judge_prompt
@@ -36,20 +36,20 @@ from p2r.records import Question, Verdict
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 200 * 2**20
-# A batch expires after a day; its results stay for 29.
+# Seconds. A batch expires after 1 day; its results stay on the server for 29 days.
 LEASE = 29 * 86400.0
-# How far the server's clock may be from ours.
+# Seconds that the server's clock may differ from ours.
 SKEW = 600.0
-# A request that expired, or that the server failed on, goes into another batch as often.
+# How often a request is sent if it expires or the server fails.
 ROUNDS = 3
-# How many failures of the server in a row, a poll apart, are waited out.
+# Give up after this many failed polls in a row.
 PATIENCE = 60
 AGAIN = {"expired", "api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that was sent, or was about to be: `id` is None until the server's answer is kept."""
+    """A batch that was sent or is being sent; `id` is None until the server's answer is stored."""
 
     token: str
     id: str | None
@@ -61,10 +61,10 @@ class Batch:
 class BatchJudge(BaseJudge):
     """Asks Claude in batches, with the cache and the books of the online judge.
 
-    `submit` sends what is not known yet, `collect` waits for all batches; `judge` does both. After
-    the process is killed, the same calls first find and collect what was under way. A batch that
-    somebody cancelled is not sent again by this process. `grace`: seconds after which a batch that
-    the listing does not show was never received.
+    `submit` sends the judgements without a verdict, `collect` waits for all batches, and `judge`
+    does both. After a kill, the same calls first find and collect the batches that were sent. This
+    OS process does not send a cancelled batch again. `grace`: if the server's list does not show a
+    batch after so many seconds, the server never received it.
     """
 
     def __init__(
@@ -81,35 +81,36 @@ class BatchJudge(BaseJudge):
         self.poll = poll
         self.grace = grace
         self._batches = judge.client.messages.batches
-        # Sending is repeated here and not by the client, which cannot know what arrived.
+        # This class repeats the sending, because the client cannot know if a batch arrived.
         self._sender = judge.client.with_options(max_retries=0).messages.batches
         self._recovered = False
-        # Keys under way -> the token of their batch; how often each was sent; why without verdict.
+        # Of keys: the token of the batch in progress; how often it was sent; why it has no verdict.
         self._pending: dict[str, str] = {}
         self._rounds: dict[str, int] = {}
         self._failed: dict[str, str] = {}
 
     async def ask(self, question: Question, observation: str) -> Verdict:
-        """The verdict on one observation, by a batch of one."""
+        """Return the verdict on one observation, from a batch of one request."""
         return (await self.ask_all([question], [observation]))[0]
 
     async def ask_all(
         self, questions: Sequence[Question], observations: Sequence[str]
     ) -> list[Verdict]:
-        """Send, wait, and again what expired; then the verdicts, in order."""
+        """Send, wait, send expired requests again, and return the verdicts in order."""
         while await self.submit(questions, observations):
             await self.collect()
         keys, verdicts = self._resolve(questions, observations)
         for key in set(keys) - set(verdicts):
             verdicts[key] = self.inner.unknown(self._failed.get(key, "no result in its batches"))
-        return hand_out(keys, verdicts)
+        return [verdicts[key] for key in keys]
 
     async def submit(self, questions: Sequence[Question], observations: Sequence[str]) -> int:
-        """Send what has no verdict yet and may be asked; returns how many requests that were.
+        """Send the judgements that have no verdict; return the number of requests.
 
-        Raises `JudgeError` when not even one fits, after waiting for what was sent.
+        If the budget is too small for the next request, wait for the batches in progress. Raises
+        `JudgeError` if it is still too small.
         """
-        if not self._recovered:  # what an earlier process sent
+        if not self._recovered:  # batches from before a restart
             self._recovered = True
             await self.collect()
         pairs = list(zip(questions, observations, strict=True))
@@ -138,7 +139,7 @@ class BatchJudge(BaseJudge):
         return sent
 
     async def collect(self) -> None:
-        """Wait for every batch of this run and judge, and keep its replies."""
+        """Wait for every batch of this run and judge, and store its replies."""
         for batch in self._open_batches():
             found = batch if batch.id else await self._find(batch)
             if found is not None:
@@ -147,9 +148,7 @@ class BatchJudge(BaseJudge):
     # ---- sending
 
     def _take(self, waiting: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], float]:
-        """The first of those waiting that one batch and the budget have room for, and their worst
-        cost.
-        """
+        """Return the first requests that fit into a batch and the budget, and their worst cost."""
         room, size, worst = self.ledger.room(), 0, 0.0
         part: list[tuple[str, str]] = []
         for key, prompt in waiting[: self.size]:
@@ -192,7 +191,7 @@ class BatchJudge(BaseJudge):
                     return self._forget(batch, f"the batch was refused: {reason}", keys)
             except (anthropic.AnthropicError, ValueError, AttributeError) as error:
                 reason = f"no connection: {type(error).__name__}"
-            # It may have arrived all the same.
+            # The batch may have arrived in spite of the error.
             if await self._find(batch, forget=False) is not None:
                 return None
             await asyncio.sleep(_pause(attempt, None, self.poll))
@@ -204,7 +203,7 @@ class BatchJudge(BaseJudge):
             books.execute("UPDATE batches SET id = ? WHERE token = ?", (batch_id, batch.token))
 
     def _forget(self, batch: Batch, reason: str, keys: Sequence[str] = ()) -> None:
-        """A batch that never was: nothing was spent on it."""
+        """Remove a batch that the server does not have; it cost nothing."""
         self._done(batch)
         self._failed |= dict.fromkeys(keys, reason)
         with self.database.transaction() as books:
@@ -215,7 +214,7 @@ class BatchJudge(BaseJudge):
     # ---- finding and waiting
 
     async def _find(self, batch: Batch, forget: bool = True) -> Batch | None:
-        """The batch with its id, from the server's listing; None where it never arrived."""
+        """Return the batch with its id, from the server's list; None if it never arrived."""
         failures = 0
         while True:
             late = time.time() - batch.made > self.grace
@@ -235,7 +234,7 @@ class BatchJudge(BaseJudge):
             await asyncio.sleep(min(self.poll, self.grace))
 
     async def _listed(self, batch: Batch) -> AsyncIterator[Any]:
-        """Batches on the server that may be this one: as many requests, made since, not known."""
+        """Yield new, unknown batches on the server with the same number of requests."""
         rows = self.database.rows("SELECT id FROM batches WHERE id NOT NULL")
         known = {row["id"] for row in rows}
         earliest = datetime.fromtimestamp(batch.made - SKEW, UTC)
@@ -251,13 +250,14 @@ class BatchJudge(BaseJudge):
                 yield listed
 
     async def _is(self, batch_id: str, batch: Batch) -> bool:
-        """Do the custom ids of a batch bear this token? They are known when it has ended."""
+        """Return whether the custom ids of a batch have this token; wait until the batch ends."""
         results = await self._results(batch_id) or []
         return any(result.custom_id.startswith(f"{batch.token}-") for result in results[:1])
 
     async def _results(self, batch_id: str) -> list[Any] | None:
-        """The results of a batch, when it has ended; outages in between are waited out. None where
-        the server has the batch, or its results, no longer.
+        """Wait until a batch ends, also through outages, and return its results.
+
+        Return None if the server no longer has the batch or its results.
         """
         failures = 0
         while True:
@@ -276,23 +276,23 @@ class BatchJudge(BaseJudge):
             await asyncio.sleep(self.poll)
 
     def _bear(self, failures: int, error: Exception) -> None:
-        """Wait the server's failures out, unless they last, or asking again is no use."""
+        """Log a failure of the server; raise if there were too many, or if a retry cannot help."""
         if failures > PATIENCE or isinstance(
             error, anthropic.AuthenticationError | anthropic.PermissionDeniedError
         ):
             raise JudgeError(
-                f"the batches cannot be asked for ({type(error).__name__}): nothing is lost, the "
-                "same command goes on when the server answers again"
+                f"the server does not return the batches ({type(error).__name__}): nothing is "
+                "lost, run the same command again later"
             ) from error
-        log.warning("batches: %s, asking again in %g s", type(error).__name__, self.poll)
+        log.warning("batches: %s, next try in %g s", type(error).__name__, self.poll)
 
     # ---- keeping
 
     async def _keep(self, batch: Batch) -> None:
-        """Store the replies of an ended batch and settle its cost, in one transaction."""
+        """Store the replies of an ended batch and book its cost, in one transaction."""
         replies: dict[str, Reply] = {}
         failures: dict[str, str] = {}
-        results = await self._results(batch.id)
+        results = await self._results(str(batch.id))
         if results is None:
             return self._lose(batch)
         for result in results:
@@ -308,7 +308,7 @@ class BatchJudge(BaseJudge):
                 failures[key] = str(getattr(error, "type", "error"))[:40]
             else:
                 failures[key] = kind
-        # Replies are read without their observations here, for the books alone.
+        # Only for the books: the observations are not at hand here.
         ends = [(outcome_of(r, self.inner.read(r, "")), r) for r in replies.values()]
         ends += [(f"batch: {reason}", Reply()) for reason in failures.values()]
         outcomes: dict[str, tuple[int, Usage, float]] = {}
@@ -328,7 +328,7 @@ class BatchJudge(BaseJudge):
                 self._failed[key] = f"the request in the batch ended as: {reason}"
 
     def _lose(self, batch: Batch) -> None:
-        """A batch whose results are gone: it may have been charged for, and is sent anew."""
+        """Handle a batch without results: book its worst cost; its requests are sent again."""
         log.warning("batch %s is gone from the server with its results", batch.id)
         with self.database.transaction() as books:
             held = books.execute(
@@ -346,7 +346,7 @@ class BatchJudge(BaseJudge):
     def _resolve(
         self, questions: Sequence[Question], observations: Sequence[str]
     ) -> tuple[list[str], dict[str, Verdict]]:
-        """Keys in order, and the verdicts there are: from the cache, or from replies now read."""
+        """Return the keys in order and the known verdicts, from the cache and from new replies."""
         keys = [self.inner.key(q, o) for q, o in zip(questions, observations, strict=True)]
         known = self.cache.get_many(set(keys))
         replies = self._replies(keys)
@@ -364,7 +364,7 @@ class BatchJudge(BaseJudge):
         return keys, known | new
 
     def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
-        """The replies of these keys that are not read yet."""
+        """Return the unread replies of these keys."""
         found = self.database.select("SELECT key, reply FROM replies WHERE key IN", set(keys))
         return {row["key"]: _reply(row["reply"]) for row in found}
 
@@ -395,7 +395,7 @@ def _reply(text: str) -> Reply:
 
 
 def _pause(attempt: int, response: Any, longest: float) -> float:
-    """Seconds before the next attempt: what the server asks for, within `longest`."""
+    """Return the seconds before the next attempt: the server's wish, at most `longest`."""
     asked = response.headers.get("retry-after", "") if response is not None else ""
     seconds = float(asked) if asked.replace(".", "", 1).isdigit() else 2.0**attempt
     return min(seconds, longest)

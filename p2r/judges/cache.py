@@ -1,4 +1,4 @@
-"""The memory of verdicts: what was judged once is never paid for again, by any run."""
+"""The cache of verdicts: all runs share it, so that each judgement is paid once."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from p2r.records import Verdict
 
 
 class VerdictCache:
-    """Verdicts by key. A failure (no verdict) is never kept: it is asked again."""
+    """Verdicts by key. A failure (no verdict) is not stored, so it is asked again."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def get(self, key: str) -> Verdict | None:
-        """The verdict of a key, free of cost, or None."""
+        """Return the verdict of a key, at no cost, or None."""
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Verdict]:
-        """The verdicts there are of these keys."""
+        """Return the known verdicts of these keys."""
         rows = self.database.select("SELECT * FROM verdicts WHERE key IN", keys)
         return {row["key"]: reused(_verdict(row)) for row in rows}
 
     def put(self, connection: sqlite3.Connection, key: str, verdict: Verdict) -> None:
-        """Keep a verdict, within the caller's transaction."""
+        """Store a verdict, within the caller's transaction."""
         if verdict.sufficient is None:
             return
         connection.execute(
@@ -37,7 +37,7 @@ class VerdictCache:
                 key,
                 verdict.judge,
                 verdict.sufficient,
-                # A lone surrogate, which a model may write, is no UTF-8.
+                # A model may write a lone surrogate, which UTF-8 cannot hold.
                 verdict.rationale.encode("utf-8", "replace").decode(),
                 json.dumps(verdict.usage),
                 verdict.cost,

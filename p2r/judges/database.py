@@ -1,8 +1,8 @@
-"""The one SQLite file of verdicts and spending, shared by runs and processes.
+"""The SQLite file with verdicts and spending. All runs and OS processes share it.
 
-Write-ahead logging: readers never wait, writers wait for each other. A killed process loses
-nothing it wrote; a power cut may lose the last moments. The file belongs on a local disk:
-write-ahead logging does not work over a network file system.
+It uses write-ahead logging: readers never wait, writers wait for each other. A killed process loses
+nothing that it wrote. A power cut may lose the last writes. Keep the file on a local disk, because
+write-ahead logging does not work on a network file system.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, reply TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-# Seconds that a writer waits for others.
+# Seconds that a writer waits for other writers.
 BUSY = 60.0
-# SQLite's limit of values in one query is 32,766; older builds have 999.
+# SQLite allows 32,766 values in one query, older builds only 999.
 SLICE = 900
 
 
 def default_path() -> Path:
-    """`judgements.sqlite` in P2R_CACHE, or in the user's cache folder."""
+    """Return the path of `judgements.sqlite` in P2R_CACHE, or in the user's cache folder."""
     if folder := os.environ.get("P2R_CACHE"):
         return Path(folder) / "judgements.sqlite"
     home = os.environ.get("XDG_CACHE_HOME")
@@ -55,7 +55,7 @@ def default_path() -> Path:
 
 
 class Database:
-    """A connection per process; raises `StoreError`."""
+    """The database, with one connection per OS process; raises `StoreError`."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path).expanduser() if path else default_path()
@@ -67,7 +67,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of the block's changes or none; no other process writes meanwhile."""
+        """Apply all changes of the block or none; no other process writes at the same time."""
         with self._lock, self._explained():
             connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
@@ -79,12 +79,12 @@ class Database:
             connection.execute("COMMIT")
 
     def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
-        """What a query finds."""
+        """Return the rows of a query."""
         with self._lock, self._explained():
             return self._connect().execute(query, values).fetchall()
 
     def select(self, query: str, keys: Iterable[str]) -> list[sqlite3.Row]:
-        """What a query that ends in `IN` finds for any number of keys."""
+        """Return the rows of a query that ends in `IN`, for any number of keys."""
         keys = tuple(keys)
         found: list[sqlite3.Row] = []
         for start in range(0, len(keys), SLICE):
@@ -93,7 +93,7 @@ class Database:
         return found
 
     def close(self) -> None:
-        """Close the connection; a later call opens it again."""
+        """Close the connection; the next call opens it again."""
         with self._lock:
             if self._connection is not None and self._owner == os.getpid():
                 self._connection.close()

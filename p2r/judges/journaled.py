@@ -1,4 +1,4 @@
-"""A run's own record of its verdicts, beside the cache that all runs share."""
+"""The verdicts of one run, in its folder, in addition to the cache that all runs share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ CHUNK = 512
 
 
 class JournaledJudge:
-    """A judge with a memory in the run folder: what was judged is not judged again.
+    """A judge that stores its verdicts in the run folder and does not ask for them again.
 
-    A failure is not remembered and is asked again next time.
+    A failure is not stored, so it is asked again the next time.
     """
 
     def __init__(self, judge: Judge, journal: Journal) -> None:
@@ -25,7 +25,7 @@ class JournaledJudge:
         self._known = {key: Verdict.model_validate(record) for key, record in journal.records()}
 
     def judge(self, questions: Sequence[Question], observations: Sequence[str]) -> list[Verdict]:
-        """As `Judge.judge`; new verdicts are on disk before the call returns."""
+        """Judge as `Judge.judge`; new verdicts are on disk when the call returns."""
         return judge_distinct(self._ask, questions, observations)
 
     def _ask(self, questions: list[Question], observations: list[str]) -> list[Verdict]:

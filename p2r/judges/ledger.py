@@ -1,10 +1,9 @@
 """The ledger of judging: calls, tokens, money, and a budget that is never exceeded.
 
-Before a call is sent, what it can cost at most is reserved; when it is answered, the reservation
-gives way to what it did cost. A call whose answer was lost (a dropped connection, a killed process)
-may have been charged for: its worst cost stays in the books as `at_risk`, and counts against the
-budget. (Attempts that the client itself repeats after a time-out are one call here: only its last
-one is seen.)
+Before a call is sent, its highest possible cost is reserved. The answer replaces the reservation by
+the real cost. If the answer is lost (a dropped connection, a killed process), the call may have
+been charged: its highest cost stays in the books as `at_risk` and counts against the budget.
+Retries inside the client count as one call, because only the last attempt is visible.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from p2r.judges.prices import Usage
 
 POLL = 0.1
 HOST = socket.gethostname()
-# A reservation that no process holds: a batch goes on without us.
+# The owner of a batch's reservation: a batch continues without any process of ours.
 NOBODY = 0
 
 
 @dataclass(frozen=True)
 class Spending:
-    """What a run spent on one judge, by outcome ("verdict", or why there is none)."""
+    """A run's spending on one judge, by outcome: "verdict", or the reason why there is none."""
 
     judge: str
     outcome: str
@@ -40,7 +39,7 @@ class Spending:
 
 
 class Ledger:
-    """The books of one run (its `run` is any name that is its alone), kept in the shared file."""
+    """The books of one run in the shared database; `run` is a unique name."""
 
     def __init__(self, database: Database, run: str = "", budget: float | None = None) -> None:
         self.database = database
@@ -49,11 +48,10 @@ class Ledger:
         self._turn = asyncio.Lock()
 
     async def reserve(self, judge: str, key: str, worst: float, lease: float) -> int | None:
-        """Set the worst cost of a call aside, waiting for calls in flight where there is no room.
+        """Reserve the highest cost of a call; if the budget is full, wait for calls in progress.
 
-        None where the verdict has just come in: another process made the same call, which was
-        waited for. `lease`: seconds after which the call has certainly ended. Raises
-        `JudgeError`.
+        Return None if another process made the same call in the meantime, so that the verdict is in
+        the cache. `lease`: seconds after which the call has ended for certain. Raises `JudgeError`.
         """
         async with self._turn:
             while True:
@@ -71,19 +69,19 @@ class Ledger:
     def reserve_batch(
         self, books: sqlite3.Connection, judge: str, calls: int, worst: float, lease: float
     ) -> int:
-        """Set the worst cost of a batch aside, within the caller's transaction."""
+        """Reserve the highest cost of a batch, within the caller's transaction."""
         self._sweep(books)
         if not self._fits(books, worst):
             raise self._reached(books, worst)
         return self._hold(books, judge, None, worst, lease, calls=calls, pid=NOBODY)
 
     def reached(self, worst: float) -> JudgeError:
-        """What to raise where the budget has no room for a call."""
+        """Return the error for a call that does not fit into the budget."""
         with self.database.transaction() as books:
             return self._reached(books, worst)
 
     def room(self) -> float:
-        """US dollars that may still be reserved; infinite without a budget."""
+        """Return the US dollars that can still be reserved; infinity without a budget."""
         if self.budget is None:
             return float("inf")
         with self.database.transaction() as books:
@@ -98,9 +96,9 @@ class Ledger:
         outcomes: dict[str, tuple[int, Usage, float]],
         at_risk: float = 0.0,
     ) -> None:
-        """Replace a reservation by what came of it, within the caller's transaction.
+        """Replace a reservation by its outcomes, within the caller's transaction.
 
-        `outcomes`: calls, tokens and dollars by outcome; `at_risk` goes with the first of them.
+        `outcomes`: calls, tokens and dollars by outcome. `at_risk` is added to the first outcome.
         """
         books.execute("DELETE FROM reservations WHERE id = ?", (reservation,))
         for outcome, (calls, usage, cost) in outcomes.items():
@@ -109,13 +107,13 @@ class Ledger:
             at_risk = 0.0
 
     def spent(self) -> float:
-        """US dollars of this run so far, with what may have been charged besides."""
+        """Return the US dollars that this run spent, including those at risk."""
         with self.database.transaction() as books:
             self._sweep(books)
             return self._spent(books)
 
     def summary(self) -> list[Spending]:
-        """What this run spent, a row per judge and outcome."""
+        """Return the spending of this run, one row per judge and outcome."""
         with self.database.transaction() as books:
             self._sweep(books)
         rows = self.database.rows(
@@ -126,7 +124,7 @@ class Ledger:
         return [Spending(*row) for row in rows]
 
     def mean_output(self, judge: str) -> float | None:
-        """Output tokens of a call on the mean of all runs; None before the first verdict."""
+        """Return the mean output tokens of a call over all runs; None before the first verdict."""
         row = self.database.rows(
             "SELECT sum(output_tokens), sum(calls) FROM spending "
             "WHERE judge = ? AND outcome = 'verdict'",
@@ -164,14 +162,15 @@ class Ledger:
     ) -> int:
         until = time.time() + lease
         row = (self.run, judge, key, calls, worst, HOST, os.getpid() if pid is None else pid, until)
-        return books.execute(
+        added = books.execute(
             "INSERT INTO reservations (run, judge, key, calls, worst, host, pid, until) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             row,
-        ).lastrowid
+        )
+        return added.lastrowid or 0
 
     def _sweep(self, books: sqlite3.Connection) -> None:
-        """Book what processes that are gone had reserved: they may have been charged for it."""
+        """Book the reservations of processes that ended: their calls may have been charged."""
         for row in books.execute("SELECT * FROM reservations").fetchall():
             if not _is_gone(row):
                 continue
@@ -192,9 +191,9 @@ class Ledger:
 
     def _reached(self, books: sqlite3.Connection, worst: float) -> JudgeError:
         return JudgeError(
-            f"the judge's budget of ${self.budget:g} is reached: ${self._spent(books):.4f} of it "
-            f"is spent, and the next call may cost ${worst:.4f}; verdicts so far are kept, give a "
-            "larger budget (--budget, judging.budget) and the same command goes on"
+            f"the judge's budget of ${self.budget:g} is reached: ${self._spent(books):.4f} is "
+            f"spent, and the next call may cost ${worst:.4f}; all verdicts are stored: set a "
+            "larger budget (--budget, judging.budget), and the same command goes on"
         )
 
 

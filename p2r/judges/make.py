@@ -1,12 +1,14 @@
-"""From a name or a mapping to a judge."""
+"""Make a judge from its spec: a string or a mapping."""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,182 +17,88 @@ from p2r.judges.base import BaseJudge
 from p2r.judges.cache import VerdictCache
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger
-from p2r.judges.noisy import NoisyJudge
-from p2r.judges.panel import PanelJudge
 from p2r.judges.remote import Limits
-
-if TYPE_CHECKING:
-    from p2r.runs.recipe import JudgingSettings
+from p2r.runs.recipe import JudgingSettings
 
 Spec = str | Mapping[str, Any]
-# What a string names after the colon, by kind; "" where nothing may follow.
-FORMS = {
-    "oracle": "",
-    "claude": "[MODEL]",
-    "server": "URL#MODEL",
-    "messages": "URL#MODEL",
-    "noisy": "RATE:JUDGE",
-    "panel": "JUDGE,JUDGE,…",
-    "unanimous": "JUDGE,JUDGE,…",
-}
-JUDGES = tuple(FORMS)
+# The kinds of judges that p2r has: the files of `p2r/judges/kinds/`.
+JUDGES = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent / "kinds")]))
+_OWN_CLASS = re.compile(r"(?P<kind>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(?P<text>.*))?", re.DOTALL)
 _LIMITS = {field.name for field in fields(Limits)}
 
 
 def make_judge(
     spec: Spec | BaseJudge, settings: JudgingSettings | None = None, *, run: str = ""
 ) -> BaseJudge:
-    """The judge of a spec: a string or a mapping with `kind`.
+    """Make the judge of a spec: a string, or a mapping with `kind` and settings.
 
-        oracle                        the playground's own, free
+        oracle                        the playground's own rule, free
         claude, claude:MODEL          Claude
         server:URL#MODEL              an OpenAI-style server     (mapping: url, model)
         messages:URL#MODEL            an Anthropic-style server  (mapping: url, model)
-        noisy:RATE:JUDGE              a judge that errs          (mapping: judge, rate, seed)
+        noisy:RATE:JUDGE              a judge with errors        (mapping: judge, rate, seed)
         panel:JUDGE,JUDGE,…           the majority of several    (mapping: judges, rule)
         unanimous:JUDGE,JUDGE,…       all of several
+        package.module:Class          your subclass of `p2r.judges.BaseJudge`
 
-    A mapping may also hold limits of its own (concurrency, timeout, call_limit, retries,
-    max_tokens), `guidance` and `request`. `settings` are a recipe's `judging`; `run` names the run
-    whose books are kept and whose budget holds. Verdicts of judges behind a server are remembered
-    in the shared cache. Raises `JudgeError`.
+    The mapping of a judge behind a server may also have its own limits (concurrency, timeout,
+    call_limit, retries, max_tokens), `guidance` and `request`. `settings` are a recipe's `judging`.
+    `run` names the run that keeps the books and whose budget applies. The shared cache keeps the
+    verdicts of judges behind a server. Raises `JudgeError`.
     """
-    if isinstance(spec, BaseJudge):
-        return spec
-    if settings is None:
-        from p2r.runs.recipe import JudgingSettings
-
-        settings = JudgingSettings()
-    return _Maker(settings, run).make(_as_mapping(spec))
+    return JudgeMaker(settings or JudgingSettings(), run).make(spec)
 
 
 def check_spec(spec: Spec) -> None:
-    """Raise `JudgeError` for a spec that names no judge; needs no key and no server."""
-    mapping = _as_mapping(spec)
-    inner = mapping.get("judges") or ([mapping["judge"]] if "judge" in mapping else [])
-    for part in inner:
-        check_spec(part)
+    """Raise `JudgeError` if a spec does not name a judge; needs no key and no server."""
+    kinds_of(spec)
 
 
 def kinds_of(spec: Spec) -> set[str]:
-    """The kinds of all judges that a spec names."""
+    """Return the kinds of all judges in a spec."""
     mapping = _as_mapping(spec)
     inner = mapping.get("judges") or ([mapping["judge"]] if "judge" in mapping else [])
+    inner = split_specs(inner) if isinstance(inner, str) else inner
     return {mapping["kind"]}.union(*map(kinds_of, inner))
 
 
-def _as_mapping(spec: Spec) -> dict[str, Any]:
-    if isinstance(spec, Mapping):
-        if spec.get("kind") not in FORMS:
-            raise JudgeError(f"a judge's kind is one of {', '.join(FORMS)}, not {spec!r}")
-        mapping = dict(spec)
-        if isinstance(mapping.get("judges"), str):
-            mapping["judges"] = _split(mapping["judges"])
-        return mapping
-    kind, colon, rest = str(spec).partition(":")
-    if kind not in FORMS:
-        raise JudgeError(f"no judge {spec!r}: choose one of {', '.join(FORMS)}")
-    form = FORMS[kind]
-    mapping = {"kind": kind}
-    if form.startswith("URL"):
-        mapping["url"], _, mapping["model"] = rest.rpartition("#")
-        complete = bool(mapping["url"] and mapping["model"])
-    elif form.startswith("RATE"):
-        rate, _, mapping["judge"] = rest.partition(":")
-        complete = bool(mapping["judge"]) and _is_number(rate)
-        mapping["rate"] = float(rate) if complete else 0.0
-    elif form.startswith("JUDGE"):
-        mapping["judges"] = _split(rest)
-        complete = len(mapping["judges"]) > 1
-    else:
-        complete = not colon or (bool(rest) and bool(form))
-        if rest:
-            mapping["model"] = rest
-    if not complete:
-        usage = f"{kind}:{form}" if form else kind
-        raise JudgeError(
-            f"no judge {spec!r}: write {usage.replace(':[MODEL]', ' or claude:MODEL')}"
-        )
-    return mapping
+def split_specs(text: str) -> list[str]:
+    """Split JUDGE,JUDGE,… into specs."""
+    return [part for part in text.split(",") if part]
 
 
-def _split(judges: str) -> list[str]:
-    return [part for part in judges.split(",") if part]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-class _Maker:
-    """Makes the judges of one spec: they share the recipe's settings and one set of books."""
+class JudgeMaker:
+    """Makes all judges of one spec. They share the recipe's settings and one set of books."""
 
     def __init__(self, settings: JudgingSettings, run: str) -> None:
         self.settings = settings
         self.run = run
         self._books: tuple[VerdictCache, Ledger] | None = None
 
-    def make(self, mapping: dict[str, Any]) -> BaseJudge:
-        given = dict(mapping)
+    def make(self, spec: Spec | BaseJudge) -> BaseJudge:
+        """Make the judge of a spec."""
+        if isinstance(spec, BaseJudge):
+            return spec
+        given = _as_mapping(spec)
         kind = given.pop("kind")
         try:
-            return getattr(self, f"_{kind}")(**given)
-        except ImportError as error:
-            raise JudgeError(
-                f"judge {kind!r} needs {error.name}: install it with pip install 'p2r[judges]'"
-            ) from error
+            return _class_of(kind).make(self, **given)
         except TypeError as error:
-            said = re.sub(r"^[\w.]+\(\) ", "", str(error))  # the function's name helps nobody
-            raise JudgeError(f"judge {kind!r} cannot take these settings: {said}") from error
+            # Without the name of the function, which does not help.
+            reason = re.sub(r"^[\w.]+\(\) ", "", str(error))
+            raise JudgeError(f"judge {kind!r} cannot take these settings: {reason}") from error
 
-    def _oracle(self) -> BaseJudge:
-        # By name: the playground is a user of this package, not a part of it.
-        return importlib.import_module("p2r.playground.oracle").OracleJudge()
+    def shared(self, given: dict[str, Any]) -> tuple[Limits, dict[str, Any]]:
+        """Return the limits and the further arguments of a judge behind a server.
 
-    def _claude(self, model: str | None = None, **given: Any) -> BaseJudge:
-        from p2r.judges.claude import ClaudeJudge
-
-        limits, shared = self._shared(given)
-        return ClaudeJudge(model or self.settings.model, limits, **shared)
-
-    def _server(self, url: str, model: str, api: str = "openai", **given: Any) -> BaseJudge:
-        from p2r.judges.server import make_server_judge
-
-        limits, shared = self._shared(given)
-        if api == "openai":
-            shared.pop("request")
-        return make_server_judge(url, model, api, limits, **shared)
-
-    def _messages(self, url: str, model: str, **given: Any) -> BaseJudge:
-        return self._server(url, model, api="anthropic", **given)
-
-    def _noisy(self, judge: Spec, rate: float, seed: int = 0) -> BaseJudge:
-        return NoisyJudge(self.make(_as_mapping(judge)), rate, seed)
-
-    def _panel(self, judges: list[Spec], rule: str = "majority") -> BaseJudge:
-        if rule not in ("majority", "unanimity"):
-            raise JudgeError(f"a panel's rule is majority or unanimity, not {rule!r}")
-        return PanelJudge([self.make(_as_mapping(judge)) for judge in judges], rule)
-
-    def _unanimous(self, judges: list[Spec]) -> BaseJudge:
-        return self._panel(judges, rule="unanimity")
-
-    def _with(self, own: dict[str, Any]) -> JudgingSettings:
-        """The settings with limits of one judge's own, held to the same rules."""
+        `given` are the judge's own settings; the recipe's are the defaults.
+        """
+        own = {name: given.pop(name) for name in _LIMITS & set(given)}
         try:
-            return type(self.settings).model_validate(self.settings.model_dump() | own)
+            settings = JudgingSettings.model_validate(self.settings.model_dump() | own)
         except ValidationError as error:
             first = error.errors()[0]
             raise JudgeError(f"a judge's {first['loc'][0]}: {first['msg']}") from error
-
-    def _shared(self, given: dict[str, Any]) -> tuple[Limits, dict[str, Any]]:
-        own = {name: given.pop(name) for name in _LIMITS & set(given)}
-        settings = self._with(own)
-        limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
         if self._books is None:
             database = Database(settings.cache)
             self._books = VerdictCache(database), Ledger(database, self.run, settings.budget)
@@ -203,4 +111,57 @@ class _Maker:
             "cache": cache,
             "ledger": ledger,
         }
-        return limits, shared
+        return Limits(**{name: getattr(settings, name) for name in _LIMITS}), shared
+
+
+def _as_mapping(spec: Spec) -> dict[str, Any]:
+    """Return a spec as a mapping with a known `kind`."""
+    if isinstance(spec, Mapping):
+        mapping = dict(spec)
+        kind = mapping.get("kind")
+        if kind not in JUDGES and not _OWN_CLASS.fullmatch(str(kind)):
+            raise JudgeError(f"a judge's kind is one of {_known_kinds()}, not {spec!r}")
+        _class_of(str(kind))
+        return mapping
+    kind, colon, text = str(spec).partition(":")
+    if kind not in JUDGES:
+        own = _OWN_CLASS.fullmatch(str(spec))
+        if own is None:
+            raise JudgeError(f"no judge {spec!r}: choose one of {_known_kinds()}")
+        kind, text = own["kind"], own["text"] or ""
+        colon = ":" if text else ""
+    judge = _class_of(kind)
+    optional = not judge.form or judge.form.startswith("[")
+    try:
+        if bool(text) != bool(colon) or (text and not judge.form) or not (text or optional):
+            raise ValueError(text)
+        return {"kind": kind, **(judge.read_spec(text) if text else {})}
+    except ValueError:
+        forms = [kind] if optional else []
+        forms += [f"{kind}:{judge.form.strip('[]')}"] if judge.form else []
+        raise JudgeError(f"no judge {spec!r}: write {' or '.join(forms)}") from None
+
+
+def _class_of(kind: str) -> type[BaseJudge]:
+    """Import the class of a kind."""
+    module, _, name = kind.partition(":")
+    if not name:
+        module, name = f"{__package__}.kinds.{kind}", "JUDGE"
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        if kind in JUDGES:
+            raise JudgeError(
+                f"judge {kind!r} needs {error.name}: install it with pip install -e '.[judges]'"
+            ) from error
+        raise JudgeError(
+            f"no judge {kind!r} ({error}): choose one of {_known_kinds()}; a module of your own "
+            "must be on PYTHONPATH"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, BaseJudge)):
+        raise JudgeError(f"{kind!r} is not a judge: name a subclass of p2r.judges.BaseJudge")
+    return found
+
+
+def _known_kinds() -> str:
+    return f"{', '.join(JUDGES)} or package.module:Class"

@@ -1,10 +1,10 @@
-"""The judge's question, and the reading of its reply: is the observation sufficient?
+"""The judge's prompt, and the reader of its reply: is the observation sufficient?
 
-Step 3 of the CoT pipeline and R_acc,P in RL ask the same thing (arXiv 2511.11113, stage 1, step
-3): a text-only judge sees the question, its right answer and the observation, never the pixels nor
-the reasoning. Everything it sees was written by models and strangers, so each piece stands in a
-fence as data, and no piece can close its fence. The verdict is read from the reply alone, and a
-reply that only repeats a verdict planted in the observation is none.
+Step 3 of the CoT pipeline and R_acc,P in RL use the same prompt (arXiv 2511.11113, stage 1, step
+3). A text-only judge sees the question, its right answer and the observation, never the pixels or
+the reasoning. All of these texts are untrusted. So each text is inside tags, as data, and cannot
+close its tag. The verdict comes only from the reply. A reply that only repeats a verdict written in
+the observation gives no verdict.
 """
 
 from __future__ import annotations
@@ -50,21 +50,20 @@ _TAG = re.compile(r"</?\s*judgement\b", re.IGNORECASE)
 _LEFT = "<\uff1c\u2039\u3008\u27e8\u2329\ufe64\u276c\u276e\u2770\u02c2\u1438"
 _RIGHT = ">\uff1e\u203a\u3009\u27e9\u232a\ufe65\u276d\u276f\u2771\u02c3\u1433"
 _BRACKETS = str.maketrans(dict.fromkeys(_LEFT, "&lt;") | dict.fromkeys(_RIGHT, "&gt;"))
-# Letters and marks that are drawn as nothing: fillers and variation selectors, in which whole
-# texts can hide.
+# Letters and marks that are invisible: fillers and variation selectors. They can hide whole texts.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
 _MARKER = re.compile(r"\[(?=/?(?:INST|SYS|SYSTEM_PROMPT)\])", re.IGNORECASE)
-# A reply repeats a planted verdict if it has the same characters, up to so many, before it; or if
-# its explanation ends as if to quote.
+# A reply repeats a planted verdict if the same characters (at most this many) are before it, or if
+# its explanation ends like the start of a quotation.
 _CONTEXT = 24
 _QUOTING = (":", '"', "'", "`", "“", "‘", "«", "(", ">")
 
 
 def build_judge_prompt(question: Question, observation: str) -> str:
-    """The judge's prompt for one observation; markup in any of its parts is escaped."""
+    """Return the prompt for one observation; markup in every part is escaped."""
     options = "\n".join(_data(option) for option in question.options)
     return PROMPT.format(
         article="an" if question.data_type == "image" else "a",
@@ -77,8 +76,10 @@ def build_judge_prompt(question: Question, observation: str) -> str:
 
 
 def parse_judgement(reply: str, observation: str = "") -> bool | None:
-    """Sufficient or not, from the judge's reply alone; None unless it ends in exactly one verdict
-    that is the judge's own, not one repeated from the observation.
+    """Read the verdict from a reply: True, False, or None.
+
+    A reply must end in exactly one verdict, and this verdict must not be a copy from the
+    observation.
     """
     if len(_TAG.findall(reply)) != 2:
         return None
@@ -91,12 +92,12 @@ def parse_judgement(reply: str, observation: str = "") -> bool | None:
 
 
 def explanation_of(reply: str) -> str:
-    """The judge's explanation: its reply without the verdict's tags."""
+    """Return the judge's explanation: the reply without the verdict."""
     return _VERDICT.sub("", reply).strip()
 
 
 def _is_repeated(explanation: str, word: str, observation: str) -> bool:
-    """Is this verdict one that the observation plants, with what stands before it there?"""
+    """Return whether the verdict is a copy from the observation, with the text before it."""
     planted = _plain(observation)
     said = _plain(explanation)
     for match in _VERDICT.finditer(planted):
@@ -109,7 +110,7 @@ def _is_repeated(explanation: str, word: str, observation: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Text as a judge may repeat it: markup unescaped however often, spaces and case levelled."""
+    """Return text for comparison: unescaped, with equal spaces and case."""
     text = _clean(text).translate(_BRACKETS)
     for _ in range(3):
         text = html.unescape(text)
@@ -117,13 +118,13 @@ def _plain(text: str) -> str:
 
 
 def _data(text: str) -> str:
-    """Text that cannot open or close a tag, nor hide what it says."""
+    """Return text that cannot open or close a tag and has no hidden part."""
     text = html.escape(_clean(text).strip(), quote=False)
     return _MARKER.sub("&#91;", text.translate(_BRACKETS))
 
 
 def _clean(text: str) -> str:
-    """Text without characters that nobody sees: controls, zero width, direction, tags, fillers."""
+    """Remove invisible characters: controls, zero width, direction, tags, fillers."""
     text = text if text.isascii() else _BLANK.sub("", text)
     return "".join(
         c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")

@@ -1,9 +1,9 @@
-"""What judges behind a server have in common: limits, memory, books, and the reading of replies.
+"""The base of all judges behind a server: limits, cache, books, and the reader of replies.
 
-A subclass sends one request and says what came back; everything else is here. A verdict that is in
-the cache costs nothing, identical judgements in flight are sent once, and every call is reserved in
-the ledger before it is sent. Whatever goes wrong with one call is a verdict without an answer, and
-its reason; no call lasts longer than its limit.
+A subclass sends one request and returns the reply; this module does the rest. A cached verdict
+costs nothing. Identical judgements in progress are sent once. Every call is reserved in the ledger
+before it is sent and ends within its time limit. A failed call gives an unknown verdict with the
+reason.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2r.errors import JudgeError
-from p2r.judges.base import BaseJudge, hand_out, judge_key, reused
+from p2r.judges.base import BaseJudge, judge_key, reused
 from p2r.judges.cache import VerdictCache
 from p2r.judges.ledger import Ledger
 from p2r.judges.prices import Price, Usage, find_price
 from p2r.judges.prompt import PROMPT_HASH, build_judge_prompt, explanation_of, parse_judgement
 from p2r.records import Question, Verdict
 
-# An answer that is no message (cut off, malformed, empty) is asked for again as often.
+# How often a malformed, cut or empty answer is asked for again.
 REASKED = 2
-REFUSED_KEY = (401, 403)  # statuses
+REFUSED_KEY = (401, 403)  # HTTP status codes
 _THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a judge may take: calls at once, seconds of one attempt, seconds of a call with all its
-    attempts, attempts after the first, tokens of a reply.
+    """Limits of a judge: parallel calls, seconds per attempt, seconds per call with all attempts,
+    attempts after the first, tokens of a reply.
     """
 
     concurrency: int = 64
@@ -44,12 +44,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one prompt.
+    """The reply to one prompt.
 
-    `stop` is how the text ended: "end", "cut" (no room for more), "refusal", or another reason.
-    `failure`: why there is no text; `charged`: was it, surely ("yes"), not ("no"), or perhaps
-    ("maybe"); `broken`: an answer came that is none, worth asking again; `key_refused`: the server
-    does not know the key, or does not let it do this.
+    `stop` says how the text ended: "end", "cut" (too long), "refusal", or another reason.
+    `failure`: why there is no text. `charged`: whether the call cost money: "yes", "no" or "maybe".
+    `broken`: the answer is malformed, so it is worth asking again. `key_refused`: the server does
+    not accept the key.
     """
 
     text: str = ""
@@ -64,10 +64,9 @@ class Reply:
 class RemoteJudge(BaseJudge):
     """A judge behind a server.
 
-    `name` is what verdicts and results show; `identity` also says which server, so that one
-    server's verdicts never pass for another's. `guidance`: words of the house to the judge (worked
-    examples, say), the same in every request; it is part of both. `key_variable` is where the key
-    comes from.
+    Verdicts and results show its `name`. Its `identity` also has the server, so that the cache does
+    not mix servers. `guidance` is additional text in every request, for example worked examples;
+    its hash is part of both names. `key_variable` is the environment variable with the key.
     """
 
     key_variable = "P2R_JUDGE_KEY"
@@ -96,19 +95,19 @@ class RemoteJudge(BaseJudge):
         if ledger is not None and ledger.budget is not None and self.price is None:
             raise JudgeError(
                 f"a budget needs the price of {model!r}: set judging.prices={{{model}: [IN, OUT]}}"
-                ", US dollars per million tokens (0, 0 for a server of your own)"
+                " in US dollars per million tokens ([0, 0] for your own server)"
             )
         self._slots = asyncio.Semaphore(self.limits.concurrency)
         self._in_flight: dict[str, asyncio.Task[Verdict]] = {}
-        self._refused: str | None = None  # why, if the key was
-        self._admitted = False  # whether anything else than that has come back
+        self._refused: str | None = None  # why the server refused the key
+        self._admitted = False  # whether the server accepted the key at least once
 
     @abstractmethod
     async def _send(self, prompt: str) -> Reply:
-        """One request, with the client's own retries; what the client raises becomes a reply."""
+        """Send one request, with the client's retries; return the client's errors as a reply."""
 
     async def ask(self, question: Question, observation: str) -> Verdict:
-        """The verdict from the cache, from a call that is in flight, or from a new one."""
+        """Return the verdict from the cache, from the same call in progress, or from a new call."""
         key = self.key(question, observation)
         if self.cache and (known := self.cache.get(key)):
             return known
@@ -117,44 +116,33 @@ class RemoteJudge(BaseJudge):
     async def ask_all(
         self, questions: Sequence[Question], observations: Sequence[str]
     ) -> list[Verdict]:
-        """As `BaseJudge.ask_all`, with one look into the cache.
+        """Return the verdicts; read the cache once for all.
 
-        Raises `JudgeError` where the server has refused the key, and never done anything else: all
-        further calls would be in vain.
+        Raises `JudgeError` if the server refused the key and answered no call: more calls would
+        fail too.
         """
-        if self.cache is None:
-            return await self._ask_admitted(questions, observations)
         keys = [self.key(q, o) for q, o in zip(questions, observations, strict=True)]
-        known = self.cache.get_many(set(keys))
+        known = self.cache.get_many(keys) if self.cache else {}
         new = [i for i, key in enumerate(keys) if key not in known]
-        asked = await self._ask_admitted(
-            [questions[i] for i in new], [observations[i] for i in new]
-        )
-        for index, verdict in zip(reversed(new), reversed(asked), strict=True):
-            known[keys[index]] = verdict
-        return hand_out(keys, known)
-
-    async def _ask_admitted(
-        self, questions: Sequence[Question], observations: Sequence[str]
-    ) -> list[Verdict]:
-        asked = await super().ask_all(questions, observations)
+        asked = await super().ask_all([questions[i] for i in new], [observations[i] for i in new])
         if self._refused and not self._admitted:
             raise JudgeError(
                 f"the server refuses the key of judge {self.name!r} ({self._refused}): check "
                 f"{self.key_variable} in the environment"
             )
-        return asked
+        known |= {keys[i]: verdict for i, verdict in zip(new, asked, strict=True)}
+        return [known[key] for key in keys]
 
     def key(self, question: Question, observation: str) -> str:
-        """The judgement's key in the cache: judge, prompt version, and all that the judge sees."""
+        """Return the key in the cache: judge, prompt version and judgement."""
         return self.identity_key(judge_key(question, observation))
 
     def identity_key(self, judgement: str) -> str:
-        """The key of a judgement (see `judge_key`) by this judge."""
+        """Return the key of a judgement (see `judge_key`) by this judge."""
         return f"{self.identity}/{PROMPT_HASH}/{judgement}"
 
     def read(self, reply: Reply, observation: str) -> Verdict:
-        """The verdict in a reply; None in it, with the reason, where the reply gives none."""
+        """Read the verdict in a reply; it is unknown, with the reason, if the reply has none."""
         verdict = self.unknown(reply.failure or "", reply.usage)
         if reply.failure is not None:
             return verdict
@@ -165,7 +153,7 @@ class RemoteJudge(BaseJudge):
         return verdict.model_copy(update={"sufficient": sufficient, "rationale": rationale})
 
     def unknown(self, reason: str, usage: Usage | None = None) -> Verdict:
-        """No verdict, because of this, and what it cost all the same."""
+        """Return an unknown verdict with its reason and its cost."""
         verdict = Verdict(sufficient=None, rationale=reason, judge=self.name)
         return self._paid(verdict, usage) if usage and usage != Usage() else verdict
 
@@ -175,7 +163,7 @@ class RemoteJudge(BaseJudge):
         return verdict.model_copy(update={"usage": described, "cost": cost})
 
     def worst(self, prompt: str, batch: bool = False) -> float:
-        """US dollars that a call can cost at most."""
+        """Return the highest possible cost of a call in US dollars."""
         if self.price is None:
             return 0.0
         return self.price.worst(self.guidance + prompt, self.limits.max_tokens, batch)
@@ -184,30 +172,32 @@ class RemoteJudge(BaseJudge):
         task = self._in_flight.get(key)
         if task is not None:
             return reused(await asyncio.shield(task))
-        task = asyncio.ensure_future(self._judge_anew(key, question, observation))
+        task = asyncio.ensure_future(self._judge_new(key, question, observation))
         self._in_flight[key] = task
         task.add_done_callback(lambda _: self._in_flight.pop(key, None))
         return await asyncio.shield(task)
 
     async def reply(self, prompt: str) -> Verdict:
-        """The reply to a prompt of one's own, as the `rationale` of what is `sufficient` where it
-        is whole; remembered, reserved and booked as verdicts are.
+        """Ask any other prompt; return the reply as a verdict's `rationale`.
+
+        `sufficient` is True if the reply is complete. Cache, budget and books apply as for
+        verdicts.
         """
         key = f"{self.identity}/reply/{hashlib.sha256(prompt.encode()).hexdigest()[:24]}"
         if self.cache and (known := self.cache.get(key)):
             return known
-        return await self._ask_anew(key, prompt, self._whole)
+        return await self._ask_new(key, prompt, self._whole)
 
     def _whole(self, reply: Reply) -> Verdict:
         found = self.unknown(reply.failure or reply.text, reply.usage)
         whole = reply.failure is None and reply.stop == "end"
         return found.model_copy(update={"sufficient": True}) if whole else found
 
-    async def _judge_anew(self, key: str, question: Question, observation: str) -> Verdict:
+    async def _judge_new(self, key: str, question: Question, observation: str) -> Verdict:
         prompt = build_judge_prompt(question, observation)
-        return await self._ask_anew(key, prompt, lambda reply: self.read(reply, observation))
+        return await self._ask_new(key, prompt, lambda reply: self.read(reply, observation))
 
-    async def _ask_anew(self, key: str, prompt: str, read: Callable[[Reply], Verdict]) -> Verdict:
+    async def _ask_new(self, key: str, prompt: str, read: Callable[[Reply], Verdict]) -> Verdict:
         spent = Usage()
         async with self._slots:
             for _ in range(1 + REASKED):
@@ -224,7 +214,7 @@ class RemoteJudge(BaseJudge):
                 spent += reply.usage
                 if not reply.broken:
                     break
-        # Answers that were none have cost something too.
+        # Malformed answers cost money too.
         return verdict if spent == reply.usage else self._paid(verdict, spent)
 
     async def _send_in_time(self, prompt: str) -> Reply:
@@ -256,12 +246,12 @@ class RemoteJudge(BaseJudge):
 
 
 def without_thinking(text: str) -> str:
-    """A reply without the thinking that some models of one's own write before it."""
+    """Remove the thinking that some models write before their reply."""
     return _THINKING.sub("", text).strip()
 
 
 def outcome_of(reply: Reply, verdict: Verdict) -> str:
-    """Under what a call stands in the ledger: "verdict", or the kind of failure."""
+    """Return the outcome of a call for the ledger: "verdict", or the kind of failure."""
     if verdict.sufficient is not None:
         return "verdict"
     return reply.failure or f"no readable verdict ({reply.stop})"
@@ -271,6 +261,6 @@ def _why(reply: Reply) -> str:
     if reply.stop == "refusal":
         return "the judge refused"
     if reply.stop == "end" and parse_judgement(reply.text) is not None:
-        return "the judge only repeats a verdict that the observation plants"
+        return "the judge only repeats a verdict from the observation"
     stopped = {"end": "end_turn", "cut": "max_tokens"}.get(reply.stop, reply.stop)
     return f"no readable verdict (stopped by {stopped})"

@@ -1,4 +1,4 @@
-"""How far a run is: read from its journals alone, also while others write them."""
+"""Report the progress of a run from its journals, also while others write them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from p2r.runs import Run, check_run, read_json
 
 log = logging.getLogger(__name__)
 
-SHOWN = 10  # reasons, the most frequent first
+SHOWN = 10  # the most frequent reasons
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|(?:[\w.@%+=~-]*/)+[\w.@%+=~-]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def status(folder: str | Path) -> dict[str, Any]:
-    """Progress of generation, filtering and evaluations of a run; raises `UserError` for none.
+    """Return the progress of generation, filtering and evaluations of a run.
 
-    Of each stage that has begun: samples wanted, done, failed and left; failures by reason; the
-    rate (samples per second of the sessions since they began) with seconds to go; the age of the
-    last write in seconds. Of the filter: where traces ended, what their verdicts cost in US dollars
-    and how many are of models without a known price. `judging`: the calls of all stages from the
-    ledger, by judge and outcome.
+    For each stage that has begun: samples wanted, done, failed and left, failures by reason, the
+    rate (samples per second), the seconds left, and the seconds since the last write. For the
+    filter also: the ends of the traces, the cost of their verdicts in US dollars, and how many
+    verdicts come from models without a known price. `judging`: all calls to judges in the ledger,
+    by judge and outcome. Raises `UserError` if the folder is not a run.
     """
     folder = Path(folder)
     check_run(folder)
@@ -46,7 +46,7 @@ def status(folder: str | Path) -> dict[str, Any]:
 
 
 def _judging(folder: Path) -> list[dict[str, Any]]:
-    from p2r.judges.judging import spending
+    from p2r.judges.run_judge import spending
     from p2r.runs.recipe import load_recipe
 
     try:
@@ -57,7 +57,7 @@ def _judging(folder: Path) -> list[dict[str, Any]]:
 
 
 def group_reasons(reasons: Counter[str]) -> dict[str, int]:
-    """Reasons counted without what differs from file to file: names and numbers."""
+    """Count reasons after removing names and numbers, which differ from file to file."""
     grouped: Counter[str] = Counter()
     for reason, count in reasons.items():
         plain = _NUMBER.sub("N", _QUOTED.sub("…", reason))
@@ -69,7 +69,7 @@ def _responses(path: Path) -> dict[str, Any]:
     done, failed = MergedJournal(path), MergedJournal(path.with_suffix(".errors.jsonl"))
     failures = [record for key, record in failed.records() if key not in done]
     plans = [read_json(plan) for plan in journal_files(path.with_suffix(".plan.json"))]
-    # Rejection sampling wants more than is there: what stands in the journals counts too.
+    # Rejection sampling adds samples later, so the journals may hold more than the plan.
     wanted = max([plan["wanted"] for plan in plans] + [len(done) + len(failures)])
     left = wanted - len(done) - len(failures)
     files = [*done.files, *failed.files]
@@ -90,7 +90,7 @@ def _responses(path: Path) -> dict[str, Any]:
 
 
 def _speed(path: Path, left: int, written: float) -> dict[str, float | None]:
-    """Rates of all sessions together: each from its begin to its last write."""
+    """Return the total rate of all starts, each from its begin to its last write."""
     rate = 0.0
     for plan_file in journal_files(path.with_suffix(".plan.json")):
         plan = read_json(plan_file)

@@ -7,7 +7,6 @@ test split is only for evaluation.
 from __future__ import annotations
 
 import json
-import os
 import random
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from p2r.errors import UserError
+from p2r.files.atomic import draft_of, write_text
 from p2r.playground.language import ask, to_question
 from p2r.playground.world import FPS, render, sample_scene, ticks
 from p2r.records import Question
@@ -55,13 +55,10 @@ def write_split(folder: Path, split: str, count: int) -> Path:
     for question in tqdm(questions, desc=f"videos of {split}", unit="video", disable=None):
         path = folder / question.path
         if not path.exists():
-            draft = path.with_suffix(".part")
-            write_video(draft, render(sample_scene(question.meta["seed"]), ticks()), FPS)
-            os.replace(draft, path)
+            with draft_of(path) as draft:
+                write_video(draft, render(sample_scene(question.meta["seed"]), ticks()), FPS)
     written = folder / "questions.jsonl"
-    draft = written.with_suffix(".part")
-    draft.write_text("".join(json.dumps(q.model_dump(mode="json")) + "\n" for q in questions))
-    os.replace(draft, written)
+    write_text(written, "".join(json.dumps(q.model_dump(mode="json")) + "\n" for q in questions))
     return written
 
 

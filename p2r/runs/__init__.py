@@ -1,22 +1,13 @@
-"""Recipes and run folders."""
+"""Recipes and run folders.
 
-from p2r.runs.folder import (
-    Run,
-    check_run,
-    claim,
-    differences,
-    environment,
-    finished_model,
-    model_fingerprint,
-    open_run,
-    quiet_libraries,
-    read_json,
-    replacing,
-    use_threads,
-    version_of,
-    write_json,
-    write_text,
-)
+`recipe` reads the settings, `folder` begins and resumes runs, `software` records versions and
+hardware, `models` identifies model weights, `names` lists the stages.
+"""
+
+from p2r.files.atomic import read_json, replacing, write_json, write_text
+from p2r.runs.folder import Run, check_run, claim, differences, open_run
+from p2r.runs.models import finished_model, model_fingerprint
+from p2r.runs.software import environment, quiet_libraries, use_threads, version_of
 
 __all__ = [
     "Run",

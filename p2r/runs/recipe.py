@@ -1,19 +1,18 @@
-"""Recipes: the dial. One YAML file sets sizes, models and engines; the code path stays the same.
+"""Recipes: one YAML file sets sizes, models and engines. The code path stays the same.
 
-A recipe is read by name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or from a path, and single
-values are overridden as `section.key=value`. A misspelt key is an error that names the keys there
-are.
+A recipe has a name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or a path. Single values are
+overridden as `section.key=value`. A misspelt key is an error that lists the known keys.
 """
 
 from __future__ import annotations
 
-from p2r.errors import UserError
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,95 +22,136 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
+
+from p2r.errors import UserError
+from p2r.records import RIGHT_ACCURACY
 
 FOLDER = Path(__file__).parent / "recipes"
 Credit = Literal["process", "shared", "outcome", "decoupled"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
-EngineName = Literal["transformers", "vllm", "server"]
+
+
+def find_plugins(folder: str, function: str) -> list[str]:
+    """Return the modules of a folder of `p2r` that define a function: engines, quality filters.
+
+    A new engine or filter is one file. This reads the source, because the recipe must not import
+    packages above it.
+    """
+    files = sorted((Path(__file__).parents[1] / folder).glob("*.py"))
+    marked = [f for f in files if f"\ndef {function}(" in f.read_text(encoding="utf-8")]
+    return [file.stem for file in marked if file.stem != "__init__"]
+
+
+def _check_engine(name: str) -> str:
+    known = find_plugins("engines", "make_engine")
+    if name not in known:
+        raise ValueError(f"no engine {name!r}: use one of {', '.join(known)}")
+    return name
+
+
+EngineName = Annotated[str, AfterValidator(_check_engine)]
 Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Ends = tuple[NonNegativeInt, NonNegativeInt]
 
 
 class Section(BaseModel):
-    """Base of all sections: a misspelt key is refused."""
+    """Base of all sections: a misspelt key is refused. The text below a key is its description."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Models(Section):
-    """Where the models are: a folder, a hub id, or `playground/NAME` for the embedded ones."""
+    """Models, each a folder, a hub id, or `playground/NAME` for an embedded one."""
 
     base: str
+    """The model that SFT trains."""
     teacher: str
+    """The model that writes the chain-of-thought traces."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Number format of the weights."""
     prompt: Literal["full", "brief"] = "full"
+    """Wording of the prompt: the full instructions, or one short line."""
 
 
 class VideoSettings(Section):
-    """Frames the model sees, in training and at inference (pixels: height x width of one frame)."""
+    """Frames of a video or image. A number of pixels is height x width of one frame."""
 
     train_frames: PositiveInt = 16
+    """Most frames per video in generation and training."""
     train_pixels: PositiveInt = 128 * 28 * 28
+    """Most pixels per frame in generation and training."""
     eval_frames: PositiveInt = 32
+    """Most frames per video in evaluation."""
     eval_pixels: PositiveInt = 256 * 28 * 28
+    """Most pixels per frame in evaluation."""
     factor: PositiveInt = 28
+    """Height and width are multiples of this number."""
     timeout: float = 30.0
+    """Seconds that decoding one file may take."""
 
 
 class GenerateSettings(Section):
-    """Step 1 of the CoT pipeline: the teacher writes traces of each question (the paper: one).
-
-    `hard_samples`, at `hard_temperature`: further traces of questions of which the filter kept none
-    (`p2r generate --hard`). `patience`: seconds without any answer after which an engine is taken
-    for hung. `engine`: transformers; vllm (`VllmSettings`); server, any OpenAI-style one
-    (`ServerSettings`).
-    """
+    """Generation: the teacher writes traces."""
 
     questions: PositiveInt | None = None
+    """Use only so many questions (none: all)."""
     samples: PositiveInt = 1
+    """Traces per question (the paper: 1)."""
     hard_samples: PositiveInt = 4
+    """With `--hard`: more traces for each question that has no kept trace."""
     hard_temperature: NonNegativeFloat = 1.0
+    """Sampling temperature of those traces."""
     patience: PositiveFloat = 1800.0
+    """Seconds without any response after which an engine counts as hung."""
     engine: EngineName = "transformers"
+    """Who writes the responses; `server` is any OpenAI-style server."""
     batch_size: PositiveInt = 8
+    """Questions per batch."""
     temperature: NonNegativeFloat = 0.0
+    """Sampling temperature; 0 is greedy."""
     top_p: Share = 1.0
+    """Nucleus sampling: share of probability to sample from."""
     max_tokens: PositiveInt = 1024
+    """Most tokens per response."""
 
 
 class VllmSettings(Section):
-    """How vLLM is run: by the engine vllm, by `p2r serve`, and for rollouts.
-
-    `memory`: its share of a GPU, `rollout_memory`: beside a trainer; `kv_cache_gb`: the KV cache in
-    GiB (none: what `memory` leaves, on a CPU 1); `max_length`: of prompt and response (none: what
-    the recipe's videos need); `eager`: without compiling (none: on a CPU only).
-    """
+    """vLLM, as engine, as `p2r serve`, and for rollouts."""
 
     tensor_parallel: PositiveInt = 1
+    """Number of GPUs that share one model."""
     memory: float = Field(0.9, gt=0, le=1)
+    """Share of a GPU's memory."""
     rollout_memory: float = Field(0.3, gt=0, le=1)
+    """Share of a GPU's memory for rollouts, beside the trainer."""
     kv_cache_gb: float | None = Field(None, gt=0)
+    """Size of the KV cache in GiB (none: what `memory` leaves; on a CPU: 1)."""
     max_length: PositiveInt | None = None
+    """Most tokens of prompt and response (none: what the recipe's videos need)."""
     max_sequences: PositiveInt = 128
+    """Most requests at once."""
     eager: bool | None = None
+    """Do not compile the model (none: only on a CPU)."""
 
 
 class ServerSettings(Section):
-    """The OpenAI-style server of the engine server; its key is OPENAI_API_KEY in the environment.
-
-    `model`: its name there (none: the recipe's). `media`: exact sends the very frames, to a server
-    that `p2r serve` started; images sends a video as a list of pictures; file sends the file.
-    `timeout`: seconds for a request, all its `attempts` and the waits between them together.
-    """
+    """The server of the engine `server`. Its key is OPENAI_API_KEY in the environment."""
 
     base_url: str = "http://127.0.0.1:8000/v1"
+    """Address, with `/v1` at the end."""
     model: str | None = None
+    """Name of the model on the server (none: the recipe's)."""
     media: Literal["exact", "images", "file"] = "exact"
+    """What is sent: the exact frames (to `p2r serve`), a list of images, or the file."""
     concurrency: PositiveInt = 32
+    """Requests at once."""
     timeout: float = Field(600.0, gt=0)
+    """Seconds for one request with all its attempts."""
     attempts: PositiveInt = 6
+    """Most attempts per request."""
 
     @field_validator("base_url")
     @classmethod
@@ -125,88 +165,109 @@ class ServerSettings(Section):
 
 
 class QualitySettings(Section):
-    """Filters beyond the paper, each off by default; how they work: `p2r.pipeline.quality`.
+    """Filters beyond the paper, all off by default: see `p2r.pipeline.quality`."""
 
-    `leak`: drop observations that state the answer or quote the think text. `language`: highest
-    share of letters of a script that the question has none of. `length`: furthest a segment's
-    length may lie from its problem type's median, in robust standard deviations. `best_of`: keep
-    the best trace of each question only. `duplicate`: drop a trace whose words' 5-grams overlap
-    those of a kept one by this Jaccard index. `per_source`: keep at most so many traces of a
-    source.
-    """
+    model_config = ConfigDict(extra="allow")  # the settings of filters that were added
 
     leak: bool = False
+    """Drop observations that state the answer or quote the think text."""
     language: float | None = Field(None, gt=0, lt=1)
+    """Highest share of letters in scripts that the question does not use."""
     length: PositiveFloat | None = None
+    """Largest distance of a segment's length from the median of its problem type, in robust
+    standard deviations."""
     best_of: bool = False
+    """Keep only the best trace of each question."""
     duplicate: float | None = Field(None, gt=0, le=1)
+    """Drop a trace whose 5-grams of words overlap a kept trace by this Jaccard index."""
     per_source: PositiveInt | None = None
+    """Keep at most so many traces per source."""
+
+    @model_validator(mode="after")
+    def _check_filters(self) -> QualitySettings:
+        known = find_plugins("pipeline/quality", "find_drops")
+        for name in self.model_extra or {}:
+            if name not in known:
+                raise ValueError(f"unknown key {name!r} (known: {', '.join(known)})")
+        return self
 
 
 class FilterSettings(Section):
-    """Steps 2 and 3: the answer scores at least `min_accuracy`, the judge finds the observation
-    sufficient. `quality`: filters beyond the paper.
-    """
+    """The filter: right answers with sufficient observations."""
 
-    min_accuracy: float = 0.6
+    min_accuracy: float = RIGHT_ACCURACY
+    """Lowest score of an answer that counts as right."""
     judge: str | dict[str, Any] = "oracle"
+    """Judge of the observations."""
     quality: QualitySettings = Field(default_factory=QualitySettings)
 
 
 class JudgingSettings(Section):
-    """How judges behind a server are asked, whichever stage asks them.
-
-    `model`: Claude's, where the judge is just "claude". Limits: calls at once, seconds of one
-    attempt, seconds of a call with all its attempts, attempts after the first, tokens of a reply.
-    `prices`: US dollars per million input and output tokens by model, before those published.
-    `budget`: US dollars that the run spends at most, over all its stages. `batch`: the filter asks
-    Claude through Message Batches (half price, up to a day), of `batch_size` requests, looked after
-    every `batch_poll` seconds. `cache`: the file of verdicts (default: P2R_CACHE, or the user's
-    cache folder). `guidance`: further words to the judge, the same in every request; from some
-    length on the prompt cache takes them. `request`: further fields of every Messages request.
-    """
+    """How judges behind a server are asked, in every stage."""
 
     model: str = "claude-sonnet-5"
+    """The model of the judge `claude`."""
     concurrency: PositiveInt = 64
+    """Calls at once."""
     timeout: PositiveFloat = 120.0
+    """Seconds for one attempt."""
     call_limit: PositiveFloat = 600.0
+    """Seconds for one call with all its attempts."""
     retries: NonNegativeInt = 5
+    """Attempts after the first."""
     max_tokens: PositiveInt = 1024
+    """Most tokens per reply."""
     prices: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
+    """US dollars per million input and output tokens, by model; they replace published prices."""
     budget: PositiveFloat | None = None
+    """Most US dollars that the run spends, over all stages."""
     batch: bool = False
+    """Ask Claude through Message Batches in the filter (half the price, up to a day)."""
     batch_size: int = Field(10_000, ge=1, le=100_000)
+    """Requests per batch."""
     batch_poll: PositiveFloat = 60.0
+    """Seconds between two looks at a batch."""
     cache: str | None = None
+    """File of the cached verdicts (none: P2R_CACHE, or the user's cache folder)."""
     guidance: str = ""
+    """More instructions to the judge, the same in every request."""
     request: dict[str, Any] | None = None
+    """More fields for every Messages request."""
 
 
 class SftSettings(Section):
-    """Supervised fine-tuning on the filtered traces.
-
-    `target`: what is learnt of a trace: observation, think and answer (process), or think and
-    answer alone under the prompt that asks for those (agnostic), for process-agnostic baselines.
-    `group_by_length`: batches of examples of like length, for less padding.
-    """
+    """Supervised fine-tuning on the kept traces."""
 
     target: Literal["process", "agnostic"] = "process"
+    """Learn the whole trace, or (agnostic) only think and answer, as a process-agnostic
+    baseline."""
     group_by_length: bool = True
+    """Put examples of similar length into one batch, for less padding."""
     epochs: PositiveFloat = 1.0
+    """Passes over the kept traces."""
     max_steps: int = -1
+    """Most steps (-1: no limit)."""
     batch_size: PositiveInt = 8
+    """Examples per batch."""
     accumulation: PositiveInt = 2
+    """Batches per step."""
     learning_rate: NonNegativeFloat = 1e-6
+    """Highest learning rate."""
     warmup_steps: NonNegativeInt = 0
+    """Steps until the learning rate is at its highest."""
     weight_decay: NonNegativeFloat = 0.01
+    """Weight decay of AdamW."""
     save_steps: PositiveInt = 500
+    """Steps between two checkpoints."""
 
 
 class LengthRanges(Section):
-    """Lengths in tokens that earn a process its length reward: the lowest and the highest."""
+    """Lengths in tokens, [lowest, highest], that earn a process its length reward."""
 
     perception: Ends = (128, 320)
+    """Lengths of the observation."""
     reasoning: Ends = (320, 512)
+    """Lengths of think text and answer."""
 
     @field_validator("perception", "reasoning")
     @classmethod
@@ -217,87 +278,117 @@ class LengthRanges(Section):
 
 
 class RlSettings(Section):
-    """PA-GRPO (credit=process) or GRPO (credit=outcome) from the SFT model.
-
-    `credit`, `normalise`: schemes of `p2r.rewards`. `rewards`: those that count; leave one out for
-    a run without R_P, R_R or R_len. `rollouts`: who samples (vllm: in this process, with the new
-    weights after every step; vllm-server: at `server.base_url`). `judge_timeout`: the seconds a
-    step waits for its verdicts. `judge_retries`: how often the judge is asked again where it
-    failed. `max_unknown`: the share of observations without a verdict that a run goes on with.
-    `preflight`: the prompts that the start model is tried on before step 1.
-    """
+    """Reinforcement learning from the SFT model."""
 
     credit: Credit = "process"
+    """`process` is PA-GRPO, `outcome` is GRPO; see `p2r.rewards`."""
     normalise: Literal["sequence", "process"] = "sequence"
+    """Give the same weight to all tokens of a response, or to both of its processes."""
     rewards: list[Literal["perception", "reasoning", "length"]] = [
         "perception",
         "reasoning",
         "length",
     ]
+    """Rewards in use; leave one out for a run without it."""
     rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
+    """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
     judge: str | dict[str, Any] = "oracle"
+    """Judge of the observations."""
     judge_timeout: float = Field(600.0, gt=0)
+    """Seconds that a step waits for its verdicts."""
     judge_retries: NonNegativeInt = 1
+    """How often a failed call to the judge is repeated."""
     max_unknown: float = Field(0.5, ge=0, le=1)
+    """Largest share of missing verdicts; above it the run stops."""
     preflight: NonNegativeInt = 4
+    """Prompts to try on the start model before step 1."""
     steps: PositiveInt = 1000
+    """Number of steps."""
     prompts_per_step: PositiveInt = 7
+    """Questions per step."""
     group_size: PositiveInt = 8
+    """Rollouts per question."""
     micro_batch: PositiveInt = 8
+    """Rollouts per forward pass of the loss."""
     learning_rate: NonNegativeFloat = 1e-6
+    """Highest learning rate."""
     scheduler: Scheduler = "cosine"
+    """Schedule of the learning rate."""
     beta: NonNegativeFloat = 0.04
+    """Weight of the KL term, eq. (7)."""
     epsilon: PositiveFloat = 0.2
+    """Clipping range of the ratio, eq. (7)."""
     max_tokens: PositiveInt = 768
+    """Most tokens per rollout."""
     temperature: NonNegativeFloat = 1.0
+    """Sampling temperature of rollouts."""
     top_p: Share = 0.95
+    """Nucleus sampling: share of probability to sample from."""
     max_grad_norm: NonNegativeFloat = 5.0
+    """Gradients are clipped to this norm."""
     weight_decay: NonNegativeFloat = 0.01
+    """Weight decay of AdamW."""
     length_ranges: LengthRanges = Field(default_factory=LengthRanges)
     length_bonus: NonNegativeFloat = 0.2
+    """Size of the length reward."""
     save_steps: PositiveInt = 100
+    """Steps between two checkpoints."""
 
 
 class TuningSettings(Section):
-    """What of the model SFT and RL train.
-
-    `lora_rank`: train adapters of this rank and merge them at the end; none: the weights
-    themselves. `freeze_vision`: leave the vision tower, merger included, as it is.
-    """
+    """Which weights SFT and RL train."""
 
     lora_rank: PositiveInt | None = None
+    """Train LoRA adapters of this rank and merge them at the end (none: train the weights)."""
     lora_alpha: PositiveInt = 64
+    """Scale of the adapters."""
     lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout of the adapters."""
     freeze_vision: bool = False
+    """Do not train the vision tower and its merger."""
 
 
 class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
     questions: PositiveInt | None = None
+    """Use only so many questions (none: all)."""
     engine: EngineName = "transformers"
+    """Who writes the responses; `server` is any OpenAI-style server."""
     judge: str | dict[str, Any] = "oracle"
+    """Judge of the observations."""
     batch_size: PositiveInt = 8
+    """Questions per batch."""
     temperature: NonNegativeFloat = 0.01
+    """Sampling temperature; 0 is greedy."""
     top_p: Share = 0.001
+    """Nucleus sampling: share of probability to sample from."""
     max_tokens: PositiveInt = 1024
+    """Most tokens per response."""
 
 
 class PlaygroundSettings(Section):
-    """Sizes of the synthetic world's splits (scenes are disjoint by seed)."""
+    """Scenes per split of the synthetic world. The splits share no seed."""
 
     train: NonNegativeInt = 0
+    """Scenes for generation, SFT and RL."""
     validation: NonNegativeInt = 0
+    """Scenes for trying settings."""
     test: NonNegativeInt = 0
+    """Held-out scenes for evaluation."""
 
 
 class Recipe(Section):
-    """The whole dial, resolved. A run folder keeps it as `recipe.yaml`."""
+    """A complete, validated recipe. A run folder keeps it as `recipe.yaml`."""
 
     name: str
+    """Name of the recipe."""
     seed: int = 0
+    """Seed of everything that is drawn."""
     threads: PositiveInt | None = None
+    """CPU threads of torch (none: all)."""
     report_to: Literal["none", "tensorboard", "trackio"] = "none"
+    """Where trainings report their curves."""
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
@@ -315,6 +406,14 @@ class Recipe(Section):
     def style(self) -> str:
         """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
         return self.models.prompt if self.sft.target == "process" else AGNOSTIC[self.models.prompt]
+
+    def prompt_style(self, stage: str, given: str | None = None) -> str:
+        """Return the prompt style of a stage ("generate", "sft", "rl" or "eval").
+
+        A style that the user gives comes first. The teacher writes observations in every recipe;
+        all other stages use the style that SFT teaches.
+        """
+        return given or (self.models.prompt if stage == "generate" else self.style)
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""

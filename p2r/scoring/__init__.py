@@ -1,13 +1,11 @@
-"""Accuracy by problem type, reading answers and thoughts, and statistics."""
+"""Accuracy by problem type, readers of answers and thoughts, and statistics."""
 
-from p2r.scoring.rules import (
-    MRA_CONVENTIONS,
-    accuracy,
+from p2r.scoring.rules import MRA_CONVENTIONS, accuracy, mra, score_answer
+from p2r.scoring.statistics import (
     format_interval,
+    mcnemar,
     mean_interval,
-    mra,
     resample_means,
-    score_answer,
     to_interval,
 )
 
@@ -15,6 +13,7 @@ __all__ = [
     "MRA_CONVENTIONS",
     "accuracy",
     "format_interval",
+    "mcnemar",
     "mean_interval",
     "mra",
     "resample_means",

@@ -1,8 +1,8 @@
-"""What an answer says: the option it names, the number it gives.
+"""Reads answers: which option an answer names, and which number it gives.
 
-Answers come from models and from data sets, in any form that a person would accept. Reading is
-lenient about form ("B", "(b)", "B. left", "left", "The answer is B.") and strict about meaning: an
-answer that names two options or gives two numbers names none.
+Answers come from models and from data sets, in any form that a person would accept. The readers
+accept many forms ("B", "(b)", "B. left", "left", "The answer is B."). They are strict about the
+meaning: an answer with two options or two numbers gives none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from string import ascii_uppercase
 from typing import NamedTuple
@@ -24,30 +24,34 @@ _PREFIX = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\]][.:]?|[.:、．：])\s*(.*)", 
 
 
 def option_texts(options: Sequence[str]) -> dict[str, str]:
-    """Letter → text of each option: by the prefixes where all have one, else by position."""
+    """Return the text of each option by its letter.
+
+    Letters come from the prefixes if all options have one, otherwise from the positions.
+    """
     return dict(_option_texts(tuple(options)))
 
 
-@lru_cache(maxsize=4096)  # truths, predictions and thinking are read chunk by chunk
+@lru_cache(maxsize=4096)  # the same options are used for truth, prediction and thinking
 def _option_texts(options: tuple[str, ...]) -> dict[str, str]:
     matches = [_PREFIX.fullmatch(option) for option in options]
-    letters = [match[1].upper() for match in matches if match]
-    if len(set(letters)) == len(options):
-        return {letter: match[2].strip() for letter, match in zip(letters, matches, strict=True)}
+    prefixed = {match[1].upper(): match[2].strip() for match in matches if match}
+    if len(prefixed) == len(options):
+        return prefixed
     texts = {}
     for letter, option, match in zip(ascii_uppercase, options, matches, strict=False):
-        own = match is not None and match[1].upper() == letter
-        texts[letter] = match[2].strip() if own else option.strip()
+        own = match and match[1].upper() == letter
+        texts[letter] = match[2].strip() if match and own else option.strip()
     return texts
 
 
 # ---- choices
 
-_AMBIGUOUS = ""  # names several options: no choice, and nothing further is tried
+Texts = Mapping[str, str | None]  # letter → text; without options the texts are None
+_AMBIGUOUS = ""  # the answer names several options: no choice, and no other rule is tried
 
 _LETTER_ALONE = re.compile(r"[(\[{\"']*([A-Za-z])[)\]}\"'.:,;!、。：]*")
 _LETTER_IN_MARKS = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
-# A letter, then more: set off by a mark if it is small ("b) left"), by a space if it is a capital.
+# A letter and more text. A small letter needs a mark ("b) left"), a capital only a space.
 _LETTER_FIRST = re.compile(
     r"[(\[{\"']* (?: (?P<small>[a-z])[)\]}\"']*(?:[)\]}.:]\s|[)\]}：、])"
     r"     | (?P<capital>[A-Z])[)\]}\"']*(?:(?P<mark>\s*[-.:,;)\]}：、。]+)\s*|\s+) )"
@@ -58,7 +62,7 @@ _NAMED_FIRST = re.compile(
     r"(?:the\s+)?(?:(?:final|correct|right|best|my)\s+)*(?:answer|option|choice)\s+(?=\W*[A-Za-z]\b)",
     re.IGNORECASE,
 )
-# "The answer is …", "Answer: …", "the right option would be: …": the answer follows the last one.
+# "The answer is …", "Answer: …", "the right option would be: …". The answer follows the last one.
 _CUE = re.compile(
     r"\b(?:answer|ans|option|choice|result)\b(?:\s+[a-z]{2,}){0,6}?"
     r"\s*(?:\bis\b|\bbe\b|[:：=])\s*[:：]?",
@@ -72,31 +76,31 @@ _SAID_RIGHT = re.compile(
     r"(?<![A-Za-z0-9])([A-Z])\)?\s+(?:is|would be|must be)\s+(?:the\s+)?(?:(?:most|best|only)\s+)?"
     r"(?:correct|right|best|answer)\b"
 )
-# A capital right after a word of choosing or concluding.
+# A capital letter right after a word that chooses or concludes.
 _CHOSEN = re.compile(
     r"(?:\b(?i:is|be|think|say|guess|choose|pick|select|with|option|choice|answer|letter|so|thus"
     r"|hence|therefore|definitely|probably|likely|it's)\b|[选選是为為])"
     r"[\W_]*([A-Z])(?![A-Za-z0-9'’])"
 )
-# A capital that stands for an option: no part of a word, not denied, no article and no pronoun.
+# A capital that means an option: not part of a word, not denied, no article, no pronoun.
 _MENTION = re.compile(
     r"(?<![A-Za-z0-9'’.])(?<!\bnot )"
     r"(?:[B-HJ-Z]|A(?!\s+(?!(?:is|as|and|or|because|since)\b)[a-z])|I(?!\s+[a-z]))"
     r"(?![A-Za-z0-9'’]|[-.][A-Za-z])"
 )
-LONGEST_REMARK = 25  # words; longer texts need a clear cue to be read as a choice
+LONGEST_REMARK = 25  # words; a longer text needs a clear cue ("the answer is")
 
 
 def extract_choice(text: str | None, options: Sequence[str] | None = None) -> str | None:
-    """The capital letter of the one option that an answer names, or None.
+    """Return the capital letter of the one option that an answer names, or None.
 
     An option is named by its letter ("B", "(b)", "B.", "option B", "The answer is B"), by letter
-    and text ("B) left"), or by exactly its text, whatever the case and the punctuation. Letter and
-    text of two different options, several letters ("A and B") or a letter that no option has name
-    none. Without options every letter is taken for one.
+    and text ("B) left"), or by its exact text. Case and punctuation of the text do not matter. The
+    result is None for the letter of one option with the text of another, for several letters ("A
+    and B"), and for a letter that no option has. Without options, every letter is an option.
     """
     answer = _plain(answer_of(text) or "")
-    texts = option_texts(options) if options else dict.fromkeys(ascii_uppercase)
+    texts: Texts = option_texts(options) if options else dict.fromkeys(ascii_uppercase)
     found = _whole(answer, texts)
     if found is None:
         found = _after_cue(answer, texts)
@@ -105,8 +109,8 @@ def extract_choice(text: str | None, options: Sequence[str] | None = None) -> st
     return found if found in texts else None
 
 
-def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
-    """The choice of a text that is nothing but an answer: letter, text, or both."""
+def _whole(answer: str, texts: Texts) -> str | None:
+    """Return the choice of a text that is only an answer: a letter, a text, or both."""
     if (match := _LETTER_ALONE.fullmatch(answer)) and match[1].upper() in texts:
         return match[1].upper()
     if found := _named_by_text(answer, texts):
@@ -129,8 +133,8 @@ def _whole(answer: str, texts: dict[str, str | None]) -> str | None:
     return letter if mentions(rest) <= {letter} else _AMBIGUOUS
 
 
-def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
-    """The choice after the last "answer is", or said to be the right one ("B is correct")."""
+def _after_cue(answer: str, texts: Texts) -> str | None:
+    """Return the choice after the last "answer is", or the one called right ("B is correct")."""
     cues = list(_CUE.finditer(answer))
     if cues:
         rest = answer[cues[-1].end() :].strip()
@@ -142,8 +146,8 @@ def _after_cue(answer: str, texts: dict[str, str | None]) -> str | None:
     return said.pop() if len(said) == 1 else None
 
 
-def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
-    """The choice of a short remark ("I would go with B"): the only letter it mentions."""
+def _from_remark(answer: str, texts: Texts) -> str | None:
+    """Return the choice of a short remark ("I would go with B"): the only letter in it."""
     if len(answer.split()) > LONGEST_REMARK:
         return None
     mentioned = mentions(answer) & texts.keys()
@@ -152,12 +156,15 @@ def _from_remark(answer: str, texts: dict[str, str | None]) -> str | None:
 
 
 def mentions(text: str) -> set[str]:
-    """The capitals of a text that stand for options."""
+    """Return the capital letters of a text that mean options."""
     return set(_MENTION.findall(text))
 
 
-def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
-    """The option whose text this is, with or without its letter, if need be but for punctuation."""
+def _named_by_text(text: str, texts: Texts) -> str | None:
+    """Return the option with this text, with or without its letter.
+
+    If no text is equal, texts are compared without punctuation.
+    """
     for place, key in enumerate(_KEYS):
         wanted = key(text)
         found = [
@@ -172,7 +179,7 @@ def _named_by_text(text: str, texts: dict[str, str | None]) -> str | None:
 
 @lru_cache(maxsize=1 << 14)
 def _option_keys(letter: str, option: str) -> list[tuple[str, str]]:
-    """The keys of an option without and with its letter: asked for with every answer to it."""
+    """Return the keys of an option, without and with its letter. Cached for all its answers."""
     return [(key(option), key(f"{letter}. {option}")) for key in _KEYS]
 
 
@@ -180,7 +187,7 @@ def _same_case(text: str) -> str:
     return _plain(text).casefold().strip(" .,;:!?\"'。，")
 
 
-# Punctuation that carries no meaning: all but signs, decimal points and the like before a digit.
+# Punctuation without meaning: everything except signs, decimal points and the like before a digit.
 _PUNCTUATION = re.compile(r"[!\"'()\[\]{};?\\*_…“”‘’«»。，、！？；：（）]|[.,:/](?!\d)|-(?!\.?\d)")
 
 
@@ -197,13 +204,13 @@ _MARKUP = re.compile(r"\\[()\[\]]|\$|\*\*|`")
 
 
 def _plain(text: str) -> str:
-    """A text without Markdown and LaTeX wrappers, in compatible characters, on one line."""
+    """Return a text on one line, normalised (NFKC), without Markdown and LaTeX wrappers."""
     text = _MARKUP.sub("", unicodedata.normalize("NFKC", text).translate(_DASHES))
     return " ".join(_unwrap(text).split())
 
 
 def _unwrap(text: str) -> str:
-    """What is in the last box, or the whole text; without LaTeX's font commands."""
+    """Return the content of the last box, or the whole text, without LaTeX's font commands."""
     text = _WRAPPED.sub(r"\1", text)
     boxes = _BOXED.findall(text)
     return boxes[-1] if boxes else text
@@ -213,14 +220,14 @@ def _unwrap(text: str) -> str:
 
 
 class Number(NamedTuple):
-    """A number as written: digits after the point (None: exact, as 1/3 or 2e5), percent sign."""
+    """A number with its written decimals (None: exact, like 1/3 or 2e5) and its percent sign."""
 
     value: float
     decimals: int | None
     percent: bool = False
 
     def as_fraction(self) -> Number:
-        """50% as 0.50."""
+        """Return 50% as 0.50."""
         decimals = None if self.decimals is None else self.decimals + 2
         return Number(self.value / 100, decimals)
 
@@ -266,7 +273,7 @@ _NOT_PLAIN = re.compile(r"[π√∞∛]|\\infty|(?<![a-z])(?:pi|sqrt)(?![a-z])")
 _CHARACTERS = str.maketrans("−–—﹣－＋，．％／⁄∕：", "-----+,.%///:")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _SPACES = re.compile(r"(\s)\s+")
-# What is rewritten before numbers are looked for, in this order.
+# Rewrites before the search for numbers, in this order.
 _REWRITES = (
     (re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"), lambda m: "^" + m[0].translate(_SUPERSCRIPTS)),
     (re.compile(r"[¼½¾⅐-⅞]"), lambda m: " " + unicodedata.normalize("NFKC", m[0])),
@@ -282,18 +289,19 @@ _REWRITES = (
 
 
 def parse_number(text: str | float | None) -> float | None:
-    """The one number that an answer gives, or None; "50%" is 50.
+    """Return the one number that an answer gives, or None. "50%" gives 50.
 
-    Understood: signs, thousands separators, currencies and units, fractions ("1/2", "1 1/2", "½"),
-    powers ("1e3", "1.5 × 10^3"), number words, LaTeX, and sentences in which one number stands
-    alone, or after "the answer is", or after the last "=". Several different numbers are none.
+    The reader knows signs, thousands separators, currencies and units, fractions ("1/2", "1 1/2",
+    "½"), powers ("1e3", "1.5 × 10^3"), number words and LaTeX. In a sentence it takes the number
+    after "the answer is" or after the last "=", or the only number. Several different numbers give
+    None.
     """
     number = read_number(text)
     return None if number is None else number.value
 
 
 def read_number(text: str | float | None) -> Number | None:
-    """As `parse_number`, with what a comparison needs to know of how the number was written."""
+    """Return the number of `parse_number` together with the way it is written."""
     answer = answer_of(text if text is None else str(text)) or ""
     answer = "\n".join(filter(None, map(str.strip, answer.splitlines())))
     answer = _SPACES.sub(r"\1", answer)
@@ -307,20 +315,24 @@ def read_number(text: str | float | None) -> Number | None:
     if _NOT_PLAIN.search(answer):
         return None
     numbers = _numbers(answer)
-    if not numbers or None in numbers:
+    finite = [number for number in numbers if number is not None]
+    if not finite or len(finite) < len(numbers):
         return None
-    return numbers[0] if all(same_value(numbers[0], other) for other in numbers) else None
+    return finite[0] if all(same_value(finite[0], other) for other in finite) else None
 
 
 def same_value(a: Number, b: Number) -> bool:
-    """Equal but for float noise; a percentage also equals the bare number and its fraction."""
+    """Return whether two numbers are equal up to rounding errors.
+
+    A percentage also equals the bare number and the fraction: 50% is 50 and 0.5.
+    """
     return any(
         math.isclose(x.value, y.value, rel_tol=1e-9, abs_tol=1e-12) for x, y in readings(a, b)
     )
 
 
 def readings(a: Number, b: Number) -> list[tuple[Number, Number]]:
-    """The pairs to compare: if only one has a percent sign, 50% may mean 50 or 0.5."""
+    """Return the pairs to compare. If only one has a percent sign, 50% may mean 50 or 0.5."""
     if a.percent == b.percent:
         return [(a, b)]
     return [(a, b), (a.as_fraction(), b) if a.percent else (a, b.as_fraction())]
@@ -340,16 +352,16 @@ def _after_equals(text: str) -> str:
 
 
 def _numbers(text: str) -> list[Number | None]:
-    """Every number of a text, digits first; None stands for one without a finite value."""
-    found = [_from_digits(match) for match in _NUMBER.finditer(text)]
-    pronouns = []
+    """Return every number of a text, digits first. None stands for a number that is not finite."""
+    found: list[Number | None] = [_from_digits(match) for match in _NUMBER.finditer(text)]
+    pronouns: list[Number | None] = []
     for match in _IN_WORDS.finditer(_NUMBER.sub(" ", text)):
         sign = -1.0 if match["minus"] else 1.0
         for value in _from_words(re.split(r"[\s-]+", match["words"])):
             number = Number(sign * value, 0, bool(match["percent"]))
             kind = pronouns if match["words"] == "one" else found
             kind.append(number if math.isfinite(value) else None)
-    return found or pronouns  # "one" beside other numbers is hardly a number: "the one on the left"
+    return found or pronouns  # beside other numbers, "one" is a pronoun: "the one on the left"
 
 
 def _from_digits(match: re.Match[str]) -> Number | None:
@@ -373,7 +385,7 @@ def _from_digits(match: re.Match[str]) -> Number | None:
 
 
 def _from_words(words: Sequence[str]) -> list[float]:
-    """The numbers that number words spell: ["twenty", "one"] → [21], ["five", "six"] → [5, 6]."""
+    """Return the numbers that words spell: ["twenty", "one"] → [21], ["five", "six"] → [5, 6]."""
     numbers: list[float] = []
     total = current = 0.0
     for word in words:

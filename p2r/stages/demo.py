@@ -1,7 +1,6 @@
-"""The demo: all stages on one recipe, then base, SFT, GRPO and PA-GRPO side by side.
+"""The demo: run all stages with one recipe and compare base, SFT, GRPO and PA-GRPO.
 
-Every stage skips itself when it is done, so that the same call resumes a demo that was killed at
-any point.
+Finished stages are skipped, so the same call resumes a demo that was killed at any point.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ CREDITS: tuple[Credit, ...] = ("process", "outcome")
 
 
 class Report(Protocol):
-    """Where the demo shows its progress; the command line prints it."""
+    """Shows the progress of the demo; the command line prints it."""
 
     def begin(self, title: str) -> None:
         """A stage begins."""
 
     def end(self, stage_seconds: float, all_seconds: float) -> None:
-        """A stage is done, after so many seconds; the demo has run for so many."""
+        """A stage ends, with the seconds of the stage and of the whole demo so far."""
 
     def funnel(self, table: dict[str, dict[str, int]]) -> None:
-        """The filter is done, with this funnel."""
+        """The filter ends, with this funnel."""
 
     def results(self, results: Results) -> None:
         """Every model is evaluated."""
 
 
 def run_demo(run: Run, report: Report) -> Results:
-    """Run stages 1 to 5; write `results.json` and `cases.parquet`, return the results."""
+    """Run stages 1 to 5, write `results.json` and `cases.parquet`, and return the results."""
     started = time.monotonic()
 
     @contextmanager
@@ -76,11 +75,10 @@ def run_demo(run: Run, report: Report) -> Results:
 
 
 def train_both(run: Run, **inputs: Any) -> None:
-    """RL with process and with outcome credit: side by side on a CPU's cores, else in turn.
+    """Run RL with process and with outcome credit: in parallel on a CPU, else one by one.
 
-    `inputs` go to `stages.rl` (questions, data_root, start_model).
-
-    Two tiny trainings with half the cores each take less time than one after the other with all.
+    On a CPU, two tiny trainings in parallel with half the cores each are faster. `inputs` go to
+    `stages.rl` (questions, data_root, start_model).
     """
     import torch
 
@@ -93,7 +91,7 @@ def train_both(run: Run, **inputs: Any) -> None:
     context = multiprocessing.get_context("spawn")
     children = []
     for place, credit in enumerate(CREDITS):
-        os.environ["TQDM_POSITION"] = str(place)  # each child's bar has its own line
+        os.environ["TQDM_POSITION"] = str(place)  # a line for each progress bar
         children.append(
             context.Process(target=_train_one, args=(Run(run.folder, recipe), credit, inputs))
         )
@@ -102,11 +100,11 @@ def train_both(run: Run, **inputs: Any) -> None:
     for child in children:
         child.join()
     if any(child.exitcode for child in children):
-        raise UserError("RL did not end well, see above; the same command goes on from here")
+        raise UserError("RL failed, see above; the same command resumes it")
 
 
 def _train_one(run: Run, credit: Credit, inputs: dict[str, Any]) -> None:
-    """One RL training in a process of its own, which ends when the one that began it does."""
+    """Train in a subprocess that ends when its parent ends."""
     ended = multiprocessing.parent_process().sentinel
     watch = threading.Thread(target=lambda: wait([ended]) and os._exit(1), daemon=True)
     watch.start()
@@ -119,7 +117,7 @@ def _train_one(run: Run, credit: Credit, inputs: dict[str, Any]) -> None:
 
 
 def evaluate_all(run: Run) -> Results:
-    """Metrics of every model on the test split."""
+    """Return the metrics of every model on the test split."""
     models = {
         "base": run.recipe.models.base,
         **{name: str(run.folder / name / "model") for name in ("sft", "grpo", "pa_grpo")},
@@ -128,7 +126,7 @@ def evaluate_all(run: Run) -> Results:
 
 
 def evaluate_direct(run: Run) -> Results:
-    """The base once more, asked for the bare answer: a plain baseline for its row."""
+    """Return the metrics of the base model when it is asked for the answer only."""
     name = "base_direct"
     _, result = stages.evaluate(run, run.recipe.models.base, name, style="direct")
     return {name: result["metrics"]}

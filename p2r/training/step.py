@@ -41,7 +41,7 @@ from p2r.rewards import (
 )
 from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
-from p2r.scoring.analysis import mismatch, mismatch_tags
+from p2r.scoring.thoughts import mismatch, mismatch_tags
 from p2r.template import answer_of, parse, perception_length
 from p2r.training.step_judge import Judged, StepJudge, judged_verdicts
 from p2r.video import Frames
@@ -320,7 +320,7 @@ def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dic
     over the known ones. "judge/unknown" is the share of judged observations without a verdict.
     "judge/cost" is the price of the verdicts in US dollars. "mismatch" is the share of answers that
     differ from the conclusion of their thinking, among those where
-    `p2r.scoring.analysis.mismatch` can tell.
+    `p2r.scoring.thoughts.mismatch` can tell.
     """
     metrics: dict[str, float] = {}
     for process in PROCESSES:

@@ -18,7 +18,7 @@ from textwrap import shorten
 from accelerate.utils import gather_object
 
 from p2r.errors import TrainingError
-from p2r.judges import NO_OBSERVATION, Judge, judge_key
+from p2r.judges import NO_OBSERVATION, Judge, judge_key, reused
 from p2r.records import Case, Question, Verdict
 from p2r.template import parse
 from p2r.training.stage import raise_together, raised_together, workers
@@ -110,7 +110,7 @@ class StepJudge:
         verdicts = [
             NO_OBSERVATION if key is None
             else known[key] if self._mine.get(key) == row
-            else _reused(known[key])
+            else reused(known[key])
             for row, key in enumerate(self._keys)
         ]  # fmt: skip
         return Judged(verdicts, judged.calls, judged.seconds)
@@ -153,13 +153,6 @@ def _unknown(reason: str) -> Verdict:
 def _failed(verdict: Verdict) -> bool:
     """Return whether to ask again: the verdict is unknown and cost nothing."""
     return verdict.sufficient is None and not verdict.usage
-
-
-def _reused(verdict: Verdict) -> Verdict:
-    """Return the verdict without its cost, which another row carries."""
-    if not verdict.usage and not verdict.cost:
-        return verdict
-    return verdict.model_copy(update={"usage": {"reused": True}, "cost": 0.0})
 
 
 def judged_verdicts(cases: Sequence[Case]) -> list[Verdict]:

@@ -1,4 +1,4 @@
-"""Open a video, sample and resize its frames, and cache them."""
+"""Open videos and pictures, sample and resize their frames, and cache them."""
 
 from p2r.errors import VideoError
 from p2r.video.frames import (

@@ -1,10 +1,10 @@
-"""Sampled frames of a video through decord, and through PyAV where decord is not exact.
+"""Read sampled frames of a video with decord, or with PyAV for files where decord is not exact.
 
-Decord finds a frame by counting from a keyframe. Where pictures are shown before the keyframe that
-they follow in the file (open GOPs), in MPEG-TS, and in AVI with B-frames, that gives wrong frames
-without a word. So the packets are indexed first, without decoding: the index says whether decord is
-exact, and gives the true timestamps. Both decoders convert and resize in one step by swscale's
-antialiased bilinear filter, so that their pixels agree.
+Decord finds a frame by counting from a keyframe. This silently gives wrong frames for open GOPs
+(frames that are shown before their keyframe), for MPEG-TS and for AVI with B-frames. So the packets
+are indexed first, without decoding. The index tells whether decord is exact, and has the true
+timestamps. Both decoders convert and resize in one step with swscale's antialiased bilinear filter,
+so that their pixels agree.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from av.video.stream import VideoStream
 
 from p2r.video.frames import fit_size, uniform_indices
 
-# No playlists and scripts (HLS, DASH, concat, SDP): they name other files and addresses to open.
+# No playlists or scripts (HLS, DASH, concat, SDP): they open other files and addresses.
 CONTAINERS = (
     "aac,ac3,aiff,amr,apng,asf,av1,avi,caf,dv,flac,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mjpeg,"
     "mov,mp3,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,vvc,wav,webm,wtv,yuv4mpegpipe"
@@ -36,8 +36,8 @@ CONTAINERS = (
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 DECORD_CONTAINERS = {MOV, "matroska,webm"}
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
-MAX_AREA = 8192 * 8192  # a header can claim more than the memory holds
-ANY_FAULT = 1e-9  # decord's share of frames replaced by their neighbours beyond which it fails
+MAX_AREA = 8192 * 8192  # a damaged header can claim more than the memory can hold
+ANY_FAULT = 1e-9  # decord fails if it replaces a larger share of frames by their neighbours
 
 FAULTS = (av.FFmpegError, OSError)
 
@@ -49,7 +49,7 @@ class Unreadable(Exception):
 
 
 class Limits(NamedTuple):
-    """What a frame is resized to: an area, and a divisor of both sides."""
+    """The limits of a resized frame: its largest area, and a divisor of both sides."""
 
     max_pixels: int
     factor: int
@@ -57,22 +57,22 @@ class Limits(NamedTuple):
 
 @dataclass
 class Index:
-    """The frames of a stream by their times (units of `base` seconds), known from its packets."""
+    """The times of a stream's frames (in units of `base` seconds), read from its packets."""
 
     base: Fraction
-    rate: float  # frames per second as the file states them, 0 where it does not
+    rate: float  # frames per second in the header, 0 if unknown
     times: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     last_duration: int = 0
-    exact: bool = True  # each packet is one whole frame with a time of its own
-    closed: bool = True  # no frame is shown before the keyframe that it follows in the file
-    hidden: int = 0  # packets that an edit list cuts off
+    exact: bool = True  # each packet is one whole frame with its own time
+    closed: bool = True  # no frame is shown before its keyframe
+    hidden: int = 0  # packets that an edit list hides
     fault: str = ""  # why reading ended early
-    damaged: int = 0  # how many of the sampled frames the decoder had to patch
+    damaged: int = 0  # how many of the sampled frames the decoder had to repair
 
 
 def fit(height: int, width: int, limits: Limits) -> tuple[int, int]:
-    """`fit_size`, where a picture of impossible shape is the file's fault."""
+    """Return `fit_size`. Raises `Unreadable` for a frame with an impossible shape."""
     try:
         return fit_size(height, width, *limits)
     except ValueError as error:
@@ -86,7 +86,7 @@ def read_video(
     use_decord: bool = True,
     enter: Callable[[str], None] = lambda stage: None,
 ) -> Answer:
-    """Fields of `p2r.video.Frames` and pixels. `enter` is told which decoder works from here on."""
+    """Return fields of `p2r.video.Frames` and pixels. Calls `enter` with the decoder in use."""
     with open_video(path) as container:
         stream = find_stream(container)
         enter("PyAV")
@@ -96,10 +96,10 @@ def read_video(
             chosen = uniform_indices(len(index.times), max_frames)
             if size is not None:
                 enter("decord")
-                frames = _read_with_decord(path, chosen, size, len(index.times))
+                pixels = _read_with_decord(path, chosen, size, len(index.times))
                 enter("PyAV")
-                if frames is not None:
-                    return _describe(index, chosen, "decord"), frames
+                if pixels is not None:
+                    return _describe(index, chosen, "decord"), pixels
         promised = max(stream.frames - index.hidden, len(index.times))
         found = _read_by_time(container, stream, index, max_frames, limits)
     index, chosen, frames = found or _read_in_order(path, max_frames, limits)
@@ -115,13 +115,13 @@ def read_video(
 
 
 def open_video(path: str) -> InputContainer:
-    """Open a local media file, or say in one line why it is none."""
+    """Open a local media file. Raises `Unreadable` with a reason of one line."""
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
         return av.open(path, options=options, metadata_errors="replace")
     except FAULTS as error:
         reason = error.strerror or str(error)
-    # Logging costs locks that decoding threads could wait for, so it is only used to know more.
+    # Logging takes locks that may block decoding threads, so it is only used after a failure.
     av.logging.set_level(av.logging.ERROR)
     with av.logging.Capture() as said, contextlib.suppress(*FAULTS):
         av.open(path, options=options, metadata_errors="replace").close()
@@ -133,7 +133,7 @@ def open_video(path: str) -> InputContainer:
 
 
 def find_stream(container: InputContainer) -> VideoStream:
-    """The video stream that a player would show; a song's cover picture is none."""
+    """Return the video stream that a player would show. A song's cover picture does not count."""
     covers = [s for s in container.streams.video if s.disposition & s.disposition.attached_pic]
     streams = [s for s in container.streams.video if s not in covers]
     if not streams:
@@ -146,12 +146,12 @@ def find_stream(container: InputContainer) -> VideoStream:
         raise Unreadable("the video's codec is unknown")
     if codec.width * codec.height > MAX_AREA:
         raise Unreadable(f"the frames of {codec.width}x{codec.height} are too large")
-    codec.thread_count = 1  # threads cost small clips more than they give
+    codec.thread_count = 1  # threads slow small clips down
     return stream
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> Index:
-    """Read all packets of the stream, decoding none."""
+    """Read all packets of the stream without decoding them."""
     index = _start_index(stream)
     packets = container.demux(stream)
     key = latest = None
@@ -161,7 +161,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> Index:
         except FAULTS as error:
             index.fault, index.exact = error.strerror or str(error), False
             break
-        if packet is None or not packet.size:  # the empty last one only flushes a decoder
+        if packet is None or not packet.size:  # the last packet is empty: it flushes the decoder
             break
         if packet.is_discard:
             index.hidden += 1
@@ -189,7 +189,7 @@ def _start_index(stream: VideoStream) -> Index:
 
 
 def decord_is_exact(container: InputContainer, stream: VideoStream, index: Index) -> bool:
-    """Whether decord finds the frames of this file by counting (see the module's head)."""
+    """Return whether decord finds the right frames of this file (see the module docstring)."""
     return (
         index.exact
         and index.closed
@@ -204,9 +204,9 @@ def decord_is_exact(container: InputContainer, stream: VideoStream, index: Index
 def _read_with_decord(
     path: str, chosen: list[int], size: tuple[int, int], total: int
 ) -> np.ndarray | None:
-    """Frames (T, H, W, 3), or None where decord is not installed or something is wrong.
+    """Return frames (T, H, W, 3), or None if decord is not installed or fails.
 
-    Decord shows a frame that it cannot decode as its neighbour, and only logs the fault.
+    Decord replaces a frame that it cannot decode by its neighbour, and only logs the fault.
     """
     said = _logged()
     try:
@@ -224,14 +224,14 @@ def _read_with_decord(
         if len(reader) != total:
             return None
         frames = reader.get_batch(chosen).asnumpy()
-    except Exception:  # decord raises many types; PyAV then says what is wrong
+    except Exception:  # decord raises many types; PyAV will find the reason
         return None
     whole = frames.shape == (len(chosen), *size, 3) and _logged() == said
     return frames if whole else None
 
 
 def _logged() -> int:
-    """The length of what this process has logged: in a worker, standard error is a file."""
+    """Return the size of the log: the standard error of a worker is a file."""
     log = os.fstat(2)
     return log.st_size if stat.S_ISREG(log.st_mode) else 0
 
@@ -239,7 +239,7 @@ def _logged() -> int:
 def _read_by_time(
     container: InputContainer, stream: VideoStream, index: Index, max_frames: int, limits: Limits
 ) -> tuple[Index, list[int], list[np.ndarray]] | None:
-    """Decode from the last keyframe before each frame; None unless all frames are as indexed."""
+    """Decode from the last keyframe before each frame. Returns None if the index is wrong."""
     if not index.exact:
         return None
     chosen = uniform_indices(len(index.times), max_frames)
@@ -262,7 +262,7 @@ def _read_by_time(
                     frames.append(_to_pixels(frame, size))
                     index.damaged += frame.is_corrupt
                     break
-    except (*FAULTS, TypeError):  # a damaged packet; a frame without a time
+    except (*FAULTS, TypeError):  # a damaged packet, or a frame without a time
         return None
     return (index, chosen, frames) if len(frames) == len(chosen) else None
 
@@ -274,7 +274,7 @@ def _from(time: int, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
 def _read_in_order(
     path: str, max_frames: int, limits: Limits
 ) -> tuple[Index, list[int], list[np.ndarray]]:
-    """Decode all frames twice, to count those that can be read and then to keep the chosen."""
+    """Decode all frames twice: first to count the readable ones, then to keep the chosen ones."""
     told: list[int | None] = []
     with open_video(path) as container:
         stream = find_stream(container)
@@ -286,7 +286,7 @@ def _read_in_order(
         except FAULTS as error:
             index.fault = error.strerror or str(error)
         tick = max(1, round(1 / (Fraction(stream.guessed_rate or 25) * index.base)))
-    for time in told:  # one that is missing, or not after the one before, follows the frame rate
+    for time in told:  # a missing or decreasing time is replaced by the frame rate's
         before = index.times[-1] if index.times else None
         if time is None or (before is not None and time <= before):
             time = 0 if before is None else before + tick
@@ -310,9 +310,10 @@ def _read_in_order(
 def _decord_size(
     container: InputContainer, stream: VideoStream, index: Index, limits: Limits
 ) -> tuple[int, int] | None:
-    """The size that decord is to resize to; None where it would not set the frames upright.
+    """Return the size for decord, or None if decord would not turn the frames upright.
 
-    Decord turns what a MOV or MP4 says, and mirrors nothing. Only a decoded frame tells.
+    Decord follows the rotation of MOV and MP4 and never mirrors. Only a decoded frame has the
+    rotation.
     """
     try:
         container.seek(index.times[0], stream=stream)
@@ -327,7 +328,7 @@ def _decord_size(
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """What sets a frame upright: swap rows and columns; then flip up-down; then left-right.
+    """Return how to turn a frame upright: swap rows and columns, flip up-down, flip left-right.
 
     The display matrix (a b u, c d v, x y w) sends column x and row y to ax + cy and bx + dy.
     """
@@ -346,7 +347,7 @@ def _upright_size(frame: VideoFrame, limits: Limits) -> tuple[int, int]:
 
 
 def _to_pixels(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    """Upright RGB (H, W, 3) of the given size."""
+    """Return upright RGB (H, W, 3) of the given size."""
     swap, flip_rows, flip_columns = _orientation(frame)
     height, width = size[::-1] if swap else size
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
@@ -355,7 +356,7 @@ def _to_pixels(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
 
 
 def _describe(index: Index, chosen: list[int], decoder: str) -> dict[str, Any]:
-    """The header of an answer; the stated frame rate only where it agrees with the times."""
+    """Return fields of `Frames`, with the header's frame rate only if the times agree with it."""
     total, base = len(index.times), index.base
     span = float((index.times[-1] - index.times[0]) * base)
     last = float(index.last_duration * base)

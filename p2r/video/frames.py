@@ -1,13 +1,11 @@
-"""Open, sample, resize and cache frames of videos and pictures; say why a file cannot be read.
+"""Open, sample, resize and cache frames of videos and pictures.
 
-`sample_frames` is the one owner of frame sampling. Decoding runs in worker processes with a time
-limit (`video_process`), because a damaged file can hang or crash a decoder; `video_worker` is what
-runs there.
+All frame sampling goes through `sample_frames`. Files are decoded in subprocess workers with a time
+limit (`p2r.video.decoders`), because a damaged file can hang or crash a decoder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -16,35 +14,36 @@ import stat
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from p2r.errors import VideoError
-from p2r.video.process import WORKERS, DecodeFailure, decode
+from p2r.files.atomic import replacing
+from p2r.video.decoders import WORKERS, DecodeFailure, decode
 
 MAX_FRAMES = 16
 MAX_PIXELS = 128 * 28 * 28
 FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 × 2
 TIMEOUT = 30.0
 NO_FILE = "no such file"
-MAX_ASPECT = 200  # Qwen's image and video processors refuse anything longer
+MAX_ASPECT = 200  # the limit of Qwen's image and video processors
 
 
 @dataclass(frozen=True, eq=False)
 class Frames:
     """Sampled frames of one video or picture, and how they were sampled.
 
-    `frames` is uint8 RGB (T, H, W, 3), upright, in order of presentation; treat it as read-only, a
-    cache shares it. `timestamps` (seconds, as stored in the file: a clip may start after 0) and
-    `indices` (into the `total_frames` frames that the file can show) have one entry per frame.
-    `fps` and `duration` (seconds) are the source's; a picture has fps 1 and duration 0. `decoder`
-    is "decord", "pyav" or "image". `note` says what a reader should know ("28 of 50 frames
-    readable: …"). The last three are the limits asked for.
+    `frames` is uint8 RGB (T, H, W, 3), upright, in order of presentation. It is shared with the
+    cache, so treat it as read-only. `timestamps` (seconds, as stored in the file: a clip may start
+    after 0) and `indices` (into the file's `total_frames` frames) have one entry per frame. `fps`
+    and `duration` (seconds) are those of the file; a picture has fps 1 and duration 0. `decoder` is
+    "decord", "pyav" or "image". `note` is a warning, for example "28 of 50 frames readable: …". The
+    last three fields are the requested limits.
     """
 
     frames: np.ndarray
@@ -72,26 +71,26 @@ class Frames:
 
     @property
     def sampled_fps(self) -> float:
-        """Sampled frames per second by their true times; the source's fps for a single frame."""
+        """Sampled frames per second, by their true times. For a single frame, the file's fps."""
         span = self.timestamps[-1] - self.timestamps[0]
         return (len(self) - 1) / span if span > 0 else self.fps
 
     def info(self) -> dict[str, Any]:
-        """All but the pixels, as plain data: what `Trace.media` stores."""
+        """Return everything but the pixels as plain data, as `Trace.media` stores it."""
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"}
         return known | {"height": self.shape[1], "width": self.shape[2]}
 
 
-# What a cached sample depends on where a caller says nothing.
+# The default settings that a cached sample depends on.
 _SAMPLING = {"max_frames": MAX_FRAMES, "max_pixels": MAX_PIXELS, "factor": FACTOR, "min_frames": 1}
 
 
 def uniform_indices(total: int, count: int) -> list[int]:
-    """At most `count` of `total` frames, evenly from the first to the last, none twice.
+    """Return at most `count` of `total` frame indices, evenly from first to last, none twice.
 
-    The uniform sampling of Qwen's and Video-R1's readers: a rounded linspace over frame indices. An
-    odd number of frames is left odd; Qwen2.5-VL's processor repeats the last frame to fill a
-    temporal patch of two.
+    This is the uniform sampling of the readers of Qwen and Video-R1: a rounded linspace over frame
+    indices. The number of frames may be odd: Qwen2.5-VL's processor then repeats the last frame to
+    fill a temporal patch of two.
     """
     return np.linspace(0, total - 1, min(total, count)).round().astype(int).tolist()
 
@@ -99,11 +98,11 @@ def uniform_indices(total: int, count: int) -> list[int]:
 def fit_size(
     height: int, width: int, max_pixels: int = MAX_PIXELS, factor: int = FACTOR
 ) -> tuple[int, int]:
-    """The (height, width) that a frame is resized to: multiples of `factor`, area ≤ `max_pixels`.
+    """Return the resized (height, width): multiples of `factor`, area ≤ `max_pixels`.
 
-    Qwen's smart_resize with one factor × factor as its least size, so that the processor need not
-    resize again; unlike it, the area bound also holds for very long frames, whose short side is one
-    factor.
+    This is Qwen's smart_resize with a smallest size of factor × factor, so that the processor does
+    not resize again. Unlike smart_resize, it also limits the area of very long frames, whose short
+    side is one factor.
     """
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ValueError(f"a frame of {width}x{height} is longer than {MAX_ASPECT}:1")
@@ -127,20 +126,23 @@ def sample_frames(
 ) -> Frames:
     """Sample at most `max_frames` frames evenly over a local video, resized to fit `max_pixels`.
 
-    A picture is one frame. A clip of fewer frames gives all of them, none twice. A damaged clip
-    gives an even sample of the frames that can be read, and a `note`. `timeout` (seconds) bounds
-    one attempt to decode: a decord that hangs or crashes is followed by one attempt with PyAV
-    alone.
+    A picture is one frame. A clip with fewer frames gives all of them, none twice. A damaged clip
+    gives an even sample of its readable frames, and a `note`. `timeout` (seconds) limits one
+    attempt to decode. If decord hangs or crashes, PyAV alone makes a second attempt.
 
-    Raises VideoError for a file that cannot be read, takes too long or has fewer than `min_frames`
-    frames (a picture is exempt); ValueError for settings that make no sense.
+    Raises `VideoError` if the file cannot be read, takes too long or has fewer than `min_frames`
+    frames (pictures are exempt). Raises ValueError for impossible settings.
     """
     if max_frames < 1 or factor < 1 or max_pixels < factor * factor:
         raise ValueError(
             f"cannot sample {max_frames} frames of {max_pixels} pixels in multiples of {factor}: "
             f"give at least 1 frame of {factor}x{factor} = {factor * factor} pixels"
         )
-    settings = {"max_frames": max_frames, "max_pixels": max_pixels, "factor": factor}
+    settings: dict[str, Any] = {
+        "max_frames": max_frames,
+        "max_pixels": max_pixels,
+        "factor": factor,
+    }
     try:
         _check_file(path)
         meta, pixels = decode({"path": os.path.abspath(path), **settings}, timeout)
@@ -155,7 +157,7 @@ def sample_frames(
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
-    """Raise DecodeFailure unless `path` is a local, regular, readable file that is not empty."""
+    """Raise `DecodeFailure` unless `path` is a regular, readable file that is not empty."""
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
@@ -178,30 +180,17 @@ def check_media(
     *,
     timeout: float = TIMEOUT,
 ) -> list[dict[str, Any]]:
-    """Try every file: status ("have", "missing", "unreadable"), reason, and what is in it.
+    """Check every file: return status ("have", "missing", "unreadable"), reason and content.
 
-    The first and the last frame of each are decoded. With `manifest` the rows are also written
-    there as JSON lines, at once and whole. Rows come in the order of `paths`.
+    Decodes the first and the last frame of each file. Returns rows in the order of `paths`.
+    `manifest`: also write the rows to this file, as JSON lines.
     """
     with ThreadPoolExecutor(WORKERS) as threads:
         rows = list(threads.map(lambda path: _check_one(path, timeout), paths))
     if manifest is not None:
-        with _write_whole(Path(manifest)) as file:
-            file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+        with replacing(manifest) as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
     return rows
-
-
-@contextlib.contextmanager
-def _write_whole(target: Path) -> Iterator[IO[bytes]]:
-    """Write a file that is there whole or not at all, whoever writes it at the same time."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _check_one(path: str | os.PathLike[str], timeout: float) -> dict[str, Any]:
@@ -216,11 +205,11 @@ def _check_one(path: str | os.PathLike[str], timeout: float) -> dict[str, Any]:
 
 
 class FrameCache:
-    """Sampled frames, each file decoded once per way of sampling; safe to share between threads.
+    """A cache of sampled frames: it decodes each file once per settings. Threads may share it.
 
-    The memory keeps the last used up to `max_bytes` and `max_items`; `folder`, where given, keeps
-    all as npz files for other runs. A file that changes (size or time) is decoded again. What could
-    not be read is remembered too, in memory. `decoded` and `hits` count the work done and spared.
+    Memory holds the last used samples, up to `max_bytes` and `max_items`. `folder`, if given, keeps
+    all samples as npz files for other runs. A file that changes (size or time) is decoded again.
+    Failures are also kept, in memory. `decoded` and `hits` count cache misses and hits.
     """
 
     def __init__(
@@ -239,7 +228,7 @@ class FrameCache:
         self._busy: dict[str, threading.Lock] = {}
 
     def get(self, path: str | os.PathLike[str], **settings: Any) -> Frames:
-        """`sample_frames(path, **settings)`, decoded once; a VideoError is raised again."""
+        """Return `sample_frames(path, **settings)`, or raise its `VideoError`, from the cache."""
         key = self._key(path, settings)
         with self._lock:
             busy = self._busy.setdefault(key, threading.Lock())
@@ -279,7 +268,7 @@ class FrameCache:
                 self.decoded += 1
         if self.folder is not None:
             meta = json.dumps({f.name: getattr(found, f.name) for f in fields(found)[1:]})
-            with _write_whole(self._file(key)) as file:
+            with replacing(self._file(key), "wb", sync=False) as file:
                 np.savez(file, frames=found.frames, meta=np.array(meta))
         return found
 
@@ -290,7 +279,7 @@ class FrameCache:
             with np.load(self._file(key), allow_pickle=False) as stored:
                 found = Frames(frames=stored["frames"], **json.loads(str(stored["meta"])))
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-            return None  # damaged: decoded and written anew
+            return None  # damaged: decode and write it again
         with self._lock:
             self.hits += 1
         return found

@@ -1,16 +1,12 @@
-"""What runs in a decoding process: files in, sampled frames out. `video_process` starts it.
+"""The code that runs in a decoding worker: it reads a file and returns sampled frames.
 
-Pictures are read by Pillow (`read_picture`), videos through decord or PyAV (`video_decode`).
+Pillow reads pictures (`read_picture`), decord or PyAV reads videos (`p2r.video.decode`).
 """
 
 from __future__ import annotations
 
-import json
 import re
-import signal
 import warnings
-from functools import partial
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -18,48 +14,36 @@ from PIL import Image, ImageOps
 
 from p2r.video.decode import Limits, Unreadable, fit, read_video
 from p2r.video.frames import uniform_indices
+from p2r.workers import Answer, Say
 
 PICTURES = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 PICTURE_MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG|BM|RIFF....WEBP|II\*\0|MM\0\*|P[1-6]\s|....ftypavi[fs]", re.DOTALL
 )
-SPARE = 10  # seconds beyond the time limit after which a worker without a parent ends itself
 
 
-def main(descriptor: int) -> None:
-    """Answer requests until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+def start() -> Answer:
+    """Prepare the worker and return the function that answers (see `p2r.workers`)."""
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    connection = Connection(descriptor)
-    say = partial(_send, connection)
-    say({"stage": "ready"})
-    while True:
-        try:
-            request = json.loads(connection.recv_bytes())
-        except (EOFError, OSError):
-            return
-        # If the parent is killed while a decoder hangs here, nobody else ends this process.
-        signal.setitimer(signal.ITIMER_REAL, request.pop("timeout") + SPARE)
-        try:
-            meta, frames = read(say, **request)
-            pixels = np.ascontiguousarray(frames)
-            say(meta | {"shape": pixels.shape})
-            connection.send_bytes(memoryview(pixels).cast("B"))
-        except Unreadable as error:
-            say({"reason": str(error)})
-        except Exception as error:  # any fault of a decoder is the file's, and the worker goes on
-            say({"reason": f"{type(error).__name__}: {error}"})
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    return answer
 
 
-def _send(connection: Connection, message: dict[str, Any]) -> None:
-    connection.send_bytes(json.dumps(message).encode())
+def answer(request: dict[str, Any], _: Any, say: Say) -> tuple[dict[str, Any], Any]:
+    """Return the fields of `p2r.video.Frames` and the pixels, or the reason why there are none."""
+    try:
+        meta, frames = read(say, **request)
+    except Unreadable as error:
+        return {"reason": str(error)}, b""
+    except Exception as error:  # the file is the cause of any error in a decoder
+        return {"reason": f"{type(error).__name__}: {error}"}, b""
+    pixels = np.ascontiguousarray(frames)
+    return meta | {"shape": pixels.shape}, pixels
 
 
 def read(
-    say: Any, path: str, max_frames: int, max_pixels: int, factor: int, decord: bool = True
+    say: Say, path: str, max_frames: int, max_pixels: int, factor: int, decord: bool = True
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """The fields of `p2r.video.Frames` that the file tells, and the pixels (T, H, W, 3)."""
+    """Return the fields of `p2r.video.Frames` that come from the file, and pixels (T, H, W, 3)."""
     limits = Limits(max_pixels, factor)
     with open(path, "rb") as file:
         picture = PICTURE_MAGIC.match(file.read(16))
@@ -69,7 +53,7 @@ def read(
 
 
 def read_picture(path: str, max_frames: int, limits: Limits) -> tuple[dict[str, Any], np.ndarray]:
-    """A picture as one frame, an animated WebP or PNG as a video."""
+    """Read a picture as one frame, an animated WebP or PNG as a video."""
     frames, times, now = [], [], 0.0
     try:
         with Image.open(path, formats=PICTURES) as image:
@@ -84,7 +68,7 @@ def read_picture(path: str, max_frames: int, limits: Limits) -> tuple[dict[str, 
                     times.append(round(now, 6))
                 now += image.info.get("duration", 0) / 1000 if animated else 0
     except Image.UnidentifiedImageError:
-        raise Unreadable("the picture's header is damaged, or its kind is unknown") from None
+        raise Unreadable("the picture's header is damaged, or its format is unknown") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise Unreadable(f"the picture is too large: {error}") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -101,7 +85,7 @@ def read_picture(path: str, max_frames: int, limits: Limits) -> tuple[dict[str, 
 
 
 def _fit_picture(image: Image.Image, limits: Limits) -> np.ndarray:
-    """Upright RGB of the fitting size; what is transparent shows white, as in Qwen's reader."""
+    """Return upright RGB of the right size. Transparent parts become white, as in Qwen's reader."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, not scale them
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

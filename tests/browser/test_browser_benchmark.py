@@ -1,4 +1,4 @@
-"""The benchmark of the case browser, shrunk: its run is a run, its numbers have their names."""
+"""The benchmark of the case browser on a small run."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NAMES = {"start_s", "filter_p95_s", "search_p95_s", "open_case_s", "server_mb"}
 
 
-def test_the_synthetic_run_is_like_the_papers(tmp_path, monkeypatch):
+def test_the_synthetic_run_has_the_mix_of_the_paper(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     from synthetic_run import MIX, PAPER_CASES, make_run
 
@@ -28,7 +28,8 @@ def test_the_synthetic_run_is_like_the_papers(tmp_path, monkeypatch):
     assert abs(share - 134_001 / PAPER_CASES) < 0.05
 
 
-def test_the_benchmark_prints_what_it_promises():
+@pytest.mark.slow
+def test_the_benchmark_prints_all_its_numbers():
     pytest.importorskip("gradio")
     command = [sys.executable, str(BENCHMARKS / "browser.py"), "--json", "--cases", "300"]
     small = ["--rounds", "2", "--clients", "2", "--think", "0", "--no-page"]

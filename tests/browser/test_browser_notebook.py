@@ -1,4 +1,4 @@
-"""The case browser in a notebook: a real kernel runs the cell, Chromium opens what it shows."""
+"""The case browser in a notebook: a real kernel runs the cell, Chromium opens the output."""
 
 import http.server
 import re
@@ -9,9 +9,10 @@ import pytest
 from browser_cases import TOTAL
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 CELL = "from p2r.browser.app import launch\n\nbrowser = launch([{!r}])"
-# A page that has an address and keys of its own, with the output as it came.
+# A page with its own address and keys, which contains the output of the cell.
 NOTEBOOK = (
     "<!doctype html><title>notebook</title><link rel=icon href=data:,>"
     "<textarea id=cell></textarea><p id=text>text</p>{}"
@@ -20,7 +21,7 @@ NOTEBOOK = (
 
 @pytest.fixture
 def run_cell(tmp_path) -> Iterator[Callable[[str], str]]:
-    """Runs a cell in a kernel, which lives until the end of the test; returns what it shows."""
+    """Return a function that runs a cell in a kernel and returns the HTML of its output."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     book = nbformat.v4.new_notebook()
     client = nbclient.NotebookClient(book, timeout=240, resources={"metadata": {"path": tmp_path}})
@@ -40,7 +41,7 @@ def run_cell(tmp_path) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def serve_notebook() -> Iterator[Callable[[str], str]]:
-    """Serves a page with an output, as a notebook's server would; returns its address."""
+    """Return a function that serves a page with an output and returns its address."""
     page = b""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,7 +67,9 @@ def serve_notebook() -> Iterator[Callable[[str], str]]:
     server.server_close()
 
 
-def test_a_cell_shows_the_browser_with_its_links_and_keys(run, run_cell, serve_notebook, open_page):
+def test_a_notebook_cell_shows_the_browser_with_links_and_keys(
+    run, run_cell, serve_notebook, open_page
+):
     notebook = serve_notebook(run_cell(CELL.format(str(run))))
     page = open_page(notebook, permissions=["clipboard-read", "clipboard-write"])
     inside = page.frame_locator("iframe")
@@ -74,7 +77,7 @@ def test_a_cell_shows_the_browser_with_its_links_and_keys(run, run_cell, serve_n
     place = inside.locator("#nav .place")
     expect(inside.locator("#list .item")).to_have_count(50)
     expect(place).to_have_text(f"1 of {TOTAL}")
-    # The notebook's own keys stay its own.
+    # Keys typed into the notebook do not reach the browser.
     page.locator("#cell").focus()
     page.keyboard.type("jj?f")
     page.locator("#text").click()
@@ -91,7 +94,7 @@ def test_a_cell_shows_the_browser_with_its_links_and_keys(run, run_cell, serve_n
     inside.locator("#list .item").nth(2).click()
     expect(place).to_have_text("3 of 11")
     heading = inside.locator("article h2").inner_text()
-    # What is looked at stands in the frame's address, and its link opens it anywhere.
+    # The state is in the address of the frame, and a copied link opens it elsewhere.
     assert page.url == notebook
     assert re.search(r"[?&]case=.*text=number\+11", frame.url)
     inside.get_by_role("button", name="copy link").click()
@@ -103,7 +106,7 @@ def test_a_cell_shows_the_browser_with_its_links_and_keys(run, run_cell, serve_n
     expect(alone.locator("#list .item")).to_have_count(11)
 
 
-def test_a_cell_can_be_run_again(run, run_cell):
+def test_a_notebook_cell_can_run_twice(run, run_cell):
     first = run_cell(CELL.format(str(run)))
     second = run_cell(CELL.format(str(run)) + "\nbrowser.close()")
     addresses = [

@@ -1,4 +1,4 @@
-"""What strangers write and ask for: hostile texts, paths, visitors, and damaged runs."""
+"""The case browser against hostile texts, paths and visitors, and with damaged runs."""
 
 import itertools
 import json
@@ -24,11 +24,12 @@ from p2r.browser.library import Library, find_media_root
 from p2r.cases.store import CaseStore, write_cases
 from p2r.errors import MediaError, StoreError, UserError
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 TABS = ("cases", "gallery", "groups", "compare", "agreement", "data")
 
 
-def test_hostile_text_is_text_on_every_page(address, open_page):
+def test_hostile_text_stays_text_on_every_page(address, open_page):
     page = open_page(link(address, text="onerror"))
     expect(page.locator("#list .item")).to_have_count(1)
     page.locator("#list .item").click()
@@ -50,7 +51,7 @@ def test_hostile_text_is_text_on_every_page(address, open_page):
         assert page.locator("#browser :is(script, svg[onload], img[onerror])").count() == 0
 
 
-def test_hostile_text_is_text_where_one_asks_about_it(address, open_page):
+def test_hostile_text_stays_text_in_the_ask_tab(address, open_page):
     page = open_page(link(address, f"{HOSTILE}/{HOSTILE}/0/evil 0 {HOSTILE}/0", tab="ask"))
     expect(page.locator("#ask").get_by_label("question", exact=True)).to_have_value(HOSTILE)
     chosen = page.locator("#ask-sample input")
@@ -64,14 +65,14 @@ def test_hostile_text_is_text_where_one_asks_about_it(address, open_page):
     assert page.locator("#ask :is(script, svg[onload], img[onerror])").count() == 0
 
 
-def test_unseen_characters_and_markdown_are_written_out(address, open_page):
+def test_invisible_characters_and_markdown_are_written_out(address, open_page):
     page = open_page(link(address, f"{UNSEEN}/{UNSEEN}/0/evil 1 {UNSEEN}/0"))
     heading = page.locator("article h2")
     expect(heading).to_contain_text("![x](http://evil.example/a.png) a[U+202E]gnp.exe[U+2066]")
     expect(heading).to_contain_text("[U+0007][U+001B][31m [U+200B]**bold**")
 
 
-def test_a_megabyte_of_text_leaves_the_page_usable(address, open_page):
+def test_a_page_with_a_megabyte_of_text_stays_usable(address, open_page):
     page = open_page(link(address, case_id(400, "base")))
     expect(page.locator(".panel.see .note")).to_contain_text("more characters")
     assert page.evaluate("document.documentElement.innerHTML.length") < 600_000
@@ -84,7 +85,7 @@ def test_a_megabyte_of_text_leaves_the_page_usable(address, open_page):
     expect(page.locator("article.case")).not_to_have_attribute("data-case", case_id(400, "base"))
 
 
-def test_only_files_that_a_case_names_below_the_root_are_served(address, run):
+def test_only_media_that_a_case_names_are_served(address, run):
     def fetch(path: str, **headers):
         return urllib.request.urlopen(urllib.request.Request(address + path, headers=headers))
 
@@ -126,7 +127,7 @@ def test_only_files_that_a_case_names_below_the_root_are_served(address, run):
         ),
     ],
 )
-def test_labels_are_taken_from_the_own_page_alone(address, run, headers, body, status):
+def test_labels_are_accepted_only_from_the_page_of_the_browser(address, run, headers, body, status):
     asked = urllib.request.Request(f"{address}p2r/label", body.encode(), headers, method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(asked)
@@ -134,7 +135,7 @@ def test_labels_are_taken_from_the_own_page_alone(address, run, headers, body, s
     assert not (run / "labels.jsonl").exists()
 
 
-def test_others_need_the_password_for_every_address(tmp_path):
+def test_every_address_needs_the_password(tmp_path):
     write_clip(tmp_path / "run" / "media" / "a.mp4", frames=2)
     write_cases(tmp_path / "run", [make_case(1, "a.mp4")])
     with pytest.raises(UserError, match="P2R_APP_PASSWORD"):
@@ -184,13 +185,13 @@ def test_uploads_are_limited_in_size(tmp_path, monkeypatch):
         app.close()
 
 
-def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monkeypatch):
+def test_clips_and_answers_have_limits(tmp_path, monkeypatch):
     run = tmp_path / "run"
     clip = write_clip(run / "media" / "a.mp4")
     write_cases(run, [make_case(1, "a.mp4")])
     desk = Desk(Library(CaseStore([run])))
     for name in ("a.html", "a.svg", "a.mp4.m3u8", "a"):
-        with pytest.raises(UserError, match="is no clip or picture"):
+        with pytest.raises(UserError, match="is not a clip or picture"):
             desk.check_upload(tmp_path / name)
     question = make_case(1).question
     monkeypatch.setattr(engines, "load_engine", lambda *_, **__: ScriptedEngine(None))
@@ -204,11 +205,11 @@ def test_clips_are_limited_in_kind_and_length_and_answers_in_time(tmp_path, monk
         list(desk.ask("model", clip, question))
 
 
-def test_it_listens_on_this_machine_alone(address):
+def test_the_server_listens_only_on_this_machine(address):
     assert address.startswith("http://127.0.0.1:")
 
 
-def test_a_damaged_run_opens_with_what_is_readable(serve, tmp_path, open_page):
+def test_a_damaged_run_opens_with_its_readable_parts(serve, tmp_path, open_page):
     run = tmp_path / "torn"
     (run / "cases").mkdir(parents=True)
     (run / "cases.parquet").write_bytes(b"PAR1 but no more")
@@ -230,7 +231,7 @@ def test_a_damaged_run_opens_with_what_is_readable(serve, tmp_path, open_page):
     expect(page.locator("#main")).to_contain_text("No stage of this run has written metrics")
 
 
-def test_the_media_root_is_given_named_by_the_run_or_the_run_itself(tmp_path):
+def test_the_media_folder_is_passed_or_named_by_the_run_or_the_run_itself(tmp_path):
     case = make_case(1, "a.mp4")
     write_cases(tmp_path / "run", [case])
     with pytest.raises(MediaError, match=r"'a.mp4': there is no such file"):
@@ -245,7 +246,7 @@ def test_the_media_root_is_given_named_by_the_run_or_the_run_itself(tmp_path):
     assert find_media_root(tmp_path / "run") == tmp_path / "run" / "media"
 
 
-def test_what_cannot_be_opened_or_served_says_so(tmp_path, address, run):
+def test_a_run_or_port_that_cannot_be_used_raises_an_error(tmp_path, address, run):
     with pytest.raises(StoreError, match="no cases at"):
         launch([tmp_path], block=False)
     port = int(address.rstrip("/").rpartition(":")[2])
@@ -253,7 +254,7 @@ def test_what_cannot_be_opened_or_served_says_so(tmp_path, address, run):
         launch([run], port=port, block=False)
 
 
-def test_the_command_serves_and_refuses(run, tmp_path):
+def test_the_command_serves_a_run_and_refuses_bad_arguments(run, tmp_path):
     base = [sys.executable, "-m", "p2r", "app"]
     environment = {k: v for k, v in os.environ.items() if k != "P2R_APP_PASSWORD"}
     for arguments, words in (
@@ -271,7 +272,7 @@ def test_the_command_serves_and_refuses(run, tmp_path):
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
-        # A shell's background job ignores Ctrl-C, and so would its children.
+        # Background jobs of a shell ignore Ctrl+C, and so do their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:

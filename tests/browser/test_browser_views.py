@@ -1,4 +1,4 @@
-"""Groups, comparison, gallery, curves, labels, agreement, exports, questions of one's own."""
+"""Groups, comparison, gallery, curves, labels, agreement, exports and the Ask tab."""
 
 import csv
 import io
@@ -18,12 +18,13 @@ from scripted import ScriptedEngine
 from p2r import engines
 from p2r.browser.ask_view import prepare
 from p2r.browser.curves_view import draw_run
-from p2r.browser.desk import Asked, Desk
+from p2r.browser.desk import AskedCase, Desk
 from p2r.browser.library import Library
 from p2r.cases.store import CaseStore, write_cases
 from p2r.records import Case, Trace
 from p2r.runs.recipe import load_recipe
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 
 
@@ -32,9 +33,11 @@ def test_a_group_shows_who_gets_the_credit(address, open_page):
     expect(page.locator("#list .item").first).to_contain_text("2 of 4 right · 2 sufficient")
     rows = page.locator(".creditbars tbody tr")
     expect(rows).to_have_count(4)
-    # Rollout 1 saw well and answered wrongly.
+    # Rollout 1: good observation, wrong answer.
     expect(rows.nth(1)).to_contain_text("+0.87−0.87−0.87−0.87")
-    expect(page.locator("#main")).to_contain_text("In #1, #2 GRPO pushes the observation the wrong")
+    expect(page.locator("#main")).to_contain_text(
+        "In #1, #2, GRPO pushes the observation in the wrong"
+    )
     rows.nth(2).locator("a").click()
     expect(page.locator("article .about")).to_contain_text("rollout 2")
 
@@ -46,7 +49,7 @@ def test_collapsed_groups_are_marked(serve, tmp_path, open_page):
     expect(page.locator("#list .item .chip")).to_have_text(
         ["perception collapsed", "reasoning collapsed"]
     )
-    expect(page.locator("#main")).to_contain_text("that process learns nothing here")
+    expect(page.locator("#main")).to_contain_text("this process learns nothing here")
 
 
 def test_three_models_are_compared_on_the_same_question(address, open_page):
@@ -70,7 +73,7 @@ def test_three_models_are_compared_on_the_same_question(address, open_page):
     expect(page).to_have_url(re.compile(r"side=demo%7Ceval-base&side=demo%7Ceval-sft"))
 
 
-def test_a_response_off_the_template_is_compared_whole(serve, tmp_path, open_page):
+def test_a_response_without_the_template_is_compared_in_full(serve, tmp_path, open_page):
     run = tmp_path / "off"
     bare = {"observation": None, "think": None, "problems": ["observation missing"]}
     base = make_case(1, run="off", stage="eval-base", text="It goes right, I guess.", **bare)
@@ -82,16 +85,16 @@ def test_a_response_off_the_template_is_compared_whole(serve, tmp_path, open_pag
     expect(whole.first).to_contain_text("format: observation missing")
 
 
-def test_no_two_parts_of_a_step_look_alike(tmp_path):
+def test_all_parts_of_the_time_of_a_step_look_different(tmp_path):
     names = ("a_b", "c", "d", "e", "f", "g", "h", "i")
     row = {"step": 1, "truncated": 0.0} | {f"time/{name}": 1.0 for name in names}
     (tmp_path / "rl").mkdir()
     (tmp_path / "rl" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     figures = {figure["title"]: figure["figure"] for figure in draw_run(tmp_path)[0]["figures"]}
-    parts = figures["Time budget of a step"]["data"]
+    parts = figures["Time per step"]["data"]
     looks = {(part["marker"]["color"], part["marker"]["pattern"]["shape"]) for part in parts}
     assert len(looks) == len(names) and parts[0]["name"] == "a b"
-    assert figures["What is unknown or cut"]["layout"]["yaxis"]["rangemode"] == "tozero"
+    assert figures["Unknown or truncated"]["layout"]["yaxis"]["rangemode"] == "tozero"
 
 
 def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
@@ -106,36 +109,36 @@ def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
     expect(page).to_have_url(re.compile("failure=right\\+by\\+luck"))
 
 
-def test_curves_are_drawn_and_grow_while_a_run_writes(run, serve, tmp_path, open_page):
-    # A copy: what is written into it is no other test's.
+def test_curves_grow_while_a_stage_is_running(run, serve, tmp_path, open_page):
+    # A copy, because the test writes into it.
     run = shutil.copytree(run, tmp_path / run.name)
     metrics = run / "pa_grpo" / "metrics.jsonl"
     metrics.touch()
     page = open_page(link(serve(run), tab="runs"))
     expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 5")
-    for title in ("Reward of perception, by part", "Collapsed groups", "Time budget of a step"):
+    for title in ("Reward of perception, by part", "Collapsed groups", "Time per step"):
         expect(page.locator(".plotcard", has_text=title).locator(".main-svg").first).to_be_visible()
-    # A name of a file is text in a figure, too.
+    # Figures show file names as text.
     expect(page.locator(".legendtext", has_text="<b>sft")).to_have_count(1)
     expect(page.locator(".legendtext [style*=bold]")).to_have_count(0)
-    expect(page.locator("[data-live]")).to_have_text("live: a stage is writing")
+    expect(page.locator("[data-live]")).to_have_text("live: a stage is running")
     with metrics.open("a") as lines:
         lines.write("\n" + json.dumps(metrics_row(7)) + "\n")
     expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 7")
-    page.get_by_label("light or dark").click()
+    page.get_by_label("light or dark theme").click()
     expect(page.locator(".main-svg").first).to_be_visible()
 
 
 @pytest.fixture
 def small(serve, tmp_path):
-    """A run of its own, that a test may write into, with 6 cases."""
+    """Return a run with 6 cases that a test may write into, and its address."""
     run = tmp_path / "small"
     write_clip(run / "media" / "clips" / "a.mp4")
     write_cases(run, [make_case(n, run="small", stage="sft") for n in range(6)])
     return run, serve(run)
 
 
-def test_blind_labels_of_two_people_measure_the_judge(small, open_page):
+def test_two_people_label_blind_and_the_agreement_with_the_judge_is_shown(small, open_page):
     run, address = small
     for name, words in (("Ada", ["sufficient"] * 6), ("Bo <b>", ["not sufficient"] * 2)):
         page = open_page(link(address, tab="agreement"))
@@ -166,13 +169,13 @@ def test_blind_labels_of_two_people_measure_the_judge(small, open_page):
     assert len(rows) == 8 and rows[0]["annotator"] == "Ada"
 
 
-def test_a_label_can_be_changed_and_is_refused_without_a_name(small, open_page):
+def test_a_label_can_be_changed_but_needs_a_name(small, open_page):
     run, address = small
     page = open_page(link(address, "small/sft/0/q001/0"))
     page.get_by_label("cannot say").check()
     page.get_by_label("my name").fill("   ")
     page.get_by_role("button", name="Save label").click()
-    expect(page.locator(".label-said")).to_contain_text("needs the name of its annotator")
+    expect(page.locator(".label-said")).to_contain_text("a label needs an annotator")
     page.get_by_label("my name").fill("Ada")
     page.get_by_label("what went wrong").select_option("right by luck")
     page.get_by_label("comment").fill("<script>window.hacked = 1</script>")
@@ -187,14 +190,14 @@ def test_a_label_can_be_changed_and_is_refused_without_a_name(small, open_page):
     assert [label["sufficient"] for label in labels] == [None, True]
 
 
-def test_the_data_card_says_what_is_open_and_how_it_was_made(address, open_page):
+def test_the_data_card_lists_cases_stages_and_facts_of_the_runs(address, open_page):
     page = open_page(link(address, tab="data"))
     expect(page.locator("#main")).to_contain_text(f"{TOTAL} cases")
     expect(page.locator("#main tr", has_text="eval-pa_grpo").first).to_contain_text("12")
     expect(page.locator(".card", has_text="Failure kinds")).to_contain_text("right by luck")
 
 
-def test_a_selection_is_exported_in_three_forms(address, tmp_path):
+def test_a_selection_is_exported_as_parquet_csv_and_json_lines(address, tmp_path):
     def fetch(kind: str, order: str = "") -> bytes:
         query = f"kind={kind}&stage=pa_grpo{order}"
         with urllib.request.urlopen(f"{address}p2r/export?{query}") as answer:
@@ -209,12 +212,12 @@ def test_a_selection_is_exported_in_three_forms(address, tmp_path):
     assert [json.loads(line)["trace"]["rollout"] for line in fetch("jsonl").splitlines()] == [
         *range(4)
     ]
-    # The order of the list, equal ones as they were written.
+    # The order of the list; ties in written order.
     rows = fetch("jsonl", "&sort=reasoning_reward&order=descending").splitlines()
     assert [json.loads(row)["trace"]["rollout"] for row in rows] == [0, 2, 1, 3]
 
 
-def test_one_case_is_saved_as_a_page_that_needs_nothing(address, open_page, tmp_path):
+def test_a_case_is_saved_as_a_page_without_scripts(address, open_page, tmp_path):
     page = open_page(link(address, case_id(1)))
     with page.expect_download() as download:
         page.get_by_role("link", name="save page").click()
@@ -224,7 +227,7 @@ def test_one_case_is_saved_as_a_page_that_needs_nothing(address, open_page, tmp_
     assert "Square 1 starts at the left edge." in text and "<script" not in text
 
 
-def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tmp_path):
+def test_a_question_about_an_upload_is_answered_judged_and_kept(small, open_page, tmp_path):
     run, address = small
     page = open_page(link(address, "small/sft/0/q001/0"))
     page.get_by_role("link", name="ask about it").click()
@@ -242,7 +245,7 @@ def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tm
     page.get_by_role("option", name="numerical").click()
     page.locator("#ask").get_by_label("reference answer").fill("1")
     page.locator("#ask-go").click()
-    # The first question also waits for the libraries of the model.
+    # The first question also loads the libraries of the model.
     expect(page.locator("#ask .strip button")).to_have_count(8, timeout=240_000)
     expect(page.locator("#ask .panel.see")).to_be_visible()
     expect(page.locator("#ask .panel.judge")).to_contain_text("oracle", timeout=240_000)
@@ -254,7 +257,7 @@ def test_a_question_of_ones_own_is_answered_judged_and_kept(small, open_page, tm
     assert (run / "media" / kept["question"]["path"]).is_file()
 
 
-def test_an_answer_that_is_stopped_stands_still_and_the_next_question_is_answered(
+def test_an_answer_can_be_stopped_and_the_next_question_is_answered(
     tmp_path, serve, open_page, monkeypatch
 ):
     run = tmp_path / "stopped"
@@ -293,7 +296,7 @@ def test_an_answer_that_is_stopped_stands_still_and_the_next_question_is_answere
     expect(answer).to_contain_text("done")
 
 
-def test_a_question_about_a_case_is_kept_beside_its_clip_under_an_id_of_its_own(tmp_path):
+def test_a_question_about_a_case_is_kept_in_its_run_under_a_new_id(tmp_path):
     for name in ("one", "two"):
         write_clip(tmp_path / name / "media" / "clips" / "a.mp4")
         write_cases(tmp_path / name, [make_case(1, run=name)])
@@ -308,7 +311,7 @@ def test_a_question_about_a_case_is_kept_beside_its_clip_under_an_id_of_its_own(
     assert len({case.question.id, question.id, other.id}) == 3
     answer = Case(question=question, trace=Trace(question_id="", text="1"))
     folder = library.store.run_of(case.id)
-    ids = [desk.keep(Asked(answer, media, is_upload=False, run=folder)) for _ in range(2)]
+    ids = [desk.keep(AskedCase(answer, media, is_upload=False, run=folder)) for _ in range(2)]
     assert len(set(ids)) == 2 and not (tmp_path / "one" / "cases").exists()
     assert library.find_media(library.store.get(ids[0])) == media
 
@@ -322,17 +325,17 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
     desk = Desk(Library(CaseStore([run])))
     by_name = desk.judges()
     assert list(by_name.values()) == [noisy, "oracle"]
-    asked = Asked(make_case(1), run / "a.mp4", is_upload=False)
+    asked = AskedCase(make_case(1), run / "a.mp4", is_upload=False)
     wrong, right = (desk.judge(asked, name) for name in by_name)
     assert wrong.judge != right.judge and right.judge == "oracle"
     assert (run / "ledger.id").is_file()
     silent = make_case(1)
     silent.trace.observation = None
-    verdict = desk.judge(Asked(silent, run / "a.mp4", is_upload=False), "oracle")
+    verdict = desk.judge(AskedCase(silent, run / "a.mp4", is_upload=False), "oracle")
     assert verdict.sufficient is False and "no readable observation" in verdict.rationale
 
 
-def test_new_cases_show_after_a_refresh(small, open_page):
+def test_new_cases_appear_after_a_refresh(small, open_page):
     run, address = small
     page = open_page(address)
     expect(page.locator("#list .item")).to_have_count(6)

@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browser_cases import TOTAL, case_id, link, settle
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 
 # As the search is typed, once the page is there.
@@ -17,7 +18,7 @@ def in_list(count: int | str) -> re.Pattern[str]:
     return re.compile(rf" of {count}(?!\d)")
 
 
-def test_the_list_and_a_whole_case_are_shown(address, open_page):
+def test_the_list_and_a_complete_case_are_shown(address, open_page):
     page = open_page(address)
     expect(page.locator("#bar")).to_contain_text(f"{TOTAL} cases")
     expect(page.locator("#list .item")).to_have_count(50)
@@ -34,7 +35,7 @@ def test_the_list_and_a_whole_case_are_shown(address, open_page):
     expect(case.locator(".panel.see")).to_contain_text("RP 2.20 = accuracy 1.00")
     expect(case.locator(".panel.see")).to_contain_text("AP +0.75")
     expect(case.locator(".panel.judge")).to_contain_text("Verdict 1.")
-    case.get_by_text("What the judge saw").click()
+    case.get_by_text("Prompt and reply of the judge").click()
     expect(case.locator(".panel.judge")).to_contain_text("You cannot see the video.")
     expect(case.locator(".panel.think")).to_contain_text("distance from the left edge")
     expect(case.locator(".panel.think")).to_contain_text("20 tokens")
@@ -44,7 +45,7 @@ def test_the_list_and_a_whole_case_are_shown(address, open_page):
     expect(case.locator("#making")).to_contain_text("max_pixels 3136")
 
 
-def test_the_video_plays_and_the_frames_are_those_the_model_saw(address, open_page):
+def test_the_video_plays_and_the_frames_of_the_model_are_shown(address, open_page):
     page = open_page(link(address, case_id(1)))
     frames = page.locator(".strip button")
     expect(frames).to_have_count(8)
@@ -67,7 +68,7 @@ def test_the_video_plays_and_the_frames_are_those_the_model_saw(address, open_pa
     page.wait_for_function("document.querySelector('video.player').paused")
 
 
-def test_a_picture_is_shown_with_what_the_model_saw_of_it(address, open_page):
+def test_a_picture_is_shown_with_the_frame_of_the_model(address, open_page):
     page = open_page(link(address, case_id(307)))
     expect(page.locator("img.player")).to_be_visible()
     expect(page.locator(".strip button")).to_have_count(1)
@@ -95,7 +96,7 @@ def test_the_2x2_and_the_failure_kinds_filter_and_keep_their_counts(address, ope
     expect(page.locator("#list .item")).to_have_count(3)
 
 
-def test_search_and_filters_narrow_the_list_and_stand_in_the_address(address, open_page):
+def test_search_and_filters_narrow_the_list_and_change_the_address(address, open_page):
     page = open_page(address)
     pager = page.locator("#list .pager")
     expect(pager).to_contain_text(in_list(TOTAL))
@@ -105,7 +106,7 @@ def test_search_and_filters_narrow_the_list_and_stand_in_the_address(address, op
     expect(page.locator(SEARCH)).to_be_focused()
     expect(page).to_have_url(re.compile(r"text=SQUARE\+number\+11"))
     page.locator("[name=text_in]").select_option("rationale")
-    expect(page.locator("#list")).to_contain_text("No case passes these filters.")
+    expect(page.locator("#list")).to_contain_text("No case matches these filters.")
     expect(page.locator("#nav")).to_contain_text("not in this list")
     page.locator("[name=text_in]").select_option("")
     page.locator(SEARCH).fill("")
@@ -128,19 +129,19 @@ def test_search_and_filters_narrow_the_list_and_stand_in_the_address(address, op
     expect(other.locator("#list .item")).to_have_count(4)
 
 
-def test_a_limit_is_typed_while_the_list_follows(address, open_page):
+def test_the_list_follows_while_a_limit_is_typed(address, open_page):
     page = open_page(address)
     pager = page.locator("#list .pager")
     page.get_by_text("Filters and order").click()
     limit = page.get_by_label("perception reward from")
     limit.click()
-    # The list is renewed after every stroke: the field keeps the keyboard and what it holds.
+    # The list changes after every key: the field keeps the focus and its text.
     for stroke, query in (("2", "2.."), (".", "2.."), ("2", "2.2.."), ("5", "2.25..")):
         page.keyboard.press(stroke)
         expect(page).to_have_url(re.compile(rf"perception_reward={re.escape(query)}"))
     expect(limit).to_be_focused()
     expect(limit).to_have_value("2.25")
-    expect(page.locator("#list")).to_contain_text("No case passes these filters.")
+    expect(page.locator("#list")).to_contain_text("No case matches these filters.")
     expect(page.locator("#nav .place")).to_have_text("not in this list")
     page.locator(".active .chip", has_text="perception reward ≥ 2.25").click()
     expect(pager).to_contain_text(in_list(TOTAL))
@@ -150,12 +151,12 @@ def test_a_limit_is_typed_while_the_list_follows(address, open_page):
     expect(page.locator("[name=sort]")).to_be_focused()
 
 
-def test_filters_are_seen_wherever_they_work(address, open_page):
+def test_every_tab_shows_the_filters_that_it_applies(address, open_page):
     page = open_page(link(address, text="number 50", text_in="question", stage="eval-sft"))
     expect(page.locator("#list .item")).to_have_count(10)
     page.locator("#bar [data-tab=compare]").click()
     active = page.locator("#sidebar .active")
-    # The sides are the stages that are compared: a filter of stages is not applied, nor shown.
+    # The sides replace the filter of stages, so it is neither applied nor shown.
     expect(active.locator(".chip")).to_have_text(["text in question: number 50×"])
     expect(page.locator("#list .item")).to_have_count(10)
     page.locator("#bar [data-tab=gallery]").click()
@@ -168,7 +169,7 @@ def test_filters_are_seen_wherever_they_work(address, open_page):
     expect(page.locator("#list .item").first).to_contain_text("2 of 4 right")
 
 
-def test_an_address_past_the_end_shows_what_there_is(address, open_page):
+def test_a_page_number_past_the_end_shows_the_last_page(address, open_page):
     page = open_page(link(address, sheet="999"))
     expect(page.locator("#list .pager")).to_contain_text(f"{TOTAL - TOTAL % 50 + 1}–{TOTAL} of")
     expect(page.locator("article.case")).to_be_visible()
@@ -177,7 +178,7 @@ def test_an_address_past_the_end_shows_what_there_is(address, open_page):
         expect(page.locator("#list .pager")).to_contain_text("1–")
 
 
-def test_pages_and_keys_lead_through_the_list(address, open_page):
+def test_pages_and_keys_move_through_the_list(address, open_page):
     page = open_page(address)
     place = page.locator("#nav .place")
     expect(place).to_have_text(f"1 of {TOTAL}")
@@ -216,11 +217,11 @@ def test_views_are_saved_and_links_copied(address, open_page):
     expect(page.locator("#list .pager")).to_contain_text(in_list(TOTAL))
     page.get_by_role("link", name="elevens <b>").click()
     expect(page.locator("#list .item")).to_have_count(11)
-    page.get_by_role("button", name="forget elevens").click()
+    page.get_by_role("button", name="delete elevens").click()
     expect(page.get_by_role("link", name="elevens")).to_have_count(0)
 
 
-def test_a_permalink_opens_its_case_its_rollouts_and_follows_the_visitor(address, open_page):
+def test_a_permalink_opens_a_case_with_its_rollouts(address, open_page):
     page = open_page(link(address, case_id(200, "pa_grpo", 3, 2), run="demo"))
     about = page.locator("article .about")
     expect(page.locator("article h2")).to_have_text("Which way does square number 200 move?")
@@ -240,7 +241,7 @@ def test_a_permalink_opens_its_case_its_rollouts_and_follows_the_visitor(address
     expect(page.locator("article h2")).to_have_text("Which way does square number 200 move?")
 
 
-def test_every_token_has_its_process_and_its_credit_under_both_schemes(address, open_page):
+def test_every_token_shows_its_process_and_its_credit_under_both_schemes(address, open_page):
     page = open_page(link(address, case_id(200, "pa_grpo", 3, 1)))
     strip = page.locator(".tokens")
     expect(strip.locator(".process.see")).to_contain_text("</observation>")
@@ -248,7 +249,7 @@ def test_every_token_has_its_process_and_its_credit_under_both_schemes(address, 
     expect(strip.locator(".see .as-pa")).to_have_text("AP +0.87")
     expect(strip.locator(".see .as-grpo")).to_be_hidden()
     page.get_by_role("button", name="GRPO", exact=True).click()
-    # Seen well, answered wrongly: GRPO lowers the observation too.
+    # Good observation, wrong answer: GRPO lowers the observation too.
     expect(strip.locator(".see .as-grpo")).to_have_text("A −0.87")
     tint = "token => getComputedStyle(token).backgroundColor"
     assert "200, 84, 8" in strip.locator(".see .tok").first.evaluate(tint)
@@ -262,16 +263,16 @@ def test_every_token_has_its_process_and_its_credit_under_both_schemes(address, 
     expect(said).to_contain_text("perception, PA-GRPO +0.87, GRPO −0.87")
 
 
-def test_an_unknown_permalink_says_so(address, open_page):
+def test_an_unknown_permalink_shows_a_message(address, open_page):
     page = open_page(link(address, "demo/no/such/case"))
     expect(page.locator("#main")).to_contain_text("no case 'demo/no/such/case' in these runs")
     expect(page.locator("#list .item")).to_have_count(50)
 
 
-def test_media_that_cannot_be_had_leave_their_reason_and_the_case_opens(address, open_page):
+def test_missing_or_damaged_media_show_a_reason_and_the_case_opens(address, open_page):
     page = open_page(link(address, text="square number 30"))
     for n, place, reason in [
-        (301, "#main .no-media", "there is no such file below the media root"),
+        (301, "#main .no-media", "there is no such file in the media folder"),
         (302, ".frames .no-media", "decode|format|invalid|read"),
         (303, "#main .no-media", "leaves the media root"),
         (304, ".frames .warning", "other frames now than the trace recorded"),
@@ -283,7 +284,7 @@ def test_media_that_cannot_be_had_leave_their_reason_and_the_case_opens(address,
         expect(page.locator(place)).to_contain_text(re.compile(reason, re.IGNORECASE))
 
 
-def test_a_faulty_response_is_shown_whole_with_its_faults(address, open_page):
+def test_a_response_with_format_faults_is_shown_in_full(address, open_page):
     page = open_page(link(address, case_id(305)))
     expect(page.locator("article .about")).to_contain_text("format: think missing")
     expect(page.locator("article .about")).to_contain_text("truncated")

@@ -10,7 +10,7 @@ from p2r.cases.agreement import (
     measure,
     wilson,
 )
-from p2r.cases.labels import Label
+from p2r.cases.labels import CaseLabel
 
 YES, NO, UNKNOWN = True, False, None
 
@@ -64,14 +64,14 @@ def test_unknown_answers_are_counted_and_left_out():
     assert found.kappa.low < 0.4 < found.kappa.high
 
 
-def test_nothing_known_is_no_number():
+def test_without_known_answers_there_is_no_number():
     found = measure([(UNKNOWN, YES)])
     assert found.n == 0 and found.accuracy.value is None and found.kappa.value is None
     assert measure([]).confusion["yes", "yes"] == 0
 
 
 def label(case, annotator, sufficient):
-    return Label(case=case, annotator=annotator, sufficient=sufficient)
+    return CaseLabel(case=case, annotator=annotator, sufficient=sufficient)
 
 
 LABELS = [
@@ -108,7 +108,7 @@ def test_annotators_against_each_other():
     assert found["ann", "bob"].n == 2 and found["ann", "bob"].accuracy.value == 0.5
 
 
-def test_the_majority_of_those_who_know():
+def test_the_majority_ignores_unknown_answers():
     raters = {
         "a": {"1": YES, "2": YES, "3": UNKNOWN, "4": UNKNOWN},
         "b": {"1": YES, "2": NO, "3": NO},

@@ -1,4 +1,4 @@
-"""Labels: append-only, several annotators, the last word counts, nothing hostile gets out."""
+"""Labels: append-only, several annotators, the last label counts, safe exports."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ import pytest
 
 from p2r.cases.labels import (
     MAX_COMMENT,
-    Label,
+    CaseLabel,
     LabelFile,
     export_labels,
     hide_verdict,
@@ -20,11 +20,11 @@ from p2r.errors import UserError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 
 
-def label(case="c1", annotator="ann", sufficient=True, **more) -> Label:
-    return Label(case=case, annotator=annotator, sufficient=sufficient, **more)
+def label(case="c1", annotator="ann", sufficient=True, **more) -> CaseLabel:
+    return CaseLabel(case=case, annotator=annotator, sufficient=sufficient, **more)
 
 
-def test_the_last_label_of_an_annotator_counts_and_none_is_lost(tmp_path):
+def test_the_last_label_of_an_annotator_counts_and_older_ones_stay_in_the_file(tmp_path):
     file = LabelFile(tmp_path)
     assert file.labels() == [] and not file.path.exists(), "reading writes nothing"
     for given in (
@@ -44,7 +44,7 @@ def test_the_last_label_of_an_annotator_counts_and_none_is_lost(tmp_path):
     assert file.has_labelled("c1", " ann ") and not file.has_labelled("c2", "bob")
 
 
-def test_what_others_append_is_seen(tmp_path):
+def test_labels_that_others_append_are_read(tmp_path):
     mine, other = LabelFile(tmp_path), LabelFile(tmp_path / "labels.jsonl")
     mine.add(label())
     assert len(other.labels()) == 1
@@ -55,7 +55,7 @@ def test_what_others_append_is_seen(tmp_path):
     assert [found.case for found in mine.labels()] == ["c3"], "a file that was replaced"
 
 
-def test_a_torn_line_is_passed_over_then_cut_off(tmp_path):
+def test_an_unfinished_line_is_skipped_and_then_removed(tmp_path):
     file = LabelFile(tmp_path)
     file.add(label())
     with file.path.open("ab") as raw:
@@ -81,18 +81,18 @@ def test_a_damaged_line_is_reported_with_its_reason(tmp_path):
     ("given", "message"),
     [
         (label(case=""), "needs a case"),
-        (label(annotator="  "), "needs the name"),
+        (label(annotator="  "), "needs an annotator"),
         (label(annotator="x" * 101), "annotator is too long"),
         (label(comment="x" * (MAX_COMMENT + 1)), "comment is too long"),
     ],
 )
-def test_a_label_that_makes_no_sense_is_refused(tmp_path, given, message):
+def test_an_invalid_label_is_refused(tmp_path, given, message):
     with pytest.raises(UserError, match=message):
         LabelFile(tmp_path).add(given)
     assert LabelFile(tmp_path).labels() == []
 
 
-def test_any_text_comes_back(tmp_path):
+def test_any_text_survives_a_round_trip(tmp_path):
     comment = '<script>alert(1)</script>\n=1+1 \0 \u202e "quoted", 青い \ud800'
     LabelFile(tmp_path).add(label(comment=comment))
     found = LabelFile(tmp_path).labels()[0].comment
@@ -117,7 +117,7 @@ def test_several_processes_write_to_one_file(tmp_path):
     assert len(file.latest()) == 150
 
 
-def test_a_sample_is_the_same_for_everybody_and_keeps_as_the_run_grows():
+def test_a_sample_is_the_same_for_all_and_changes_little_as_the_run_grows():
     ids = [f"run/cot/0/q{number}/0" for number in range(1000)]
     drawn = sample_cases(ids, 200)
     assert len(set(drawn)) == 200 and drawn == sample_cases(reversed(ids), 200)
@@ -127,7 +127,7 @@ def test_a_sample_is_the_same_for_everybody_and_keeps_as_the_run_grows():
     assert sample_cases(ids[:5], 200) == sample_cases(ids[:5])
 
 
-def test_blind_mode_hides_all_that_tells_the_verdict():
+def test_blind_mode_hides_everything_that_reveals_the_verdict():
     case = Case(
         question=Question(id="q", problem="?", problem_type="free-form"),
         trace=Trace(question_id="q", text="", observation="seen"),
@@ -151,7 +151,7 @@ def test_blind_mode_hides_all_that_tells_the_verdict():
 def test_labels_are_exported_as_json_lines_and_safe_csv():
     given = [label(comment='=HYPERLINK("http://x")', annotator="@ann"), label(case="c2")]
     lines = "".join(export_labels(given, "jsonl")).splitlines()
-    assert [Label(**json.loads(line)) for line in lines] == given
+    assert [CaseLabel(**json.loads(line)) for line in lines] == given
     rows = list(csv.DictReader(io.StringIO("".join(export_labels(given)).removeprefix("\ufeff"))))
     assert rows[0]["comment"] == '\'=HYPERLINK("http://x")' and rows[0]["annotator"] == "'@ann"
     assert rows[1]["case"] == "c2" and rows[1]["sufficient"] == "True"

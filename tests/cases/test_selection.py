@@ -1,4 +1,4 @@
-"""Filters in an address: what is set comes back, what is nonsense is passed over."""
+"""Filters in an address: a round trip keeps them, invalid ones are ignored."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from p2r.cases.selection import EVERYTHING, Filters, from_query, to_query
         Filters(step=(1234567.0, None), perception_reward=(0.123456789, 1e300)),
     ],
 )
-def test_filters_come_back(filters):
+def test_filters_survive_a_round_trip(filters):
     assert from_query(to_query(filters)) == filters
 
 
@@ -34,5 +34,5 @@ def test_filters_come_back(filters):
         ("__class__", "x"),
     ],
 )
-def test_nonsense_is_passed_over(pair):
+def test_invalid_filters_are_ignored(pair):
     assert from_query([pair]) == EVERYTHING

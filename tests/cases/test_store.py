@@ -1,49 +1,15 @@
-"""The store: what is written comes back; the database filters, sorts and pages."""
+"""The store: cases survive a round trip; the database filters, sorts and pages."""
 
 import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from case_records import ids, make_case
 
 from p2r.cases.store import CaseStore, Filters, write_cases
 from p2r.errors import StoreError
-from p2r.records import Case, ProcessReward, Question, Trace, Verdict
-
-
-def make_case(n: int, **changes) -> Case:
-    """Case number n of a run; `changes` set its fields and its parts' (`question_…`, `trace_…`)."""
-    question = {
-        "id": f"q{n}",
-        "problem": f"What moves in clip {n}?",
-        "options": ["A. a cube", "B. a ball"],
-        "problem_type": "multiple choice",
-        "path": f"clips/{n}.mp4",
-        "answer": "A",
-        "source": "world",
-        "meta": {"scene": n},
-    }
-    trace = {
-        "question_id": f"q{n}",
-        "text": "<observation>A cube.</observation>",
-        "observation": "A cube.",
-        "run": "demo",
-        "stage": "sft",
-        "sampling": {"temperature": 1.0},
-    }
-    case = {"accuracy": 1.0, "verdict": Verdict(sufficient=True, rationale="It is said.")}
-    for name, value in changes.items():
-        part, _, field = name.partition("_")
-        if part in ("question", "trace"):
-            {"question": question, "trace": trace}[part][field] = value
-        else:
-            case[name] = value
-    trace["question_id"] = question["id"]
-    return Case(question=Question(**question), trace=Trace(**trace), **case)
-
-
-def ids(rows) -> list[str]:
-    return [row["question.id"] for row in rows]
+from p2r.records import Case, ProcessReward, Verdict
 
 
 @pytest.fixture
@@ -55,7 +21,7 @@ def open_store(tmp_path):
     return write_and_open
 
 
-def test_cases_come_back_as_they_were_written(open_store):
+def test_cases_survive_a_round_trip(open_store):
     whole = make_case(
         1,
         trace_problems=["answer missing"],
@@ -84,7 +50,7 @@ def test_any_text_survives_and_nan_is_unknown(open_store):
     assert case.accuracy is None
 
 
-def test_no_cases_make_an_empty_store(open_store):
+def test_a_run_without_cases_is_an_empty_store(open_store):
     store = open_store()
     assert store.count() == 0 and store.page() == [] and list(store.cases()) == []
     assert set(store.quadrants().values()) == {0}
@@ -157,8 +123,8 @@ def test_pages_are_sorted_and_do_not_overlap(open_store):
     pages = [ids(store.page(sort=column, offset=offset, limit=2)) for offset in (0, 2, 4, 6)]
     assert pages == [["q2", "q3"], ["q4", "q0"], ["q1"], []]
     for place, row in enumerate(store.page(sort=column)):
-        assert store.position(row["id"], Filters(), column) == place
-    assert store.position(store.page()[0]["id"], Filters(text="nothing")) is None
+        assert store.neighbours(row["id"], Filters(), column).position == place
+    assert store.neighbours(store.page()[0]["id"], Filters(text="nothing")).position is None
 
 
 def test_unknown_columns_are_refused(open_store):
@@ -222,7 +188,7 @@ def test_several_runs_are_one_table(tmp_path):
     assert store.file_of(store.page(Filters(run=("demo",)))[0]["id"]).parent == folder
 
 
-def test_a_file_of_an_earlier_version_lacks_only_what_it_lacks(tmp_path):
+def test_a_file_of_an_earlier_version_opens_without_its_missing_columns(tmp_path):
     file = write_cases(tmp_path, [make_case(1)])
     table = pq.read_table(file).drop_columns(["tags", "perception_advantage", "trace.truncated"])
     pq.write_table(table, file)
@@ -230,7 +196,7 @@ def test_a_file_of_an_earlier_version_lacks_only_what_it_lacks(tmp_path):
     assert case.question.id == "q1" and case.tags == [] and case.trace.truncated is False
 
 
-def test_a_store_may_be_read_by_many_threads(open_store):
+def test_many_threads_can_read_a_store(open_store):
     store = open_store(*(make_case(n) for n in range(100)))
     found: list[int] = []
 
@@ -245,7 +211,7 @@ def test_a_store_may_be_read_by_many_threads(open_store):
     assert found == [10] * 80
 
 
-def test_a_failed_writing_leaves_the_former_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_cases(tmp_path, [make_case(1)])
 
     def broken():
@@ -258,13 +224,13 @@ def test_a_failed_writing_leaves_the_former_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cases.parquet"]
 
 
-def test_a_run_that_is_written_anew_is_seen(open_store, tmp_path):
+def test_a_replaced_file_is_read_again(open_store, tmp_path):
     store = open_store(make_case(1))
     write_cases(tmp_path / "demo", (make_case(n) for n in range(5000)))
     assert store.count() == 5000
 
 
-def test_an_id_comes_once(tmp_path):
+def test_two_cases_cannot_share_an_id(tmp_path):
     with pytest.raises(StoreError, match=r"'demo/sft/0/q1/0' comes twice"):
         write_cases(tmp_path, [make_case(1), make_case(1)])
     for name in ("a", "b"):
@@ -273,7 +239,7 @@ def test_an_id_comes_once(tmp_path):
         CaseStore([tmp_path / "a", tmp_path / "b"])
 
 
-def test_what_is_no_store_says_so(tmp_path, open_store):
+def test_opening_something_else_raises_a_clear_error(tmp_path, open_store):
     (tmp_path / "broken.parquet").write_bytes(b"nothing of the kind")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "foreign.parquet")
     for paths, message in [

@@ -134,6 +134,7 @@ def test_bad_question_files(capsys, tmp_path, model_folder):
     )
 
 
+@pytest.mark.slow
 def test_bad_records_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [
@@ -148,6 +149,7 @@ def test_bad_records_are_reported_and_the_others_are_used(tmp_path, media, model
     assert (tmp_path / "x" / "generate.jsonl").read_text().count("\n") == 1
 
 
+@pytest.mark.slow
 def test_unreadable_media_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [{**OCR, "path": name} for name in ("broken.mp4", "none.mp4", "long.mp4")]
@@ -169,7 +171,7 @@ def test_a_missing_earlier_stage_is_named(capsys, tmp_path, question_file):
     recipe = tmp_path / "none.yaml"
     recipe.write_text("name: none\nmodels: {base: b, teacher: t}\n")
     message = error_of(capsys, "generate", "--run", run, "--recipe", str(recipe))
-    assert "give --questions FILE" in message
+    assert "pass --questions FILE" in message
     assert "p2r generate" in error_of(capsys, "filter", "--run", run)
     assert "p2r filter" in error_of(capsys, "sft", "--run", run)
     assert "p2r sft" in error_of(capsys, "rl", "--run", run)
@@ -177,7 +179,7 @@ def test_a_missing_earlier_stage_is_named(capsys, tmp_path, question_file):
 
 @pytest.mark.parametrize("verb", [["rl"], ["eval", "--model", "sft"], ["app"]])
 def test_a_misspelt_run_is_not_created(capsys, tmp_path, verb):
-    run = tmp_path / "mispelt"
+    run = tmp_path / "misspelt"
     arguments = [*verb, str(run)] if verb == ["app"] else [*verb, "--run", str(run)]
     assert "does not exist" in error_of(capsys, *arguments)
     assert not run.exists()
@@ -199,6 +201,7 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in done.stderr and "UserError" in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_130_and_the_same_command_continues(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [{**OCR, "path": "long.mp4", "problem_id": n} for n in range(300)]

@@ -1,4 +1,4 @@
-"""Files checked, converted, carded and published; cards say what the data say."""
+"""Checks, conversion, cards and publishing of data sets; status of a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ import yaml
 from scripted import WordJudge
 
 from p2r.cli import run_cli
-from p2r.datasets.cardfacts import KNOWN, card_of, cot_release
 from p2r.datasets.cards import escape, fence, render_card, write_card
 from p2r.datasets.check import check_data
-from p2r.datasets.export import convert, push
-from p2r.datasets.release import PAPER_KEPT, mix_rows, terms_of
+from p2r.datasets.convert import convert
+from p2r.datasets.describe import card_of
+from p2r.datasets.known_sets import KNOWN, cot_release
+from p2r.datasets.paper import PAPER_KEPT, mix_rows, terms_of
+from p2r.datasets.publish import push
+from p2r.engines.work_plan import WorkPlan
 from p2r.errors import UserError
 from p2r.files.journal import Journal, Shard
 from p2r.formats import read_cases, read_questions, write_videop2r
@@ -31,6 +34,7 @@ from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.template import render
 
+pytestmark = pytest.mark.slow
 CARDS = Path(__file__).resolve().parents[2] / "data_cards"
 NASTY = "A `tick` ``` fence </script><script>alert(1)</script> | cell --- \n---\nlicense: mine"
 
@@ -61,7 +65,7 @@ def make_case(number: int, kind: str = "OCR", media: str = "video", said: str = 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run with six traces, one of them wrong, filtered."""
+    """A filtered run with six traces; one is wrong."""
     run = open_run(tmp_path / "run", "tiny", ["filter.quality.leak=true"])
     with Journal(run.path("generate.jsonl")) as journal:
         for number in range(6):
@@ -79,7 +83,7 @@ def run(tmp_path):
 
 
 def release_file(folder: Path) -> Path:
-    """A file in the release's format, two gzip parts, a hundredth of the paper's mix."""
+    """Write two gzip parts in the release's format with 1 % of the paper's records."""
     mix = [(m, k) for m, row in PAPER_KEPT.items() for k, n in row.items() for _ in range(n // 100)]
     random.Random(0).shuffle(mix)
     cases = (make_case(n, kind, media) for n, (media, kind) in enumerate(mix))
@@ -87,7 +91,7 @@ def release_file(folder: Path) -> Path:
     return folder / "cot.part1of2.json.gz"
 
 
-def test_table_3_in_shape_from_a_file_in_the_format_of_the_release(tmp_path, capsys):
+def test_a_release_file_gives_a_table_like_table_3(tmp_path, capsys):
     file = release_file(tmp_path)
     found = check_data(file)
     assert found["types"] == {
@@ -125,7 +129,7 @@ def test_check_counts_media_duplicates_and_bad_records(tmp_path, capsys):
     assert run_cli(["data", "check", str(file)]) == 1
 
 
-def test_what_a_file_says_does_not_steer_the_terminal(tmp_path, capsys):
+def test_text_of_a_file_cannot_control_the_terminal(tmp_path, capsys):
     evil = "[/bold] \x1b[31mred\x9b\u202e"
     records = [
         RAW | {"data_source": evil, "path": f"{evil}.mp4"},
@@ -140,7 +144,7 @@ def test_what_a_file_says_does_not_steer_the_terminal(tmp_path, capsys):
     assert not any(char in shown for char in "\x1b\x9b\u202e")
 
 
-def test_check_of_a_file_that_is_none(tmp_path, capsys):
+def test_check_of_a_missing_file(tmp_path, capsys):
     assert run_cli(["data", "check", str(tmp_path / "none.json")]) == 2
     assert "no such file" in capsys.readouterr().err
 
@@ -166,7 +170,7 @@ def test_a_set_goes_to_each_format_and_back(run, tmp_path):
 # ---- cards
 
 
-def test_a_card_says_what_its_data_say(run, tmp_path):
+def test_a_card_has_the_facts_of_its_data(run, tmp_path):
     page, croissant = write_card(card_of(run.folder), tmp_path / "cards")
     text = page.read_text()
     head = yaml.safe_load(text.split("---\n")[1])
@@ -180,7 +184,7 @@ def test_a_card_says_what_its_data_say(run, tmp_path):
     assert json.loads(croissant.read_text())["recordSet"][0]["field"]
 
 
-def test_text_of_strangers_stays_text_in_a_card(run):
+def test_untrusted_text_stays_text_in_a_card(run):
     text = render_card(card_of(run.folder))
     head, body = text.split("---\n", 2)[1:]
     assert "mine" not in head and yaml.safe_load(head)["license"] == "other"
@@ -243,7 +247,7 @@ def write_list(path: Path, records: list) -> Path:
 
 
 def test_the_card_of_uneven_records_describes_each_field_of_the_file(tmp_path):
-    """Fields that some records lack, values of several types, bad records before and between."""
+    """Some records lack fields or have values of other types; some are bad."""
     mlcroissant = pytest.importorskip("mlcroissant")
     records = [
         {"problem": ""},
@@ -272,7 +276,7 @@ def test_the_card_of_uneven_records_describes_each_field_of_the_file(tmp_path):
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
-    """In a process of its own: the hub's address is read when its client is imported."""
+    """In a subprocess, because the client reads the hub's address at its import."""
     file = write_list(tmp_path / "q.json", [RAW])
     environment = os.environ | {
         "HF_ENDPOINT": "http://127.0.0.1:9",
@@ -286,7 +290,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
     assert "Traceback" not in done.stderr and "never_to_be_seen" not in done.stdout + done.stderr
 
 
-def test_two_sets_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
+def test_two_sets_with_one_name_are_refused(tmp_path, capsys):
     files = [tmp_path / folder / "q.json" for folder in ("a", "b")]
     for file in files:
         file.parent.mkdir()
@@ -299,18 +303,18 @@ def test_a_set_without_records_has_no_card(tmp_path, capsys):
     file = write_list(tmp_path / "none.json", [])
     assert run_cli(["cards", str(file), "--out", str(tmp_path / "cards")]) == 2
     assert run_cli(["data", "push", str(file), "me/none", "--folder", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.count("holds no usable record") == 2
+    assert capsys.readouterr().err.count("has no usable record") == 2
     assert not (tmp_path / "cards").exists() and not (tmp_path / "out").exists()
 
 
-def test_what_is_not_seen_is_written_out_in_a_card(tmp_path):
+def test_invisible_characters_are_written_out_in_a_card(tmp_path):
     source = "a\x1b[31m\u202eb\u200b"
     file = write_list(tmp_path / "q.json", [RAW | {"data_source": source}])
     text = render_card(card_of(file))
     assert not any(char in text for char in "\x1b\u202e\u200b") and "[U+202E]" in fence(source)
 
 
-def test_a_table_of_sources_has_an_end(tmp_path):
+def test_a_table_of_sources_has_a_limit(tmp_path):
     records = [RAW | {"problem_id": n, "data_source": f"set {n % 150}"} for n in range(151)]
     text = render_card(card_of(write_list(tmp_path / "q.json", records)))
     assert text.count("\n| set ") == 100 and "| set 0 | 2 |" in text
@@ -329,7 +333,7 @@ def test_a_table_of_sources_has_an_end(tmp_path):
         ("", "no source named"),
     ],
 )
-def test_terms_are_those_of_the_named_source_only(source, attribution):
+def test_only_the_named_source_gives_its_terms(source, attribution):
     assert terms_of(source)[0].startswith(attribution)
 
 
@@ -346,7 +350,7 @@ def test_the_committed_cards_are_those_that_the_command_writes(tmp_path):
 # ---- status
 
 
-def test_status_of_a_run_while_it_goes(run, capsys):
+def test_status_of_a_run_in_progress(run, capsys):
     stages = status(run.folder)["stages"]
     assert stages["generate"]["done"] == 6 and stages["generate"]["failed"] == 1
     assert sum(stages["generate"]["failures"].values()) == 1
@@ -377,7 +381,7 @@ def test_shards_of_the_filter_merge_into_the_same_set(run, tmp_path):
     whole = (run.folder / "sft.jsonl").read_text()
     for file in ("sft.jsonl", "filter.jsonl", "funnel.json"):
         (run.folder / file).unlink()
-    tables = [filter_traces(run.recipe, run, WordJudge(), Shard(n, 3)) for n in range(3)]
+    tables = [filter_traces(run.recipe, run, WordJudge(), WorkPlan(Shard(n, 3))) for n in range(3)]
     assert tables[0] is None and tables[2] is not None
     assert (run.folder / "sft.jsonl").read_text() == whole
     assert filter_traces(run.recipe, run, WordJudge()) == tables[2]
@@ -392,8 +396,8 @@ def test_shards_whose_judge_gives_no_verdict_end_too(run):
             found = super().judge(questions, observations)
             return [each.model_copy(update={"sufficient": None}) for each in found]
 
-    assert filter_traces(run.recipe, run, Silent(), Shard(0, 2)) is None
-    table = filter_traces(run.recipe, run, WordJudge(), Shard(1, 2))["all"]
+    assert filter_traces(run.recipe, run, Silent(), WorkPlan(Shard(0, 2))) is None
+    table = filter_traces(run.recipe, run, WordJudge(), WorkPlan(Shard(1, 2)))["all"]
     silent = table["verdict unknown"]
     assert silent > 0 and table["kept"] > 0 and silent + table["kept"] == 5
     lines = map(json.loads, (run.folder / "cases" / "cot.jsonl").read_text().splitlines())
@@ -401,14 +405,14 @@ def test_shards_whose_judge_gives_no_verdict_end_too(run):
     assert len(dropped) == silent
     assert all(line["verdict"]["judge"] for line in dropped), "what the judge said instead is kept"
     # A shard that begins again is not done, whatever it left.
-    assert filter_traces(run.recipe, run, WordJudge(), Shard(0, 2))["all"]["kept"] == 5
+    assert filter_traces(run.recipe, run, WordJudge(), WorkPlan(Shard(0, 2)))["all"]["kept"] == 5
 
 
-def test_a_journal_line_that_is_no_trace_is_named(run):
+def test_a_journal_line_without_a_trace_is_named(run):
     with Journal(run.path("generate.jsonl")) as writing:
         writing.append("9/0", {"question": {"id": "9"}})
     (run.folder / "filter.jsonl").unlink()
-    with pytest.raises(UserError, match=r"no trace under '9/0' \(question.problem"):
+    with pytest.raises(UserError, match=r"'9/0' is not a trace \(question.problem"):
         filter_traces(run.recipe, run, WordJudge())
 
 
@@ -421,10 +425,10 @@ def test_bad_records_of_the_questions_are_counted_in_the_funnel(run):
 
 
 @pytest.mark.parametrize("text", ["3", "5/4", "a/b", "-1/3", "1/0", "1/2/3"])
-def test_a_shard_that_is_none(text, capsys, tmp_path):
+def test_an_invalid_shard_is_an_error(text, capsys, tmp_path):
     assert run_cli(["generate", "--run", str(tmp_path / "x"), "--shard", text]) == 2
     assert "shard" in capsys.readouterr().err
 
 
-def test_shards_count_from_nought_or_from_one():
+def test_shards_count_from_zero_or_one():
     assert Shard.parse("4/4") == Shard.parse("0/4") == Shard(0, 4)

@@ -1,4 +1,4 @@
-"""The reward check: every reference answer must earn exactly 1.0 against itself."""
+"""The reward check: every reference answer must score exactly 1.0 against itself."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from measures import shared_data
 from raw_examples import RL, VIDEO_R1
 
-from p2r.datasets.rewards_check import RewardFailure, check_rewards
+from p2r.datasets.check_rewards import RewardFailure, check_rewards
 from p2r.errors import DataError
 
 GOOD = [
@@ -47,15 +47,13 @@ def test_failures_name_record_and_reason(tmp_path):
     assert result.questions == {"multiple choice": 2, "numerical": 1, "free-form": 1}
     assert result.right == {"multiple choice": 1}
     assert result.failures == [
-        RewardFailure(1, None, "no object: 'no object'"),
-        RewardFailure(
-            2, "7", "multiple choice: the reference answer 'E' names none of the options"
-        ),
-        RewardFailure(3, "3", "numerical: the reference answer 'many' is no single number"),
+        RewardFailure(1, None, "not an object: 'no object'"),
+        RewardFailure(2, "7", "multiple choice: the reference answer 'E' is none of the options"),
+        RewardFailure(3, "3", "numerical: the reference answer 'many' is not a single number"),
         RewardFailure(4, "4", "free-form: the reference answer '' is empty"),
     ]
     assert "record 2 (id 7): multiple choice: the reference answer 'E'" in str(result)
-    assert "record 1: no object" in str(result)
+    assert "record 1: not an object" in str(result)
 
 
 def test_indices_go_on_over_the_parts(tmp_path):
@@ -69,7 +67,7 @@ def test_indices_go_on_over_the_parts(tmp_path):
 
 def test_a_long_report_is_cut(tmp_path):
     report = str(check(tmp_path, [5] * 100)).splitlines()
-    assert report[0] == "no question could be read"
+    assert report[0] == "the file has no readable question"
     assert report[-1] == "… and 80 more"
 
 
@@ -77,7 +75,7 @@ def test_a_file_without_questions_does_not_pass(tmp_path):
     assert not check(tmp_path, []).ok
 
 
-def test_no_json_is_an_error(tmp_path):
+def test_a_file_that_is_not_json_is_an_error(tmp_path):
     path = tmp_path / "questions.json"
     path.write_text("nonsense")
     with pytest.raises(DataError):

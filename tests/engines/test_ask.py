@@ -1,4 +1,4 @@
-"""Asking about a clip: the question that is built, and segments shown as they come."""
+"""Asking about a clip: how the question is built, and how the answer is shown."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_options_make_a_multiple_choice_and_get_letters():
         (" ", [], None, "empty"),
     ],
 )
-def test_question_that_cannot_be_asked(problem, options, kind, said):
+def test_impossible_questions_are_refused(problem, options, kind, said):
     with pytest.raises(UserError, match=said):
         make_question(problem, options, kind)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_segments_stand_under_headings_however_the_text_is_cut(size):
+def test_segments_get_headings_for_pieces_of_any_size(size):
     pieces = [RESPONSE[i : i + size] for i in range(0, len(RESPONSE), size)]
     shown = "".join(with_headings(pieces))
     words = " ".join(shown.split())
@@ -46,7 +46,7 @@ def test_words_are_shown_before_the_response_ends():
     assert "A red" in "".join(shown[:3])
 
 
-def test_what_is_off_the_template_is_named():
+def test_problems_with_the_template_are_named():
     shown = "".join(with_headings(["<observation>A ball"]))
     assert "observation unclosed" in shown and "answer missing" in shown
-    assert "(off the template" not in "".join(with_headings([RESPONSE]))
+    assert "(does not follow the template" not in "".join(with_headings([RESPONSE]))

@@ -1,4 +1,4 @@
-"""The transformers engine: every request is answered once and none stops another."""
+"""The transformers engine answers every request once; a bad request does not stop the rest."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from small import VIDEO
 
 from p2r.engines import Request, Sampling, load_engine
 from p2r.engines.transformers import TransformersEngine
-from p2r.errors import EngineError
+from p2r.errors import EngineError, UserError
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe
 from p2r.template import VISION_TOKENS
 from p2r.video import sample_frames
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
 DRAWN = Sampling(temperature=1.0, top_p=0.95, max_tokens=12, seed=3)
@@ -26,7 +27,7 @@ def engine(model_folder) -> TransformersEngine:
 
 @pytest.fixture(scope="module")
 def requests(questions, media) -> list[Request]:
-    """Two grids, an image and a question about text alone."""
+    """Videos of two sizes, an image and a question without media."""
     return [
         Request(q.id, q, sample_frames(media / q.path, **VIDEO) if q.path else None)
         for q in questions
@@ -47,7 +48,7 @@ def test_every_request_is_answered_once(engine, requests):
         assert 0 <= completion.perception_tokens <= len(completion.token_ids)
 
 
-def test_completion_is_cut_at_its_end_and_says_whether_it_has_one(engine, requests):
+def test_completion_ends_with_the_end_token_or_is_truncated(engine, requests):
     ends = engine.model.generation_config.eos_token_id
     for completion in engine.generate(requests, DRAWN):
         assert completion.truncated == (completion.token_ids[-1] != ends)
@@ -75,7 +76,7 @@ def test_sampling_follows_the_seed(engine, requests):
 
 
 def test_vision_tokens_are_never_sampled(engine, requests, monkeypatch):
-    """Even where the model wants nothing else."""
+    """Not even if the model prefers them to all other tokens."""
     ids = engine.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
     head = engine.model.get_output_embeddings()
 
@@ -116,26 +117,26 @@ def test_stream_yields_the_text_of_generate(engine, requests):
     assert text == answers(engine, requests[:1], GREEDY)[requests[0].key]
 
 
-def test_stream_hands_on_what_failed(engine):
+def test_stream_raises_the_error_of_the_model(engine):
     unknown = Question(id="bad", problem="?", problem_type="riddle")
     with pytest.raises(ValueError, match="riddle"):
         list(engine.stream(Request("bad", unknown, None), GREEDY))
 
 
-def test_stream_may_be_left_early(engine, requests):
+def test_reading_a_stream_may_stop_early(engine, requests):
     stream = engine.stream(requests[0], Sampling(max_tokens=400))
     next(stream)
     stream.close()
     assert answers(engine, requests[:1], GREEDY), "the engine is free again"
 
 
-def test_engine_says_what_its_answers_depend_on(engine, model_folder):
+def test_identity_has_everything_that_answers_depend_on(engine, model_folder):
     assert engine.name == str(model_folder)
     assert set(engine.identity) == {"engine", "weights", "dtype", "prompt"}
 
 
 @pytest.mark.parametrize("name", ["playground/nobody", "no/such/folder/at/all"])
-def test_a_model_that_is_none_is_named(name):
+def test_a_model_that_does_not_exist_is_named(name):
     with pytest.raises(EngineError, match=name):
         load_engine(load_recipe("tiny"), name)
 
@@ -143,3 +144,10 @@ def test_a_model_that_is_none_is_named(name):
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(EngineError, match=str(tmp_path)):
         load_engine(load_recipe("tiny"), str(tmp_path))
+
+
+def test_an_engine_that_does_not_exist_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match="no engine 'vlm': use one of server, transformers, vllm"):
+        load_recipe("tiny", ["generate.engine=vlm"])
+    with pytest.raises(EngineError, match="no engine 'vlm': use one of server, transformers, vllm"):
+        load_engine(load_recipe("tiny"), "playground/base", engine="vlm")

@@ -1,4 +1,4 @@
-"""The server engine against a server that fails: every request ends once, none stops another."""
+"""The server engine with a server that fails: every request ends once, none stops the rest."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ LASTING = {
     "broken": ("500 .*it broke", 3),
     "busy": ("answered 503", 3),
     "dropped": ("connection failed", 3),
-    "torn": ("connection failed|no JSON", 3),
-    "malformed": ("no JSON|no choice", 3),
+    "torn": ("connection failed|not JSON", 3),
+    "malformed": ("not JSON|no choice", 3),
     "nothing": ("no choice", 3),
     "empty": ("empty", 3),
     "wrong": ("400 .*prompt too long", 1),
@@ -79,7 +79,7 @@ def plans(faults: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def test_every_request_ends_in_exactly_one_outcome():
-    """All faults at once, passing and lasting, between requests that go well."""
+    """Temporary and permanent faults, mixed with requests that succeed."""
     faults = {f"passes-{kind}": [kind] for kind in PASSING}
     faults |= {f"stays-{kind}": [kind] * 9 for kind in LASTING}
     faults |= {f"well-{number}": [] for number in range(20)}
@@ -110,7 +110,7 @@ def test_retry_after_is_honoured():
     assert second - first >= 0.3 and third - second >= 0.3
 
 
-def test_a_wait_longer_than_the_time_limit_is_not_begun():
+def test_a_wait_beyond_the_time_limit_does_not_begin():
     with FaultServer(plans({"a": ["limited_long"], "b": []})) as server:
         found = {
             c.key: c
@@ -120,7 +120,7 @@ def test_a_wait_longer_than_the_time_limit_is_not_begun():
     assert found["b"].text == "fine"
 
 
-def test_a_slow_answer_ends_at_its_time_limit_and_stops_no_other():
+def test_a_slow_answer_ends_at_its_time_limit_and_does_not_stop_the_rest():
     with FaultServer(plans({"slow": ["slow"] * 9, "a": [], "b": []})) as server:
         engine = engine_of(server, "server.timeout=1")
         found = {c.key: c for c in engine.generate(asking("slow", "a", "b"), GREEDY)}
@@ -129,7 +129,7 @@ def test_a_slow_answer_ends_at_its_time_limit_and_stops_no_other():
     assert found["a"].text == found["b"].text == "fine"
 
 
-def test_no_more_requests_are_open_than_allowed_and_they_are_drawn_as_they_fit():
+def test_the_number_of_open_requests_is_limited():
     names = [f"r{number:02}" for number in range(40)]
     with FaultServer(plans({name: [] for name in names})) as server:
         drawn = []
@@ -159,7 +159,7 @@ def test_a_cut_answer_is_truncated():
     assert completion.truncated and completion.text == "fine so f"
 
 
-def test_counts_that_are_none_are_unknown_and_the_trace_is_kept():
+def test_missing_token_counts_are_unknown_and_the_trace_is_kept():
     with FaultServer(plans({"a": ["odd_counts"]})) as server:
         (request,) = asking("a")
         (completion,) = engine_of(server).generate([request], GREEDY)
@@ -181,7 +181,7 @@ def test_sampling_is_sent():
     assert greedy["temperature"] == 0
 
 
-def test_a_video_is_sent_as_images_or_as_its_file(media):
+def test_a_video_is_sent_as_images_or_as_a_file(media):
     question = Question(id="a", problem="<a>?", problem_type="free-form", path="long.mp4")
     frames = sample_frames(media / "long.mp4", **VIDEO)
     with FaultServer(plans({"a": []})) as server:
@@ -197,7 +197,7 @@ def test_a_video_is_sent_as_images_or_as_its_file(media):
 
 
 def test_exact_frames_are_sent_without_loss(media, model_folder):
-    """As vLLM reads them: a list of pictures, and their rate beside them."""
+    """In the format of vLLM: a list of pictures and their frame rate."""
     import base64
     import io
 
@@ -224,7 +224,7 @@ def test_a_server_without_token_ids_is_not_exact(model_folder):
             list(engine.generate(asking("a"), GREEDY))
 
 
-def test_no_server_is_said_at_once():
+def test_a_missing_server_is_reported_at_once():
     with FaultServer({}) as server:
         pass
     with pytest.raises(EngineError, match=r"no server answers at .*p2r serve") as raised:
@@ -243,7 +243,7 @@ def test_a_server_that_goes_away_stops_the_run_and_fails_no_request():
             list(answers)
 
 
-def test_another_model_is_named():
+def test_a_model_that_the_server_does_not_have_is_named():
     with FaultServer({}, models=["other/model"]) as server:
         with pytest.raises(EngineError, match=r"no model 'some/model' \(it has other/model\)"):
             list(engine_of(server).generate(asking("a"), GREEDY))
@@ -252,7 +252,7 @@ def test_another_model_is_named():
 
 
 @pytest.mark.parametrize("fault", ["start", "later"])
-def test_a_refused_key_stops_the_run_and_is_not_told(fault):
+def test_a_refused_key_stops_the_run_and_is_never_shown(fault):
     models = ["refused"] if fault == "start" else None
     with FaultServer(plans({"a": ["refused_key"]}), models) as server:
         with pytest.raises(EngineError, match="refused the key") as found:
@@ -262,6 +262,6 @@ def test_a_refused_key_stops_the_run_and_is_not_told(fault):
 
 
 @pytest.mark.parametrize("address", ["localhost:8000", "ftp://x/v1", "http://me:key@host/v1"])
-def test_an_address_that_cannot_be_is_refused(address):
+def test_an_impossible_address_is_refused(address):
     with pytest.raises(UserError, match="address"):
         load_recipe("tiny", [f"server.base_url={address}"])

@@ -1,7 +1,7 @@
-"""vLLM, really run: offline, in a server of `p2r serve`, and inside a trainer.
+"""Real vLLM: offline, in a server of `p2r serve`, and inside a trainer.
 
-The embedded teacher answers through all engines; a random model is changed as training would.
-vLLM's CPU build takes half a minute to start, so that one process and one server serve all tests.
+The embedded teacher answers through all engines. A random model gets new weights, as in training.
+vLLM's CPU build takes half a minute to start, so all tests share one subprocess and one server.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import torch
 from small import VIDEO
 
 from p2r import data
-from p2r.engines import Request, Sampling, load_engine, serve
-from p2r.engines.serve import VllmServer
+from p2r.engines import Request, Sampling, load_engine, vllm_server
 from p2r.engines.transformers import TransformersEngine
+from p2r.engines.vllm_server import VllmServer
 from p2r.errors import EngineError
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe
@@ -36,6 +36,7 @@ from p2r.video import sample_frames
 
 pytest_plugins = ["small_fixtures"]
 pytestmark = [
+    pytest.mark.vllm,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
     pytest.mark.xdist_group("vllm"),
 ]
@@ -48,7 +49,7 @@ DRAWN = Sampling(temperature=1.0, top_p=0.95, max_tokens=24, seed=3)
 
 @pytest.fixture(scope="module")
 def requests(questions, media) -> list[Request]:
-    """Videos of two grids, one of them at rates that are no whole seconds, an image and text."""
+    """Videos of two sizes and several frame rates, an image and a question without media."""
     asked = []
     for question in questions:
         frames = sample_frames(media / question.path, **VIDEO) if question.path else None
@@ -64,7 +65,7 @@ def requests(questions, media) -> list[Request]:
 
 @pytest.fixture(scope="module")
 def too_long() -> list[Request]:
-    """More prompts that do not fit than an engine draws at a time."""
+    """More prompts that are too long than an engine reads at once."""
     question = Question(id="long", problem="why? " * 3000, problem_type="free-form")
     return [Request(f"too long {number}", question, None) for number in range(10)]
 
@@ -80,7 +81,7 @@ def changing(questions) -> list[Question]:
 
 @pytest.fixture(scope="module")
 def found(requests, too_long, questions, changing, model_folder, media, tmp_path_factory) -> dict:
-    """What `vllm_child` found: vLLM in a process, offline and inside a trainer."""
+    """The results of `vllm_child`: vLLM in a subprocess, offline and inside a trainer."""
     folder = tmp_path_factory.mktemp("child")
     task = {
         "offline": {
@@ -132,7 +133,7 @@ def by_key(completions) -> dict:
 
 
 def without(answers: dict, requests: list[Request]) -> dict:
-    """The other answers; these all failed, and say why."""
+    """The answers without these keys, which all failed with a reason."""
     for request in requests:
         assert "maximum context length" in answers.pop(request.key).error
     return answers
@@ -175,8 +176,8 @@ def test_engine_says_what_its_answers_depend_on(found):
 
 
 @pytest.mark.parametrize("change", range(2))
-def test_rollouts_are_of_the_new_weights(found, changing, media, change):
-    """After each change of weights: vLLM's greedy output is transformers' with the new weights."""
+def test_rollouts_use_the_new_weights(found, changing, media, change):
+    """After each change, vLLM's greedy output is that of transformers with the new weights."""
     rollouts = found["rollouts"]
     engine = TransformersEngine(rollouts[f"model {change}"], dtype="float32", style="brief")
     asked = [Request(q.id, q, sample_frames(media / q.path, **VIDEO)) for q in changing]
@@ -188,8 +189,8 @@ def test_rollouts_are_of_the_new_weights(found, changing, media, change):
 
 
 def test_without_resets_the_old_weights_are_seen(found):
-    """So the test above fails where a reset is left out: the prompt's old states are reused, and
-    an encoder cache half reset is an error.
+    """This shows that the test above would fail without a reset: vLLM then reuses old states of the
+    prompt, and a half reset encoder cache is an error.
     """
     rollouts = found["rollouts"]
     assert rollouts["prefix cache kept"] != rollouts["after 1"]
@@ -197,8 +198,8 @@ def test_without_resets_the_old_weights_are_seen(found):
 
 
 def test_training_samples_from_the_weights_of_its_step(found):
-    """The trainer's probability of each sampled token over vLLM's is one, but for the share of
-    banned tokens, which only the trainer's softmax holds; the first step changed the weights a lot.
+    """The trainer and vLLM give each sampled token the same probability, except for the share of
+    banned tokens, which only the trainer's softmax includes. Step 1 changed the weights a lot.
     """
     first, second = found["training"]
     for step in (first, second):
@@ -212,7 +213,7 @@ def test_training_samples_from_the_weights_of_its_step(found):
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory):
-    """`p2r serve` with the teacher: its process and address."""
+    """`p2r serve` with the teacher: its subprocess and address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -253,7 +254,7 @@ def test_server_equals_offline_and_transformers_token_for_token(
     assert answers == offline == expected
 
 
-def test_server_draws_what_offline_draws(serving, found, requests):
+def test_server_samples_the_same_as_offline(serving, found, requests):
     answers = by_key(list(at_server(serving[1]).generate(requests, DRAWN)))
     assert answers == by_key(found["offline"]["drawn"])
 
@@ -263,7 +264,7 @@ def test_server_streams_the_text_of_generate(serving, expected, requests):
 
 
 def test_a_run_generates_through_the_server(serving, media, questions, tmp_path):
-    """From the command line; sampling, prompt hash, frames and pixels are with every trace."""
+    """From the command line. Every trace has its sampling, prompt hash, frames and pixels."""
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(q.model_dump_json() + "\n" for q in questions))
     run = tmp_path / "run"
@@ -288,7 +289,7 @@ def test_a_run_generates_through_the_server(serving, media, questions, tmp_path)
     assert (video["media"]["height"], video["media"]["max_pixels"]) == (56, 3136)
 
 
-def test_rollouts_at_the_server_are_of_the_new_weights(serving, changing, media, tmp_path):
+def test_rollouts_at_the_server_use_the_new_weights(serving, changing, media, tmp_path):
     from small_rl import make_trainer
 
     from p2r.training.step import Step, encode
@@ -346,7 +347,7 @@ def server_of(folder: Path, **how) -> VllmServer:
     return VllmServer(load_recipe("tiny"), TEACHER, log=folder / "log", **how)
 
 
-def test_a_port_in_use_is_said(tmp_path):
+def test_a_port_in_use_is_reported(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -358,7 +359,7 @@ def test_a_port_in_use_is_said(tmp_path):
             pass
 
 
-def test_others_may_reach_it_only_with_a_key(tmp_path, monkeypatch):
+def test_a_server_that_others_can_reach_needs_a_key(tmp_path, monkeypatch):
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     with pytest.raises(EngineError, match="set VLLM_API_KEY"):
         server_of(tmp_path, host="0.0.0.0")
@@ -367,7 +368,7 @@ def test_others_may_reach_it_only_with_a_key(tmp_path, monkeypatch):
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve, "MODULE", "no_such_server")
+    monkeypatch.setattr(vllm_server, "MODULE", "no_such_server")
     with (
         pytest.raises(EngineError, match=r"ended with code 1: .*no_such_server"),
         server_of(tmp_path, port=8999),
@@ -376,7 +377,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
 
 
 def test_a_server_that_never_answers_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve, "MODULE", "timeit")  # runs on, and serves nothing
+    monkeypatch.setattr(vllm_server, "MODULE", "timeit")  # runs on, and serves nothing
     server = server_of(tmp_path, port=8998, wait=1)
     server.arguments = ["import time; time.sleep(600)"]
     with pytest.raises(EngineError, match=r"does not answer after 1 s .*--wait"), server:

@@ -30,6 +30,7 @@ from official_scores import official_parts, read_item, score_both, score_officia
 
 from p2r.evaluation.importers import import_outputs
 
+pytestmark = pytest.mark.slow
 COUNT = 20_000
 KNOWN: dict[str, dict[str, int]] = {
     "tempcompass": {"white space around the answer": 69, "a caption's index alone": 37},

@@ -1,4 +1,4 @@
-"""`p2r eval` on a folder of ten real clips, in each benchmark's format, on the tiny model."""
+"""`p2r eval run` on ten real clips, in the format of each benchmark, with the tiny model."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import json
 import shutil
 
 import pytest
-from benchmark_examples import CLIPS, write_benchmark
+from benchmark_examples import CLIPS, WRITERS, write_benchmark
 from measures import shared_data
 
 from p2r.cli import run_cli
-from p2r.evaluation.benchmarks import BENCHMARKS
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks import all_benchmarks
 from p2r.evaluation.results import Result, write_result
 from p2r.evaluation.transfer import INPUTS
 from p2r.runs import read_json
 
 pytest_plugins = ["small_fixtures"]
-NAMES = [name for name in BENCHMARKS if name != "playground"]
-# Questions of the hand-made files that the paper's subset has: all tasks, tracks and dimensions.
+# The number of questions in the paper's subset of each file, if it is not ten.
 ASKED = {"videommmu": 30, "mvbench": 20, "tempcompass": 80, "vcrbench": 9}
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Ten real clips in one folder; TempCompass finds its own by their names."""
+    """Ten real clips in one folder. TempCompass needs them as .mp4 files."""
     folder = tmp_path_factory.mktemp("clips")
     for clip in CLIPS:
         source = shared_data("videos") / clip
@@ -35,13 +34,25 @@ def clips(tmp_path_factory):
 
 def arguments(run, model, name, files, clips):
     return [
-        *("eval", "--run", str(run), "--recipe", "tiny", "--model", str(model), "--name", "tiny"),
+        *(
+            "eval",
+            "run",
+            "--run",
+            str(run),
+            "--recipe",
+            "tiny",
+            "--model",
+            str(model),
+            "--name",
+            "tiny",
+        ),
         *("--benchmark", name, "--questions", str(files), "--data-root", str(clips)),
         *("--set", "eval.max_tokens=4", "--set", "threads=1", "--set", "eval.batch_size=16"),
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRITERS)
 def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     files = write_benchmark(name, tmp_path / "files")
     assert run_cli(arguments(tmp_path / "run", model_folder, name, files, clips)) == 0
@@ -52,7 +63,7 @@ def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     unreadable = result["counts"]["unreadable"]
     assert unreadable == asked // 5 if name != "vcrbench" else unreadable == 2
     assert result["n"] == len(result["items"]) == asked - unreadable
-    assert result["benchmark"] == name and result["expected"] == BENCHMARKS[name].expected
+    assert result["benchmark"] == name and result["expected"] == all_benchmarks()[name].expected
     for extractor in ("official", "robust"):
         scores = result[extractor]
         assert scores["n"] + result["counts"]["not scored"][extractor] >= 1
@@ -68,7 +79,8 @@ def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     assert set(first["extraction"]) == set(first["score"]) == {"official", "robust"}
 
 
-def test_a_resumed_run_has_the_score_of_an_unbroken_one(clips, model_folder, tmp_path):
+@pytest.mark.slow
+def test_a_resumed_run_has_the_same_score_as_an_uninterrupted_one(clips, model_folder, tmp_path):
     files = write_benchmark("videomme", tmp_path / "files")
     for name in ("whole", "broken"):
         run = tmp_path / name
@@ -87,7 +99,7 @@ def test_a_resumed_run_has_the_score_of_an_unbroken_one(clips, model_folder, tmp
     assert [item["output"] for item in whole["items"]] == [i["output"] for i in again["items"]]
 
 
-def test_check_reports_what_is_missing_and_odd(clips, tmp_path, capsys):
+def test_check_reports_missing_media_and_odd_records(clips, tmp_path, capsys):
     files = write_benchmark("mmvu", tmp_path)
     records = json.loads(files.read_text())
     records[0]["choices"] = {"A": "only"}
@@ -96,7 +108,7 @@ def test_check_reports_what_is_missing_and_odd(clips, tmp_path, capsys):
     records += [dict(records[4]), {**records[4], "id": "again"}, "no record"]
     records[5]["video"] = "absent.mp4"
     files.write_text(json.dumps(records))
-    command = ["eval", "--check", "--benchmark", "mmvu", "--questions", str(files)]
+    command = ["eval", "check", "--benchmark", "mmvu", "--questions", str(files)]
     assert run_cli([*command, "--data-root", str(clips), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["questions"] == 11 and found["expected"] == 625 and not found["complete"]
@@ -115,7 +127,7 @@ def test_check_reports_what_is_missing_and_odd(clips, tmp_path, capsys):
 
 
 def test_perception_transfer_writes_a_result_for_each_input(clips, model_folder, tmp_path, capsys):
-    """A reader answers from another model's observations; the report has it in Table 5."""
+    """A model answers from another model's observations. The report shows it in Table 5."""
     files = write_benchmark("mmvu", tmp_path / "files")
     noticed = [
         Item(
@@ -125,8 +137,8 @@ def test_perception_transfer_writes_a_result_for_each_input(clips, model_folder,
     ]
     source = write_result(Result("mmvu", "a", noticed), tmp_path / "a.json")
     run = tmp_path / "run"
-    command = arguments(run, model_folder, "mmvu", files, clips)
-    assert run_cli([*command, "--transfer", str(source)]) == 0
+    _, _, *options = arguments(run, model_folder, "mmvu", files, clips)
+    assert run_cli(["eval", "transfer", str(source), *options]) == 0
     shown = capsys.readouterr().out
     for given in INPUTS:
         result = read_json(run / "results" / f"tiny-transfer-{given.replace(' + ', '-')}.json")

@@ -1,4 +1,4 @@
-"""Evaluation: metrics with n, unknowns counted and left out, results that say how they came."""
+"""Evaluation of a model: metrics with n, counts of unknown values, and settings in the results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from p2r.records import Question
 from p2r.runs import open_run, read_json
 from p2r.template import render
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 OPTIONS = ["A. 2", "B. 3"]
-# Of each question: its type, its right answer, what the model says.
+# Each question: its type, its right answer, and the response of the model.
 SCRIPT = {
     "q1": ("multiple choice", "A", render("I see A here.", "So it is 2.", "A")),
     "q2": ("multiple choice", "A", render("I see some.", "So it is 2.", "B")),
@@ -55,10 +56,10 @@ def test_metrics_and_their_n(run, test_questions, media):
     assert [case.question.id for case in cases] == list(SCRIPT), "in the order of the file"
     metrics = {name: (m["mean"], m["n"]) for name, m in result["metrics"].items()}
     assert metrics == {
-        "accuracy": (pytest.approx(2 / 5), 5),  # q6 has no readable truth; q4 is no template
-        "sufficiency": (pytest.approx(2 / 5), 5),  # q3 has no verdict; q4 no observation
+        "accuracy": (pytest.approx(2 / 5), 5),  # q6: unreadable truth; q4: no template
+        "sufficiency": (pytest.approx(2 / 5), 5),  # q3: no verdict; q4: no observation
         "format": (pytest.approx(4 / 6), 6),
-        "mismatch": (pytest.approx(1 / 2), 2),  # q3 thinks of no option
+        "mismatch": (pytest.approx(1 / 2), 2),  # q3: the thinking names no option
     }
     for metric in result["metrics"].values():
         assert metric["low"] <= metric["mean"] <= metric["high"]
@@ -71,7 +72,7 @@ def test_metrics_and_their_n(run, test_questions, media):
     assert result["per_type"]["numerical"]["mismatch"]["n"] == 0
 
 
-def test_counts_of_what_is_unknown(run, test_questions, media):
+def test_unknown_values_are_counted(run, test_questions, media):
     bad = Question(id="b", problem="?", path="broken.mp4", problem_type="OCR", answer="x")
     _, result = evaluate(
         run.recipe, [*test_questions, bad], model(), run, "sft", WordJudge(), media
@@ -88,7 +89,7 @@ def test_counts_of_what_is_unknown(run, test_questions, media):
     assert unreadable["question_id"] == "b" and "broken.mp4" in unreadable["reason"]
 
 
-def test_result_says_how_it_was_made(run, test_questions, media):
+def test_result_holds_its_settings(run, test_questions, media):
     evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
     made = read_json(run.path("eval", "sft.json"))["made"]
     assert made["weights"] == "w1" and made["judge"] == "word" and made["seed"] == 0
@@ -97,7 +98,7 @@ def test_result_says_how_it_was_made(run, test_questions, media):
     assert made["environment"]["versions"]["torch"]
 
 
-def test_direct_answers_are_scored_whole_and_for_accuracy_alone(run, test_questions, media):
+def test_direct_answers_have_only_an_accuracy(run, test_questions, media):
     chosen = [question for question in test_questions if question.id in ("q4", "q5")]
     engine = ScriptedEngine(lambda question: {"q4": "2", "q5": "3"}[question.id])
     judge = WordJudge()
@@ -114,7 +115,7 @@ def test_mismatch_is_tagged(run, test_questions, media):
     assert [case.question.id for case in cases if "mismatch" in case.tags] == ["q2"]
 
 
-def test_resumed_evaluation_is_the_same_as_one_in_one_go(run, test_questions, media, tmp_path):
+def test_resumed_evaluation_equals_an_uninterrupted_one(run, test_questions, media, tmp_path):
     _, whole = evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
     other = open_run(tmp_path / "other", "tiny")
     journal = other.path("eval", "sft.jsonl")

@@ -1,4 +1,4 @@
-"""Stored outputs of others: every format, their known scores, bad input with its counts."""
+"""Import of stored outputs: all formats, known scores, and counts of bad input."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from p2r.evaluation.results import read_result
 
 
 def evaluate(capsys, *arguments: str) -> dict:
-    """What `p2r eval … --json` prints."""
+    """Return what `p2r eval … --json` prints."""
     assert run_cli(["eval", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def imported(capsys, tmp_path, format, file, benchmark, *more: str) -> dict:
-    """The numbers of an import, which are those of scoring its result file again."""
+    """Import a file and return its numbers. Check that scoring the result again gives the same."""
     out = tmp_path / "result.json"
     command = ["--import", format, str(file), "--benchmark", benchmark, "--out", str(out)]
     first = evaluate(capsys, *command, *more)
@@ -171,7 +171,7 @@ def test_tempcompass_by_task_and_dimension(capsys, tmp_path):
 
 
 def test_tempcompass_task_is_known_by_the_questions(capsys, tmp_path):
-    """A file of any name: the form of the questions says the task."""
+    """The form of the questions gives the task, if the file's name does not."""
     for task in ("multi-choice", "yes_no", "caption_matching", "captioning"):
         folder = tmp_path / task
         folder.mkdir()
@@ -231,7 +231,7 @@ def test_a_folder_of_lmms_eval_has_the_logs_of_all_tasks(capsys, tmp_path):
 
 
 def test_lmms_eval_log_of_vsibench_without_documents(capsys, tmp_path):
-    """An older log: one object, the document inside the metric."""
+    """An older log is one object with the document inside the metric."""
     kinds = {"object_counting": ("4", "3"), "route_planning": ("B", "B.")}
     logs = [
         {
@@ -289,7 +289,7 @@ def test_truncated_json_is_read_as_far_as_it_goes(capsys, tmp_path):
     assert numbers["n"] == 1 and numbers["counts"]["bad record"] == 1
 
 
-def test_bad_lines_cost_themselves(capsys, tmp_path):
+def test_bad_lines_are_counted_and_skipped(capsys, tmp_path):
     lines = [json.dumps(record) for record in records(3)]
     text = "\n".join([lines[0], '{"id": 9, "outp', "[1, 2]", '{"id": 8}', *lines[1:]])
     numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.jsonl", text), "mmvu")
@@ -307,7 +307,7 @@ def test_duplicate_ids_count_once_and_are_reported(capsys, tmp_path):
     assert read_result(out).counts["duplicate id"] == 2 and len(read_result(out).items) == 2
 
 
-def test_ids_are_held_against_the_benchmark(capsys, tmp_path):
+def test_ids_are_checked_against_the_benchmark(capsys, tmp_path):
     asked = [
         {
             "id": f"validation_{k}",
@@ -349,16 +349,16 @@ def test_empty_and_endless_outputs(benchmark, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("benchmark", ["mmvu", "vcrbench", "vsibench", "mvbench", "tempcompass"])
-def test_a_model_that_never_stops_is_not_zero_in_silence(benchmark, capsys, tmp_path):
+def test_outputs_of_a_model_that_never_stops_are_counted(benchmark, capsys, tmp_path):
     outputs = [{"id": k, "truth": "B", "output": "x word " * 1430} for k in range(20)]
     numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", outputs), benchmark)
     assert numbers["official"]["mean"] == numbers["robust"]["mean"] == 0.0
     assert numbers["counts"]["output of 8,000 characters or more"] == 20
-    expected = 0 if benchmark == "vsibench" else 20  # its first word is one letter
+    expected = 0 if benchmark == "vsibench" else 20  # the first word is one letter: readable
     assert numbers["counts"]["unparsable"] == {"official": expected, "robust": 20}
 
 
-def test_without_a_reference_nothing_is_scored_and_nothing_is_zero(capsys, tmp_path):
+def test_items_without_a_reference_answer_are_not_scored(capsys, tmp_path):
     outputs = [{"id": k, "output": "B"} for k in range(3)]
     numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", outputs), "mmvu")
     for extractor in ("official", "robust"):
@@ -382,11 +382,11 @@ def test_half_characters_survive(capsys, tmp_path):
         (["--import", "jsonl", "bad.json", "--benchmark", "mmvu", "--out", "x"], "no JSON that"),
         (["--import", "jsonl", "empty.json", "--benchmark", "mmvu", "--out", "x"], "is empty"),
         (["--import", "jsonl", "none.json", "--benchmark", "mmvu", "--out", "x"], "none of 1"),
-        (["--import", "jsonl", "bad.json"], "needs --benchmark"),
-        (["--rescore", "bad.json"], "no result file of p2r"),
+        (["--import", "jsonl", "bad.json"], "Missing option '--benchmark'"),
+        (["--rescore", "bad.json"], "not a result file of p2r"),
         (["--rescore", "absent.json"], "no result file"),
         (["--rescore", "a", "--import", "jsonl", "b"], "cannot go together"),
-        ([], "give --run and --model"),
+        ([], "see p2r eval --help"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -413,7 +413,7 @@ def test_scoring_again_needs_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-# ---- the shapes in which people store
+# ---- layouts that people use
 
 
 MVBENCH = [("(A) red", "(A) red"), ("(B) left", "(B)"), ("C", "C"), ("A", "B")]
@@ -431,11 +431,12 @@ MVBENCH = [("(A) red", "(A) red"), ("(B) left", "(B)"), ("C", "C"), ("A", "B")]
         {"outputs": [{"output": said, "correct_option": gt} for said, gt in MVBENCH]},
     ],
 )
-def test_mvbench_in_every_shape(shape, capsys, tmp_path):
+def test_mvbench_in_every_layout(shape, capsys, tmp_path):
     file = write(tmp_path, "action_count.json", shape)
     numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench")
     assert numbers["n"] == 4 and numbers["official"]["mean"] == numbers["robust"]["mean"] == 0.75
-    assert numbers["official"]["parts"]["action_count"]["n"] == 4, "known by the name of the file"
+    parts = numbers["official"]["parts"]
+    assert parts["action_count"]["n"] == 4, "the name of the file gives the task"
 
 
 def test_lists_under_the_names_of_tasks(capsys, tmp_path):
@@ -443,7 +444,7 @@ def test_lists_under_the_names_of_tasks(capsys, tmp_path):
     numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", lists), "mvbench")
     parts = numbers["official"]["parts"]
     assert (parts["action_count"]["n"], parts["fine_grained_pose"]["n"]) == (2, 4)
-    assert numbers["counts"]["bad record"] == 1, "a seed is no record"
+    assert numbers["counts"]["bad record"] == 1, "a seed is not a record"
     one = {"object_counting": [{"id": 1, "truth": 4, "output": "3"}]}
     numbers = imported(capsys, tmp_path, "jsonl", write(tmp_path, "x.json", one), "vsibench")
     assert numbers["official"]["parts"]["object_counting"]["mean"] == 0.6
@@ -469,14 +470,14 @@ def test_outputs_under_their_ids_take_the_truth_of_the_questions(capsys, tmp_pat
     assert numbers["official"]["mean"] == 1.0 and numbers["counts"]["unknown id"] == 1
 
 
-def test_an_option_may_be_named_by_its_place(capsys, tmp_path):
+def test_a_reference_answer_may_be_a_position(capsys, tmp_path):
     place = {"candidates": ["red", "left"], "answer": 1, "output": "(B)"}
     number = {"candidates": ["2", "1"], "answer": 1, "output": "(B)"}
     odd = {"candidates": ["red", "left"], "answer": "up", "output": "(B)"}
     file = write(tmp_path, "x.json", [place, number, odd])
     numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench")
     assert numbers["official"]["mean"] == pytest.approx(2 / 3)
-    assert numbers["counts"]["the reference answer is no option"] == 1, "not wrong in silence"
+    assert numbers["counts"]["the reference answer is no option"] == 1, "it is counted"
     assert numbers["robust"]["mean"] == 1.0 and numbers["robust"]["n"] == 2
 
 
@@ -497,8 +498,8 @@ def test_numbers_that_a_source_extracted(capsys, tmp_path):
     assert numbers["official"]["mean"] == 1.0
 
 
-def test_ratings_are_held_against_the_rules(capsys, tmp_path):
-    """A file of TempCompass's results: its own mean is told beside what the rules give."""
+def test_ratings_are_compared_with_the_rules(capsys, tmp_path):
+    """The mean of the stored ratings is shown beside the mean by the rules."""
     rated = {"question": "?\nA. red\nB. left", "gt-answer": "B. left", "match_success": True}
     said = [("B", 1), ("A. red", 0), ("B.", 0)]
     files = [{**rated, "video-llm-prediction": text, "rating": rating} for text, rating in said]
@@ -510,7 +511,7 @@ def test_ratings_are_held_against_the_rules(capsys, tmp_path):
 
 
 def test_tempcompass_by_fine_grained_aspect(capsys, tmp_path):
-    """As in the repository: predictions/MODEL/TASK.json, and meta_info.json above."""
+    """The layout of the repository: predictions/MODEL/TASK.json, and meta_info.json above."""
     folder = tmp_path / "predictions"
     folder.mkdir()
     files = tempcompass_files(folder)
@@ -521,7 +522,7 @@ def test_tempcompass_by_fine_grained_aspect(capsys, tmp_path):
     parts = {part: (row["mean"], row["n"]) for part, row in numbers["official"]["parts"].items()}
     assert parts["fine-grained action"] == parts["action"] == (pytest.approx(1 / 3), 3)
     assert parts["aspect: order"] == parts["order"] == (1.0, 1)
-    write(files, "meta_info.json", meta)  # beside the predictions it is no prediction
+    write(files, "meta_info.json", meta)  # in the folder of predictions it is not read as one
     numbers = imported(capsys, tmp_path, "tempcompass", files, "tempcompass")
     assert numbers["n"] == 7 and "bad record" not in numbers["counts"]
     assert numbers["official"]["parts"]["fine-grained action"]["n"] == 3

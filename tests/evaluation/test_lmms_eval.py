@@ -1,7 +1,7 @@
-"""Scores agree with lmms-eval's own functions, on thousands of random and real outputs.
+"""Scores agree with lmms-eval's functions, on thousands of random and real outputs.
 
-Every difference is one of those that docs/evaluation.md explains: a test names its kind, and fails
-on any other.
+docs/evaluation.md explains the known differences. Each test names the kind of difference that it
+allows and fails on any other.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from measures import shared_data
 
-from p2r.evaluation.benchmarks import CHOICE_TYPES, NUMBER_TYPES
-from p2r.evaluation.items import Item, score_item
-from p2r.evaluation.metrics import measure
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES, NUMBER_TYPES
+from p2r.evaluation.score import measure, score_item
 
+pytestmark = pytest.mark.slow
 COUNT = 3000
 WORDS = ["the", "answer", "is", "A", "B", "C", "D", "E", "left", "red", "So", "Because", "a", "I"]
 FORMS = [
@@ -29,7 +30,7 @@ FORMS = [
 
 
 def outputs(seed: int, count: int = COUNT) -> list[str]:
-    """Random answers: letters in many forms, word salad, numbers, nothing."""
+    """Return random answers: letters in many forms, random words, numbers, and empty texts."""
     draw = random.Random(seed)
     found = ["", " ", ".", "A B", "None of them", "3", "yes", "No."]
     while len(found) < count:
@@ -45,7 +46,7 @@ def outputs(seed: int, count: int = COUNT) -> list[str]:
 
 
 def real_outputs() -> list[str]:
-    """The direct answers and the final answers that real models gave."""
+    """Return direct answers and final answers of real models."""
     found = []
     for file in sorted(shared_data("predictions").glob("*.json")):
         items = json.loads(file.read_text())["items"]
@@ -56,7 +57,7 @@ def real_outputs() -> list[str]:
 
 
 def direct(texts: list[str]) -> list[str]:
-    """Those that do not reason: lmms-eval takes the reasoning off before its functions see them."""
+    """Return the texts without reasoning. lmms-eval removes reasoning before it scores a text."""
     return [text for text in texts if "<think>" not in text and "<observation>" not in text]
 
 
@@ -82,8 +83,8 @@ def test_vsibench_choices():
         assert official("vsibench", text, doc["ground_truth"]).score["official"] == doc["accuracy"]
 
 
-def test_vsibench_numbers_agree_where_the_first_word_is_the_number():
-    """Difference "number": lmms-eval since 0.7 looks for a number anywhere; the authors do not."""
+def test_vsibench_numbers_agree_if_the_first_word_is_the_number():
+    """Difference "number": since 0.7 lmms-eval finds a number anywhere, the authors do not."""
     theirs = lmms.load("vsibench")
     differences = []
     for index, text in enumerate(everything(2)):
@@ -98,7 +99,7 @@ def test_vsibench_numbers_agree_where_the_first_word_is_the_number():
 
 
 def test_vsibench_mra_and_mean_over_types():
-    """The same numbers and the same overall mean, with the direction types averaged first."""
+    """Scores and overall mean are equal. Direction types are averaged first."""
     theirs = lmms.load("vsibench")
     draw = np.random.default_rng(3)
     items, docs = [], []
@@ -137,7 +138,7 @@ OPTIONS = (
 
 
 def tempcompass(theirs, task, process, question, answers, texts, monkeypatch):
-    """(output, ours, theirs) of every output, with their LLM switched off."""
+    """Yield (output, our score, their score) for every output, without an LLM."""
     monkeypatch.setattr(theirs, "get_eval_result", lambda prompt: (None, 0))
     lines = [] if task == "yes_no" else question.split("\n")[1:]
     for index, text in enumerate(texts):
@@ -156,7 +157,7 @@ def tempcompass(theirs, task, process, question, answers, texts, monkeypatch):
 
 
 def test_tempcompass_choices_and_yes_no(monkeypatch):
-    """Difference "</s>": the authors' script takes it off, lmms-eval does not."""
+    """Difference "</s>": the authors' script removes it, lmms-eval does not."""
     theirs = lmms.load("tempcompass")
     kinds = (
         ("multi-choice", theirs.tempcompass_process_results_multi_choice, MC_QUESTION),
@@ -172,7 +173,7 @@ def test_tempcompass_choices_and_yes_no(monkeypatch):
 
 
 def test_tempcompass_captions(monkeypatch):
-    """Difference "bare": lmms-eval takes "A" and "1" for a caption, the authors do not."""
+    """Difference "bare": lmms-eval accepts "A" and "1" for a caption, the authors do not."""
     theirs = lmms.load("tempcompass")
     process = theirs.tempcompass_process_results_caption_matching
     for question in (CAPTIONS, OPTIONS):
@@ -192,7 +193,7 @@ def test_tempcompass_captions(monkeypatch):
 
 
 def test_videommmu_direct_answers():
-    """Choices and open answers: the same reading."""
+    """Choices and open answers are read in the same way."""
     theirs = lmms.load("videommmu")
     letters = list("ABCDE")
     options = [f"{letter}. {word}" for letter, word in zip(letters, WORDS, strict=False)]
@@ -208,9 +209,9 @@ def test_videommmu_direct_answers():
         assert item.score["official"] == float(right), f"{text!r} for {truth!r}"
 
 
-def test_videomme_differences_are_of_their_newer_extractor():
-    """Difference "extractor": lmms-eval weighs the forms of a letter, the official script takes the
-    first of A to D; they agree where only one of the letters occurs, and none in a phrase.
+def test_videomme_differs_only_by_the_newer_extractor():
+    """Difference "extractor": lmms-eval weighs the forms of a letter. The official script takes the
+    first of A to D. They agree if only one of the letters occurs, and not inside a phrase.
     """
     theirs = lmms.load("videomme")
     doc = dict.fromkeys(
@@ -226,9 +227,9 @@ def test_videomme_differences_are_of_their_newer_extractor():
             assert len(letters) > 1 or "Answer" in text, f"unexplained: {text!r}"
 
 
-def test_mvbench_differences_are_of_their_own_matching():
-    """Difference "matching": lmms-eval looks for a letter anywhere and in any case, the authors
-    compare the first word; they agree on a letter alone, in brackets, or before its text.
+def test_mvbench_differs_only_by_the_matching():
+    """Difference "matching": lmms-eval finds a letter anywhere, in any case. The authors compare
+    the first word. They agree on a letter alone, in brackets, or before its text.
     """
     theirs = lmms.load("mvbench")
     doc = {"candidates": ["red", "left", "ball", "none"]}
@@ -250,9 +251,9 @@ def test_mvbench_differences_are_of_their_own_matching():
     assert plain > 100
 
 
-def test_mmvu_agrees_on_a_letter_alone():
-    """Difference "anywhere": lmms-eval takes a letter or an option's words anywhere in a text for
-    an answer, peers compare the whole answer; on bare letters both are the same.
+def test_mmvu_agrees_on_bare_letters():
+    """Difference "anywhere": lmms-eval accepts a letter or an option's words anywhere in a text.
+    Other papers compare the whole answer. Both agree on bare letters.
     """
     theirs = lmms.load("mmvu")
     choices = dict(zip("ABCDE", ["red ball", "left turn", "blue", "green", "none"], strict=True))

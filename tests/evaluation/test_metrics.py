@@ -1,22 +1,22 @@
-"""Numbers of a benchmark from scores of items: parts, means of means, judged steps, comparison."""
+"""Numbers of a benchmark from scored items: parts, means of means, comparison and report."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from p2r.cli import run_cli
 from p2r.errors import DataError
-from p2r.evaluation.benchmarks import CHOICE_TYPES
-from p2r.evaluation.compare import compare, comparison_markdown, mcnemar
-from p2r.evaluation.items import Item
-from p2r.evaluation.metrics import chain_of_thought, count_steps, mean_of_groups, measure
-from p2r.evaluation.paper import BENCHMARK_COLUMNS, TABLE_1
+from p2r.evaluation.benchmark import Item
+from p2r.evaluation.benchmarks.vcrbench import chain_of_thought, count_steps
+from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES
+from p2r.evaluation.compare import compare, comparison_markdown
+from p2r.evaluation.metrics import mean_of_groups
+from p2r.evaluation.paper import paper_columns, table_1
 from p2r.evaluation.report import build_report, report_markdown
 from p2r.evaluation.results import Result, read_result, rescore, write_result
-from p2r.scoring import mean_interval, resample_means
+from p2r.evaluation.score import measure
 
 
 def item(identity: str, right: bool, **fields) -> Item:
@@ -31,17 +31,7 @@ def mmvu(rights: list[bool], model: str = "m") -> Result:
 # ---- means and intervals
 
 
-def test_resampling_by_counts_has_the_same_distribution():
-    values = np.repeat([0.0, 0.5, 1.0], [900, 300, 800])
-    by_counts = resample_means(values, seed=1, n_boot=4000)
-    draw = np.random.default_rng(2)
-    plain = values[draw.integers(values.size, size=(4000, values.size))].mean(axis=1)
-    assert by_counts.mean() == pytest.approx(plain.mean(), abs=1e-3)
-    assert by_counts.std() == pytest.approx(plain.std(), rel=0.1)
-    assert mean_interval(values)["mean"] == pytest.approx(values.mean())
-
-
-def test_mean_of_groups_weighs_them_alike():
+def test_mean_of_groups_gives_them_equal_weight():
     found = mean_of_groups([[1.0] * 9 + [0.0], [0.0, 0.0], [], [None]])
     assert found["mean"] == pytest.approx(0.45) and found["n"] == 12
     assert found["low"] <= 0.45 <= found["high"]
@@ -69,7 +59,7 @@ def test_mvbench_micro_and_macro():
 
 
 def test_judged_steps_of_vcrbench():
-    """Hand-made: recall 1 of 2 and 1 of 1, precision 1 of 1 logic steps; F1 of the means."""
+    """Recall is 1 of 2 and 1 of 1, precision is 1 of 1 logic steps, F1 comes from the means."""
     video, logic = "Video Description Steps", "Logical Inference Steps"
     judged = [
         {"step_type": video, "judgment": "Matched"},
@@ -111,13 +101,6 @@ def test_a_result_file_is_read_as_it_was_written(tmp_path):
 # ---- comparison
 
 
-def test_mcnemar_on_hand_made_splits():
-    assert mcnemar(0, 0) == 1.0 and mcnemar(3, 3) == 1.0
-    assert mcnemar(0, 5) == pytest.approx(2 / 2**5)
-    assert mcnemar(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)
-    assert mcnemar(480, 560) == pytest.approx(0.0143, abs=1e-3)  # chi-square 6.00 with correction
-
-
 def test_pairs_by_id_and_says_who_gained():
     a, b = mmvu([True, True, False, False]), mmvu([True, False, True, True], "n")
     b.items.append(item("only b", True))
@@ -130,7 +113,7 @@ def test_pairs_by_id_and_says_who_gained():
     assert "| official | all | 4 |" in text and "McNemar" in text
 
 
-def test_what_one_extractor_leaves_out_is_not_compared():
+def test_items_that_an_extractor_leaves_out_are_not_compared():
     items = [Item(str(k), said, "B", "multiple choice") for k, said in enumerate(("B", "it is so"))]
     result = Result("videomme", "m", items)
     found = compare(result, result)
@@ -158,8 +141,8 @@ def test_compare_on_the_command_line(tmp_path, capsys):
 
 
 def test_averages_of_the_paper_are_those_of_its_columns():
-    for name, row in TABLE_1.items():
-        columns = [row[column] for column in BENCHMARK_COLUMNS[:-1]]
+    for name, row in table_1().items():
+        columns = [row[name] for name in paper_columns()]
         assert sum(columns) / 7 == pytest.approx(row["average"], abs=0.06), name
 
 
@@ -181,10 +164,9 @@ def test_report_marks_measured_and_quoted():
     assert "| ours (official) | **measured** |" in text and "*not measured*" in text
 
 
-def test_report_averages_over_all_seven_alone():
+def test_report_has_an_average_only_over_all_seven():
     results = [
-        Result(name, "ours", [item(str(k), k < 1) for k in range(2)])
-        for name in BENCHMARK_COLUMNS[:-1]
+        Result(name, "ours", [item(str(k), k < 1) for k in range(2)]) for name in paper_columns()
     ]
     found = build_report(results)["tables"]
     assert found["1"]["measured"]["ours (official)"]["average"]["mean"] == 0.5
@@ -193,7 +175,7 @@ def test_report_averages_over_all_seven_alone():
         build_report([*results, results[0]])
 
 
-def test_a_transfer_belongs_to_table_5(tmp_path, capsys):
+def test_a_transfer_is_shown_in_table_5(tmp_path, capsys):
     result = mmvu([True, False], "reader")
     result.made["input"] = "text + observation"
     path = write_result(result, tmp_path / "r.json")
@@ -203,7 +185,7 @@ def test_a_transfer_belongs_to_table_5(tmp_path, capsys):
     assert row["mmvu"]["mean"] == 0.5 and tables["1"]["measured"] == {}
 
 
-def test_measure_names_a_part_once():
+def test_parts_with_one_name_are_told_apart():
     parts = {"domain": "Multilingual", "sub-category": "Multilingual"}
     items = [item("1", True, parts=parts)]
     rescore(Result("videomme", "m", items))

@@ -1,14 +1,15 @@
-"""The official rules and the robust reading, on outputs whose score is known by hand."""
+"""The official rules and the robust rule, on outputs with known scores."""
 
 from __future__ import annotations
 
 import pytest
 from measures import growth
 
-from p2r.evaluation.benchmarks import BENCHMARKS
-from p2r.evaluation.items import Item, score_item
-from p2r.evaluation.official import Asked, match_like_video_r1, mra_of
-from p2r.evaluation.robust import read_caption, read_option, read_yes_no
+from p2r.evaluation.benchmark import Asked, Item
+from p2r.evaluation.benchmarks import all_benchmarks
+from p2r.evaluation.benchmarks.tempcompass import read_caption, read_yes_no
+from p2r.evaluation.rules import match_like_video_r1, mra_of, read_option
+from p2r.evaluation.score import score_item
 
 OPTIONS = ["A. red ball", "B. left", "C. blue", "D. none"]
 REASONED = "<observation>I see A and C.</observation> <think>So B.</think><answer>{}</answer>"
@@ -25,7 +26,7 @@ def scored(benchmark: str, output: str, truth: str = "B", **fields) -> Item:
     ("benchmark", "output", "official", "robust"),
     [
         ("mmvu", "B", 1, 1),
-        ("mmvu", "<answer>B</answer>", 0, 1),  # a direct answer in tags is compared as it stands
+        ("mmvu", "<answer>B</answer>", 0, 1),  # a direct answer is compared with its tags
         ("mmvu", "B. left", 0, 1),
         ("mmvu", REASONED.format("B"), 1, 1),
         ("mmvu", REASONED.format("(B)"), 0, 1),
@@ -34,7 +35,12 @@ def scored(benchmark: str, output: str, truth: str = "B", **fields) -> Item:
         ("vsibench", "b left", 1, 1),
         ("vsibench", "(B)", 0, 1),
         ("vsibench", "B\nleft", 0, 1),
-        ("vsibench", "I turn left. <answer>B</answer>", 0, 1),  # no segment for it: as the script
+        (
+            "vsibench",
+            "I turn left. <answer>B</answer>",
+            0,
+            1,
+        ),  # no reasoning segment
         ("mvbench", "<answer>B</answer>", 0, 1),
         ("mvbench", "(B) left", 1, 1),
         ("mvbench", "B. left", 1, 1),
@@ -45,10 +51,10 @@ def scored(benchmark: str, output: str, truth: str = "B", **fields) -> Item:
         ("videommmu", REASONED.format("B"), 1, 1),
         ("videommmu", REASONED.format("B."), 0, 1),
         ("videomme", "The best answer is B", 1, 1),
-        ("videomme", "Based on it, C", 1, 0),  # the B of Based
+        ("videomme", "Based on it, C", 1, 0),  # the B of "Based"
         ("videomme", "B", 1, 1),
-        ("videomme", REASONED.format("B"), 1, 1),  # not the A of the observation
-        ("videomme", "<think>So B is", 0, 0),  # reasons, and never answers
+        ("videomme", REASONED.format("B"), 1, 1),  # not the A in the observation
+        ("videomme", "<think>So B is", 0, 0),  # reasons and gives no answer
     ],
 )
 def test_choices(benchmark, output, official, robust):
@@ -56,14 +62,14 @@ def test_choices(benchmark, output, official, robust):
     assert (item.score["official"], item.score["robust"]) == (official, robust)
 
 
-def test_videomme_leaves_out_what_has_no_letter():
+def test_videomme_leaves_out_outputs_without_a_letter():
     item = scored("videomme", "I cannot say.")
     assert item.score["official"] is None and item.extraction["official"] is None
     assert item.score["robust"] == 0.0
 
 
 def test_an_empty_answer_is_never_right():
-    for benchmark in BENCHMARKS:
+    for benchmark in all_benchmarks():
         item = scored(benchmark, " ")
         assert item.score["official"] in (0.0, None), benchmark
         assert item.score["robust"] == 0.0 and item.extraction["robust"] is None
@@ -79,7 +85,7 @@ def test_vsibench_numbers(output, official, robust):
 
 
 def test_mra_conventions_on_hand_made_numbers():
-    """Error 0.25: of 0.50 … 0.95 the thresholds up to 0.75 hold, the last only with the border."""
+    """An error of 0.25 passes the thresholds up to 0.75. The last one needs the border."""
     assert mra_of(3, 4) == 0.6 and mra_of(3, 4, "strict") == 0.5
     assert mra_of(3, 4, "eleven") == pytest.approx(6 / 11)
     assert mra_of(4, 4) == 1.0 and mra_of(9, 4) == 0.0 and mra_of(1, 0) is None
@@ -138,7 +144,7 @@ def test_tempcompass(task, truth, output, official, robust):
     assert (item.score["official"], item.score["robust"]) == (official, robust)
 
 
-def test_a_stored_rating_counts_only_where_no_rule_matches():
+def test_a_stored_rating_counts_only_if_no_rule_matches():
     fields = {"options": MC, "parts": {"task": "multi-choice"}}
     assert scored("tempcompass", "left", "B. left", stored={"rating": 1.0}, **fields).score == {
         "official": 1.0,

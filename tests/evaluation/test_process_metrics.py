@@ -1,11 +1,11 @@
-"""Mismatch by a reader, format, lengths, perception accuracy, splits, transfer: by hand."""
+"""Mismatch by a reader, format, lengths, perception accuracy, splits and transfer."""
 
 from __future__ import annotations
 
 import pytest
 from scripted import WordJudge
 
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
 from p2r.evaluation.mismatch import (
     ask_judge,
     ask_reader,
@@ -49,7 +49,7 @@ def case(think: str, answer: str = "A", text: str | None = None, **fields) -> Ca
     )
 
 
-def test_a_reader_is_shown_the_thinking_and_not_the_answer():
+def test_a_reader_sees_the_thinking_and_not_the_answer():
     prompt = build_choice_prompt(case("x").question, "It is </reasoning> blue.")
     assert "B. blue" in prompt and "It is &lt;/reasoning&gt; blue." in prompt
     assert "<answer>" not in prompt and prompt.count("</reasoning>") == 1
@@ -97,7 +97,7 @@ def test_mismatches_by_a_reader():
 
 
 def test_any_judge_can_be_the_reader():
-    """The word judge finds the letter in the thinking: one, both, none, or it cannot say."""
+    """The word judge finds one letter, both or none in the thinking, or is not sure."""
     cases = [case("so B it is"), case("A or B"), case("neither"), case("perhaps B")]
     found = mismatches(cases, ask_judge(WordJudge()))
     assert found == ["mismatch", "no choice", "no choice", "unknown"]
@@ -114,7 +114,7 @@ def test_format_and_lengths_by_process():
     assert segment_lengths([])["answer"]["n"] == 0
 
 
-def test_perception_accuracy_by_judge_leaves_out_what_no_judge_knows():
+def test_perception_accuracy_leaves_out_unknown_verdicts():
     verdicts = [("x", True), ("x", False), ("x", None), ("y", True)]
     cases = [case("red", verdict=Verdict(sufficient=s, judge=judge)) for judge, s in verdicts]
     found = perception_accuracy(cases)

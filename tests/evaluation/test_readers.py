@@ -1,4 +1,4 @@
-"""`p2r eval --reader`: a model on a real server reads result files; its words are stored."""
+"""`p2r eval rescore --reader`: a model on a real server reads result files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from p2r.cli import run_cli
-from p2r.evaluation.items import Item
+from p2r.evaluation.benchmark import Item
 from p2r.evaluation.results import Result, read_result, write_result
 
 pytest_plugins = ["judge_fixtures"]
@@ -16,21 +16,21 @@ CLAUDE = "claude:claude-haiku-4-5"
 
 
 def thinking(identity: str, think: str, answer: str = "A") -> Item:
-    """An item as others store it: the output alone, with its tags."""
+    """Return an item that has only an output with tags."""
     text = f"<observation>I see it.</observation> <think>{think}</think> <answer>{answer}</answer>"
     return Item(identity, text, "A", "multiple choice", OPTIONS, problem="Which?")
 
 
 @pytest.fixture
 def stored(tmp_path):
-    """A result of four: agreed, contradicted, without a choice, and one without thinking."""
+    """A result with four items: a match, a mismatch, no choice, and no thinking."""
     items = [thinking("1", "So it is A"), thinking("2", "So it is B"), thinking("3", "So No")]
     items.append(Item("4", "A", "A", "multiple choice", OPTIONS))
     return write_result(Result("mmvu", "ours", items), tmp_path / "mmvu.json")
 
 
 def read(file, *more: str) -> int:
-    return run_cli(["eval", "--rescore", str(file), *more])
+    return run_cli(["eval", "rescore", str(file), *more])
 
 
 def test_thinking_is_read_once_and_the_report_has_it(stored, server, capsys):
@@ -53,15 +53,15 @@ def test_thinking_is_read_once_and_the_report_has_it(stored, server, capsys):
     assert rate["mean"] == 0.5 and rate["n"] == 2
     assert table["ours (by rule)"]["mismatch, mmvu"]["n"] >= 2
     assert read(stored, "--reader", spec) == 0
-    assert len(server.bodies) == 3, "what was asked once is remembered"
+    assert len(server.bodies) == 3, "replies are cached"
 
 
-def test_nobody_is_asked_without_the_option(stored, server):
+def test_no_model_is_asked_without_the_option(stored, server):
     assert read(stored) == 0 and read(stored, "--out", str(stored.with_name("b.json"))) == 0
     assert not server.bodies and "reader" not in read_result(stored).made
 
 
-def test_what_costs_needs_a_limit_and_keeps_it(stored, server, capsys):
+def test_a_model_that_costs_needs_a_budget_and_keeps_it(stored, server, capsys):
     assert read(stored, "--reader", CLAUDE) == 2
     assert "asked 3 times, for at most $" in capsys.readouterr().err and not server.bodies
     assert read(stored, "--reader", CLAUDE, "--budget", "0.0071") == 2
@@ -69,7 +69,7 @@ def test_what_costs_needs_a_limit_and_keeps_it(stored, server, capsys):
     paid = len(server.bodies)
     assert 0 < paid < 3
     assert read(stored, "--reader", CLAUDE, "--budget", "1") == 0
-    assert len(server.bodies) == 3, "what was paid for is not asked again"
+    assert len(server.bodies) == 3, "paid replies are not requested again"
     assert read_result(stored).made["reader"] == "claude:claude-haiku-4-5"
 
 
@@ -111,12 +111,12 @@ def test_tempcompass_is_rated_while_it_is_imported(tmp_path, server, capsys):
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--reader", "oracle"], "cannot be asked in words"),
+        (["--reader", "oracle"], "cannot answer a prompt"),
         (["--reader", "nobody"], "no judge 'nobody'"),
         (["--budget", "3"], "--budget with --reader"),
     ],
 )
-def test_readers_that_are_none(more, reason, stored, capsys):
+def test_invalid_readers(more, reason, stored, capsys):
     assert read(stored, *more) == 2
     assert reason in capsys.readouterr().err
 

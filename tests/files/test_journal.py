@@ -1,4 +1,4 @@
-"""The journal: nothing lost, nothing twice, one writer."""
+"""The journal: no record is lost or made twice, and there is one writer."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def path(tmp_path):
     return tmp_path / "run" / "generate.jsonl"
 
 
-def test_records_survive_closing_in_their_order(path):
+def test_records_survive_closing_in_order(path):
     with Journal(path) as journal:
         journal.append("q2/0", {"text": "blau — \u2028 青\ud800\n"})
         journal.append_many([("q1/0", {"n": 1}), ("q1/1", {"n": None})])
@@ -54,7 +54,7 @@ def test_a_key_is_written_once(path):
 
 
 @pytest.mark.parametrize("record", [{"x": float("nan")}, {"x": object()}])
-def test_what_json_cannot_hold_is_refused_and_leaves_no_trace(path, record):
+def test_a_record_that_json_cannot_hold_is_refused_and_nothing_is_written(path, record):
     with Journal(path) as journal:
         with pytest.raises(StoreError, match="record 'b' cannot be written as JSON"):
             journal.append_many([("a", {}), ("b", record)])
@@ -62,7 +62,7 @@ def test_what_json_cannot_hold_is_refused_and_leaves_no_trace(path, record):
 
 
 @pytest.mark.parametrize("cut", [1, 10, 20])
-def test_a_torn_last_line_is_cut_off_and_done_again(path, cut, caplog):
+def test_an_unfinished_last_line_is_cut_off_and_its_work_repeated(path, cut, caplog):
     with Journal(path) as journal:
         journal.append("a", {"n": 1})
         journal.append("b", {"n": 2})
@@ -92,7 +92,7 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(path, line):
 def test_a_repeated_key_in_the_file_is_an_error(path):
     path.parent.mkdir()
     path.write_bytes(b'{"key": "a", "record": {}}\n' * 2)
-    with pytest.raises(StoreError, match="line 2: key 'a' a second time"):
+    with pytest.raises(StoreError, match="line 2: key 'a' occurs a second time"):
         Journal(path)
 
 
@@ -130,7 +130,7 @@ time.sleep(60)
         writer.stdout.close()
 
 
-def test_a_failed_write_is_taken_back(path, monkeypatch):
+def test_a_failed_write_is_undone(path, monkeypatch):
     real_write = os.write
 
     def full_disk(descriptor, data):
@@ -148,7 +148,7 @@ def test_a_failed_write_is_taken_back(path, monkeypatch):
     assert [key for key, _ in read_journal(path)] == ["a", "c"]
 
 
-def test_an_absent_or_closed_journal_says_so(path):
+def test_a_missing_or_closed_journal_is_an_error(path):
     with pytest.raises(StoreError, match="no journal at"):
         read_journal(path)
     journal = Journal(path)
@@ -157,7 +157,7 @@ def test_an_absent_or_closed_journal_says_so(path):
         journal.append("a", {})
 
 
-def test_killed_at_any_moment_and_started_again_nothing_is_lost_or_twice(path):
+def test_kills_lose_no_record_and_repeat_none(path):
     acknowledged: list[str] = []
     for moment in (0.05, 0.15, 0.3):
         writer = subprocess.Popen(

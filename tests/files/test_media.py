@@ -1,4 +1,4 @@
-"""Media paths come from strangers: they stay below the media root."""
+"""Media paths are untrusted: they must stay below the media root."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_a_path_out_of_the_root_is_refused_with_its_reason(root, path, reason):
         resolve_media(root, path)
 
 
-def test_links_may_not_leave_the_root(root):
+def test_links_must_not_leave_the_root(root):
     (root / "inside.mp4").symlink_to("clips/a.mp4")
     (root / "outside.txt").symlink_to("../secret.txt")
     (root / "up").symlink_to("..")

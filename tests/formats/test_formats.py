@@ -1,4 +1,4 @@
-"""Files of questions and traces: parts, folders, faults, and that they come back as they were."""
+"""Reads and writes question and trace files: parts, folders, bad records, round trips."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ def write(path, records):
 
 
 def load(*paths):
-    """The records of JSON lists, read in the plainest way."""
+    """Return the records of JSON lists, read with the standard library."""
     records = []
     for path in paths:
         data = path.read_bytes()
@@ -80,12 +80,12 @@ def test_parts_are_named_as_in_the_release_and_of_equal_length(tmp_path):
         write_videop2r([], tmp_path / "x.json", parts=0)
 
 
-def test_no_records_are_an_empty_list(tmp_path):
+def test_no_records_give_an_empty_list(tmp_path):
     assert load(write_video_r1([], tmp_path / "none.json")) == []
     assert ids(tmp_path / "none.json") == []
 
 
-def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):
+def test_a_file_is_replaced_only_when_the_new_one_is_complete(tmp_path):
     path = write(tmp_path / "v.json", numbered(VIDEO_R1, 3))
 
     def failing():
@@ -122,13 +122,13 @@ def test_cases_in_parquet_and_the_run_that_holds_them(tmp_path):
         assert list(read_questions(path)) == [case.question for case in cases]
 
 
-def test_parquet_that_holds_no_cases(tmp_path):
+def test_parquet_without_cases_is_an_error(tmp_path):
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(DataError, match="no Parquet file of cases: it has no column"):
+    with pytest.raises(DataError, match="not a Parquet file of cases: it has no column"):
         list(read_cases(path))
     path.write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(DataError, match="no Parquet file of cases"):
+    with pytest.raises(DataError, match="not a Parquet file of cases"):
         list(read_cases(path))
 
 
@@ -146,12 +146,12 @@ def release(tmp_path):
 @pytest.mark.parametrize(
     "name", ["P2R_rl.part1of12.json.gz", "P2R_rl.part10of12.json.gz", "P2R_rl.json.gz", "", "*.gz"]
 )
-def test_parts_are_read_in_order_whatever_names_them(release, name):
+def test_every_name_of_a_release_reads_all_parts_in_order(release, name):
     assert ids(release / name) == list(range(24))
     assert ids(str(release / name)) == list(range(24))
 
 
-def test_places_without_an_id_go_on_over_the_parts(tmp_path):
+def test_default_ids_count_over_all_parts(tmp_path):
     for part in (1, 2):
         records = [{k: v for k, v in VIDEO_R1.items() if k != "problem_id"}] * 2
         write(tmp_path / f"x.part{part}of2.json", records)
@@ -171,7 +171,7 @@ def test_a_folder_must_hold_one_set(release):
     write(release / "P2R_sft.part1of1.json.gz", [])
     with pytest.raises(DataError, match=r"P2R_rl\.part1of12\.json\.gz, P2R_sft\.part1of1"):
         read_questions(release)
-    with pytest.raises(DataError, match="it holds none"):
+    with pytest.raises(DataError, match="it contains none"):
         empty = release / "empty"
         empty.mkdir()
         read_questions(empty)
@@ -184,16 +184,16 @@ def test_a_name_with_brackets_is_a_name(tmp_path):
 # ---- faults
 
 
-def test_a_missing_file_is_said_at_once(tmp_path):
+def test_a_missing_file_is_an_error_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.json"):
         read_questions(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize("content", ["id,problem\n1,What?\n", "", "[oops]", "{'a': 1}"])
-def test_a_file_that_is_no_json_is_one_clear_line(tmp_path, content):
+def test_a_file_that_is_not_json_gives_a_one_line_error(tmp_path, content):
     path = tmp_path / "questions.json"
     path.write_text(content)
-    with pytest.raises(DataError, match="is no JSON list and no JSON lines") as e:
+    with pytest.raises(DataError, match="has neither a JSON list nor JSON lines") as e:
         list(read_questions(path))
     assert "\n" not in str(e.value)
 
@@ -222,7 +222,7 @@ def test_bad_records_are_logged_by_default_with_a_count(tmp_path, caplog):
     path = write(tmp_path / "v.json", BAD + ["x"] * 100)
     with caplog.at_level(logging.WARNING):
         assert ids(path) == [17, 2]
-    assert f"skipped {path}, record 1: no object: 'a string'" in caplog.messages
+    assert f"skipped {path}, record 1: not an object: 'a string'" in caplog.messages
     assert len(caplog.messages) < 30
     assert caplog.messages[-1] == "104 bad records among 106"
 
@@ -255,7 +255,7 @@ def test_a_damaged_part_does_not_stop_the_next(release):
     assert len(bad) == 1
 
 
-def test_a_wrong_field_of_our_own_is_one_line(tmp_path):
+def test_a_wrong_field_gives_a_one_line_reason(tmp_path):
     path = tmp_path / "q.jsonl"
     question = Question(id="q", problem="How many?", problem_type="OCR").model_dump()
     path.write_text(json.dumps(question | {"data_type": "audio"}))
@@ -276,6 +276,7 @@ print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_long_file_is_read_in_constant_memory(tmp_path):
     path = tmp_path / "v.json.gz"
     with gzip.open(path, "wt", compresslevel=1) as file:

@@ -1,4 +1,4 @@
-"""Records of Video-R1 and VideoP2R: what is read out of them, and that nothing is lost."""
+"""Records of Video-R1 and VideoP2R: their conversion, and round trips without loss."""
 
 import re
 
@@ -9,7 +9,7 @@ from p2r.formats.rawrecords import BadValue, to_case, to_question, to_video_r1, 
 from p2r.records import Case, Question, Trace
 from p2r.template import render
 
-# Every liberty that the files take, as changes of a record; ... takes a field away.
+# The deviations that occur in the files, as changes of a record; ... removes a field.
 LIBERTIES = [
     {},
     {"options": None},
@@ -145,7 +145,7 @@ def test_answers_are_bare(solution):
         (..., "video"),
     ],
 )
-def test_the_data_type_follows_from_the_path_where_it_is_absent(path, media):
+def test_a_missing_data_type_follows_from_the_path(path, media):
     assert to_question(changed(VIDEO_R1, {"path": path, "data_type": ...}), 0).data_type == media
 
 
@@ -156,17 +156,17 @@ def test_the_id_is_the_problem_id_or_the_place(identifier, read):
     assert to_question(changed(VIDEO_R1, {"problem_id": identifier}), 4).id == read
 
 
-def test_the_reference_is_the_answer_where_there_is_no_solution():
+def test_without_a_solution_the_answer_is_the_reference():
     record = changed(VIDEO_R1, {"solution": ..., "answer": "<answer>B</answer>"})
     assert to_question(record, 0).answer == "B"
 
 
-def test_segments_that_a_record_does_not_give_are_read_from_its_output():
+def test_missing_segments_are_read_from_the_output():
     record = changed(VIDEOP2R, {"observation": ..., "process": None, "answer": ...})
     assert to_case(record, 0).trace == to_case(VIDEOP2R, 0).trace
 
 
-def test_an_output_that_a_record_does_not_give_is_put_together():
+def test_a_missing_output_is_made_from_the_segments():
     for missing in (..., "", None):
         assert to_case(changed(VIDEOP2R, {"output": missing}), 0).trace.text == OUTPUT
 
@@ -177,9 +177,9 @@ def test_an_output_that_a_record_does_not_give_is_put_together():
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ("a string", "no object: 'a string'"),
-        ([1], "no object"),
-        (None, "no object: None"),
+        ("a string", "not an object: 'a string'"),
+        ([1], "not an object"),
+        (None, "not an object: None"),
         (changed(VIDEO_R1, {"problem": ...}), "no problem text"),
         (VIDEO_R1 | {"problem": "  "}, "no problem text"),
         (VIDEO_R1 | {"problem": 5}, "no problem text"),
@@ -191,14 +191,14 @@ def test_an_output_that_a_record_does_not_give_is_put_together():
         ),
         (VIDEO_R1 | {"problem_type": ["OCR"]}, "unknown problem type"),
         (VIDEO_R1 | {"data_type": "audio"}, "unknown data type 'audio'"),
-        (VIDEO_R1 | {"options": "left or right"}, "options are no list: 'left or right'"),
-        (VIDEO_R1 | {"options": {"A": "left"}}, "options are no list"),
-        (VIDEO_R1 | {"options": "__import__('os')"}, "options are no list"),
-        (VIDEO_R1 | {"options": "[" * 10_000}, "options are no list"),
-        (VIDEO_R1 | {"extra": "\ud83d"}, "extra holds half a character"),
-        (VIDEO_R1 | {"extra": {"deep": ["a", "\ud83d"]}}, "extra holds half a character"),
-        (VIDEO_R1 | {"path": ["a.mp4"]}, "a list or an object where text belongs: ['a.mp4']"),
-        (VIDEO_R1 | {"solution": {"A": 1}}, "a list or an object where text belongs"),
+        (VIDEO_R1 | {"options": "left or right"}, "options are not a list: 'left or right'"),
+        (VIDEO_R1 | {"options": {"A": "left"}}, "options are not a list"),
+        (VIDEO_R1 | {"options": "__import__('os')"}, "options are not a list"),
+        (VIDEO_R1 | {"options": "[" * 10_000}, "options are not a list"),
+        (VIDEO_R1 | {"extra": "\ud83d"}, "extra contains a lone surrogate"),
+        (VIDEO_R1 | {"extra": {"deep": ["a", "\ud83d"]}}, "extra contains a lone surrogate"),
+        (VIDEO_R1 | {"path": ["a.mp4"]}, "a list or an object instead of text: ['a.mp4']"),
+        (VIDEO_R1 | {"solution": {"A": 1}}, "a list or an object instead of text"),
     ],
 )
 def test_a_bad_record_says_why(record, reason):
@@ -210,7 +210,7 @@ def test_a_bad_record_says_why(record, reason):
 @pytest.mark.parametrize(
     "record", [VIDEO_R1, COT | {"process": ""}, RL | {"output": "None", "process": "nan"}]
 )
-def test_a_record_without_a_trace_is_no_case(record):
+def test_a_record_without_a_trace_is_not_a_case(record):
     with pytest.raises(BadValue, match="no trace"):
         to_case(record, 0)
 
@@ -272,7 +272,7 @@ def test_types_are_restored_too():
     assert type(restored["select"]) is int
 
 
-def test_strings_are_asked_for_or_follow_what_was_read():
+def test_strings_are_written_on_request_or_if_they_were_read():
     assert to_videop2r(to_case(VIDEOP2R, 0), strings=True) == RL
     typed = to_videop2r(to_case(RL, 0), strings=False)
     assert (typed["options"], typed["problem_id"]) == (VIDEO_R1["options"], 17)

@@ -1,4 +1,4 @@
-"""Hand-made questions about real clips, in each benchmark's own format, as files on disk."""
+"""Writes hand-made questions about real clips as files, in the format of each benchmark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Ten clips of the shared data; of the last two nothing can be read.
+# Ten clips of the shared data. The last two cannot be read.
 CLIPS = (
     *("av1_testsrc.mkv", "bbb_vp8.webm", "clevrer_12176.mp4", "h265_10bit.mp4"),
     *("hevc_frame_numbers.mp4", "made_one_frame.mp4", "rot_0.mov", "rot_90.mov"),
@@ -32,9 +32,9 @@ TEMPCOMPASS = {
 
 
 def write_benchmark(name: str, folder: Path, clips: tuple[str, ...] = CLIPS) -> Path:
-    """One question per clip in the benchmark's format; returns the file or folder to read."""
+    """Write one question per clip in the benchmark's format. Return the file or folder to read."""
     folder.mkdir(exist_ok=True)
-    return _WRITERS[name](folder, clips)
+    return WRITERS[name](folder, clips)
 
 
 def _json(path: Path, value: object) -> Path:
@@ -162,7 +162,7 @@ def _videomme(folder: Path, clips: tuple[str, ...]) -> Path:
     return path
 
 
-_WRITERS = {
+WRITERS = {
     "vsibench": _vsibench,
     "videommmu": _videommmu,
     "mmvu": _mmvu,

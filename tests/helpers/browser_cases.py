@@ -17,13 +17,13 @@ HOSTILE = (
     "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>' onload='hacked=1"
     "${window.hacked=1}{{value}}</article><svg onload=hacked=1>"
 )
-# Markup, Markdown, and characters that are not seen or turn the order of letters.
+# Markdown, invisible characters, and characters that change the order of letters.
 UNSEEN = "![x](http://evil.example/a.png) a\u202egnp.exe\u2066 \x07\x1b[31m \u200b**bold**"
 TOTAL = 175
 
 
 def write_clip(path: Path, frames: int = 16) -> Path:
-    """A square that moves right: 8 frames a second, 56 x 56."""
+    """Write a clip of a square that moves right: 8 frames per second, 56 x 56."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=8)
@@ -38,7 +38,7 @@ def write_clip(path: Path, frames: int = 16) -> Path:
 
 
 def make_case(n: int, path: str = "clips/a.mp4", media: dict | None = None, **fields) -> Case:
-    """Every second observation is sufficient, every third answer is wrong."""
+    """Return case n. Every second observation is sufficient, every third answer is wrong."""
     observation = f"Square {n} starts at the left edge."
     think = "Its distance from the left edge grows."
     answer = "A" if n % 3 == 2 else "B"
@@ -82,7 +82,7 @@ def make_case(n: int, path: str = "clips/a.mp4", media: dict | None = None, **fi
 
 
 def make_rollout(k: int, media: dict) -> Case:
-    """One of four rollouts: seen or not, and right or wrong in all four combinations."""
+    """Return one of four rollouts: sufficient or not, right or wrong, in all combinations."""
     seen, right = k < 2, k % 2 == 0
     case = make_case(200, media=media, rollout=k, step=3, stage="pa_grpo")
     return case.model_copy(
@@ -98,7 +98,7 @@ def make_rollout(k: int, media: dict) -> Case:
 
 
 def make_hostile_case(text: str = HOSTILE, number: int = 0) -> Case:
-    """Markup wherever a stranger can put text."""
+    """Return a case with markup in every text."""
     return Case(
         question=Question(
             id=f"evil {number} {text}",
@@ -130,7 +130,7 @@ def make_hostile_case(text: str = HOSTILE, number: int = 0) -> Case:
 
 
 def make_long_case() -> Case:
-    """A megabyte in every segment."""
+    """Return a case with a megabyte in every segment."""
     text = "endless words " * 75_000
     case = make_case(400, path="clips/absent.mp4")
     case.trace.observation = case.trace.think = text
@@ -139,7 +139,7 @@ def make_long_case() -> Case:
 
 
 def metrics_row(step: int) -> dict:
-    """What a step of RL writes."""
+    """Return the metrics of an RL step."""
     return {
         "step": step,
         "perception/accuracy": 0.5 + step / 100,
@@ -165,7 +165,7 @@ def interval(mean: float) -> dict:
 
 
 def make_run(run: Path) -> Path:
-    """A run with stages base, sft and pa_grpo, an evaluation of three, and what is broken."""
+    """Make a run with the stages base, sft and pa_grpo, three evaluations, and damaged cases."""
     clip = write_clip(run / "media" / "clips" / "a.mp4")
     (run / "media" / "clips" / "broken.mp4").write_bytes(b"no video")
     Image.new("RGB", (120, 80), "teal").save(run / "media" / "clips" / "picture.png")
@@ -216,13 +216,13 @@ def case_id(n: int, stage: str = "sft", step: int = 0, rollout: int = 0) -> str:
 
 
 def link(address: str, case: str = "", **query: str) -> str:
-    """The address of a case, or of another state of the browser."""
+    """Return the address of a case, or of another state of the browser."""
     pairs = ({"case": case} if case else {}) | query
     return f"{address}?" + "&".join(f"{name}={quote(value)}" for name, value in pairs.items())
 
 
 def settle(page: Page) -> None:
-    """Waits until nothing of a page is being fetched, faded or replaced any more."""
+    """Wait until a page has loaded and changes no more."""
     page.wait_for_function(
         """() => !document.querySelector('#browser.loading, [data-frames] > .absent')
             && !document.querySelector('#page').getAnimations({subtree: true}).length"""

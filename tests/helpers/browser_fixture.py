@@ -1,4 +1,4 @@
-"""A real browser for the tests of what is seen: Chromium, driven by Playwright, and one served run.
+"""Fixtures for tests in a real browser: Chromium, driven by Playwright, and a served run.
 
 Use it with `pytest_plugins = ("browser_fixture",)` and the fixtures `open_page`, `run`, `address`.
 """
@@ -13,18 +13,18 @@ import pytest
 from browser_cases import make_run
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-# A first page on a busy machine takes long; how fast it is, is for a benchmark to say.
+# The first page takes long on a busy machine. A benchmark measures the speed, not these tests.
 PATIENCE = 60_000
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium() -> str:
-    """Its path; installed with apt-get where that is possible, else a skip that says why not."""
+    """Return the path of Chromium. Install it with apt-get if possible, else skip the test."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found:
         return found
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.skip("no Chromium here, and it cannot be installed: apt-get needs root")
+        pytest.skip("Chromium is not installed, and apt-get needs root to install it")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
         try:
@@ -32,8 +32,8 @@ def find_chromium() -> str:
                 ["apt-get", *command], env=environment, check=True, capture_output=True, timeout=900
             )
         except (subprocess.SubprocessError, OSError) as error:
-            pytest.skip(f"no Chromium here, and apt-get {command[0]} failed: {error}")
-    return shutil.which("chromium") or pytest.skip("apt-get brought no Chromium")
+            pytest.skip(f"Chromium is not installed, and apt-get {command[0]} failed: {error}")
+    return shutil.which("chromium") or pytest.skip("apt-get did not install Chromium")
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def address(run) -> Iterator[str]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], str]]:
-    """Serves a run of a test's own and returns the address; name it before `open_page`."""
+    """Return a function that serves a run and returns its address. Name it before `open_page`."""
     from p2r.browser.app import launch
 
     apps = []
@@ -77,7 +77,7 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
 @pytest.fixture
 def open_page(chromium) -> Iterator[Callable[..., Page]]:
-    """Opens an address of this machine; no page may complain or call elsewhere."""
+    """Return a function that opens an address. Pages may not log errors or leave this machine."""
     complaints: list[str] = []
     contexts = []
 

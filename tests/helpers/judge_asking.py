@@ -1,4 +1,4 @@
-"""How the judges' tests ask: by the public way, one question, a key that must not show."""
+"""A question, a secret key, and calls of judges by the public interface, for tests."""
 
 from p2r.judges import make_judge
 from p2r.records import Question
@@ -15,7 +15,7 @@ QUESTION = Question(
 
 
 def claude(run="", spec="claude:claude-haiku-4-5", **settings):
-    """A judge; a test of time limits gives its own: on a busy machine a short one runs out."""
+    """Make a judge with long time limits, so that tests pass on a busy machine."""
     limits = {"timeout": 30.0, "call_limit": 60.0, "retries": 3} | settings
     return make_judge(spec, JudgingSettings(**limits), run=run)
 

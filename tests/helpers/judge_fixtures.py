@@ -1,4 +1,4 @@
-"""The judges' server, to which the environment leads, and a cache of the test's own."""
+"""A judge server that the environment points to, and a cache for one test."""
 
 import pytest
 from judge_asking import KEY

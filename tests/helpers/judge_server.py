@@ -1,8 +1,8 @@
-"""A server on loopback that speaks the Messages, Message Batches and chat protocols, with faults.
+"""A local server with the Messages, Message Batches and chat protocols, and with faults.
 
-It finds an observation sufficient if it says "red", and as a reader says what `reply_to` has. What
-else it does is written in the
-observation: `fault: NAME` is done on every request for it, `fault: NAME x2` on the first two.
+An observation is sufficient if it contains "red". `reply_to` has the replies to a reader. The
+observation also selects faults: `fault: NAME` applies to every request for it, `fault: NAME x2` to
+the first two requests.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ CUT = b'{"id": "msg_1", "type": "message", "role": "assistant", "content": [{"ty
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Counts what it is asked: `asked` by observation, `answered` verdicts given."""
+    """The server; it counts requests (`asked`) and verdicts (`answered`) by observation."""
 
     daemon_threads = True
-    request_queue_size = 128  # of connections that wait: five are refused on a busy machine
+    request_queue_size = 128  # waiting connections; the default of 5 is too small on a busy machine
     block_on_close = False
 
     def __init__(self, port: int = 0) -> None:
@@ -41,8 +41,8 @@ class JudgeServer(ThreadingHTTPServer):
         self.in_flight = self.most_in_flight = 0
         self.delay = 0.0
         self.batches: dict[str, dict[str, Any]] = {}
-        # What happens to batches: how often they are "in progress" when asked for; then, by a word
-        # in the observation, how a request ends; a fault of the next creations, in order.
+        # Batches: the number of polls with "in progress", and the faults of the next creations. A
+        # word in the observation says how its request ends.
         self.progress = 0
         self.creations: list[str] = []
 
@@ -51,7 +51,7 @@ class JudgeServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up are what the tests are about."""
+        """Ignore clients that hang up: the tests do this on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -201,9 +201,7 @@ class Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
 
     def results(self, name: str) -> Iterator[dict[str, Any]]:
-        """In another order than the requests; a request ends as its observation says, once or
-        always.
-        """
+        """Yield the results in reverse order; a request ends as its observation says."""
         earlier = [n for n in self.server.batches if int(n[6:]) < int(name[6:])]
         for request in reversed(self.server.batches[name]["requests"]):
             observation = observation_in(request["params"])
@@ -253,7 +251,7 @@ def observation_in(body: dict[str, Any]) -> str:
 
 
 def reply_to(body: dict[str, Any]) -> str:
-    """A verdict, or what a reader says: the last word of the thinking, a rating, an option."""
+    """Return a verdict, or a reader's reply: the last word, a rating, an option."""
     prompt, observation = body["messages"][-1]["content"], observation_in(body)
     if "<reasoning>" in prompt:
         return f"<choice>{observation.split()[-1]}</choice>"

@@ -1,8 +1,7 @@
-"""The task functions of lmms-eval, where it is installed: without its package's own start.
+"""Loads the task functions of lmms-eval without its `__init__`, which imports models and servers.
 
-Its `__init__` brings in models and servers; the functions that score need little. Set
-P2R_LMMS_EVAL to the folder that holds the package `lmms_eval` (as of `pip install --no-deps
---target FOLDER lmms-eval loguru`), or have it installed.
+Install lmms-eval, or set P2R_LMMS_EVAL to a folder that holds the package `lmms_eval`. `pip install
+--no-deps --target FOLDER lmms-eval loguru` makes such a folder.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from types import ModuleType
 import pytest
 
 
-@cache  # found before its name stands for a bare package
+@cache  # `load` replaces the package by an empty one, so it must be found before
 def find() -> Path | None:
-    """The folder of the package, in the environment or where P2R_LMMS_EVAL says."""
+    """Return the folder of the package: in P2R_LMMS_EVAL or in the environment. None without it."""
     if folder := os.environ.get("P2R_LMMS_EVAL"):
         sys.path.append(folder)
         return Path(folder) / "lmms_eval"
@@ -30,11 +29,11 @@ def find() -> Path | None:
 
 
 def load(task: str) -> ModuleType:
-    """`lmms_eval.tasks.TASK.utils`; skips, saying why, where it cannot be had."""
+    """Return the module `lmms_eval.tasks.TASK.utils`. Without it, skip the test with the reason."""
     root = find()
     if root is None:
         pytest.skip("lmms-eval is not installed: set P2R_LMMS_EVAL to a folder that holds it")
-    os.environ.setdefault("HF_HOME", "hf")  # read, never written, by the tasks' modules
+    os.environ.setdefault("HF_HOME", "hf")  # the tasks' modules read this
     for name, path in (("lmms_eval", root), ("lmms_eval.tasks", root / "tasks")):
         if name not in sys.modules:
             package = types.ModuleType(name)

@@ -7,21 +7,11 @@ from typing import Any
 
 from odd_spellings import Asked
 
-from p2r.evaluation.metrics import measure
-
-try:
-    from p2r.evaluation.records import read_fields
-    from p2r.evaluation.rules import letter_of, score_item
-
-    from p2r.evaluation import benchmark as records
-    from p2r.evaluation.benchmarks import find_benchmark
-except ImportError:  # the older layout of p2r.evaluation
-    from p2r.evaluation import items as records
-    from p2r.evaluation.benchmark_records import read_fields
-    from p2r.evaluation.items import letter_of, score_item
-    from p2r.evaluation.official import score_official
-
-    find_benchmark = None
+from p2r.evaluation import benchmark as records
+from p2r.evaluation.benchmarks import find_benchmark
+from p2r.evaluation.records import read_fields
+from p2r.evaluation.rules import letter_of
+from p2r.evaluation.score import measure, score_item
 
 
 def read_item(asked: Asked, output: str, stored: dict[str, Any] | None = None) -> Any:
@@ -32,8 +22,7 @@ def read_item(asked: Asked, output: str, stored: dict[str, Any] | None = None) -
 
 @lru_cache(maxsize=1024)
 def _fields(asked: Asked) -> Any:
-    key = find_benchmark(asked.benchmark) if find_benchmark else asked.benchmark
-    return read_fields(key, asked.record, asked.task)
+    return read_fields(find_benchmark(asked.benchmark), asked.record, asked.task)
 
 
 def score_both(item: Any, benchmark: str) -> float | None:
@@ -49,9 +38,7 @@ def score_officially(item: Any, benchmark: str) -> float | None:
     letter = letter_of(item.truth, options) if choice else None
     task = item.parts.get("task", "")
     asked = records.Asked(item.truth, item.problem_type, options, task, letter)
-    if find_benchmark:
-        return find_benchmark(benchmark).score(item.output, asked, item.stored).score
-    return score_official(benchmark, item.output, asked, item.stored).score
+    return find_benchmark(benchmark).score(item.output, asked, item.stored).score
 
 
 def official_parts(items: list[Any], benchmark: str) -> tuple[float | None, dict[str, float]]:

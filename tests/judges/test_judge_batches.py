@@ -1,4 +1,4 @@
-"""Message Batches through the real client: sent, polled, found again, and never paid twice."""
+"""Message Batches through the real client: sent, polled, recovered, and never paid twice."""
 
 import os
 import signal
@@ -15,10 +15,11 @@ from p2r.errors import JudgeError
 from p2r.judges import make_judge
 from p2r.judges.batches import BatchJudge
 from p2r.judges.database import Database
-from p2r.judges.judging import judge_in_batches
 from p2r.judges.ledger import Ledger
+from p2r.judges.run_judge import judge_in_batches
 from p2r.runs.recipe import JudgingSettings
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["judge_fixtures"]
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def calls(run=""):
 
 
 def left():
-    """Batches, reservations and replies that nobody has come back for."""
+    """Return the numbers of unfinished batches, reservations and replies."""
     tables = ("batches", "reservations", "replies")
     return [Database().rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
 
@@ -50,14 +51,14 @@ def test_a_batch_is_sent_polled_and_read_at_half_the_price(server):
     assert Ledger(Database()).spent() == pytest.approx(3 * 0.00075) and left() == [0, 0, 0]
 
 
-def test_the_online_judge_and_the_batches_have_one_memory(server):
+def test_the_online_judge_and_the_batches_share_one_cache(server):
     judge_all(batched(), ["red 1"])
     assert judge_all(claude(), ["red 1", "red 2"])[0].usage == {"reused": True}
     assert judge_all(batched(), ["red 2"])[0].sufficient is True
     assert server.asked == {"red 1": 1, "red 2": 1}
 
 
-def test_each_request_may_end_otherwise(server):
+def test_each_request_of_a_batch_may_end_differently(server):
     observations = [
         "red ends: expired x1",
         "red ends: overloaded_error x2",
@@ -77,7 +78,7 @@ def test_each_request_may_end_otherwise(server):
     assert left() == [0, 0, 0]
 
 
-def test_many_observations_go_in_several_batches_that_run_side_by_side(server):
+def test_many_observations_go_in_parallel_batches(server):
     pairs = [(QUESTION, f"red {n}") for n in range(25)] + [(QUESTION, "red ends: expired x1")]
     settings = JudgingSettings(batch_size=10, batch_poll=0.02)
     judge = judge_in_batches(claude(), pairs, settings)
@@ -99,14 +100,14 @@ def test_a_batch_whose_sending_failed_is_sent_once(server, fault):
     assert len(server.batches) == 1 and left() == [0, 0, 0]
 
 
-def test_a_batch_that_is_refused_is_no_verdict_with_its_reason(server):
+def test_a_refused_batch_gives_unknown_verdicts_with_the_reason(server):
     server.creations = ["400", "400"]
     (verdict,) = judge_all(batched(), ["red"])
     assert verdict.sufficient is None and "HTTP 400" in verdict.rationale
     assert Ledger(Database()).spent() == 0 and left() == [0, 0, 0]
 
 
-def test_another_batch_of_the_same_size_is_not_taken_for_ours(server):
+def test_another_batch_of_the_same_size_is_not_mistaken_for_ours(server):
     other = batched("other run")
     judge_all(other, ["blue 1", "blue 2"])
     server.creations = ["unheard"]
@@ -114,7 +115,7 @@ def test_another_batch_of_the_same_size_is_not_taken_for_ours(server):
     assert len(server.batches) == 2
 
 
-def test_a_batch_that_is_gone_with_its_results_is_sent_anew_and_counts_at_its_worst(server):
+def test_a_batch_without_results_is_sent_again_and_counts_at_its_highest_cost(server):
     judge = batched()
     with judge.database.transaction() as books:
         held = judge.ledger.reserve_batch(books, judge.name, 1, 0.25, 60)
@@ -124,7 +125,7 @@ def test_a_batch_that_is_gone_with_its_results_is_sent_anew_and_counts_at_its_wo
     assert Ledger(Database()).spent() == pytest.approx(0.25 + 0.00075) and left() == [0, 0, 0]
 
 
-def test_an_outage_that_lasts_stops_with_one_line_and_the_batch_is_found_later(server, monkeypatch):
+def test_a_long_outage_stops_with_one_line_and_the_batch_is_found_later(server, monkeypatch):
     monkeypatch.setattr("p2r.judges.batches.PATIENCE", 1)
     judge = batched(retries=0)
     work = judge._batches.retrieve
@@ -166,11 +167,11 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize("moment", ["before", "between", "polling", "reading"])
-def test_killed_at_any_moment_a_batch_is_neither_lost_nor_paid_twice(server, tmp_path, moment):
+def test_a_kill_neither_loses_a_batch_nor_pays_it_twice(server, tmp_path, moment):
     server.progress = 1
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
     environment = {**os.environ, "PYTHONPATH": paths, "ANTHROPIC_API_KEY": KEY}
     done = subprocess.run([sys.executable, script, moment], env=environment, timeout=120)
     assert done.returncode == -signal.SIGKILL
@@ -187,7 +188,7 @@ def test_killed_at_any_moment_a_batch_is_neither_lost_nor_paid_twice(server, tmp
 # ---- budget
 
 
-def test_batches_keep_within_the_budget_and_go_on_later(server):
+def test_batches_stay_within_the_budget_and_continue_later(server):
     observations = [f"red {n}" for n in range(10)]
     worst = claude().worst("x" * 1900, batch=True)
     budget = 1.5 * worst

@@ -1,4 +1,4 @@
-"""Judges behind servers, through the real clients, against a server that fails in every way."""
+"""Judges behind servers, with the real clients, against a server with every kind of fault."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from p2r.errors import JudgeError
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["judge_fixtures"]
 
 PASSING = ["429 x2", "503 x1", "529 x2", "500 x1", "dropped x2", "half x1", "cutjson x2", "html x1"]
@@ -43,7 +44,7 @@ def spec(request, server):
     return request.param.format(server.url)
 
 
-def test_faults_that_pass_change_no_verdict(server, spec):
+def test_short_faults_change_no_verdict(server, spec):
     observations = [f"{n} {word} fault: {f}" for n, f in enumerate(PASSING) for word in ("red", "")]
     judge = claude(spec=spec)
     verdicts = judge_all(judge, observations)
@@ -53,7 +54,7 @@ def test_faults_that_pass_change_no_verdict(server, spec):
     assert books()["verdict"]["calls"] == len(observations)
 
 
-def test_faults_that_last_are_unknown_with_their_reason_and_no_other_call_is_lost(server, spec):
+def test_lasting_faults_give_unknown_verdicts_and_affect_no_other_call(server, spec):
     observations = [f"red fault: {fault}" for fault in LASTING]
     good = [f"red {n}" for n in range(20)]
     verdicts = judge_all(claude(spec=spec, retries=1), observations + good)
@@ -68,7 +69,7 @@ def test_faults_that_last_are_unknown_with_their_reason_and_no_other_call_is_los
     assert sum(unknown.values()) == len(LASTING) + 2 * len(again)
 
 
-def test_a_key_that_is_refused_ends_the_work_unless_it_was_taken_before(server, spec):
+def test_a_refused_key_stops_the_work_unless_it_was_accepted_before(server, spec):
     judge = claude(spec=spec)
     name = "ANTHROPIC_API_KEY" if spec.startswith("claude") else "P2R_JUDGE_KEY"
     with pytest.raises(JudgeError, match=rf"refuses the key .*HTTP 401.*check {name}"):
@@ -78,8 +79,8 @@ def test_a_key_that_is_refused_ends_the_work_unless_it_was_taken_before(server, 
     assert judge_all(judge, ["red 2 fault: 401"])[0].sufficient is None
 
 
-def test_slow_servers_are_given_up_within_the_limits_of_a_call(server, spec):
-    """Slow to begin, alive by a byte now and then, or told to come back tomorrow."""
+def test_calls_to_slow_servers_end_within_their_limits(server, spec):
+    """Late, dripping single bytes, or asking for a retry tomorrow."""
     observations = ["red fault: slow", "red fault: drip", "red fault: forever", "red"]
     judge = claude(spec=spec, timeout=0.5, call_limit=2.0, retries=1)
     verdicts = judge_all(judge, observations)
@@ -90,14 +91,14 @@ def test_slow_servers_are_given_up_within_the_limits_of_a_call(server, spec):
     assert server.asked["red fault: forever"] <= 2 and server.asked["red fault: slow"] == 2
 
 
-def test_nobody_there_is_no_verdict(monkeypatch, server):
+def test_an_unreachable_server_gives_no_verdict(monkeypatch, server):
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     (verdict,) = judge_all(claude(retries=0), ["red"])
     assert verdict.sufficient is None and "no connection" in verdict.rationale
     assert books()["no connection: APIConnectionError"]["calls"] == 1
 
 
-def test_as_many_calls_at_once_as_the_recipe_says(server):
+def test_the_recipe_limits_the_parallel_calls(server):
     server.delay = 0.1
     verdicts = judge_all(claude(concurrency=3), [f"red {n}" for n in range(12)])
     assert all(v.sufficient for v in verdicts)
@@ -127,12 +128,12 @@ def test_cost_and_tokens_of_a_verdict(server):
     assert own.cost == pytest.approx(0.02)
 
 
-def test_a_broken_answer_that_is_asked_for_again_costs_twice(server):
+def test_a_malformed_answer_and_its_retry_cost_twice(server):
     (verdict,) = judge_all(claude(), ["red fault: empty x1"])
     assert verdict.sufficient is True and verdict.cost == pytest.approx(0.003)
 
 
-def test_the_key_stays_where_it_belongs(server, tmp_path, caplog, capfd):
+def test_the_key_goes_only_to_its_server(server, tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     judge = claude()
     judge_all(judge, ["red", "fault: 401", "fault: dropped"])
@@ -155,22 +156,22 @@ def test_another_server_never_gets_the_keys_of_anthropic_or_openai(server, monke
     assert server.keys == {"none", "mine"}
 
 
-def test_thinking_before_the_reply_is_no_part_of_it(server):
+def test_thinking_before_the_reply_is_removed(server):
     from types import SimpleNamespace as Made
 
-    from p2r.judges.server import read_completion
+    from p2r.judges.kinds.server import read_completion
 
     text = "<think>I could say <judgement>Yes</judgement>.</think>No. <judgement>No</judgement>"
     choice = Made(message=Made(content=text), finish_reason="stop")
     reply = read_completion(Made(choices=[choice], usage=None))
     assert reply.text == "No. <judgement>No</judgement>"
-    from p2r.judges.claude import read_message
+    from p2r.judges.kinds.claude import read_message
 
     message = Made(content=[Made(type="text", text=text)], stop_reason="end_turn", usage=None)
     assert read_message(message).text == reply.text
 
 
-def test_guidance_is_marked_for_the_prompt_cache_only_where_it_is_long_enough(server):
+def test_only_long_guidance_is_marked_for_the_prompt_cache(server):
     judge_all(claude(guidance="Be strict."), ["red"])
     judge_all(claude(guidance="An example. " * 2000), ["red"])
     judge_all(claude(), ["red"])
@@ -181,7 +182,7 @@ def test_guidance_is_marked_for_the_prompt_cache_only_where_it_is_long_enough(se
     assert sum(server.asked.values()) == 3, "other guidance is another judge"
 
 
-def test_cached_tokens_are_priced_as_such():
+def test_cached_tokens_have_their_own_price():
     from types import SimpleNamespace as Made
 
     from p2r.judges.prices import Price, Usage
@@ -218,7 +219,7 @@ def test_prices_of_models_of_their_snapshots_and_of_the_recipe():
         ("claude-haiku-4-5-20251001", {}),
     ],
 )
-def test_thinking_is_kept_from_the_tokens_of_the_verdict(server, model, sent):
+def test_thinking_does_not_use_the_tokens_of_the_verdict(server, model, sent):
     (verdict,) = judge_all(claude(spec=f"claude:{model}"), ["red"])
     assert verdict.sufficient is True and verdict.usage["priced"]
     body = server.bodies[0]

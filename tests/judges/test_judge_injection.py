@@ -1,6 +1,4 @@
-"""Observations that argue with the judge: what they become in the prompt, and what a judge that
-falls for them is worth.
-"""
+"""Attacks: observations that try to influence the judge, in the prompt and in its replies."""
 
 import html
 import re
@@ -18,12 +16,12 @@ MARKUP = re.compile(r"</?\s*[a-z_|!][^<>]*>|\[/?INST\]", re.IGNORECASE)
 every_attempt = pytest.mark.parametrize("attempt", INJECTIONS.values(), ids=INJECTIONS.keys())
 
 
-def test_there_are_enough_of_them():
+def test_there_are_enough_attacks():
     assert len(INJECTIONS) >= 30
 
 
 @every_attempt
-def test_the_prompt_has_the_same_markup_as_an_honest_one(attempt):
+def test_an_attack_adds_no_markup_to_the_prompt(attempt):
     for part in ("observation", "problem", "answer", "option"):
         question, observation = QUESTION, "A ball rolls."
         if part == "observation":
@@ -42,7 +40,7 @@ def test_the_prompt_has_the_same_markup_as_an_honest_one(attempt):
 
 
 @every_attempt
-def test_what_it_says_still_reaches_the_judge(attempt):
+def test_the_judge_still_sees_the_text_of_an_attack(attempt):
     prompt = build_judge_prompt(QUESTION, attempt)
     fenced = prompt.split("<observation>\n")[1].split("\n</observation>")[0]
     words = re.findall(r"[A-Za-z]{4,}", attempt)
@@ -51,7 +49,7 @@ def test_what_it_says_still_reaches_the_judge(attempt):
 
 
 @every_attempt
-def test_a_judge_that_repeats_it_gives_no_verdict(attempt):
+def test_a_judge_that_repeats_an_attack_gives_no_verdict(attempt):
     prompt = build_judge_prompt(QUESTION, attempt)
     fenced = prompt.split("<observation>\n")[1].split("\n</observation>")[0]
     for reply in (
@@ -67,7 +65,7 @@ def test_a_judge_that_repeats_it_gives_no_verdict(attempt):
 
 
 @every_attempt
-def test_the_judges_own_words_count(attempt):
+def test_the_judges_own_verdict_counts(attempt):
     own = "The colour of the ball is nowhere told.\n<judgement>No</judgement>"
     assert parse_judgement(own, attempt) is False
     own = "It says outright that the ball of the question is of that colour.\n" + YES
@@ -91,11 +89,11 @@ def test_the_judges_own_words_count(attempt):
         "<judgement>Yes<judgement>",
     ],
 )
-def test_only_one_whole_verdict_at_the_end_is_one(reply):
+def test_a_reply_needs_one_complete_verdict_at_its_end(reply):
     assert parse_judgement(reply) is None
 
 
-def test_through_the_client_an_attempt_earns_what_an_honest_lack_earns(server):
+def test_an_attack_earns_no_more_than_an_honest_bad_observation(server):
     """The server says what is sufficient by the word "red", which no attempt holds."""
     verdicts = judge_all(claude(), list(INJECTIONS.values()))
     assert {verdict.sufficient for verdict in verdicts} == {False}

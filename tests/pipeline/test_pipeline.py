@@ -1,4 +1,4 @@
-"""Generate and filter: nothing lost, nothing asked twice, the funnel adds up."""
+"""Generate and filter: nothing is lost, nothing is asked twice, and the funnel adds up."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_one_trace_per_question_with_how_it_was_made(run, questions, media):
     assert cases["still"].trace.problems and cases["text"].trace.media == {}
 
 
-def test_what_is_done_is_not_asked_again(run, questions, media):
+def test_finished_samples_are_not_asked_again(run, questions, media):
     generate(run, questions[:2], media)
     engine = teacher()
     journal = generate(run, questions, media, engine)
@@ -59,7 +59,7 @@ def test_what_is_done_is_not_asked_again(run, questions, media):
     assert len(list(journal.cases())) == 5
 
 
-def test_unreadable_media_is_recorded_with_its_reason_and_the_rest_goes_on(run, questions, media):
+def test_unreadable_media_is_recorded_and_does_not_stop_the_rest(run, questions, media):
     bad = [
         Question(id=name, problem="?", path=path, problem_type="OCR", answer="2")
         for name, path in (("b", "broken.mp4"), ("m", "missing.mp4"), ("o", "../outside.mp4"))
@@ -74,7 +74,7 @@ def test_unreadable_media_is_recorded_with_its_reason_and_the_rest_goes_on(run, 
     assert engine.asked == []
 
 
-def test_failure_of_the_engine_is_recorded_and_tried_again_only_if_asked(run, questions, media):
+def test_a_failed_request_is_recorded_and_retried_only_on_demand(run, questions, media):
     def fail(question):
         if question.id == "twin":
             raise RuntimeError("out of memory")
@@ -90,7 +90,7 @@ def test_failure_of_the_engine_is_recorded_and_tried_again_only_if_asked(run, qu
     assert engine.asked == ["twin/0"]
 
 
-def test_nothing_answered_at_all_is_an_error(run, media):
+def test_no_answer_at_all_is_an_error(run, media):
     bad = [Question(id="b", problem="?", path="broken.mp4", problem_type="OCR", answer="2")]
     with pytest.raises(EngineError, match=r"none of 1 questions.*broken\.mp4"):
         generate(run, bad, media)
@@ -101,7 +101,7 @@ def test_no_questions_is_an_error(run, media):
         generate(run, [], media)
 
 
-def test_another_model_is_not_mixed_in(run, questions, media):
+def test_another_model_in_the_same_run_is_refused(run, questions, media):
     generate(run, questions[:1], media)
     other = ScriptedEngine(lambda question: "2", weights="w2")
     with pytest.raises(UserError, match=r"weights was 'w1', now 'w2'"):
@@ -111,7 +111,7 @@ def test_another_model_is_not_mixed_in(run, questions, media):
 def test_other_questions_under_the_same_ids_are_refused(run, questions, media):
     generate(run, questions[:1], media)
     changed = questions[0].model_copy(update={"problem": "Something else?"})
-    with pytest.raises(EngineError, match="another question under the id 'long'"):
+    with pytest.raises(EngineError, match="another question with the id 'long'"):
         generate(run, [changed], media)
 
 
@@ -142,7 +142,7 @@ def test_filter_keeps_right_and_sufficient_and_counts_the_others(run, questions,
     assert read_json(run.path("funnel.json"))["table"]["all"] == row
 
 
-def test_traces_that_answer_what_they_did_not_conclude_are_tagged(run, media):
+def test_traces_whose_answer_differs_from_the_thinking_are_tagged(run, media):
     def ask(name: str) -> Question:
         kind = {"problem_type": "multiple choice", "options": ["A. red", "B. blue"]}
         return Question(id=name, problem=name, path="long.mp4", answer="A", **kind)
@@ -166,7 +166,7 @@ def test_traces_that_answer_what_they_did_not_conclude_are_tagged(run, media):
     assert {row["question.id"] for row in found} == {"kept", "silent", "wrong"}
 
 
-def test_filter_again_asks_only_for_missing_verdicts(run, questions, media):
+def test_a_second_filter_asks_only_for_missing_verdicts(run, questions, media):
     generate(run, questions, media)
     first = filter_traces(run.recipe, run, WordJudge())
     judge = WordJudge()
@@ -205,7 +205,7 @@ def test_cases_of_all_stages_are_in_one_store(run, questions, media):
 
 
 def test_journal_lines_are_whole_cases(run, questions, media):
-    """So that the filter needs no file of questions."""
+    """So the filter does not need the question file."""
     journal = generate(run, questions, media)
     lines = [json.loads(line) for line in journal.path.read_text().splitlines()]
     assert all(line["record"]["question"]["problem"] for line in lines)

@@ -1,4 +1,4 @@
-"""Quality filters: each drops what it names and nothing else, off by default, counted."""
+"""Quality filters: each drops only the traces it describes, is off by default and is counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from scripted import ScriptedEngine, WordJudge
 
 from p2r.errors import UserError
 from p2r.pipeline import filter_traces, find_hard, generate_traces, read_kept
-from p2r.pipeline.quality import NearDuplicates, active, find_drops, find_leak, foreign_share
+from p2r.pipeline.quality import active, find_drops, quality_filters
+from p2r.pipeline.quality.duplicate import NearDuplicates
+from p2r.pipeline.quality.language import foreign_share
+from p2r.pipeline.quality.leak import find_leak
 from p2r.records import Case, Question, Trace
 from p2r.runs import open_run
 from p2r.runs.recipe import QualitySettings
@@ -74,11 +77,11 @@ def test_an_observation_that_states_the_answer_leaks(observation):
         "The blue ball moves left, behind (B) a box.",
     ],
 )
-def test_letters_and_answers_that_are_seen_are_no_leak(observation):
+def test_letters_that_are_only_seen_are_not_a_leak(observation):
     assert find_leak(make_case(observation)) is None
 
 
-def test_an_observation_that_holds_the_think_text_leaks():
+def test_an_observation_that_contains_the_think_text_leaks():
     think = "First I count the balls near the wall and then I compare both of their colours."
     assert find_leak(make_case(f"A ball. {think}", think)) == "it holds most of the think text"
     assert find_leak(make_case("A ball near the wall.", think)) is None
@@ -115,7 +118,7 @@ def test_near_duplicates_are_dropped_and_the_first_is_kept():
     assert not seen.add(half)
 
 
-def test_near_duplicates_take_linear_time_even_where_all_begin_alike():
+def test_near_duplicates_take_linear_time_even_if_all_texts_begin_alike():
     def work(count: int) -> None:
         seen = NearDuplicates(0.99)
         for number in range(count):
@@ -124,14 +127,14 @@ def test_near_duplicates_take_linear_time_even_where_all_begin_alike():
     assert growth(work, 300, 1200) < 10
 
 
-def test_a_source_has_its_cap_whatever_the_order():
+def test_the_cap_of_a_source_does_not_depend_on_the_order():
     cases = [make_case(id=str(n), source="big" if n % 4 else "small") for n in range(40)]
     found = drops({"per_source": 10}, *cases)
     assert len(found) == 20 and set(found.values()) == {"source balance"}
     assert drops({"per_source": 10}, *reversed(cases)) == found
 
 
-def test_filters_look_at_what_the_former_ones_left():
+def test_a_filter_sees_only_what_earlier_filters_kept():
     leak, copy = make_case("The answer is B."), make_case("The answer is B.", id="r")
     assert set(drops({"leak": True, "duplicate": 0.8}, leak, copy).values()) == {"leak"}
 
@@ -147,7 +150,7 @@ def numbers(*names: str) -> list[Question]:
     return [Question(id=n, problem="?", problem_type="numerical", answer="2") for n in names]
 
 
-def test_each_filter_that_is_on_has_its_count_in_the_funnel(tmp_path):
+def test_each_active_filter_has_its_count_in_the_funnel(tmp_path):
     overrides = ["filter.quality.duplicate=0.5", "filter.quality.leak=true"]
     run = open_run(tmp_path / "run", "tiny", overrides)
     same = ScriptedEngine(lambda question: render("I see 2 balls now.", "So 2.", "2"))
@@ -175,3 +178,19 @@ def test_samples_without_temperature_are_refused(tmp_path):
     run = open_run(tmp_path / "run", "tiny", ["generate.samples=2"])
     with pytest.raises(UserError, match="temperature 0 are the same"):
         generate_traces(run.recipe, numbers("a"), ScriptedEngine(say), run, tmp_path)
+
+
+# ---- found by file name
+
+
+def test_every_filter_has_a_setting_in_the_recipe_and_they_run_in_order():
+    found = quality_filters()
+    assert [each.name for each in found] == [
+        *("leak", "language", "length", "best of n", "near duplicate", "source balance")
+    ]
+    assert {each.setting for each in found} == set(QualitySettings.model_fields)
+
+
+def test_a_filter_that_does_not_exist_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match=r"unknown key 'leek' .*duplicate, language, leak"):
+        open_run(tmp_path / "run", "tiny", ["filter.quality.leek=true"])

@@ -1,4 +1,4 @@
-"""Generate and filter killed at a random moment and started again: nothing lost, nothing twice.
+"""Generate and filter are killed at random moments and resumed: nothing is lost or done twice.
 
 (SFT and RL are killed in test_sft.py and test_grpo.py.)
 """
@@ -24,6 +24,7 @@ from p2r.records import Case, Question, Trace
 from p2r.runs.recipe import load_recipe
 from p2r.template import render
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 NUMBER = 120
 random.seed()
@@ -43,7 +44,7 @@ def finish(child: subprocess.Popen) -> None:
 
 
 def kill_when(child: subprocess.Popen, moment: Callable[[], bool]) -> bool:
-    """SIGKILL a process when something holds; False where it ended by itself before that."""
+    """Kill a subprocess at a moment. Returns False if it ended before."""
     while child.poll() is None:
         if moment():
             child.send_signal(signal.SIGKILL)
@@ -66,7 +67,7 @@ def many(questions) -> list[Question]:
     ]
 
 
-def test_generate_killed_and_started_again(tmp_path, many, media, model_folder):
+def test_generate_is_killed_and_resumed(tmp_path, many, media, model_folder):
     file, run = tmp_path / "q.jsonl", tmp_path / "run"
     file.write_text("".join(question.model_dump_json() + "\n" for question in many))
     command = [
@@ -82,15 +83,15 @@ def test_generate_killed_and_started_again(tmp_path, many, media, model_folder):
     before = journal.read_bytes()
     finish(p2r(*command))
     after = journal.read_bytes()
-    assert after.startswith(before[: before.rfind(b"\n") + 1]), "what was done stands as it was"
+    assert after.startswith(before[: before.rfind(b"\n") + 1]), "finished records must not change"
     keys = [line["key"] for line in read_lines(journal)]
     assert len(keys) == NUMBER and set(keys) == {f"q{n}/0" for n in range(NUMBER)}
     finish(p2r(*command))
-    assert journal.read_bytes() == after, "a finished stage is left alone"
+    assert journal.read_bytes() == after, "a finished stage must not change"
 
 
 def write_traces(run: Path) -> None:
-    """A run of right answers on the template; every second observation tells nothing."""
+    """Write a run with right answers; every second observation is insufficient."""
     run.mkdir()
     (run / "recipe.yaml").write_text(load_recipe("tiny").to_yaml())
     with (run / "generate.jsonl").open("w") as journal:
@@ -111,7 +112,7 @@ def write_traces(run: Path) -> None:
             journal.write(json.dumps({"key": f"{question.id}/0", "record": record}) + "\n")
 
 
-def test_filter_killed_and_started_again(tmp_path):
+def test_filter_is_killed_and_resumed(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     for run in (killed, whole):
         write_traces(run)
@@ -128,8 +129,8 @@ def test_filter_killed_and_started_again(tmp_path):
     assert len(keys) == len(set(keys))
 
 
-def test_killed_at_random_moments_the_outcomes_are_those_of_a_run_that_nobody_killed():
-    """`benchmarks/kills.py`, whose default is 20 kills of each, exits with 1 where they are not."""
+def test_killed_runs_have_the_outcomes_of_an_uninterrupted_run():
+    """`benchmarks/kills.py` compares them (by default after 20 kills of each stage)."""
     script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
     command = [sys.executable, str(script), "--kills", "3", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

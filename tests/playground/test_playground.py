@@ -40,6 +40,7 @@ from p2r.runs.recipe import load_recipe
 from p2r.scoring import accuracy
 from p2r.video import sample_frames
 
+pytestmark = pytest.mark.slow
 SEEDS = range(600)
 
 

@@ -1,9 +1,8 @@
-"""Run folders: one recipe each, environment on record, nothing mixed."""
+"""Run folders: one recipe each, with a recorded environment and without mixed results."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -17,7 +16,6 @@ from p2r.runs import (
     model_fingerprint,
     open_run,
     read_json,
-    replacing,
     write_json,
 )
 from p2r.runs.recipe import load_recipe
@@ -54,7 +52,7 @@ def test_changed_recipe_is_refused_and_the_keys_named(tmp_path):
     assert open_run(tmp_path / "x").recipe.rl.steps == 7
 
 
-def test_what_does_not_change_the_outcome_may_change(tmp_path):
+def test_settings_that_do_not_change_the_result_may_change(tmp_path):
     open_run(tmp_path / "x", "tiny")
     run = open_run(tmp_path / "x", None, ["generate.batch_size=2", "rl.max_unknown=1"])
     assert run.recipe.generate.batch_size == 2
@@ -69,31 +67,31 @@ def test_what_does_not_change_the_outcome_may_change(tmp_path):
         ("eval.questions=-1", r"eval\.questions: .*greater than 0 \(got -1\)"),
     ],
 )
-def test_override_that_is_no_value(override, said):
+def test_an_invalid_override_is_an_error(override, said):
     with pytest.raises(UserError, match=said):
         load_recipe("tiny", [override])
 
 
-def test_misspelt_key_is_answered_with_those_there_are(tmp_path):
+def test_an_unknown_key_is_an_error_that_lists_the_known_keys(tmp_path):
     with pytest.raises(UserError, match=r"unknown key 'sft\.stepz' \(known: .*max_steps"):
         open_run(tmp_path / "x", "tiny", ["sft.stepz=3"])
     assert not (tmp_path / "x").exists(), "nothing is begun with a recipe that is none"
 
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
-def test_missing_run_says_so(tmp_path, make):
+def test_a_missing_run_is_an_error(tmp_path, make):
     make(tmp_path / "x")
-    with pytest.raises(UserError, match=r"run folder .*x (does not exist|is no run)"):
+    with pytest.raises(UserError, match=r"run folder .*x (does not exist|is not a run)"):
         open_run(tmp_path / "x", must_exist=True)
 
 
-def test_file_in_place_of_a_run_folder(tmp_path):
+def test_a_file_instead_of_a_run_folder_is_an_error(tmp_path):
     (tmp_path / "x").write_text("")
     with pytest.raises(UserError, match="is a file"):
         open_run(tmp_path / "x")
 
 
-def test_later_environment_is_added_not_swapped(tmp_path):
+def test_a_later_environment_is_added(tmp_path):
     run = open_run(tmp_path / "x")
     path = run.folder / "environment.json"
     old = {**read_json(path), "python": "3.11.0"}
@@ -104,7 +102,7 @@ def test_later_environment_is_added_not_swapped(tmp_path):
     assert kept["python"] == "3.11.0" and len(kept["later"]) == 1
 
 
-def test_claim_refuses_another_making(tmp_path):
+def test_claim_refuses_other_settings(tmp_path):
     path = tmp_path / "generate.made.json"
     claim(path, {"model": "a", "prompt": "x"})
     claim(path, {"model": "a", "prompt": "x"})
@@ -116,21 +114,6 @@ def test_differences_names_dotted_keys():
     old = {"a": 1, "b": {"c": 2, "d": 3}, "e": 4}
     new = {"a": 1, "b": {"c": 2, "d": 5}, "f": 6}
     assert differences(old, new) == {"b.d": (3, 5), "e": (4, None), "f": (None, 6)}
-
-
-def test_file_is_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "x.jsonl"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as file:
-        file.write("half")
-        raise RuntimeError
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["x.jsonl"]
-
-
-def test_damaged_file_is_named(tmp_path):
-    (tmp_path / "x.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.json is damaged.*delete it"):
-        read_json(tmp_path / "x.json")
 
 
 def test_fingerprint_follows_the_weights(tmp_path):
@@ -149,7 +132,7 @@ def test_shipped_recipes_survive_being_written(tmp_path, name):
     assert load_recipe(tmp_path / "r.yaml") == recipe
 
 
-def test_two_processes_may_open_a_run_at_once(tmp_path):
+def test_several_processes_may_open_a_run_at_the_same_time(tmp_path):
     """As the demo's two RL trainings do."""
     code = "import sys; from p2r.runs import open_run; open_run(sys.argv[1])"
     command = [sys.executable, "-c", code, str(tmp_path / "x")]

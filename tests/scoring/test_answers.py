@@ -1,4 +1,4 @@
-"""Reading answers: which option they name, which number they give."""
+"""Readers of answers: which option an answer names, and which number it gives."""
 
 import time
 
@@ -11,7 +11,7 @@ TEN = [f"{letter}. {value}" for value, letter in enumerate("ABCDEFGHIJ")]
 
 
 def forms(block: str) -> list[str]:
-    """The answers in a block, one per line or set apart by bars."""
+    """Return the answers in a block. Lines and bars separate them."""
     return block.strip("\n").replace("\n", "|").split("|")
 
 
@@ -70,7 +70,7 @@ def test_one_option_is_named_in_any_form(text):
 
 
 @pytest.mark.parametrize("text", ["A\n", "<answer>\nA\n</answer>", "A.\n\nIt moves left.", "\tA"])
-def test_line_breaks_and_what_follows_do_not_matter(text):
+def test_line_breaks_and_following_text_do_not_matter(text):
     assert extract_choice(text, OPTIONS) == "A"
 
 
@@ -110,7 +110,7 @@ def test_options_may_be_made_of_letters(text, letter):
     ("text", "letter"),
     [("-5", "A"), ("−5", "A"), ("5", "B"), ("5.", "B"), ("0.5", "C"), ("$5", "B"), ("B. 5", "B")],
 )
-def test_signs_and_points_of_numbers_are_no_mere_punctuation(text, letter):
+def test_signs_and_points_of_numbers_have_a_meaning(text, letter):
     assert extract_choice(text, ["A. -5", "B. 5", "C. 0.5"]) == letter
 
 
@@ -127,7 +127,7 @@ def test_the_pronoun_is_no_option(text):
     assert extract_choice(text, TEN) is None
 
 
-def test_two_options_with_one_text_are_told_apart_by_letter_only():
+def test_two_options_with_one_text_need_a_letter():
     options = ["A. 0.5", "B. 0.625", "C. 0.625"]
     assert extract_choice("0.625", options) is None
     assert extract_choice("C. 0.625", options) == "C"
@@ -139,7 +139,7 @@ def test_the_last_statement_of_an_answer_counts():
     assert extract_choice("A is correct and B is correct.", OPTIONS) is None
 
 
-def test_without_options_every_letter_is_one():
+def test_without_options_every_letter_is_an_option():
     assert extract_choice("(G)") == "G"
     assert extract_choice("A. anything") == "A"
     assert extract_choice("left") is None
@@ -249,7 +249,7 @@ def test_none_is_no_number():
     assert parse_number(None) is None
 
 
-def test_how_a_number_was_written_is_known():
+def test_the_reader_keeps_how_a_number_is_written():
     assert read_number("3.40").decimals == 2
     assert read_number("1/3").decimals is None
     assert read_number("50%").percent
@@ -296,9 +296,9 @@ def test_any_text_is_read_in_time(piece):
     start = time.perf_counter()
     extract_choice(text, OPTIONS)
     parse_number(text)
-    assert time.perf_counter() - start < 60  # a hang, not a speed
+    assert time.perf_counter() - start < 60  # this detects a hang and does not measure speed
 
 
-def test_a_letter_that_is_an_options_text_and_no_options_letter_names_that_option():
+def test_a_letter_that_is_only_an_options_text_names_that_option():
     assert extract_choice("x", ["A. x", "B. y"]) == "A"
     assert extract_choice("B", ["A. B", "B. C"]) == "B"

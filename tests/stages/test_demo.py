@@ -1,4 +1,4 @@
-"""The demo, shrunk: every stage, results in the promised form, killed and resumed."""
+"""A small demo: every stage runs, results have the documented form, and a kill is resumed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from rich.console import Console
 
 from p2r.cases.store import CaseStore
 from p2r.cli.tables import format_interval, results_table
-from p2r.datasets.cardfacts import card_of
 from p2r.datasets.cards import write_card
+from p2r.datasets.describe import card_of
 
+pytestmark = pytest.mark.slow
 SHRUNK = (
     "playground.train=64",
     "playground.validation=4",
@@ -53,7 +54,7 @@ def start(run: Path) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, str]:
-    """A demo killed twice at random moments, then run to its end; its run and what it said."""
+    """A demo that was killed twice at random moments and then finished: its run and its output."""
     run = tmp_path_factory.mktemp("demo") / "run"
     for _ in range(2):
         child = start(run)
@@ -66,7 +67,7 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     return run, words
 
 
-def test_results_have_the_promised_form(finished):
+def test_results_have_the_documented_form(finished):
     run, _ = finished
     results = json.loads((run / "results.json").read_text())
     assert tuple(results) == ("base", "sft", "grpo", "pa_grpo")
@@ -103,7 +104,7 @@ def test_media_of_every_case_are_found_under_one_root(finished):
     assert all((root / case.question.path).is_file() for case in CaseStore([run]).cases())
 
 
-def test_its_funnel_and_card_say_what_was_kept(finished, tmp_path):
+def test_the_funnel_and_the_card_count_the_kept_traces(finished, tmp_path):
     run, _ = finished
     kept = (run / "sft.jsonl").read_text().count("\n")
     funnel = json.loads((run / "funnel.json").read_text())["table"]["all"]
@@ -126,7 +127,7 @@ def test_a_finished_demo_shows_its_results_at_once(finished):
     assert child.returncode == 0 and (run / "results.json").read_text() == before
 
 
-def test_study_over_seeds_takes_the_run_as_its_own_seed(finished):
+def test_a_study_over_seeds_uses_the_run_as_one_seed(finished):
     run, _ = finished
     study = subprocess.run(
         [sys.executable, "-m", "p2r", "study", "--run", str(run), "--seeds", "0,1"],

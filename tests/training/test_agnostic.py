@@ -13,6 +13,7 @@ from p2r.records import Case, Trace
 from p2r.runs import Run, read_json
 from p2r.template import prompt_hash
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 SETTINGS = (
     "sft.target=agnostic",

@@ -20,6 +20,7 @@ from p2r.training.grpo import grpo_arguments, plan_steps
 from p2r.training.sft import train_sft
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 SETTINGS = ("rl.prompts_per_step=2", "rl.group_size=4", "rl.micro_batch=8", "rl.steps=1")
 

@@ -23,6 +23,7 @@ from p2r.runs.recipe import load_recipe
 from p2r.training.memory import fits
 from p2r.training.plan import dry_run, plan_rl
 
+pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 

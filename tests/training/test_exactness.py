@@ -22,6 +22,7 @@ from p2r.template import render, token_processes
 from p2r.training.grpo import grpo_arguments
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 BLIND = render("I see.", "So two.", "2")  # insufficient, right
 WRONG = render("I see two.", "So three.", "3")  # sufficient, wrong

@@ -19,6 +19,7 @@ from p2r.training.grpo import grpo_arguments, plan_steps, train_grpo
 from p2r.training.step_judge import JudgeWatch
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 
 

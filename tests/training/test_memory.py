@@ -42,6 +42,7 @@ from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import Frames, fit_size
 
+pytestmark = pytest.mark.slow
 MODELS = {"3b": "Qwen/Qwen2.5-VL-3B-Instruct", "7b": "Qwen/Qwen2.5-VL-7B-Instruct"}
 SEVEN = Architecture.of(PUBLISHED[MODELS["7b"]])
 TINY = {

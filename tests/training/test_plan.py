@@ -148,6 +148,7 @@ def test_a_dry_run_of_every_recipe_needs_nothing(name, capsys):
     assert "media are not checked" in said
 
 
+@pytest.mark.slow
 def test_a_dry_run_loads_no_weights_and_writes_nothing(tmp_path):
     code = (
         "import sys; from p2r.cli import run_cli; "
@@ -254,7 +255,7 @@ def test_judge_and_rewards_are_checked(override, said, capsys):
 
 
 def test_without_a_dry_run_there_must_be_a_run(capsys):
-    assert "give --run" in error_of(capsys, "rl", "--recipe", "7b")
+    assert "pass --run FOLDER" in error_of(capsys, "rl", "--recipe", "7b")
 
 
 def test_unknown_sharding(capsys):

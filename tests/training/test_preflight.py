@@ -15,6 +15,7 @@ from p2r.training.grpo import train_grpo
 from p2r.training.preflight import FrameSizes, _undone, count_prompt, find_fault, show_failing
 from p2r.video import FrameCache
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 
 

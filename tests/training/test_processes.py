@@ -21,6 +21,7 @@ from p2r.rewards import NORMALISATIONS
 from p2r.template import render
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
+pytestmark = pytest.mark.distributed
 pytest_plugins = ["small_fixtures"]
 STEPS, PROMPTS, GROUP = 3, 3, 4
 # The responses to each prompt. Those to the second prompt all get the same rewards.

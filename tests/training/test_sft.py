@@ -13,6 +13,7 @@ from p2r.records import Case, Question, Trace
 from p2r.training.sft import LengthGroups, TraceCollator, target, train_sft
 from p2r.video import FrameCache
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 STEPS = 12
 

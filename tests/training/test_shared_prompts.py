@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 from small_rl import FULL, generation, make_trainer, scripted
 from test_grpo import logps
@@ -12,6 +13,7 @@ from p2r import data
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import Frames
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 
 

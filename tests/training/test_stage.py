@@ -21,6 +21,7 @@ from p2r.records import Question
 from p2r.training.sft import train_sft
 from p2r.training.stage import append_lines, keep_until, record_skipped, trackers
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 SETTINGS = ("sft.max_steps=2", "sft.batch_size=2")
 # Characters that end a line to `str.splitlines`, one of three bytes, half a pair.

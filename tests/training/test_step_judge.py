@@ -13,6 +13,7 @@ from p2r.template import render
 from p2r.training.step import rollout_metrics
 from p2r.training.step_judge import StepJudge
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 QUESTION = Question(id="q", problem="How many?", problem_type="numerical", answer="2")
 OTHER = QUESTION.model_copy(update={"id": "p", "answer": "3"})

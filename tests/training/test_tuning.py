@@ -16,6 +16,7 @@ from p2r.training.sft import train_sft
 from p2r.training.tuning import lora_config
 from p2r.video import FrameCache
 
+pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 
 LORA = ("tuning.lora_rank=4", "tuning.lora_alpha=8")

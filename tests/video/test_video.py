@@ -1,4 +1,4 @@
-"""`p2r.video` as a specification: which frames, when, how large, from which files, and why not."""
+"""`p2r.video`: which frames are sampled, their times and sizes, and why a file cannot be read."""
 
 import json
 import os
@@ -19,7 +19,7 @@ OPEN_GOP = "open-gop=1:bframes=3:keyint=10:min-keyint=10:scenecut=0"
 
 
 def difference(shown: np.ndarray, truth: np.ndarray) -> float:
-    """The mean difference in grey levels, the truth resized by another library's filter."""
+    """Return the mean difference in grey levels from frames that another library resized."""
     resized = Image.fromarray(truth).resize(shown.shape[1::-1], Image.Resampling.BICUBIC)
     return float(np.abs(np.asarray(resized).astype(float) - shown).mean())
 
@@ -61,7 +61,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_frames_are_those_of_a_full_decode_and_so_are_their_times(kind, tmp_path):
+def test_frames_and_times_equal_those_of_a_full_decode(kind, tmp_path):
     name, options, decoder = KINDS[kind]
     path = write_clip(tmp_path / name, **options)
     truth = decode_all(path)
@@ -98,13 +98,13 @@ def test_every_shared_clip_gives_the_right_frames_or_a_reason():
         assert bool(found.note) == bool(clip["decode_error"])
 
 
-def test_a_clip_damaged_midway_is_sampled_over_what_can_be_read():
+def test_a_damaged_clip_is_sampled_over_its_readable_frames():
     found = sample_frames(shared_data("videos") / "corrupted_midway.mp4", 8)
     assert found.note.startswith("28 of 50 frames readable: ")
     assert (found.indices[0], found.indices[-1], len(found)) == (0, 27, 8)
 
 
-def test_damaged_pictures_are_told(tmp_path):
+def test_damaged_pictures_are_noted(tmp_path):
     data = bytearray(write_clip(tmp_path / "a.mp4", g="1000").read_bytes())
     start = data.index(b"mdat") + 1500
     data[start : start + 200] = bytes(range(200))
@@ -138,7 +138,7 @@ def test_frame_rates_come_from_the_times(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("turned", [90, 180, 270])
-def test_turned_clips_are_set_upright(name, turned, tmp_path):
+def test_rotated_clips_are_turned_upright(name, turned, tmp_path):
     path = write_clip(tmp_path / name, 4, turned=turned)
     found = sample_frames(path, **NATIVE)
     assert found.shape[1:3] == ((120, 160) if turned == 180 else (160, 120))
@@ -158,7 +158,7 @@ def test_a_mirrored_clip_is_mirrored_back(tmp_path):
     assert [read_number(shown[:, ::-1]) for shown in found.frames] == [0, 1, 2, 3]
 
 
-def test_the_keyboard_and_the_phone_are_upright():
+def test_the_real_rotated_clips_are_upright():
     folder = shared_data("videos")
     upright, turned = (sample_frames(folder / f"rot_{angle}.mov") for angle in (0, 90))
     assert upright.shape[1:3] == turned.shape[1:3][::-1] == (224, 420)
@@ -169,7 +169,7 @@ def test_the_keyboard_and_the_phone_are_upright():
 # ---- size
 
 
-def test_sizes_are_those_of_qwens_smart_resize():
+def test_sizes_equal_those_of_qwens_smart_resize():
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     for height, width in [(320, 480), (720, 1280), (1080, 1920), (224, 224), (568, 320), (30, 900)]:
@@ -192,7 +192,7 @@ def test_every_size_fits():
                 assert rows * columns <= limit
 
 
-def test_a_pixel_is_shown_as_the_least_frame():
+def test_one_pixel_becomes_the_smallest_frame():
     found = sample_frames(shared_data("videos") / "one_pixel.mp4")
     assert found.shape == (5, 28, 28, 3)
     assert np.ptp(found.frames.reshape(5, -1, 3), axis=1).max() <= 1
@@ -206,7 +206,7 @@ def test_impossible_settings_are_refused(tmp_path):
 # ---- pictures
 
 
-def test_a_picture_is_one_frame_whatever_its_name(tmp_path):
+def test_a_picture_with_any_file_name_is_one_frame(tmp_path):
     picture = numbered(5, 160, 120)
     for kind in ("png", "jpeg", "webp", "bmp"):
         found = sample_frames(save(picture, tmp_path / "a.mp4", format=kind), **NATIVE)
@@ -220,7 +220,7 @@ def test_a_video_named_as_a_picture_is_a_video(tmp_path):
     assert sample_frames(path).total_frames == 4
 
 
-def test_pictures_are_turned_by_exif(tmp_path):
+def test_pictures_follow_their_exif_rotation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     found = sample_frames(save(numbered(5, 160, 120), tmp_path / "a.jpg", exif=exif), **NATIVE)
@@ -256,7 +256,7 @@ def test_animated_pictures_are_videos(kind, tmp_path):
 # ---- reasons
 
 
-def test_what_cannot_be_read_says_why_in_one_line(tmp_path, monkeypatch):
+def test_an_unreadable_file_has_a_reason_of_one_line(tmp_path, monkeypatch):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("This is no video.\n" * 10)
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/a.ts\n")
@@ -328,7 +328,7 @@ def test_media_are_checked_into_a_manifest(tmp_path):
 # ---- what is passed on
 
 
-def test_frames_tell_how_they_were_made(tmp_path):
+def test_frames_record_how_they_were_made(tmp_path):
     path = write_clip(tmp_path / "a.mp4", 12)
     found = sample_frames(path, 4, 3136, factor=14)
     info = json.loads(json.dumps(found.info()))
@@ -354,7 +354,7 @@ def test_frames_tell_how_they_were_made(tmp_path):
 # ---- cache
 
 
-def test_a_cache_decodes_each_file_once_for_each_way_of_sampling(tmp_path):
+def test_a_cache_decodes_each_file_once_per_settings(tmp_path):
     path, cache = write_clip(tmp_path / "a.mp4"), FrameCache()
     first = cache.get(path, max_frames=4)
     assert cache.get(str(path), max_frames=4, timeout=5.0).frames is first.frames
@@ -374,7 +374,7 @@ def test_many_threads_decode_a_file_once(tmp_path):
     assert (cache.decoded, cache.hits) == (4, 28)
 
 
-def test_failures_are_remembered_with_file_and_reason(tmp_path):
+def test_failures_are_cached_with_file_and_reason(tmp_path):
     cache = FrameCache()
     for _ in range(3):
         with pytest.raises(VideoError, match=r"absent\.mp4: no such file"):
@@ -384,7 +384,7 @@ def test_failures_are_remembered_with_file_and_reason(tmp_path):
     assert len(cache.get(tmp_path / "absent.mp4")) == 4
 
 
-def test_the_memory_of_a_cache_is_bounded(tmp_path):
+def test_the_memory_of_a_cache_is_limited(tmp_path):
     paths = [write_clip(tmp_path / f"{number}.mp4", 4) for number in range(3)]
     size = sample_frames(paths[0]).frames.nbytes
     for cache in (FrameCache(max_items=2), FrameCache(max_bytes=2 * size)):

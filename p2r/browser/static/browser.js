@@ -1,12 +1,12 @@
-// The page's side of the case browser: an address is fetched, its parts are put in place.
-// What happens is in the address; nothing else is kept but the visitor's name, theme and saved views.
+// The case browser in the page: fetches the parts of an address and puts them in their places.
+// All state is in the address, except the name, the theme and the saved views of the visitor.
 window.p2r = (() => {
   'use strict';
   const $ = (selector, within = document) => within.querySelector(selector);
-  const parts = {};                 // region -> HTML that it shows
+  const parts = {};                 // region -> its current HTML
   const regions = {bar: 'bar', side: 'sidebar', nav: 'nav', main: 'main'};
-  let waiting = Promise.resolve();  // steps wait for the one before
-  let latest = 0;                   // answers of older requests are dropped
+  let waiting = Promise.resolve();  // each step waits for the step before
+  let latest = 0;                   // answers to older requests are ignored
   let first = null;
 
   const store = {
@@ -16,7 +16,7 @@ window.p2r = (() => {
   const headers = () => ({'x-annotator': encodeURIComponent(store.get('annotator'))});
   const ask = (query) => fetch('p2r/view?' + query, {headers: headers()});
 
-  // ---- an address becomes a page
+  // ---- from an address to a page
 
   async function go(href, {history = 'push', refresh = false} = {}) {
     const number = ++latest;
@@ -40,7 +40,7 @@ window.p2r = (() => {
     }
   }
 
-  // What a visitor is pressing is not replaced under the pointer: the click would be lost.
+  // Wait while a mouse button is down: replacing the element under the pointer loses the click.
   let pressed = false;
   document.addEventListener('pointerdown', () => { pressed = true; }, true);
   for (const end of ['pointerup', 'pointercancel'])
@@ -72,7 +72,7 @@ window.p2r = (() => {
     window.p2rPlots.watch();
   }
 
-  // What the visitor has folded out, focused and half typed stays as it is.
+  // Replace the HTML of a region. Open folds, the focus and typed text are kept.
   function patch(region, html) {
     const folded = new Map([...region.querySelectorAll('details[id]')].map((d) => [d.id, d.open]));
     const focused = region.contains(document.activeElement) ? document.activeElement : null;
@@ -94,7 +94,7 @@ window.p2r = (() => {
     }
   }
 
-  // Within the list alone: the search above stays where it is.
+  // Scroll only the list, so that the search box above does not move.
   function keepInSight(list, item) {
     if (!item) return;
     const [inner, outer] = [item.getBoundingClientRect(), list.getBoundingClientRect()];
@@ -114,10 +114,10 @@ window.p2r = (() => {
     for (const place of within.querySelectorAll('[data-frames]')) {
       const id = place.dataset.case;
       fetch(place.dataset.frames).then(async (answer) => {
-        if (!answer.ok) throw new Error();  // what came is not the page of the frames
+        if (!answer.ok) throw new Error();  // an error message, not frames
         const html = await answer.text();
         if (place.isConnected && place.dataset.case === id) place.innerHTML = html;
-      }).catch(() => { place.textContent = 'The frames could not be fetched.'; });
+      }).catch(() => { place.textContent = 'The frames could not be loaded. Reload the page to try again.'; });
     }
   }
 
@@ -155,9 +155,9 @@ window.p2r = (() => {
     else if (tries) setTimeout(() => whenThere(selector, act, tries - 1), 100);
   }
 
-  // ---- what visitors do
+  // ---- clicks
 
-  // A choice that was made while the page was being renewed is added to what the page is then.
+  // A clicked link may have been replaced by a new page: find the same choice on that page.
   function asItIsNow(link) {
     if (link.isConnected || !link.dataset.key) return link;
     return $(`[data-key="${CSS.escape(link.dataset.key)}"]`) ?? link;
@@ -235,7 +235,7 @@ window.p2r = (() => {
   };
   document.addEventListener('input', onForm);
   document.addEventListener('change', (event) => {
-    if (event.target.matches?.('select, input[type=checkbox]')) return;  // came as input
+    if (event.target.matches?.('select, input[type=checkbox]')) return;  // the input event has handled these
     onForm(event);
   });
   document.addEventListener('submit', (event) => {
@@ -252,7 +252,7 @@ window.p2r = (() => {
     const data = {...Object.fromEntries(new FormData(form)), case: form.dataset.case,
       blind: form.dataset.blind === '1'};
     data.annotator = data.annotator.trim();
-    if (!data.annotator) { said.textContent = 'a label needs the name of its annotator'; return; }
+    if (!data.annotator) { said.textContent = 'enter your name: a label needs an annotator'; return; }
     said.textContent = 'saving …';
     try {
       const answer = await fetch('p2r/label', {method: 'POST', body: JSON.stringify(data),
@@ -267,7 +267,7 @@ window.p2r = (() => {
     }
   }
 
-  // ---- saved views: names of addresses, kept in this browser
+  // ---- saved views: named addresses, stored in this browser
 
   const views = () => { try { return JSON.parse(store.get('views') || '{}'); } catch { return {}; } };
   function renderViews() {
@@ -280,7 +280,7 @@ window.p2r = (() => {
       link.dataset.go = '';
       const drop = Object.assign(document.createElement('button'),
         {type: 'button', className: 'button', textContent: '×'});
-      drop.setAttribute('aria-label', 'forget ' + name);
+      drop.setAttribute('aria-label', 'delete ' + name);
       drop.dataset.dropView = name;
       item.append(link, drop);
       return item;
@@ -345,7 +345,7 @@ window.p2r = (() => {
 
   // ---- media
 
-  // The frame at the player's time is marked.
+  // Mark the frame at the current time of the player.
   document.addEventListener('timeupdate', (event) => {
     const now = event.target.currentTime + 0.001;
     const frames = [...document.querySelectorAll('#page [data-seek]')];
@@ -358,7 +358,7 @@ window.p2r = (() => {
   }, true);
   window.addEventListener('popstate', () => go(location.search, {history: 'replace'}));
 
-  // The first answer is asked for while Gradio is still loading.
+  // Request the first page while Gradio is still loading.
   if (!document.querySelector('meta[name=login]')) {
     const query = location.search.slice(1);
     first = {query, answer: ask(query + '&refresh=1')};

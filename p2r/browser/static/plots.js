@@ -1,4 +1,4 @@
-// Curves: figures come from the server, Plotly is fetched when a page with curves is opened.
+// Draws the curves. The server sends the figures; Plotly is loaded with the first page of curves.
 window.p2rPlots = (() => {
   'use strict';
   let library = null;
@@ -41,7 +41,7 @@ window.p2rPlots = (() => {
     const Plotly = await load();
     if (!place.isConnected) return;
     const live = document.querySelector('[data-live]');
-    if (live) { live.textContent = page.live ? 'live: a stage is writing' : ''; live.classList.toggle('on', page.live); }
+    if (live) { live.textContent = page.live ? 'live: a stage is running' : ''; live.classList.toggle('on', page.live); }
     if (!page.sections.length) {
       place.replaceChildren(element('p', 'empty', 'No stage of this run has written metrics yet.'));
       return;
@@ -87,8 +87,8 @@ window.p2rPlots = (() => {
         await draw(place, page);
       }
     } catch (error) {
-      place.dataset.stamp = '';  // the next answer draws them again
-      place.replaceChildren(element('p', 'empty', 'The curves could not be read: ' + error.message));
+      place.dataset.stamp = '';  // so that the next answer is drawn
+      place.replaceChildren(element('p', 'empty', 'The curves could not be loaded: ' + error.message));
     }
     if (place.isConnected) timer = setTimeout(poll, wait);
   }

@@ -1,4 +1,4 @@
-// The tokens of a response: one stop of the keyboard, arrows go from token to token.
+// The tokens of a response: one tab stop, the arrow keys move between tokens.
 window.p2rTokens = (() => {
   'use strict';
   function setCredit(button) {

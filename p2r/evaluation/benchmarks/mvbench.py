@@ -1,0 +1,117 @@
+"""MVBench: 20 temporal tasks with 200 multiple-choice questions each.
+
+Official rule: the first word of the answer names the option, or is part of its letter in brackets
+(VideoChat2, mvbench.ipynb: check_ans).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from p2r.evaluation.benchmark import (
+    Asked,
+    Benchmark,
+    Fields,
+    Interval,
+    Item,
+    PaperColumn,
+    Raw,
+    Reading,
+    Record,
+    ask_plainly,
+)
+from p2r.evaluation.metrics import mean_of_groups, split_scores
+from p2r.evaluation.records import base_fields, first, lettered, options_of, plain_name, text_of
+from p2r.evaluation.rules import apply_rule
+from p2r.scoring import mean_interval
+
+# fmt: off
+TASKS = (
+    "action_sequence", "action_prediction", "action_antonym", "fine_grained_action",
+    "unexpected_action", "object_existence", "object_interaction", "object_shuffle",
+    "moving_direction", "action_localization", "scene_transition", "action_count", "moving_count",
+    "moving_attribute", "state_change", "fine_grained_pose", "character_order",
+    "egocentric_navigation", "episodic_reasoning", "counterfactual_inference",
+)
+# fmt: on
+
+
+def read(record: Record, task: str) -> Fields:
+    """Return the fields of a record. Its id is TASK/ID, because ids count within a task."""
+    named = text_of(first(record, "task_type", "task", "sub_task", "task_name")) or task
+    fields = base_fields(record, "multiple choice", {"task": plain_name(named)})
+    candidates = options_of(record)
+    if fields.truth in candidates:
+        fields.truth = ascii_uppercase[candidates.index(fields.truth)]
+    elif match := re.match(r"\(([A-Z])\)", fields.truth):
+        fields.truth = match[1]
+    fields.options = lettered(candidates)
+    if fields.id and fields.parts["task"]:
+        fields.id = f"{fields.parts['task']}/{fields.id}"
+    return fields
+
+
+def task_of_file(path: Path) -> str:
+    """Return the task that a file's name gives: TASK.json, or …mvbench_TASK.json."""
+    stem = path.name.lower().split(".")[0]
+    if plain_name(stem) in TASKS:
+        return plain_name(stem)
+    return stem.split("mvbench_")[-1] if "mvbench_" in stem else ""
+
+
+def unpack(file: Path, value: Any) -> Iterator[Raw]:
+    """Yield the records of an official file TASK.json. A question's id is its position."""
+    task = task_of_file(file) or file.stem
+    for place, record in enumerate(value if isinstance(value, list) else [value]):
+        if isinstance(record, Mapping) and "candidates" in record:
+            record = {"id": place, **record}
+        yield record, task
+
+
+def check_first_word(text: str, asked: Asked) -> Reading:
+    """Compare the first word with the option, like `check_ans`.
+
+    A fault of the script is kept: a first word that is part of "(b)" is right, for example ")".
+    Another fault is not kept: the script takes an empty answer for right. Like in later copies of
+    the script, a first word without any of the letters a to g is wrong.
+    """
+    word = text.lower().split(" ")[0]
+    option = f"({(asked.letter or asked.truth).lower()})"
+    if not any(letter in word for letter in "abcdefg"):
+        return Reading(None, 0.0)
+    return Reading(word, float(word.replace(".", "") in option or option in word))
+
+
+def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
+    """Return the mean over questions (micro) and the mean over tasks (macro)."""
+    return {
+        "micro": mean_interval(item.score[extractor] for item in items),
+        "macro": mean_of_groups(list(split_scores(items, extractor, "task").values())),
+    }
+
+
+BENCHMARK = Benchmark(
+    name="mvbench",
+    title="MVBench",
+    files="json/*.json, one file for each of 20 tasks",
+    media="{video}, under the folder of its source",
+    subset="all 20 tasks, 200 questions each",
+    expected=4000,
+    total=4000,
+    metric="accuracy over all questions (micro); macro: mean over tasks",
+    axes=("task",),
+    licence="MIT (annotations); videos under the terms of 11 sources, NTU RGB+D on request",
+    download="hub OpenGVLab/MVBench: folders json and video, 16 GB",
+    paper=PaperColumn(5, (59.0, 61.7, 63.9, 67.9, 63.1, 62.9, 62.1, 68.1, 63.2)),
+    read=read,
+    task_of_file=task_of_file,
+    unpack=unpack,
+    ask=partial(ask_plainly, "Only give the best option."),
+    score=partial(apply_rule, check_first_word),
+    parts=parts,
+)

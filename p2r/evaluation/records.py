@@ -1,0 +1,118 @@
+"""Helpers that turn a record of any benchmark, in any usual spelling of its keys, into `Fields`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from p2r.evaluation.benchmark import Benchmark, Fields, Record
+from p2r.formats.rawrecords import BadValue, literal
+from p2r.scoring.answers import option_texts
+from p2r.template import answer_of
+
+IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid", "sample_id")
+TRUTHS = (
+    *("truth", "ground_truth", "solution", "gt_answer", "gt-answer", "gt", "answer", "target"),
+    *("correct_answer", "correct_option", "correct_choice", "gt_option", "gt_letter", "label"),
+    *("gold", "reference"),
+)
+QUESTIONS = ("question", "problem", "prompt")
+LOG_FILE = "log_file"  # the key under which the lmms-eval format gives the name of the log
+
+
+def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
+    """Return the fields of a record. `task` is the task that the file's name gives.
+
+    Raises `BadValue` for a record that cannot be read, `OtherSubset` for one outside the subset.
+    """
+    if not isinstance(record, Mapping):
+        raise BadValue(f"the record is not an object: {str(record)[:60]!r}")
+    nested = record.get("question")
+    if isinstance(nested, Mapping):  # a log that carries the annotation under "question"
+        record = {**nested, **{key: value for key, value in record.items() if key != "question"}}
+    fields = benchmark.read(record, task)
+    fields.parts = {axis: value for axis, value in fields.parts.items() if value}
+    return fields
+
+
+def base_fields(
+    record: Record, problem_type: str, parts: Mapping[str, Any] | None = None, path: str = ""
+) -> Fields:
+    """Return the fields that every benchmark reads in the same way.
+
+    `path` is the media path of a record that gives none.
+    """
+    identity = first(record, *IDS)
+    return Fields(
+        id=None if identity is None else text_of(identity),
+        problem=text_of(first(record, *QUESTIONS)),
+        truth=truth_of(record),
+        problem_type=problem_type,
+        options=options_of(record),
+        parts={axis: text_of(value) for axis, value in (parts or {}).items()},
+        path=text_of(first(record, "path", "video_path", "video")) or path,
+    )
+
+
+def first(record: Record, *keys: str) -> Any:
+    """Return the value of the first key that has one, or None."""
+    return next((record[key] for key in keys if record.get(key) not in (None, "")), None)
+
+
+def text_of(value: Any) -> str:
+    """Return a scalar as text. Whole floats lose their ".0", None becomes ""."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, list | dict):
+        raise BadValue(f"expected text, found a list or an object: {str(value)[:60]!r}")
+    return "" if value is None else str(value)
+
+
+def truth_of(record: Record) -> str:
+    """Return the reference answer as text.
+
+    An integer that is the position of an option, counted from 0, becomes its letter. It stays a
+    number if an option has that number as its text.
+    """
+    value = first(record, *TRUTHS)
+    value = value[0] if isinstance(value, list) and value else value
+    if type(value) is int and 0 <= value < len(options := options_of(record)):
+        texts = [text.rstrip(".") for text in option_texts(options).values()]
+        if str(value) not in texts:
+            return ascii_uppercase[value]
+    return answer_of(text_of(value)) or ""
+
+
+def options_of(record: Record) -> list[str]:
+    """Return the options: from a list, an object by letter, or a string that holds either."""
+    value = first(record, "options", "choices", "candidates")
+    if isinstance(value, str):
+        value = literal(value.strip())
+    if isinstance(value, Mapping):
+        return [f"{key}. {text}" for key, text in value.items() if text not in (None, "")]
+    if value is None:
+        return []
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise BadValue(f"the options are not a list: {str(value)[:60]!r}")
+    return list(map(str, value))
+
+
+def lettered(options: Sequence[str]) -> list[str]:
+    """Return the options with a letter each. Options that have letters keep them."""
+    texts = option_texts(options)
+    if all(re.match(rf"\s*\(?{k}[.):]", o) for k, o in zip(texts, options, strict=False)):
+        return list(options)
+    return [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options, strict=False)]
+
+
+def given_type(record: Record, default: str) -> str:
+    """Return the problem type that a Video-R1 style record gives, or the default."""
+    given = record.get("problem_type")
+    return given if isinstance(given, str) and given else default
+
+
+def plain_name(text: str) -> str:
+    """Return a task's name as file names spell it: "Fine-grained Action" → fine_grained_action."""
+    return text.strip().replace(" ", "_").replace("-", "_").lower()

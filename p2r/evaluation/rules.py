@@ -1,0 +1,214 @@
+"""Scoring of one item: the official rule of its benchmark, and a tolerant rule for all of them.
+
+An official rule reads a direct answer like the benchmark's own script. For a response that reasons,
+the rule reads the text inside `<answer>`: the scripts know no tags, so they would take the first
+letter of the reasoning. A response that reasons and gives no answer is wrong. If a source stored
+the answer that it extracted, Video-R1's exact match scores that answer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from p2r.evaluation.benchmark import Asked, Benchmark, Item, Reading
+from p2r.scoring import MRA_CONVENTIONS, accuracy
+from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions
+from p2r.scoring.thoughts import think_choice
+from p2r.template import answer_of
+
+Rule = Callable[[str, Asked], Reading]
+_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
+_REASONING_TAGS = ("<think>", "<observation>")
+
+
+def score_with(entry: Benchmark, item: Item) -> None:
+    """Set the extraction and the score of an item by the rules of a benchmark."""
+    options = tuple(item.options)
+    choice = item.problem_type == "multiple choice"
+    letter = letter_of(item.truth, options) if choice else None
+    asked = Asked(item.truth, item.problem_type, options, item.parts.get("task", ""), letter)
+    robust = entry.robust or read_robustly
+    if len(item.output) < 40:
+        robust = partial(_read_short, robust)
+    readings = {
+        "official": entry.score(item.output, asked, item.stored),
+        "robust": robust(item.output, asked, item.stored.get("rating")),
+    }
+    item.extraction = {name: reading.extraction for name, reading in readings.items()}
+    item.score = {name: reading.score for name, reading in readings.items()}
+
+
+@lru_cache(maxsize=1 << 16)
+def letter_of(truth: str, options: tuple[str, ...]) -> str | None:
+    """Return the letter of the right option, or None if the reference answer names no option."""
+    return extract_choice(truth, options or None)
+
+
+# ---- official rules: what benchmarks share
+
+
+def apply_rule(
+    rule: Rule,
+    output: str,
+    asked: Asked,
+    stored: Mapping[str, Any],
+    *,
+    extracted: Rule | None = None,
+    whole_output: bool = False,
+) -> Reading:
+    """Score an output by a benchmark's official rule.
+
+    1. Without a reference answer the score is None, unless a rating or a verdict was stored.
+    2. A stored verdict is the score.
+    3. A stored extraction is scored by `extracted` (default: `match_extraction`).
+    4. Otherwise `rule` reads the final answer of the output, or with `whole_output` all of it.
+    5. If the rule can read nothing, a stored rating is the score.
+    """
+    if not asked.truth and not {"rating", "verdict"} & stored.keys():
+        return Reading(None, None)
+    if "verdict" in stored:
+        return Reading(stored.get("extraction"), stored["verdict"])
+    if (said := stored.get("extraction")) is not None:
+        reading = (extracted or match_extraction)(said, asked)
+        # If the source stored the whole response, it extracted nothing.
+        return reading._replace(extraction=None) if said == output and reasons(output) else reading
+    answer = output if whole_output else final_answer(output)
+    if answer is None:
+        return Reading(None, 0.0)
+    reading = rule(answer, asked)
+    if "rating" in stored and reading.extraction is None:
+        return Reading(None, stored["rating"])
+    return reading
+
+
+def reasons(output: str) -> bool:
+    """Return whether a response has a reasoning segment."""
+    return any(tag in output for tag in _REASONING_TAGS)
+
+
+def tagged_answer(output: str) -> str:
+    """Return the text inside `<answer>`, or ""."""
+    answer = _ANSWER.search(output)
+    return answer[1].strip() if answer else ""
+
+
+def final_answer(output: str) -> str | None:
+    """Return the text that a rule reads: a direct answer, or the text inside `<answer>`.
+
+    None if the response reasons and gives no answer.
+    """
+    return tagged_answer(output) or None if reasons(output) else output
+
+
+def match_extraction(answer: str, asked: Asked) -> Reading:
+    """Score an answer that its source extracted, by Video-R1's exact match."""
+    return Reading(answer.strip() or None, match_like_video_r1(answer, asked))
+
+
+def match_like_video_r1(answer: str, asked: Asked) -> float:
+    """Return Video-R1's reward of an extracted answer (`reward_fn` of eval_bench.py).
+
+    Letters must be equal. Two numbers must both have a point or a comma, or neither of them, and
+    must be equal to two decimals: "5.0" is not 5. The MRA of a regression has ten thresholds and
+    uses `<`. Other problem types score 0, as in the script.
+    """
+    truth = asked.truth
+    if asked.problem_type == "multiple choice":
+        return float(answer.strip() == (asked.letter or truth).strip())
+    given, right = to_float(answer.replace(",", "")), to_float(truth.replace(",", ""))
+    if given is None or right is None:
+        return 0.0
+    if asked.problem_type == "numerical":
+        decimal = ["." in text or "," in text for text in (answer, truth)]
+        return float(decimal[0] == decimal[1] and round(given, 2) == round(right, 2))
+    if asked.problem_type == "regression":
+        return mra_of(given, right, "strict") or 0.0
+    return 0.0
+
+
+def match_letter(text: str, asked: Asked) -> Reading:
+    """Score an answer that must be exactly the letter of the right option."""
+    text = text.strip()
+    return letter_reading(text, float(text == (asked.letter or asked.truth)))
+
+
+def letter_reading(text: str, score: float) -> Reading:
+    """Return the reading of a choice. A wrong answer that is not a letter counts as unparsable."""
+    return Reading(text if score or (len(text) == 1 and text.isalpha()) else None, score)
+
+
+def mra_of(given: float, right: float, convention: str = "official") -> float | None:
+    """Return the MRA of two numbers like VSI-Bench's code: the truth keeps its sign.
+
+    None if the truth is 0 or not a number. `p2r.scoring.mra` explains the conventions.
+    """
+    if right == 0 or math.isnan(right):
+        return None
+    thresholds, border = MRA_CONVENTIONS[convention]
+    error = abs(given - right) / right
+    return float(np.mean(error <= 1 - thresholds if border else error < 1 - thresholds))
+
+
+def to_float(text: str) -> float | None:
+    """Return the number that Python reads in a text, or None."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+# ---- the robust rule: reads an answer in any usual form
+
+# In a longer answer an option's words may occur anywhere. Only the end states the conclusion.
+_TAIL = 2000
+_LETTERS = [f"{letter}. " for letter in "ABCDEFGHIJ"]
+
+
+def read_robustly(output: str, asked: Asked, rating: float | None = None) -> Reading:
+    """Score an output the way a careful reader would.
+
+    Tags are removed, malformed ones too. A choice may be written as "B", "(B)", "B. text", the
+    text of an option, or the last definite choice of a longer answer. Other problem types are
+    scored by `p2r.scoring.accuracy`. An output without an answer is wrong. Without a reference
+    answer the score is the `rating` of an LLM, if one was stored.
+    """
+    if not asked.truth:
+        return Reading(None, valid_rating(rating))
+    answer = answer_of(output.replace("</s>", ""))
+    if asked.problem_type == "multiple choice":
+        chosen = read_option(answer, asked.options)
+        return Reading(chosen, None if asked.letter is None else float(chosen == asked.letter))
+    return Reading(answer, accuracy(asked.problem_type, answer, asked.truth, asked.options))
+
+
+def valid_rating(rating: float | None) -> float | None:
+    """Return an LLM's rating, or None if there is none or it is negative (the LLM failed)."""
+    return None if rating is None or rating < 0 else rating
+
+
+def read_option(answer: str | None, options: Sequence[str]) -> str | None:
+    """Return the letter of the option that an answer names or concludes with, or None."""
+    if not answer:
+        return None
+    found = extract_choice(answer[:_TAIL] if len(answer) > 2 * _TAIL else answer, options or None)
+    if found is not None:
+        return found
+    found = think_choice(answer[-_TAIL:], options or _LETTERS)
+    short = len(answer.split()) <= LONGEST_REMARK
+    return None if found and short and mentions(answer) - {found} else found
+
+
+# Many outputs are one letter. Each of them is read once per set of options.
+
+
+@lru_cache(maxsize=1 << 16)
+def _read_short(
+    robust: Callable[..., Reading], output: str, asked: Asked, rating: float | None
+) -> Reading:
+    return robust(output, asked, rating)

@@ -1,0 +1,33 @@
+"""Score items and compute the numbers of a benchmark, by the benchmark's name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from p2r.evaluation.benchmark import Benchmark, Interval, Item
+from p2r.evaluation.benchmarks import find_benchmark
+from p2r.evaluation.metrics import split_scores
+from p2r.evaluation.rules import score_with
+from p2r.scoring import mean_interval
+
+
+def score_item(benchmark: str | Benchmark, item: Item) -> None:
+    """Set the extraction and the score of an item, by both extractors."""
+    score_with(find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, item)
+
+
+def measure(benchmark: str, items: Sequence[Item], extractor: str) -> dict[str, Any]:
+    """Return the score of a benchmark by an extractor: an interval, and "parts" by name.
+
+    Parts are the values of the benchmark's axes, and what its function `parts` adds. If two axes
+    have the same value, the part of the later axis is called "axis: value".
+    """
+    entry = find_benchmark(benchmark)
+    parts: dict[str, Interval] = {}
+    for axis in entry.axes:
+        for name, values in sorted(split_scores(items, extractor, axis).items()):
+            parts[f"{axis}: {name}" if name in parts else name] = mean_interval(values)
+    parts |= entry.parts(items, extractor)
+    whole = next((parts[name] for name in entry.headline if name in parts), None)
+    return {**(whole or mean_interval(item.score[extractor] for item in items)), "parts": parts}

@@ -1,0 +1,142 @@
+"""Claude as the judge, through the official client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import anthropic
+
+from p2r.errors import JudgeError
+from p2r.judges.make import JudgeMaker
+from p2r.judges.models import features_of
+from p2r.judges.prices import Usage
+from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
+
+DEFAULT_MODEL = "claude-sonnet-5"
+OFFICIAL = "api.anthropic.com"
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+# Stop reasons of the Messages API -> those of `Reply`.
+STOPS = {"end_turn": "end", "stop_sequence": "end", "max_tokens": "cut", "refusal": "refusal"}
+# English has about four characters per token. The prompt cache ignores a guidance that is too
+# short, so such a guidance is not marked for it.
+CHARACTERS_PER_TOKEN = 4
+
+
+class ClaudeJudge(RemoteJudge):
+    """Asks Claude.
+
+    The client reads the key from ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) and the server from
+    ANTHROPIC_BASE_URL; p2r stores neither. The client retries after rate limits, outages and
+    dropped connections. If a model has no known price, its cost is unknown and the verdict's
+    `usage` says `priced: false`.
+
+    `request`: more fields for every request (thinking, effort); they replace the model's own (see
+    `p2r.judges.models`).
+    """
+
+    form = "[MODEL]"
+
+    @classmethod
+    def read_spec(cls, text: str) -> dict[str, Any]:
+        """Read the name of a model."""
+        return {"model": text}
+
+    @classmethod
+    def make(cls, maker: JudgeMaker, model: str | None = None, **given: Any) -> ClaudeJudge:
+        """Make the judge; the default model is `judging.model`."""
+        limits, shared = maker.shared(given)
+        return cls(model or maker.settings.model, limits, **shared)
+
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        limits: Limits | None = None,
+        client: anthropic.AsyncAnthropic | None = None,
+        request: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **shared: Any,
+    ) -> None:
+        limits = limits or Limits()
+        if client is None:
+            if not any(os.environ.get(key) for key in KEYS):
+                raise JudgeError(
+                    "the judge 'claude' needs a key: set ANTHROPIC_API_KEY in the environment, "
+                    "or choose another judge (filter.judge, rl.judge, eval.judge)"
+                )
+            client = anthropic.AsyncAnthropic(max_retries=limits.retries, timeout=limits.timeout)
+            self.key_variable = KEYS[0]
+        server = urlsplit(str(getattr(client, "base_url", ""))).netloc.rpartition("@")[2]
+        super().__init__(
+            name=name or f"claude:{model}",
+            model=model,
+            server="" if server == OFFICIAL else server,
+            limits=limits,
+            **shared,
+        )
+        self.client = client
+        self._features = features_of(model)
+        self._more_fields = dict(self._features.request if request is None else request)
+
+    def params(self, prompt: str) -> dict[str, Any]:
+        """Return the request for one prompt; online calls and batches use the same."""
+        params: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": self.limits.max_tokens,
+            "messages": [{"role": "user", "content": prompt}],
+            **self._more_fields,
+        }
+        if self.guidance:
+            block: dict[str, Any] = {"type": "text", "text": self.guidance}
+            if len(self.guidance) / CHARACTERS_PER_TOKEN >= self._features.cacheable:
+                block["cache_control"] = {"type": "ephemeral"}
+            params["system"] = [block]
+        return params
+
+    async def count_tokens(self, prompt: str) -> int | None:
+        """Return the tokens of a prompt, counted by the server for free; None if it cannot."""
+        params = {k: v for k, v in self.params(prompt).items() if k != "max_tokens"}
+        try:
+            return (await self.client.messages.count_tokens(**params)).input_tokens
+        except (anthropic.AnthropicError, ValueError, AttributeError):
+            return None
+
+    async def _send(self, prompt: str) -> Reply:
+        try:
+            return read_message(await self.client.messages.create(**self.params(prompt)))
+        except anthropic.APIStatusError as error:
+            reason = f"HTTP {error.status_code}: {type(error).__name__}"
+            refused = error.status_code in REFUSED_KEY
+            return Reply(failure=reason, charged="no", key_refused=refused)
+        except anthropic.APITimeoutError:
+            return Reply(failure="no answer in time: APITimeoutError", charged="maybe")
+        except anthropic.APIConnectionError as error:
+            return Reply(failure=f"no connection: {type(error).__name__}", charged="maybe")
+        except (anthropic.AnthropicError, ValueError) as error:
+            # The client raises ValueError for JSON that is cut off.
+            reason = f"malformed answer: {type(error).__name__}"
+            return Reply(failure=reason, charged="maybe", broken=True)
+
+
+def read_message(message: Any) -> Reply:
+    """Read a message. It checks every field, because the client does not."""
+    blocks = getattr(message, "content", None)
+    if not isinstance(blocks, list):
+        return Reply(failure="malformed answer: no message", charged="maybe", broken=True)
+    usage = Usage.of_message(getattr(message, "usage", None))
+    said = [getattr(block, "text", None) for block in blocks if _kind(block) == "text"]
+    text = without_thinking("".join(part for part in said if isinstance(part, str)))
+    stop = getattr(message, "stop_reason", None)
+    stop = STOPS.get(stop, str(stop)[:40]) if stop else "end"
+    if not text and stop == "end":
+        return Reply(failure="empty answer", usage=usage, broken=True)
+    return Reply(text, stop, usage)
+
+
+def _kind(block: Any) -> str | None:
+    return getattr(block, "type", None)
+
+
+JUDGE = ClaudeJudge

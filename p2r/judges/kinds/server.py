@@ -1,0 +1,93 @@
+"""A judge on an OpenAI-style server: a hosted one, or vLLM with any model (Llama, Qwen …)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+
+from p2r.judges.address import check_address, read_address
+from p2r.judges.base import BaseJudge
+from p2r.judges.make import JudgeMaker
+from p2r.judges.prices import Usage
+from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
+
+STOPS = {"stop": "end", "length": "cut", "content_filter": "refusal"}
+
+
+class ServerJudge(RemoteJudge):
+    """Asks a model on a server, at temperature 0. The server gets only the key in P2R_JUDGE_KEY."""
+
+    form = "URL#MODEL"
+    read_spec = staticmethod(read_address)
+
+    @classmethod
+    def make(
+        cls, maker: JudgeMaker, url: str, model: str, api: str = "openai", **given: Any
+    ) -> BaseJudge:
+        """Make the judge of `model` at `url`; raises `JudgeError` for an unusable address."""
+        if api == "anthropic":  # an older form of the kind `messages`
+            return maker.make({"kind": "messages", "url": url, "model": model, **given})
+        check_address(url, model)
+        limits, shared = maker.shared(given)
+        shared.pop("request")
+        return cls(url, model, os.environ.get(cls.key_variable) or "none", limits, **shared)
+
+    def __init__(self, url: str, model: str, key: str, limits: Limits, **shared: Any) -> None:
+        parts = urlsplit(url)
+        super().__init__(f"server:{model}", model, parts.netloc, limits, **shared)
+        self._client = openai.AsyncOpenAI(
+            api_key=key,
+            base_url=url.rstrip("/") + ("" if parts.path.strip("/") else "/v1"),
+            max_retries=limits.retries,
+            timeout=limits.timeout,
+        )
+
+    async def _send(self, prompt: str) -> Reply:
+        system = [{"role": "system", "content": self.guidance}] if self.guidance else []
+        try:
+            return read_completion(
+                await self._client.chat.completions.create(
+                    model=self.model,
+                    messages=[*system, {"role": "user", "content": prompt}],
+                    max_tokens=self.limits.max_tokens,
+                    temperature=0.0,
+                )
+            )
+        except openai.APIStatusError as error:
+            reason = f"HTTP {error.status_code}: {type(error).__name__}"
+            refused = error.status_code in REFUSED_KEY
+            return Reply(failure=reason, charged="no", key_refused=refused)
+        except openai.APITimeoutError:
+            return Reply(failure="no answer in time: APITimeoutError", charged="maybe")
+        except openai.APIConnectionError as error:
+            return Reply(failure=f"no connection: {type(error).__name__}", charged="maybe")
+        except (openai.OpenAIError, ValueError) as error:
+            reason = f"malformed answer: {type(error).__name__}"
+            return Reply(failure=reason, charged="maybe", broken=True)
+
+
+def read_completion(completion: Any) -> Reply:
+    """Read a chat completion. It checks every field, because the client does not."""
+    choices = getattr(completion, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        return Reply(failure="malformed answer: no completion", charged="maybe", broken=True)
+    counts = getattr(completion, "usage", None)
+    usage = Usage(*(_count(counts, name) for name in ("prompt_tokens", "completion_tokens")))
+    text = getattr(getattr(choices[0], "message", None), "content", None)
+    text = without_thinking(text) if isinstance(text, str) else ""
+    stop = getattr(choices[0], "finish_reason", None)
+    stop = STOPS.get(stop, str(stop)[:40]) if stop else "end"
+    if not text and stop == "end":
+        return Reply(failure="empty answer", usage=usage, broken=True)
+    return Reply(text, stop, usage)
+
+
+def _count(usage: Any, name: str) -> int:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+JUDGE = ServerJudge

@@ -1,0 +1,129 @@
+"""Benchmarks are found by their files. A user can add one as a file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from p2r.cli import run_cli
+from p2r.errors import UserError
+from p2r.evaluation.benchmarks import (
+    all_benchmarks,
+    benchmark_names,
+    built_in_benchmark,
+    find_benchmark,
+    load_benchmark,
+)
+
+OWN = '''
+"""Left or right: a benchmark of a user."""
+from p2r.evaluation.benchmark import Benchmark, Reading
+from p2r.evaluation.records import base_fields
+from p2r.evaluation.rules import apply_rule
+
+
+def read(record, task):
+    return base_fields(record, "free-form", {"side": record["side"]})
+
+
+def first_letter(text, asked):
+    return Reading(text[:1] or None, float(text[:1] == asked.truth))
+
+
+def score(output, asked, stored):
+    return apply_rule(first_letter, output, asked, stored)
+
+
+BENCHMARK = Benchmark(
+    name="sides", title="Sides", files="sides.json", media="", subset="all", metric="accuracy",
+    axes=("side",), licence="none", download="none", read=read, score=score,
+)
+'''
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    """The file of a user's benchmark. It is forgotten after the test."""
+    file = tmp_path / "sides.py"
+    file.write_text(OWN)
+    yield file
+    all_benchmarks().pop("sides", None)
+
+
+def test_every_file_of_the_folder_is_a_benchmark_of_its_name():
+    assert list(all_benchmarks()) == benchmark_names()
+    for entry in all_benchmarks().values():
+        assert entry.title and entry.files and entry.axes and entry.licence
+
+
+def test_names_are_found_in_any_spelling():
+    assert find_benchmark("VSI-Bench") is find_benchmark("vsibench")
+    assert find_benchmark("Video MME").title == "Video-MME"
+    with pytest.raises(UserError, match=r"no benchmark .nope.: use one of .*mmvu, "):
+        find_benchmark("nope")
+
+
+def test_exactly_one_benchmark_has_questions_that_p2r_generates():
+    assert [b for b in all_benchmarks().values() if b.built_in] == [built_in_benchmark()]
+
+
+def test_a_user_adds_a_benchmark_as_a_file(own_file, tmp_path, capsys):
+    records = [
+        {"id": 1, "side": "left", "truth": "L", "output": "Left"},
+        {"id": 2, "side": "right", "truth": "R", "output": "<think>So</think><answer>R</answer>"},
+    ]
+    (tmp_path / "x.json").write_text(json.dumps(records))
+    out = tmp_path / "out.json"
+    more = ["--benchmark", str(own_file), "--json"]
+    assert (
+        run_cli(["eval", "import", "jsonl", str(tmp_path / "x.json"), "--out", str(out), *more])
+        == 0
+    )
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["official"]["mean"] == 1.0
+    assert numbers["official"]["parts"].keys() == {"left", "right"}
+    all_benchmarks().pop("sides")  # as in a new Python process
+    assert run_cli(["eval", "rescore", str(out)]) == 2
+    assert "no benchmark 'sides'" in capsys.readouterr().err
+    assert run_cli(["eval", "rescore", str(out), *more]) == 0
+    assert json.loads(capsys.readouterr().out) == numbers
+    assert run_cli(["eval", "report", str(out), *more]) == 0
+    rows = json.loads(capsys.readouterr().out)["tables"]["1"]["measured"]
+    assert rows["x (official)"]["sides"]["mean"] == 1.0, "the report has a column for it"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "defines no BENCHMARK"),
+        ("import", "cannot be run: SyntaxError"),
+        (OWN.replace('"sides"', '"mmvu"'), "'mmvu' is taken"),
+    ],
+)
+def test_files_that_are_no_new_benchmark(text, message, own_file):
+    own_file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_benchmark(str(own_file))
+    with pytest.raises(UserError, match="no file"):
+        load_benchmark("absent.py")
+
+
+def test_a_result_file_cannot_run_a_python_file(own_file, tmp_path, capsys):
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({"benchmark": str(own_file), "items": []}))
+    assert run_cli(["eval", "rescore", str(file)]) == 2
+    assert "no benchmark" in capsys.readouterr().err
+    assert "sides" not in all_benchmarks()
+
+
+def test_stored_outputs_of_the_playground_are_scored_by_problem_type(tmp_path, capsys):
+    records = [
+        {"id": 1, "problem_type": "numerical", "truth": "2", "output": "<answer>2</answer>"},
+        {"id": 2, "problem_type": "OCR", "truth": "stop", "output": "go"},
+    ]
+    (tmp_path / "x.json").write_text(json.dumps(records))
+    command = ["eval", "import", "jsonl", str(tmp_path / "x.json"), "--benchmark", "playground"]
+    assert run_cli([*command, "--out", str(tmp_path / "out.json"), "--json"]) == 0
+    parts = json.loads(capsys.readouterr().out)["official"]["parts"]
+    assert parts["numerical"]["mean"] == 1.0 and parts["OCR"]["mean"] == 0.0
