@@ -31,6 +31,7 @@ FREE_KEYS = {
     "rl.judge_retries",
     "rl.max_unknown",
     "report_to",
+    "keep",
     *(
         f"judging.{key}"
         for key in (

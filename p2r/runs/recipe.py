@@ -258,7 +258,7 @@ class SftSettings(Section):
     weight_decay: NonNegativeFloat = 0.01
     """Weight decay of AdamW."""
     save_steps: PositiveInt = 500
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints; see `keep`."""
 
 
 class LengthRanges(Section):
@@ -389,6 +389,9 @@ class Recipe(Section):
     """CPU threads of torch (none: all)."""
     report_to: Literal["none", "tensorboard", "trackio"] = "none"
     """Where trainings report their curves."""
+    keep: str = Field("best", pattern=r"^(all|best|last [1-9][0-9]*)$")
+    """Checkpoints that a finished training keeps beside its final model: `all`, `last N`, or the
+    `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)

@@ -21,6 +21,7 @@ from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
+from p2r.training.finish import save_final
 from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
 from p2r.training.preflight import FrameSizes, Preflight
 from p2r.training.stage import (
@@ -29,7 +30,6 @@ from p2r.training.stage import (
     hash_lines,
     open_stage,
     record_skipped,
-    save_final,
     show_progress,
     step_of,
     trackers,
@@ -150,7 +150,7 @@ def train_grpo(
         if trainer.is_world_process_zero():
             (out / "made.json").unlink()
         raise
-    return save_final(trainer, processor, out / "model")
+    return save_final(trainer, processor, out, recipe.keep)
 
 
 def plan_steps(

@@ -26,6 +26,7 @@ from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render
+from p2r.training.finish import save_final
 from p2r.training.memory import Architecture, most_vision_tokens
 from p2r.training.stage import (
     ExactResume,
@@ -33,7 +34,6 @@ from p2r.training.stage import (
     hash_lines,
     open_stage,
     record_skipped,
-    save_final,
     show_progress,
     step_of,
     trackers,
@@ -244,7 +244,7 @@ def train_sft(
         unify_vision_passes(trainer.model)
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return save_final(trainer, processor, out / "model")
+    return save_final(trainer, processor, out, recipe.keep)
 
 
 def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:

@@ -1,4 +1,4 @@
-"""The folder of a training stage: checkpoints, logs, progress and the final model.
+"""The folder of a training stage: checkpoints, logs and progress.
 
 SFT and RL share it. A stage folder holds `checkpoints/`, `metrics.jsonl` (one line per optimiser
 step), `skipped.jsonl` (skipped questions with the reason) and, at the end, `model/`. A stage can be
@@ -32,7 +32,6 @@ from p2r.errors import TrainingError
 from p2r.files.jsonlines import to_line
 from p2r.records import Question
 from p2r.runs import claim, write_text
-from p2r.training.tuning import merge_adapters
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -323,32 +322,3 @@ class _Progress(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
-
-
-# ------------------------------------------------------------------------------------- final model
-
-
-def save_final(trainer: Trainer, processor: Any, folder: Path) -> Path:
-    """Save model and processor to `folder` atomically, then delete the checkpoints.
-
-    Adapters are merged into their base model.
-    """
-    temporary = folder.with_name(f".{folder.name}.part")
-    adapters = folder.with_name(f".{folder.name}.adapters")
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    adapted = isinstance(model, PeftModel)
-    if trainer.is_world_process_zero():
-        for rest in (temporary, adapters):
-            shutil.rmtree(rest, ignore_errors=True)
-    trainer.save_model(str(adapters if adapted else temporary))
-    if trainer.is_world_process_zero():
-        if adapted:
-            base = model.get_base_model()
-            merge_adapters(base.name_or_path, adapters, temporary, base.dtype)
-            shutil.rmtree(adapters)
-        processor.save_pretrained(temporary)
-        (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle
-        os.replace(temporary, folder)
-        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return folder
