@@ -332,7 +332,11 @@ class RlSettings(Section):
     length_bonus: NonNegativeFloat = 0.2
     """Size of the length reward."""
     save_steps: PositiveInt = 100
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints; see `keep`."""
+    validate_every: NonNegativeInt = 0
+    """Steps between two validations on held-out questions (0: none)."""
+    validate_questions: PositiveInt = 32
+    """Questions to hold out of the training for validation."""
 
 
 class TuningSettings(Section):

@@ -25,7 +25,7 @@ from p2r.records import Question
 from p2r.training.stage import PATIENCE
 
 pytest_plugins = ["small_fixtures"]
-pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [

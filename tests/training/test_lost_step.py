@@ -18,6 +18,7 @@ from p2r.training.stage import raise_together
 from p2r.training.vllm_rollouts import VllmRollouts
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 SETTINGS = [
     "rl.steps=4",
     "rl.prompts_per_step=2",

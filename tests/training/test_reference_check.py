@@ -10,6 +10,7 @@ from p2r.errors import TrainingError
 from p2r.training.reference_check import TOLERANCE, check_reference, find_difference
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 WRONG = "model.language_model.layers.1.mlp.down_proj.weight"
 
 

@@ -12,6 +12,7 @@ from p2r.training.vision_pass import unify_vision_passes
 from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 BATCHES = {  # questions of the fixture by place: videos, image, text only
     "video, image and text": [0, 2, 3, 4],
     "videos": [0, 1],
