@@ -168,6 +168,7 @@ def test_two_workers_train_in_the_asked_way(setup, trained):
 
 
 def test_the_policy_is_the_reference_before_the_first_update(setup, trained):
+    assert json.loads((trained(setup) / "rl" / "preflight.json").read_text())["passed"]
     first = read_lines(trained(setup) / "rl" / "metrics.jsonl")[0]
     assert first["step"] == 1 and first["kl"] <= 1e-3
 
