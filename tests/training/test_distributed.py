@@ -111,7 +111,7 @@ def remove_stale_lock() -> None:
     """A killed start of DeepSpeed leaves a lock that every later start would wait for."""
     root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache/torch_extensions"))
     for lock in root.glob("**/deepspeed_shm_comm/lock"):
-        if time.time() - lock.stat().st_mtime > 900:
+        if time.time() - lock.stat().st_mtime > 600:
             lock.unlink(missing_ok=True)
 
 
