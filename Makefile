@@ -8,7 +8,7 @@ RUN ?= runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 QUICK := not slow and not browser and not vllm and not ray and not distributed and not gpu
 
-.PHONY: help demo test quick lint check coverage docs map lab app bench install format clean
+.PHONY: help demo test quick lint check coverage fuzz docs map lab app bench install format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -33,6 +33,9 @@ check: lint quick  ## lint, then the quick tests: under 2 minutes on two cores
 
 coverage: $(INSTALLED) $(VENV)/.engines  ## all tests, then the lines that no test runs
 	$(PYTEST) --cov --cov-report=term --cov-report=html:build/coverage
+
+fuzz: $(INSTALLED)  ## ten minutes of random input for parsers, readers and importers
+	$(BIN)/python tests/fuzz --minutes 10
 
 docs: $(INSTALLED)  ## the documentation in site/, without network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

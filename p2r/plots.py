@@ -28,31 +28,21 @@ PATTERNS = ("", "/", ".", "x", "-")
 HEIGHT = 340
 # Orange and blue around white: the sign of an advantage and its size.
 DIVERGING = ((0, "#D55E00"), (0.5, "#FFFFFF"), (1, "#0072B2"))
+
+
+def _reward_parts(process: str) -> dict[str, str]:
+    parts = {"accuracy": "accuracy", "format": "format", "length": "length_bonus"}
+    return {name: f"{process}/{key}" for name, key in parts.items()}
+
+
 # The curves of a training run: title -> (axis, {name in the legend: key of the metric}).
 CURVES: dict[str, tuple[str, dict[str, str]]] = {
-    "Reward of perception, by part": (
-        "mean",
-        {
-            "accuracy": "perception/accuracy",
-            "format": "perception/format",
-            "length": "perception/length_bonus",
-        },
-    ),
-    "Reward of reasoning, by part": (
-        "mean",
-        {
-            "accuracy": "reasoning/accuracy",
-            "format": "reasoning/format",
-            "length": "reasoning/length_bonus",
-        },
-    ),
+    "Reward of perception, by part": ("mean", _reward_parts("perception")),
+    "Reward of reasoning, by part": ("mean", _reward_parts("reasoning")),
     "Collapsed groups": (
         "share of groups",
-        {
-            "perception": "perception/collapse",
-            "reasoning": "reasoning/collapse",
-            "both": "joint/collapse",
-        },
+        {each: f"{each}/collapse" for each in ("perception", "reasoning")}
+        | {"both": "joint/collapse"},
     ),
     "Length": ("tokens", {"perception": "perception/tokens", "reasoning": "reasoning/tokens"}),
     "Think–answer mismatch": ("share", {"mismatch": "mismatch", "rollouts": "reasoning/mismatch"}),

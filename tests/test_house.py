@@ -70,7 +70,7 @@ def test_imports_go_down_the_floors_and_not_in_circles():
         ("records", "import p2r.cli", "p2r.records is not allowed to import p2r.cli"),
         ("rewards", "import p2r.template", "p2r.rewards is not allowed to import p2r.template"),
         (
-            "template",
+            "template/__init__",
             "def late():\n    import p2r.stages",
             "p2r.template is not allowed to import p2r.stages",
         ),
@@ -104,7 +104,7 @@ def test_git_ignores_no_module():
 def test_folders_of_tests_mirror_the_packages():
     packages = {name for floor in load_generator().read_floors() for name in floor}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    assert folders <= packages
+    assert folders <= packages | {"fuzz"}  # fuzzing tries several packages
 
 
 def test_every_marker_of_the_quick_tests_is_registered():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from markupsafe import Markup
 from p2r.browser.ask_view import build_ask
 from p2r.browser.desk import MAX_UPLOAD
 from p2r.browser.library import Library
+from p2r.browser.markup import load_templates
 from p2r.browser.theme import HEAD, SHELL, make_theme
 from p2r.cases.store import CaseStore
 from p2r.errors import UserError
@@ -68,6 +70,7 @@ def launch(
         height=900,
         app_kwargs={"routes": routes},
     )
+    threading.Thread(target=load_templates, name="p2r-templates", daemon=True).start()
     if block and not ipython_check():
         print(f"case browser: {app.local_url} (Ctrl+C stops it)", flush=True)
         app.block_thread()

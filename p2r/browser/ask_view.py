@@ -20,19 +20,18 @@ from p2r.browser.desk import (
     own_id,
 )
 from p2r.browser.library import Library
-from p2r.browser.markup import chip, join, prose, shorten, visible
+from p2r.browser.markup import render, shorten
 from p2r.browser.media_view import render_frames, render_no_media
-from p2r.browser.panels_view import (
-    render_answer,
-    render_observation,
-    render_reasoning,
-    render_verdict,
-)
 from p2r.errors import UserError
 from p2r.records import PROBLEM_TYPES, Case, Question
 from p2r.video import Frames
 
 _NO_JUDGE = "no judge"
+_WORKING = Markup('<p class="empty" role="status">reading the clip …</p>')
+_STOPPED = Markup('<p class="note stopped" role="status">Stopped.</p>')
+_WAITING = render_no_media(
+    "No question yet", "The three segments appear here while the model writes them."
+)
 
 
 def build_ask(library: Library, app: gr.Blocks) -> None:
@@ -77,7 +76,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                 # Hidden. The page clicks it to use the open case of its address.
                 take = gr.Button("use the open case", elem_id="ask-take")
             with gr.Column(elem_id="ask-answer", scale=3, min_width=400):
-                shown = gr.HTML(_waiting(), apply_default_css=False)
+                shown = gr.HTML(_WAITING, apply_default_css=False)
                 kept = gr.HTML("", apply_default_css=False, elem_id="ask-kept")
 
     def on_take(case_id: str | None) -> list[Any]:
@@ -89,30 +88,16 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         own = (shorten(q.problem, 90), case_id)
         choices = [own, *(choice for choice in samples if choice[1] != case_id)]
         taken_from = gr.Dropdown(choices=choices, value=case_id)
-        return [
-            case_id,
-            taken_from,
-            None,
-            q.problem,
-            "\n".join(q.options),
-            q.problem_type,
-            q.answer,
-        ]
+        texts = [q.problem, "\n".join(q.options), q.problem_type, q.answer]
+        return [case_id, taken_from, None, *texts]
 
-    def on_ask(
-        file: str | None,
-        case_id: str | None,
-        text: str,
-        choices: str,
-        problem_type: str,
-        truth: str,
-        model_name: str,
-        judge_name: str,
-    ) -> Iterator[tuple[Any, Any, Any, Any]]:
+    def on_ask(*given: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+        *asked, model_name, judge_name = given  # `asked`: the arguments of `prepare`
+        file, case_id = asked[:2]
         off = gr.Button(interactive=False)
-        yield _working("reading the clip …"), None, "", off
+        yield _WORKING, None, "", off
         try:
-            media, question = prepare(desk, file, case_id, text, choices, problem_type, truth)
+            media, question = prepare(desk, *asked)
             run = None if file else library.store.run_of(case_id or "")
             done = None
             for frames, so_far, done in desk.ask(models[model_name], media, question, run):
@@ -158,7 +143,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         time_limit=ANSWER_SECONDS + 60,
         **private | {"concurrency_limit": 1},
     )
-    stop.click(_stopped, None, [kept], cancels=[asking], show_progress="hidden", **private)
+    stop.click(lambda: _STOPPED, None, [kept], cancels=[asking], show_progress="hidden", **private)
     keep.click(on_keep, [answered], [kept, keep], show_progress="hidden", **private)
 
 
@@ -197,25 +182,13 @@ def _draw(
     question: Question, frames: Frames, text: str, is_open: bool, case: Case | None = None
 ) -> Markup:
     """Return the frames and the segments written so far; with `case`, the complete case."""
-    strip = Markup('<div class="frames">{}</div>').format(render_frames(frames, frames.info()))
-    if case is not None:
-        parts = [
-            render_observation(case),
-            render_verdict(case),
-            render_reasoning(case),
-            render_answer(case),
-        ]
-        faults = [chip("bad", f"format: {problem}") for problem in case.trace.problems]
-        body = join(parts) + Markup("<p>{}</p>").format(join(faults))
-    else:
-        body = join(
-            Markup('<section class="panel {}"><h3>{}{}</h3>{}</section>').format(
-                style, title, _cursor(is_open and name == _writing(text)), prose(segment, "…")
-            )
-            for name, style, title, segment in _segments(text)
-        )
-    return Markup('<div class="case asked">{}<h2 dir="auto">{}</h2>{}</div>').format(
-        strip, visible(question.problem), body
+    return render(
+        "asked.html",
+        frames=render_frames(frames, frames.info()),
+        question=question,
+        case=case,
+        segments=_segments(text),
+        writing=_writing(text) if is_open else None,
     )
 
 
@@ -240,22 +213,3 @@ def _writing(text: str) -> str:
     """Return the segment that is being written."""
     names = [name for name in ("observation", "think", "answer") if f"<{name}>" in text]
     return names[-1] if names else "observation"
-
-
-def _cursor(is_here: bool) -> Markup:
-    return Markup('<span class="writing">writing …</span>') if is_here else Markup("")
-
-
-def _working(words: str) -> Markup:
-    return Markup('<p class="empty" role="status">{}</p>').format(words)
-
-
-def _stopped() -> Markup:
-    return Markup('<p class="note stopped" role="status">Stopped.</p>')
-
-
-def _waiting() -> Markup:
-    return Markup(
-        '<div class="no-media"><b>No question yet</b><span>The three segments appear here while '
-        "the model writes them.</span></div>"
-    )

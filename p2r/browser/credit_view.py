@@ -15,7 +15,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from p2r.browser.markup import CaseRow, join, number, visible
+from p2r.browser.address import View
+from p2r.browser.markup import CaseRow, render
 from p2r.records import Trace
 from p2r.rewards import collapsed, credit_advantages
 
@@ -25,7 +26,8 @@ _END = "</observation>"
 _WORD = re.compile(r"\s*\S{1,24}|\s+")
 # An advantage of at least these sizes has a stronger tint.
 _LEVELS = (0.05, 0.5, 1.0)
-SCHEMES = {"process": "PA-GRPO", "outcome": "GRPO"}
+SCHEMES = ("process", "outcome")  # PA-GRPO, GRPO
+PROCESSES = ("perception", "reasoning")
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,15 @@ class GroupCredit:
                 return credit
         return None
 
+    def names_collapsed(self) -> list[str]:
+        """Return the processes whose rewards are all equal."""
+        return [process for process, flat in self.collapsed.items() if flat]
+
 
 def credit_group(rows: Sequence[CaseRow]) -> GroupCredit | None:
     """Return the credits of a question's rollouts under both schemes; None without rewards."""
     rewards = [
-        [math.nan if row[f"{p}_reward"] is None else row[f"{p}_reward"] for p in _PROCESSES]
+        [math.nan if row[f"{p}_reward"] is None else row[f"{p}_reward"] for p in PROCESSES]
         for row in rows
     ]
     if len(rows) < 2 or all(math.isnan(value) for pair in rewards for value in pair):
@@ -67,11 +73,8 @@ def credit_group(rows: Sequence[CaseRow]) -> GroupCredit | None:
             scheme: [Credit(*pair) for pair in credit_advantages(scheme, rewards, len(rows))]
             for scheme in SCHEMES
         },
-        {process: bool(value) for process, value in zip(_PROCESSES, flat, strict=True)},
+        {process: bool(value) for process, value in zip(PROCESSES, flat, strict=True)},
     )
-
-
-_PROCESSES = ("perception", "reasoning")
 
 
 def split_text(trace: Trace, tokenizer: Any | None) -> tuple[list[str], int, bool]:
@@ -118,88 +121,34 @@ def render_tokens(
         return Markup("")
     shown = pieces[:MOST_TOKENS]
     parts = []
-    for process, first, last in (("P", 0, border), ("R", border, len(shown))):
-        if first >= min(last, len(shown)):
-            continue
-        name = "perception" if process == "P" else "reasoning"
-        value = getattr(given, name)
-        other = getattr(grpo, name) if grpo else None
-        tokens = join(
-            Markup('<span role="option" id="tok-{}" class="tok">{}</span>').format(
-                place, visible(piece)
-            )
-            for place, piece in enumerate(shown[first:last], start=first)
-        )
-        parts.append(
-            Markup(
-                '<span class="process {} {} {}" role="group" aria-label="{}" data-process="{}" '
-                'data-pa="{}" data-grpo="{}"><span class="sign" aria-hidden="true">'
-                '<b class="as-pa">A<sub>{}</sub> {}</b><b class="as-grpo">A {}</b></span>{}</span>'
-            ).format(
-                "see" if process == "P" else "think",
-                _tint("pa", value),
-                _tint("grpo", other),
-                name,
-                name,
-                number(value, "+"),
-                number(other, "+"),
-                process,
-                number(value, "+"),
-                number(other, "+"),
-                tokens,
-            )
-        )
-    switch = Markup(
-        '<span class="switch" role="group" aria-label="credit"><button type="button" '
-        'data-credit="pa" aria-pressed="true">PA-GRPO</button><button type="button" '
-        'data-credit="grpo" aria-pressed="false">GRPO</button></span>'
-    )
+    for process, first, last in ((PROCESSES[0], 0, border), (PROCESSES[1], border, len(shown))):
+        value = getattr(given, process)
+        grpo_value = getattr(grpo, process) if grpo else None
+        part = {
+            "process": process,
+            "value": value,
+            "grpo_value": grpo_value,
+            "tint": _tint("pa", value),
+            "grpo_tint": _tint("grpo", grpo_value),
+            "first": first,
+            "pieces": shown[first:last],
+        }
+        parts += [part] if part["pieces"] else []
     note = "tokens of the run's tokenizer" if exact else "words, because the run has no tokenizer"
     if len(pieces) > MOST_TOKENS:
         note += f"; the first {MOST_TOKENS:,} of {len(pieces):,}"
-    return Markup(
-        '<section class="card credit" data-scheme="pa"><h3>Credit of every token{}</h3>'
-        '<div class="tokens" role="listbox" tabindex="0" aria-label="tokens of the response" '
-        'dir="auto">{}</div><p class="token-said" role="status">Use the arrow keys to move between '
-        'tokens.</p><p class="legend"><span class="key pos">raised (+)</span>'
-        '<span class="key neg">lowered (−)</span><span class="key see">perception</span>'
-        '<span class="key think">reasoning</span><small>{}</small></p></section>'
-    ).format(switch if grpo else "", join(parts), note)
+    return render("tokens.html", parts=parts, has_grpo=grpo is not None, note=note)
 
 
-def render_group_credit(group: GroupCredit, selected: str, link: Any) -> Markup:
-    """Return a picture of the method: the tokens of every rollout under PA-GRPO and GRPO.
-
-    `link(case_id)` returns the address of a rollout.
-    """
+def render_group_credit(group: GroupCredit, selected: str, view: View) -> Markup:
+    """Return a picture of the method. `view` makes the links to the rollouts."""
     longest = max((row["trace.completion_tokens"] or 0 for row in group.rows), default=0) or 1
-    rows = join(
-        Markup(
-            '<tr {}><th scope="row"><a href="{}" data-go>#{}</a></th><td>{}</td><td>{}</td>'
-            "<td>{}</td><td>{}</td></tr>"
-        ).format(
-            Markup('aria-current="true"') if row["id"] == selected else "",
-            link(row["id"]),
-            row["trace.rollout"],
-            number(row["perception_reward"]),
-            number(row["reasoning_reward"]),
-            _bar(row, group.credits["process"][place], longest),
-            _bar(row, group.credits["outcome"][place], longest),
-        )
+    rows = [
+        (row, *(_bar(row, group.credits[scheme][place], longest) for scheme in SCHEMES))
         for place, row in enumerate(group.rows)
-    )
-    return Markup(
-        '<section class="card"><h3>Who gets the credit?</h3><p class="note">Each bar is a '
-        "rollout, as long as its tokens. PA-GRPO gives observation and reasoning an advantage "
-        "each. GRPO gives all tokens the advantage of the answer, even if the observation was "
-        "wrong. {}</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="credit of the group">'
-        '<table class="creditbars"><thead><tr><th scope="col">rollout</th>'
-        '<th scope="col">R<sub>P</sub></th><th scope="col">R<sub>R</sub></th>'
-        '<th scope="col">PA-GRPO: A<sub>P</sub> | A<sub>R</sub></th>'
-        '<th scope="col">GRPO: one A for all tokens</th></tr></thead><tbody>{}</tbody>'
-        "</table></div></section>"
-    ).format(_explain(group), rows)
+    ]
+    explanation = _explain(group)
+    return render("credit.html", rows=rows, selected=selected, view=view, explanation=explanation)
 
 
 def _explain(group: GroupCredit) -> str:
@@ -214,28 +163,23 @@ def _explain(group: GroupCredit) -> str:
     if flipped:
         listed = ", ".join(f"#{place}" for place in flipped)
         words.append(f"In {listed}, GRPO pushes the observation in the wrong direction.")
-    for process, flat in group.collapsed.items():
-        if flat:
-            words.append(f"All {process} rewards are equal, so this process learns nothing here.")
+    for process in group.names_collapsed():
+        words.append(f"All {process} rewards are equal, so this process learns nothing here.")
     return " ".join(words)
 
 
-def _bar(row: CaseRow, credit: Credit, longest: int) -> Markup:
-    """Return a rollout as a bar. The part of a process is as wide as its share of the tokens."""
+def _bar(row: CaseRow, credit: Credit, longest: int) -> list[tuple[str, str, float, int, Any]]:
+    """Return (style, tint, width in %, tokens, advantage) of both processes of a rollout."""
     total = row["trace.completion_tokens"] or 0
     looked = row.get("trace.perception_tokens")
     looked = total // 2 if looked is None else min(looked, total)
-    parts = join(
-        Markup('<span class="{} {}" style="width:{:.2f}%" title="{} tokens">{}</span>').format(
-            style, _tint("bar", value), 100 * tokens / longest, tokens, number(value, "+")
-        )
+    return [
+        (style, _tint("bar", value), 100 * tokens / longest, tokens, value)
         for style, value, tokens in (
             ("see", credit.perception, looked),
             ("think", credit.reasoning, total - looked),
         )
-        if tokens
-    )
-    return Markup('<span class="bar">{}</span>').format(parts)
+    ]
 
 
 def _tint(prefix: str, value: float | None) -> str:

@@ -26,19 +26,8 @@ if TYPE_CHECKING:
 MAX_UPLOAD = "200mb"
 MAX_CLIP_SECONDS = 1200.0
 ANSWER_SECONDS = 300.0
-SUFFIXES = (
-    ".mp4",
-    ".webm",
-    ".mov",
-    ".mkv",
-    ".avi",
-    ".m4v",
-    ".gif",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".webp",
-)
+_KINDS = "mp4 webm mov mkv avi m4v gif png jpg jpeg webp"
+SUFFIXES = tuple(f".{kind}" for kind in _KINDS.split())
 SAMPLES = 40
 MAX_QUESTION = 4000
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from markupsafe import Markup
 
 from p2r.browser.address import View
-from p2r.browser.markup import chip, join, options, prose, visible
+from p2r.browser.markup import render
 from p2r.cases.labels import MAX_COMMENT, MAX_NAME, CaseLabel
 from p2r.cases.selection import FAILURES
 
@@ -24,74 +23,20 @@ def render_label(
     `following`: the next case of the sample that this annotator has not labelled.
     """
     mine = next((label for label in labels if label.annotator == annotator), None)
-    secret = view.blind and mine is None
-    kinds = [("", "no kind"), *((kind, kind) for kind in FAILURES)]
-    kind = Markup("")
-    if not secret:
-        kind = Markup('<label>what went wrong<select name="failure">{}</select></label>').format(
-            options(kinds, mine.failure if mine else "")
-        )
-    choices = join(
-        Markup(
-            '<label class="radio"><input type="radio" name="sufficient" value="{}" id="label-{}" '
-            "required{}><span>{}</span></label>"
-        ).format(
-            value,
-            value,
-            Markup(" checked") if mine and _WORDS[mine.sufficient] == value else "",
-            word,
-        )
-        for value, word in SUFFICIENT.items()
-    )
-    others = Markup("")
-    if labels and not secret:
-        others = Markup('<ul class="labels">{}</ul>').format(join(map(_render_one, labels)))
-    toggle = Markup('<a class="button" href="{}" data-go{}>blind mode: {}</a>')
-    return Markup(
-        '<section class="card" id="label"><h3>My label <span class="notes">{}</span></h3>'
-        '<form data-label data-case="{}" data-blind="{}"><fieldset class="choices"><legend>Is the '
-        "observation sufficient to give the reference answer?</legend>{}</fieldset>"
-        '<div class="fields">{}<label class="wide">comment<input name="comment" maxlength="{}" '
-        'value="{}" autocomplete="off"></label><label>my name<input name="annotator" maxlength="{}"'
-        ' required value="{}" autocomplete="nickname"></label></div><p class="row">'
-        '<button type="submit" class="button primary">Save label</button>'
-        '<span class="label-said" role="status"></span>{}</p></form>{}</section>'
-    ).format(
-        toggle.format(
-            replace(view, blind=not view.blind).link(),
-            Markup(' aria-current="true"') if view.blind else "",
-            "on" if view.blind else "off",
-        ),
-        case_id,
-        "1" if secret else "",
-        choices,
-        kind,
-        MAX_COMMENT,
-        mine.comment if mine else "",
-        MAX_NAME,
-        annotator,
-        _render_following(view, following),
-        others,
-    )
-
-
-def _render_following(view: View, following: str | None) -> Markup:
-    if following is None:
-        return Markup("")
-    return Markup(
-        '<a class="button" id="next-to-label" href="{}" data-go>next case to label ›</a>'
-    ).format(view.link(case=following))
-
-
-def _render_one(label: CaseLabel) -> Markup:
-    word = SUFFICIENT[_WORDS[label.sufficient]]
-    style = {True: "good", False: "bad", None: "unknown"}[label.sufficient]
-    notes = [chip(style, word)]
-    notes += [chip("", label.failure)] if label.failure else []
-    notes += [chip("", "blind")] if label.blind else []
-    comment = prose(label.comment, "") if label.comment else Markup("")
-    return Markup('<li><b dir="auto">{}</b> {} {}</li>').format(
-        visible(label.annotator), join(notes), comment
+    return render(
+        "label.html",
+        view=view,
+        case=case_id,
+        annotator=annotator,
+        labels=labels,
+        following=following,
+        mine=mine,
+        secret=view.blind and mine is None,
+        answers=SUFFICIENT,
+        words=_WORDS,
+        kinds=[("", "no kind"), *((kind, kind) for kind in FAILURES)],
+        max_comment=MAX_COMMENT,
+        max_name=MAX_NAME,
     )
 
 

@@ -1,19 +1,28 @@
-"""Small pieces of HTML, and the words for verdicts and outcomes that all views share.
+"""Fills in the HTML templates, with the words for verdicts and outcomes that all views share.
 
-Texts of traces, questions, judges and file names are untrusted. They enter a page only through
-`Markup(...).format(...)`, which escapes every argument that is not markup itself.
+Texts of traces, questions, judges and file names are untrusted. They enter a page only through a
+template, which escapes every value that is not markup itself. `visible`, `shorten` and the macro
+`prose` also write out invisible characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
+from p2r.browser.address import PAGE
 from p2r.cases.selection import RIGHT_ACCURACY
 from p2r.files.safe_text import show_unseen
-from p2r.records import Case, ProcessReward
+from p2r.judges.prompt import build_judge_prompt
+from p2r.records import Case
 
 CaseRow = Mapping[str, Any]
 # Verdict of the judge, or outcome of the answer -> (style, mark, word).
@@ -85,57 +94,10 @@ def describe_making(case: Case) -> dict[str, Any]:
     }
 
 
-def reward_sum(process: str, reward: ProcessReward | None) -> Markup:
-    """Return the reward of a process ("P" or "R") as the sum of its parts."""
-    if reward is None:
-        return Markup("")
-    total, accuracy = (
-        "unknown" if part is None else number(part) for part in (reward.total, reward.accuracy)
-    )
-    return Markup("<b>R<sub>{}</sub> {}</b> = accuracy {} + format {} + length {}").format(
-        process, total, accuracy, number(reward.format), number(reward.length)
-    )
-
-
-def chip(style: str, text: Any) -> Markup:
-    """Return a small label. `style` is a class of the style sheet, `text` may be untrusted."""
-    if not isinstance(text, Markup):
-        text = shorten(visible(text), 80)
-    return Markup('<span class="chip {}">{}</span>').format(style, text)
-
-
-def join(parts: Iterable[Markup], between: str = "") -> Markup:
-    """Join parts of a page."""
-    return Markup(between).join(parts)
-
-
-def mark_chip(words: tuple[str, str, str], subject: str) -> Markup:
-    """Return the chip of a verdict (`subject` observation) or an outcome (`subject` answer)."""
-    style, mark, word = words
-    short = {"observation": "obs", "answer": "ans"}[subject]
-    return Markup('<span class="chip {}" title="{}: {}">{} {}</span>').format(
-        style, subject, word, mark, short
-    )
-
-
 def shorten(text: Any, length: int) -> str:
     """Return a text as one line of at most `length` characters."""
     text = visible(" ".join(str(text)[: 4 * length + 64].split()))
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def prose(text: str | None, absent: str, whole: str = "") -> Markup:
-    """Return a text as a paragraph. A very long one is cut; `whole` links to the full text."""
-    if text is None:
-        return Markup('<p class="absent">{}</p>').format(absent)
-    rest = len(text) - LONGEST_TEXT
-    body = Markup('<p class="text" dir="auto">{}</p>').format(visible(text[:LONGEST_TEXT]))
-    if rest <= 0:
-        return body
-    note = Markup(
-        '<p class="note">{:,} more characters: <a href="{}" target="_blank">full text</a></p>'
-    ).format(rest, whole)
-    return body + note if whole else body
 
 
 def number(value: float | None, sign: str = "", digits: int = 2) -> str:
@@ -145,40 +107,55 @@ def number(value: float | None, sign: str = "", digits: int = 2) -> str:
     return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
-def signed_style(value: float | None) -> str:
-    """Return the style of an advantage by its sign."""
-    return "" if not value or value != value else "good" if value > 0 else "bad"
+def as_json(value: Any) -> str:
+    """Return a recorded value as text: a string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def options(choices: Iterable[tuple[str, str]], chosen: str) -> Markup:
-    """Return the options of a select; `choices` are (value, text)."""
-    return join(
-        Markup('<option value="{}"{}>{}</option>').format(
-            value, Markup(" selected") if value == chosen else "", shorten(text, 60)
-        )
-        for value, text in choices
+def text_link(case: Case, part: str) -> str:
+    """Return the address of a text of a case as plain text."""
+    return "p2r/text?" + urlencode({"case": case.id, "part": part})
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Return a template of `templates/`, filled in. Every value that is not markup is escaped."""
+    return Markup(_environment().get_template(template).render(values))
+
+
+def load_templates() -> None:
+    """Compile all templates, so that the first page is as fast as the others."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
+    sources = {
+        file.name: _join_lines(file.read_text(encoding="utf-8"))
+        for file in (Path(__file__).parent / "templates").glob("*.html")
+    }
+    environment = Environment(
+        loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, auto_reload=False
     )
-
-
-def hidden(pairs: Iterable[tuple[str, str]]) -> Markup:
-    """Return hidden form fields, which keep the rest of the address."""
-    return join(
-        Markup('<input type="hidden" name="{}" value="{}">').format(name, value)
-        for name, value in pairs
+    environment.filters.update(
+        visible=visible, shorten=shorten, number=number, comma="{:,}".format, as_json=as_json
     )
-
-
-def render_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
-    """Return a table; the first cell of each row is its heading."""
-    body = join(
-        Markup('<tr><th scope="row" dir="auto">{}</th>{}</tr>').format(
-            shorten(row[0], 80),
-            join(Markup("<td>{}</td>").format(shorten(cell, 80)) for cell in row[1:]),
-        )
-        for row in rows
+    environment.globals.update(
+        VERDICTS=VERDICT_WORDS,
+        OUTCOMES=OUTCOME_WORDS,
+        MEANINGS=MEANINGS,
+        LONGEST_TEXT=LONGEST_TEXT,
+        PAGE=PAGE,
+        verdict_of=verdict_of,
+        outcome_of=outcome_of,
+        text_link=text_link,
+        urlencode=urlencode,
+        judge_prompt=build_judge_prompt,
     )
-    names = join(Markup('<th scope="col">{}</th>').format(name) for name in head)
-    return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table><thead><tr>{}</tr>'
-        "</thead><tbody>{}</tbody></table></div>"
-    ).format(", ".join(head), names, body)
+    return environment
+
+
+def _join_lines(source: str) -> str:
+    """Leave out line breaks beside tags and expressions, and turn the others into spaces."""
+    source = re.sub(r"(?<=[>}])\s*\n\s*|\s*\n\s*(?=[<{])", "", source)
+    return re.sub(r"\s*\n\s*", " ", source)

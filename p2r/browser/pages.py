@@ -16,7 +16,7 @@ from p2r.browser.gallery_view import render_gallery
 from p2r.browser.group_view import render_group, render_groups
 from p2r.browser.label_view import render_label
 from p2r.browser.library import Library
-from p2r.browser.markup import CaseRow, join, shorten, visible
+from p2r.browser.markup import CaseRow, render, shorten
 from p2r.browser.media_view import render_media
 from p2r.browser.read_view import OpenCase, render_case, render_missing
 from p2r.browser.run_view import render_agreement, render_data, render_runs
@@ -58,25 +58,14 @@ def _known_runs(library: Library, view: View) -> View:
 
 
 def _render_bar(library: Library, view: View) -> Markup:
-    tabs = join(
-        Markup('<a href="{}" data-go data-tab="{}" {}>{}</a>').format(
-            replace(view, tab=tab, page=None, question="").link(),
-            tab,
-            Markup('aria-current="page"') if tab == view.tab else "",
-            words,
-        )
-        for tab, words in TABS.items()
+    return render(
+        "bar.html",
+        view=view,
+        runs=list(library.folders),
+        count=library.store.count(),
+        faults=library.faults(),
+        tabs=TABS,
     )
-    names = shorten(", ".join(library.folders), 60)
-    warning = ""
-    if faults := library.faults():
-        warning = Markup('<a class="chip warn" href="{}" data-go>{} unreadable</a>').format(
-            view.link(tab="data"), len(faults)
-        )
-    return Markup(
-        '<h1>p2r</h1><p class="opened" dir="auto" title="{}">{} · {:,} cases</p>{}'
-        '<nav aria-label="views of the browser">{}</nav>'
-    ).format(visible(names), names, library.store.count(), warning, tabs)
 
 
 # ---- cases

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import io
 import json
 import mimetypes
 import tempfile
@@ -35,7 +34,7 @@ from p2r.browser.address import read_view
 from p2r.browser.case_page import case_page
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
-from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.media_view import encode_image, render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
@@ -123,10 +122,8 @@ class Routes:
             return PlainTextResponse(f"no frame: {error}", headers=_NO_STORE)
         image = Image.fromarray(frames.frames[len(frames) // 2])
         image.thumbnail((320, 240))
-        buffer = io.BytesIO()
-        image.save(buffer, "png" if image.width < 160 else "jpeg")
-        kind = "image/png" if image.width < 160 else "image/jpeg"
-        return Response(buffer.getvalue(), media_type=kind, headers=_NO_STORE)
+        kind, data = encode_image(image)
+        return Response(data, media_type=f"image/{kind}", headers=_NO_STORE)
 
     def _text(self, request: Request) -> Response:
         """Return one complete text of a case, as plain text."""
@@ -170,17 +167,15 @@ class Routes:
         cases = self.library.store.cases(view.filters, view.sort, view.descending)
         if view.blind:
             cases = map(hide_verdict, cases)
-        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="cases.{kind}"'}
-        if kind == "parquet":
-            folder = tempfile.TemporaryDirectory(prefix="p2r-export-")
-            file = Path(folder.name) / "cases.parquet"
-            export_cases(cases, file, kind)
-            done = BackgroundTask(folder.cleanup)
-            return FileResponse(
-                file, media_type="application/octet-stream", headers=headers, background=done
-            )
-        media_type = "text/csv" if kind == "csv" else "application/jsonl"
-        return StreamingResponse(text_lines(cases, kind), media_type=media_type, headers=headers)
+        if kind != "parquet":
+            return _download("cases", kind, text_lines(cases, kind))
+        folder = tempfile.TemporaryDirectory(prefix="p2r-export-")
+        file = Path(folder.name) / "cases.parquet"
+        export_cases(cases, file, kind)
+        done = BackgroundTask(folder.cleanup)
+        kind = "application/octet-stream"
+        headers = _attached(file.name)
+        return FileResponse(file, media_type=kind, headers=headers, background=done)
 
     def _case_page(self, request: Request) -> Response:
         case = self._case(request)
@@ -192,11 +187,7 @@ class Routes:
         if request.query_params.get("blind"):
             case = hide_verdict(case)
         name = hashlib.sha256(case.id.encode("utf-8", "replace")).hexdigest()[:10]
-        headers = {
-            **_NO_STORE,
-            "Content-Disposition": f'attachment; filename="case-{name}.html"',
-            "Content-Security-Policy": "sandbox",
-        }
+        headers = {**_attached(f"case-{name}.html"), "Content-Security-Policy": "sandbox"}
         return HTMLResponse(case_page(case, frames, reason), headers=headers)
 
     # ---- labels
@@ -205,10 +196,7 @@ class Routes:
         kind = request.query_params.get("kind", "")
         if kind not in ("csv", "jsonl"):
             return PlainTextResponse("the kind of the export must be csv or jsonl", status_code=400)
-        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="labels.{kind}"'}
-        lines: Iterator[str] = export_labels(self.library.labels(), kind)
-        media_type = "text/csv" if kind == "csv" else "application/jsonl"
-        return StreamingResponse(lines, media_type=media_type, headers=headers)
+        return _download("labels", kind, export_labels(self.library.labels(), kind))
 
     async def _label(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "")
@@ -240,6 +228,17 @@ class Routes:
         except OSError as error:
             return PlainTextResponse(f"the label cannot be written: {error}", status_code=507)
         return JSONResponse(kept.model_dump(mode="json"), headers=_NO_STORE)
+
+
+def _attached(name: str) -> dict[str, str]:
+    """Return the headers of a file that the browser saves under a name."""
+    return {**_NO_STORE, "Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _download(name: str, kind: str, lines: Iterator[str]) -> Response:
+    media_type = "text/csv" if kind == "csv" else "application/jsonl"
+    headers = _attached(f"{name}.{kind}")
+    return StreamingResponse(lines, media_type=media_type, headers=headers)
 
 
 def _annotator(request: Request) -> str:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from p2r.cases.files import CASE_SCHEMA, storable_row
+from p2r.cases.files import CASE_SCHEMA, storable_row, write_rows
 from p2r.errors import UserError
 from p2r.files.atomic import draft_of, replacing
 from p2r.files.jsonlines import to_line
@@ -20,7 +17,6 @@ from p2r.files.safe_text import spreadsheet_cell
 from p2r.records import Case
 
 KINDS = ("parquet", "csv", "jsonl")
-_ROW_GROUP = 512
 
 
 def export_cases(cases: Iterable[Case], path: str | Path, kind: str | None = None) -> int:
@@ -38,7 +34,7 @@ def export_cases(cases: Iterable[Case], path: str | Path, kind: str | None = Non
     counted = (case for case in cases if next(written) >= 0)
     if kind == "parquet":
         with draft_of(path) as draft:
-            _write_parquet(counted, draft)
+            write_rows(draft, map(storable_row, counted))
     else:
         with replacing(path) as file:
             file.writelines(text_lines(counted, kind))
@@ -46,28 +42,24 @@ def export_cases(cases: Iterable[Case], path: str | Path, kind: str | None = Non
 
 
 def text_lines(cases: Iterable[Case], kind: str) -> Iterator[str]:
-    """Yield the cases as lines of JSON, or of CSV with a header and a byte order mark.
-
-    Spreadsheets need the byte order mark to recognise UTF-8.
-    """
+    """Yield the cases as lines of JSON, or of CSV."""
     if kind == "jsonl":
         for case in cases:
             yield to_line(case.model_dump(mode="json"))
-        return
-    yield "\ufeff" + csv_line(CASE_SCHEMA.names)
-    for case in cases:
-        yield csv_line([spreadsheet_cell(value) for value in storable_row(case).values()])
+    else:
+        yield from csv_lines(CASE_SCHEMA.names, map(storable_row, cases))
 
 
-def csv_line(values: Iterable[Any]) -> str:
-    """Return the values as one line of CSV."""
+def csv_lines(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield lines of CSV with a header and a byte order mark.
+
+    Spreadsheets need the byte order mark to recognise UTF-8, and run no cell as a formula.
+    """
     line = io.StringIO()
-    csv.writer(line).writerow(list(values))
-    return line.getvalue()
-
-
-def _write_parquet(cases: Iterable[Case], path: Path) -> None:
-    rows = iter(storable_row(case) for case in cases)
-    with pq.ParquetWriter(path, CASE_SCHEMA, compression="zstd") as writer:
-        while group := list(itertools.islice(rows, _ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
+    writer = csv.writer(line)
+    yield "\ufeff" + ",".join(names) + "\r\n"
+    for row in rows:
+        writer.writerow(map(spreadsheet_cell, row.values()))
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()

@@ -83,14 +83,16 @@ def write_cases(path: str | Path, cases: Iterable[Case]) -> Path:
     NULL (unknown). Raises `StoreError` for an id that comes twice.
     """
     target = case_file(path)
-    rows = _checked_rows(target, cases)
-    with (
-        draft_of(target) as draft,
-        pq.ParquetWriter(draft, CASE_SCHEMA, compression="zstd") as writer,
-    ):
+    with draft_of(target) as draft:
+        write_rows(draft, _checked_rows(target, cases))
+    return target
+
+
+def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    """Write rows to a Parquet file, with one row group in memory at a time."""
+    with pq.ParquetWriter(path, CASE_SCHEMA, compression="zstd") as writer:
         while group := list(itertools.islice(rows, _GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=CASE_SCHEMA))
-    return target
 
 
 def _checked_rows(target: Path, cases: Iterable[Case]) -> Iterator[dict[str, Any]]:

@@ -7,22 +7,21 @@ annotators and several OS processes may write to one file.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import lock_descriptor
 
-from p2r.cases.export import csv_line
+from p2r.cases.export import csv_lines
 from p2r.cases.files import reason_of
 from p2r.errors import UserError
-from p2r.files.safe_text import spreadsheet_cell
+from p2r.files.journal import append_whole, cut_torn_line
 from p2r.records import Case, Record
 
 LABELS = "labels.jsonl"
@@ -75,16 +74,7 @@ class LabelFile:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             lock_descriptor(descriptor)
-            size = _mend(descriptor)
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(descriptor, size)
-                raise
+            append_whole(descriptor, line, cut_torn_line(descriptor, self.path))
         finally:
             os.close(descriptor)
         return label
@@ -163,28 +153,13 @@ def hide_verdict(case: Case) -> Case:
     return case.model_copy(update=hidden)
 
 
-def hide_verdict_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row without the verdict and every column that reveals it."""
-    return {name: _HIDDEN[name] if name in _HIDDEN else _shown(name, row[name]) for name in row}
-
-
-_HIDDEN = {"verdict": "unknown", "judged": False, "failure": None, "tags": None}
-
-
-def _shown(name: str, value: Any) -> Any:
-    return None if name.startswith(("verdict.", "perception")) else value
-
-
 def export_labels(labels: Iterable[CaseLabel], kind: str = "csv") -> Iterator[str]:
     """Yield the labels as lines of a file: "csv" (for spreadsheets) or "jsonl"."""
     if kind == "jsonl":
         for label in labels:
             yield json.dumps(label.model_dump(mode="json"), ensure_ascii=False) + "\n"
     elif kind == "csv":
-        names = list(CaseLabel.model_fields)
-        yield "\ufeff" + csv_line(names)
-        for label in labels:
-            yield csv_line([spreadsheet_cell(getattr(label, name)) for name in names])
+        yield from csv_lines(CaseLabel.model_fields, (label.model_dump() for label in labels))
     else:
         raise UserError(f"labels cannot be exported as {kind!r}: use csv or jsonl")
 
@@ -208,20 +183,3 @@ def _checked(label: CaseLabel) -> CaseLabel:
                 f"the {name} is too long: {len(clean[name])} characters, at most {longest}"
             )
     return label.model_copy(update=clean)
-
-
-def _mend(descriptor: int) -> int:
-    """Remove an unfinished last line. Return the size of the file."""
-    size = os.fstat(descriptor).st_size
-    end = size
-    while end > 0:
-        start = max(0, end - 2**16)
-        piece = os.pread(descriptor, end - start, start)
-        line_end = piece.rfind(b"\n")
-        if line_end >= 0:
-            end = start + line_end + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(descriptor, end)
-    return end

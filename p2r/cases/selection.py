@@ -269,24 +269,19 @@ def from_query(pairs: Iterable[tuple[str, str]]) -> Filters:
     return Filters(**values)
 
 
-_SWITCH = {"True": True, "False": False}
-
-
 def _read(name: str, texts: Sequence[str]) -> Any:
-    choices: Mapping[str, Mapping[str, Any]] = {
-        "verdict": dict(zip(VERDICTS, VERDICTS, strict=True)),
-        "outcome": dict(zip(OUTCOMES, OUTCOMES, strict=True)),
-        **{key: _SWITCH for key in ("mismatch", "fault", "truncated")},
-    }
+    text = texts[-1]
     if name == "text":
-        return texts[-1]
+        return text
     if name == "text_in":
         return tuple(text for text in texts if text in FIELDS)
     if name in ALTERNATIVES:
         return tuple(texts)
-    if name in choices:
-        return choices[name].get(texts[-1])
-    return _read_range(texts[-1]) if name in RANGES else None
+    if name in ("verdict", "outcome"):
+        return text if text in (VERDICTS if name == "verdict" else OUTCOMES) else None
+    if name in EXACT:
+        return {"True": True, "False": False}.get(text)
+    return _read_range(text) if name in RANGES else None
 
 
 def _read_range(text: str) -> Range | None:

@@ -49,6 +49,7 @@ def serve(
     signal.signal(signal.SIGTERM, _interrupt)
     resolved = load_recipe(recipe, set)
     served = model or resolved.models.teacher
+    is_shown = sys.stderr.isatty()
     log = log or Path(tempfile.mkdtemp(prefix="p2r-serve-")) / "vllm.log"
     server = VllmServer(
         resolved,
@@ -58,11 +59,12 @@ def serve(
         log=log,
         wait=wait,
         rollouts=rollouts,
-        on_wait=_show_wait,
+        on_wait=_show_wait if is_shown else lambda seconds: None,
     )
     print(f"starting vLLM with {served}; log: {log}", flush=True)
     with server:
-        _end_line()
+        if is_shown:
+            print(file=sys.stderr)
         print(
             f"serving {server.name} at {server.base_url} (Ctrl-C stops it). To use it: "
             f"--set generate.engine=server --set server.base_url={server.base_url}",
@@ -78,10 +80,4 @@ def _interrupt(*_: Any) -> None:
 
 
 def _show_wait(seconds: float) -> None:
-    if sys.stderr.isatty():
-        print(f"\rwaiting for the server: {seconds:.0f} s", end="", file=sys.stderr)
-
-
-def _end_line() -> None:
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    print(f"\rwaiting for the server: {seconds:.0f} s", end="", file=sys.stderr)

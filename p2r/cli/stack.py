@@ -50,43 +50,37 @@ class Finding(NamedTuple):
 
 def inspect_stack() -> list[Finding]:
     """Run all checks, and return their findings in the order of the report. Never raises."""
-    findings: list[Finding] = []
-    for check in (
-        _python,
-        _packages,
-        _torch,
-        _torchvision,
-        _decoders,
-        _models,
-        _optional,
-        _machine,
-    ):
-        findings.extend(check())
-    return findings
+    checks = (_python, _packages, _torch, _torchvision, _decoders, _models, _optional, _machine)
+    return [finding for check in checks for finding in check()]
+
+
+def _finding(
+    name: str, good: object, detail: str, advice: str, otherwise: State = "fault"
+) -> Finding:
+    return Finding(name, "ok", detail) if good else Finding(name, otherwise, detail, advice)
 
 
 def _python() -> Iterator[Finding]:
     right = sys.version_info[:2] == (3, 11)
-    advice = "" if right else "use Python 3.11: requirements.lock is for that version"
-    yield Finding("python", "ok" if right else "fault", platform.python_version(), advice)
+    advice = "use Python 3.11: requirements.lock is for that version"
+    yield _finding("python", right, platform.python_version(), advice)
 
 
 def _packages() -> Iterator[Finding]:
     for package in NEEDED:
         version = version_of(package)
-        state: State = "ok" if version else "fault"
-        yield Finding(package, state, version or "missing", "" if version else "run: make install")
+        yield _finding(package, version, version or "missing", "run: make install")
 
 
 def _torch() -> Iterator[Finding]:
+    detail = "missing or broken"
     if torch := _try_import("torch"):
         cuda = torch.cuda.is_available()
         device = (
             torch.cuda.get_device_name(0) if cuda else f"CPU, {torch.get_num_threads()} threads"
         )
-        yield Finding("torch", "ok", f"{torch.__version__} on {device}")
-    else:
-        yield Finding("torch", "fault", "missing or broken", "run: make install")
+        detail = f"{torch.__version__} on {device}"
+    yield _finding("torch", torch, detail, "run: make install")
 
 
 def _torchvision() -> Iterator[Finding]:
@@ -94,30 +88,26 @@ def _torchvision() -> Iterator[Finding]:
     if spec is None:
         yield Finding("torchvision", "fault", "missing", "run: make install")
         return
-    version = version_of("torchvision") or "unknown version"
-    if declare_operators(spec):
-        yield Finding(
-            "torchvision",
-            "note",
-            f"{version}, its compiled part does not work with this torch",
-            "nothing to do: p2r does not need the compiled part. To repair it, install the "
-            "torchvision build for this torch",
-        )
-    else:
-        yield Finding("torchvision", "ok", f"{version}, complete")
+    broken = declare_operators(spec)
+    state = "its compiled part does not work with this torch" if broken else "complete"
+    yield _finding(
+        "torchvision",
+        not broken,
+        f"{version_of('torchvision') or 'unknown version'}, {state}",
+        "nothing to do: p2r does not need the compiled part. To repair it, install the "
+        "torchvision build for this torch",
+        "note",
+    )
 
 
 def _decoders() -> Iterator[Finding]:
-    for module, package, use in (
-        ("decord", "decord", "the first decoder"),
-        ("av", "av", "for files that decord cannot read"),
+    for module, use in (
+        ("decord", "the first decoder"),
+        ("av", "for files that decord cannot read"),
     ):
-        loaded = _try_import(module)
-        version = version_of(package) or "missing"
-        if loaded:
-            yield Finding(f"decoder {module}", "ok", f"{version}, {use}")
-        else:
-            yield Finding(f"decoder {module}", "fault", version, f"run: pip install {package}")
+        loaded, version = _try_import(module), version_of(module) or "missing"
+        detail = f"{version}, {use}" if loaded else version
+        yield _finding(f"decoder {module}", loaded, detail, f"run: pip install {module}")
 
 
 def _models() -> Iterator[Finding]:
@@ -125,41 +115,28 @@ def _models() -> Iterator[Finding]:
     for name in ("base", "teacher"):
         weights = list((folder / name).glob("*.safetensors"))
         size = sum(file.stat().st_size for file in weights) / 2**20
-        if weights:
-            yield Finding(f"playground/{name}", "ok", f"{size:.1f} MiB")
-        else:
-            yield Finding(
-                f"playground/{name}",
-                "fault",
-                "missing",
-                "install p2r again: the model files are missing",
-            )
+        detail = f"{size:.1f} MiB" if weights else "missing"
+        advice = "install p2r again: the model files are missing"
+        yield _finding(f"playground/{name}", weights, detail, advice)
 
 
 def _optional() -> Iterator[Finding]:
     for package, (use, extra) in OPTIONAL.items():
-        if version := version_of(package):
-            yield Finding(package, "ok", f"{version}, {use}")
-        else:
-            advice = f"needed only for {use}: pip install 'p2r[{extra}]'"
-            yield Finding(package, "note", "not installed", advice)
-    keyed = bool(os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN"))
-    yield Finding(
-        "API key for Claude",
-        "ok" if keyed else "note",
-        "set" if keyed else "not set",
-        "" if keyed else "needed only for the judge 'claude': set ANTHROPIC_API_KEY",
-    )
+        version = version_of(package)
+        detail = f"{version}, {use}" if version else "not installed"
+        advice = f"needed only for {use}: pip install 'p2r[{extra}]'"
+        yield _finding(package, version, detail, advice, "note")
+    keyed = os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")
+    advice = "needed only for the judge 'claude': set ANTHROPIC_API_KEY"
+    yield _finding("API key for Claude", keyed, "set" if keyed else "not set", advice, "note")
 
 
 def _machine() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    low = free < 2
-    advice = "a demo run needs about 1 GiB in this folder" if low else ""
-    yield Finding("free disk", "note" if low else "ok", f"{free:.0f} GiB", advice)
+    advice = "a demo run needs about 1 GiB in this folder"
+    yield _finding("free disk", free >= 2, f"{free:.0f} GiB", advice, "note")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    advice = "the demo needs about 6 GiB" if total < 6 else ""
-    yield Finding("memory", "note" if total < 6 else "ok", f"{total:.0f} GiB", advice)
+    yield _finding("memory", total >= 6, f"{total:.0f} GiB", "the demo needs about 6 GiB", "note")
 
 
 def _try_import(module: str):

@@ -103,7 +103,8 @@ def scores_table(numbers: dict[str, Any]) -> Table:
         [name, *(cell for interval in intervals for cell in _score_cells(interval))]
         for name, intervals in {**parts, "all": pair}.items()
     ]
-    title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [95 % interval]"
+    how = numbers.get("intervals", "95 % interval")
+    title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [{how}]"
     return grid_table(title, [["part", "n", "official", "n", "robust"], *rows], no_wrap=True)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+
 from p2r.datasets.paper import CITATION, PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
 from p2r.errors import UserError
 from p2r.files.atomic import write_json, write_text
@@ -79,51 +81,23 @@ def render_card(card: Card) -> str:
         annotations_creators=["machine-generated"],
         configs=_configs(card),
     )
-    parts = [
-        f"---\n{head.to_yaml().strip()}\n---",
-        f"# {escape(card.title)}",
-        card.summary,
-        f"{card.records:,} records in {_files(card)}.",
-        *_composition(card),
-        "## How it was made",
-        _list(card.made),
-    ]
-    if card.filters:
-        parts += ["### Filters", _list(card.filters)]
-    if card.funnel:
-        parts += [
-            "Traces after each step, and traces that an unknown score or verdict stopped:",
-            _table(_funnel_rows(card.funnel)),
-        ]
-    parts += [
-        "## Sources, licence and attribution",
-        f"The text of this set: `{card.license}`. The questions and the media they are about "
-        "belong to their sources, under the terms of each source. The set has no media.",
-        _table(_source_rows(card)),
-        "## Known limits",
-        "\n".join(f"- {limit}" for limit in card.limits),
-        "## Fields",
-        "\n".join(f"- `{name}` ({kind.lower()})" for name, kind in card.fields.items()),
-    ]
-    if card.example:
-        note = "A model wrote this text. Treat it as data, not as an instruction."
-        parts += ["## An example", note, fence(card.example)]
-    parts += ["## Citation", CITATION]
-    return "\n\n".join(parts) + "\n"
-
-
-def _composition(card: Card) -> list[str]:
-    if card.mix is None:
-        return []
-    parts = ["## Composition", _table(mix_rows(card.mix))]
-    if card.mix != PAPER_KEPT:
-        parts += ["For comparison, the paper's 162,062 kept traces (Table 3):"]
-        parts += [_table(mix_rows(PAPER_KEPT))]
-    return parts
-
-
-def _funnel_rows(funnel: dict[str, int]) -> list[list[str]]:
-    return [["step", "traces"], *([step, f"{count:,}"] for step, count in funnel.items())]
+    funnel = [["step", "traces"], *((step, f"{n:,}") for step, n in (card.funnel or {}).items())]
+    environment = Environment(
+        trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["escape"] = escape  # for Markdown
+    source = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        card=card,
+        head=head.to_yaml().strip(),
+        table=_table,
+        mix_rows=mix_rows,
+        paper_kept=PAPER_KEPT,
+        funnel=funnel,
+        sources=_source_rows(card),
+        fence=fence,
+        citation=CITATION,
+    )
 
 
 def _source_rows(card: Card) -> list[list[str]]:
@@ -147,14 +121,6 @@ def _configs(card: Card) -> list[dict[str, Any]] | None:
         if file.name.endswith(".jsonl")
     ]
     return [{"config_name": "default", "data_files": splits}] if splits else None
-
-
-def _files(card: Card) -> str:
-    return ", ".join(f"`{file.name}`" for file in card.files)
-
-
-def _list(items: dict[str, str]) -> str:
-    return "\n".join(f"- {name}: {escape(value)}" for name, value in items.items())
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from p2r.datasets.cards import Card, DataFile
 from p2r.datasets.items import EXPORTED, export_record, read_items
@@ -59,23 +60,16 @@ def card_of_run(folder: Path, name: str | None = None) -> Card:
         "observation": "the judge finds it sufficient to deduce the right answer",
     }
     filters |= {name: str(value) for name, value in thresholds(settings.quality).items()}
-    return Card(
-        name=_file_name(name or f"{folder.resolve().name}-cot"),
-        title=name or f"{folder.resolve().name}: process-aware chain-of-thought traces",
+    run = folder.resolve().name
+    return facts.card(
+        name or f"{run}-cot",
+        title=name or f"{run}: process-aware chain-of-thought traces",
         summary="Questions about videos and images with a process-aware trace each: an "
         "observation, then reasoning and answer. Made by the three-step pipeline of VideoP2R: "
         "generate, verify the answer, verify the observation.",
-        license=facts.license,
-        records=facts.records,
-        mix=facts.mix,
-        sources=dict(sorted(facts.sources.items())),
-        files=[DataFile(EXPORTED, facts.sha256, facts.records)],
-        fields=facts.fields,
         made=made,
         filters=filters,
         funnel=found["table"]["all"],
-        limits=LIMITS,
-        example=facts.example,
     )
 
 
@@ -96,21 +90,12 @@ def card_of_file(path: Path, name: str | None = None) -> Card:
     if bad.reasons:
         reasons = (f"{count:,} × {why}" for why, count in group_reasons(bad.reasons).items())
         made["Bad records left out"] = "; ".join(itertools.islice(reasons, SHOWN))
-    return Card(
-        name=_file_name(name or path.name.partition(".")[0]),
+    more = " with a trace each." if facts.traces else "."
+    return facts.card(
+        name or path.name.partition(".")[0],
         title=name or path.name,
-        summary="Questions about videos and images"
-        + (" with a trace each." if facts.traces else "."),
-        license=facts.license,
-        records=facts.records,
-        mix=facts.mix,
-        sources=dict(sorted(facts.sources.items())),
-        files=[DataFile(EXPORTED, facts.sha256, facts.records)],
-        fields=facts.fields,
+        summary=f"Questions about videos and images{more}",
         made=made,
-        limits=LIMITS if facts.traces else LIMITS[1:],
-        example=facts.example,
-        traces=facts.traces,
     )
 
 
@@ -135,10 +120,24 @@ class SetFacts:
                 self.example = json.dumps(record, indent=1, ensure_ascii=False)
         self.sha256 = digest.hexdigest()
 
-    @property
-    def license(self) -> str:
-        """The playground's licence if all questions come from it, else "other"."""
-        return LICENSE if set(self.sources) == {"playground"} else "other"
+    def card(self, name: str, **more: Any) -> Card:
+        """Return the card of the set. `more`: its title, its summary, how it was made, …
+
+        If all questions come from the playground, the set has the playground's licence.
+        """
+        return Card(
+            name=re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data",
+            license=LICENSE if set(self.sources) == {"playground"} else "other",
+            records=self.records,
+            mix=self.mix,
+            sources=dict(sorted(self.sources.items())),
+            files=[DataFile(EXPORTED, self.sha256, self.records)],
+            fields=self.fields,
+            limits=LIMITS if self.traces else LIMITS[1:],
+            example=self.example,
+            traces=self.traces,
+            **more,
+        )
 
     def _count(self, items: Iterable[Question | Case]) -> Iterator[Question | Case]:
         for item in items:
@@ -158,7 +157,3 @@ class SetFacts:
                 shown = ", ".join(f"{key} {value}" for key, value in settings.items())
                 self.samplings |= {shown: None} if shown else {}
             yield item
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from p2r.errors import EngineError
 from p2r.records import Question
 from p2r.runs.recipe import EngineName, Recipe, find_plugins
-from p2r.template import perception_length
+from p2r.template import perception_length, strip_control_tokens
 from p2r.video import Frames
 
 # At or below this temperature, sampling is greedy. The paper's inference (temperature 0.01, top_p
@@ -96,7 +96,7 @@ def make_completion(
     """Make a completion from its token ids, which end with the end token."""
     return Completion(
         key=key,
-        text=tokenizer.decode(ids, skip_special_tokens=True),
+        text=strip_control_tokens(tokenizer.decode(ids, skip_special_tokens=True)),
         token_ids=list(ids),
         prompt_tokens=prompt_tokens,
         perception_tokens=perception_length(tokenizer, ids),

@@ -38,7 +38,7 @@ from p2r.errors import EngineDied, EngineError
 from p2r.files.background import started_together
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
-from p2r.template import build_prompt, prompt_hash
+from p2r.template import build_prompt, prompt_hash, strip_control_tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -280,7 +280,7 @@ class ServerEngine:
         if not self._exact:
             return Completion(
                 key=request.key,
-                text=choice["message"]["content"],
+                text=strip_control_tokens(choice["message"]["content"]),
                 prompt_tokens=usage.get("prompt_tokens"),
                 tokens=usage.get("completion_tokens"),
                 truncated=truncated,

@@ -82,8 +82,12 @@ class Journal:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._thread_lock = threading.Lock()
         try:
-            self._take_lock()
-            self._size = self._cut_torn_line()
+            if not lock_descriptor(self._descriptor, blocking=False):
+                raise StoreError(
+                    f"another process is writing {self.path}: wait for it or stop it, then start "
+                    "again"
+                )
+            self._size = cut_torn_line(self._descriptor, self.path)
             self._keys = _index(self.path, self._size)
         except BaseException:
             os.close(self._descriptor)
@@ -102,8 +106,10 @@ class Journal:
                 if key in self._keys or key in lines:
                     raise StoreError(f"{self.path}: key {key!r} is already in the journal")
                 lines[key] = _encode(self.path, key, record)
+            if self._descriptor < 0:
+                raise StoreError(f"{self.path} is closed: open it again to append")
             offset = self._size
-            self._write(b"".join(lines.values()))
+            self._size = append_whole(self._descriptor, b"".join(lines.values()), offset)
             for key, line in lines.items():
                 self._keys[key] = offset
                 offset += len(line)
@@ -132,43 +138,8 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _take_lock(self) -> None:
-        if not lock_descriptor(self._descriptor, blocking=False):
-            raise StoreError(
-                f"another process is writing {self.path}: wait for it or stop it, then start again"
-            )
-
-    def _cut_torn_line(self) -> int:
-        """Cut the file after its last complete line and return its size."""
-        whole = os.fstat(self._descriptor).st_size
-        size = _end_of_last_line(self._descriptor, whole)
-        if size < whole:
-            log.warning(
-                "%s: cut off the unfinished last line of a killed process (%d bytes)",
-                self.path,
-                whole - size,
-            )
-            os.ftruncate(self._descriptor, size)
-            os.fsync(self._descriptor)
-        return size
-
-    def _write(self, data: bytes) -> None:
-        """Write all of the data or none of it: undo a write that fails, as on a full disk."""
-        if self._descriptor < 0:
-            raise StoreError(f"{self.path} is closed: open it again to append")
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(data)
 
 
 class MergedJournal:
@@ -185,7 +156,7 @@ class MergedJournal:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
-        """The file and the offset of every key; read at the first use."""
+        """Return the file and the offset of every key; they are read at the first use."""
         places: dict[str, tuple[int, int]] = {}
         for number, file in enumerate(self.files):
             for key, offset in _index(file, file.stat().st_size).items():
@@ -228,7 +199,7 @@ class MergedJournal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -266,16 +237,39 @@ def exclusive(path: str | Path) -> Iterator[None]:
         yield
 
 
-def _end_of_last_line(descriptor: int, end: int) -> int:
-    """Return the size of a file up to its last line feed, included; read only the file's end."""
+def append_whole(descriptor: int, data: bytes, size: int) -> int:
+    """Append data to a file of `size` bytes, wait until it is on disk, and return the new size.
+
+    If a write fails, as on a full disk, the file keeps none of the data.
+    """
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
+    return size + len(data)
+
+
+def cut_torn_line(descriptor: int, path: Path) -> int:
+    """Cut a file after its last complete line, and return its size. Reads only the file's end."""
+    whole = end = os.fstat(descriptor).st_size
     while end > 0:
         start = max(0, end - _TAIL)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        found = os.read(descriptor, end - start).rfind(b"\n")
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        end = start + found + 1
         if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
+            break
+    if end < whole:
+        log.warning(
+            "%s: cut off the unfinished last line of a killed process (%d bytes)", path, whole - end
+        )
+        os.ftruncate(descriptor, end)
+        os.fsync(descriptor)
+    return end
 
 
 def _index(path: Path, size: int) -> dict[str, int]:

@@ -1,11 +1,12 @@
-"""The address of a model on a server: URL#MODEL."""
+"""What judges on servers share: the address URL#MODEL, and the reply of a failed call."""
 
 from __future__ import annotations
 
+from types import ModuleType
 from urllib.parse import urlsplit
 
 from p2r.errors import JudgeError
-from p2r.judges.remote import RemoteJudge
+from p2r.judges.remote import REFUSED_KEY, RemoteJudge, Reply
 
 
 def read_address(text: str) -> dict[str, str]:
@@ -26,3 +27,20 @@ def check_address(url: str, model: str) -> None:
             "the URL of a server judge must not hold a password: set "
             f"{RemoteJudge.key_variable} instead"
         )
+
+
+def failed_reply(error: Exception, client: ModuleType) -> Reply:
+    """Return the reply of a call that raised. `client`: the package `anthropic` or `openai`.
+
+    A ValueError is JSON that is cut off.
+    """
+    if isinstance(error, client.APIStatusError):
+        reason = f"HTTP {error.status_code}: {type(error).__name__}"
+        refused = error.status_code in REFUSED_KEY
+        return Reply(failure=reason, charged="no", key_refused=refused)
+    if isinstance(error, client.APITimeoutError):
+        return Reply(failure="no answer in time: APITimeoutError", charged="maybe")
+    if isinstance(error, client.APIConnectionError):
+        return Reply(failure=f"no connection: {type(error).__name__}", charged="maybe")
+    reason = f"malformed answer: {type(error).__name__}"
+    return Reply(failure=reason, charged="maybe", broken=True)

@@ -211,5 +211,5 @@ def _is_gone(reservation: sqlite3.Row) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
+        pass
     return False

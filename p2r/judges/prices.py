@@ -34,23 +34,22 @@ class Usage:
 
     @classmethod
     def of_message(cls, usage: Any) -> Self:
-        """Read the usage of the Messages API, which counts cached tokens separately.
-
-        A value that is not a positive integer counts as 0.
-        """
-
-        def count(name: str) -> int:
-            value = getattr(usage, name, None)
-            return value if isinstance(value, int) and value > 0 else 0
-
-        write, read = count("cache_creation_input_tokens"), count("cache_read_input_tokens")
-        return cls(count("input_tokens") + write + read, count("output_tokens"), write, read)
+        """Read the usage of the Messages API, which counts cached tokens separately."""
+        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        plain, write, read = (read_count(usage, name) for name in names)
+        return cls(plain + write + read, read_count(usage, "output_tokens"), write, read)
 
     def describe(self, priced: bool) -> dict[str, Any]:
         """Return the form in which a verdict's `usage` holds it."""
         tokens = {"input_tokens": self.input, "output_tokens": self.output}
         cached = {"cache_write_tokens": self.cache_write, "cache_read_tokens": self.cache_read}
         return {**tokens, **{k: v for k, v in cached.items() if v}, "priced": priced}
+
+
+def read_count(usage: Any, name: str) -> int:
+    """Return a count of a server's usage; 0 for a value that is not a positive integer."""
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,6 @@ def _responses(path: Path) -> dict[str, Any]:
     left = wanted - len(done) - len(failures)
     files = [*done.files, *failed.files]
     written = max((file.stat().st_mtime for file in files), default=0.0)
-    reasons = Counter(record["reason"] for record in failures)
     bad = plans[0]["bad_records"] if plans else {}
     return {
         "wanted": wanted,
@@ -82,7 +81,7 @@ def _responses(path: Path) -> dict[str, Any]:
         "failed": len(failures),
         "left": left,
         **_speed(path, left, written),
-        "failures": group_reasons(reasons),
+        "failures": group_reasons(Counter(record["reason"] for record in failures)),
         "bad_records": sum(bad.values()),
         "bad_reasons": group_reasons(Counter(bad)),
         "files": [file.name for file in done.files],

@@ -19,6 +19,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from p2r.playground.examples import (
     BASE,
@@ -34,7 +36,7 @@ from p2r.playground.examples import (
     trace,
     trace_of_any_habit,
 )
-from p2r.playground.world import sample_scene
+from p2r.playground.world import Scene, sample_scene
 from p2r.records import Question
 
 FIRST_SEED = 100_000_000  # the seeds of the splits are lower
@@ -42,13 +44,16 @@ FIRST_SEED_OF_MODELS = FIRST_SEED + 10_000_000
 BATCH = 24
 SLOW = 4.0  # the first scenes move more slowly (stage units per second)
 
+Make = Callable[[int], Example]  # returns the example of a seed
+MakeRng = Callable[[int], random.Random]
+
 
 @dataclass(frozen=True)
 class PretrainStage:
     """One training stage: its examples and its settings."""
 
     name: str
-    make: Callable[[int], Example]  # returns the example of a seed
+    make: Make
     steps: int
     rate: float = 1e-3
     final_rate: float = 0.1  # the learning rate ends at this share of `rate`
@@ -61,18 +66,34 @@ def _talk(seed: int) -> random.Random:
     return random.Random(f"talk {seed}")
 
 
-def _kind_of_batch(seed: int, kinds: str, weights: tuple[float, ...]) -> str:
-    """Choose one kind for a whole batch, so that batches of short examples cost little."""
-    return random.Random(f"kind {seed // BATCH}").choices(kinds, weights)[0]
+def _captions(make_rng: MakeRng = _talk, **limits: Any) -> Make:
+    """Return the maker of captions of scenes; `limits` make the scenes simpler."""
+    return lambda seed: caption(sample_scene(seed, **limits), make_rng(seed))
 
 
-def _see(seed: int) -> Example:
-    scene = sample_scene(seed, max_objects=2, events=False, signs=False, speed=SLOW)
-    return caption(scene, random.Random(seed))
+_objects = _captions(max_objects=1, signs=False)
+_KINDS: dict[str, Callable[[Scene, random.Random], Example]] = {
+    "answer": direct_answer,
+    "caption": caption,
+    "look_up": look_up,
+    "choice": partial(look_up, only="multiple choice"),
+    "names": by_name,
+    "trace": trace_of_any_habit,
+}
 
 
-def _scenes(seed: int) -> Example:
-    return caption(sample_scene(seed, speed=SLOW), random.Random(seed))
+def _mixed(**weights: float) -> Make:
+    """Return a maker that draws one kind for each batch: batches of short examples cost little."""
+
+    def make(seed: int) -> Example:
+        (kind,) = random.Random(f"kind {seed // BATCH}").choices(
+            *zip(*weights.items(), strict=True)
+        )
+        if kind == "objects":
+            return _objects(seed)
+        return _KINDS[kind](sample_scene(seed), _talk(seed))
+
+    return make
 
 
 def _skills(seed: int) -> Example:
@@ -80,51 +101,20 @@ def _skills(seed: int) -> Example:
     part = rng.random()
     if part < 0.4:
         return caption(scene, rng)
-    if part < 0.55:
-        return direct_answer(scene, rng)
-    return trace_of_any_habit(scene, rng)
-
-
-def _objects(seed: int) -> Example:
-    return caption(sample_scene(seed, max_objects=1, signs=False), _talk(seed))
-
-
-def _practice(seed: int) -> Example:
-    kind = _kind_of_batch(seed, "olta", (0.2, 0.25, 0.45, 0.1))
-    if kind == "o":
-        return _objects(seed)
-    scene, rng = sample_scene(seed), _talk(seed)
-    if kind == "l":
-        return look_up(scene, rng)
-    return direct_answer(scene, rng) if kind == "a" else trace_of_any_habit(scene, rng)
-
-
-def _pairs(seed: int) -> Example:
-    scene = sample_scene(seed, max_objects=2, events=False, signs=False)
-    return caption(scene, _talk(seed))
+    return direct_answer(scene, rng) if part < 0.55 else trace_of_any_habit(scene, rng)
 
 
 def _events(seed: int) -> Example:
     few = random.Random(f"kind {seed // BATCH}").random() < 0.4
-    scene = sample_scene(seed, max_objects=2, signs=False) if few else sample_scene(seed)
-    return caption(scene, _talk(seed))
+    return _captions(**({"max_objects": 2, "signs": False} if few else {}))(seed)
 
 
-def _names(seed: int) -> Example:
-    return _named(seed, _kind_of_batch(seed, "nlt", (0.45, 0.25, 0.3)))
-
-
-def _fluency(seed: int) -> Example:
-    return _named(seed, _kind_of_batch(seed, "nltc", (0.35, 0.15, 0.35, 0.15)))
-
-
-def _named(seed: int, kind: str) -> Example:
-    scene, rng = sample_scene(seed), _talk(seed)
-    if kind == "n":
-        return by_name(scene, rng)
-    if kind == "l":
-        return look_up(scene, rng, "multiple choice")
-    return caption(scene, rng) if kind == "c" else trace_of_any_habit(scene, rng)
+_see = _captions(random.Random, max_objects=2, events=False, signs=False, speed=SLOW)
+_scenes = _captions(random.Random, speed=SLOW)
+_practice = _mixed(objects=0.2, look_up=0.25, trace=0.45, answer=0.1)
+_pairs = _captions(max_objects=2, events=False, signs=False)
+_names = _mixed(names=0.45, choice=0.25, trace=0.3)
+_fluency = _mixed(names=0.35, choice=0.15, trace=0.35, caption=0.15)
 
 
 def _teacher(seed: int) -> Example:

@@ -129,28 +129,30 @@ def to_question(asked: SceneQuestion, **fields) -> Question:
 LETTERS = "ABCD"
 
 
+def _about(facts: Sequence[Fact]) -> tuple[str, frozenset[str]]:
+    """Return what a trace must notice, and the needed names, for a question about some objects."""
+    return " and ".join(f"the {fact.name}" for fact in facts), frozenset(f.name for f in facts)
+
+
 def _choose(
     rng: random.Random, problem: str, right: str, wrong: Sequence[str], notice: str, needs, reason
 ) -> SceneQuestion:
     """Return a multiple-choice question: the right option and up to three wrong ones, shuffled."""
-    texts = [right, *rng.sample(list(wrong), min(3, len(wrong)))]
+    wrong = [text for text in wrong if text != right]
+    texts = [right, *rng.sample(wrong, min(3, len(wrong)))]
     rng.shuffle(texts)
     letter = LETTERS[texts.index(right)]
     options = [f"{a}. {text}" for a, text in zip(LETTERS, texts, strict=False)]
     reason = f"{reason} That is option {letter}."
-    return SceneQuestion(
-        problem, "multiple choice", letter, options, notice, frozenset(needs), reason
-    )
+    return SceneQuestion(problem, "multiple choice", letter, options, notice, needs, reason)
 
 
 def _direction(rng: random.Random, facts: Facts) -> SceneQuestion:
     fact = rng.choice(facts.objects)
-    ways = [*MOTIONS, "it stays still"]
     right = fact.motion or "it stays still"
-    wrong = [way for way in ways if way != right]
     problem = f"Which way does the {fact.name} move?"
     reason = f"the {fact.name} {tell_motion(fact)}."
-    return _choose(rng, problem, right, wrong, f"the {fact.name}", {fact.name}, reason)
+    return _choose(rng, problem, right, [*MOTIONS, "it stays still"], *_about([fact]), reason)
 
 
 def _happening(rng: random.Random, facts: Facts) -> SceneQuestion | None:
@@ -158,12 +160,11 @@ def _happening(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     if fact is None:
         return None
     problem = f"What happens to the {fact.name}?"
-    others = ["it appears", "it vanishes", "it stops"]
-    others += [f"it turns {rng.choice([c for c in COLOURS if c != fact.detail])}"]
+    wrong = ["it appears", "it vanishes", "it stops"]
+    wrong += [f"it turns {rng.choice([c for c in COLOURS if c != fact.detail])}"]
     right = f"it {tell_event(fact, time=False)}"
-    wrong = [text for text in others if text != right]
     reason = f"the {fact.name} {tell_event(fact)}."
-    return _choose(rng, problem, right, wrong, f"the {fact.name}", {fact.name}, reason)
+    return _choose(rng, problem, right, wrong, *_about([fact]), reason)
 
 
 def _order(rng: random.Random, facts: Facts) -> SceneQuestion | None:
@@ -173,11 +174,9 @@ def _order(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     rng.shuffle(timed)
     first, second = sorted(timed, key=lambda f: f.time)
     texts = [f"the {f.name} {tell_event(f, time=False)}" for f in (first, second)]
-    reason = f"the {timed[0].name} {tell_event(timed[0])} and the {timed[1].name} "
-    reason += f"{tell_event(timed[1])}, so the {first.name} is first."
-    notice = f"the {timed[0].name} and the {timed[1].name}"
-    needs = {f.name for f in timed}
-    return _choose(rng, "Which happens first?", texts[0], texts[1:], notice, needs, reason)
+    told = " and ".join(f"the {f.name} {tell_event(f)}" for f in timed)
+    reason = f"{told}, so the {first.name} is first."
+    return _choose(rng, "Which happens first?", texts[0], texts[1:], *_about(timed), reason)
 
 
 def _bigger(rng: random.Random, facts: Facts) -> SceneQuestion | None:
@@ -189,9 +188,7 @@ def _bigger(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     texts = [f"the {a.name}", f"the {b.name}", "they are equal"]
     reason = f"the {a.name} is {a.size} and the {b.name} is {b.size}."
     problem = f"Which is bigger, the {a.name} or the {b.name}?"
-    notice = f"the {a.name} and the {b.name}"
-    wrong = [text for text in texts if text != right]
-    return _choose(rng, problem, right, wrong, notice, {a.name, b.name}, reason)
+    return _choose(rng, problem, right, texts, *_about([a, b]), reason)
 
 
 def _colour(rng: random.Random, facts: Facts) -> SceneQuestion | None:
@@ -203,7 +200,8 @@ def _colour(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     who = f"the object that moves {fact.motion}"
     wrong = [colour for colour in COLOURS if colour not in (fact.colour, fact.detail)]
     problem = f"What colour does {who} have at first?"
-    return _choose(rng, problem, fact.colour, wrong, who, {fact.name}, f"{who} is {fact.colour}.")
+    needs = frozenset({fact.name})
+    return _choose(rng, problem, fact.colour, wrong, who, needs, f"{who} is {fact.colour}.")
 
 
 # Things to count: the words of the question, and the test of an object. An object is counted with
@@ -226,30 +224,24 @@ def _count(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     plural = what.removesuffix(" are there").replace("objects move", "objects that move")
     plural = plural.replace("objects stay", "objects that stay")
     reason = f"{names}. The count is {len(found)}."
-    needs = frozenset(fact.name for fact in found)
-    notice = f"all {plural}"
-    return SceneQuestion(
-        f"How many {what}?", "numerical", str(len(found)), [], notice, needs, reason
-    )
+    problem, notice, needs = f"How many {what}?", f"all {plural}", _about(found)[1]
+    return SceneQuestion(problem, "numerical", str(len(found)), [], notice, needs, reason)
 
 
 def _sign(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     if facts.sign is None:
         return None
-    reason = f"the sign says {facts.sign}."
+    problem, reason = "What does the sign say?", f"the sign says {facts.sign}."
     needs = frozenset({"sign"})
-    return SceneQuestion(
-        "What does the sign say?", "OCR", facts.sign, [], "the sign", needs, reason
-    )
+    return SceneQuestion(problem, "OCR", facts.sign, [], "the sign", needs, reason)
 
 
 def _behaviour(rng: random.Random, facts: Facts) -> SceneQuestion:
     fact = rng.choice([f for f in facts.objects if f.event] or list(facts.objects))
     event = f" and {tell_event(fact, time=False)}" if fact.event else ""
-    does = f"{tell_motion(fact)}{event}"
-    problem, needs = f"What does the {fact.name} do?", frozenset({fact.name})
-    reason = f"the {fact.name} {does}."
-    return SceneQuestion(problem, "free-form", f"It {does}.", [], f"the {fact.name}", needs, reason)
+    does = f"{tell_motion(fact)}{event}."
+    problem, reason = f"What does the {fact.name} do?", f"the {fact.name} {does}"
+    return SceneQuestion(problem, "free-form", f"It {does}", [], *_about([fact]), reason)
 
 
 VERBS = {"appears": "appear", "vanishes": "vanish", "stops": "stop", "turns": "turn", "hits": "hit"}
@@ -261,11 +253,8 @@ def _seconds(rng: random.Random, facts: Facts) -> SceneQuestion | None:
         return None
     verb = tell_event(fact, time=False).replace(fact.event, VERBS[fact.event], 1)
     problem = f"After how many seconds does the {fact.name} {verb}?"
-    needs = frozenset({fact.name})
     reason = f"the {fact.name} {tell_event(fact)}."
-    return SceneQuestion(
-        problem, "regression", str(fact.time), [], f"the {fact.name}", needs, reason
-    )
+    return SceneQuestion(problem, "regression", str(fact.time), [], *_about([fact]), reason)
 
 
 _KINDS = {

@@ -45,6 +45,14 @@ def _happened(facts: Facts, name: str) -> Fact:
     return fact
 
 
+def _direction(facts: Facts, name: str) -> str:
+    return _described(facts, name).motion or "it stays still"
+
+
+def _happening(facts: Facts, name: str) -> str:
+    return f"it {tell_event(_happened(facts, name), time=False)}"
+
+
 def _first(facts: Facts, options: Sequence[str]) -> str:
     """Return the option whose event comes first. The events of all options must be described."""
     told = {f"the {f.name} {tell_event(f, time=False)}": f.time for f in facts.objects if f.event}
@@ -96,27 +104,16 @@ def _second(facts: Facts, name: str, event: str) -> str:
     return str(fact.time)
 
 
-# How to answer each form of question from the facts. Options come without their letters.
+# How to answer each form of question from the facts and the words in brackets.
 _ANSWERS: dict[str, Callable[..., str]] = {
-    r"Which way does the (\w+ \w+) move\?": lambda facts, options, name: (
-        _described(facts, name).motion or "it stays still"
-    ),
-    r"What happens to the (\w+ \w+)\?": lambda facts, options, name: (
-        f"it {tell_event(_happened(facts, name), time=False)}"
-    ),
-    r"Which happens first\?": _first,
-    r"Which is bigger, the (\w+ \w+) or the (\w+ \w+)\?": lambda facts, options, a, b: _bigger(
-        facts, a, b
-    ),
-    r"What colour does the object that moves (\w+) have at first\?": lambda facts, options, way: (
-        _colour_of_mover(facts, way)
-    ),
-    r"How many (.+)\?": lambda facts, options, what: _count(facts, what),
-    r"What does the sign say\?": lambda facts, options: _sign(facts),
-    r"What does the (\w+ \w+) do\?": lambda facts, options, name: _behaviour(facts, name),
-    r"After how many seconds does the (\w+ \w+) (.+)\?": lambda facts, options, name, event: (
-        _second(facts, name, event)
-    ),
+    r"Which way does the (\w+ \w+) move\?": _direction,
+    r"What happens to the (\w+ \w+)\?": _happening,
+    r"Which is bigger, the (\w+ \w+) or the (\w+ \w+)\?": _bigger,
+    r"What colour does the object that moves (\w+) have at first\?": _colour_of_mover,
+    r"How many (.+)\?": _count,
+    r"What does the sign say\?": _sign,
+    r"What does the (\w+ \w+) do\?": _behaviour,
+    r"After how many seconds does the (\w+ \w+) (.+)\?": _second,
 }
 
 
@@ -126,10 +123,11 @@ def deduce(question: Question, facts: Facts) -> str | None:
     Returns None if the question is not one of the playground's. Raises `MissingFact` if a fact is
     missing.
     """
-    options = [option.partition(". ")[2] for option in question.options]
+    if question.problem == "Which happens first?":
+        return _first(facts, [option.partition(". ")[2] for option in question.options])
     for form, answer in _ANSWERS.items():
         if match := re.fullmatch(form, question.problem):
-            return answer(facts, options, *match.groups())
+            return answer(facts, *match.groups())
     return None
 
 

@@ -21,7 +21,7 @@ from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from p2r.records import Case
 from p2r.scoring.answers import Number, extract_choice, read_number, readings
-from p2r.template import answer_of
+from p2r.template import answer_of, read_final_text
 
 Answer = str | float | None
 
@@ -79,7 +79,8 @@ def same_number(a: Number, b: Number) -> bool:
 
     "5.0" equals 5, and 50% equals 50 and 0.5. A number with at least two decimals and two
     significant digits also equals every number that rounds to it: 3.43 equals 3.429, because
-    Video-R1 compares two decimals. 0.00 does not equal 0.004, and 5 does not equal 5.004.
+    Video-R1 compares two decimals. 0.33 and 0.333 equal 1/3, and 0.34 does not. 0.00 does not
+    equal 0.004, and 5 does not equal 5.004.
     """
     return any(_same_reading(x, y) for x, y in readings(a, b))
 
@@ -87,9 +88,10 @@ def same_number(a: Number, b: Number) -> bool:
 def _same_reading(a: Number, b: Number) -> bool:
     if math.isclose(a.value, b.value, rel_tol=1e-9, abs_tol=1e-12):
         return True
-    if a.decimals is None or b.decimals is None:
+    written = [number.decimals for number in (a, b) if number.decimals is not None]
+    if not written:
         return False
-    decimals = min(a.decimals, b.decimals)
+    decimals = min(written)
     unit = 10.0**-decimals
     precise = decimals >= 2 and max(abs(a.value), abs(b.value)) >= 10 * unit
     return precise and abs(a.value - b.value) <= unit / 2 * (1 + 1e-9)
@@ -160,7 +162,7 @@ _ROUGE_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 def _fold(text: str) -> str:
     """Return the answer in a text: without tags, normalised (NFKC) and in lower case."""
-    return unicodedata.normalize("NFKC", answer_of(text) or "").casefold()
+    return unicodedata.normalize("NFKC", answer_of(read_final_text(text)) or "").casefold()
 
 
 def _ocr_accuracy(prediction: str, truth: str, _: Sequence[str] | None) -> float:

@@ -10,10 +10,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from p2r.records import RIGHT_ACCURACY, Case
-from p2r.scoring.answers import extract_choice, option_texts
+from p2r.scoring.choices import extract_choice
+from p2r.scoring.cues import REFUSED_AFTER, end_of_last_cue, first_clause, refused_spans
+from p2r.template import option_texts, strip_control_tokens
 
 _CUE = re.compile(
-    r"\b(?:answers?|options?|choices?|conclude|conclusion|therefore|thus|hence|so|correct|choose|pick|select)\b",
+    r"\b(?:answers?|options?|choices?|conclude|conclusion|therefore|thus|hence|so|correct|choose|pick|select)\b"
+    r"|答案|选项|選項|所以|因此|故|[选選]",
     re.IGNORECASE,
 )
 _REFUSED = re.compile(
@@ -22,12 +25,24 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 # A capital letter that is a word by itself, and the words that may introduce it.
-_CAPITAL = re.compile(r"[A-Z](?<!\w[A-Z])(?!\w)")
-_INTRODUCED = re.compile(r"\b(?:option|answer|choice)s?(?: is)?:? $", re.IGNORECASE)
+_CAPITAL = re.compile(r"[A-Z](?<![A-Za-z0-9_][A-Z])(?![A-Za-z0-9_])")
+_INTRODUCED = re.compile(
+    r"\b(?:option|answer|choice)s?(?: is)?:? $|(?:选项|選項|答案[是为為]?[:：]?|[选選]) ?$",
+    re.IGNORECASE,
+)
 _INTRODUCTION = len(" options is: ")
-_AT_THE_END = re.compile(r"[.,;!?]?\s*$")
+_CALLED_RIGHT = re.compile(
+    r"\)? (?:is|must be|would be) (?:the )?(?:(?:most|best|only) )?(?:correct|right|best|answer)\b"
+    r"|\)?(?:选项|選項)?(?:是|才是)?(?:正确|正確|对的|對的)"
+)
+_AT_THE_END = re.compile(r"[.,;!?。，；！？]?\s*$")
+# The letter before a named letter: the A of "A and C".
+_LISTED = re.compile(
+    r"(?<![A-Za-z0-9])([A-Z])\)? ?(?:and|or|nor|[,&/和或、]) ?(?:(?:and|or) )?(?:option )?\(?$"
+)
+_LIST = 24  # characters before a letter that are searched for another one
 # The space between two sentences. The pattern starts with the space, so it is tried only there.
-_SENTENCE = re.compile(r"\s(?:(?<=[.!?;]\s)\s*|(?<=\n)\n*)")
+_SENTENCE = re.compile(r"\s(?:(?<=[.!?;]\s)\s*|(?<=\n)\n*)|(?<=[。！？；])")
 _REFUSAL = 80  # characters before an option's name that are searched for a refusal ("not B")
 
 
@@ -35,10 +50,12 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     """Return the letter of the option that the thinking ends on, or None.
 
     The last sentence that names an option after a concluding word ("so", "the answer is") decides.
-    If there is none, the last sentence that names any option decides. A sentence that names two
-    different options there gives no choice. An option is named by its text, or by its letter as
-    "(B)", "B." or "option B". "not B" names no option.
+    If there is none, the last sentence that names any option decides. After "the answer is" only
+    the first clause counts. A sentence that names two different options there gives no choice. An
+    option is named by its text, or by its letter as "(B)", "B.", "option B" or "B is correct".
+    "not B" and "B is wrong" name no option.
     """
+    think = strip_control_tokens(think)
     texts = {
         letter: text.rstrip(".").strip().lower() for letter, text in option_texts(options).items()
     }
@@ -52,6 +69,12 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
         names = _names(sentence, texts)
         if not names:
             continue
+        answered = end_of_last_cue(sentence)
+        if answered is not None:
+            clause = answered + len(first_clause(sentence[answered:]))
+            found = _not_refused(sentence, names, answered, clause)
+            if found:
+                return found.pop() if len(found) == 1 else None
         end = len(sentence)  # text after a later cue was searched with that cue
         for cue in reversed(list(_CUE.finditer(sentence))):
             found = _not_refused(sentence, names, cue.start(), end)
@@ -72,6 +95,12 @@ def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
         if match[0] in texts
         for start, end in _named_by_letter(sentence, match.start())
     ]
+    for start, _, _ in list(found):
+        before = max(0, start - _LIST)
+        if (listed := _LISTED.search(sentence[before:start])) and listed[1] in texts:
+            found.append((before + listed.start(), start, listed[1]))
+    refused = refused_spans(sentence) if found else []
+    found = [name for name in found if not any(start <= name[0] < end for start, end in refused)]
     lowered = sentence.lower()
     for letter, text in texts.items():
         start = lowered.find(text) if text else -1
@@ -90,8 +119,10 @@ def _named_by_letter(sentence: str, place: int) -> Iterator[tuple[int, int]]:
         yield place - 1, place + 2
     if after[:1] in {".", ")", ":"} and not after[1:].strip():
         yield place, place + 2
-    if match := _INTRODUCED.search(sentence, max(0, place - _INTRODUCTION), place):
-        yield match.start(), place + 1
+    if _INTRODUCED.search(sentence, max(0, place - _INTRODUCTION), place):
+        yield place, place + 1
+    if _CALLED_RIGHT.match(sentence, place + 1):
+        yield place, place + 1
     alone = sentence[place] != "I" and not before.endswith(("'", "’"))
     if alone and _AT_THE_END.match(sentence, place + 1):
         yield place, place + 1
@@ -113,6 +144,8 @@ def _not_refused(
     covered = (start, start)
     for begin, stop, letter in names[bisect_left(names, (start,)) : bisect_left(names, (end,))]:
         if _REFUSED.search(text[max(start, begin - _REFUSAL) : begin]):
+            continue
+        if REFUSED_AFTER.match(text, stop):
             continue
         if stop > covered[1] or (begin, stop) == covered:
             letters.add(letter)

@@ -49,14 +49,14 @@ def evaluate_benchmark(
     relative to `data_root` (default: the folder of the files). The run's own questions stay
     unchanged.
     """
-    from p2r.evaluation.questions import read_benchmark, to_question
+    from p2r.evaluation.questions import read_benchmark, to_questions
 
     folder = questions if questions.is_dir() else questions.parent
     root = claim_data_root(run, data_root, folder)
     fields, manifest = read_benchmark(benchmark, questions, root)
     check(manifest)
     direct = run.recipe.prompt_style("eval", style) == "direct"
-    asked = [to_question(manifest.benchmark, f, direct=direct) for f in fields]
+    asked = to_questions(manifest.benchmark, fields, direct=direct)
     return _evaluator(run, model, style)(asked, root, stage)
 
 
@@ -94,7 +94,7 @@ def transfer(
     input, `results/STAGE-INPUT.json`, which `p2r.evaluation.report` compares with Table 5. See
     `p2r.evaluation.transfer`.
     """
-    from p2r.evaluation.questions import read_benchmark, to_question
+    from p2r.evaluation.questions import read_benchmark, to_questions
     from p2r.evaluation.results import read_result
     from p2r.evaluation.run import result_path
     from p2r.evaluation.transfer import INPUTS, observations_of, transfer_questions
@@ -104,7 +104,7 @@ def transfer(
     else:
         folder = questions if questions.is_dir() else questions.parent
         root = claim_data_root(run, data_root, folder)
-        asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
+        asked = to_questions(benchmark, read_benchmark(benchmark, questions)[0])
     observations = observations_of(read_result(source))
     measure = _evaluator(run, model, style)
     written = []

@@ -15,7 +15,7 @@ from p2r.records import Case
 from p2r.runs import Run, open_run, write_json
 from p2r.scoring import mean_interval
 
-Values = dict[str, list[float | None]]  # metric -> one value per question; None: unknown
+Values = dict[str, np.ndarray]  # metric -> one value per question; NaN: unknown
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ def run_study(study: Study, run: Run, seeds: Sequence[int]) -> dict[str, Any]:
         for arm in study.arms:
             values[arm].append(_values(cases[arm]))
     treatment, control = (values[arm] for arm in study.difference)
-    difference = [_subtract(a, b) for a, b in zip(treatment, control, strict=True)]
+    difference = [
+        {metric: a[metric] - b[metric] for metric in METRICS}
+        for a, b in zip(treatment, control, strict=True)
+    ]
     result = {
         "seeds": list(seeds),
         "questions": len(treatment[0]["accuracy"]),
@@ -88,16 +91,9 @@ def _run_of_seed(study: Study, run: Run, seed: int) -> Run:
 def _values(cases: Sequence[Case]) -> Values:
     """Return every metric of every question, ordered by the ids of the questions."""
     ordered = sorted(cases, key=lambda case: case.question.id)
-    return {name: [measure(case) for case in ordered] for name, measure in METRICS.items()}
-
-
-def _subtract(first: Values, second: Values) -> Values:
-    def minus(a: float | None, b: float | None) -> float | None:
-        return None if a is None or b is None else a - b
-
     return {
-        metric: [minus(a, b) for a, b in zip(first[metric], second[metric], strict=True)]
-        for metric in METRICS
+        name: np.array([measure(case) for case in ordered], dtype=float)
+        for name, measure in METRICS.items()
     }
 
 
@@ -105,8 +101,8 @@ def _over_seeds(values: Sequence[Values]) -> dict[str, dict[str, Any]]:
     return {metric: _interval([of_seed[metric] for of_seed in values]) for metric in METRICS}
 
 
-def _interval(values: Sequence[Sequence[float | None]]) -> dict[str, Any]:
-    grid = np.array(values, dtype=float)  # (seeds, questions); NaN: unknown
+def _interval(values: Sequence[np.ndarray]) -> dict[str, Any]:
+    grid = np.stack(values)  # (seeds, questions)
     known = grid[:, ~np.isnan(grid).all(axis=0)]
     return {
         **mean_interval(np.nanmean(known, axis=0)),

@@ -13,7 +13,6 @@ from p2r.cases.labels import (
     LabelFile,
     export_labels,
     hide_verdict,
-    hide_verdict_of_row,
     sample_cases,
 )
 from p2r.errors import UserError
@@ -141,11 +140,6 @@ def test_blind_mode_hides_everything_that_reveals_the_verdict():
     assert "secret" not in hidden.model_dump_json() and case.verdict.rationale == "secret"
     assert hidden.perception is None and hidden.perception_advantage is None
     assert hidden.trace == case.trace and hidden.reasoning_advantage == 0.5
-    row = {**case.to_row(), "verdict": "no", "failure": "right by luck", "perception_reward": 1.0}
-    shown = hide_verdict_of_row(row)
-    assert shown["verdict"] == "unknown" and shown["failure"] is None and shown["id"] == case.id
-    assert shown["perception_reward"] is shown["perception.accuracy"] is None
-    assert "secret" not in str(shown)
 
 
 def test_labels_are_exported_as_json_lines_and_safe_csv():

@@ -35,8 +35,8 @@ def test_options_have_letters_by_prefix_or_by_position(options):
     assert option_texts(options) == {"A": "left", "B": "right"}
 
 
-def test_prefixes_count_even_out_of_order():
-    assert option_texts(["B. left", "A. right"]) == {"B": "left", "A": "right"}
+def test_prefixes_out_of_order_are_initials():
+    assert option_texts(["B. Obama", "A. Merkel"]) == {"A": "B. Obama", "B": "A. Merkel"}
 
 
 def test_without_a_prefix_on_every_option_the_position_counts():

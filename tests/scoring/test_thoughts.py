@@ -112,3 +112,25 @@ def test_rollouts_with_a_mismatch_are_tagged():
     score(step, Judged([None] * 2), Characters(), load_recipe("tiny").rl)
     assert [case.tags for case in step.cases] == [[], ["mismatch"]]
     assert rollout_metrics(step.cases, [[1.0, 1.0], [1.0, 0.0]], 2)["mismatch"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("think", "choice"),
+    [
+        ("The answer is B. Option A is wrong because it moves.", "B"),
+        ("Not A but B. So the answer is B.", "B"),
+        ("So B is correct. Option A is wrong.", "B"),
+        ("The answer is B since option A shows up.", "B"),
+        ("Option A is incorrect. Option B is correct.", "B"),
+        ("So the answer is B<|im_end|>", "B"),
+        ("So it is red. The blue one is wrong.", "A"),
+        ("正确答案：B。", "B"),
+        ("所以选项B。选项A是错的。", "B"),
+        ("A错误，B正确。", "B"),
+        ("Option B is incorrect.", None),
+        ("It is both A and C.", None),
+        ("The answer is A or B.", None),
+    ],
+)
+def test_thinking_follows_the_cues_of_answers(think, choice):
+    assert think_choice(think, COLOURS) == choice

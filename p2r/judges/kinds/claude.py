@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import anthropic
 
 from p2r.errors import JudgeError
+from p2r.judges.address import failed_reply
 from p2r.judges.make import JudgeMaker
 from p2r.judges.models import features_of
 from p2r.judges.prices import Usage
-from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
+from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
 
 DEFAULT_MODEL = "claude-sonnet-5"
 OFFICIAL = "api.anthropic.com"
@@ -106,18 +107,8 @@ class ClaudeJudge(RemoteJudge):
     async def _send(self, prompt: str) -> Reply:
         try:
             return read_message(await self.client.messages.create(**self.params(prompt)))
-        except anthropic.APIStatusError as error:
-            reason = f"HTTP {error.status_code}: {type(error).__name__}"
-            refused = error.status_code in REFUSED_KEY
-            return Reply(failure=reason, charged="no", key_refused=refused)
-        except anthropic.APITimeoutError:
-            return Reply(failure="no answer in time: APITimeoutError", charged="maybe")
-        except anthropic.APIConnectionError as error:
-            return Reply(failure=f"no connection: {type(error).__name__}", charged="maybe")
         except (anthropic.AnthropicError, ValueError) as error:
-            # The client raises ValueError for JSON that is cut off.
-            reason = f"malformed answer: {type(error).__name__}"
-            return Reply(failure=reason, charged="maybe", broken=True)
+            return failed_reply(error, anthropic)
 
 
 def read_message(message: Any) -> Reply:
@@ -126,17 +117,13 @@ def read_message(message: Any) -> Reply:
     if not isinstance(blocks, list):
         return Reply(failure="malformed answer: no message", charged="maybe", broken=True)
     usage = Usage.of_message(getattr(message, "usage", None))
-    said = [getattr(block, "text", None) for block in blocks if _kind(block) == "text"]
+    said = [getattr(b, "text", None) for b in blocks if getattr(b, "type", None) == "text"]
     text = without_thinking("".join(part for part in said if isinstance(part, str)))
     stop = getattr(message, "stop_reason", None)
     stop = STOPS.get(stop, str(stop)[:40]) if stop else "end"
     if not text and stop == "end":
         return Reply(failure="empty answer", usage=usage, broken=True)
     return Reply(text, stop, usage)
-
-
-def _kind(block: Any) -> str | None:
-    return getattr(block, "type", None)
 
 
 JUDGE = ClaudeJudge

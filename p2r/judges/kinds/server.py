@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import openai
 
-from p2r.judges.address import check_address, read_address
+from p2r.judges.address import check_address, failed_reply, read_address
 from p2r.judges.base import BaseJudge
 from p2r.judges.make import JudgeMaker
-from p2r.judges.prices import Usage
-from p2r.judges.remote import REFUSED_KEY, Limits, RemoteJudge, Reply, without_thinking
+from p2r.judges.prices import Usage, read_count
+from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
 
 STOPS = {"stop": "end", "length": "cut", "content_filter": "refusal"}
 
@@ -56,17 +56,8 @@ class ServerJudge(RemoteJudge):
                     temperature=0.0,
                 )
             )
-        except openai.APIStatusError as error:
-            reason = f"HTTP {error.status_code}: {type(error).__name__}"
-            refused = error.status_code in REFUSED_KEY
-            return Reply(failure=reason, charged="no", key_refused=refused)
-        except openai.APITimeoutError:
-            return Reply(failure="no answer in time: APITimeoutError", charged="maybe")
-        except openai.APIConnectionError as error:
-            return Reply(failure=f"no connection: {type(error).__name__}", charged="maybe")
         except (openai.OpenAIError, ValueError) as error:
-            reason = f"malformed answer: {type(error).__name__}"
-            return Reply(failure=reason, charged="maybe", broken=True)
+            return failed_reply(error, openai)
 
 
 def read_completion(completion: Any) -> Reply:
@@ -75,7 +66,8 @@ def read_completion(completion: Any) -> Reply:
     if not isinstance(choices, list) or not choices:
         return Reply(failure="malformed answer: no completion", charged="maybe", broken=True)
     counts = getattr(completion, "usage", None)
-    usage = Usage(*(_count(counts, name) for name in ("prompt_tokens", "completion_tokens")))
+    names = ("prompt_tokens", "completion_tokens")
+    usage = Usage(*(read_count(counts, name) for name in names))
     text = getattr(getattr(choices[0], "message", None), "content", None)
     text = without_thinking(text) if isinstance(text, str) else ""
     stop = getattr(choices[0], "finish_reason", None)
@@ -83,11 +75,6 @@ def read_completion(completion: Any) -> Reply:
     if not text and stop == "end":
         return Reply(failure="empty answer", usage=usage, broken=True)
     return Reply(text, stop, usage)
-
-
-def _count(usage: Any, name: str) -> int:
-    value = getattr(usage, name, None)
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 JUDGE = ServerJudge

@@ -53,22 +53,19 @@ def find_drops(settings: QualitySettings, kept: Callable[[], Kept]) -> dict[str,
     `kept()` yields the cases that passed the paper's filter with their keys, once per call.
     """
     drops: dict[str, str] = {}
-    for each in _active(settings):
-        alive = ((key, case) for key, case in kept() if key not in drops)
-        setting = getattr(settings, each.setting)
-        drops |= dict.fromkeys(each.find_drops(alive, setting), each.name)
+    for each in quality_filters():
+        if setting := getattr(settings, each.setting, None):
+            alive = ((key, case) for key, case in kept() if key not in drops)
+            drops |= dict.fromkeys(each.find_drops(alive, setting), each.name)
     return drops
 
 
 def active(settings: QualitySettings) -> tuple[str, ...]:
     """Return the names of the active filters, in order."""
-    return tuple(each.name for each in _active(settings))
+    return tuple(thresholds(settings))
 
 
 def thresholds(settings: QualitySettings) -> dict[str, Setting]:
     """Return the active filters with their settings."""
-    return {each.name: getattr(settings, each.setting) for each in _active(settings)}
-
-
-def _active(settings: QualitySettings) -> list[QualityFilter]:
-    return [each for each in quality_filters() if getattr(settings, each.setting, None)]
+    found = {each.name: getattr(settings, each.setting, None) for each in quality_filters()}
+    return {name: setting for name, setting in found.items() if setting}
