@@ -281,7 +281,7 @@ class SftSettings(Section):
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay of AdamW (0 as in Video-R1)."""
     save_steps: PositiveInt = 500
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints; see `keep`."""
 
 
 class LengthRanges(Section):
@@ -355,7 +355,11 @@ class RlSettings(Section):
     length_bonus: NonNegativeFloat = 0.2
     """Size of the length reward."""
     save_steps: PositiveInt = 100
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints; see `keep`."""
+    validate_every: NonNegativeInt = 0
+    """Steps between two validations on held-out questions (0: none)."""
+    validate_questions: PositiveInt = 32
+    """Questions to hold out of the training for validation."""
 
 
 class TuningSettings(Section):
@@ -412,6 +416,9 @@ class Recipe(Section):
     """CPU threads of torch (none: all)."""
     report_to: Literal["none", "tensorboard", "trackio"] = "none"
     """Where trainings report their curves."""
+    keep: str = Field("best", pattern=r"^(all|best|last [1-9][0-9]*)$")
+    """Checkpoints that a finished training keeps beside its final model: `all`, `last N`, or the
+    `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)

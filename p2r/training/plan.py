@@ -95,7 +95,8 @@ def plan_rl(
 ) -> Plan:
     """Plan the RL of a recipe on `gpus` GPUs, from `model` (default: the recipe's base).
 
-    `sharding`: "zero3" (default with several GPUs), "fsdp2", or "none" (each GPU holds everything).
+    `sharding`: "zero3" (default with several GPUs), "zero2", "fsdp2", or "none" (each GPU holds
+    everything).
     The prompt length is that of the longest of `questions`, or of a typical question. Raises
     `UserError` and `EngineError`.
     """
@@ -379,4 +380,4 @@ def _launched() -> Sharding:
         return "fsdp2"
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
-    return "zero3" if deepspeed and stage == "3" else "none"
+    return {"2": "zero2", "3": "zero3"}.get(stage, "none") if deepspeed else "none"

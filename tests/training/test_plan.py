@@ -262,7 +262,7 @@ def test_without_a_dry_run_there_must_be_a_run(capsys):
 
 def test_unknown_sharding(capsys):
     message = error_of(capsys, "doctor", "--recipe", "7b", "--sharding", "zero4")
-    assert "none, zero3, fsdp2" in message
+    assert "none, zero2, zero3, fsdp2" in message
 
 
 def test_the_longest_question_counts(questions):

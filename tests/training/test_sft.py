@@ -163,7 +163,7 @@ def test_no_usable_case_is_an_error_with_the_reason(model_folder, media, questio
         train_sft(small_recipe(model_folder), lost, tmp_path, data_root=media)
 
 
-def test_a_batch_skips_examples_that_are_too_long(model_folder, media, questions):
+def test_an_example_that_is_too_long_is_replaced_and_reported_once(model_folder, media, questions):
     skipped = []
     processor = data.load_processor(model_folder)
     cache = FrameCache(None)
@@ -183,12 +183,14 @@ def test_a_batch_skips_examples_that_are_too_long(model_folder, media, questions
     batch = collator(None)(rows)
     lengths = batch["attention_mask"].sum(1).tolist()
     assert batch["input_ids"].shape == (2, lengths[0]) and not skipped
-    batch = collator(lengths[0] - 1)(rows)
-    assert batch["input_ids"].shape == (1, lengths[1]), "skipped, not cut"
-    assert [name for name, _ in skipped] == ["long"]
+    collate = collator(lengths[0] - 1)  # "long" and its twin have the same length
+    batch = collate(rows)
+    short = collate([{"example": 2}, {"example": 4}])
+    assert torch.equal(batch["input_ids"], short["input_ids"]), "replaced by the next one, not cut"
+    assert [name for name, _ in skipped] == ["long", "twin"]
     assert "never cut" in skipped[0][1]
-    empty = collator(10)(rows)
-    assert (empty["labels"] == data.IGNORED).all(), "an empty batch has no loss"
+    with pytest.raises(TrainingError, match="none of the 5 examples can be used"):
+        collator(10)(rows)
 
 
 def test_process_agnostic_targets_have_no_observation(questions):
