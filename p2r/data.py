@@ -134,19 +134,31 @@ def _explain(name: str | Path, error: Exception) -> str:
 
 
 def read_frames(
-    question: Question, *, root: str | Path, cache: FrameCache, **settings: Any
+    question: Question,
+    *,
+    root: str | Path,
+    cache: FrameCache,
+    image_pixels: int | None = None,
+    **settings: Any,
 ) -> Frames | None:
     """Return the frames of a question, None for a text-only one.
 
-    `settings` are arguments of `sample_frames`. Raises `p2r.video.VideoError`,
-    `p2r.files.media.MediaError`.
+    If the question is about a part of the video, only this part is sampled. `settings` are
+    arguments of `sample_frames`. `image_pixels`: the most pixels of an image (default: as in a
+    frame of a video). Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
     """
-    return cache.get(resolve_media(root, question.path), **settings) if question.path else None
+    if not question.path:
+        return None
+    if image_pixels and question.data_type == "image":
+        settings["max_pixels"] = image_pixels
+    return cache.get(resolve_media(root, question.path), **settings, **question.window)
 
 
 def train_settings(video: VideoSettings) -> dict[str, Any]:
-    """Return the arguments of `sample_frames` for training."""
+    """Return the settings of `read_frames` for training."""
+    image = {"image_pixels": video.image_pixels} if video.image_pixels else {}
     return {
+        **image,
         "max_frames": video.train_frames,
         "max_pixels": video.train_pixels,
         "factor": video.factor,
@@ -155,7 +167,7 @@ def train_settings(video: VideoSettings) -> dict[str, Any]:
 
 
 def eval_settings(video: VideoSettings) -> dict[str, Any]:
-    """Return the arguments of `sample_frames` for inference."""
+    """Return the settings of `read_frames` for inference."""
     return train_settings(video) | {
         "max_frames": video.eval_frames,
         "max_pixels": video.eval_pixels,

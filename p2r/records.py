@@ -16,6 +16,8 @@ PROBLEM_TYPES = ("multiple choice", "numerical", "OCR", "free-form", "regression
 # and the default of `filter.min_accuracy`.
 RIGHT_ACCURACY = 0.6
 DataType = Literal["video", "image"]
+# The key of `Question.meta` for the part of a video that a question is about.
+WINDOW = "_window"
 
 
 class Record(BaseModel):
@@ -40,6 +42,17 @@ class Question(Record):
     answer: str = ""
     source: str = ""
     meta: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def window(self) -> dict[str, float]:
+        """The part of the video that the question is about, as settings of `sample_frames`.
+
+        `start` and `end` in seconds; `fps` of a folder of pictures. Empty for a whole file.
+        """
+        stored = self.meta.get(WINDOW)
+        known = stored if isinstance(stored, dict) else {}
+        values = ((name, known.get(name)) for name in ("start", "end", "fps"))
+        return {name: float(value) for name, value in values if isinstance(value, int | float)}
 
 
 class Trace(Record):

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from p2r import data
 from p2r.errors import DataError, EngineError
 from p2r.records import Question
+from p2r.runs.recipe import load_recipe
 from p2r.template import render
 from p2r.video import FrameCache
 
@@ -48,6 +49,21 @@ def test_a_batch_mixes_videos_of_two_grids_an_image_and_text(processor, question
     assert batch["attention_mask"][:, -1].all(), "prompts are padded on the left"
     ends = {tuple(row[-4:].tolist()) for row in batch["input_ids"]}
     assert len(ends) == 1, "every prompt ends where the response begins"
+
+
+@pytest.mark.parametrize("settings_of", [data.train_settings, data.eval_settings])
+def test_images_have_a_pixel_limit_of_their_own(settings_of, questions, media):
+    def sizes(image_pixels):
+        recipe = load_recipe("tiny", [f"video.image_pixels={image_pixels}"])
+        settings, cache = settings_of(recipe.video), FrameCache(None)
+        read = [data.read_frames(q, root=media, cache=cache, **settings) for q in questions]
+        return {
+            q.data_type: f.shape[1] * f.shape[2] for q, f in zip(questions, read, strict=True) if f
+        }
+
+    limited, as_frames = sizes(14 * 28), sizes("null")
+    assert limited["image"] <= 14 * 28 < as_frames["image"]
+    assert limited["video"] == as_frames["video"]
 
 
 def test_seconds_per_grid_are_those_of_the_sampled_frames(processor, questions, frames):

@@ -8,7 +8,7 @@ sorts and pages lists, so the page holds one page of a list and one case.
 from __future__ import annotations
 
 import hmac
-import ipaddress
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +24,7 @@ from p2r.browser.markup import load_templates
 from p2r.browser.theme import HEAD, SHELL, make_theme
 from p2r.cases.store import CaseStore
 from p2r.errors import UserError
+from p2r.files.loopback import is_loopback, without_proxies
 
 USER = "p2r"
 SHORTEST_PASSWORD = 8
@@ -37,6 +38,7 @@ def launch(
     open_browser: bool = False,
     block: bool = True,
     password: str | None = None,
+    root_path: str = "",
 ) -> gr.Blocks:
     """Serve the case browser over run folders, Parquet files or an opened store until Ctrl+C.
 
@@ -45,34 +47,46 @@ def launch(
     machines can reach needs a `password`; visitors sign in as "p2r". With `block=False` the call
     returns at once: `.local_url` of the result is the address, and `.close()` stops the server. In
     a notebook the output of the cell shows the browser, and the call returns at once too.
+    `root_path` is the path below which a reverse proxy serves the browser, for example
+    "/user/jo/proxy/7860".
 
-    Raises `StoreError` for runs without cases, `UserError` for an unsafe host or password, and
-    `OSError` for a port that is in use.
+    Raises `StoreError` for runs without cases, `UserError` for an unsafe host or password or a
+    browser that does not start, and `OSError` for an address that cannot be served.
     """
     check_host(host, password)
+    check_address(host, port)
     app, routes = _build(runs, media_root)
-    app.launch(
-        server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        show_error=True,
-        auth=None if password is None else _make_check(password),
-        auth_message="Sign in as user p2r with the password of this browser.",
-        theme=make_theme(),
-        head=HEAD,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        max_file_size=MAX_UPLOAD,
-        height=900,
-        app_kwargs={"routes": routes},
-    )
+    try:
+        with without_proxies():  # Gradio asks its own server whether it is ready
+            app.launch(
+                server_name=f"[{host.strip('[]')}]" if ":" in host else host,
+                server_port=port,
+                root_path=check_root_path(root_path),
+                inbrowser=open_browser,
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                show_error=True,
+                auth=None if password is None else _make_check(password),
+                auth_message="Sign in as user p2r with the password of this browser.",
+                theme=make_theme(),
+                head=HEAD,
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                max_file_size=MAX_UPLOAD,
+                height=900,
+                app_kwargs={"routes": routes},
+            )
+    except Exception as error:
+        app.close(verbose=False)
+        raise UserError(
+            f"the case browser does not start on {host}: {type(error).__name__}: {error}"
+        ) from error
     threading.Thread(target=load_templates, name="p2r-templates", daemon=True).start()
     if block and not ipython_check():
-        print(f"case browser: {app.local_url} (Ctrl+C stops it)", flush=True)
+        below = f", behind a proxy below {root_path}" if root_path else ""
+        print(f"case browser: {app.local_url}{below} (Ctrl+C stops it)", flush=True)
         app.block_thread()
     return app
 
@@ -86,20 +100,37 @@ def check_host(host: str, password: str | None) -> None:
     """Raise `UserError` if other machines can reach the host without a good password."""
     if password is not None and len(password) < SHORTEST_PASSWORD:
         raise UserError(f"the password is too short: give at least {SHORTEST_PASSWORD} characters")
-    if password is None and not _is_loopback(host):
+    if password is None and not is_loopback(host):
         raise UserError(
             f"other machines can reach host {host}: set a password in P2R_APP_PASSWORD, "
             "or leave out --host to serve this machine only"
         )
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def check_root_path(path: str) -> str:
+    """Return the path of a reverse proxy with one slash before it and none after it.
+
+    A full URL is also possible. Raises `UserError` for anything that is not a path.
+    """
+    if any(c in path for c in "?#\\ \"'<>") or ".." in path.split("/"):
+        raise UserError(f"root path {path!r} is not a path: give for example /user/jo/proxy/7860")
+    if path.startswith(("http://", "https://")):
+        return path.rstrip("/")
+    return f"/{path.strip('/')}" if path.strip("/") else ""
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Raise `OSError` if this machine cannot serve on the host and port; None is any free port."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        found = socket.getaddrinfo(host.strip("[]"), port or 0, type=socket.SOCK_STREAM)
+        with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found[0][4])
+    except OSError as error:
+        where = host if port is None else f"{host}, port {port}"
+        raise OSError(
+            f"cannot serve on {where} ({error.strerror}): give another --port or --host"
+        ) from error
 
 
 def _make_check(password: str):

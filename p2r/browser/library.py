@@ -47,9 +47,15 @@ class Library:
 
     def find_media(self, case: Case) -> Path:
         """Return the media file of a case. Raises `MediaError` if it is refused or missing."""
+        path = self._media_path(case)
+        if path.is_dir():
+            raise MediaError(case.question.path, "a folder of pictures cannot be played")
+        return path
+
+    def _media_path(self, case: Case) -> Path:
         root = self.media_root(self.store.run_of(case.id))
         path = resolve_media(root, case.question.path)
-        if not path.is_file():
+        if not path.exists():
             raise MediaError(case.question.path, "there is no such file in the media folder")
         return path
 
@@ -60,7 +66,7 @@ class Library:
         """
         recorded = {name: case.trace.media.get(name) for name in _FRAME_SETTINGS}
         settings = {name: value for name, value in recorded.items() if isinstance(value, int)}
-        return self._frames.get(self.find_media(case), **settings)
+        return self._frames.get(self._media_path(case), **settings, **case.question.window)
 
     # ---- around a case
 

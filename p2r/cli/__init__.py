@@ -7,9 +7,13 @@ An error of the user is printed as one line, `error: …`, with exit code 2. Ctr
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +26,11 @@ from p2r.cli import browse, pipeline, data, serve, train, evaluate, plot, doctor
 from p2r.cli.options import app
 
 # isort: on
+from p2r.cli.surroundings import prepare_surroundings
+from p2r.files.own_process import claim_process
 from p2r.files.safe_text import show_unseen
+
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "os error 28")
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,6 +52,8 @@ def _common(
 
 def main() -> None:
     """Run the command line and exit with its exit code."""
+    prepare_surroundings()
+    claim_process()
     sys.exit(run_cli())
 
 
@@ -54,7 +64,10 @@ def run_cli(arguments: list[str] | None = None) -> int:
     logging.basicConfig(handlers=[handler])
     try:
         code = app(arguments, prog_name="p2r", standalone_mode=False) or 0
-    except (typer.TyperException, ValueError, OSError) as error:
+    except Exception as error:
+        known = isinstance(error, typer.TyperException | ValueError | OSError)
+        if not known and not _is_disk_full(error):
+            raise
         if os.environ.get("P2R_DEBUG") == "1" and not isinstance(error, typer.TyperException):
             raise
         description = _describe(error)
@@ -82,6 +95,35 @@ def _describe(error: Exception) -> str:
         if message.startswith("Usage: "):
             return message
         return f"{message.rstrip('.')} (see p2r --help)"
+    if _is_disk_full(error):
+        path = getattr(error, "filename", None) or _path_in_use(error)
+        return f"{path or 'a file'}: no space left on its disk: free some space and start again"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Return whether a full disk or quota caused an error, in p2r or in a library."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if any(sign in str(error) for sign in _DISK_FULL):
+        return True
+    inner = error.__cause__ or error.__context__
+    return inner is not None and _is_disk_full(inner)
+
+
+def _path_in_use(error: BaseException) -> str | None:
+    """Return the file that was being written when an error was raised; errors rarely name it.
+
+    It is an open file or a path in the innermost functions that have one.
+    """
+    places = list(traceback.walk_tb(error.__traceback__))
+    for kinds in ((io.IOBase,), (Path,)):
+        for frame, _ in reversed(places):
+            for value in frame.f_locals.values():
+                if isinstance(value, kinds):
+                    name = getattr(value, "name", None) if kinds == (io.IOBase,) else value
+                    if isinstance(name, str | Path):
+                        return str(name)
+    return None

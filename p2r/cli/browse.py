@@ -60,6 +60,14 @@ def browse(
         int | None,
         typer.Option(min=1, max=65535, help="Port. Default: the first free port from 7860."),
     ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Path below which a reverse proxy serves the browser, for example "
+            "/user/jo/proxy/7860 with JupyterHub.",
+        ),
+    ] = "",
 ) -> None:
     """Browse the cases of one or more runs.
 
@@ -70,7 +78,7 @@ def browse(
             raise UserError(f"run {folder} does not exist: pass the folder of a run")
     if media_root is not None and not media_root.is_dir():
         raise UserError(f"media root {media_root} is not a folder")
-    open_browser(runs, media_root, port, host)
+    open_browser(runs, media_root, port, host, root_path)
 
 
 @app.command(
@@ -113,6 +121,7 @@ def open_browser(
     media_root: Path | None = None,
     port: int | None = None,
     host: str = "127.0.0.1",
+    root_path: str = "",
 ) -> None:
     """Serve the case browser. The runs are opened while its libraries are imported."""
     _share_memory()
@@ -122,13 +131,15 @@ def open_browser(
         try:
             from p2r.browser.app import launch
         except ImportError as error:
+            missing = f"needs {error.name}" if error.name else f"does not start ({error})"
             raise UserError(
-                f"the case browser needs {error.name}: install it with pip install 'p2r[app]'"
+                f"the case browser {missing}: install it with pip install 'p2r[app]'"
             ) from error
         opened = store.result()
     gc.freeze()
     gc.enable()
-    launch(opened, media_root, host, port, password=os.environ.get("P2R_APP_PASSWORD"))
+    password = os.environ.get("P2R_APP_PASSWORD")
+    launch(opened, media_root, host, port, password=password, root_path=root_path)
 
 
 def _share_memory() -> None:

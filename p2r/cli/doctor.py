@@ -23,13 +23,21 @@ def doctor(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Show what RL with this recipe does and needs."),
+        typer.Option(
+            "--recipe", help="Show the memory, time and judge cost of every stage of this recipe."
+        ),
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="With --recipe: the number of GPUs.")] = 1,
     sharding: Annotated[
         str | None,
         typer.Option(
             help="With --recipe: zero3, fsdp2 or none. Default: zero3 for several GPUs, else none."
+        ),
+    ] = None,
+    card: Annotated[
+        int | None,
+        typer.Option(
+            help="With --recipe: GB of each GPU, 24 or 80. Default: the smaller one if all fits."
         ),
     ] = None,
     set: SetOption = None,
@@ -39,10 +47,13 @@ def doctor(
     Or check the reference answers of a file, or the needs of a recipe.
     """
     if recipe is not None:
+        from p2r.cli.tables import budget_table, make_console
         from p2r.runs.recipe import load_recipe
-        from p2r.training.plan import plan_rl
+        from p2r.training.budget import plan_stages
 
-        print_plan(plan_rl(load_recipe(recipe, set), gpus, sharding))
+        budget = plan_stages(load_recipe(recipe, set), gpus, sharding, card)
+        print_plan(budget.rl)
+        make_console().print(budget_table(budget))
         return
     if rewards is not None:
         from p2r.datasets.check_rewards import check_rewards

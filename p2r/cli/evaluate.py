@@ -18,17 +18,24 @@ from typer.core import TyperGroup
 
 from p2r.cli.options import (
     JsonOption,
+    MoveRootOption,
     QuestionsOption,
     RecipeOption,
     RootOption,
     SetOption,
     app,
     collect,
+    move_data_root,
     open_run,
     report_unanswered,
 )
 from p2r.errors import UserError
-from p2r.evaluation.benchmarks import benchmark_names, load_benchmark
+from p2r.evaluation.benchmarks import (
+    all_benchmarks,
+    benchmark_names,
+    find_benchmark,
+    load_benchmark,
+)
 from p2r.runs.recipe import read_style
 
 if TYPE_CHECKING:
@@ -116,7 +123,8 @@ BenchmarkOption = Annotated[
     str,
     typer.Option(
         "--benchmark",
-        help=f"{', '.join(benchmark_names())}, or a Python file that defines a benchmark. "
+        help=f"{', '.join(benchmark_names())}, own:NAME for another set of questions, "
+        "or a Python file that defines a benchmark. "
         "--questions gives its official files.",
     ),
 ]
@@ -129,6 +137,12 @@ OwnOption = Annotated[
     ),
 ]
 ResultArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Result file.")]
+AllOption = Annotated[
+    bool,
+    typer.Option(
+        "--all", help="Use all questions of the benchmark, not only the paper's (vcrbench)."
+    ),
+]
 ReaderOption = Annotated[
     str | None,
     typer.Option(
@@ -158,6 +172,8 @@ def run_model(
     benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
+    all_questions: AllOption = False,
+    move_root: MoveRootOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -169,14 +185,15 @@ def run_model(
 
     opened, chosen, name = _open(run, model, name, recipe, set, questions)
     opened = _with_judge(opened, judge)
-    entry = None if benchmark is None else load_benchmark(benchmark)
+    move_data_root(opened, move_root, data_root, questions)
+    entry = None if benchmark is None else find_benchmark(_choose(benchmark, all_questions))
     chosen_style = _style(style, direct)
     if entry is None or entry.built_in:
         _, result = stages.evaluate(opened, chosen, name, questions, data_root, chosen_style)
     else:
         if questions is None:
             raise UserError(f"--benchmark {benchmark} needs --questions: give its official files")
-        name = f"{name}-{entry.name}"
+        name = f"{name}-{entry.name.replace(':', '-')}"
         _, result = stages.evaluate_benchmark(
             opened, chosen, name, entry.name, questions, data_root, chosen_style, _print_manifest
         )
@@ -200,12 +217,13 @@ def check(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of the media. Without it media are not checked.")
     ] = None,
+    all_questions: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a benchmark's files: number of questions, missing media, odd records."""
     from p2r.evaluation.questions import read_benchmark
 
-    _, manifest = read_benchmark(load_benchmark(benchmark).name, questions, data_root)
+    _, manifest = read_benchmark(_choose(benchmark, all_questions), questions, data_root)
     if as_json:
         print(json.dumps({**vars(manifest), "complete": manifest.complete}, indent=1))
     else:
@@ -220,7 +238,9 @@ def import_(
     format: Annotated[
         str,
         typer.Argument(
-            metavar="FORMAT", help="jsonl, video-r1, lmms-eval, or a benchmark's own format."
+            metavar="FORMAT",
+            help="jsonl (JSON, CSV, TSV, XLSX or Parquet records), video-r1, lmms-eval, or a "
+            "benchmark's own format.",
         ),
     ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File or folder of outputs.")],
@@ -233,6 +253,20 @@ def import_(
     name: Annotated[
         str | None, typer.Option(help="Name of the model. Default: the file's name.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Use only the records with this value, if the file has several conditions.",
+        ),
+    ] = None,
+    count_from: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=1, help="Place of the first option, if the outputs are places of options."
+        ),
+    ] = None,
+    all_questions: AllOption = False,
     reader: ReaderOption = None,
     budget: BudgetOption = None,
     set: SetOption = None,
@@ -242,7 +276,9 @@ def import_(
     from p2r.evaluation.results import import_result, write_result
 
     _check_reader(reader, budget)
-    result = import_result(format, file, load_benchmark(benchmark).name, questions, name)
+    chosen = _choose(benchmark, all_questions)
+    conditions = dict(map(_split_condition, where or ())) or None
+    result = import_result(format, file, chosen, questions, name, conditions, count_from)
     write_result(result, out)
     said = _read(result, out, reader, budget, set)
     _print_numbers(result.numbers | said, as_json)
@@ -384,6 +420,23 @@ def _load(benchmark: str | None) -> str | None:
     return benchmark and load_benchmark(benchmark).name
 
 
+def _choose(benchmark: str, all_questions: bool) -> str:
+    """Return the name of a benchmark, or of its variant with all questions."""
+    entry = load_benchmark(benchmark)
+    if not all_questions:
+        return entry.name
+    if f"{entry.name}all" not in all_benchmarks():
+        raise UserError(f"{entry.title} has no variant with more questions: leave out --all")
+    return f"{entry.name}all"
+
+
+def _split_condition(text: str) -> tuple[str, str]:
+    column, equal, value = text.partition("=")
+    if not equal or not column:
+        raise UserError(f"--where {text}: give COLUMN=VALUE, for example condition=black")
+    return column, value
+
+
 def _check_reader(reader: str | None, budget: float | None) -> None:
     if budget is not None and not reader:
         raise UserError("--budget limits a reader: give --budget with --reader")
@@ -416,14 +469,20 @@ def _print_manifest(manifest: Manifest) -> None:
 
 
 def _print_numbers(numbers: dict[str, Any], as_json: bool = False) -> None:
+    """Print the table, the counts and the warnings. With JSON, warnings also go to stderr."""
+    from p2r.evaluation.alarms import alarm_lines
+
+    alarms = alarm_lines(numbers.get("warnings", ()))
     if as_json:
         print(json.dumps(numbers, indent=1))
+        print(*alarms, sep="\n", end="\n" if alarms else "", file=sys.stderr)
         return
     from p2r.cli.tables import make_console, scores_table
 
     make_console().print(scores_table(numbers))
     for what, count in numbers["counts"].items():
         print(f"{what}: {count}")
+    print(*alarms, sep="\n", end="\n" if alarms else "")
 
 
 def _report(files: list[Path], as_json: bool = False, tables: Sequence[str] = ()) -> None:

@@ -26,7 +26,8 @@ RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="tiny, 3b, 7b or a YAML file. Default: the run's own, or tiny for a new run.",
+        help="tiny, 3b, 7b, qwen2.5-vl-7b-1x80gb …, or a YAML file; NAME+local-judge adds a "
+        "preset. Default: the run's own, or tiny for a new run.",
     ),
 ]
 SetOption = Annotated[
@@ -45,6 +46,14 @@ RootOption = Annotated[
     Path | None,
     typer.Option(
         "--data-root", help="Folder of the media. Default: the run's, or the questions' folder."
+    ),
+]
+MoveRootOption = Annotated[
+    bool,
+    typer.Option(
+        "--move-data-root",
+        help="The media of the run moved to --data-root. Needed only if the old folder still "
+        "exists.",
     ),
 ]
 
@@ -84,6 +93,14 @@ def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: b
     from p2r.runs import open_run
 
     return open_run(run, recipe, set or (), must_exist=must_exist)
+
+
+def move_data_root(run: Any, wanted: bool, data_root: Path | None, questions: Path | None) -> None:
+    """Do what `--move-data-root` asks for."""
+    if wanted:
+        from p2r.stages.media_folder import move_data_root
+
+        move_data_root(run, data_root, questions)
 
 
 def check_begun(stage: Path) -> None:

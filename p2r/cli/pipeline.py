@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from p2r.cli.options import (
+    MoveRootOption,
     QuestionsOption,
     RayOption,
     RecipeOption,
@@ -16,6 +17,7 @@ from p2r.cli.options import (
     SetOption,
     ShardOption,
     app,
+    move_data_root,
     open_run,
     parse_shard,
     report_unanswered,
@@ -30,6 +32,7 @@ def generate(
     run: RunOption,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
+    move_root: MoveRootOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
     shard: ShardOption = None,
@@ -49,6 +52,7 @@ def generate(
     """
     part = parse_shard(shard)
     opened = open_run(run, recipe, set)
+    move_data_root(opened, move_root, data_root, questions)
     from p2r import stages
 
     journal = stages.generate(opened, questions, data_root, shard=part, hard=hard, ray=ray)

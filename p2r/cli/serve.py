@@ -13,6 +13,9 @@ import typer
 
 from p2r.cli.options import SetOption, app
 
+LOCAL_JUDGE = "Qwen/Qwen2.5-7B-Instruct"  # the model and port of the preset `local-judge`
+JUDGE_PORT = 8001
+
 
 @app.command(
     epilog="Example: p2r serve --recipe 7b --port 8000, and in another shell: p2r generate "
@@ -27,7 +30,10 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address. Needs VLLM_API_KEY if others can reach it.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Default: 8000, and 8001 with --judge."),
+    ] = None,
     wait: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="Time limit for the start.")
     ] = 900.0,
@@ -35,6 +41,14 @@ def serve(
     rollouts: Annotated[
         bool,
         typer.Option("--rollouts", help="Accept new weights during RL (rl.rollouts=vllm-server)."),
+    ] = False,
+    judge: Annotated[
+        bool,
+        typer.Option(
+            "--judge",
+            help="Serve a text model as the judge of recipes NAME+local-judge. --model chooses "
+            "another text model.",
+        ),
     ] = False,
     set: SetOption = None,
 ) -> None:
@@ -48,28 +62,28 @@ def serve(
 
     signal.signal(signal.SIGTERM, _interrupt)
     resolved = load_recipe(recipe, set)
-    served = model or resolved.models.teacher
+    served = model or (LOCAL_JUDGE if judge else resolved.models.teacher)
     is_shown = sys.stderr.isatty()
     log = log or Path(tempfile.mkdtemp(prefix="p2r-serve-")) / "vllm.log"
     server = VllmServer(
         resolved,
         served,
         host=host,
-        port=port,
+        port=port or (JUDGE_PORT if judge else 8000),
         log=log,
         wait=wait,
         rollouts=rollouts,
+        text_only=judge,
         on_wait=_show_wait if is_shown else lambda seconds: None,
     )
     print(f"starting vLLM with {served}; log: {log}", flush=True)
     with server:
         if is_shown:
             print(file=sys.stderr)
-        print(
-            f"serving {server.name} at {server.base_url} (Ctrl-C stops it). To use it: "
-            f"--set generate.engine=server --set server.base_url={server.base_url}",
-            flush=True,
-        )
+        engine = f"--set generate.engine=server --set server.base_url={server.base_url}"
+        use = f"--set rl.judge=server:{server.base_url}#{server.name}" if judge else engine
+        print(f"serving {server.name} at {server.base_url} (Ctrl-C stops it). To use it: {use}")
+        sys.stdout.flush()
         while True:
             server.check_alive()
             time.sleep(1)

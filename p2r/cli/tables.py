@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from p2r.cli.stack import Finding
     from p2r.judges.estimate import Estimate
     from p2r.stages.demo import Results
+    from p2r.training.budget import Budget
     from p2r.training.plan import Plan
 
 
@@ -103,7 +104,8 @@ def scores_table(numbers: dict[str, Any]) -> Table:
         [name, *(cell for interval in intervals for cell in _score_cells(interval))]
         for name, intervals in {**parts, "all": pair}.items()
     ]
-    title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [95 % interval]"
+    how = numbers.get("intervals", "95 % interval")
+    title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [{how}]"
     return grid_table(title, [["part", "n", "official", "n", "robust"], *rows], no_wrap=True)
 
 
@@ -168,6 +170,33 @@ def memory_table(plan: Plan) -> Table:
     """
     rows = [[part, f"{size / 2**30:.2f}"] for part, size in plan.memory.items()]
     return grid_table("", [["memory", "GiB on each GPU (estimate)"], *rows])
+
+
+def budget_table(budget: Budget) -> Table:
+    """Return memory, time and judge cost of every stage of a recipe."""
+    from p2r.training.budget import ERROR, describe_time
+
+    rows = [["stage", "work", "GPUs", "GiB on each", "fits", "time", "judge calls", "US dollars"]]
+    for stage in budget.stages:
+        fits = "yes" if budget.card in stage.cards else "no"
+        calls = f"≤ {stage.calls:,}" if stage.calls else "–"
+        dollars = "not known" if stage.dollars is None else f"≤ {stage.dollars:,.0f}"
+        rows.append(
+            [
+                stage.stage,
+                stage.what,
+                str(stage.gpus or "–"),
+                f"{stage.peak / 2**30:.1f}" if stage.gpus else "–",
+                fits if stage.gpus else "–",
+                describe_time(stage.seconds),
+                calls,
+                dollars if stage.calls else "–",
+            ]
+        )
+    title = (
+        f"all stages on {budget.gpus} GPU(s) of {budget.card} GB; estimates, ±{ERROR:.0%} (time)"
+    )
+    return grid_table(title, rows)
 
 
 def status_table(report: dict[str, Any]) -> Table:

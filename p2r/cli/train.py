@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from p2r.cli.options import (
+    MoveRootOption,
     QuestionsOption,
     RecipeOption,
     ResumeOption,
@@ -18,6 +19,7 @@ from p2r.cli.options import (
     app,
     check_begun,
     collect,
+    move_data_root,
     open_run,
     print_plan,
 )
@@ -73,6 +75,7 @@ def rl(
     ] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
+    move_root: MoveRootOption = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -98,6 +101,7 @@ def rl(
     opened = open_run(run, recipe, set, must_exist=resume or model is None)
     if resume:
         check_begun(opened.folder / stages.RL_STAGES[credit or opened.recipe.rl.credit])
+    move_data_root(opened, move_root, data_root, questions)
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model)}")
     collect(opened)
 

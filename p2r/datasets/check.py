@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 from p2r.errors import MediaError
 from p2r.files.media import resolve_media
-from p2r.formats import BadRecord, read_questions
+from p2r.formats import BadRecord, content_of, read_questions, settle_data_type
+from p2r.formats.rawrecords import INFERRED
 from p2r.pipeline.status import group_reasons
-from p2r.records import Question
 
 EXAMPLES = 5
 
@@ -21,9 +20,10 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
     """Count types by modality, sources, media, duplicates and bad records of a file.
 
     It reads one record at a time. A media file counts once per source: as `have` if it exists below
-    `data_root` (default: the file's folder), as `unusable` if its path leaves this folder.
-    Duplicates are repeated ids, and records with the same question about the same media. Raises
-    the errors of `read_questions`.
+    `data_root` (default: the file's folder), as `unusable` if its path leaves this folder. A folder
+    of pictures counts as a file. Duplicates are repeated ids, records with the same question about
+    the same media, and repeats (both the same: only these are skipped in training). `inferred`
+    counts what records do not say. Raises the errors of `read_questions`.
     """
     path = Path(path)
     root = Path(data_root) if data_root else (path if path.is_dir() else path.parent)
@@ -37,16 +37,20 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
 
     mix: dict[str, Counter[str]] = {"image": Counter(), "video": Counter()}
     sources: dict[str, Counter[str]] = defaultdict(Counter)
-    ids, asked, seen = _Seen(), _Seen(), _Seen()
+    ids, asked, both, seen = _Seen(), _Seen(), _Seen(), _Seen()
+    inferred: Counter[str] = Counter()
     missing: list[str] = []
     records = 0
     for question in read_questions(path, report):
         records += 1
+        question = settle_data_type(question, root)
+        inferred.update(question.meta.get(INFERRED, ()))
         mix[question.data_type][question.problem_type] += 1
         counts = sources[question.source]
         counts["records"] += 1
         ids.add(question.id)
-        asked.add(_content(question))
+        asked.add(content_of(question))
+        both.add(f"{question.id}\0{content_of(question)}")
         if not question.path:
             counts["text only"] += 1
         elif not seen.add(f"{question.source}\0{question.path}"):
@@ -63,7 +67,12 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
         "sources": {name: dict(row) for name, row in sorted(sources.items())},
         "media": {state: totals[state] for state in ("have", "missing", "unusable")},
         "missing_examples": missing,
-        "duplicates": {"ids": ids.repeated, "questions": asked.repeated},
+        "duplicates": {
+            "ids": ids.repeated,
+            "questions": asked.repeated,
+            "repeats": both.repeated,
+        },
+        "inferred": dict(inferred),
         "bad_records": bad.total(),
         "bad_reasons": group_reasons(bad),
         "bad_examples": places,
@@ -86,12 +95,8 @@ class _Seen:
         return known
 
 
-def _content(question: Question) -> str:
-    return json.dumps([question.problem, question.options, question.path])
-
-
 def _media_state(root: Path, relative: str) -> str:
     try:
-        return "have" if resolve_media(root, relative).is_file() else "missing"
+        return "have" if resolve_media(root, relative).exists() else "missing"
     except (MediaError, OSError):
         return "unusable"

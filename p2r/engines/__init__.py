@@ -56,6 +56,7 @@ class Completion:
     `token_ids` has no prompt and no padding; the first `perception_tokens` belong to perception. A
     server that returns no ids gives their number in `tokens`. `logprobs` has the log-probability of
     each token, if the engine was asked for them. `truncated`: the response has no end token.
+    `in_reasoning`: the server returned the whole response in `reasoning_content`.
     """
 
     key: str
@@ -66,6 +67,7 @@ class Completion:
     tokens: int | None = None
     logprobs: list[float] | None = None
     truncated: bool = False
+    in_reasoning: bool = False
     error: str | None = None
 
 

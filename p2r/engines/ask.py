@@ -49,10 +49,14 @@ def ask_clip(
     after the frames are read. `longest`: refuse a longer clip (seconds). `seconds`: stop the answer
     after this time. Raises `UserError`, `VideoError`, `EngineError`.
     """
-    frames = sample_frames(media, **eval_settings(recipe.video))
+    settings = eval_settings(recipe.video)
+    image_pixels = settings.pop("image_pixels", None)
+    frames = sample_frames(media, **settings)
+    if image_pixels and frames.decoder == "image":
+        frames = sample_frames(media, **settings | {"max_pixels": image_pixels})
     if longest is not None and frames.duration > longest:
         raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
-    if frames.decoder == "image":
+    if frames.decoder == "image" and frames.total_frames == 1:
         question.data_type = "image"
     yield Answer(frames)
     settings, text = recipe.eval, ""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from p2r.errors import EngineError
+from p2r.files.own_process import is_own_process
 from p2r.workers import Answer, Worker, WorkerFailed
 
 log = logging.getLogger(__name__)
@@ -193,10 +194,11 @@ def start_retries() -> Answer:
 
 
 class Watchdog:
-    """Ends this OS process if `alive` is not called for `limit` seconds (None: never).
+    """Ends a command of p2r if `alive` is not called for `limit` seconds (None: never).
 
     A hang inside a library cannot be interrupted, but an OS process can be ended. The next start
-    retries the samples that were in progress.
+    retries the samples that were in progress. An OS process that is not p2r's own, such as a
+    notebook kernel, is never ended: there the hang is logged.
     """
 
     def __init__(self, limit: float | None, stage: str) -> None:
@@ -220,6 +222,15 @@ class Watchdog:
     def _watch(self, limit: float) -> None:
         while not self._stop.wait(min(1.0, limit / 4)):
             if time.monotonic() - self._last > limit:
+                if not is_own_process():
+                    log.error(
+                        "%s: no answer for %g s: the engine may hang. To stop, interrupt or "
+                        "restart this program; the same call resumes",
+                        self.stage,
+                        limit,
+                    )
+                    self.alive()  # say it again after the same time
+                    continue
                 message = (
                     f"error: {self.stage}: no answer for {limit:g} s, so the run was stopped. "
                     "Start the same command again: it resumes, and retries in a subprocess the "

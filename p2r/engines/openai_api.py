@@ -9,6 +9,7 @@ import mimetypes
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,16 @@ import numpy as np
 
 from p2r.engines import describe_error
 from p2r.errors import EngineError
+from p2r.template import strip_control_tokens
 from p2r.video import Frames
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+IN_REASONING = (
+    "the server returned the whole text in reasoning_content and no content: set "
+    "server.reasoning=true to use this text, or start the server without its reasoning parser"
+)
 REFUSED_KEY = (401, 403)
 RETRY = (408, 409, 429)
 
@@ -54,27 +60,58 @@ async def post(client: AsyncOpenAI, payload: dict[str, Any]) -> Any:
         raise Failure(f"the answer is not JSON: {describe_error(error)}", again=True) from error
 
 
-def read_reply(reply: Any) -> dict[str, Any]:
-    """Return the parts of a reply that engines use. Raises `Failure` if they are missing."""
+def read_reply(reply: Any, reasoning: bool = False) -> dict[str, Any]:
+    """Return the parts of a reply that engines use. Raises `Failure` if they are missing.
+
+    `reasoning`: accept a reply whose whole text is in `reasoning_content`.
+    """
     try:
         choice = reply["choices"][0]
         message = choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
+        content, refusal = _join(message.get("content")), message.get("refusal")
     except (TypeError, KeyError, IndexError, AttributeError):
-        raise Failure("the answer has no choice in it", again=True) from None
+        raise Failure(f"the answer has no choice in it{_said(reply)}", again=True) from None
     if refusal or choice.get("finish_reason") == "content_filter":
         raise Failure(f"the model refused: {refusal or 'content filter'}", again=False)
-    if not content and not choice.get("token_ids"):
-        raise Failure("the answer is empty", again=True)
     if not isinstance(content or "", str):
         raise Failure("the answer is not text", again=True)
+    hidden = reasoning_of(message) if not content and not choice.get("token_ids") else ""
+    cut = choice.get("finish_reason") == "length"
+    if hidden and not reasoning and not cut:
+        raise Failure(IN_REASONING, again=False)
+    if not content and not hidden and not choice.get("token_ids"):
+        raise Failure("the answer is empty", again=True)
     usage = reply.get("usage")
     counts = usage.items() if isinstance(usage, dict) else ()
     return {
         "choice": choice,
+        "text": strip_control_tokens(content or (hidden if reasoning else "")),
+        "in_reasoning": bool(hidden),
         "prompt": reply.get("prompt_token_ids"),
         "usage": {name: count for name, count in counts if type(count) is int and count >= 0},
     }
+
+
+def reasoning_of(message: Any) -> str:
+    """Return the text that a server separated from the answer, "" if there is none."""
+    get = message.get if isinstance(message, Mapping) else partial(getattr, message)
+    fields = (get(name, None) for name in ("reasoning_content", "reasoning"))
+    return next((text for text in fields if isinstance(text, str) and text.strip()), "")
+
+
+def _join(content: Any) -> Any:
+    """Return content that is a list of text parts as one text; other content as it is."""
+    if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
+        return content
+    texts = [part.get("text") for part in content]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else content
+
+
+def _said(reply: Any) -> str:
+    """Return the error in a reply as ": TEXT", "" if there is none."""
+    error = reply.get("error") if isinstance(reply, Mapping) else None
+    text = error.get("message") if isinstance(error, Mapping) else error
+    return f": {' '.join(str(text).split())[:500]}" if text else ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

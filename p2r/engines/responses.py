@@ -139,9 +139,13 @@ def _check_questions(journal: MergedJournal, wanted: Mapping[str, tuple[Question
 def make_trace(question: Question, completion: Completion, style: str, **fields: Any) -> Trace:
     """Parse a completion into a trace; `fields`: model, run, stage, sampling, media, …
 
-    In the direct style the whole text is the answer.
+    In the direct style the whole text is the answer. `sampling` says if the text comes from the
+    server's `reasoning_content`, `problems` if the whole response is there and was not used.
     """
     parsed = parse(completion.text)
+    unused = completion.in_reasoning and not completion.text
+    if completion.in_reasoning and not unused:
+        fields["sampling"] = {**fields.get("sampling", {}), "text_from": "reasoning_content"}
     direct = style == "direct"
     return Trace(
         question_id=question.id,
@@ -149,7 +153,8 @@ def make_trace(question: Question, completion: Completion, style: str, **fields:
         observation=parsed.observation,
         think=parsed.think,
         answer=answer_of(completion.text) if direct else parsed.answer,
-        problems=[] if direct else parsed.problems,
+        problems=["the text is in reasoning_content alone"] * unused
+        + ([] if direct else parsed.problems),
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=len(completion.token_ids) or completion.tokens,
         perception_tokens=completion.perception_tokens,

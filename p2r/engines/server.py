@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.data import load_processor, resolve_model
 from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.engines.openai_api import (
+    IN_REASONING,
     REFUSED_KEY,
     Failure,
     api_key,
@@ -31,11 +32,13 @@ from p2r.engines.openai_api import (
     picture,
     post,
     read_reply,
+    reasoning_of,
     refused,
 )
 from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
 from p2r.errors import EngineDied, EngineError
 from p2r.files.background import started_together
+from p2r.files.loopback import client_options
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import build_prompt, prompt_hash, strip_control_tokens
@@ -79,6 +82,8 @@ class ServerEngine:
             "media": recipe.server.media,
             "prompt": prompt_hash(style),
         }
+        if recipe.server.reasoning:
+            self.identity["reasoning"] = True
         if self._exact:
             self.identity["weights"] = model_fingerprint(resolve_model(model))
 
@@ -124,13 +129,14 @@ class ServerEngine:
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
         """Yield the text of one answer in pieces, as they arrive."""
-        from openai import APIError, OpenAI
+        from openai import APIError, DefaultHttpxClient, OpenAI
 
         client = OpenAI(
             base_url=self.settings.base_url,
             api_key=api_key(),
             timeout=self.settings.timeout,
             max_retries=self.settings.attempts - 1,
+            **client_options(DefaultHttpxClient, self.settings.base_url),
         )
         payload = self._payload(request, sampling)
         known = {key: payload.pop(key) for key in ("model", "messages")}
@@ -139,22 +145,33 @@ class ServerEngine:
                 client,
                 client.chat.completions.create(**known, stream=True, extra_body=payload) as chunks,
             ):
+                reasoning, answered = "", False
                 for chunk in chunks:
-                    if chunk.choices and (piece := chunk.choices[0].delta.content):
-                        yield piece
+                    if not chunk.choices:
+                        continue
+                    delta = chunk.choices[0].delta
+                    reasoning += reasoning_of(delta)
+                    if delta.content:
+                        answered = True
+                        yield delta.content
+                if reasoning and not answered:
+                    if not self.settings.reasoning:
+                        raise EngineError(IN_REASONING)
+                    yield reasoning
         except APIError as error:
             raise EngineError(f"{self.settings.base_url}: {describe_error(error)}") from error
 
     # ------------------------------------------------------------------------------- one request
 
     def _client(self) -> AsyncOpenAI:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         return AsyncOpenAI(
             base_url=self.settings.base_url,
             api_key=api_key(),
             timeout=self.settings.timeout,
             max_retries=0,  # our own retries respect the time that is left
+            **client_options(DefaultAsyncHttpxClient, self.settings.base_url),
         )
 
     async def _answer(
@@ -181,7 +198,7 @@ class ServerEngine:
         for attempt in itertools.count(1):
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    return read_reply(await post(client, payload))
+                    return read_reply(await post(client, payload), self.settings.reasoning)
             except TimeoutError:
                 reason = f"no answer within {self.settings.timeout:g} s"
                 raise Failure(f"{reason} (attempt {attempt})", again=True) from None
@@ -248,7 +265,7 @@ class ServerEngine:
             payload |= {"return_token_ids": True, "logprobs": self.logprobs}
         if frames is None:
             pass
-        elif self.settings.media == "file":
+        elif self.settings.media == "file" and frames.whole_file:
             content.append(media_part(question.data_type, file_url(frames.path)))
         elif question.data_type == "image":
             content.append(
@@ -280,7 +297,8 @@ class ServerEngine:
         if not self._exact:
             return Completion(
                 key=request.key,
-                text=strip_control_tokens(choice["message"]["content"]),
+                text=strip_control_tokens(answer["text"]),
+                in_reasoning=answer["in_reasoning"],
                 prompt_tokens=usage.get("prompt_tokens"),
                 tokens=usage.get("completion_tokens"),
                 truncated=truncated,

@@ -25,6 +25,7 @@ from p2r.template import VISION_TOKENS, banned_token_ids
 from p2r.video import Frames
 
 PACKAGE = Path(__file__).parents[1]
+JUDGE_LENGTH = 8192  # tokens of a judge's prompt and reply
 TEXT_TOKENS = 2048  # room in a prompt for the problem, options and instructions
 GIB = 2**30
 CPU_CACHE_GB = 1.0
@@ -88,7 +89,10 @@ def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
     cpu = not torch.cuda.is_available()
     frames = max(video.train_frames, video.eval_frames)
     pixels = max(video.train_pixels, video.eval_pixels)
-    side = max(video.factor, math.isqrt(pixels) // video.factor * video.factor)
+    side, image_side = (
+        max(video.factor, math.isqrt(most) // video.factor * video.factor)
+        for most in (pixels, video.image_pixels or pixels)
+    )
     seen = math.ceil(frames / 2) * pixels // video.factor**2
     written = max(recipe.generate.max_tokens, recipe.eval.max_tokens, recipe.rl.max_tokens)
     length = vllm.max_length or min(seen + TEXT_TOKENS + written, _longest(model))
@@ -102,18 +106,70 @@ def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
         "max_num_batched_tokens": max(length, 8192),
         "limit_mm_per_prompt": {
             "video": {"count": 1, "num_frames": frames, "width": side, "height": side},
-            "image": {"count": 1, "width": side, "height": side},
+            "image": {"count": 1, "width": image_side, "height": image_side},
         },
         "mm_processor_kwargs": PROCESSOR_SETTINGS,
         # Ignore a checkpoint's own sampling settings, for example a repetition penalty.
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
-        "tensor_parallel_size": vllm.tensor_parallel,
+        "tensor_parallel_size": count_gpus(vllm.tensor_parallel, model),
         "gpu_memory_utilization": vllm.memory,
         "kv_cache_memory_bytes": None if cache is None else int(cache * GIB),
         "enforce_eager": cpu if vllm.eager is None else vllm.eager,
     }
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def text_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
+    """Return the arguments of `vllm.LLM` for a text model, such as a judge."""
+    vllm = recipe.vllm
+    cache = vllm.kv_cache_gb
+    settings = {
+        "model": str(model),
+        "seed": recipe.seed,
+        "max_model_len": vllm.max_length or JUDGE_LENGTH,
+        "max_num_seqs": vllm.max_sequences,
+        "tensor_parallel_size": count_gpus(vllm.tensor_parallel, model),
+        "gpu_memory_utilization": vllm.memory,
+        "kv_cache_memory_bytes": None if cache is None else int(cache * GIB),
+        "enforce_eager": vllm.eager,
+    }
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def count_gpus(wanted: int | str, model: str | Path) -> int:
+    """Return the number of GPUs that share a model: `vllm.tensor_parallel` of the recipe.
+
+    For "auto" it is the largest power of two that is no more than the GPUs of this machine and
+    divides the attention heads of the model.
+    """
+    import torch
+
+    if isinstance(wanted, int):
+        return wanted
+    return share_of_heads(torch.cuda.device_count(), _attention_heads(model))
+
+
+def share_of_heads(gpus: int, heads: int | None) -> int:
+    """Return the largest power of two up to `gpus` that divides `heads` (unknown: 1)."""
+    sizes = [2**power for power in range(gpus.bit_length()) if 2**power <= gpus]
+    return max((size for size in sizes if heads and heads % size == 0), default=1)
+
+
+def _attention_heads(model: str | Path) -> int | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = resolve_model(model)
+    file: Any = Path(path) / "config.json"
+    if not file.is_file():
+        file = try_to_load_from_cache(path, "config.json")
+    if not isinstance(file, str | Path):
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(path).to_dict()
+    else:
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
+    return config.get("text_config", config).get("num_attention_heads")
 
 
 def command_line(settings: Mapping[str, Any]) -> list[str]:

@@ -20,8 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from p2r.data import check_model, resolve_model
-from p2r.engines.vllm_runtime import check_vllm, command_line, vllm_environment, vllm_settings
+from p2r.data import check_model
+from p2r.engines.vllm_runtime import (
+    check_vllm,
+    command_line,
+    text_settings,
+    vllm_environment,
+    vllm_settings,
+)
 from p2r.errors import EngineError
 from p2r.runs.recipe import Recipe
 
@@ -34,9 +40,9 @@ _FAULT = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
 class VllmServer:
     """A vLLM server for one model. A `with` block starts it, waits until it answers and stops it.
 
-    `rollouts`: accept new weights from RL. `host`: the default is reachable from this machine only;
-    any other host needs a key (VLLM_API_KEY). The server's output goes to `log`. Raises
-    `EngineError`.
+    `rollouts`: accept new weights from RL. `text_only`: any text model, such as a judge. `host`:
+    the default is reachable from this machine only; any other host needs a key (VLLM_API_KEY). The
+    server's output goes to `log`. Raises `EngineError`.
     """
 
     def __init__(
@@ -49,10 +55,12 @@ class VllmServer:
         log: Path,
         wait: float = 900.0,
         rollouts: bool = False,
+        text_only: bool = False,
         on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         check_vllm()
-        check_model(model)
+        if not text_only:
+            check_model(model)
         if host not in LOOPBACK and not os.environ.get("VLLM_API_KEY"):
             raise EngineError(
                 f"others can reach a server on {host}: set VLLM_API_KEY in its environment "
@@ -60,13 +68,15 @@ class VllmServer:
             )
         self.host, self.port, self.log = host, port, log
         self.wait, self.on_wait = wait, on_wait
-        self.name = recipe.server.model or model
+        self.name = model if text_only else recipe.server.model or model
+        settings = text_settings(recipe, model) if text_only else vllm_settings(recipe, model)
         self.arguments = [
             *("--host", host, "--port", str(port)),
             # A trainer asks for the model by its folder.
-            *("--served-model-name", self.name, *({resolve_model(model)} - {self.name})),
-            "--trust-request-mm-kwargs",  # each request says how many frames its video has
-            *command_line(vllm_settings(recipe, model)),
+            *("--served-model-name", self.name, *({settings["model"]} - {self.name})),
+            # Each request says how many frames its video has.
+            *(() if text_only else ("--trust-request-mm-kwargs",)),
+            *command_line(settings),
         ]
         # INFO: the log shows how far the start is.
         self.environment = vllm_environment({"VLLM_LOGGING_LEVEL": "INFO", **os.environ})

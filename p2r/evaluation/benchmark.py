@@ -34,7 +34,8 @@ class Fields:
     """A question as scoring needs it.
 
     `truth` is bare text without tags. `parts` maps each axis of the benchmark to a value, such as
-    `{"task": "yes_no"}`.
+    `{"task": "yes_no"}`. `path` is the media file. `clip` names the clip if `path` does not.
+    `stored` holds what a record of outputs tells besides the output (see `Item`).
     """
 
     id: str | None
@@ -44,6 +45,9 @@ class Fields:
     options: list[str] = field(default_factory=list)
     parts: dict[str, str] = field(default_factory=dict)
     path: str = ""
+    clip: str = ""
+    stored: dict[str, Any] = field(default_factory=dict)
+    window: dict[str, float] = field(default_factory=dict)  # as in `Question.window`
 
 
 @dataclass(slots=True)
@@ -52,7 +56,8 @@ class Item:
 
     `stored` may hold "extraction", "score", "rating" (by an LLM), "verdict" and "steps" (judged
     reasoning steps). `trace` holds the segments, media and token counts of a response that p2r
-    generated. `extraction` and `score` are keyed by extractor.
+    generated. `clip` is the video: intervals are clustered by it. `extraction` and `score` are
+    keyed by extractor.
     """
 
     id: str
@@ -62,6 +67,7 @@ class Item:
     options: list[str] = field(default_factory=list)
     parts: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    clip: str = ""
     stored: dict[str, Any] = field(default_factory=dict)
     trace: dict[str, Any] = field(default_factory=dict)
     extraction: dict[str, str | None] = field(default_factory=dict)
@@ -78,7 +84,8 @@ class Item:
             options=fields.options,
             parts=fields.parts,
             problem=fields.problem,
-            stored=stored or {},
+            clip=fields.clip or fields.path,
+            stored=fields.stored | (stored or {}),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 | format             | content                                                                |
 |--------------------|------------------------------------------------------------------------|
-| jsonl              | JSON lines or a list (also under "items", "results", …) of records with |
-|                    | an id, an output and a truth under the usual names; an object of such  |
-|                    | lists by task, or of records by id; a folder with one file per task    |
+| jsonl              | records with an id, an output and a truth under the usual names: JSON  |
+|                    | lines, a list (also under "items", "results", …), CSV, TSV, XLSX or    |
+|                    | Parquet; an object of such lists by task, or of records by id; a       |
+|                    | folder with several such files                                         |
 | video-r1           | results of Video-R1's evaluation: problem_id, solution, output,        |
 |                    | prediction, reward                                                     |
 | lmms-eval          | sample logs of lmms-eval: JSON lines, or an object with "logs"         |
@@ -13,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,19 @@ from typing import Any
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import Benchmark, Fields, Item, OtherSubset, Raw
 from p2r.evaluation.benchmarks import find_benchmark
+from p2r.evaluation.identity import (
+    NO_ID,
+    condition_columns,
+    identity_of,
+    join_questions,
+    keep_where,
+)
+from p2r.evaluation.places import convert_places
 from p2r.evaluation.records import LOG_FILE, TRUTHS, first, read_fields, text_of
-from p2r.evaluation.rules import letter_of
-from p2r.evaluation.sources import Notes, files_in, read_official
-from p2r.files.lenient_json import Fault, read_stored
+from p2r.evaluation.rules import odd_reference
+from p2r.evaluation.sources import Notes, files_in, only_list, read_official
+from p2r.evaluation.tables import read_file
+from p2r.files.lenient_json import Fault
 from p2r.formats.rawrecords import BadValue
 
 OUTPUTS = (
@@ -35,7 +45,7 @@ OUTPUTS = (
 )
 EXTRACTIONS = ("logged_extracted", "extracted_answer", "logged_prediction", "prediction")
 SCORES = ("logged_score", "accuracy_score", "logged_reward", "reward", "score")
-NO_ID = "no id: the position in the file is used as the id"
+FILE = "file"  # the key of the file's name, if a folder has several files
 
 
 @dataclass
@@ -46,60 +56,89 @@ class Imported(Notes):
 
 
 def import_outputs(
-    format: str, path: Path, benchmark: str, questions: Mapping[str, Fields] | None = None
+    format: str,
+    path: Path,
+    benchmark: str,
+    questions: Sequence[Fields] | None = None,
+    where: Mapping[str, str] | None = None,
+    count_from: int | None = None,
 ) -> Imported:
     """Return the items of a file of stored outputs.
 
-    If an id is repeated, the first record is used. `questions` holds the benchmark's questions by
-    id. If it is given, truth, options and parts come from there, and other ids are unknown. Raises
-    `DataError` for an unknown format, or if no record can be used.
+    The same id with another question is another item. Of a true repeat, the first record is used.
+    `questions` holds the benchmark's questions. If it is given, truth, options and parts come from
+    there. Outputs without a known id are joined by the text of their question. `where` selects the
+    records that have these values. `count_from` is the place of the first option, if outputs are
+    places.
+
+    Raises `DataError` for an unknown format, if no record can be used, or if the file has outputs
+    of several conditions and `where` does not choose one.
     """
     entry = find_benchmark(benchmark)
-    read = _reader(format, entry)
+    raw = list(_reader(format, entry)(path, entry))
+    records = raw if where is None else keep_where(raw, where, path)
     found = Imported()
-    seen: dict[str, str] = {}
-    records = 0
-    for place, (record, task) in enumerate(read(path, entry)):
-        records += 1
+    read: list[tuple[Item, Any]] = []
+    for place, (record, task) in enumerate(records):
         if isinstance(record, Fault):
             found.note("bad record", record.reason)
             continue
         try:
-            item = _item(format, record, task, place, entry, found)
+            read.append((_item(format, record, task, place, entry, found), record))
         except OtherSubset as reason:
             found.note("outside the subset", str(reason))
-            continue
         except BadValue as reason:
             found.note("bad record", f"record {place}: {reason}")
-            continue
-        if item.id in seen:
-            same = "the same output" if seen[item.id] == item.output else "another output"
-            found.note("duplicate id", f"{item.id} ({same})")
-            continue
-        seen[item.id] = item.output
-        if questions is not None and not _join(item, questions, found):
-            continue
+    items = _without_repeats(read, found, path)
+    if questions is not None:
+        items = join_questions(items, questions, found)
+    if (note := convert_places(items, count_from)) is not None:
+        found.note(note, path.name)
+    for item in items:
         if not item.truth and not {"rating", "verdict"} & item.stored.keys():
             found.note("no reference answer", item.id)
-        elif _odd_reference(item):
-            found.note("the reference answer is no option", f"{item.id}: {item.truth!r}")
-        found.items.append(item)
-    if questions is not None:
-        for missing in questions.keys() - seen.keys():
-            found.note("question without an output", missing)
-    if not found.items:
+        elif odd_reference(item):
+            choice = item.problem_type == "multiple choice"
+            what = "option" if choice else "number"
+            found.note(f"the reference answer is no {what}", f"{item.id}: {item.truth!r}")
+    found.items = items
+    if not items:
         why = "; ".join(f"{n} × {r} ({found.example(r)})" for r, n in found.counts.items())
         why = why or "the file holds no record"
-        raise DataError(f"{path}: none of {records} records can be used: {why}")
-    if entry.expected is not None and len(found.items) > entry.expected:
-        found.note("more items than the benchmark has", f"{len(found.items)} of {entry.expected}")
+        raise DataError(f"{path}: none of {len(records)} records can be used: {why}")
+    if entry.expected is not None and len(items) > entry.expected:
+        found.note("more items than the benchmark has", f"{len(items)} of {entry.expected}")
     return found
 
 
-def _odd_reference(item: Item) -> bool:
-    """Return whether the reference answer of a choice is neither letter nor text of an option."""
-    choice = item.problem_type == "multiple choice" and item.truth not in item.options
-    return choice and bool(item.truth) and letter_of(item.truth, tuple(item.options)) is None
+def _without_repeats(read: Sequence[tuple[Item, Any]], found: Imported, path: Path) -> list[Item]:
+    """Return the first item of each identity: id, question, options and clip.
+
+    Raises `DataError` if the repeats are the outputs of several conditions.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[Item, Any]]] = {}
+    ids: dict[str, int] = {}
+    for item, record in read:
+        known = groups.setdefault(identity_of(item), [])
+        if not known:
+            ids[item.id] = ids.get(item.id, 0) + 1
+        known.append((item, record))
+    repeats = [[record for _, record in ones] for ones in groups.values() if len(ones) > 1]
+    if columns := condition_columns(repeats):
+        said = "; ".join(f"{name} is {', '.join(values)}" for name, values in columns.items())
+        name, values = next(iter(columns.items()))
+        raise DataError(
+            f"{path} has several outputs for {len(repeats)} questions, of several conditions "
+            f"({said}): choose one with --where {name}={values[0]}"
+        )
+    for (item, _), *others in groups.values():
+        for other, _ in others:
+            same = "the same output" if item.output == other.output else "another output"
+            found.note("duplicate id", f"{item.id} ({same})")
+    for identity, times in ids.items():
+        if times > 1:
+            found.note("id with several questions", f"{identity} ({times} questions)")
+    return [ones[0][0] for ones in groups.values()]
 
 
 def _item(
@@ -110,7 +149,10 @@ def _item(
     flat = {**nested, **record} if isinstance(nested, Mapping) else record
     name, output = _output(flat)
     if name is None:
-        raise BadValue(f"no output: the record has none of the keys {', '.join(OUTPUTS[:4])}, …")
+        raise BadValue(
+            f"no output: none of the keys {', '.join(OUTPUTS[:4])}, …; the record has the keys "
+            f"{', '.join(map(str, flat))}"
+        )
     if not output.strip():
         found.note("empty output", fields.id or str(place))
     if fields.id is None:
@@ -130,10 +172,20 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
                 if value is None:
                     raise BadValue(f"{name} must be text, not an object")
             return name, "" if value is None else str(value)
+    name = next((key for key in record if _names_output(key)), None)
+    if name is not None and isinstance(record[name], str | int | float | None):
+        return name, text_of(record[name])
     # "answer" is the output if another key holds the reference answer.
     if "answer" in record and first(record, *TRUTHS[: TRUTHS.index("answer")]) is not None:
         return "answer", text_of(record["answer"])
     return None, ""
+
+
+def _names_output(key: Any) -> bool:
+    """Return whether a key ends like the name of an output: "gemini_answer", "gpt4o_pred"."""
+    ends = ("_answer", "_prediction", "_pred", "_response", "_output")
+    others = ("extract", "gt", "ground", "correct", "right", "true", "gold", "ref", "chatgpt")
+    return str(key).endswith(ends) and not str(key).startswith(others) and key not in EXTRACTIONS
 
 
 def _stored(format: str, record: Mapping[str, Any], name: str, output: str) -> dict[str, Any]:
@@ -147,13 +199,6 @@ def _stored(format: str, record: Mapping[str, Any], name: str, output: str) -> d
     if "rating" in record:
         stored |= _number("rating", record["rating"])
         stored |= _number("score", record["rating"])
-    if "answer_scoring" in record:
-        stored["verdict"] = float(str(record["answer_scoring"]).strip() == "1")
-        if isinstance(record.get("extract_answer"), str):
-            stored["extraction"] = record["extract_answer"]
-    steps = {k: v for k, v in record.items() if k.endswith(("_recall", "_precision", "_eval"))}
-    if steps:
-        stored["steps"] = steps
     if format == "lmms-eval":
         stored |= _number("score", _logged_score(record))
     return stored
@@ -171,37 +216,26 @@ def _logged_score(record: Mapping[str, Any]) -> Any:
     return None
 
 
-def _join(item: Item, questions: Mapping[str, Fields], found: Imported) -> bool:
-    """Copy truth, options and parts of the question with the item's id; False if there is none."""
-    known = questions.get(item.id)
-    if known is None:
-        found.note("unknown id", item.id)
-        return False
-    if item.truth and item.truth != known.truth and item.truth not in known.truth:
-        found.note("truth differs from the benchmark's", f"{item.id}: {item.truth!r}")
-    item.truth, item.options, item.problem = known.truth, known.options, known.problem
-    item.problem_type, item.parts = known.problem_type, item.parts | known.parts
-    return True
-
-
 # ---- formats
 
 
 def _flat(path: Path, benchmark: Benchmark) -> Iterator[Raw]:
-    for file in files_in(path):
-        value = read_stored(file)
+    files = files_in(path)
+    for file in files:
+        value = only_list(read_file(file))
         task = benchmark.task_of_file(file)
-        if isinstance(value, list):
-            yield from ((record, task) for record in value)
-        else:
-            yield from _members(value, task)
+        found = ((one, task) for one in value) if isinstance(value, list) else _members(value, task)
+        for record, own_task in found:
+            if len(files) > 1 and isinstance(record, Mapping):
+                record = {FILE: file.name, **record}
+            yield record, own_task
 
 
 def _members(value: Mapping[str, Any], task: str) -> Iterator[Raw]:
     """Yield the records of an object: by id, in lists by task, or the object as one record."""
     parts = list(value.values())
     if value.keys() & set(OUTPUTS) or not any(isinstance(part, Mapping | list) for part in parts):
-        outputs = all(isinstance(part, str | None) for part in parts)
+        outputs = all(isinstance(part, str | int | float | None) for part in parts)
         if outputs and not value.keys() & set(OUTPUTS):
             yield from (({"id": key, "output": part}, task) for key, part in value.items())
         else:
@@ -212,6 +246,8 @@ def _members(value: Mapping[str, Any], task: str) -> Iterator[Raw]:
             yield part, task
         elif isinstance(part, list):
             yield from ((record, task or key) for record in part)
+        elif isinstance(part, Mapping) and all(isinstance(p, Mapping) for p in part.values()):
+            yield from _members(part, task or key)
         elif isinstance(part, Mapping):
             yield {"id": key, **part}, task
         else:
@@ -226,7 +262,7 @@ def _lmms_eval(path: Path, benchmark: Benchmark) -> Iterator[Raw]:
         own = [f for f in files if benchmark.name in "".join(filter(str.isalpha, f.name))]
         files = own or files
     for file in files:
-        value = read_stored(file)
+        value = read_file(file)
         task = benchmark.task_of_file(file)
         for sample in value if isinstance(value, list) else [value]:
             merged = _merge(sample) if isinstance(sample, Mapping) else None

@@ -1,48 +1,53 @@
-"""From scored items to the numbers of a benchmark: its mean and its parts by name.
+"""From scored items to means with 95 % bootstrap intervals.
 
-Every number is {"mean", "low", "high", "n"} with a 95 % bootstrap interval. Items whose score is
-None are unknown and are left out.
+Every number is {"mean", "low", "high", "n"}. Items whose score is None are unknown and are left
+out. If several items are about one clip, their scores are not independent. Then whole clips are
+resampled, and the number also has "clusters": the number of clips.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from p2r.evaluation.benchmark import Interval, Item
 from p2r.scoring import mean_interval, resample_means, to_interval
 
+RESAMPLES = 2000
+_CELLS = 10**8  # most numbers in the table of draws; more clips get fewer resamples
 
-def split_scores(items: Iterable[Item], extractor: str, axis: str) -> dict[str, list[float | None]]:
-    """Return the scores by the items' value on an axis."""
-    groups: dict[str, list[float | None]] = defaultdict(list)
-    for item in items:
+Values = Iterable[float | None]
+
+
+def split_positions(items: Sequence[Item], axis: str) -> dict[str, list[int]]:
+    """Return the positions of the items by their value on an axis."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for position, item in enumerate(items):
         if value := item.parts.get(axis):
-            groups[value].append(item.score[extractor])
+            groups[value].append(position)
     return dict(groups)
 
 
-def mean_of_groups(groups: Sequence[Sequence[float | None]], seed: int = 0) -> Interval:
-    """Return the unweighted mean of the means of groups. Each group is resampled by itself.
-
-    Empty groups are left out. n counts the items of all groups.
-    """
-    return combine([GroupMean.of(values, seed + k) for k, values in enumerate(groups)])
-
-
 class GroupMean:
-    """A mean with its resampled means, so that a mean of means gets an interval."""
+    """A mean with its resampled means, so that a mean of means gets an interval.
 
-    def __init__(self, mean: float, drawn: np.ndarray, n: int) -> None:
-        self.mean, self.drawn, self.n = mean, drawn, n
+    `clips` marks the clips of the group, if clips are resampled.
+    """
+
+    def __init__(
+        self, mean: float, drawn: np.ndarray, n: int, clips: np.ndarray | None = None
+    ) -> None:
+        self.mean, self.drawn, self.n, self.clips = mean, drawn, n, clips
 
     @classmethod
-    def of(cls, values: Iterable[float | None], seed: int) -> GroupMean | None:
+    def of(cls, values: Values, seed: int = 0) -> GroupMean | None:
         """Return the mean of the known values, or None if there are none."""
-        known = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=float)
+        known = _known(values)
+        known = known[~np.isnan(known)]
         if not known.size:
             return None
         return cls(float(known.mean()), resample_means(known, seed), int(known.size))
@@ -52,13 +57,93 @@ class GroupMean:
         """Return the unweighted mean of groups."""
         mean = sum(group.mean for group in groups) / len(groups)
         drawn = np.mean([group.drawn for group in groups], axis=0)
-        return cls(mean, drawn, sum(group.n for group in groups))
+        marks = [group.clips for group in groups if group.clips is not None]
+        clips = np.any(marks, axis=0) if marks else None
+        return cls(mean, drawn, sum(group.n for group in groups), clips)
+
+    def interval(self) -> Interval:
+        """Return the mean with its interval."""
+        found = to_interval(self.mean, self.drawn, self.n)
+        return found if self.clips is None else {**found, "clusters": int(self.clips.sum())}
 
 
 def combine(groups: Sequence[GroupMean | None]) -> Interval:
     """Return the unweighted mean of groups as an interval. None stands for an empty group."""
     known = [group for group in groups if group is not None]
-    if not known:
-        return mean_interval([])
-    whole = GroupMean.average(known)
-    return to_interval(whole.mean, whole.drawn, whole.n)
+    return GroupMean.average(known).interval() if known else mean_interval([])
+
+
+class Clips:
+    """The clips that a list of items is about. An item without a clip is a clip of its own.
+
+    `clustered` is true if a clip has several items. Then `group` and `interval` resample clips,
+    with the same draws for every group. So a mean over groups keeps the clips together, too.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
+        self.items = len(names)
+        self.clustered = any(n > 1 for name, n in Counter(names).items() if name)
+        known: dict[str | int, int] = {}
+        places = [known.setdefault(name or place, len(known)) for place, name in enumerate(names)]
+        self.count, self._places = len(known), np.array(places, dtype=int)
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> Clips:
+        """Return the clips of items."""
+        return cls(item.clip for item in items)
+
+    def describe(self) -> str:
+        """Return how intervals are made, in one line."""
+        what = f"{self.count:,} clips ({self.items:,} items)" if self.clustered else "items"
+        return f"95 % bootstrap, {RESAMPLES:,} resamples of {what}"
+
+    def group(
+        self, values: Values, positions: Sequence[int] | None = None, seed: int = 0
+    ) -> GroupMean | None:
+        """Return the mean of the known values, or None if there are none.
+
+        `positions` says which items the values belong to (default: all, in order).
+        """
+        if not self.clustered:
+            return GroupMean.of(values, seed)
+        numbers = _known(values)
+        places = self._places if positions is None else self._places[np.array(positions, int)]
+        known = ~np.isnan(numbers)
+        if not known.any():
+            return None
+        counts = np.bincount(places[known], minlength=self.count)
+        sums = np.bincount(places[known], numbers[known], minlength=self.count)
+        drawn = _draw_clips(self.count) @ np.stack([sums, counts], axis=1).astype(np.float32)
+        drawn = drawn[drawn[:, 1] > 0].astype(float)
+        means = drawn[:, 0] / drawn[:, 1]
+        missing = np.full(len(_draw_clips(self.count)) - len(means), numbers[known].mean())
+        return GroupMean(
+            float(numbers[known].mean()),
+            np.concatenate([means, missing]),
+            int(known.sum()),
+            counts > 0,
+        )
+
+    def interval(self, values: Values, positions: Sequence[int] | None = None) -> Interval:
+        """Return the mean of the known values with its interval."""
+        if not self.clustered:
+            return mean_interval(values)
+        return combine([self.group(values, positions)])
+
+
+def _known(values: Values) -> np.ndarray:
+    return np.array([math.nan if value is None else value for value in values], dtype=float)
+
+
+@lru_cache(maxsize=2)
+def _draw_clips(count: int) -> np.ndarray:
+    """Return how often each clip is in each resample, shape (resamples, clips)."""
+    random = np.random.default_rng(0)
+    rows = max(200, min(RESAMPLES, _CELLS // count))
+    return np.stack(
+        [
+            np.bincount(random.integers(count, size=count), minlength=count).astype(np.float32)
+            for _ in range(rows)
+        ]
+    )

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from p2r.evaluation.metrics import Clips
 from p2r.records import Case
-from p2r.scoring import mean_interval
 from p2r.scoring.thoughts import mismatch, perception_by_answer
 from p2r.template import SEGMENTS, parse
 
@@ -25,7 +25,9 @@ def process_metrics(cases: Sequence[Case]) -> dict[str, Any]:
         "format": format_rates(cases),
         "lengths": segment_lengths(cases),
         "perception accuracy": perception_accuracy(cases),
-        "mismatch": mean_interval(None if (m := mismatch(c)) is None else float(m) for c in cases),
+        "mismatch": _clips(cases).interval(
+            None if (m := mismatch(c)) is None else float(m) for c in cases
+        ),
         "perception by answer": perception_by_answer(cases),
     }
 
@@ -36,12 +38,13 @@ def format_rates(cases: Sequence[Case]) -> dict[str, Any]:
     "faults" counts the format errors by kind.
     """
     parsed = [parse(case.trace.text) for case in cases]
+    clips = _clips(cases)
     rates = {
-        process: mean_interval(float(p.format_ok[process]) for p in parsed)
+        process: clips.interval(float(p.format_ok[process]) for p in parsed)
         for process in ("perception", "reasoning")
     }
     faults = Counter(fault for p in parsed for fault in p.problems)
-    return {**rates, "both": mean_interval(float(p.ok) for p in parsed), "faults": dict(faults)}
+    return {**rates, "both": clips.interval(float(p.ok) for p in parsed), "faults": dict(faults)}
 
 
 def segment_lengths(cases: Sequence[Case]) -> dict[str, dict[str, float | int | None]]:
@@ -76,14 +79,11 @@ def _spread(values: Sequence[int]) -> dict[str, float | int | None]:
 
 def perception_accuracy(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
     """Return, by judge, the share of sufficient observations among those it judged."""
-    verdicts: dict[str, list[float | None]] = {}
-    for case in cases:
-        if case.verdict is not None:
-            known = case.verdict.sufficient
-            verdicts.setdefault(case.verdict.judge or "no observation", []).append(
-                None if known is None else float(known)
-            )
-    return {judge: mean_interval(values) for judge, values in sorted(verdicts.items())}
+    return split_by(
+        [case for case in cases if case.verdict is not None],
+        lambda case: case.verdict.judge or "no observation",
+        lambda case: None if (known := case.verdict.sufficient) is None else float(known),
+    )
 
 
 def split_by(
@@ -93,11 +93,18 @@ def split_by(
 
     `key` returns the part of a case, or None: `lambda c: part_of(c, "duration")`.
     """
-    parts: dict[str, list[float | None]] = {}
+    parts: dict[str, list[Case]] = {}
     for case in cases:
         if (name := key(case)) is not None:
-            parts.setdefault(name, []).append(metric(case))
-    return {name: mean_interval(values) for name, values in sorted(parts.items())}
+            parts.setdefault(name, []).append(case)
+    return {
+        name: _clips(members).interval(map(metric, members))
+        for name, members in sorted(parts.items())
+    }
+
+
+def _clips(cases: Sequence[Case]) -> Clips:
+    return Clips(case.question.path for case in cases)
 
 
 def part_of(case: Case, axis: str) -> str | None:

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from p2r.errors import DataError, UserError
 from p2r.evaluation.benchmark import Benchmark, Fields, OtherSubset, Raw
 from p2r.evaluation.benchmarks import find_benchmark
+from p2r.evaluation.identity import identity_of
+from p2r.evaluation.places import convert_places
 from p2r.evaluation.records import read_fields
 from p2r.evaluation.sources import Notes, read_official
 from p2r.files.lenient_json import Fault
 from p2r.formats.rawrecords import IMAGES, BadValue
-from p2r.records import Question
+from p2r.records import WINDOW, Question
 from p2r.scoring.answers import extract_choice, parse_number
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
+# The path of a question without one: it is unreadable, not answered without its video.
+NO_PATH = "no media path in the record"
 # Text that was decoded with the wrong character set, or that contains undecodable characters.
 _MOJIBAKE = re.compile("�|Ã[\x80-\xbf©¨¼]|â€[™œ“”˜]|â\x80|ï»¿")
 
@@ -58,11 +63,12 @@ def read_benchmark(
 ) -> tuple[list[Fields], Manifest]:
     """Read the questions of a benchmark's files and check them.
 
-    With `data_root`, missing media are counted. If an id is repeated, the first question is used.
-    Raises `UserError` if there is no question to read.
+    With `data_root`, missing media are counted. The same id with another question is another
+    question. Of a true repeat, the first one is used. Raises `UserError` if there is no question to
+    read.
     """
     entry = find_benchmark(name)
-    found: dict[str, Fields] = {}
+    found: dict[tuple[Any, ...], Fields] = {}
     notes = Notes()
     for place, (record, task) in enumerate(_records(entry, path)):
         try:
@@ -78,16 +84,24 @@ def read_benchmark(
             notes.note("bad record", f"record {place}: {reason}")
             continue
         fields.id = fields.id or str(place)
-        if fields.id in found:
+        identity = identity_of(fields)
+        if identity in found:
             notes.note("duplicate id", fields.id)
             continue
-        found[fields.id] = fields
-        for oddity in _oddities(entry, fields):
-            notes.note(oddity, fields.id)
-        if data_root is not None and not (fields.path and (data_root / fields.path).is_file()):
+        found[identity] = fields
+        if data_root is not None and not (fields.path and (data_root / fields.path).exists()):
             notes.note("media missing", fields.path or f"{fields.id}: no path")
     if not found:
-        raise UserError(f"{path} has no question of {entry.title}: give {entry.files}")
+        why = "".join(f"; {n} × {what} ({notes.example(what)})" for what, n in notes.counts.items())
+        raise UserError(f"{path} has no question of {entry.title}: give {entry.files}{why}")
+    if (note := convert_places(list(found.values()))) is not None:
+        notes.note(note, path.name)
+    for fields in found.values():
+        for oddity in _oddities(entry, fields):
+            notes.note(oddity, fields.id or "")
+    for identity, times in Counter(fields.id for fields in found.values()).items():
+        if times > 1:
+            notes.note("id with several questions", f"{identity} ({times} questions)")
     pairs = Counter((f.problem, tuple(f.options), f.path) for f in found.values())
     for (problem, _, _), times in pairs.items():
         if times > 1:
@@ -129,11 +143,24 @@ def to_question(name: str, fields: Fields, direct: bool = False) -> Question:
         options=[option.rstrip() for option in fields.options],
         problem_type=fields.problem_type,
         data_type="image" if image else "video",
-        path=fields.path.removeprefix("./"),
+        path=fields.path.removeprefix("./") or NO_PATH,
         answer=fields.truth,
         source=entry.name,
-        meta={"benchmark": entry.name, "parts": fields.parts},
+        meta={"benchmark": entry.name, "parts": fields.parts}
+        | ({WINDOW: fields.window} if fields.window else {}),
     )
+
+
+def to_questions(name: str, found: Sequence[Fields], direct: bool = False) -> list[Question]:
+    """Return the questions for a model. Their ids are unique: a repeated id gets "#2", "#3" …"""
+    questions = [to_question(name, fields, direct) for fields in found]
+    times: Counter[str] = Counter()
+    for place, question in enumerate(questions):
+        times[question.id] += 1
+        if times[question.id] > 1:
+            changed = {"id": f"{question.id}#{times[question.id]}"}
+            questions[place] = question.model_copy(update=changed)
+    return questions
 
 
 def _records(entry: Benchmark, path: Path) -> Iterator[Raw]:

@@ -111,15 +111,16 @@ def read_result_with(result: Result, reader: Reader) -> dict[str, Any]:
 
 
 def _store_choices(items: Sequence[Item], choose: Chooser) -> None:
-    cases = {item.id: case_of(item) for item in items}
     asked = [
-        item
+        (item, case)
         for item in items
-        if cases[item.id].trace.think and item.problem_type == "multiple choice" and item.options
+        if (case := case_of(item)).trace.think
+        and item.problem_type == "multiple choice"
+        and item.options
     ]
-    thinking = [cases[item.id].trace.think or "" for item in asked]
-    said = choose([cases[item.id].question for item in asked], thinking) if asked else []
-    for item, choice in zip(asked, said, strict=True):
+    thinking = [case.trace.think or "" for _, case in asked]
+    said = choose([case.question for _, case in asked], thinking) if asked else []
+    for (item, _), choice in zip(asked, said, strict=True):
         item.stored.pop(CHOICE, None)
         if choice is not None:
             item.stored[CHOICE] = choice
@@ -130,6 +131,6 @@ def mismatch_by_reader(items: Sequence[Item]) -> dict[str, Any] | None:
     read = [item for item in items if CHOICE in item.stored]
     if not read:
         return None
-    choices = {item.id: item.stored[CHOICE] for item in read}
-    stored: Chooser = lambda questions, thinking: [choices[q.id] for q in questions]  # noqa: E731
+    choices = {(item.id, item.problem): item.stored[CHOICE] for item in read}
+    stored: Chooser = lambda asked, thinking: [choices[q.id, q.problem] for q in asked]  # noqa: E731
     return mismatch_rate(mismatches([case_of(item) for item in read], stored))

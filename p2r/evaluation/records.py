@@ -8,17 +8,19 @@ from string import ascii_uppercase
 from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
+from p2r.formats.media import read_window
 from p2r.formats.rawrecords import BadValue, literal
-from p2r.scoring.answers import option_texts
+from p2r.formats.values import one
 from p2r.template import answer_of
 
 IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid", "sample_id")
 TRUTHS = (
     *("truth", "ground_truth", "solution", "gt_answer", "gt-answer", "gt", "answer", "target"),
     *("correct_answer", "correct_option", "correct_choice", "gt_option", "gt_letter", "label"),
-    *("gold", "reference"),
+    *("gold", "reference", "ground_truth_answer"),
 )
 QUESTIONS = ("question", "problem", "prompt")
+OPTIONS = ("options", "choices", "candidates")
 LOG_FILE = "log_file"  # the key under which the lmms-eval format gives the name of the log
 
 
@@ -52,7 +54,8 @@ def base_fields(
         problem_type=problem_type,
         options=options_of(record),
         parts={axis: text_of(value) for axis, value in (parts or {}).items()},
-        path=text_of(first(record, "path", "video_path", "video")) or path,
+        path=text_of(one(first(record, "path", "video_path", "video", "videos"))) or path,
+        window=read_window(record),
     )
 
 
@@ -71,23 +74,20 @@ def text_of(value: Any) -> str:
 
 
 def truth_of(record: Record) -> str:
-    """Return the reference answer as text.
-
-    An integer that is the position of an option, counted from 0, becomes its letter. It stays a
-    number if an option has that number as its text.
-    """
+    """Return the reference answer as text. The place of an option stays a number."""
     value = first(record, *TRUTHS)
     value = value[0] if isinstance(value, list) and value else value
-    if type(value) is int and 0 <= value < len(options := options_of(record)):
-        texts = [text.rstrip(".") for text in option_texts(options).values()]
-        if str(value) not in texts:
-            return ascii_uppercase[value]
     return answer_of(text_of(value)) or ""
 
 
 def options_of(record: Record) -> list[str]:
-    """Return the options: from a list, an object by letter, or a string that holds either."""
-    value = first(record, "options", "choices", "candidates")
+    """Return the options: from a list, an object by letter, or a string that holds either.
+
+    A table may have the options in columns A, B, C … (VLMEvalKit).
+    """
+    value = first(record, *OPTIONS)
+    if value is None and {"A", "B"} <= record.keys():
+        value = {letter: record.get(letter) for letter in ascii_uppercase[:10]}
     if isinstance(value, str):
         value = literal(value.strip())
     if isinstance(value, Mapping):
@@ -100,9 +100,11 @@ def options_of(record: Record) -> list[str]:
 
 
 def lettered(options: Sequence[str]) -> list[str]:
-    """Return the options with a letter each. Options that have letters keep them."""
-    texts = option_texts(options)
-    if all(re.match(rf"\s*\(?{k}[.):]", o) for k, o in zip(texts, options, strict=False)):
+    """Return the options with a letter each. Options whose letters run A, B, C … keep them.
+
+    Other prefixes, such as initials ("J. Brahms"), are part of the text.
+    """
+    if all(re.match(rf"\s*\(?{k}[.):]", o) for k, o in zip(ascii_uppercase, options, strict=False)):
         return list(options)
     return [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options, strict=False)]
 

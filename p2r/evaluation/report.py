@@ -8,15 +8,16 @@ is shown only over all seven benchmarks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import EXTRACTORS, Item
-from p2r.evaluation.compare import percent
+from p2r.evaluation.compare import compare, counted, percent
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.paper import MODEL_TABLES, SOURCE, TITLES, Row, paper_columns, quoted_tables
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
-from p2r.scoring import mean_interval
 from p2r.scoring.thoughts import mismatch
 
 Cells = dict[str, dict[str, Any]]
@@ -26,6 +27,8 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
     """Return Tables 1, 2 and 4 to 9 by number.
 
     A table is {"title", "quoted": {row: {column: %}}, "measured": {row: {column: interval}}}.
+    "pairs" compares every two results of one benchmark item by item. "warnings" lists the warnings
+    of the results.
     Several results of one model share a row, which Tables 1, 2, 4, 8 and 9 have in common: they
     compare models by benchmark. A result whose `made` has an `input` (see
     `p2r.evaluation.transfer`) is shown only in Table 5. `tables` selects some tables by number.
@@ -73,6 +76,12 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
             for number, title in TITLES.items()
             if not tables or number in tables
         },
+        "pairs": _compare_all([r for r in results if r.made.get("input") is None]),
+        "warnings": [
+            f"{result.model} on {result.benchmark}: {warning['what']}"
+            for result in results
+            for warning in result.numbers["warnings"]
+        ],
     }
 
 
@@ -88,6 +97,22 @@ def input_of(result: Result) -> str | None:
     """
     given, by = result.made.get("input"), result.made.get("observations_by")
     return given.replace("observation", f"{by}'s observation") if given and by else given
+
+
+def _compare_all(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Compare every two results of one benchmark. A pair without a common item has a "reason"."""
+    found = []
+    for a, b in combinations(results, 2):
+        if a.benchmark != b.benchmark:
+            continue
+        pair: dict[str, Any] = {"benchmark": a.benchmark, "models": [a.model, b.model]}
+        try:
+            compared = compare(a, b)
+            pair |= {name: compared[name] for name in (*EXTRACTORS, "intervals")}
+        except DataError as error:
+            pair["reason"] = str(error)
+        found.append(pair)
+    return found
 
 
 def _average(intervals: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -109,10 +134,10 @@ def _difficulty(quoted: dict[str, Row], found: dict[str, dict[str, Any]], extrac
 
 def mismatch_of(items: Sequence[Item]) -> dict[str, Any] | None:
     """Return the rule-based think-answer mismatch of items, or None if none has thinking."""
-    cases = [case for case in map(case_of, items) if case.trace.think]
-    found = [mismatch(case) for case in cases]
+    pairs = [(item, case) for item in items if (case := case_of(item)).trace.think]
+    found = [mismatch(case) for _, case in pairs]
     known = [None if one is None else float(one) for one in found]
-    return mean_interval(known) if known else None
+    return Clips.of(item for item, _ in pairs).interval(known) if known else None
 
 
 def report_markdown(found: dict[str, Any]) -> str:
@@ -137,7 +162,28 @@ def report_markdown(found: dict[str, Any]) -> str:
             lines.append(f"| {name.replace('|', '/')} | **measured** | {' | '.join(cells)} |")
         if not table["measured"]:
             lines.append(f"| – | *not measured* |{' |' * len(columns)}")
-    return "\n".join(lines) + "\n"
+    lines += _pairs_markdown(found["pairs"])
+    lines += ["", *(f"WARNING: {warning}" for warning in found["warnings"])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _pairs_markdown(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    if not pairs:
+        return []
+    lines = ["", "**Item by item: B − A in % with 95 % interval, and McNemar's exact test**", ""]
+    lines.append("| benchmark | A | B | rule | n | B − A | only A | only B | p |")
+    lines.append("|---|---|---|---|--:|--:|--:|--:|--:|")
+    for pair in pairs:
+        head = " | ".join(name.replace("|", "/") for name in (pair["benchmark"], *pair["models"]))
+        if "reason" in pair:
+            lines.append(f"| {head} | *{pair['reason']}* | | | | | |")
+            continue
+        for name in EXTRACTORS:
+            row = pair[name]
+            cells = [counted(row["difference"]), percent(row["difference"])]
+            cells += [str(row["table"][side]) for side in ("only a", "only b")]
+            lines.append(f"| {head} | {name} | {' | '.join(cells)} | {row['p']:.3g} |")
+    return lines
 
 
 def _place(column: str) -> int:
@@ -147,4 +193,4 @@ def _place(column: str) -> int:
 
 
 def _measured(interval: dict[str, Any] | None) -> str:
-    return "" if interval is None else f"{percent(interval)}, n {interval['n']}"
+    return "" if interval is None else f"{percent(interval)}, n {counted(interval)}"

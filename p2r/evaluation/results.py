@@ -1,8 +1,9 @@
 """Result files: one JSON file per model and benchmark, with every item and the settings used.
 
     {"benchmark", "model", "made": {frames, pixels, fps, decoder, sampling, prompt, …},
-     "counts": {…}, "official": {"mean", "low", "high", "n", "parts": {…}}, "robust": {…},
-     "logged": {…}, "items": [{"id", "output", "truth", "extraction", "score", …}, …]}
+     "counts": {…}, "warnings": [{"what", "examples"}, …],
+     "official": {"mean", "low", "high", "n", "parts": {…}}, "robust": {…}, "logged": {…},
+     "items": [{"id", "output", "truth", "extraction", "score", …}, …]}
 
 `official` and `robust` are the two extractors. `logged` compares them with the scores that a source
 stored. `rescore` recomputes all numbers from the stored outputs, without a model or a GPU.
@@ -13,18 +14,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from p2r import __version__
 from p2r.errors import DataError
+from p2r.evaluation.alarms import find_alarms
 from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.importers import import_outputs
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.questions import read_benchmark
 from p2r.evaluation.score import measure, score_item
+from p2r.evaluation.sources import files_in
 from p2r.records import Case, Question, Trace
 from p2r.runs import replacing
 from p2r.template import parse
@@ -58,9 +62,11 @@ def rescore(result: Result) -> dict[str, Any]:
         "n": len(result.items),
         "expected": entry.expected,
         "metric": entry.metric,
+        "intervals": Clips.of(result.items).describe(),
         "counts": {**result.counts, **_count(result.items)},
         **{name: measure(result.benchmark, result.items, name) for name in EXTRACTORS},
         "logged": compare_with_logged(result.items),
+        "warnings": find_alarms(result.items, entry.axes),
     }
     return result.numbers
 
@@ -113,18 +119,19 @@ def import_result(
     benchmark: str,
     questions: Path | None = None,
     model: str | None = None,
+    where: Mapping[str, str] | None = None,
+    count_from: int | None = None,
 ) -> Result:
     """Return the result of outputs that another program stored in a file or folder.
 
     `questions`: the benchmark's own files. Truth and options then come from there. `model`: the
-    name of the model (default: the file's name).
+    name of the model (default: the file's name). `where` and `count_from`: see `import_outputs`.
     """
     entry = find_benchmark(benchmark)
-    known = None
-    if questions is not None:
-        known = {fields.id or "": fields for fields in read_benchmark(entry.name, questions)[0]}
-    found = import_outputs(format, path, entry.name, known)
+    known = None if questions is None else read_benchmark(entry.name, questions)[0]
+    found = import_outputs(format, path, entry.name, known, where, count_from)
     source = {"format": format, "file": path.name, "sha256": _digest(path)}
+    source |= {"where": dict(where)} if where else {}
     made = {"source": source, "p2r": __version__}
     counts = dict(sorted(found.counts.items()))
     return Result(entry.name, model or path.stem, found.items, made, counts, found.examples)
@@ -132,7 +139,7 @@ def import_result(
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(path.glob("*.json*")) if path.is_dir() else [path]:
+    for file in files_in(path):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -142,11 +149,14 @@ def write_result(result: Result, path: Path) -> Path:
     numbers = rescore(result)
     head = {
         "format": FORMAT,
-        **{key: numbers[key] for key in ("benchmark", "model", "n", "expected", "metric")},
+        **{
+            key: numbers[key]
+            for key in ("benchmark", "model", "n", "expected", "metric", "intervals")
+        },
         "made": result.made,
         "counts": numbers["counts"],
         "examples": result.examples,
-        **{key: numbers[key] for key in (*EXTRACTORS, "logged")},
+        **{key: numbers[key] for key in ("warnings", *EXTRACTORS, "logged")},
     }
     with replacing(path) as file:
         # ASCII, so that half a character in an output can be written and read again.

@@ -16,19 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from p2r.evaluation.benchmark import Asked, Benchmark, Item, Reading
+from p2r.evaluation.benchmark import EXTRACTORS, Asked, Benchmark, Item, Reading
 from p2r.scoring import MRA_CONVENTIONS, accuracy
-from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions
+from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions, option_texts, parse_number
 from p2r.scoring.thoughts import think_choice
 from p2r.template import answer_of
 
 Rule = Callable[[str, Asked], Reading]
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
+_VIDEO_R1_THRESHOLDS = (0.5 + 0.05 * np.arange(10)).astype(np.float32)
 _REASONING_TAGS = ("<think>", "<observation>")
 
 
 def score_with(entry: Benchmark, item: Item) -> None:
-    """Set the extraction and the score of an item by the rules of a benchmark."""
+    """Set the extraction and the score of an item by the rules of a benchmark, by both extractors.
+
+    Both scores are None if the reference answer cannot be read.
+    """
     options = tuple(item.options)
     choice = item.problem_type == "multiple choice"
     letter = letter_of(item.truth, options) if choice else None
@@ -36,12 +40,31 @@ def score_with(entry: Benchmark, item: Item) -> None:
     robust = entry.robust or read_robustly
     if len(item.output) < 40:
         robust = partial(_read_short, robust)
-    readings = {
-        "official": entry.score(item.output, asked, item.stored),
-        "robust": robust(item.output, asked, item.stored.get("rating")),
-    }
+    if unreadable_reference(asked) and not {"rating", "verdict"} & item.stored.keys():
+        readings = dict.fromkeys(EXTRACTORS, Reading(None, None))
+    else:
+        readings = {
+            "official": entry.score(item.output, asked, item.stored),
+            "robust": robust(item.output, asked, item.stored.get("rating")),
+        }
     item.extraction = {name: reading.extraction for name, reading in readings.items()}
     item.score = {name: reading.score for name, reading in readings.items()}
+
+
+def odd_reference(item: Item) -> bool:
+    """Return whether an item has a reference answer that cannot be read."""
+    choice = item.problem_type == "multiple choice"
+    letter = letter_of(item.truth, tuple(item.options)) if choice else None
+    known = Asked(item.truth, item.problem_type, item.options, "", letter)
+    return bool(item.truth) and unreadable_reference(known)
+
+
+def unreadable_reference(asked: Asked) -> bool:
+    """Return whether the reference is no option of a choice, or no number where one belongs."""
+    if asked.problem_type == "multiple choice":
+        return asked.letter is None and asked.truth not in asked.options
+    number = asked.problem_type in ("numerical", "regression")
+    return number and parse_number(asked.truth) is None
 
 
 @lru_cache(maxsize=1 << 16)
@@ -128,13 +151,16 @@ def match_like_video_r1(answer: str, asked: Asked) -> float:
         decimal = ["." in text or "," in text for text in (answer, truth)]
         return float(decimal[0] == decimal[1] and round(given, 2) == round(right, 2))
     if asked.problem_type == "regression":
-        return mra_of(given, right, "strict") or 0.0
+        return mra_of(given, right, "strict")
     return 0.0
 
 
 def match_letter(text: str, asked: Asked) -> Reading:
-    """Score an answer that must be exactly the letter of the right option."""
-    text = text.strip()
+    """Score an answer that must be exactly the letter of the right option.
+
+    Like Video-R1's rule, it reads the text inside `<answer>` if there is one.
+    """
+    text = (tagged_answer(text) or text).strip()
     return letter_reading(text, float(text == (asked.letter or asked.truth)))
 
 
@@ -146,13 +172,24 @@ def letter_reading(text: str, score: float) -> Reading:
 def mra_of(given: float, right: float, convention: str = "official") -> float | None:
     """Return the MRA of two numbers like VSI-Bench's code: the truth keeps its sign.
 
-    None if the truth is 0 or not a number. `p2r.scoring.mra` explains the conventions.
+    None if the truth is 0 or not a number. `p2r.scoring.mra` explains the conventions. "strict" is
+    Video-R1's code: 32-bit floats, and the error is divided by |truth| + 1e-8. So a truth of 0 has
+    an MRA.
     """
+    if convention == "strict":
+        return _mra_of_video_r1(given, right)
     if right == 0 or math.isnan(right):
         return None
     thresholds, border = MRA_CONVENTIONS[convention]
     error = abs(given - right) / right
     return float(np.mean(error <= 1 - thresholds if border else error < 1 - thresholds))
+
+
+def _mra_of_video_r1(given: float, right: float) -> float:
+    said, truth = np.float32(given), np.float32(right)
+    with np.errstate(all="ignore"):  # infinite numbers
+        error = np.abs(said - truth) / (np.abs(truth) + np.float32(1e-8))
+        return float(np.mean(error < np.float32(1) - _VIDEO_R1_THRESHOLDS))
 
 
 def to_float(text: str) -> float | None:
@@ -183,8 +220,15 @@ def read_robustly(output: str, asked: Asked, rating: float | None = None) -> Rea
     answer = answer_of(output.replace("</s>", ""))
     if asked.problem_type == "multiple choice":
         chosen = read_option(answer, asked.options)
-        return Reading(chosen, None if asked.letter is None else float(chosen == asked.letter))
+        right = chosen == asked.letter or _same_text(chosen, asked.letter, asked.options)
+        return Reading(chosen, None if asked.letter is None else float(right))
     return Reading(answer, accuracy(asked.problem_type, answer, asked.truth, asked.options))
+
+
+def _same_text(chosen: str | None, letter: str | None, options: Sequence[str]) -> bool:
+    """Return whether two letters name options with the same text."""
+    texts = option_texts(options) if chosen and letter and options else {}
+    return bool(texts.get(chosen or "")) and texts[chosen or ""] == texts.get(letter or "")
 
 
 def valid_rating(rating: float | None) -> float | None:

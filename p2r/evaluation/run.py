@@ -9,6 +9,7 @@ means. They never count as zero.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
 from p2r.errors import UserError
 from p2r.evaluation.benchmark import Item
-from p2r.evaluation.benchmarks import built_in_benchmark
+from p2r.evaluation.benchmarks import OWN, built_in_benchmark
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.process_metrics import process_metrics
 from p2r.evaluation.results import Result, write_result
 from p2r.files.journal import Journal
@@ -29,7 +31,7 @@ from p2r.judges import JournaledJudge, Judge, judge_observations
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
-from p2r.scoring import mean_interval, score_answer
+from p2r.scoring import score_answer
 from p2r.scoring.thoughts import mismatch, mismatch_tags, perception_by_answer
 from p2r.template import build_prompt, parse, prompt_hash, style_name
 
@@ -140,10 +142,11 @@ def to_result(
 ) -> Result:
     """Return the result of answered questions.
 
-    The `meta` of a question names its benchmark. The default is the built-in benchmark.
+    The `meta` of a question names its benchmark. Other questions keep the name of their source
+    ("own:NAME"), except those that p2r generated.
     """
     named = cases[0].question.meta.get("benchmark") if cases else None
-    benchmark = named or built_in_benchmark().name
+    benchmark = named or _name_of_set({case.question.source for case in cases})
     prompt = {"style": style_name(style), "hash": prompt_hash(style)}
     if is_template(style):
         prompt["template"] = style
@@ -159,6 +162,15 @@ def to_result(
     )
 
 
+def _name_of_set(sources: set[str]) -> str:
+    """Return the name of a set of questions from the sources of its questions."""
+    built_in = built_in_benchmark().name
+    if sources <= {built_in}:
+        return built_in
+    name = re.sub(r"[^\w.-]+", "-", sources.pop()).strip("-") if len(sources) == 1 else ""
+    return f"{OWN}{name or 'questions'}"
+
+
 def _to_item(case: Case) -> Item:
     question, trace = case.question, case.trace
     kept = ("observation", "think", "answer", "problems", "completion_tokens", "truncated", "media")
@@ -170,6 +182,7 @@ def _to_item(case: Case) -> Item:
         options=question.options,
         parts=question.meta.get("parts") or {"problem type": question.problem_type},
         problem=question.problem,
+        clip=question.path,
         trace={name: value for name in kept if (value := getattr(trace, name)) not in (None, {})},
     )
 
@@ -194,7 +207,8 @@ def score_cases(cases: Sequence[Case], judge: Judge | None, run: Run) -> list[Ca
 def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) -> dict[str, Any]:
     """Return the metrics over all cases and per problem type, the 2 × 2 table, and counts.
 
-    A metric is {"mean", "low", "high", "n"}. n counts the cases for which the metric is known.
+    A metric is {"mean", "low", "high", "n"}. n counts the cases for which the metric is known. If
+    clips have several questions, "clusters" counts the clips.
     """
     types = sorted({case.question.problem_type for case in cases})
     per_type = {
@@ -219,4 +233,5 @@ def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) ->
 
 
 def _measure(cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    return {name: mean_interval(map(METRICS[name], cases)) for name in metrics}
+    clips = Clips(case.question.path for case in cases)
+    return {name: clips.interval(map(METRICS[name], cases)) for name in metrics}

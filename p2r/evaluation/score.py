@@ -7,9 +7,8 @@ from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Interval, Item
 from p2r.evaluation.benchmarks import find_benchmark
-from p2r.evaluation.metrics import split_scores
+from p2r.evaluation.metrics import Clips, split_positions
 from p2r.evaluation.rules import score_with
-from p2r.scoring import mean_interval
 
 
 def score_item(benchmark: str | Benchmark, item: Item) -> None:
@@ -25,9 +24,13 @@ def measure(benchmark: str, items: Sequence[Item], extractor: str) -> dict[str, 
     """
     entry = find_benchmark(benchmark)
     parts: dict[str, Interval] = {}
+    clips = Clips.of(items)
+    scores = [item.score[extractor] for item in items]
     for axis in entry.axes:
-        for name, values in sorted(split_scores(items, extractor, axis).items()):
-            parts[f"{axis}: {name}" if name in parts else name] = mean_interval(values)
+        for name, positions in sorted(split_positions(items, axis).items()):
+            values = [scores[position] for position in positions]
+            part = f"{axis}: {name}" if name in parts else name
+            parts[part] = clips.interval(values, positions)
     parts |= entry.parts(items, extractor)
     whole = next((parts[name] for name in entry.headline if name in parts), None)
-    return {**(whole or mean_interval(item.score[extractor] for item in items)), "parts": parts}
+    return {**(whole or clips.interval(scores)), "parts": parts}

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2r.errors import DataError
 from p2r.evaluation.benchmark import Benchmark, Raw
-from p2r.files.lenient_json import read_stored
+from p2r.evaluation.tables import SUFFIXES, read_file
 
 EXAMPLES = 5
 
@@ -35,36 +34,27 @@ class Notes:
 
 
 def files_in(path: Path) -> list[Path]:
-    """Return the JSON files of a folder in order, or the file itself."""
-    return sorted([*path.glob("*.jsonl"), *path.glob("*.json")]) if path.is_dir() else [path]
+    """Return the readable files of a folder in order, or the file itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
 
 
 def read_official(benchmark: Benchmark, file: Path) -> Iterator[Raw]:
     """Yield the records of a file in the benchmark's own layout, each with its task."""
     task = benchmark.task_of_file(file)
-    if file.suffix == ".parquet":
-        yield from ((record, task) for record in read_parquet(file))
-        return
-    value = read_stored(file)
+    value = read_file(file)
     unpacked = benchmark.unpack(file, value) if benchmark.unpack else None
     if unpacked is None:
+        value = only_list(value)
         unpacked = ((record, task) for record in (value if isinstance(value, list) else [value]))
     yield from unpacked
 
 
-def read_parquet(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file, without its columns of pictures."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file) as parquet:
-            names = [f.name for f in parquet.schema_arrow if not _is_picture(f.type)]
-            for batch in parquet.iter_batches(columns=names):
-                yield from batch.to_pylist()
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{file} is not a Parquet file ({error})") from None
-
-
-def _is_picture(kind: Any) -> bool:
-    return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+def only_list(value: Any) -> Any:
+    """Return the list of records in an object that has nothing else, such as {"questions": […]}."""
+    if isinstance(value, dict) and value.keys() & {"questions", "annotations", "QA"}:
+        lists = [part for part in value.values() if isinstance(part, list)]
+        if len(lists) == 1 and all(isinstance(one, dict) for one in lists[0]):
+            return lists[0]
+    return value

@@ -81,6 +81,18 @@ def read_records(path: Path) -> Iterator[Any]:
         raise NotJson("it is empty")
 
 
+def is_one_object(path: Path) -> bool:
+    """Return whether a file starts with an object that goes on after its first line."""
+    text = _Text(_decode(_read_bytes(path)))
+    if text.skip_space() != "{":
+        return False
+    try:
+        _from_line(text.take_line() or "")
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
 def read_stored(path: Path) -> Any:
     """Return the value of a file: a list (also from JSON lines), or an object.
 

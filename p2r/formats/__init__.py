@@ -9,13 +9,18 @@ from p2r.formats.files import (
     write_video_r1,
     write_videop2r,
 )
+from p2r.formats.identity import content_of, tell_apart
+from p2r.formats.moving import settle_data_type
 
 __all__ = [
     "BadRecord",
     "BadRecordLog",
     "OnBad",
+    "content_of",
     "read_cases",
     "read_questions",
+    "settle_data_type",
+    "tell_apart",
     "write_video_r1",
     "write_videop2r",
 ]

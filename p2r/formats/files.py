@@ -6,10 +6,12 @@
 | VideoP2R release | gzip-compressed JSON lists in parts; traces in `observation`, `process`,    |
 |                  | `answer` and, whole, in `output`; every value of the RL file is a string    |
 | p2r              | JSON lines of `Question` or of `Case`; `cases.parquet`                      |
+| other projects   | records of any shape in `p2r.formats.shapes`: JSON lists, JSON lines, an    |
+|                  | object that holds the list, Parquet files of the hub                        |
 
-Records are read one at a time, in constant memory. A bad record is reported with file, index and
-reason, and skipped. A file that breaks off is reported after its readable part.
-`p2r.formats.rawrecords` turns a record into a question or a case and back.
+Records are read one at a time, in constant memory (an object with a list is read whole). A bad
+record is reported with file, index and reason, and skipped. A file that breaks off is reported
+after its readable part. `p2r.formats.rawrecords` turns a record into a question or a case and back.
 """
 
 from __future__ import annotations
@@ -31,8 +33,19 @@ from pydantic import ValidationError
 from p2r.errors import DataError
 from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
-from p2r.files.lenient_json import Fault, NotJson, read_records
-from p2r.formats.rawrecords import BadValue, Item, to_case, to_question, to_video_r1, to_videop2r
+from p2r.files.lenient_json import LISTS, Fault, NotJson, is_one_object, read_records, read_stored
+from p2r.formats.places import as_letter, find_base, place_of
+from p2r.formats.rawrecords import (
+    INFERRED,
+    BadValue,
+    Item,
+    is_ours,
+    to_case,
+    to_question,
+    to_video_r1,
+    to_videop2r,
+)
+from p2r.formats.shapes import shape_of
 from p2r.records import ROW_TYPES, Case, Question
 
 logger = logging.getLogger(__name__)
@@ -134,6 +147,7 @@ def write_videop2r(
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
 _PART = re.compile(r"(?P<name>.+)\.part(?P<part>\d{1,4})of(?P<parts>\d{1,4})(?P<suffix>\..+)?")
+_HUB_PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<parts>\d{5})(?P<suffix>\..+)")
 
 
 def _find_files(path: Path) -> list[Path]:
@@ -165,6 +179,10 @@ def _files_of_folder(folder: Path) -> list[Path]:
 
 
 def _parts_beside(path: Path) -> list[Path]:
+    if match := _HUB_PART.fullmatch(path.name):
+        count = int(match["parts"])
+        names = (f"{match['name']}-{k:05}-of-{count:05}{match['suffix']}" for k in range(count))
+        return [path.with_name(name) for name in names]
     match = _PART.fullmatch(path.name)
     if not match:
         return [path]
@@ -195,6 +213,8 @@ def _read(
     files: list[Path], convert: Callable[[Any, int], Item], on_bad: OnBad | None
 ) -> Iterator[Item]:
     report = on_bad or BadRecordLog()
+    inferred: Counter[str] = Counter()
+    base: tuple[bool, bool] | None = None
     place = 0
     for file in files:
         if not file.exists():
@@ -202,32 +222,122 @@ def _read(
             continue
         for index, record in enumerate(_records(file)):
             try:
-                if isinstance(record, Fault):
-                    raise BadValue(record.reason)
-                item = convert(record, place)
+                item = _convert(record, place, convert)
+                question = item.question if isinstance(item, Case) else item
+                if not is_ours(record) and (answer := place_of(question)) is not None:
+                    base = base or find_base(_questions(files))
+                    question = as_letter(question, answer, base)
+                    item = _with_question(item, question)
             except ValueError as error:
                 report(BadRecord(str(file), index, _reason(error)))
             else:
+                inferred.update(question.meta.get(INFERRED, ()))
                 yield item
             place += 1
+    for what, count in inferred.items():
+        logger.warning("inferred for %d of %d questions: %s", count, place, what)
     if isinstance(report, BadRecordLog):
         report.end(place)
 
 
+def _convert(record: Any, place: int, convert: Callable[[Any, int], Item]) -> Item:
+    if isinstance(record, Fault):
+        raise BadValue(record.reason)
+    return convert(record, place)
+
+
+def _with_question(item: Item, question: Question) -> Item:
+    if isinstance(item, Case):
+        return item.model_copy(update={"question": question})
+    return question
+
+
+def _questions(files: list[Path]) -> Iterator[Question]:
+    """Yield the readable questions of all files, before their answers are changed."""
+    for file in filter(Path.exists, files):
+        for record in _records(file):
+            try:
+                if not is_ours(record):
+                    yield _convert(record, 0, to_question)
+            except ValueError:
+                continue
+
+
 def _records(file: Path) -> Iterator[Any]:
     try:
-        yield from _rows(file) if file.suffix == ".parquet" else read_records(file)
+        yield from _rows(file) if _is_parquet(file) else _json_records(file)
     except NotJson as error:
         raise DataError(f"{file} has neither a JSON list nor JSON lines: {error}") from None
     except pa.ArrowInvalid as error:
-        raise DataError(f"{file} is not a Parquet file of cases: {error}") from None
+        raise DataError(f"{file} cannot be read as a Parquet file: {error}") from None
 
 
-def _rows(file: Path) -> Iterator[Case | Fault]:
+def _is_parquet(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        return file.suffix == ".parquet" or opened.read(4) == b"PAR1"
+
+
+def _json_records(file: Path) -> Iterator[Any]:
+    """Yield the records of a JSON list, of JSON lines, or inside an object."""
+    if is_one_object(file):
+        try:
+            yield from _inside(read_stored(file))
+        except DataError:
+            pass  # read_records says why
+        else:
+            return
+    records = read_records(file)
+    for first in records:
+        if isinstance(first, dict) and not _is_record(first):
+            yield from _inside(first)
+        else:
+            yield first
+            yield from records
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    """Yield the records inside a value: a list, an object with lists, or an object by id.
+
+    An object that holds no records is yielded itself.
+    """
+    if isinstance(value, list):
+        yield from value
+        return
+    if not isinstance(value, dict) or _is_record(value):
+        yield value
+        return
+    lists = {key: part for key, part in value.items() if _has_objects(part)}
+    known = [key for key in ("questions", "annotations", *LISTS) if key in lists]
+    objects = {key: part for key, part in value.items() if isinstance(part, dict)}
+    if lists:
+        for key in known[:1] or lists:
+            yield from lists[key]
+    elif objects:
+        for key, part in objects.items():
+            if _is_record(part):
+                yield part if "id" in part else {"id": key, **part}
+            else:
+                yield from _inside(part)
+    else:
+        yield value
+
+
+def _has_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, dict) for part in value)
+
+
+def _is_record(value: dict[str, Any]) -> bool:
+    return value.keys() >= {"question", "trace"} or shape_of(value) is not None
+
+
+def _rows(file: Path) -> Iterator[Any]:
+    """Yield the cases of a Parquet file of p2r, or the records of another one."""
     with pq.ParquetFile(file) as parquet:
         columns = [name for name in ROW_TYPES if name in parquet.schema_arrow.names]
         if "question.problem" not in columns:
-            raise pa.ArrowInvalid("it has no column question.problem")
+            for batch in parquet.iter_batches(batch_size=64):  # rows may hold whole media files
+                yield from batch.to_pylist()
+            return
         for batch in parquet.iter_batches(batch_size=512, columns=columns):
             for row in batch.to_pylist():
                 try:

@@ -1,96 +1,62 @@
-"""Convert records of Video-R1 and VideoP2R files to `Question` and `Case`, and back.
+"""Convert records of question and trace files to `Question` and `Case`, and back.
 
-The fields of a record become fields of `Question` and `Trace`. All other fields go into
-`Question.meta`. So do values in an unusual form, for example options in a string. This restores a
-record field for field. A raw value in `meta` is written back only if the field still has the same
-meaning.
+`p2r.formats.shapes` gives a record of another shape the keys of Video-R1. These become fields of
+`Question` and `Trace`. All other fields go into `Question.meta`. So do values in an unusual form,
+for example options in a string. This restores a record field for field. A raw value in `meta` is
+written back only if the field still has the same meaning.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from p2r.records import PROBLEM_TYPES, Case, Question, Trace
+from p2r.formats.media import IMAGES, NO_MEDIA, path_of, read_media
+from p2r.formats.shapes import unify
+from p2r.formats.values import (
+    BadValue,
+    Raw,
+    blank,
+    data_type_of,
+    infer_problem_type,
+    literal,
+    one,
+    options_of,
+    problem_of,
+    problem_type_of,
+    short,
+    split_options,
+    text_of,
+)
+from p2r.records import PROBLEM_TYPES, WINDOW, Case, Question, Trace
 from p2r.template import answer_of, parse, render
 
-Item = TypeVar("Item", Question, Case)
-Raw = dict[str, Any]
+__all__ = ["IMAGES", "BadValue", "literal", "to_case", "to_question", "to_video_r1", "to_videop2r"]
 
-IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+Item = TypeVar("Item", Question, Case)
+
 # Keys in meta. ABSENT: the missing fields of the record → their default values. STRINGS: whether
-# all values are strings, as in the RL file of VideoP2R.
-ABSENT, STRINGS = "_absent", "_strings"
+# all values are strings, as in the RL file of VideoP2R. INFERRED: what the record does not say.
+ABSENT, STRINGS, INFERRED = "_absent", "_strings", "_inferred"
 _VIDEOP2R = {"observation", "output", "reward", "select", "clean_version"}
+_OURS = {"id", "problem", "problem_type", "data_type"}
 
 # The reason why a record of a question is not a case.
 NO_TRACE = "no trace: `output` and `process` are empty"
 
 
-class BadValue(ValueError):
-    """The reason why a record is bad, in one line."""
-
+_CHOICE = "multiple choice"
 
 # ---- values, in and out
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple | dict):
-        raise BadValue(f"a list or an object instead of text: {_short(value)}")
-    return "" if value is None else str(value)
 
 
 def _number_or_text(identifier: str) -> int | str:
     return int(identifier) if re.fullmatch(r"0|[1-9]\d{0,17}", identifier) else identifier
 
 
-def _problem(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise BadValue("no problem text")
-    return value
-
-
-def _problem_type(value: Any) -> str:
-    if value not in PROBLEM_TYPES:
-        what = f"unknown problem type {_short(value)}" if value else "no problem type"
-        raise BadValue(f"{what}: known are {', '.join(PROBLEM_TYPES)}")
-    return value
-
-
-def _data_type(value: Any) -> str:
-    if value not in ("video", "image"):
-        raise BadValue(f"unknown data type {_short(value)}: known are video, image")
-    return value
-
-
-def _options(value: Any) -> list[str]:
-    """Read options from a list, a string with a list (JSON or Python), or None."""
-    given = value
-    if isinstance(value, str):
-        value = literal(value.strip()) if value.strip() else []
-    if not isinstance(value, list | tuple):
-        if value is None:
-            return []
-        raise BadValue(f"options are not a list: {_short(given)}")
-    return [str(option) for option in value]
-
-
-def literal(text: str) -> Any:
-    """Return the value of a text in JSON or Python syntax; the text itself if it has neither."""
-    for evaluate in (json.loads, ast.literal_eval):
-        try:
-            return evaluate(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-    return text
-
-
 def _bare(value: Any) -> str:
-    return answer_of(_text(value)) or ""
+    return answer_of(text_of(one(value))) or ""
 
 
 def _tagged(answer: str) -> str:
@@ -102,8 +68,8 @@ def _segment(name: str) -> Callable[[Any], str | None]:
     tags = re.compile(rf"\s*<{name}>(.*)</{name}>\s*", re.DOTALL)
 
     def read(value: Any) -> str | None:
-        match = tags.fullmatch(_text(value))
-        return (match[1] if match else _text(value)).strip() or None
+        match = tags.fullmatch(text_of(value))
+        return (match[1] if match else text_of(value)).strip() or None
 
     return read
 
@@ -111,11 +77,6 @@ def _segment(name: str) -> Callable[[Any], str | None]:
 def _given(value: Any) -> bool:
     """Return whether there is text. In a file of strings, nulls are strings too."""
     return isinstance(value, str) and value.strip() not in ("", "None", "nan", "null")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 # ---- fields
@@ -130,21 +91,21 @@ class _Field(NamedTuple):
 
 
 _QUESTION = {
-    "problem_id": _Field("id", _text, _number_or_text),
-    "problem": _Field("problem", _problem, str),
-    "data_type": _Field("data_type", _data_type, str),
-    "problem_type": _Field("problem_type", _problem_type, str),
-    "options": _Field("options", _options, list),
+    "problem_id": _Field("id", text_of, _number_or_text),
+    "problem": _Field("problem", problem_of, str),
+    "data_type": _Field("data_type", data_type_of, str),
+    "problem_type": _Field("problem_type", problem_type_of, str),
+    "options": _Field("options", options_of, list),
     "solution": _Field("answer", _bare, _tagged),
-    "path": _Field("path", _text, str),
-    "data_source": _Field("source", _text, str),
+    "path": _Field("path", path_of, str),
+    "data_source": _Field("source", text_of, str),
 }
 _SEGMENTS = {
-    "observation": _Field("observation", _segment("observation"), _text),
-    "process": _Field("think", _segment("think"), _text),
-    "answer": _Field("answer", lambda value: answer_of(_text(value)), _text),
+    "observation": _Field("observation", _segment("observation"), text_of),
+    "process": _Field("think", _segment("think"), text_of),
+    "answer": _Field("answer", lambda value: answer_of(text_of(value)), text_of),
 }
-_OUTPUT = {"output": _Field("text", _text, str)}
+_OUTPUT = {"output": _Field("text", text_of, str)}
 
 
 def _take(record: Raw, fields: dict[str, _Field], derived: Raw, meta: Raw) -> Raw:
@@ -155,7 +116,8 @@ def _take(record: Raw, fields: dict[str, _Field], derived: Raw, meta: Raw) -> Ra
     values, absent = {}, {}
     for key, field in fields.items():
         raw = record.get(key)
-        if raw is None and field.attribute in derived:
+        default = derived.get(field.attribute)
+        if field.attribute in derived and (blank(raw) if default else _absent(raw)):
             values[field.attribute] = absent[key] = derived[field.attribute]
             continue
         values[field.attribute] = field.read(raw)
@@ -166,6 +128,10 @@ def _take(record: Raw, fields: dict[str, _Field], derived: Raw, meta: Raw) -> Ra
     if absent:
         meta[ABSENT] = meta.get(ABSENT, {}) | absent
     return values
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value != value  # NaN
 
 
 def _restore(source: Question | Trace, fields: dict[str, _Field], meta: Raw) -> Raw:
@@ -193,6 +159,17 @@ def _says(field: _Field, raw: Any, value: Any) -> bool:
 # ---- from records
 
 
+def is_ours(record: Any) -> bool:
+    """Return whether a record is a `Question` or a `Case` of p2r, which needs no conversion."""
+    return isinstance(record, Case) or (
+        isinstance(record, dict)
+        and (
+            record.keys() >= {"question", "trace"}
+            or _OURS <= record.keys() <= Question.model_fields.keys()
+        )
+    )
+
+
 def to_question(record: Any, place: int) -> Question:
     """Return the question of a record of any format; `place` is its id if it has none.
 
@@ -201,11 +178,15 @@ def to_question(record: Any, place: int) -> Question:
     if isinstance(record, Case):
         return _checked(record).question
     if not isinstance(record, dict):
-        raise BadValue(f"not an object: {_short(record)}")
+        raise BadValue(f"not an object: {short(record)}")
     if record.keys() >= {"question", "trace"}:
         return _checked(Case.model_validate(record)).question
-    if "id" in record and record.keys() <= Question.model_fields.keys():
-        return _checked(Question.model_validate(record))
+    if is_ours(record):
+        question = _checked(Question.model_validate(record))
+        # Only p2r writes all fields: then an empty path means a question without media.
+        if not question.path and record.keys() < Question.model_fields.keys():
+            raise BadValue(NO_MEDIA)
+        return question
     return _read_question(record, place)
 
 
@@ -219,6 +200,7 @@ def to_case(record: Any, place: int) -> Case:
     if isinstance(record, dict) and record.keys() >= {"question", "trace"}:
         return _checked(Case.model_validate(record))
     question = to_question(record, place)
+    record = unify(record)
     if _given(record.get("output")) or all(
         _given(record.get(k)) for k in ("observation", "process")
     ):
@@ -232,43 +214,64 @@ def to_case(record: Any, place: int) -> Case:
 
 def _checked(item: Item) -> Item:
     question = item.question if isinstance(item, Case) else item
-    _problem(question.problem)
-    _problem_type(question.problem_type)
-    _refuse_half_characters(question.meta)
+    problem_of(question.problem)
+    if question.problem_type not in PROBLEM_TYPES:
+        problem_type_of(f"{question.problem_type!r}")
+    _refuse_unwritable(question.meta)
     return item
 
 
+_DEEPEST = 100
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-def _refuse_half_characters(value: Any, key: str = "") -> None:
-    """Refuse lone surrogates: JSON allows them, but files and tokenizers do not."""
+def _refuse_unwritable(value: Any, key: str = "", depth: int = 0) -> None:
+    """Refuse what JSON allows but files do not: lone surrogates and very deep nesting."""
+    if depth > _DEEPEST:
+        raise BadValue(f"{key} is nested too deeply")
     if isinstance(value, str):
         if not value.isascii() and _HALF_CHARACTER.search(value):
             raise BadValue(f"{key} contains a lone surrogate (half a character)")
     elif isinstance(value, dict):
         for name, part in value.items():
-            _refuse_half_characters(name, "a key")
-            _refuse_half_characters(part, key or name)
+            _refuse_unwritable(name, "a key", depth)
+            _refuse_unwritable(part, key or name, depth + 1)
     elif isinstance(value, list | tuple):
         for part in value:
-            _refuse_half_characters(part, key)
+            _refuse_unwritable(part, key, depth + 1)
 
 
-def _read_question(record: Raw, place: int) -> Question:
-    _refuse_half_characters(record)
-    suffix = PurePosixPath(_text(record.get("path"))).suffix.lower()
+def _read_question(raw: Raw, place: int) -> Question:
+    _refuse_unwritable(raw)
+    record = unify(raw)
+    problem_of(record.get("problem"))
+    media = read_media(record)
+    inferred = []
+    if blank(record.get("options")) and record.get("problem_type") in (None, "", _CHOICE):
+        problem, options = split_options(record["problem"])
+        if options and problem:
+            record |= {"problem": problem, "options": options}
+            inferred.append("options from the text of the question")
+    answer = _bare(record.get("answer")) if blank(record.get("solution")) else ""
     derived: dict[str, Any] = {
         "id": str(place),
-        "data_type": "image" if suffix in IMAGES else "video",
+        "data_type": media.kind,
         "options": [],
-        "answer": _bare(record.get("answer")),
-        "path": "",
+        "answer": answer,
+        "path": media.path,
         "source": "",
     }
+    if blank(record.get("problem_type")):
+        given = answer or _bare(record.get("solution"))
+        derived["problem_type"] = infer_problem_type(options_of(record.get("options")), given)
+        inferred.append("problem type from the options and the answer")
     meta = dict(record)
-    if record.keys() & _VIDEOP2R and all(isinstance(value, str) for value in record.values()):
+    if raw.keys() & _VIDEOP2R and all(isinstance(value, str) for value in raw.values()):
         meta[STRINGS] = True
+    if media.window:
+        meta[WINDOW] = media.window
+    if inferred:
+        meta[INFERRED] = inferred
     return Question(**_take(record, _QUESTION, derived, meta), meta=meta)
 
 
@@ -345,5 +348,5 @@ def _further(meta: Raw, record: Raw) -> Raw:
     return {
         key: value
         for key, value in meta.items()
-        if key not in record and key not in (ABSENT, STRINGS)
+        if key not in record and key not in (ABSENT, STRINGS, INFERRED, WINDOW)
     }

@@ -3,8 +3,9 @@
 No request is sent twice, even if p2r is killed. Before a batch is sent, its token is written to the
 shared database. Each request's `custom_id` is this token and the key of the judgement. If a token
 has no batch id (p2r was killed, or the connection broke, during the sending), the next start looks
-for the batch in the server's list and recognises it by its custom ids. Replies are stored
-unchanged. They are read when their observation is judged again.
+for the batch in the server's list and recognises it by its custom ids. A batch that the server
+does not find stays in the database until its lease is over (see `p2r.judges.batch_server`).
+Replies are stored unchanged. They are read when their observation is judged again.
 
 Source: Message Batches API (limits, result types, retention), platform.claude.com.
 """
@@ -18,13 +19,13 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import anthropic
 
 from p2r.errors import JudgeError
 from p2r.judges.base import BaseJudge
+from p2r.judges.batch_server import LEASE, BatchServer, count_requests
 from p2r.judges.cache import VerdictCache
 from p2r.judges.kinds.claude import ClaudeJudge, read_message
 from p2r.judges.ledger import Ledger
@@ -36,14 +37,8 @@ from p2r.records import Question, Verdict
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 200 * 2**20
-# Seconds. A batch expires after 1 day; its results stay on the server for 29 days.
-LEASE = 29 * 86400.0
-# Seconds that the server's clock may differ from ours.
-SKEW = 600.0
 # How often a request is sent if it expires or the server fails.
 ROUNDS = 3
-# Give up after this many failed polls in a row.
-PATIENCE = 60
 AGAIN = {"expired", "api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
 
 
@@ -78,12 +73,9 @@ class BatchJudge(BaseJudge):
         self.ledger: Ledger = judge.ledger
         self.database = self.cache.database
         self.size = size
-        self.poll = poll
         self.grace = grace
-        self._batches = judge.client.messages.batches
-        # This class repeats the sending, because the client cannot know if a batch arrived.
-        self._sender = judge.client.with_options(max_retries=0).messages.batches
-        self._recovered = False
+        self.server = BatchServer(judge.client, poll)
+        self._collected = False
         # Of keys: the token of the batch in progress; how often it was sent; why it has no verdict.
         self._pending: dict[str, str] = {}
         self._rounds: dict[str, int] = {}
@@ -110,8 +102,7 @@ class BatchJudge(BaseJudge):
         If the budget is too small for the next request, wait for the batches in progress. Raises
         `JudgeError` if it is still too small.
         """
-        if not self._recovered:  # batches from before a restart
-            self._recovered = True
+        if not self._collected:  # batches from before a restart or an outage
             await self.collect()
         pairs = list(zip(questions, observations, strict=True))
         keys = [self.inner.key(*pair) for pair in pairs]
@@ -140,11 +131,23 @@ class BatchJudge(BaseJudge):
         return sent
 
     async def collect(self) -> None:
-        """Wait for every batch of this run and judge, and store its replies."""
+        """Wait for every batch of this run and judge, and store its replies.
+
+        Raises `JudgeError` at the end if the server does not find a batch. The batch stays in the
+        database, so its requests are not sent again.
+        """
+        self._collected = False
+        missing: LookupError | None = None
         for batch in self._open_batches():
-            found = batch if batch.id else await self._find(batch)
-            if found is not None:
-                await self._keep(found)
+            try:
+                found = batch if batch.id else await self._find(batch)
+                if found is not None:
+                    await self._keep(found)
+            except LookupError as error:
+                missing = error
+        if missing is not None:
+            raise JudgeError(str(missing)) from missing
+        self._collected = True
 
     # ---- sending
 
@@ -181,12 +184,12 @@ class BatchJudge(BaseJudge):
         batch = Batch(token, None, held, len(part), made)
         for attempt in range(1 + self.inner.limits.retries):
             try:
-                sent = await self._sender.create(requests=requests)
+                sent = await self.server.create(requests=requests)
                 return self._sent(batch, sent.id)
             except anthropic.APIStatusError as error:
                 reason = f"HTTP {error.status_code}: {type(error).__name__}"
                 if error.status_code in (408, 409, 429) and attempt < self.inner.limits.retries:
-                    await asyncio.sleep(_pause(attempt, error.response, self.poll))
+                    await asyncio.sleep(_pause(attempt, error.response, self.server.poll))
                     continue
                 if error.status_code < 500:
                     return self._forget(batch, f"the batch was refused: {reason}", keys)
@@ -195,7 +198,7 @@ class BatchJudge(BaseJudge):
             # The batch may have arrived in spite of the error.
             if await self._find(batch, forget=False) is not None:
                 return None
-            await asyncio.sleep(_pause(attempt, None, self.poll))
+            await asyncio.sleep(_pause(attempt, None, self.server.poll))
         return self._forget(batch, f"the batch could not be sent: {reason}", keys)
 
     def _sent(self, batch: Batch, batch_id: str) -> None:
@@ -226,66 +229,26 @@ class BatchJudge(BaseJudge):
                         return replace(batch, id=listed.id)
             except anthropic.AnthropicError as error:
                 failures += 1
-                self._bear(failures, error)
+                self.server.bear(failures, error)
                 late = False
             if late:
                 if forget:
                     self._forget(batch, "the batch was never received")
                 return None
-            await asyncio.sleep(min(self.poll, self.grace))
+            await asyncio.sleep(min(self.server.poll, self.grace))
 
     async def _listed(self, batch: Batch) -> AsyncIterator[Any]:
         """Yield new, unknown batches on the server with the same number of requests."""
         rows = self.database.rows("SELECT id FROM batches WHERE id NOT NULL")
         known = {row["id"] for row in rows}
-        earliest = datetime.fromtimestamp(batch.made - SKEW, UTC)
-        async for listed in self._batches.list(limit=100):
-            if listed.created_at < earliest:
-                return
-            counts = listed.request_counts
-            total = sum(
-                getattr(counts, part)
-                for part in ("processing", "succeeded", "errored", "canceled", "expired")
-            )
-            if listed.id not in known and total == batch.requests:
+        async for listed in self.server.listed_since(batch.made):
+            if listed.id not in known and count_requests(listed) == batch.requests:
                 yield listed
 
     async def _is(self, batch_id: str, batch: Batch) -> bool:
         """Return whether the custom ids of a batch have this token; wait until the batch ends."""
-        results = await self._results(batch_id) or []
+        results = await self.server.results(batch_id, batch.made) or []
         return any(result.custom_id.startswith(f"{batch.token}-") for result in results[:1])
-
-    async def _results(self, batch_id: str) -> list[Any] | None:
-        """Wait until a batch ends, also through outages, and return its results.
-
-        Return None if the server no longer has the batch or its results.
-        """
-        failures = 0
-        while True:
-            try:
-                batch = await self._batches.retrieve(batch_id)
-                if batch.processing_status == "ended":
-                    if not batch.results_url:
-                        return None
-                    return [result async for result in await self._batches.results(batch_id)]
-                failures = 0
-            except anthropic.NotFoundError:
-                return None
-            except (anthropic.AnthropicError, ValueError) as error:
-                failures += 1
-                self._bear(failures, error)
-            await asyncio.sleep(self.poll)
-
-    def _bear(self, failures: int, error: Exception) -> None:
-        """Log a failure of the server; raise if there were too many, or if a retry cannot help."""
-        if failures > PATIENCE or isinstance(
-            error, anthropic.AuthenticationError | anthropic.PermissionDeniedError
-        ):
-            raise JudgeError(
-                f"the server does not return the batches ({type(error).__name__}): nothing is "
-                "lost, run the same command again later"
-            ) from error
-        log.warning("batches: %s, next try in %g s", type(error).__name__, self.poll)
 
     # ---- keeping
 
@@ -293,7 +256,7 @@ class BatchJudge(BaseJudge):
         """Store the replies of an ended batch and book its cost, in one transaction."""
         replies: dict[str, Reply] = {}
         failures: dict[str, str] = {}
-        results = await self._results(str(batch.id))
+        results = await self.server.results(str(batch.id), batch.made)
         if results is None:
             return self._lose(batch)
         for result in results:
@@ -329,16 +292,16 @@ class BatchJudge(BaseJudge):
                 self._failed[key] = f"the request in the batch ended as: {reason}"
 
     def _lose(self, batch: Batch) -> None:
-        """Handle a batch without results: book its worst cost; its requests are sent again."""
-        log.warning("batch %s is gone from the server with its results", batch.id)
+        """Book the worst cost of a batch whose results are gone; its requests are sent again."""
+        log.warning("batch %s: its results are gone from the server", batch.id)
         with self.database.transaction() as books:
             held = books.execute(
                 "SELECT worst FROM reservations WHERE id = ?", (batch.reservation,)
             ).fetchone()
             books.execute("DELETE FROM batches WHERE token = ?", (batch.token,))
-            outcomes = {"batch: gone with its results": (batch.requests, Usage(), 0.0)}
-            at_risk = held["worst"] if held else 0.0
-            self.ledger.settle(books, batch.reservation, self.name, outcomes, at_risk)
+            if held is not None:  # else the ledger has booked it, because its lease is over
+                outcomes = {"batch: gone with its results": (batch.requests, Usage(), 0.0)}
+                self.ledger.settle(books, batch.reservation, self.name, outcomes, held["worst"])
         self._done(batch)
 
     def _done(self, batch: Batch) -> None:

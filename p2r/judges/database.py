@@ -50,8 +50,11 @@ def default_path() -> Path:
     """Return the path of `judgements.sqlite` in P2R_CACHE, or in the user's cache folder."""
     if folder := os.environ.get("P2R_CACHE"):
         return Path(folder) / "judgements.sqlite"
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "p2r" / "judgements.sqlite"
+    try:
+        folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # the user has no home folder
+        raise StoreError("the verdict cache has no place: set P2R_CACHE to a folder") from error
+    return Path(folder) / "p2r" / "judgements.sqlite"
 
 
 class Database:

@@ -57,10 +57,15 @@ def check_spec(spec: Spec) -> None:
 
 def kinds_of(spec: Spec) -> set[str]:
     """Return the kinds of all judges in a spec."""
+    return {member["kind"] for member in members_of(spec)}
+
+
+def members_of(spec: Spec) -> list[dict[str, Any]]:
+    """Return a spec and all judges inside it as mappings with `kind`; raises `JudgeError`."""
     mapping = _as_mapping(spec)
     inner = mapping.get("judges") or ([mapping["judge"]] if "judge" in mapping else [])
     inner = split_specs(inner) if isinstance(inner, str) else inner
-    return {mapping["kind"]}.union(*map(kinds_of, inner))
+    return [mapping, *(member for each in inner for member in members_of(each))]
 
 
 def asks_nothing(spec: Spec) -> bool:

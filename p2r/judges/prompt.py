@@ -45,7 +45,16 @@ either <judgement>Yes</judgement> (sufficient) or <judgement>No</judgement> (not
 
 PROMPT_HASH = hashlib.sha256(PROMPT.encode()).hexdigest()[:12]
 
-_VERDICT = re.compile(r"<judgement>\s*(yes|no)\s*</judgement>", re.IGNORECASE)
+# Markdown around a verdict that does not change it: bold, italics, code, quotes, a full stop.
+_MARKS = "*_`~"
+_STOPS = ".\u3002\uff0e\uff61!"
+_VERDICT = re.compile(
+    rf"<judgement>[\s{_MARKS}\"']*(yes|no)[\s{_MARKS}{_STOPS}\"']*</judgement>", re.IGNORECASE
+)
+# What may be after the verdict: such marks, and the tokens that end a chat model's turn.
+_AFTER = re.compile(
+    rf"(?:[\s{_MARKS}{_STOPS}]|<[|｜][^\s<>|｜]{{1,40}}[|｜]>|</s>|<eos>|<end_of_turn>)*"
+)
 _TAG = re.compile(r"</?\s*judgement\b", re.IGNORECASE)
 # Characters that look like angle brackets, and the brackets of a chat template's markers.
 _LEFT = "<\uff1c\u2039\u3008\u27e8\u2329\ufe64\u276c\u276e\u2770\u02c2\u1438"
@@ -97,12 +106,12 @@ def parse_judgement(reply: str, observation: str = "") -> bool | None:
     """Read the verdict from a reply: True, False, or None.
 
     A reply must end in exactly one verdict, and this verdict must not be a copy from the
-    observation.
+    observation. Markdown, a full stop and end tokens around the verdict do not matter.
     """
     if len(_TAG.findall(reply)) != 2:
         return None
     match = _VERDICT.search(reply)
-    if match is None or reply[match.end() :].strip():
+    if match is None or not _AFTER.fullmatch(reply, match.end()):
         return None
     if _is_repeated(reply[: match.start()], match[1].lower(), observation):
         return None
@@ -111,18 +120,22 @@ def parse_judgement(reply: str, observation: str = "") -> bool | None:
 
 def explanation_of(reply: str) -> str:
     """Return the judge's explanation: the reply without the verdict."""
-    return _VERDICT.sub("", reply).strip()
+    match = _VERDICT.search(reply)
+    if match is None or not _AFTER.fullmatch(reply, match.end()):
+        return _VERDICT.sub("", reply).strip()
+    return reply[: match.start()].rstrip().rstrip(_MARKS).rstrip()
 
 
 def _is_repeated(explanation: str, word: str, observation: str) -> bool:
     """Return whether the verdict is a copy from the observation, with the text before it."""
     planted = _plain(observation)
     said = _plain(explanation)
+    words = said.rstrip(_MARKS + " ")  # a copy may have other marks around its verdict
     for match in _VERDICT.finditer(planted):
         if match[1] != word:
             continue
-        before = planted[: match.start()].strip()[-_CONTEXT:]
-        if said in planted or (before and said.endswith(before)) or said.endswith(_QUOTING):
+        before = planted[: match.start()].rstrip(_MARKS + " ").lstrip()[-_CONTEXT:]
+        if words in planted or (before and words.endswith(before)) or said.endswith(_QUOTING):
             return True
     return False
 

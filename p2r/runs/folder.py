@@ -1,8 +1,9 @@
 """Run folders: one recipe, one folder, and everything that its numbers depend on.
 
 A run holds `recipe.yaml` (complete), `environment.json` (versions, platform, commit), the journals
-of its stages, `cases.parquet`, checkpoints and result files. A run resumes only with the recipe
-that began it: p2r refuses a changed recipe, so no file mixes the results of two recipes.
+of its stages, `cases.parquet`, checkpoints and result files. p2r refuses a change of the recipe
+that would change the result of a stage that has begun (`p2r.runs.ownership`), so no file mixes the
+results of two recipes.
 """
 
 from __future__ import annotations
@@ -16,40 +17,9 @@ from typing import Any
 
 from p2r.errors import UserError
 from p2r.files.atomic import read_json, write_json, write_text
-from p2r.runs.recipe import Recipe, VllmSettings, load_recipe
+from p2r.runs.ownership import begun_stages, comparable, is_free, owners
+from p2r.runs.recipe import Recipe, load_recipe
 from p2r.runs.software import record_environment
-
-# These settings change how fast a stage runs, what it keeps on disk or when it gives up. They do
-# not change its result, so a resumed run may change them.
-FREE_KEYS = {
-    "threads",
-    "generate.batch_size",
-    "generate.patience",
-    "generate.hard_samples",
-    "eval.batch_size",
-    "video.timeout",
-    "rl.judge_always",
-    "rl.judge_timeout",
-    "rl.judge_retries",
-    "rl.max_unknown",
-    "report_to",
-    *(
-        f"judging.{key}"
-        for key in (
-            "concurrency",
-            "timeout",
-            "call_limit",
-            "retries",
-            "budget",
-            "batch",
-            "batch_size",
-            "batch_poll",
-            "cache",
-        )
-    ),
-    *(f"server.{key}" for key in ("base_url", "concurrency", "timeout", "attempts")),
-    *(f"vllm.{key}" for key in VllmSettings.model_fields),
-}
 
 
 @dataclass(frozen=True)
@@ -80,9 +50,9 @@ def open_run(
 ) -> Run:
     """Begin a run, or resume it with its own recipe.
 
-    Without `recipe`, a run that exists uses its own recipe and a new run uses `tiny`. Raises
-    `UserError` if the recipe differs from the run's (the message names the keys), or if
-    `must_exist` is true and the folder is not a run.
+    Without `recipe`, a run that exists uses its own recipe and a new run uses `tiny`. A changed
+    recipe replaces the run's. Raises `UserError` if the change affects a stage that has begun (the
+    message names stage and keys), or if `must_exist` is true and the folder is not a run.
     """
     folder = Path(folder)
     kept = folder / "recipe.yaml"
@@ -96,7 +66,7 @@ def open_run(
     else:
         begun = load_recipe(kept)
         resolved = load_recipe(recipe or kept, list(overrides))
-        _check_same_recipe(folder, begun, resolved)
+        _check_begun_stages(folder, begun, resolved)
         if resolved != begun:
             write_text(kept, resolved.to_yaml())
     record_environment(folder / "environment.json")
@@ -111,25 +81,37 @@ def check_run(folder: str | Path) -> None:
         raise UserError(f"run folder {folder} {problem}: give a folder that `p2r` began")
 
 
-def _check_same_recipe(folder: Path, begun: Recipe, resolved: Recipe) -> None:
-    changed = differences(begun.model_dump(mode="json"), resolved.model_dump(mode="json"))
-    fixed = {key: pair for key, pair in changed.items() if key not in FREE_KEYS}
-    if fixed:
-        raise UserError(
-            f"run {folder} was begun with another recipe ({_list_changes(fixed)}): "
-            "give --run a new folder, or use the old settings"
-        )
+def _check_begun_stages(folder: Path, begun: Recipe, resolved: Recipe) -> None:
+    old, new = (comparable(recipe.model_dump(mode="json")) for recipe in (begun, resolved))
+    changed = differences(old, new)
+    if not changed:
+        return
+    for stage, files in begun_stages(folder).items():
+        fixed = {key: pair for key, pair in changed.items() if stage in owners(key)}
+        if fixed:
+            raise UserError(
+                f"{stage} of run {folder} was made with other settings ({_list_changes(fixed)}): "
+                f"use the old settings, give --run a new folder, or delete {files} in the run to "
+                "make it again"
+            )
 
 
 def claim(path: Path, made: dict[str, Any]) -> None:
     """Record the settings that a journal is made with in `path`, or check that they are the same.
 
     Raises `UserError` with the keys that differ: one journal never mixes two models or settings.
+    Free settings may differ. A setting that only one version of p2r or one engine records is not
+    compared.
     """
     if not path.is_file():
         write_json(path, made)
         return
-    changed = differences(read_json(path), json.loads(json.dumps(made)))
+    old, new = comparable(read_json(path)), comparable(json.loads(json.dumps(made)))
+    changed = {
+        key: pair
+        for key, pair in differences(old, new, common_only=True).items()
+        if not is_free(key)
+    }
     if changed:
         stage = path.name.removesuffix(".made.json")
         files = path.parent if path.name == "made.json" else path.with_name(f"{stage}.*")
@@ -154,14 +136,18 @@ def _shorten(value: Any) -> str:
     return f"{text[:60]}… (hash {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
-def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(
+    old: Any, new: Any, prefix: str = "", *, common_only: bool = False
+) -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys in which two nested mappings differ, with both values.
 
-    A value that is missing on one side is None.
+    A value that is missing on one side is None; with `common_only` it is not compared.
     """
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return {} if old == new else {prefix.rstrip("."): (old, new)}
     found: dict[str, tuple[Any, Any]] = {}
     for key in [*old, *(k for k in new if k not in old)]:
-        found |= differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        if common_only and not (key in old and key in new):
+            continue
+        found |= differences(old.get(key), new.get(key), f"{prefix}{key}.", common_only=common_only)
     return found

@@ -6,18 +6,32 @@ import hashlib
 import shutil
 from pathlib import Path
 
+KEPT = "kept"  # the names of the checkpoints to keep, in the folder of checkpoints
+
 
 def finished_model(out: Path) -> Path | None:
     """Return `out/model` if the training stage in `out` is done, else None.
 
     A trainer moves the complete model to this place as its last step. Checkpoints that a kill at
-    that moment left behind are removed.
+    that moment left behind are removed, except those that the recipe keeps.
     """
     model = out / "model"
     if not model.is_dir():
         return None
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    remove_checkpoints(out / "checkpoints")
     return model
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a finished training except those that `folder/kept` names."""
+    kept = folder / KEPT
+    names = kept.read_text(encoding="utf-8").split() if kept.is_file() else []
+    if not names:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name not in names:
+            shutil.rmtree(entry)
 
 
 def model_fingerprint(folder: str | Path) -> str:

@@ -1,7 +1,8 @@
 """Recipes: one YAML file sets sizes, models and engines. The code path stays the same.
 
-A recipe has a name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or a path. Single values are
-overridden as `section.key=value`. A misspelt key is an error that lists the known keys.
+A recipe has a name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or a path. `NAME+PRESET` adds
+the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local-judge`. Single
+values are overridden as `section.key=value`. A misspelt key is an error that lists the known keys.
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ from p2r.files.prompt_file import (
 from p2r.records import RIGHT_ACCURACY
 
 FOLDER = Path(__file__).parent / "recipes"
+PRESETS = FOLDER / "presets"
+ALIASES = {  # older names
+    "3b-1x24gb": "qwen2.5-vl-3b-1x24gb",
+    "7b-1x80gb": "qwen2.5-vl-7b-1x80gb",
+    "7b-8x80gb": "qwen2.5-vl-7b-8x80gb",
+}
+# The values of newer keys for runs whose `recipe.yaml` does not have them.
+OLDER_RUNS: dict[str, dict[str, Any]] = {
+    "video": {"image_pixels": None},
+    "sft": {"max_grad_norm": 1.0},
+}
 Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
 AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
 STYLES = (*AGNOSTIC, *AGNOSTIC.values(), "direct")
@@ -149,6 +161,9 @@ class VideoSettings(Section):
     """Most frames per video in evaluation."""
     eval_pixels: PositiveInt = 256 * 28 * 28
     """Most pixels per frame in evaluation."""
+    image_pixels: PositiveInt | None = 256 * 28 * 28
+    """Most pixels of an image, in training and evaluation (none: as a frame). The default, 256
+    tokens, is that of Video-R1; the paper only states the limit of video frames."""
     factor: PositiveInt = 28
     """Height and width are multiples of this number."""
     timeout: float = 30.0
@@ -183,8 +198,9 @@ class GenerateSettings(Section):
 class VllmSettings(Section):
     """vLLM, as engine, as `p2r serve`, and for rollouts."""
 
-    tensor_parallel: PositiveInt = 1
-    """Number of GPUs that share one model."""
+    tensor_parallel: PositiveInt | Literal["auto"] = "auto"
+    """Number of GPUs that share one model (auto: as many GPUs as this machine shows and the model
+    can be divided by). vLLM inside the trainer always uses 1."""
     memory: float = Field(0.9, gt=0, le=1)
     """Share of a GPU's memory."""
     rollout_memory: float = Field(0.3, gt=0, le=1)
@@ -214,6 +230,8 @@ class ServerSettings(Section):
     """Seconds for one request with all its attempts."""
     attempts: PositiveInt = 6
     """Most attempts per request."""
+    reasoning: bool = False
+    """Use the text in `reasoning_content` if the server returns no other text."""
 
     @field_validator("base_url")
     @classmethod
@@ -317,18 +335,23 @@ class SftSettings(Section):
     """Passes over the kept traces."""
     max_steps: int = -1
     """Most steps (-1: no limit)."""
+    global_batch: PositiveInt | None = None
+    """Examples per optimiser step on all GPUs together; replaces `accumulation` (none: `batch_size`
+    x `accumulation` x the number of GPUs)."""
     batch_size: PositiveInt = 8
-    """Examples per batch."""
+    """Examples per forward pass of each GPU."""
     accumulation: PositiveInt = 2
-    """Batches per step."""
+    """Forward passes per step, if `global_batch` is none."""
     learning_rate: NonNegativeFloat = 1e-6
     """Highest learning rate."""
     warmup_steps: NonNegativeInt = 0
     """Steps until the learning rate is at its highest."""
-    weight_decay: NonNegativeFloat = 0.01
-    """Weight decay of AdamW."""
+    max_grad_norm: NonNegativeFloat = 5.0
+    """Gradients are clipped to this norm (5 as in Video-R1)."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of AdamW (0 as in Video-R1)."""
     save_steps: PositiveInt = 500
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints; see `keep`."""
 
 
 class LengthRanges(Section):
@@ -404,7 +427,11 @@ class RlSettings(Section):
     length_bonus: NonNegativeFloat = 0.2
     """Size of the length reward."""
     save_steps: PositiveInt = 100
-    """Steps between two checkpoints."""
+    """Steps between two checkpoints; see `keep`."""
+    validate_every: NonNegativeInt = 0
+    """Steps between two validations on held-out questions (0: none)."""
+    validate_questions: PositiveInt = 32
+    """Questions to hold out of the training for validation."""
 
 
 class TuningSettings(Section):
@@ -461,6 +488,9 @@ class Recipe(Section):
     """CPU threads of torch (none: all)."""
     report_to: Literal["none", "tensorboard", "trackio"] = "none"
     """Where trainings report their curves."""
+    keep: str = Field("best", pattern=r"^(all|best|last [1-9][0-9]*)$")
+    """Checkpoints that a finished training keeps beside its final model: `all`, `last N`, or the
+    `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)
@@ -495,25 +525,51 @@ class Recipe(Section):
 
 
 def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe by name or path and apply `section.key=value` overrides; raises
-    `UserError`.
+    """Read a recipe by name or path and apply `section.key=value` overrides.
+
+    `name` may add presets: `NAME+PRESET`. Raises `UserError`.
     """
-    path = FOLDER / f"{name}.yaml" if (FOLDER / f"{name}.yaml").is_file() else Path(name)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-        raise UserError(f"no recipe {str(name)!r}: give a YAML file or one of {known}")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} holds no settings: a recipe is a mapping of sections")
+    base, *presets = str(name).split("+") if not Path(name).is_file() else [str(name)]
+    path, settings = _read_settings(base, FOLDER, "recipe")
+    if path.name == "recipe.yaml":  # of a run
+        for section, values in OLDER_RUNS.items():
+            settings[section] = values | (settings.get(section) or {})
+    for preset in presets:
+        _merge(settings, _read_settings(preset, PRESETS, "preset")[1])
     for override in overrides or []:
         _override(settings, override)
     try:
         return Recipe.model_validate(settings, context={"folder": path.parent})
     except ValidationError as error:
         raise UserError(f"recipe {path}: {_explain(error)}") from error
+
+
+def recipe_names() -> list[str]:
+    """Return the names of all recipes, without aliases."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def _read_settings(name: str, folder: Path, kind: str) -> tuple[Path, dict[str, Any]]:
+    path = folder / f"{ALIASES.get(name, name)}.yaml"
+    path = path if path.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise UserError(f"no {kind} {name!r}: give a YAML file or one of {known}")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} holds no settings: a {kind} is a mapping of sections")
+    return path, settings
+
+
+def _merge(settings: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(settings.get(key), dict):
+            _merge(settings[key], value)
+        else:
+            settings[key] = value
 
 
 def _override(settings: dict[str, Any], override: str) -> None:

@@ -11,12 +11,11 @@ from p2r.stages.data_set import estimate_filter, filter, generate
 from p2r.stages.evaluation import evaluate, evaluate_benchmark, name_of_model, transfer
 from p2r.stages.inputs import (
     SPLITS,
-    claim_data_root,
-    find_data_root,
     find_questions,
     make_playground,
     prepare,
 )
+from p2r.stages.media_folder import claim_data_root, find_data_root
 from p2r.stages.training import keep_last_rollouts, rl, sft
 
 __all__ = [

@@ -12,7 +12,8 @@ from p2r.judges import asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case, Question
 from p2r.runs import Run
-from p2r.stages.inputs import claim_data_root, find_questions, prepare
+from p2r.stages.inputs import find_questions, prepare
+from p2r.stages.media_folder import claim_data_root
 
 if TYPE_CHECKING:
     from p2r.evaluation.questions import Manifest
@@ -51,14 +52,14 @@ def evaluate_benchmark(
     relative to `data_root` (default: the folder of the files). The run's own questions stay
     unchanged.
     """
-    from p2r.evaluation.questions import read_benchmark, to_question
+    from p2r.evaluation.questions import read_benchmark, to_questions
 
     folder = questions if questions.is_dir() else questions.parent
     root = claim_data_root(run, data_root, folder)
     fields, manifest = read_benchmark(benchmark, questions, root)
     check(manifest)
     direct = run.recipe.prompt_style("eval", style) == "direct"
-    asked = [to_question(manifest.benchmark, f, direct=direct) for f in fields]
+    asked = to_questions(manifest.benchmark, fields, direct=direct)
     return _evaluator(run, model, style)(asked, root, stage)
 
 
@@ -97,7 +98,7 @@ def transfer(
     inputs have the same questions. The result files count the others: `source` did not answer
     them, or its observation cannot be read. See `p2r.evaluation.transfer`.
     """
-    from p2r.evaluation.questions import read_benchmark, to_question
+    from p2r.evaluation.questions import read_benchmark, to_questions
     from p2r.evaluation.results import read_result
     from p2r.evaluation.run import result_path
     from p2r.evaluation.transfer import INPUTS, count_left_out, observations_of, transfer_questions
@@ -107,7 +108,8 @@ def transfer(
     else:
         folder = questions if questions.is_dir() else questions.parent
         root = claim_data_root(run, data_root, folder)
-        asked = [to_question(benchmark, f) for f in read_benchmark(benchmark, questions)[0]]
+        direct = run.recipe.prompt_style("eval", style) == "direct"
+        asked = to_questions(benchmark, read_benchmark(benchmark, questions)[0], direct=direct)
     asked = asked[: run.recipe.eval.questions]
     result = read_result(source)
     observations, left_out = observations_of(result), count_left_out(asked, result)

@@ -13,15 +13,8 @@ from pathlib import Path
 from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
 from p2r.records import Question
-from p2r.runs import (
-    Run,
-    quiet_libraries,
-    read_json,
-    replacing,
-    use_threads,
-    write_json,
-    write_text,
-)
+from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json
+from p2r.stages.media_folder import claim_data_root
 
 log = logging.getLogger(__name__)
 
@@ -38,29 +31,35 @@ def find_questions(
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
-    generation), or from the playground. `bad` counts the unusable records by reason. Raises
-    `UserError` if there are no questions, or if the run already has another media folder.
+    generation), or from the playground. Each gets an id of its own (see `tell_apart`). `bad` counts
+    the unusable records by reason. Raises `UserError` if there are no questions, or if the run
+    already has another media folder.
     """
-    from p2r.formats import BadRecordLog, read_questions
+    from p2r.formats import BadRecordLog, read_questions, settle_data_type, tell_apart
 
     given = recall_source(run, purpose, questions)
     if given is None and purpose == "rl":
         given = recall_source(run, "generate")
     file = given or make_playground(run, SPLITS[purpose])
-    loaded: dict[str, Question] = {}
     report = BadRecordLog()
-    for question in read_questions(file, report):
-        if loaded.setdefault(question.id, question) is not question:
-            log.warning("%s: id %r appears twice, skipping the second record", file, question.id)
-            report.reasons["its id appears twice"] += 1
+
+    def repeated(question: Question) -> None:
+        log.warning("%s: question %r is repeated, skipping the repeat", file, question.id)
+        report.reasons["the same question with the same id is repeated"] += 1
+
+    loaded = list(tell_apart(read_questions(file, report), repeated))
+    if renamed := sum("~" in question.id for question in loaded):
+        log.warning("%s: %d ids belong to several questions: added ~HASH", file, renamed)
     if bad is not None:
         bad.update(report.reasons)
     if not loaded:
-        raise UserError(f"{file} holds no usable question: give another file")
-    root = claim_data_root(run, data_root, file if file.is_dir() else file.parent)
+        why = "".join(f" ({reason})" for reason, _ in report.reasons.most_common(1))
+        raise UserError(f"{file} holds no usable question{why}: give another file")
+    folder = file if file.is_dir() else file.parent
+    root = claim_data_root(run, data_root, folder, loaded)
     if questions is not None:
         remember_source(run, purpose, file)
-    return list(loaded.values()), root
+    return [settle_data_type(question, root) for question in loaded], root
 
 
 def recall_source(run: Run, purpose: str, given: Path | None = None) -> Path | None:
@@ -77,38 +76,6 @@ def remember_source(run: Run, purpose: str, file: Path) -> None:
     kept = run.path("sources.json")
     sources = read_json(kept) if kept.is_file() else {}
     write_json(kept, {**sources, purpose: str(file.resolve())})
-
-
-def find_data_root(run: Run) -> Path:
-    """Return the run's media folder, which an earlier stage has set."""
-    kept = run.folder / "data_root"
-    if not kept.is_file():
-        raise UserError(f"no media folder is set for run {run.folder}: pass --data-root FOLDER")
-    return run.folder / kept.read_text(encoding="utf-8").strip()
-
-
-def claim_data_root(run: Run, given: Path | None, default: Path) -> Path:
-    """Return the run's media folder and keep it at the first call.
-
-    A run has one media folder, so that the browser finds the media of all cases. Raises `UserError`
-    for a second one.
-    """
-    kept = run.folder / "data_root"
-    if kept.is_file():
-        root = find_data_root(run)
-        if given is not None and given.resolve() != root.resolve():
-            raise UserError(
-                f"run {run.folder} has its media in {root}, not in {given}: give a --data-root "
-                "that contains both, or use another run folder"
-            )
-        return root
-    root = given or default
-    if not root.is_dir():
-        raise UserError(f"data root {root} is not a folder: pass the media folder as --data-root")
-    inside = root.resolve().is_relative_to(run.folder.resolve())
-    place = root.resolve().relative_to(run.folder.resolve()) if inside else root.resolve()
-    write_text(kept, f"{place}\n")
-    return root
 
 
 def make_playground(run: Run, split: str) -> Path:

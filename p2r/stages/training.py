@@ -14,14 +14,8 @@ from p2r.records import Case
 from p2r.runs import Run, finished_model, replacing
 from p2r.runs.names import RL_STAGES
 from p2r.runs.recipe import Credit
-from p2r.stages.inputs import (
-    claim_data_root,
-    find_data_root,
-    find_questions,
-    prepare,
-    recall_source,
-    remember_source,
-)
+from p2r.stages.inputs import find_questions, prepare, recall_source, remember_source
+from p2r.stages.media_folder import claim_data_root, find_data_root
 
 
 def sft(run: Run, cases: Path | None = None, data_root: Path | None = None) -> Path:

@@ -46,8 +46,9 @@ _FINAL_CHANNEL = "<|channel|>final<|message|>"
 def strip_control_tokens(text: str) -> str:
     """Return a text without the control tokens of known model families, such as `<|im_end|>`.
 
-    A token inside the text becomes a space, so that two numbers never become one. A text without
-    control tokens comes back unchanged. The official rules of benchmarks read the unchanged text.
+    A token inside the text becomes a space, so that two numbers never become one. White space
+    beside a token at an end of the text goes too. A text without control tokens comes back
+    unchanged. The official rules of benchmarks read the unchanged text.
     """
     if not text or ("<" not in text and "[" not in text):
         return text
@@ -55,7 +56,13 @@ def strip_control_tokens(text: str) -> str:
     def space(match: re.Match[str]) -> str:
         return " " if match.start() > 0 and match.end() < len(text) else ""
 
-    return _CONTROL.sub(space, text)
+    stripped = _CONTROL.sub(space, text)
+    found = list(_CONTROL.finditer(text))
+    if found and not text[: found[0].start()].strip():
+        stripped = stripped.lstrip()
+    if found and not text[found[-1].end() :].strip():
+        stripped = stripped.rstrip()
+    return stripped
 
 
 def read_final_text(text: str) -> str:

@@ -3,7 +3,8 @@
 This package applies the patches that TRL needs, before one of its modules imports TRL.
 """
 
-from p2r.patches import torchvision_operators, trl_vllm
+from p2r.patches import torchvision_operators, trl_fsdp2, trl_vllm
 
 torchvision_operators.apply()
 trl_vllm.apply()
+trl_fsdp2.apply()

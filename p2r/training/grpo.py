@@ -21,6 +21,7 @@ from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
+from p2r.training.finish import save_final
 from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
 from p2r.training.preflight import FrameSizes, Preflight
 from p2r.training.stage import (
@@ -29,7 +30,6 @@ from p2r.training.stage import (
     hash_lines,
     open_stage,
     record_skipped,
-    save_final,
     show_progress,
     step_of,
     trackers,
@@ -38,6 +38,7 @@ from p2r.training.stage import (
 from p2r.training.step import FramesOf
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
+from p2r.training.validation import Validation, hold_out
 from p2r.video import FrameCache
 
 # These settings decide when a run gives up or whether it starts. They do not change its results.
@@ -59,10 +60,12 @@ def train_grpo(
 
     `start_model` is also the reference of the KL term. Writes `preflight.json` (see
     `p2r.training.preflight`), `metrics.jsonl` (one line per step), `rollouts.jsonl` (every rollout
-    as a `Case`) and `skipped.jsonl`. After a kill, the same call resumes from the last complete
-    checkpoint. A finished stage returns at once. `judge` may be None if the training does not use
-    the perception reward (credit=outcome, or rewards without perception). Raises `UserError`,
-    `TrainingError` and `EngineError` before it loads any weight.
+    as a `Case`) and `skipped.jsonl`. With `rl.validate_every` it also writes `validation.jsonl`,
+    `best.json` and the model `best`, and does not train on the held-out questions. After a kill,
+    the same call resumes from the last complete checkpoint. A finished stage returns at once.
+    `judge` may be None if the training does not use the perception reward (credit=outcome, or
+    rewards without perception). Raises `UserError`, `TrainingError` and `EngineError` before it
+    loads any weight.
     """
     out = Path(out)
     if model := finished_model(out):
@@ -86,6 +89,9 @@ def train_grpo(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
     sized = FrameSizes(frames_of)
+    held_out: Sequence[Question] = ()
+    if rl.validate_every:
+        questions, held_out = hold_out(questions, rl.validate_questions, recipe.seed, frames_of)
     rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.style)
     if workers().is_main_process:
         record_skipped(out, skipped)
@@ -95,16 +101,16 @@ def train_grpo(
         "start": model_fingerprint(data.resolve_model(start_model)),
         "prompt": prompt_hash(recipe.style),
         "questions": hash_lines(question.model_dump_json() for question in rows),
-        "rl": rl.model_dump(mode="json", exclude=FREE_RL_KEYS),
+        "rl": rl.model_dump(mode="json", exclude=FREE_RL_KEYS | _unused_keys(rl)),
         "tuning": recipe.tuning.model_dump(mode="json"),
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,
     }
-    logs = {"metrics.jsonl": "step", "rollouts.jsonl": "trace.step"}
+    logs = {"metrics.jsonl": "step", "validation.jsonl": "step", "rollouts.jsonl": "trace.step"}
     checkpoint = open_stage(out, made, logs)
     trainer = ProcessAwareGRPOTrainer(
         data.resolve_model(start_model),
-        questions={question.id: question for question in rows},
+        questions={question.id: question for question in (*rows, *held_out)},
         frames_of=frames_of,
         judge=judge,
         settings=rl,
@@ -143,6 +149,8 @@ def train_grpo(
         print(describe(arguments, rl), flush=True)
     if rl.preflight and checkpoint is None:
         trainer.add_callback(Preflight(trainer, rows, sized.of, out))
+    if held_out:
+        trainer.add_callback(Validation(trainer, held_out, rl.validate_every, out))
     show_progress(trainer, "rl", "reward", "perception/accuracy", "reasoning/accuracy", "kl")
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -150,7 +158,7 @@ def train_grpo(
         if trainer.is_world_process_zero():
             (out / "made.json").unlink()
         raise
-    return save_final(trainer, processor, out / "model")
+    return save_final(trainer, processor, out, recipe.keep)
 
 
 def plan_steps(
@@ -240,6 +248,11 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
         f"on {arguments.world_size} worker(s)); {rl.steps} steps, credit={rl.credit}, "
         f"normalise={rl.normalise}, rewards={'+'.join(rl.rewards)}"
     )
+
+
+def _unused_keys(rl: RlSettings) -> set[str]:
+    """Return the keys that do nothing, so that runs from before these keys can be resumed."""
+    return set() if rl.validate_every else {"validate_every", "validate_questions"}
 
 
 def _append_cases(path: Path, cases: Sequence[Case]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal
 
-Sharding = Literal["none", "zero3", "fsdp2"]
+Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 Sampler = Literal["transformers", "vllm", "vllm-server"]
 GIB = 2**30
 CARDS = (24, 80)  # GiB of the cards that the presets are made for
@@ -57,6 +57,30 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
         "vision_config": {**_VISION, "out_hidden_size": 3584},
     },
+    "Qwen/Qwen2.5-VL-32B-Instruct": {
+        "model_type": "qwen2_5_vl",
+        "vocab_size": 152064,
+        "hidden_size": 5120,
+        "intermediate_size": 27648,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 128000,
+        "tie_word_embeddings": False,
+        "vision_config": {**_VISION, "intermediate_size": 3456, "out_hidden_size": 5120},
+    },
+    "Qwen/Qwen2.5-VL-72B-Instruct": {
+        "model_type": "qwen2_5_vl",
+        "vocab_size": 152064,
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 128000,
+        "tie_word_embeddings": False,
+        "vision_config": {**_VISION, "intermediate_size": 3456, "out_hidden_size": 8192},
+    },
 }
 
 
@@ -78,6 +102,7 @@ class Architecture:
     merge: int
     temporal_patch: int
     channels: int
+    heads: int = 1
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Architecture:
@@ -100,6 +125,7 @@ class Architecture:
             merge=vision["spatial_merge_size"],
             temporal_patch=vision["temporal_patch_size"],
             channels=vision.get("in_channels", vision.get("in_chans", 3)),
+            heads=text["num_attention_heads"],
         )
 
     @property
@@ -250,8 +276,10 @@ def state_memory(model: Architecture, load: Load) -> dict[str, int]:
     | training        | weights    | gradients | optimiser | reference |
     |-----------------|------------|-----------|-----------|-----------|
     | all, none/FSDP2 | 4P/n       | 4T/n      | 8T/n      | 4P/n      |
+    | all, ZeRO-2     | wP         | wT/n      | 12T/n     | wP        |
     | all, ZeRO-3     | wP/n       | wT/n      | 12T/n     | wP/n      |
     | LoRA, none      | wP + 4T    | 4T        | 8T        | 0         |
+    | LoRA, ZeRO-2    | w(P + T)   | wT/n      | 12T/n     | 0         |
     | LoRA, ZeRO-3    | w(P + T)/n | wT/n      | 12T/n     | 0         |
 
     w is the size of a value in the recipe's dtype. Trained weights are float32, because rounding in
@@ -263,15 +291,16 @@ def state_memory(model: Architecture, load: Load) -> dict[str, int]:
     trained = count_trained(model, load.lora_rank, load.freeze_vision)
     adapted = load.lora_rank is not None
     shared = 1 if load.sharding == "none" else load.gpus
-    deepspeed = load.sharding == "zero3"
+    whole = 1 if load.sharding == "zero2" else shared  # how many GPUs share the weights
+    deepspeed = load.sharding in ("zero2", "zero3")
     each = load.wide if deepspeed else 4  # bytes of a trained weight and of its gradient
     kept = load.wide if deepspeed or adapted else 4  # bytes of a weight under adapters, or of all
     masters = 4 if deepspeed and load.wide < 4 else 0
     return {
-        "weights": (kept * total + (each * trained if adapted else 0)) // shared,
+        "weights": (kept * total + (each * trained if adapted else 0)) // whole,
         "gradients": each * trained // shared,
         "optimiser": (8 + masters) * trained // shared,
-        "reference": kept * total // shared if load.reference and not adapted else 0,
+        "reference": kept * total // whole if load.reference and not adapted else 0,
     }
 
 
@@ -280,6 +309,7 @@ def copies_memory(model: Architecture, load: Load) -> int:
 
     - none: autocast's bfloat16 copies of trained float32 weights, 2T; and with more than one GPU
       the buckets in which DDP sums gradients, 4T;
+    - ZeRO-2: the bucket in which gradients are summed, w · min(T, 5e8) (`reduce_bucket_size`);
     - ZeRO-3: gathered weights, w · min(P, 1e9) (`stage3_max_live_parameters`);
     - FSDP2: two gathered layers, w each, and the LM head whole in float32, 4·V·h.
     """
@@ -290,6 +320,8 @@ def copies_memory(model: Architecture, load: Load) -> int:
     if load.sharding == "fsdp2":
         layers = 2 * load.wide * counts["decoder"] // model.layers
         return layers + 4 * model.vocabulary * model.hidden
+    if load.sharding == "zero2":
+        return load.wide * min(trained, 5 * 10**8)
     casts = 2 * trained if load.wide < 4 else 0
     return casts + (4 * trained if load.gpus > 1 else 0)
 
@@ -347,7 +379,8 @@ def activation_memory(model: Architecture, load: Load) -> int:
     patches = prompts * load.patches
     adapted = load.lora_rank is not None
     norm = 4 if adapted else 8
-    stream = load.wide if adapted or load.sharding == "zero3" else 4  # the residual stream's
+    deepspeed = load.sharding in ("zero2", "zero3")
+    stream = load.wide if adapted or deepspeed else 4  # the residual stream's
     hidden, width = model.hidden, model.vision_hidden
     layer = layer_memory(tokens, hidden, model.intermediate, hidden, load.wide, adapted)
     layer += attention_memory(model, load)

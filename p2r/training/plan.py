@@ -95,7 +95,8 @@ def plan_rl(
 ) -> Plan:
     """Plan the RL of a recipe on `gpus` GPUs, from `model` (default: the recipe's base).
 
-    `sharding`: "zero3" (default with several GPUs), "fsdp2", or "none" (each GPU holds everything).
+    `sharding`: "zero3" (default with several GPUs), "zero2", "fsdp2", or "none" (each GPU holds
+    everything).
     The prompt length is that of the longest of `questions`, or of a typical question. Raises
     `UserError` and `EngineError`.
     """
@@ -176,7 +177,7 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
             "rl.temperature is 0: all rollouts of a question would be the same, and RL could not "
             "compare them: set a higher temperature, for example 1"
         )
-    if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel > 1:
+    if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel not in ("auto", 1):
         raise UserError(
             "vLLM inside the trainer runs on one device: set vllm.tensor_parallel=1, or "
             "rl.rollouts=vllm-server"
@@ -385,7 +386,7 @@ def _missing(question: Question, root: Path) -> str | None:
     if not question.path:
         return None
     try:
-        return None if resolve_media(root, question.path).is_file() else f"no file {question.path}"
+        return None if resolve_media(root, question.path).exists() else f"no file {question.path}"
     except MediaError as error:
         return str(error)
 
@@ -396,4 +397,4 @@ def _launched() -> Sharding:
         return "fsdp2"
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
-    return "zero3" if deepspeed and stage == "3" else "none"
+    return {"2": "zero2", "3": "zero3"}.get(stage, "none") if deepspeed else "none"

@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from itertools import cycle, islice
-from math import ceil, gcd
+from math import ceil
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -37,8 +35,9 @@ from p2r.records import Case, Question
 from p2r.rewards import PROCESSES, rewards_in_use
 from p2r.runs import write_json
 from p2r.template import answer_of
+from p2r.training.probe import round_up, rows_of, same_randomness, sample_groups, undone
 from p2r.training.step import FramesOf, rollout_metrics
-from p2r.training.step_judge import JudgeWatch, judged_verdicts
+from p2r.training.step_judge import judged_verdicts
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import Frames
 
@@ -86,7 +85,7 @@ def check_start(
     settings = trainer.settings
     used = rewards_in_use(settings.credit, settings.rewards)
     distinct = list({question.id: question for question in rows}.values())
-    with _undone(trainer), _same_randomness():
+    with undone(trainer), same_randomness():
         start = time.perf_counter()
         cases, rates = sample_start(trainer, distinct)
         seconds = time.perf_counter() - start
@@ -126,24 +125,10 @@ def sample_start(
 
     The number of groups is rounded up, so that every worker gets the same number of rollouts.
     """
-    size, workers = trainer.settings.group_size, trainer.accelerator.num_processes
-    unit = workers // gcd(workers, size)
-    groups = max(1, min(trainer.settings.preflight, len(questions)))
-    groups = ceil(groups / unit) * unit
-    asked = [q for q in islice(cycle(questions), groups) for _ in range(size)]
-    each = len(asked) // workers
-    first = trainer.accelerator.process_index * each
-    trainer.on_rollouts = lambda cases: None  # these rollouts belong to no step
-    trainer.watch = JudgeWatch(1.0)
-    trainer.model.train()
-    trainer._generate_and_score_completions(rows_of(asked[first : first + each]))
-    step = trainer.step
+    size = trainer.settings.group_size
+    groups = round_up(trainer, max(1, min(trainer.settings.preflight, len(questions))))
+    step = sample_groups(trainer, list(islice(cycle(questions), groups)))
     return step.cases, rates_of(step.cases, step.rewards.numpy(), size)
-
-
-def rows_of(questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """Return the rows of the training's data set."""
-    return [{"prompt": question.problem, "question": question.id} for question in questions]
 
 
 def rates_of(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, float | None]:
@@ -276,9 +261,10 @@ def measure_longest(
         raise PreflightError(
             f"RL does not start: a micro-batch of {settings.micro_batch} of the longest example "
             f"(question {longest[0].id!r}: {_longest_prompt(trainer)} prompt + "
-            f"{settings.max_tokens} tokens) does not fit into memory: lower rl.micro_batch, "
-            "rl.max_tokens, video.train_pixels or video.train_frames, or train adapters "
-            f"(tuning.lora_rank): {shorten(str(error), 200)}"
+            f"{settings.max_tokens} tokens) does not fit into memory: lower rl.micro_batch or "
+            "rl.max_tokens in this run, or begin a run with lower video.train_pixels or "
+            "video.train_frames, or with adapters (tuning.lora_rank): "
+            f"{shorten(str(error), 200)}"
         ) from error
     finally:
         del trainer._generate_single_turn
@@ -344,40 +330,6 @@ def measured_peak(device: torch.device) -> Iterator[dict[str, Any]]:
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(line for line in lines if "VmHWM" in line)
     found.update(memory="rss", peak_mib=round(int(peak.split()[1]) / 1024))
-
-
-# --------------------------------------------------------------------------------------- clean up
-
-
-@contextmanager
-def _undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
-    """Undo every change of the block to the trainer, and remove its gradients."""
-    kept = {name: deepcopy(getattr(trainer, name)) for name in ("_metrics", "_logs")}
-    kept |= {name: getattr(trainer, name) for name in ("on_rollouts", "watch", "step")}
-    training, seen = trainer.model.training, trainer.state.num_input_tokens_seen
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(trainer, name, value)
-        trainer.state.num_input_tokens_seen = seen
-        trainer.model.train(training)
-        for parameter in trainer.model.parameters():  # DeepSpeed's own `zero_grad` differs
-            parameter.grad = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    """Restore the state of all random number generators after the block."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 def describe_preflight(report: Mapping[str, Any]) -> list[str]:

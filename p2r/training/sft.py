@@ -1,12 +1,13 @@
 """The SFT stage: TRL's `SFTTrainer` on filtered traces, with a collator for video.
 
 The loss covers the response only. Videos are decoded when a batch needs them. An example is skipped
-if its video cannot be read or if it is too long; `skipped.jsonl` lists the reason. No example is
-cut or replaced.
+if its video cannot be read or if it is too long; `skipped.jsonl` lists the reason, and the next
+usable example takes its place in the batch. No example is cut.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,12 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from p2r import data
-from p2r.errors import DataError, TrainingError
+from p2r.errors import DataError, TrainingError, UserError
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
-from p2r.runs.recipe import Recipe, VideoSettings
+from p2r.runs.recipe import Recipe, SftSettings, VideoSettings
 from p2r.template import build_prompt, render, style_name
+from p2r.training.finish import save_final
 from p2r.training.memory import Architecture, most_vision_tokens
 from p2r.training.stage import (
     ExactResume,
@@ -32,18 +34,30 @@ from p2r.training.stage import (
     hash_lines,
     open_stage,
     record_skipped,
-    save_final,
     show_progress,
     step_of,
     trackers,
     workers,
 )
 from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
+from p2r.training.vision_pass import unify_vision_passes
 from p2r.video import FrameCache, Frames
+
+log = logging.getLogger(__name__)
 
 
 class TraceTrainer(ExactResume, SFTTrainer):
-    """TRL's SFT trainer, whose order of examples is the same after a resume."""
+    """TRL's SFT trainer; the order of examples is the same after a resume.
+
+    The loss of an update is the mean over all its response tokens, however they are divided into
+    micro-batches and workers.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # transformers says that Qwen2.5-VL cannot take the number of tokens of an update, so it
+        # would average the means of micro-batches. TRL computes the loss itself and can take it.
+        self.model_accepts_loss_kwargs = True
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         """Serves `Trainer.get_train_dataloader`."""
@@ -83,8 +97,9 @@ class LengthGroups(Sampler[int]):
 class TraceCollator:
     """Makes batches of training examples from their indices in `questions` and `responses`.
 
-    An example that cannot be used is reported to `on_skip` once, with the reason. If every example
-    of a batch is skipped, the batch is one example without labels, and its loss is 0.
+    An example that cannot be used is reported to `on_skip` once, with the reason. The next usable
+    example in the order of `questions` replaces it, so all batches have the same size on all
+    workers.
     """
 
     def __init__(
@@ -107,14 +122,29 @@ class TraceCollator:
         self._skipped: set[int] = set()
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> data.Batch:
-        examples = [example for row in rows if (example := self.encode(row["example"]))]
         return data.collate_examples(
-            examples or [self._empty_example()], self.processor.tokenizer.pad_token_id
+            [self._encode_or_replace(row["example"]) for row in rows],
+            self.processor.tokenizer.pad_token_id,
         )
+
+    def _encode_or_replace(self, index: int) -> data.Batch:
+        count = len(self.questions)
+        for other in ((index + step) % count for step in range(count)):
+            if example := self.encode(other):
+                if other != index:
+                    log.warning(
+                        "SFT example %r is skipped; example %r takes its place",
+                        self.questions[index].id,
+                        self.questions[other].id,
+                    )
+                return example
+        raise TrainingError(f"none of the {count} examples can be used; see skipped.jsonl")
 
     def encode(self, index: int) -> data.Batch | None:
         """Return one unpadded example, or None if it cannot be used."""
         question = self.questions[index]
+        if index in self._skipped:
+            return None
         try:
             return data.encode_example(
                 self.processor,
@@ -125,19 +155,9 @@ class TraceCollator:
                 self.max_length,
             )
         except DataError as error:
-            if index not in self._skipped:
-                self._skipped.add(index)
-                self.on_skip(question, str(error))
+            self._skipped.add(index)
+            self.on_skip(question, str(error))
             return None
-
-    def _empty_example(self) -> data.Batch:
-        end = self.processor.tokenizer.convert_tokens_to_ids(data.END_OF_TURN)
-        fields = {
-            "input_ids": [end] * 2,
-            "mm_token_type_ids": [0] * 2,
-            "labels": [data.IGNORED] * 2,
-        }
-        return {**fields, **dict.fromkeys(data.VISION_KEYS)}
 
 
 def train_sft(
@@ -220,9 +240,11 @@ def train_sft(
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    if workers().num_processes > 1:
+        unify_vision_passes(trainer.model)
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return save_final(trainer, processor, out / "model")
+    return save_final(trainer, processor, out, recipe.keep)
 
 
 def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
@@ -234,14 +256,28 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
         max_steps=sft.max_steps,
         save_steps=sft.save_steps,
         per_device_train_batch_size=sft.batch_size,
-        gradient_accumulation_steps=sft.accumulation,
+        gradient_accumulation_steps=accumulation(sft, workers().num_processes),
         learning_rate=sft.learning_rate,
         warmup_steps=sft.warmup_steps,
+        max_grad_norm=sft.max_grad_norm,
         weight_decay=sft.weight_decay,
         train_sampling_strategy="group_by_length" if sft.group_by_length else "random",
         max_length=None,  # the collator skips examples that are too long; nothing is cut
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+
+
+def accumulation(sft: SftSettings, gpus: int) -> int:
+    """Return the forward passes of each GPU per optimiser step; raises `UserError`."""
+    if sft.global_batch is None:
+        return sft.accumulation
+    passes, left = divmod(sft.global_batch, sft.batch_size * gpus)
+    if left or not passes:
+        raise UserError(
+            f"sft.global_batch={sft.global_batch} cannot be divided into batches of "
+            f"{sft.batch_size} on {gpus} worker(s): change sft.batch_size or sft.global_batch"
+        )
+    return passes
 
 
 def estimate_lengths(
@@ -259,7 +295,8 @@ def estimate_lengths(
         except DataError:
             texts.append("")
         frames = video.train_frames if question.data_type == "video" else 1
-        most = most_vision_tokens(model, frames, video.train_pixels)
+        image = question.data_type == "image" and video.image_pixels
+        most = most_vision_tokens(model, frames, image or video.train_pixels)
         seen.append(most if question.path else 0)
     counts = collator.processor.tokenizer(texts)["input_ids"]
     return [len(ids) + vision for ids, vision in zip(counts, seen, strict=True)]

@@ -57,7 +57,7 @@ class Prompts:
 
 def share_prompts(model: Any) -> None:
     """Let a Qwen2.5-VL share prompts inside `sharing`; outside of it the model is unchanged."""
-    backbone = _backbone_of(model)
+    backbone = backbone_of(model)
     backbone.prompts = None
     backbone.forward = partial(_forward, backbone, backbone.forward)
 
@@ -65,7 +65,7 @@ def share_prompts(model: Any) -> None:
 @contextmanager
 def sharing(model: Any, prompts: Prompts) -> Iterator[None]:
     """Tell `model` the prompts of the rows that it gets inside this block."""
-    backbone = _backbone_of(model)
+    backbone = backbone_of(model)
     backbone.prompts = prompts
     try:
         yield
@@ -73,7 +73,7 @@ def sharing(model: Any, prompts: Prompts) -> Iterator[None]:
         backbone.prompts = None
 
 
-def _backbone_of(model: Any) -> Any:
+def backbone_of(model: Any) -> Any:
     """Return the model without its LM head and without the wrapper of adapters."""
     return (model.get_base_model() if isinstance(model, PeftModel) else model).base_model
 

@@ -1,4 +1,4 @@
-"""The folder of a training stage: checkpoints, logs, progress and the final model.
+"""The folder of a training stage: checkpoints, logs and progress.
 
 SFT and RL share it. A stage folder holds `checkpoints/`, `metrics.jsonl` (one line per optimiser
 step), `skipped.jsonl` (skipped questions with the reason) and, at the end, `model/`. A stage can be
@@ -7,17 +7,22 @@ killed at any time and started again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import random
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
@@ -27,18 +32,20 @@ from p2r.errors import TrainingError
 from p2r.files.jsonlines import to_line
 from p2r.records import Question
 from p2r.runs import claim, write_text
-from p2r.training.tuning import merge_adapters
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
 COMPLETE = "complete"  # written last: a checkpoint without this file is ignored and deleted
 CHECKPOINT = "checkpoint-"
+# How long workers wait for each other. The judge, a vLLM server or the first decoding of all videos
+# may keep one worker busy for long; the default of NCCL is 10 minutes.
+PATIENCE = timedelta(hours=12)
 
 
 def workers() -> PartialState:
     """Return the workers (OS processes) that train together, set up as `TrainingArguments` does."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 # ------------------------------------------------------------------------------- start and resume
@@ -75,6 +82,58 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def step_of(checkpoint: Path | None) -> int:
     """Return the optimiser step of a checkpoint; 0 for None."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix(CHECKPOINT))
+
+
+# -------------------------------------------------------------------------- errors of all workers
+
+
+def raised_together(error: Exception) -> Exception:
+    """Mark an error that every worker raises at the same place; see `checkpoint_on_error`."""
+    error.together = True  # type: ignore[attr-defined]
+    return error
+
+
+def raise_together(error: Exception | None) -> None:
+    """Raise `error` here and a `TrainingError` with its text on all other workers.
+
+    All workers must call this at the same place. Nothing is raised if `error` is None everywhere.
+    """
+    state = workers()
+    reasons = gather_object([None if error is None else f"{type(error).__name__}: {error}"])
+    if error is not None:
+        raise raised_together(error)
+    for rank, reason in enumerate(reasons):
+        if reason is not None:
+            raise raised_together(
+                TrainingError(f"worker {rank} of {state.num_processes} failed: {reason}")
+            )
+
+
+@contextmanager
+def checkpoint_on_error(trainer: Trainer) -> Iterator[None]:
+    """Save a checkpoint of the finished steps before an error of all workers leaves the block.
+
+    So no step is lost: the next start continues with the step that failed, from the same random
+    numbers.
+    """
+    python, numbers, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    seen = trainer.state.num_input_tokens_seen
+    try:
+        yield
+    except Exception as error:
+        step = trainer.state.global_step
+        checkpoint = Path(trainer.args.output_dir) / f"{CHECKPOINT}{step}" / COMPLETE
+        if getattr(error, "together", False) and step > 0 and not checkpoint.is_file():
+            random.setstate(python)
+            np.random.set_state(numbers)
+            torch.set_rng_state(tensors)
+            if cuda:
+                torch.cuda.set_rng_state_all(cuda)
+            trainer.state.num_input_tokens_seen = seen
+            trainer._save_checkpoint(trainer.model, trial=None)
+            trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+        raise
 
 
 class ExactResume:
@@ -152,17 +211,21 @@ def hash_lines(lines: Iterable[str]) -> str:
 
 
 def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> None:
-    """Add skipped questions to `skipped.jsonl`: id, file and reason, each question once."""
-    path = folder / "skipped.jsonl"
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    listed = {json.loads(line)["id"] for line in before.splitlines()}
-    rows = [
-        {"id": question.id, "path": question.path, "reason": reason}
+    """Add skipped questions to `skipped.jsonl`: id, file and reason, each question once.
+
+    Several workers may call this at the same time.
+    """
+    rows = {
+        question.id: {"id": question.id, "path": question.path, "reason": reason}
         for question, reason in skipped
-        if question.id not in listed
-    ]
-    if rows:
-        write_text(path, before + "".join(map(to_line, rows)))
+    }
+    if not rows:
+        return
+    with (folder / "skipped.jsonl").open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        file.seek(0)
+        listed = {json.loads(line)["id"] for line in file if line.endswith("\n")}
+        file.write("".join(to_line(row) for name, row in rows.items() if name not in listed))
 
 
 # ------------------------------------------------------------------------- dashboards and progress
@@ -259,32 +322,3 @@ class _Progress(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
-
-
-# ------------------------------------------------------------------------------------- final model
-
-
-def save_final(trainer: Trainer, processor: Any, folder: Path) -> Path:
-    """Save model and processor to `folder` atomically, then delete the checkpoints.
-
-    Adapters are merged into their base model.
-    """
-    temporary = folder.with_name(f".{folder.name}.part")
-    adapters = folder.with_name(f".{folder.name}.adapters")
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    adapted = isinstance(model, PeftModel)
-    if trainer.is_world_process_zero():
-        for rest in (temporary, adapters):
-            shutil.rmtree(rest, ignore_errors=True)
-    trainer.save_model(str(adapters if adapted else temporary))
-    if trainer.is_world_process_zero():
-        if adapted:
-            base = model.get_base_model()
-            merge_adapters(base.name_or_path, adapters, temporary, base.dtype)
-            shutil.rmtree(adapters)
-        processor.save_pretrained(temporary)
-        (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle
-        os.replace(temporary, folder)
-        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return folder

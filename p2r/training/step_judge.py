@@ -21,7 +21,7 @@ from p2r.errors import TrainingError
 from p2r.judges import NO_OBSERVATION, Judge, judge_key, reused
 from p2r.records import Case, Question, Verdict
 from p2r.template import parse
-from p2r.training.stage import workers
+from p2r.training.stage import raise_together, raised_together, workers
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class StepJudge:
     `timeout` is in seconds, counted from `ask`. A verdict that comes later is unknown, and so is a
     verdict after an `OSError` of the judge (for example no connection). `retries`: how often to ask
     again about an observation whose verdict is unknown and cost nothing. `answer` raises all other
-    errors of the judge.
+    errors of the judge, on all workers.
     """
 
     PAUSE = 0.5  # seconds before the first retry after an error; doubled for each further retry
@@ -101,6 +101,10 @@ class StepJudge:
         except TimeoutError:
             late = _unknown(f"no verdict within {self.timeout:g} s")
             judged = Judged([late] * len(self._mine), seconds=self.timeout)
+        except Exception as raised:  # the other workers wait for verdicts: they must know
+            raise_together(raised)
+            raise
+        raise_together(None)
         found = dict(zip(self._mine, judged.verdicts, strict=True))
         known = {key: verdict for part in gather_object([found]) for key, verdict in part.items()}
         verdicts = [
@@ -185,11 +189,11 @@ class JudgeWatch:
         log.warning("no verdict on %d of %d observations: %s", len(silent), len(judged), reason)
         share = sum(self._shares) / self.STEPS
         if share > self.max_unknown:
-            raise TrainingError(
+            error = TrainingError(
                 f"the judge gave no verdict on {len(silent)} of {len(judged)} observations of this "
                 f"step, and its share of missing verdicts in the last {self.STEPS} steps is above "
                 f"rl.max_unknown={self.max_unknown:g}; its last reason: {reason}. Repair the judge "
-                "and start again (training resumes from its last checkpoint), or start a new run "
-                "with another rl.judge or without the perception reward (rl.rewards, "
-                "rl.credit=outcome)"
+                "and start again (training continues with this step), or start a new run with "
+                "another rl.judge or without the perception reward (rl.rewards, rl.credit=outcome)"
             )
+            raise raised_together(error)

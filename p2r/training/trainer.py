@@ -26,10 +26,12 @@ from p2r.rewards import PROCESSES, process_masks, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
 from p2r.training import temporal
+from p2r.training.reference_check import check_reference
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing
-from p2r.training.stage import ExactResume
+from p2r.training.stage import ExactResume, checkpoint_on_error
 from p2r.training.step import FramesOf, Prompt, Step
 from p2r.training.step_judge import JudgeWatch, StepJudge
+from p2r.training.vision_pass import unify_vision_passes
 
 
 class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
@@ -74,7 +76,13 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self.rollout_func = self.roll_out  # set here: as an argument it makes TRL print a warning
         for each in (self.model, self.ref_model):
             if each is not None:
+                if self.accelerator.num_processes > 1:
+                    unify_vision_passes(self.accelerator.unwrap_model(each))
                 share_prompts(self.accelerator.unwrap_model(each))
+        if self.is_fsdp_enabled:
+            # `generate` of transformers reads this. Then a worker that has sampled its last token
+            # takes part in the forward passes of the others until all are done.
+            self.model._is_fsdp_managed_module = True
 
     # ------------------------------------------------------------------------ sampling and scoring
 
@@ -84,6 +92,12 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         TRL's own method calls, in this order: `roll_out`, the log-probs of the old policy and the
         reference, `perception` and `reasoning`. Its batch then gets the inputs of our loss.
         """
+        if not self.model.training:
+            return self._run_step(inputs)
+        with checkpoint_on_error(self):
+            return self._run_step(inputs)
+
+    def _run_step(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
         self.step = step = Step(
             [self.questions[row["question"]] for row in inputs],
@@ -226,6 +240,15 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             compute_entropy=True,
             vision=inputs["vision"],
         )
+        if self.model.training and self.state.global_step == 0 and self.beta != 0:
+            check_reference(
+                logps,
+                inputs["ref_per_token_logps"],
+                inputs["completion_mask"],
+                self.accelerator.unwrap_model(self.model),
+                self.ref_model and self.accelerator.unwrap_model(self.ref_model),
+                torch.bfloat16 if self.args.bf16 else torch.float32,
+            )
         loss, terms = pa_grpo.loss(inputs, logps, self.settings.epsilon, self.beta)
         terms["entropy"] = entropies.detach()
         self._log_loss(inputs, terms)

@@ -40,12 +40,22 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # show a loss that is not a number as such
         "save_strategy": "steps",
-        "save_total_limit": 2,  # the older checkpoint is needed until the newer one is complete
+        "save_total_limit": checkpoint_limit(recipe.keep),
         "report_to": "none",  # see `p2r.training.stage.trackers`
         "disable_tqdm": True,  # see `p2r.training.stage.show_progress`
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }
+
+
+def checkpoint_limit(keep: str) -> int | None:
+    """Return how many checkpoints a training holds at once, besides the best one; None: all.
+
+    At least two, because the older checkpoint is needed until the newer one is complete.
+    """
+    if keep == "all":
+        return None
+    return max(2, int(keep.removeprefix("last "))) if keep.startswith("last") else 2
 
 
 def training_dtype(recipe: Recipe) -> str:

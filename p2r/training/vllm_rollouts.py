@@ -9,9 +9,11 @@ caches.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,12 +26,14 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import ensure_master_addr_port
 
-from p2r.engines import Request, Sampling, describe_error
+from p2r.engines import Completion, Request, Sampling, describe_error
 from p2r.engines.server import ServerEngine
 from p2r.engines.vllm import VllmEngine
-from p2r.errors import EngineError, TrainingError
+from p2r.errors import EngineError, P2RError, TrainingError
 from p2r.runs.recipe import Recipe
+from p2r.training.stage import raise_together
 
+log = logging.getLogger(__name__)
 Weights = Iterator[tuple[str, torch.Tensor]]
 TIMEOUT = 600.0  # seconds for a server to load new weights
 
@@ -64,6 +68,9 @@ class VllmRollouts(VLLMGeneration):
     TRL's own code still gathers the weights from FSDP, DeepSpeed and adapters.
     """
 
+    ATTEMPTS = 5  # for each rollout
+    PAUSE = 2.0  # seconds before the second attempt; doubled for each further one
+
     def __init__(self, trainer: Any, recipe: Recipe) -> None:
         self.trainer, self.recipe = trainer, recipe
         self.model, self.accelerator = trainer.model, trainer.accelerator
@@ -86,7 +93,8 @@ class VllmRollouts(VLLMGeneration):
         """Serves `GRPOTrainer._generate_single_turn`: sample one completion for each row.
 
         Returns prompt ids, completion ids and the log-probs of the sampled tokens, (rows, tokens,
-        1). Raises `TrainingError` if a rollout fails.
+        1). A rollout that fails is asked for again, alone. Raises `TrainingError` on all workers if
+        one fails every time.
         """
         trainer, rl = self.trainer, self.recipe.rl
         # The seed depends on step and row, so a resumed run samples the same completions.
@@ -100,18 +108,48 @@ class VllmRollouts(VLLMGeneration):
             )
         ]
         sampling = Sampling(rl.temperature, rl.top_p, rl.max_tokens, self.recipe.seed)
-        found = {c.key: c for c in self.sampler.engine.generate(requests, sampling)}
-        completions = [found[request.key] for request in requests]
-        for completion, prompt in zip(completions, prompts, strict=True):
-            if completion.error is not None:
-                raise TrainingError(f"vLLM failed on rollout {completion.key}: {completion.error}")
-            if completion.prompt_tokens != len(prompt):
-                raise TrainingError(
-                    f"vLLM encoded a prompt to {completion.prompt_tokens} tokens, the trainer to "
-                    f"{len(prompt)}: use the same model and processor files for both"
-                )
+        error: Exception | None = None
+        try:
+            completions = self._complete(requests, sampling)
+            for completion, prompt in zip(completions, prompts, strict=True):
+                if completion.prompt_tokens != len(prompt):
+                    raise TrainingError(
+                        f"vLLM encoded a prompt to {completion.prompt_tokens} tokens, the trainer "
+                        f"to {len(prompt)}: use the same model and processor files for both"
+                    )
+        except P2RError as raised:
+            error = raised
+        raise_together(error)
         logprobs = [[[value] for value in c.logprobs or ()] for c in completions]
         return prompts, [c.token_ids for c in completions], logprobs, None
+
+    def _complete(self, requests: list[Request], sampling: Sampling) -> list[Completion]:
+        """Return a completion for each request; ask again for those that fail.
+
+        An engine that has died is an error at once: a new one would have the start model's weights.
+        """
+        found: dict[str, Completion] = {}
+        left = requests
+        for attempt in range(self.ATTEMPTS):
+            if attempt:
+                time.sleep(self.PAUSE * 2 ** (attempt - 1))
+            found |= {c.key: c for c in self.sampler.engine.generate(left, sampling)}
+            left = [request for request in left if found[request.key].error is not None]
+            if not left:
+                return [found[request.key] for request in requests]
+            log.warning(
+                "vLLM failed on %d of %d rollouts (attempt %d of %d): %s",
+                len(left),
+                len(requests),
+                attempt + 1,
+                self.ATTEMPTS,
+                found[left[0].key].error,
+            )
+        failed = found[left[0].key]
+        raise TrainingError(
+            f"vLLM failed on rollout {failed.key} {self.ATTEMPTS} times: {failed.error}. Repair it "
+            "and start again: training resumes with this step"
+        )
 
 
 class InProcess:
@@ -119,7 +157,10 @@ class InProcess:
 
     def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
         workers = trainer.accelerator.num_processes
-        settings: dict[str, Any] = {"gpu_memory_utilization": recipe.vllm.rollout_memory}
+        settings: dict[str, Any] = {
+            "gpu_memory_utilization": recipe.vllm.rollout_memory,
+            "tensor_parallel_size": 1,
+        }
         if workers > 1:  # one engine in each worker of `accelerate launch`
             settings["distributed_executor_backend"] = "external_launcher"
             os.environ["RANK"] = str(trainer.accelerator.process_index)

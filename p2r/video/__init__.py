@@ -7,8 +7,9 @@ from p2r.video.frames import (
     check_media,
     fit_size,
     sample_frames,
-    uniform_indices,
 )
+from p2r.video.pictures import is_animated
+from p2r.video.sampling import uniform_indices
 
 __all__ = [
     "FrameCache",
@@ -16,6 +17,7 @@ __all__ = [
     "VideoError",
     "check_media",
     "fit_size",
+    "is_animated",
     "sample_frames",
     "uniform_indices",
 ]

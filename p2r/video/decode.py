@@ -4,7 +4,7 @@ Decord finds a frame by counting from a keyframe. This silently gives wrong fram
 (frames that are shown before their keyframe), for MPEG-TS and for AVI with B-frames. So the packets
 are indexed first, without decoding. The index tells whether decord is exact, and has the true
 timestamps. Both decoders convert and resize in one step with swscale's antialiased bilinear filter,
-so that their pixels agree.
+so that their pixels agree. Only PyAV reads HDR video, whose colours need a conversion.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -26,7 +26,9 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from p2r.video.frames import fit_size, uniform_indices
+from p2r.video.colour import HDR, to_sdr
+from p2r.video.pictures import fit
+from p2r.video.sampling import Unreadable, Wanted, choose_frames
 
 # No playlists or scripts (HLS, DASH, concat, SDP): they open other files and addresses.
 CONTAINERS = (
@@ -44,17 +46,6 @@ FAULTS = (av.FFmpegError, OSError)
 Answer = tuple[dict[str, Any], np.ndarray]
 
 
-class Unreadable(Exception):
-    """Why a file cannot be read, in one line."""
-
-
-class Limits(NamedTuple):
-    """The limits of a resized frame: its largest area, and a divisor of both sides."""
-
-    max_pixels: int
-    factor: int
-
-
 @dataclass
 class Index:
     """The times of a stream's frames (in units of `base` seconds), read from its packets."""
@@ -67,22 +58,19 @@ class Index:
     exact: bool = True  # each packet is one whole frame with its own time
     closed: bool = True  # no frame is shown before its keyframe
     hidden: int = 0  # packets that an edit list hides
-    fault: str = ""  # why reading ended early
+    fault: str = ""  # why a part of the file cannot be read
     damaged: int = 0  # how many of the sampled frames the decoder had to repair
+    aspect: float = 1.0  # the width of a pixel divided by its height
+    transfer: int = 0  # the transfer function of the colours, if it is a key of `HDR`
 
-
-def fit(height: int, width: int, limits: Limits) -> tuple[int, int]:
-    """Return `fit_size`. Raises `Unreadable` for a frame with an impossible shape."""
-    try:
-        return fit_size(height, width, *limits)
-    except ValueError as error:
-        raise Unreadable(str(error)) from None
+    def seconds(self) -> list[float]:
+        """Return the times of all frames in seconds."""
+        return [float(time * self.base) for time in self.times]
 
 
 def read_video(
     path: str,
-    max_frames: int,
-    limits: Limits,
+    wanted: Wanted,
     use_decord: bool = True,
     enter: Callable[[str], None] = lambda stage: None,
 ) -> Answer:
@@ -91,26 +79,33 @@ def read_video(
         stream = find_stream(container)
         enter("PyAV")
         index = read_index(container, stream)
-        if use_decord and decord_is_exact(container, stream, index):
-            size = _decord_size(container, stream, index, limits)
-            chosen = uniform_indices(len(index.times), max_frames)
-            if size is not None:
-                enter("decord")
-                pixels = _read_with_decord(path, chosen, size, len(index.times))
-                enter("PyAV")
-                if pixels is not None:
-                    return _describe(index, chosen, "decord"), pixels
+        found = None
+        if index.exact:
+            chosen, note = choose_frames(index.seconds(), wanted)
+            if use_decord and decord_is_exact(container, stream, index):
+                size = _decord_size(container, stream, index, wanted)
+                if size is not None:
+                    enter("decord")
+                    pixels = _read_with_decord(path, chosen, size, len(index.times))
+                    enter("PyAV")
+                    if pixels is not None:
+                        return _describe(index, chosen, "decord") | {"note": note}, pixels
+            found = _read_by_time(container, stream, index, chosen, wanted)
         promised = max(stream.frames - index.hidden, len(index.times))
-        found = _read_by_time(container, stream, index, max_frames, limits)
-    index, chosen, frames = found or _read_in_order(path, max_frames, limits)
+    if found is None:
+        index, chosen, note, frames = _read_in_order(path, wanted)
+    else:
+        frames = found
     fault = index.fault and f": {index.fault}"
     if not frames:
         raise Unreadable(f"no frame can be decoded{fault}")
-    notes = []
+    notes = [note] if note else []
     if fault or len(index.times) < promised:
         notes.append(f"{len(index.times)} of {promised} frames readable{fault}")
     if index.damaged:
         notes.append(f"damaged: {index.damaged} of the {len(frames)} sampled frames")
+    if index.transfer:
+        notes.append(f"HDR ({HDR[index.transfer]}) converted to SDR")
     return _describe(index, chosen, "pyav") | {"note": "; ".join(notes)}, np.stack(frames)
 
 
@@ -185,7 +180,13 @@ def read_index(container: InputContainer, stream: VideoStream) -> Index:
 
 
 def _start_index(stream: VideoStream) -> Index:
-    return Index(Fraction(stream.time_base), float(stream.average_rate or 0))
+    index = Index(Fraction(stream.time_base), float(stream.average_rate or 0))
+    ratio = float(stream.sample_aspect_ratio or 0)
+    if 0.1 <= ratio <= 10:  # else the header is wrong
+        index.aspect = ratio
+    transfer = int(stream.codec_context.color_trc)
+    index.transfer = transfer if transfer in HDR else 0
+    return index
 
 
 def decord_is_exact(container: InputContainer, stream: VideoStream, index: Index) -> bool:
@@ -193,6 +194,7 @@ def decord_is_exact(container: InputContainer, stream: VideoStream, index: Index
     return (
         index.exact
         and index.closed
+        and not index.transfer
         and index.times[0] >= 0
         and stream.frames in (0, len(index.times))
         and container.format.name in DECORD_CONTAINERS
@@ -237,12 +239,13 @@ def _logged() -> int:
 
 
 def _read_by_time(
-    container: InputContainer, stream: VideoStream, index: Index, max_frames: int, limits: Limits
-) -> tuple[Index, list[int], list[np.ndarray]] | None:
+    container: InputContainer,
+    stream: VideoStream,
+    index: Index,
+    chosen: list[int],
+    wanted: Wanted,
+) -> list[np.ndarray] | None:
     """Decode from the last keyframe before each frame. Returns None if the index is wrong."""
-    if not index.exact:
-        return None
-    chosen = uniform_indices(len(index.times), max_frames)
     frames: list[np.ndarray] = []
     coming: Iterator[VideoFrame] = iter(())
     size, upcoming = None, -1
@@ -258,33 +261,31 @@ def _read_by_time(
                     return None
                 upcoming += 1
                 if upcoming > position:
-                    size = size or _upright_size(frame, limits)
-                    frames.append(_to_pixels(frame, size))
+                    size = size or _upright_size(frame, index, wanted)
+                    frames.append(_to_pixels(frame, size, index))
                     index.damaged += frame.is_corrupt
                     break
     except (*FAULTS, TypeError):  # a damaged packet, or a frame without a time
         return None
-    return (index, chosen, frames) if len(frames) == len(chosen) else None
+    return frames if len(frames) == len(chosen) else None
 
 
 def _from(time: int, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     return itertools.dropwhile(lambda frame: frame.pts < time, frames)
 
 
-def _read_in_order(
-    path: str, max_frames: int, limits: Limits
-) -> tuple[Index, list[int], list[np.ndarray]]:
-    """Decode all frames twice: first to count the readable ones, then to keep the chosen ones."""
+def _read_in_order(path: str, wanted: Wanted) -> tuple[Index, list[int], str, list[np.ndarray]]:
+    """Decode all frames twice: first to count the readable ones, then to keep the chosen ones.
+
+    Returns the index, the chosen frames, a note and the pixels.
+    """
     told: list[int | None] = []
     with open_video(path) as container:
         stream = find_stream(container)
         index = _start_index(stream)
-        try:
-            for frame in container.decode(stream):
-                told.append(frame.pts)
-                index.last_duration = frame.duration or 0
-        except FAULTS as error:
-            index.fault = error.strerror or str(error)
+        for frame in _decode_readable(container, stream, index):
+            told.append(frame.pts)
+            index.last_duration = frame.duration or 0
         tick = max(1, round(1 / (Fraction(stream.guessed_rate or 25) * index.base)))
     for time in told:  # a missing or decreasing time is replaced by the frame rate's
         before = index.times[-1] if index.times else None
@@ -292,23 +293,43 @@ def _read_in_order(
             time = 0 if before is None else before + tick
         index.times.append(time)
     index.last_duration = index.last_duration or tick
-    chosen = uniform_indices(len(told), max_frames)
+    chosen, note = choose_frames(index.seconds(), wanted, damaged=bool(index.fault))
     if not chosen:
-        return index, [], []
+        return index, [], "", []
     frames: list[np.ndarray] = []
     size = None
     with open_video(path) as container:
-        decoded = container.decode(find_stream(container))
+        decoded = _decode_readable(container, find_stream(container), index)
         for position, frame in enumerate(itertools.islice(decoded, chosen[-1] + 1)):
-            size = size or _upright_size(frame, limits)
+            size = size or _upright_size(frame, index, wanted)
             if position in chosen:
-                frames.append(_to_pixels(frame, size))
+                frames.append(_to_pixels(frame, size, index))
                 index.damaged += frame.is_corrupt
-    return index, chosen, frames
+    return index, chosen, note, frames
+
+
+def _decode_readable(
+    container: InputContainer, stream: VideoStream, index: Index
+) -> Iterator[VideoFrame]:
+    """Yield all frames that can be decoded, and skip damaged packets.
+
+    `index.fault` becomes the first fault. Reading ends if the container itself is damaged.
+    """
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            frames = [] if packet is None else packet.decode()
+        except FAULTS as error:
+            index.fault = index.fault or error.strerror or str(error)
+            continue  # if the container is damaged, `packets` has ended
+        if packet is None:
+            return
+        yield from frames
 
 
 def _decord_size(
-    container: InputContainer, stream: VideoStream, index: Index, limits: Limits
+    container: InputContainer, stream: VideoStream, index: Index, wanted: Wanted
 ) -> tuple[int, int] | None:
     """Return the size for decord, or None if decord would not turn the frames upright.
 
@@ -324,7 +345,7 @@ def _decord_size(
     mirrored = sum(turned) % 2
     if any(turned) and (mirrored or container.format.name != MOV):
         return None
-    return _upright_size(frame, limits)
+    return _upright_size(frame, index, wanted)
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
@@ -341,16 +362,24 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     return True, b < 0, c < 0
 
 
-def _upright_size(frame: VideoFrame, limits: Limits) -> tuple[int, int]:
-    size = (frame.height, frame.width)
-    return fit(*(size[::-1] if _orientation(frame)[0] else size), limits)
+def _upright_size(frame: VideoFrame, index: Index, wanted: Wanted) -> tuple[int, int]:
+    """Return the (height, width) of the upright frame with square pixels."""
+    height, width = frame.height, frame.width
+    if index.aspect >= 1:
+        width = round(width * index.aspect)
+    else:
+        height = round(height / index.aspect)
+    return fit(*((width, height) if _orientation(frame)[0] else (height, width)), wanted)
 
 
-def _to_pixels(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
+def _to_pixels(frame: VideoFrame, size: tuple[int, int], index: Index) -> np.ndarray:
     """Return upright RGB (H, W, 3) of the given size."""
     swap, flip_rows, flip_columns = _orientation(frame)
     height, width = size[::-1] if swap else size
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
+    form = "rgb48le" if index.transfer else "rgb24"
+    pixels = frame.to_ndarray(format=form, width=width, height=height, interpolation="BILINEAR")
+    if index.transfer:
+        pixels = to_sdr(pixels, index.transfer, wide=int(frame.color_primaries) != 1)
     pixels = pixels.transpose(1, 0, 2) if swap else pixels
     return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 

@@ -31,6 +31,7 @@ MAX_PIXELS = 128 * 28 * 28
 FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 × 2
 TIMEOUT = 30.0
 NO_FILE = "no such file"
+PICTURES_FPS = 3.0  # of a folder of pictures, as in MVBench
 MAX_ASPECT = 200  # the limit of Qwen's image and video processors
 
 
@@ -42,8 +43,9 @@ class Frames:
     cache, so treat it as read-only. `timestamps` (seconds, as stored in the file: a clip may start
     after 0) and `indices` (into the file's `total_frames` frames) have one entry per frame. `fps`
     and `duration` (seconds) are those of the file; a picture has fps 1 and duration 0. `decoder` is
-    "decord", "pyav" or "image". `note` is a warning, for example "28 of 50 frames readable: …". The
-    last three fields are the requested limits.
+    "decord", "pyav" or "image" (also for a folder of pictures). `note` tells what is unusual, for
+    example "49 of 50 frames readable: …". The last fields are the requested limits. `start` and
+    `end` are the bounds of the clip in seconds from the first frame, None if there are none.
     """
 
     frames: np.ndarray
@@ -58,6 +60,8 @@ class Frames:
     max_frames: int = MAX_FRAMES
     max_pixels: int = MAX_PIXELS
     factor: int = FACTOR
+    start: float | None = None
+    end: float | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -78,21 +82,19 @@ class Frames:
     def info(self) -> dict[str, Any]:
         """Return everything but the pixels as plain data, as `Trace.media` stores it."""
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"}
+        for bound in ("start", "end"):
+            if known[bound] is None:
+                del known[bound]
         return known | {"height": self.shape[1], "width": self.shape[2]}
+
+    @property
+    def whole_file(self) -> bool:
+        """Whether the frames are an even sample of one whole file, not of a clip or a folder."""
+        return self.start is None and self.end is None and not os.path.isdir(self.path)
 
 
 # The default settings that a cached sample depends on.
 _SAMPLING = {"max_frames": MAX_FRAMES, "max_pixels": MAX_PIXELS, "factor": FACTOR, "min_frames": 1}
-
-
-def uniform_indices(total: int, count: int) -> list[int]:
-    """Return at most `count` of `total` frame indices, evenly from first to last, none twice.
-
-    This is the uniform sampling of the readers of Qwen and Video-R1: a rounded linspace over frame
-    indices. The number of frames may be odd: Qwen2.5-VL's processor then repeats the last frame to
-    fill a temporal patch of two.
-    """
-    return np.linspace(0, total - 1, min(total, count)).round().astype(int).tolist()
 
 
 def fit_size(
@@ -122,30 +124,43 @@ def sample_frames(
     *,
     factor: int = FACTOR,
     min_frames: int = 1,
+    start: float | None = None,
+    end: float | None = None,
+    fps: float = PICTURES_FPS,
     timeout: float = TIMEOUT,
 ) -> Frames:
     """Sample at most `max_frames` frames evenly over a local video, resized to fit `max_pixels`.
 
-    A picture is one frame. A clip with fewer frames gives all of them, none twice. A damaged clip
-    gives an even sample of its readable frames, and a `note`. `timeout` (seconds) limits one
-    attempt to decode. If decord hangs or crashes, PyAV alone makes a second attempt.
+    A picture is one frame. A folder of numbered pictures is a video of `fps` frames per second. A
+    clip with fewer frames gives all of them, none twice. A damaged clip gives an even sample of its
+    readable frames, and a `note`. `start` and `end` (seconds from the first frame) bound the
+    sample. `timeout` (seconds) limits one attempt to decode. If decord hangs or crashes, PyAV alone
+    makes a second attempt.
 
-    Raises `VideoError` if the file cannot be read, takes too long or has fewer than `min_frames`
-    frames (pictures are exempt). Raises ValueError for impossible settings.
+    Raises `VideoError` if the file cannot be read, takes too long, has fewer than `min_frames`
+    frames (pictures are exempt) or ends before `start`. Raises ValueError for impossible settings.
     """
     if max_frames < 1 or factor < 1 or max_pixels < factor * factor:
         raise ValueError(
             f"cannot sample {max_frames} frames of {max_pixels} pixels in multiples of {factor}: "
             f"give at least 1 frame of {factor}x{factor} = {factor * factor} pixels"
         )
+    if not (start or 0) >= 0 or (end is not None and not end >= (start or 0)) or not fps > 0:
+        raise ValueError(
+            f"cannot sample from {start} s to {end} s at {fps} frames per second: the start must "
+            "be at least 0, the end not before the start, the rate above 0"
+        )
     settings: dict[str, Any] = {
         "max_frames": max_frames,
         "max_pixels": max_pixels,
         "factor": factor,
+        "start": start,
+        "end": end,
     }
     try:
         _check_file(path)
-        meta, pixels = decode({"path": os.path.abspath(path), **settings}, timeout)
+        request = {"path": os.path.abspath(path), "fps": fps, **settings}
+        meta, pixels = decode(request, timeout)
     except DecodeFailure as failure:
         error = VideoError(path, str(failure))
         error.lost = bool(failure.lost)
@@ -157,11 +172,11 @@ def sample_frames(
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
-    """Raise `DecodeFailure` unless `path` is a regular, readable file that is not empty."""
+    """Raise `DecodeFailure` unless `path` is a folder or a readable file that is not empty."""
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
-            raise DecodeFailure("it is a folder")
+            return
         if not stat.S_ISREG(found.st_mode):
             raise DecodeFailure("it is not a regular file")
         if found.st_size == 0:

@@ -18,7 +18,7 @@ from p2r.cli import run_cli
 
 pytest_plugins = ["small_fixtures"]
 VERBS = ("generate", "filter", "sft", "rl", "eval", "app", "ask", "demo", "doctor", "study")
-OCR = {"problem": "?", "problem_type": "OCR", "solution": "<answer>x</answer>"}
+OCR = {"path": "a.mp4", "problem": "?", "problem_type": "OCR", "solution": "<answer>x</answer>"}
 
 
 def p2r(*arguments: str, **settings: str) -> subprocess.CompletedProcess:

@@ -122,7 +122,7 @@ def test_check_counts_media_duplicates_and_bad_records(tmp_path, capsys):
     found = check_data(file)
     assert found["records"] == 6 and found["bad_records"] == 2
     assert found["media"] == {"have": 1, "missing": 2, "unusable": 1}
-    assert found["duplicates"] == {"ids": 1, "questions": 2}
+    assert found["duplicates"] == {"ids": 1, "questions": 2, "repeats": 1}
     assert found["sources"]["LLaVA-Video-178K"]["missing"] == 1
     assert run_cli(["data", "check", str(file), "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == found

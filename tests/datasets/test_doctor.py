@@ -9,13 +9,15 @@ from raw_examples import RL, VIDEO_R1
 from p2r.datasets.check_rewards import RewardFailure, check_rewards
 from p2r.errors import DataError
 
+CLIP = {"path": "a.mp4"}
 GOOD = [
     VIDEO_R1,
     VIDEO_R1 | {"options": ["left", "right"], "solution": "right"},
-    {"problem": "Count.", "problem_type": "numerical", "solution": "<answer>1,000</answer>"},
-    {"problem": "How far?", "problem_type": "regression", "solution": "<answer>0</answer>"},
-    {"problem": "Read.", "problem_type": "OCR", "solution": "<answer>世界 &</answer>"},
-    {"problem": "Describe.", "problem_type": "free-form", "solution": "<answer>dog</answer>"},
+    CLIP | {"problem": "Count.", "problem_type": "numerical", "solution": "<answer>1,000</answer>"},
+    CLIP | {"problem": "How far?", "problem_type": "regression", "solution": "<answer>0</answer>"},
+    CLIP | {"problem": "Read.", "problem_type": "OCR", "solution": "<answer>世界 &</answer>"},
+    CLIP
+    | {"problem": "Describe.", "problem_type": "free-form", "solution": "<answer>dog</answer>"},
 ]
 
 

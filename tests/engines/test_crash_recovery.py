@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 
 import pytest
 from poison import PoisonEngine
 
 from p2r.engines import Sampling
-from p2r.engines.crash_recovery import MAX_CRASHES_ALONE, InProgress
+from p2r.engines.crash_recovery import MAX_CRASHES_ALONE, InProgress, Watchdog
 from p2r.engines.responses import ResponseJournal
 from p2r.engines.work_plan import WorkPlan
 from p2r.errors import EngineDied, EngineError
 from p2r.files.journal import Shard
+from p2r.files.own_process import claim_process
 from p2r.records import Question
 
 pytestmark = pytest.mark.slow
@@ -40,10 +42,16 @@ def write(folder, questions, engine=None, samples=1, patience=60.0, **plan) -> N
     )
 
 
+def command(*given, **how) -> None:
+    """Write as the command line does, in an OS process of its own."""
+    claim_process()
+    write(*given, **how)
+
+
 def run(folder, questions, **how) -> int:
-    """Run `write` in an OS process and return its exit code."""
+    """Run `command` in an OS process and return its exit code."""
     child = multiprocessing.get_context("fork").Process(
-        target=write, args=(folder, questions), kwargs={"make_model": PoisonEngine, **how}
+        target=command, args=(folder, questions), kwargs={"make_model": PoisonEngine, **how}
     )
     child.start()
     child.join(300)
@@ -103,6 +111,14 @@ def test_a_sample_that_hangs_ends_the_run_once_and_is_skipped(tmp_path):
     assert run(tmp_path, questions, patience=3.0) == 0
     answered, errors = ends(tmp_path)
     assert answered == {"0/0", "2/0"} and "no answer within 3 s" in errors["1/0"]
+
+
+def test_a_hang_never_ends_a_program_that_uses_the_library(caplog):
+    """Such as a notebook kernel."""
+    with Watchdog(0.2, "generate"):
+        time.sleep(0.7)
+    said = [r.message for r in caplog.records if "no answer for 0.2 s" in r.message]
+    assert len(said) >= 2 and "the same call resumes" in said[0]
 
 
 def test_suspects_that_are_not_the_cause_are_answered(tmp_path):

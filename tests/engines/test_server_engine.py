@@ -17,6 +17,7 @@ from p2r.engines.server import ServerEngine
 from p2r.errors import EngineDied, EngineError, UserError
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe
+from p2r.template import strip_control_tokens
 from p2r.video import sample_frames
 
 pytest_plugins = ["small_fixtures"]
@@ -34,6 +35,10 @@ PASSING = {
     "empty": 2,
     "odd": 2,
     "no_object": 2,
+    "overloaded": 2,
+    "parts": 1,
+    "ended": 1,
+    "reasoned_too": 1,
 }
 # A fault that stays, what is said of it, and the attempts made (3 where it is worth trying again).
 LASTING = {
@@ -47,6 +52,9 @@ LASTING = {
     "wrong": ("400 .*prompt too long", 1),
     "refusal": ("refused: I would rather not", 1),
     "filtered": ("refused: content filter", 1),
+    "overloaded": ("model overloaded", 3),
+    "reasoned": ("whole text in reasoning_content .* server.reasoning=true", 1),
+    "reasoned_newly": ("whole text in reasoning_content", 1),
 }
 
 
@@ -159,6 +167,25 @@ def test_a_cut_answer_is_truncated():
     assert completion.truncated and completion.text == "fine so f"
 
 
+@pytest.mark.parametrize("kind", ["reasoned", "reasoned_newly"])
+def test_text_in_reasoning_content_alone_is_used_by_a_setting(kind):
+    with FaultServer(plans({"a": [kind]})) as server:
+        engine = engine_of(server, "server.reasoning=true")
+        (completion,) = engine.generate(asking("a"), GREEDY)
+    trace = make_trace(asking("a")[0].question, completion, "full", sampling={"seed": 0})
+    assert trace.text == "fine thought"
+    assert trace.sampling == {"seed": 0, "text_from": "reasoning_content"}
+    assert engine.identity["reasoning"] is True
+
+
+def test_a_response_that_is_cut_within_its_reasoning_is_a_truncated_trace_that_says_so():
+    with FaultServer(plans({"a": ["reasoned_cut"]})) as server:
+        (completion,) = engine_of(server).generate(asking("a"), GREEDY)
+    trace = make_trace(asking("a")[0].question, completion, "direct")
+    assert (trace.text, trace.truncated) == ("", True)
+    assert trace.problems == ["the text is in reasoning_content alone"]
+
+
 def test_missing_token_counts_are_unknown_and_the_trace_is_kept():
     with FaultServer(plans({"a": ["odd_counts"]})) as server:
         (request,) = asking("a")
@@ -265,3 +292,21 @@ def test_a_refused_key_stops_the_run_and_is_never_shown(fault):
 def test_an_impossible_address_is_refused(address):
     with pytest.raises(UserError, match="address"):
         load_recipe("tiny", [f"server.base_url={address}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("B<|im_end|>", "B"),
+        ("<|begin_of_box|>B<|end_of_box|></s>\n", "B"),
+        ("<s> B</s>", "B"),
+        ("B<｜end▁of▁sentence｜>", "B"),
+        ("B <end_of_turn>\n<eos>", "B"),
+        (" a b\n", " a b\n"),
+        ("<answer>B</answer>", "<answer>B</answer>"),
+        ("x < y > z", "x < y > z"),
+        ("", ""),
+    ],
+)
+def test_control_tokens_at_the_ends_of_a_response_are_removed(text, kept):
+    assert strip_control_tokens(text) == kept

@@ -393,6 +393,7 @@ def test_the_settings_follow_the_recipe():
     limits = json.loads(given["--limit-mm-per-prompt"])
     assert limits["video"]["num_frames"] == 32
     assert limits["video"]["height"] * limits["video"]["width"] <= recipe.video.eval_pixels
+    assert limits["image"]["height"] * limits["image"]["width"] <= recipe.video.image_pixels
     assert given["--tensor-parallel-size"] == "4" and given["--dtype"] == "bfloat16"
     assert given["--host"] == "127.0.0.1"
     assert json.loads(given["--mm-processor-kwargs"])["do_resize"] is False

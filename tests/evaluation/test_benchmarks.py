@@ -64,6 +64,21 @@ def test_names_are_found_in_any_spelling():
         find_benchmark("nope")
 
 
+def test_a_set_that_p2r_does_not_know_keeps_its_name(tmp_path, capsys):
+    records = [{"id": 1, "problem_type": "numerical", "truth": "2", "output": "2"}]
+    (tmp_path / "x.json").write_text(json.dumps(records))
+    out = tmp_path / "out.json"
+    command = ["eval", "import", "jsonl", str(tmp_path / "x.json"), "--out", str(out), "--json"]
+    assert run_cli([*command, "--benchmark", "own:egoschema"]) == 0
+    assert json.loads(capsys.readouterr().out)["benchmark"] == "own:egoschema"
+    assert run_cli(["eval", "rescore", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["official"]["mean"] == 1.0
+    assert run_cli([*command, "--benchmark", "egoschema"]) == 2
+    assert "or own:NAME" in capsys.readouterr().err
+    with pytest.raises(UserError, match="use letters"):
+        find_benchmark("own:../x")
+
+
 def test_exactly_one_benchmark_has_questions_that_p2r_generates():
     assert [b for b in all_benchmarks().values() if b.built_in] == [built_in_benchmark()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from p2r.cli import run_cli
@@ -12,7 +13,7 @@ from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks.vcrbench import chain_of_thought, count_steps
 from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES
 from p2r.evaluation.compare import compare, comparison_markdown
-from p2r.evaluation.metrics import mean_of_groups
+from p2r.evaluation.metrics import Clips, GroupMean, combine
 from p2r.evaluation.paper import paper_columns, table_1
 from p2r.evaluation.report import build_report, report_markdown
 from p2r.evaluation.results import Result, read_result, rescore, write_result
@@ -32,10 +33,51 @@ def mmvu(rights: list[bool], model: str = "m") -> Result:
 
 
 def test_mean_of_groups_gives_them_equal_weight():
-    found = mean_of_groups([[1.0] * 9 + [0.0], [0.0, 0.0], [], [None]])
+    groups = [[1.0] * 9 + [0.0], [0.0, 0.0], [], [None]]
+    found = combine([GroupMean.of(values, seed) for seed, values in enumerate(groups)])
     assert found["mean"] == pytest.approx(0.45) and found["n"] == 12
     assert found["low"] <= 0.45 <= found["high"]
-    assert mean_of_groups([[], [None]]) == {"mean": None, "low": None, "high": None, "n": 0}
+    assert combine([None]) == {"mean": None, "low": None, "high": None, "n": 0}
+
+
+def test_intervals_are_clustered_by_clip():
+    """Ten questions about each of six clips, all right or all wrong: there are six facts."""
+    items = [item(f"{k}", k // 10 < 3, clip=f"{k // 10}.mp4") for k in range(60)]
+    numbers = rescore(Result("mmvu", "m", items))
+    official = numbers["official"]
+    assert official["mean"] == 0.5 and official["n"] == 60 and official["clusters"] == 6
+    assert official["high"] - official["low"] > 0.5
+    assert numbers["intervals"] == "95 % bootstrap, 2,000 resamples of 6 clips (60 items)"
+    for one in items:
+        one.clip = ""
+    numbers = rescore(Result("mmvu", "m", items))
+    assert numbers["official"]["high"] - numbers["official"]["low"] < 0.3
+    assert "clusters" not in numbers["official"] and "resamples of items" in numbers["intervals"]
+
+
+def test_clustered_intervals_cover_the_truth():
+    """Clips differ in difficulty. The interval has the mean of all clips in about 95 % of draws."""
+    draw = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        rights = [list(draw.random(8) < ease) for ease in draw.random(40)]
+        clips = Clips([str(clip) for clip in range(40) for _ in range(8)])
+        found = clips.interval(float(right) for ones in rights for right in ones)
+        hits += found["low"] <= 0.5 <= found["high"]
+    assert 0.90 <= hits / 200 <= 0.98
+
+
+def test_a_mean_of_parts_keeps_the_clips_together():
+    """Two tasks with the same right clips: their mean varies like one of them."""
+    items = []
+    for clip in range(20):
+        for task in ("action_count", "state_change"):
+            fields = {"parts": {"task": task}, "clip": str(clip)}
+            items.append(item(f"{task}{clip}", clip < 10, **fields))
+    parts = rescore(Result("mvbench", "m", items))["official"]["parts"]
+    width = {name: part["high"] - part["low"] for name, part in parts.items()}
+    assert width["macro"] == pytest.approx(width["action_count"], abs=0.01)
+    assert parts["macro"]["clusters"] == 20
 
 
 def test_vsibench_directions_are_averaged_first_and_absent_types_left_out():
@@ -110,7 +152,15 @@ def test_pairs_by_id_and_says_who_gained():
     assert official["table"] == {"both": 1, "only a": 1, "only b": 2, "neither": 0}
     assert official["difference"]["mean"] == 0.25 and official["p"] == 1.0
     text = comparison_markdown(found)
-    assert "| official | all | 4 |" in text and "McNemar" in text
+    assert "| official | all | 4 |" in text and "resamples of items" in text and "McNemar" in text
+
+
+def test_pairs_of_repeated_ids_are_found_by_their_question():
+    a = Result("mmvu", "a", [item("7", k > 0, problem=f"Q{k}", clip="x") for k in range(3)])
+    b = Result("mmvu", "b", [item("7", k > 1, problem=f"Q{k}") for k in (2, 1, 0)])
+    found = compare(a, b)
+    assert found["pairs"] == 3 and found["official"]["table"]["only a"] == 1
+    assert found["official"]["difference"]["clusters"] == 1
 
 
 def test_items_that_an_extractor_leaves_out_are_not_compared():
@@ -202,6 +252,22 @@ def test_table_9_quotes_t_grpo_and_columns_follow_the_paper(tmp_path, capsys):
     assert "| row | source | mmvu | average |" in shown
     assert run_cli(["eval", "report", str(path), "--table", "3"]) == 2
     assert "no table 3" in capsys.readouterr().err
+
+
+def test_report_compares_the_results_of_one_benchmark_item_by_item():
+    results = [mmvu([True] * 4 + [False] * 6, "a"), mmvu([True] * 10, "b"), mmvu([True], "c")]
+    found = build_report(results)
+    first = found["pairs"][0]
+    assert first["models"] == ["a", "b"] and first["benchmark"] == "mmvu"
+    assert first["official"]["difference"]["mean"] == pytest.approx(0.6)
+    assert first["official"]["p"] == pytest.approx(2 * 0.5**6)
+    assert [pair["models"] for pair in found["pairs"]] == [["a", "b"], ["a", "c"], ["b", "c"]]
+    text = report_markdown(found)
+    assert "| mmvu | a | b | official | 10 | 60.0 [30.0, 90.0] | 0 | 6 | 0.0312 |" in text
+    other = Result("mmvu", "d", [item("x", False)])
+    found = build_report([results[0], other])
+    assert "no item in common" in found["pairs"][0]["reason"]
+    assert "WARNING: d on mmvu: official: the score is exactly 0" in report_markdown(found)
 
 
 def test_a_transfer_is_shown_in_table_5(tmp_path, capsys):

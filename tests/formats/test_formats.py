@@ -40,7 +40,7 @@ def ids(path, **options):
 
 
 def some_cases():
-    question = Question(id="q", problem="How many?", problem_type="numerical", answer="5")
+    question = Question(id="q", problem="How many?", problem_type="numerical", path="a.mp4")
     return [
         Case(question=question, trace=Trace(question_id="q", text=f"<answer>{i}</answer>"))
         for i in range(3)
@@ -122,14 +122,75 @@ def test_cases_in_parquet_and_the_run_that_holds_them(tmp_path):
         assert list(read_questions(path)) == [case.question for case in cases]
 
 
-def test_parquet_without_cases_is_an_error(tmp_path):
+def test_parquet_of_the_hub_is_read_and_other_parquet_is_explained(tmp_path):
+    path = tmp_path / "train-00000-of-00002.parquet"
+    pq.write_table(pa.Table.from_pylist(numbered(VIDEO_R1, 2)), path)
+    other = VIDEO_R1 | {"problem_id": 2, "options": None}
+    pq.write_table(pa.Table.from_pylist([other]), tmp_path / "train-00001-of-00002.parquet")
+    assert ids(path) == ids(tmp_path) == [0, 1, 2]
+    assert next(read_questions(path)).options == VIDEO_R1["options"]
+    (tmp_path / "named.json").write_bytes(path.read_bytes())
+    assert ids(tmp_path / "named.json") == [0, 1]
+    bad = []
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "other.parquet")
+    assert list(read_cases(tmp_path / "other.parquet", bad.append)) == []
+    assert bad[0].reason.startswith("no problem text: the keys are x; the known shapes have")
+
+
+def test_media_inside_a_parquet_file_are_refused(tmp_path):
+    record = VIDEO_R1 | {"path": None, "video": {"bytes": b"\0\0", "path": None}}
+    pq.write_table(pa.Table.from_pylist([record]), tmp_path / "a.parquet")
+    bad = []
+    assert list(read_questions(tmp_path / "a.parquet", bad.append)) == []
+    assert bad[0].reason.startswith("the media are inside the file, under video.bytes: save them")
+
+
+def test_a_damaged_parquet_file_is_an_error(tmp_path):
     path = tmp_path / "other.parquet"
-    pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(DataError, match="not a Parquet file of cases: it has no column"):
-        list(read_cases(path))
     path.write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(DataError, match="not a Parquet file of cases"):
+    with pytest.raises(DataError, match="cannot be read as a Parquet file"):
         list(read_cases(path))
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        lambda records: {"data": records},
+        lambda records: {"version": "1", "info": {"by": "us"}, "questions": records},
+        lambda records: {"train": records[:1], "test": records[1:]},
+        lambda records: {"Perception": {"0": records[0]}, "Adaptation": {"0": records[1]}},
+        lambda records: {str(r["problem_id"]): r for r in records},
+    ],
+)
+def test_records_inside_an_object_are_found(tmp_path, inside, indent):
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps(inside(numbered(VIDEO_R1, 2)), indent=indent))
+    bad = []
+    assert ids(path, on_bad=bad.append) == [0, 1]
+    assert not bad
+
+
+def test_an_object_by_id_gives_the_ids(tmp_path):
+    record = {
+        "question": "Which?",
+        "options": ["left", "right"],
+        "answer": "left",
+        "video": "v.mp4",
+    }
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps({"a7": record, "a8": record}))
+    assert [question.id for question in read_questions(path)] == ["a7", "a8"]
+
+
+def test_what_is_inferred_is_said_once_and_counted(tmp_path, caplog):
+    records = [{"question": f"Is it {i}?", "video": "v.mp4", "answer": "yes"} for i in range(50)]
+    path = write(tmp_path / "v.json", [*records, VIDEO_R1])
+    with caplog.at_level(logging.WARNING):
+        assert len(list(read_questions(path))) == 51
+    assert caplog.messages == [
+        "inferred for 50 of 51 questions: problem type from the options and the answer"
+    ]
 
 
 # ---- parts, folders, globs

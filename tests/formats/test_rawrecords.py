@@ -34,8 +34,20 @@ LIBERTIES = [
     {"problem_id": 1.5},
     {"problem_id": None},
     {"problem_id": ...},
-    {"path": ...},
-    {"path": None},
+    {"path": ..., "video": "a.mp4"},
+    {"path": None, "video_path": "a.mp4"},
+    {"path": "", "videos": ["a.mp4"]},
+    {"path": ["a.mp4"]},
+    {"path": ..., "data_type": "text"},
+    {"path": ..., "data_type": ..., "image": "a.png"},
+    {"problem_type": ...},
+    {"problem_type": "Multiple-Choice"},
+    {"options": {"A": "left", "B": "right"}},
+    {"options": [["A", "left"], ["B", "right"]]},
+    {"options": [{"label": "A", "text": "left"}, {"label": "B", "text": "right"}]},
+    {"options": ["left", "right", None]},
+    {"start": 1.0, "end": 1.5},
+    {"clip": [1.0, 1.5]},
     {"data_type": ...},
     {"data_source": ...},
     {"data_source": None},
@@ -142,7 +154,7 @@ def test_answers_are_bare(solution):
         ("a/b.JPG", "image"),
         ("a.png", "image"),
         ("x", "video"),
-        (..., "video"),
+        ("frames/17", "video"),
     ],
 )
 def test_a_missing_data_type_follows_from_the_path(path, media):
@@ -183,7 +195,6 @@ def test_a_missing_output_is_made_from_the_segments():
         (changed(VIDEO_R1, {"problem": ...}), "no problem text"),
         (VIDEO_R1 | {"problem": "  "}, "no problem text"),
         (VIDEO_R1 | {"problem": 5}, "no problem text"),
-        (changed(VIDEO_R1, {"problem_type": ...}), "no problem type"),
         (
             VIDEO_R1 | {"problem_type": "essay"},
             "unknown problem type 'essay': known are multiple choice, numerical, OCR, free-form, "
@@ -192,12 +203,25 @@ def test_a_missing_output_is_made_from_the_segments():
         (VIDEO_R1 | {"problem_type": ["OCR"]}, "unknown problem type"),
         (VIDEO_R1 | {"data_type": "audio"}, "unknown data type 'audio'"),
         (VIDEO_R1 | {"options": "left or right"}, "options are not a list: 'left or right'"),
-        (VIDEO_R1 | {"options": {"A": "left"}}, "options are not a list"),
+        (VIDEO_R1 | {"options": ["left", None, "right"]}, "an option between others is empty"),
         (VIDEO_R1 | {"options": "__import__('os')"}, "options are not a list"),
         (VIDEO_R1 | {"options": "[" * 10_000}, "options are not a list"),
         (VIDEO_R1 | {"extra": "\ud83d"}, "extra contains a lone surrogate"),
         (VIDEO_R1 | {"extra": {"deep": ["a", "\ud83d"]}}, "extra contains a lone surrogate"),
-        (VIDEO_R1 | {"path": ["a.mp4"]}, "a list or an object instead of text: ['a.mp4']"),
+        (VIDEO_R1 | {"path": ["a.mp4", "b.mp4"]}, "2 media files for one question, but p2r takes"),
+        (VIDEO_R1 | {"path": ""}, "no media: none of path, video_path,"),
+        (changed(VIDEO_R1, {"path": ...}), "no media: none of path, video_path,"),
+        (changed(VIDEO_R1, {"path": ..., "data_type": ...}), "no media: none of path, video_path,"),
+        (RL | {"path": "None"}, "no media: none of path, video_path,"),
+        (VIDEO_R1 | {"path": 5}, "a number instead of a media file under path: 5"),
+        (VIDEO_R1 | {"start": 2, "end": 1}, "the clip ends at 1 s, before it starts at 2 s"),
+        (VIDEO_R1 | {"start": "soon"}, "the bounds of the clip are not times in seconds: 'soon'"),
+        (VIDEO_R1 | {"clip": [1, 2, 3]}, "the bounds under clip are not a start and an end"),
+        (
+            {"text": "Which?", "file": "a.mp4"},
+            "no problem text: the keys are text, file; the known shapes have conversations or "
+            "messages (chat); ",
+        ),
         (VIDEO_R1 | {"solution": {"A": 1}}, "a list or an object instead of text"),
     ],
 )
@@ -205,6 +229,14 @@ def test_a_bad_record_says_why(record, reason):
     for convert in (to_question, to_case):
         with pytest.raises(BadValue, match="^" + re.escape(reason)):
             convert(record, 0)
+
+
+def test_a_written_question_without_media_needs_all_fields_of_p2r():
+    question = Question(id="q", problem="What is 1 + 1?", problem_type="numerical")
+    assert to_question(question.model_dump(), 0) == question
+    by_hand = {key: value for key, value in question.model_dump().items() if key != "path"}
+    with pytest.raises(BadValue, match="no media: none of path"):
+        to_question(by_hand, 0)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +251,9 @@ def test_a_record_without_a_trace_is_not_a_case(record):
 
 
 def test_our_own_records_pass_unchanged():
-    question = Question(id="q", problem="How many?", problem_type="numerical", meta={"a": 1})
+    question = Question(
+        id="q", problem="How many?", problem_type="numerical", path="a.mp4", meta={"a": 1}
+    )
     case = Case(question=question, trace=Trace(question_id="q", text="5"), tags=["odd"])
     assert to_question(question.model_dump(), 9) == question
     assert to_case(case.model_dump(), 9) == case
@@ -229,7 +263,7 @@ def test_our_own_records_pass_unchanged():
 
 @pytest.mark.parametrize("change", [{"problem_type": "essay"}, {"problem": ""}, {"options": "x"}])
 def test_our_own_records_are_checked(change):
-    question = Question(id="q", problem="How many?", problem_type="numerical")
+    question = Question(id="q", problem="How many?", problem_type="numerical", path="a.mp4")
     with pytest.raises(ValueError):
         to_question(question.model_dump() | change, 0)
     case = Case(question=question, trace=Trace(question_id="q", text="5")).model_dump()

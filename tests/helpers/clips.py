@@ -38,15 +38,21 @@ def write_clip(
     rate: int = 10,
     turned: int = 0,
     matrix: list[int] | None = None,
+    aspect: Fraction | None = None,
     times: Callable[[int], int] | None = None,
     **options: str,
 ) -> Path:
-    """Write frames 0 … count - 1; `times` gives their times in milliseconds."""
+    """Write frames 0 … count - 1; `times` gives their times in milliseconds.
+
+    `aspect` is the width of a pixel divided by its height.
+    """
     muxing = {"movflags": options.pop("movflags")} if "movflags" in options else {}
     with same_priority(), av.open(str(path), "w", options=muxing) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = pixels
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
         if turned:

@@ -158,6 +158,27 @@ class _Handler(BaseHTTPRequestHandler):
     def filtered(self) -> None:
         self.answer({"role": "assistant", "content": None}, "content_filter")
 
+    def reasoned(self) -> None:
+        self.answer({"content": None, "reasoning_content": "fine thought"})
+
+    def reasoned_newly(self) -> None:  # the name of the field in newer servers
+        self.answer({"content": "", "reasoning": "fine thought"})
+
+    def reasoned_cut(self) -> None:
+        self.answer({"content": None, "reasoning_content": "fine tho"}, "length")
+
+    def reasoned_too(self) -> None:
+        self.answer({"content": "fine", "reasoning_content": "thought"})
+
+    def parts(self) -> None:
+        self.answer({"content": [{"type": "text", "text": "fi"}, {"type": "text", "text": "ne"}]})
+
+    def ended(self) -> None:
+        self.answer({"content": "<|begin_of_box|>fine<|end_of_box|><|im_end|>\n"})
+
+    def overloaded(self) -> None:
+        self.reply(200, {"error": {"message": "model overloaded", "code": 503}})
+
     def slow(self) -> None:
         self.server.released.wait(60)
         self.close_connection = True

@@ -45,6 +45,10 @@ class JudgeServer(ThreadingHTTPServer):
         # word in the observation says how its request ends.
         self.progress = 0
         self.creations: list[str] = []
+        # How often a batch is not found: "retrieve", "retrieve NAME", "results", "no results_url",
+        # "cut results", "fewer results". `listed`: whether the list shows the batches.
+        self.missing: dict[str, int] = {}
+        self.listed = True
 
     @property
     def url(self) -> str:
@@ -169,17 +173,43 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         parts = path.split("/")
         if path == "/v1/messages/batches":
-            listed = [self.describe(name) for name in reversed(self.server.batches)]
+            names = list(self.server.batches) if self.server.listed else []
+            listed = [self.describe(name) for name in reversed(names)]
             return self.send(200, {"data": listed, "has_more": False})
         if parts[4] not in self.server.batches:
             return self.send(404, {"type": "error"})
         if path.endswith("/results"):
+            if self.is_missing("results"):
+                return self.send(404, {"type": "error"})
             lines = [json.dumps(line) for line in self.results(parts[4])]
+            if self.is_missing("fewer results"):
+                lines = lines[:-1]
+            data = "\n".join(lines).encode()
             headers = {"content-type": "application/x-jsonl"}
-            return self.send_bytes(200, "\n".join(lines).encode(), headers)
+            if self.is_missing("cut results"):
+                self.send_response(200)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) // 3])
+                self.wfile.flush()
+                return self.hang_up()
+            return self.send_bytes(200, data, headers)
+        if self.is_missing("retrieve") or self.is_missing(f"retrieve {parts[4]}"):
+            return self.send(404, {"type": "error"})
         with self.server.lock:
             self.server.batches[parts[4]]["left"] -= 1
-        return self.send(200, self.describe(parts[4]))
+        described = self.describe(parts[4])
+        if described["processing_status"] == "ended" and self.is_missing("no results_url"):
+            described["results_url"] = None
+        return self.send(200, described)
+
+    def is_missing(self, what: str) -> bool:
+        """Return whether this request meets a fault of `missing`, and count it."""
+        with self.server.lock:
+            found = self.server.missing.get(what, 0) > 0
+            if found:
+                self.server.missing[what] -= 1
+        return found
 
     def describe(self, name: str) -> dict[str, Any]:
         batch = self.server.batches[name]

@@ -126,18 +126,63 @@ def test_a_batch_without_results_is_sent_again_and_counts_at_its_highest_cost(se
 
 
 def test_a_long_outage_stops_with_one_line_and_the_batch_is_found_later(server, monkeypatch):
-    monkeypatch.setattr("p2r.judges.batches.PATIENCE", 1)
+    monkeypatch.setattr("p2r.judges.batch_server.PATIENCE", 1)
     judge = batched(retries=0)
-    work = judge._batches.retrieve
+    work = judge.server.api.retrieve
 
     async def away(*_, **__):
         raise anthropic.APIConnectionError(request=None)
 
-    judge._batches.retrieve = away
+    judge.server.api.retrieve = away
     with pytest.raises(JudgeError, match=r"\(APIConnectionError\): nothing is lost"):
         judge_all(judge, ["red"])
-    judge._batches.retrieve = work
+    judge.server.api.retrieve = work
     assert judge_all(batched(), ["red"])[0].sufficient is True and len(server.batches) == 1
+
+
+# ---- not found now
+
+MISSING = ["retrieve", "results", "no results_url", "cut results", "fewer results"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("fault", MISSING)
+def test_a_batch_that_is_not_found_for_a_while_is_neither_forgotten_nor_sent_again(
+    server, fault, times, listed
+):
+    server.missing, server.listed = {fault: times}, listed
+    verdicts = judge_all(batched(), ["red 1", "red 2"])
+    assert all(v.sufficient for v in verdicts)
+    assert server.missing == {fault: 0}, "the fault was met"
+    assert len(server.batches) == 1 and calls() == {"verdict": 2}
+    assert Ledger(Database()).spent() == pytest.approx(2 * 0.00075) and left() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("fault", ["retrieve", "results"])
+def test_a_batch_that_stays_missing_is_kept_until_it_is_found(server, monkeypatch, fault):
+    monkeypatch.setattr("p2r.judges.batch_server.PATIENCE", 2)
+    server.missing, server.listed = {fault: 1000}, False
+    judge = batched()
+    for asked in (judge, judge, batched()):
+        with pytest.raises(JudgeError, match=r"does not find batch batch_1 .* are not sent again"):
+            judge_all(asked, ["red 1", "red 2"])
+    assert len(server.batches) == 1 and left() == [1, 1, 0]
+    server.missing = {}
+    assert all(v.sufficient for v in judge_all(batched(), ["red 1", "red 2"]))
+    assert len(server.batches) == 1 and left() == [0, 0, 0]
+
+
+def test_a_missing_batch_does_not_hold_up_the_others(server, monkeypatch):
+    monkeypatch.setattr("p2r.judges.batch_server.PATIENCE", 2)
+    judge = batched(size=1)
+    server.missing, server.listed = {"retrieve batch_1": 1000}, False
+    with pytest.raises(JudgeError, match="batch_1"):
+        judge_all(judge, ["red 1", "red 2"])
+    assert left() == [1, 1, 1], "the reply of the second batch is kept"
+    server.missing = {}
+    assert all(v.sufficient for v in judge_all(batched(), ["red 1", "red 2"]))
+    assert len(server.batches) == 2
 
 
 # ---- killed
@@ -153,11 +198,11 @@ SCRIPT = """
     moment = sys.argv[1]
     judge = BatchJudge(claude("run"), poll=0.02, grace=0.3)
     if moment == "before":      # the token is kept, nothing was sent
-        judge._sender.create = die
+        judge.server.create = die
     elif moment == "between":   # received by the server, its id not kept
         judge._sent = die
     elif moment == "polling":
-        judge._results = die
+        judge.server.results = die
     elif moment == "reading":   # replies kept, not read yet
         judge._resolve = lambda *given, resolve=judge._resolve: (
             die() if judge.database.rows("SELECT 1 FROM replies") else resolve(*given)

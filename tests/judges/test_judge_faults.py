@@ -171,6 +171,24 @@ def test_thinking_before_the_reply_is_removed(server):
     assert read_message(message).text == reply.text
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_a_verdict_in_the_reasoning_alone_is_named_and_read_by_a_setting(field):
+    from types import SimpleNamespace as Made
+
+    from p2r.judges.kinds.server import read_completion
+
+    message = Made(content=None, **{field: "It says so. <judgement>Yes</judgement>"})
+    completion = Made(choices=[Made(message=message, finish_reason="stop")], usage=None)
+    reply = read_completion(completion)
+    assert "in reasoning_content" in reply.failure and "reasoning: true" in reply.failure
+    assert not reply.broken, "asking again would cost money and give the same"
+    judge = claude(spec={"kind": "server", "url": "http://x", "model": "m", "reasoning": True})
+    read = judge.read(read_completion(completion, judge._reasoning), "A ball.")
+    assert read.sufficient is True
+    message.content = "No. <judgement>No</judgement>"
+    assert judge.read(read_completion(completion, True), "A ball.").sufficient is False
+
+
 def test_only_long_guidance_is_marked_for_the_prompt_cache(server):
     judge_all(claude(guidance="Be strict."), ["red"])
     judge_all(claude(guidance="An example. " * 2000), ["red"])

@@ -26,7 +26,7 @@ from p2r.judges import (
 )
 from p2r.judges.kinds.noisy import NoisyJudge
 from p2r.judges.kinds.panel import PanelJudge, decide
-from p2r.judges.prompt import build_judge_prompt, parse_judgement
+from p2r.judges.prompt import build_judge_prompt, explanation_of, parse_judgement
 from p2r.records import Case, Question, Trace, Verdict
 
 pytest_plugins = ["judge_fixtures"]
@@ -88,6 +88,20 @@ def test_question_and_options_cannot_close_their_tags():
         ("It says so. <judgement>Yes</judgement>", True),
         ("Not stated.\n<judgement> no </judgement>\n", False),
         ("<JUDGEMENT>YES</JUDGEMENT>", True),
+        ("It says so.\n**<judgement>Yes</judgement>**", True),
+        ("It says so. <judgement>Yes</judgement>.", True),
+        ("Not stated. <judgement>No</judgement>**.\n", False),
+        ("Not stated. **<judgement>No</judgement>.**", False),
+        ("<judgement>**Yes**</judgement>", True),
+        ("<judgement>No.</judgement>", False),
+        ("It says so.\n```xml\n<judgement>Yes</judgement>\n```", True),
+        ("It says so.\n`<judgement>Yes</judgement>`", True),
+        ("It says so.\n<judgement>Yes</judgement><|im_end|>", True),
+        ("它写明了。<judgement>No</judgement>。", False),
+        ("**Yes**", None),
+        ("```\nYes\n```", None),
+        ("<judgement>Yes</judgement>** or not", None),
+        ("**<judgement>Yes</judgement>** / **<judgement>No</judgement>**", None),
         ("Yes", None),
         ("", None),
         ("<judgement>Maybe</judgement>", None),
@@ -100,6 +114,12 @@ def test_question_and_options_cannot_close_their_tags():
 )
 def test_reply_is_read_strictly(reply, verdict):
     assert parse_judgement(reply) is verdict
+
+
+@pytest.mark.parametrize("verdict", ["**{}**.", "{}", "```\n{}\n```", "`{}`<|im_end|>"])
+def test_the_explanation_has_no_rest_of_the_verdict(verdict):
+    reply = "It says so.\n" + verdict.format("<judgement>Yes</judgement>")
+    assert explanation_of(reply) == "It says so."
 
 
 # ---- once each

@@ -100,3 +100,19 @@ def test_trl_imports_no_vllm_with_the_patch_and_imports_it_without():
     )
     assert run(patched + imports) == "False"
     assert run(imports).splitlines()[-1] == "True"
+
+
+def test_trl_would_shard_a_reference_model_without_its_weights():
+    """If this fails, TRL prepares the reference with accelerate and the patch can go."""
+    code = """
+from p2r.patches import torchvision_operators, trl_fsdp2, trl_vllm
+for patch in (torchvision_operators, trl_vllm):
+    patch.apply()
+import inspect
+from trl.trainer import grpo_trainer
+code = inspect.getsource(grpo_trainer.prepare_fsdp)
+print("fully_shard(model" in code, "fsdp2_prepare_model" in code, "state_dict" in code)
+trl_fsdp2.apply()
+print(grpo_trainer.prepare_fsdp.__module__)
+"""
+    assert run(code).split() == ["True", "False", "False", "p2r.patches.trl_fsdp2"]

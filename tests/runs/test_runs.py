@@ -18,7 +18,8 @@ from p2r.runs import (
     read_json,
     write_json,
 )
-from p2r.runs.recipe import load_recipe
+from p2r.runs.ownership import is_free, owners
+from p2r.runs.recipe import ALIASES, load_recipe, recipe_names
 
 
 def test_new_run_keeps_its_resolved_recipe_and_environment(tmp_path):
@@ -43,13 +44,104 @@ def test_run_resumes_with_its_own_recipe(tmp_path):
     assert open_run(tmp_path / "x", "tiny", ["rl.steps=7"]).recipe == begun.recipe
 
 
-def test_changed_recipe_is_refused_and_the_keys_named(tmp_path):
-    open_run(tmp_path / "x", "tiny", ["rl.steps=7"])
-    with pytest.raises(UserError, match=r"rl\.steps was 7, now 9.*new folder"):
+def begin(run, *files):
+    """Write files that a stage writes when it begins."""
+    for name in files:
+        run.path(*name.split("/")).write_text("{}\n")
+
+
+ALL_STAGES = (
+    "data/train.jsonl",
+    "data/test.jsonl",
+    "generate.jsonl",
+    "filter.jsonl",
+    "sft/made.json",
+    "pa_grpo/made.json",
+    "eval/sft.made.json",
+)
+
+
+def test_a_changed_setting_of_a_begun_stage_is_refused_and_stage_and_key_are_named(tmp_path):
+    begin(open_run(tmp_path / "x", "tiny", ["rl.steps=7"]), "sft/made.json", "pa_grpo/made.json")
+    with pytest.raises(
+        UserError, match=r"rl of run .*rl\.steps was 7, now 9.*new folder.*pa_grpo/"
+    ):
         open_run(tmp_path / "x", None, ["rl.steps=9"])
-    with pytest.raises(UserError, match=r"models\.base was 'playground/base'"):
+    with pytest.raises(UserError, match=r"sft of run .*models\.base was 'playground/base'"):
         open_run(tmp_path / "x", "7b")
     assert open_run(tmp_path / "x").recipe.rl.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("files", "stage", "owned", "free"),
+    [
+        ("generate.jsonl", "generate", "generate.max_tokens=9", "filter.min_accuracy=0.5"),
+        ("generate.jsonl", "generate", "video.train_frames=4", "video.eval_frames=4"),
+        ("filter.jsonl", "filter", "filter.judge=claude", "rl.judge=claude"),
+        ("sft/made.json", "sft", "sft.learning_rate=1", "rl.learning_rate=1"),
+        ("sft/model/config.json", "sft", "tuning.lora_rank=4", "eval.judge=claude"),
+        ("grpo/made.json", "rl", "rl.group_size=2", "eval.temperature=1"),
+        ("eval/sft.made.json", "eval", "eval.max_tokens=9", "rl.steps=9"),
+        ("data/train.jsonl", "data/train.jsonl", "playground.train=9", "playground.test=9"),
+    ],
+)
+def test_a_stage_owns_its_settings(tmp_path, files, stage, owned, free):
+    begin(open_run(tmp_path / "x", "tiny"), files)
+    with pytest.raises(UserError, match=rf"^{stage} of run .*{owned.split('=')[0]} was"):
+        open_run(tmp_path / "x", None, [owned])
+    open_run(tmp_path / "x", None, [free])
+
+
+def test_every_setting_of_a_recipe_is_free_or_has_a_stage():
+    def keys(values, prefix=""):
+        for name, value in values.items():
+            nested = isinstance(value, dict) and value
+            yield from keys(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+
+    recipe = load_recipe("7b").model_dump(mode="json")
+    assert [key for key in keys(recipe) if not is_free(key) and not owners(key)] == []
+    assert [key for key in keys(recipe) if key.startswith("rl.") and is_free(key)] != []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "generate.engine=vllm",
+        "eval.engine=server",
+        "eval.batch_size=1",
+        "sft.save_steps=3",
+        "rl.micro_batch=8",
+        "rl.save_steps=1",
+        "rl.rollouts=vllm",
+        "judging.budget=5",
+        "vllm.memory=0.5",
+    ],
+)
+def test_a_setting_that_changes_no_result_may_always_change(tmp_path, override):
+    begin(open_run(tmp_path / "x", "tiny"), *ALL_STAGES)
+    assert override.split("=")[1] in str(open_run(tmp_path / "x", None, [override]).recipe)
+
+
+def test_a_run_may_split_the_same_sft_batch_in_another_way(tmp_path):
+    begin(open_run(tmp_path / "x", "tiny"), "sft/made.json")
+    open_run(tmp_path / "x", None, ["sft.batch_size=4", "sft.accumulation=4"])
+    open_run(tmp_path / "x", None, ["sft.batch_size=1", "sft.global_batch=16"])
+    with pytest.raises(UserError, match=r"sft\.global_batch was 16, now 8"):
+        open_run(tmp_path / "x", None, ["sft.global_batch=8"])
+
+
+def test_a_run_of_an_older_version_keeps_its_settings(tmp_path):
+    """Its `recipe.yaml` does not have the newer keys."""
+    old = load_recipe("7b").model_dump(mode="json")
+    del old["video"]["image_pixels"], old["sft"]["max_grad_norm"], old["sft"]["global_batch"]
+    old["sft"] |= {"weight_decay": 0.01, "batch_size": 8, "accumulation": 2}
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "recipe.yaml").write_text(yaml.safe_dump(old))
+    before = (tmp_path / "x" / "recipe.yaml").read_text()
+    recipe = open_run(tmp_path / "x").recipe
+    assert (recipe.video.image_pixels, recipe.sft.max_grad_norm) == (None, 1.0)
+    assert (recipe.sft.weight_decay, recipe.sft.global_batch) == (0.01, None)
+    assert (tmp_path / "x" / "recipe.yaml").read_text() == before
 
 
 def test_settings_that_do_not_change_the_result_may_change(tmp_path):
@@ -110,6 +202,16 @@ def test_claim_refuses_other_settings(tmp_path):
         claim(path, {"model": "b", "prompt": "x"})
 
 
+def test_claim_compares_only_settings_that_change_the_result(tmp_path):
+    path = tmp_path / "made.json"
+    sft = {"batch_size": 8, "accumulation": 2, "save_steps": 5, "learning_rate": 1.0}
+    claim(path, {"engine": "transformers", "weights": "a", "sft": sft})
+    other = {**sft, "batch_size": 2, "global_batch": 16, "save_steps": 1, "max_grad_norm": 5.0}
+    claim(path, {"engine": "server", "media": "exact", "weights": "a", "sft": other})
+    with pytest.raises(UserError, match=r"sft\.learning_rate was 1\.0, now 2\.0"):
+        claim(path, {"weights": "a", "sft": {**sft, "learning_rate": 2.0}})
+
+
 def test_differences_names_dotted_keys():
     old = {"a": 1, "b": {"c": 2, "d": 3}, "e": 4}
     new = {"a": 1, "b": {"c": 2, "d": 5}, "f": 6}
@@ -125,7 +227,7 @@ def test_fingerprint_follows_the_weights(tmp_path):
     assert model_fingerprint("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
-@pytest.mark.parametrize("name", ["tiny", "3b", "7b"])
+@pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_survive_being_written(tmp_path, name):
     recipe = load_recipe(name)
     (tmp_path / "r.yaml").write_text(recipe.to_yaml())
@@ -139,3 +241,16 @@ def test_several_processes_may_open_a_run_at_the_same_time(tmp_path):
     processes = [subprocess.Popen(command) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert json.loads((tmp_path / "x" / "environment.json").read_text())["later"] == []
+
+
+@pytest.mark.parametrize(("old", "new"), ALIASES.items())
+def test_older_names_of_recipes_still_work(old, new):
+    assert load_recipe(old) == load_recipe(new)
+
+
+def test_a_preset_changes_only_its_keys():
+    plain, local = load_recipe("7b-1x80gb"), load_recipe("7b-1x80gb+local-judge")
+    changed = differences(plain.model_dump(mode="json"), local.model_dump(mode="json"))
+    assert set(changed) == {"filter.judge", "rl.judge", "eval.judge"}
+    with pytest.raises(UserError, match=r"no preset 'nothing'.*local-judge"):
+        load_recipe("7b+nothing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from clips import write_clip
 from prompt_files import THINK
 from scripted import ScriptedEngine, WordJudge
 
@@ -52,9 +53,10 @@ def run(tmp_path, monkeypatch):
 
 
 def write_questions(folder, count=2):
+    write_clip(folder / "a.mp4", 4)
     file = folder / "test.jsonl"
     lines = [
-        {"id": n, "path": "", "question_type": "route_planning", "question": "Which way?",
+        {"id": n, "path": "a.mp4", "question_type": "route_planning", "question": "Which way?",
          "ground_truth": "A", "options": ["A. left", "B. right"]}
         for n in range(count)
     ]  # fmt: skip
@@ -136,3 +138,13 @@ def test_transfer_counts_the_questions_it_leaves_out(run, tmp_path, loaded, caps
         assert result["n"] == 2 and result["made"]["prompt"]["style"] == "think"
         assert result["made"]["judge"] == "none"
         assert {reason: result["counts"][reason] for reason in expected} == expected
+
+
+def test_a_benchmark_question_without_media_is_unreadable(run, tmp_path, loaded):
+    file = write_questions(tmp_path)
+    file.write_text(file.read_text().replace("a.mp4", "", 1))
+    name = find_benchmark("vsibench").name
+    cases, result = stages.evaluate_benchmark(run, "model", "sft-vsi", name, file)
+    assert [case.question.path for case in cases] == ["a.mp4"]
+    [unreadable] = result["unreadable"]
+    assert "no media path in the record: no such file" in unreadable["reason"]

@@ -31,7 +31,7 @@ def test_a_boxed_response_keeps_the_template():
     ("text", "final"),
     [
         ("B<|im_end|>\n<|im_start|>user\nA?", "B"),
-        ("<|im_start|>assistant\nB<|im_end|>", "\nB"),
+        ("<|im_start|>assistant\nB<|im_end|>", "B"),
         ("</s></s>B", "B"),
         ("I see.</s><answer>B</answer>", "I see. <answer>B</answer>"),
         ("<|channel|>analysis<|message|>A<|end|><|channel|>final<|message|>B<|return|>", "B"),

@@ -21,7 +21,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from p2r import data
 from p2r.runs.recipe import load_recipe
 from p2r.training.memory import fits
-from p2r.training.plan import dry_run
+from p2r.training.plan import dry_run, plan_rl
 
 pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -43,7 +43,11 @@ def launched(monkeypatch, name: str):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("zero3.yaml", DistributedType.DEEPSPEED), ("fsdp2.yaml", DistributedType.FSDP)],
+    [
+        ("zero2.yaml", DistributedType.DEEPSPEED),
+        ("zero3.yaml", DistributedType.DEEPSPEED),
+        ("fsdp2.yaml", DistributedType.FSDP),
+    ],
 )
 def test_accelerate_reads_it(name, kind):
     config = load_config_from_file(str(CONFIGS / name))
@@ -52,7 +56,11 @@ def test_accelerate_reads_it(name, kind):
 
 
 def test_there_is_a_test_for_every_config():
-    assert sorted(path.name for path in CONFIGS.iterdir()) == ["fsdp2.yaml", "zero3.yaml"]
+    assert sorted(path.name for path in CONFIGS.iterdir()) == [
+        "fsdp2.yaml",
+        "zero2.yaml",
+        "zero3.yaml",
+    ]
 
 
 def test_zero3_shards_and_saves_whole_weights(monkeypatch):
@@ -65,6 +73,12 @@ def test_zero3_shards_and_saves_whole_weights(monkeypatch):
     zero = plugin.deepspeed_config["zero_optimization"]
     assert zero["stage3_gather_16bit_weights_on_model_save"] is True
     assert zero["offload_optimizer"]["device"] == zero["offload_param"]["device"] == "none"
+
+
+def test_zero2_keeps_all_weights_on_each_gpu(monkeypatch):
+    launched(monkeypatch, "zero2.yaml")
+    plugin = DeepSpeedPlugin()
+    assert plugin.zero_stage == 2 and plugin.zero3_init_flag is False
 
 
 def test_fsdp2_wraps_the_layers_of_both_towers_and_saves_whole_weights(monkeypatch):
@@ -89,3 +103,14 @@ def test_a_dry_run_knows_how_it_was_launched(name, sharding, monkeypatch):
     plan, _ = dry_run(load_recipe("7b-8x80gb"))
     assert (plan.load.sharding, plan.load.gpus) == (sharding, 8)
     assert fits(plan.memory, 80)
+
+
+def test_a_dry_run_knows_zero2(monkeypatch):
+    """Weights and reference are whole on each GPU; gradients and optimiser are shared."""
+    monkeypatch.setenv("WORLD_SIZE", str(launched(monkeypatch, "zero2.yaml").num_processes))
+    plan, _ = dry_run(load_recipe("7b-8x80gb"))
+    assert (plan.load.sharding, plan.load.gpus) == ("zero2", 8)
+    whole = plan_rl(load_recipe("7b-8x80gb"), gpus=8, sharding="zero3").memory
+    assert plan.memory["weights"] == pytest.approx(8 * whole["weights"], rel=1e-6)
+    assert plan.memory["reference"] == pytest.approx(8 * whole["reference"], rel=1e-6)
+    assert plan.memory["optimiser"] == whole["optimiser"]

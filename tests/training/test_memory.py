@@ -44,6 +44,10 @@ from p2r.video import Frames, fit_size
 
 pytestmark = pytest.mark.slow
 MODELS = {"3b": "Qwen/Qwen2.5-VL-3B-Instruct", "7b": "Qwen/Qwen2.5-VL-7B-Instruct"}
+TEACHERS = [
+    ("Qwen/Qwen2.5-VL-32B-Instruct", 33_452_718_336),
+    ("Qwen/Qwen2.5-VL-72B-Instruct", 73_410_777_344),
+]
 SEVEN = Architecture.of(PUBLISHED[MODELS["7b"]])
 TINY = {
     "sharding": "none",
@@ -89,6 +93,11 @@ def test_parameters_are_those_of_the_real_model(name, published):
     embeddings = model.get_input_embeddings().weight.numel()
     assert counts["decoder"] == language - embeddings
     assert counts["embeddings"] == embeddings * (1 if name == "3b" else 2)
+
+
+@pytest.mark.parametrize(("name", "published"), TEACHERS)
+def test_parameters_of_the_teachers_are_those_of_the_hub(name, published):
+    assert sum(count_parameters(Architecture.of(PUBLISHED[name])).values()) == published
 
 
 @pytest.mark.parametrize("name", MODELS)

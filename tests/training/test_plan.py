@@ -84,11 +84,13 @@ def test_doctor_describes_7b_on_eight_gpus(capsys):
 
 @pytest.mark.parametrize(("name", "gpus", "card"), PRESETS)
 def test_presets_fit_the_cards_they_are_named_for(name, gpus, card):
-    assert fits(plan_rl(load_recipe(name), gpus).memory, card)
+    recipe = load_recipe(name)
+    assert fits(plan_rl(recipe, gpus).memory, card, recipe.vllm.rollout_memory)
 
 
 def test_the_plan_shows_rollouts_by_vllm(capsys):
     doctor = ["doctor", "--recipe", "7b-1x80gb", "--set", "rl.rollouts=vllm"]
+    doctor += ["--set", "vllm.rollout_memory=0.3"]
     assert run_cli(doctor) == 0
     said = capsys.readouterr().out
     assert "\n vllm " in said and "vLLM always takes 30% of the card" in said
@@ -105,7 +107,7 @@ def test_several_gpus_share_the_states_by_default():
     recipe = load_recipe("7b-8x80gb")
     assert plan_rl(recipe, 8) == plan_rl(recipe, 8, "zero3")
     assert peak_memory(plan_rl(recipe, 8, "none").memory) > peak_memory(plan_rl(recipe, 8).memory)
-    assert fits(plan_rl(recipe, 8, "fsdp2").memory, 80)
+    assert fits(plan_rl(recipe, 8, "fsdp2").memory, 80, recipe.vllm.rollout_memory)
 
 
 def test_text_is_counted_by_the_models_tokenizer(model_folder, questions):
@@ -261,7 +263,7 @@ def test_without_a_dry_run_there_must_be_a_run(capsys):
 
 def test_unknown_sharding(capsys):
     message = error_of(capsys, "doctor", "--recipe", "7b", "--sharding", "zero4")
-    assert "none, zero3, fsdp2" in message
+    assert "none, zero2, zero3, fsdp2" in message
 
 
 def test_the_longest_question_counts(questions):

@@ -12,7 +12,8 @@ from p2r.errors import PreflightError, TrainingError
 from p2r.records import Case, Question, Trace
 from p2r.template import parse
 from p2r.training.grpo import train_grpo
-from p2r.training.preflight import FrameSizes, _undone, count_prompt, find_fault, show_failing
+from p2r.training.preflight import FrameSizes, count_prompt, find_fault, show_failing
+from p2r.training.probe import undone
 from p2r.video import FrameCache
 
 pytestmark = pytest.mark.slow
@@ -163,7 +164,7 @@ def test_gradients_are_removed_without_zero_grad_of_deepspeed(
             raise AssertionError("not needed")
 
     before = trainer.step
-    with _undone(trainer):
+    with undone(trainer):
         batch = trainer._generate_and_score_completions(generation(questions[:1]))
         trainer.model.train()
         trainer.current_gradient_accumulation_steps = 1

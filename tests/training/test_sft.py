@@ -10,7 +10,15 @@ from small import VIDEO, kill_at_line, read_lines, small_recipe
 from p2r import data
 from p2r.errors import TrainingError, UserError
 from p2r.records import Case, Question, Trace
-from p2r.training.sft import LengthGroups, TraceCollator, target, train_sft
+from p2r.runs.recipe import load_recipe
+from p2r.training.sft import (
+    LengthGroups,
+    TraceCollator,
+    accumulation,
+    sft_arguments,
+    target,
+    train_sft,
+)
 from p2r.video import FrameCache
 
 pytestmark = pytest.mark.slow
@@ -116,6 +124,38 @@ def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, m
         train(out, case_file, model_folder, media, "sft.learning_rate=0.1")
 
 
+def test_a_stage_continues_with_smaller_forward_passes(model_folder, media, questions, tmp_path):
+    file = tmp_path / "cases.jsonl"
+    file.write_text("\n".join(case.model_dump_json() for case in cases_of(questions)))
+    train(tmp_path / "whole", file, model_folder, media)
+    out = tmp_path / "sft"
+    paths = ", ".join(repr(str(path)) for path in (out, file, model_folder, media))
+    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 7)
+    train(out, file, model_folder, media, "sft.batch_size=1", "sft.global_batch=2")
+    whole, resumed = (read_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "sft"))
+    assert [row["step"] for row in resumed] == list(range(1, STEPS + 1))
+    losses = [[row["loss"] for row in rows] for rows in (whole, resumed)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(("gpus", "passes"), [(1, 8), (2, 4), (8, 1)])
+def test_the_global_batch_is_the_same_on_any_number_of_gpus(gpus, passes):
+    sft = load_recipe("7b").sft
+    assert accumulation(sft, gpus) * sft.batch_size * gpus == 16
+    assert accumulation(sft, gpus) == passes
+
+
+def test_a_global_batch_that_cannot_be_divided_is_an_error():
+    with pytest.raises(UserError, match=r"sft\.global_batch=16 cannot be divided .* 3 worker"):
+        accumulation(load_recipe("7b").sft, 3)
+
+
+def test_clip_and_decay_are_those_of_video_r1(tmp_path):
+    arguments = sft_arguments(load_recipe("7b", ["models.dtype=float32"]), tmp_path)
+    assert (arguments.max_grad_norm, arguments.weight_decay) == (5.0, 0.0)
+    assert arguments.gradient_accumulation_steps * arguments.per_device_train_batch_size == 16
+
+
 def test_no_usable_case_is_an_error_with_the_reason(model_folder, media, questions, tmp_path):
     lost = cases_of([questions[0].model_copy(update={"path": "broken.mp4"})])
     lost += [case.model_copy(update={"trace": Trace(question_id="x", text="?")}) for case in lost]
@@ -123,7 +163,7 @@ def test_no_usable_case_is_an_error_with_the_reason(model_folder, media, questio
         train_sft(small_recipe(model_folder), lost, tmp_path, data_root=media)
 
 
-def test_a_batch_skips_examples_that_are_too_long(model_folder, media, questions):
+def test_an_example_that_is_too_long_is_replaced_and_reported_once(model_folder, media, questions):
     skipped = []
     processor = data.load_processor(model_folder)
     cache = FrameCache(None)
@@ -143,12 +183,14 @@ def test_a_batch_skips_examples_that_are_too_long(model_folder, media, questions
     batch = collator(None)(rows)
     lengths = batch["attention_mask"].sum(1).tolist()
     assert batch["input_ids"].shape == (2, lengths[0]) and not skipped
-    batch = collator(lengths[0] - 1)(rows)
-    assert batch["input_ids"].shape == (1, lengths[1]), "skipped, not cut"
-    assert [name for name, _ in skipped] == ["long"]
+    collate = collator(lengths[0] - 1)  # "long" and its twin have the same length
+    batch = collate(rows)
+    short = collate([{"example": 2}, {"example": 4}])
+    assert torch.equal(batch["input_ids"], short["input_ids"]), "replaced by the next one, not cut"
+    assert [name for name, _ in skipped] == ["long", "twin"]
     assert "never cut" in skipped[0][1]
-    empty = collator(10)(rows)
-    assert (empty["labels"] == data.IGNORED).all(), "an empty batch has no loss"
+    with pytest.raises(TrainingError, match="none of the 5 examples can be used"):
+        collator(10)(rows)
 
 
 def test_process_agnostic_targets_have_no_observation(questions):

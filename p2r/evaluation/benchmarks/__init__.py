@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import sys
+from dataclasses import replace
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -19,6 +21,9 @@ from p2r.errors import UserError
 
 if TYPE_CHECKING:
     from p2r.evaluation.benchmark import Benchmark
+
+
+OWN = "own:"
 
 
 def benchmark_names() -> list[str]:
@@ -36,14 +41,35 @@ def all_benchmarks() -> dict[str, Benchmark]:
 def find_benchmark(name: str) -> Benchmark:
     """Return the benchmark with this name. Case, spaces and dashes in the name do not matter.
 
-    Raises `UserError` for an unknown name.
+    "own:NAME" is a set of questions that p2r does not know. It keeps its name, and its answers are
+    scored by problem type. Raises `UserError` for an unknown name.
     """
+    if name.startswith(OWN):
+        return _own_set(name.removeprefix(OWN))
     known = all_benchmarks()
     plain = name if name in known else "".join(filter(str.isalnum, name)).lower()
     if plain not in known:
         choices = ", ".join(known)
-        raise UserError(f"no benchmark {name!r}: use one of {choices}, or your own FILE.py")
+        raise UserError(
+            f"no benchmark {name!r}: use one of {choices}, your own FILE.py, or own:NAME for "
+            "questions that are scored by problem type"
+        )
     return known[plain]
+
+
+def _own_set(name: str) -> Benchmark:
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UserError(f"{OWN}{name}: use letters, digits, ., - and _ in the name")
+    return replace(
+        built_in_benchmark(),
+        name=f"{OWN}{name}",
+        title=name,
+        files="a file of questions",
+        subset="all questions of the file",
+        licence="of the set",
+        download="none",
+        built_in=False,
+    )
 
 
 def built_in_benchmark() -> Benchmark:

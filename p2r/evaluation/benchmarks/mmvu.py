@@ -1,7 +1,7 @@
 """MMVU: expert-level questions about specialist videos; the multiple-choice subset.
 
-Official rule: exact match of the letter. MMVU's authors ask an LLM. Video-R1 and TW-GRPO compare
-the letter, and so does p2r.
+Official rule: exact match of the letter, as in Video-R1 and TW-GRPO. MMVU's authors ask an LLM. If
+a source stored that LLM's verdict (`correct`), the verdict counts.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ def read(record: Record, task: str) -> Fields:
     fields = base_fields(record, "multiple choice", parts)
     if "://" in address:
         fields.path = "/".join(pieces[-2:])
+    if "extracted_answer" in record and isinstance(record.get("correct"), bool):
+        fields.stored["verdict"] = float(record["correct"])  # a result file of MMVU's authors
+        fields.stored["extraction"] = text_of(record["extracted_answer"]) or None
     return fields
 
 

@@ -25,10 +25,9 @@ from p2r.evaluation.benchmark import (
     Record,
     ask_plainly,
 )
-from p2r.evaluation.metrics import mean_of_groups, split_scores
+from p2r.evaluation.metrics import Clips, combine, split_positions
 from p2r.evaluation.records import base_fields, first, lettered, options_of, plain_name, text_of
 from p2r.evaluation.rules import apply_rule
-from p2r.scoring import mean_interval
 
 # fmt: off
 TASKS = (
@@ -46,8 +45,8 @@ def read(record: Record, task: str) -> Fields:
     named = text_of(first(record, "task_type", "task", "sub_task", "task_name")) or task
     fields = base_fields(record, "multiple choice", {"task": plain_name(named)})
     candidates = options_of(record)
-    if fields.truth in candidates:
-        fields.truth = ascii_uppercase[candidates.index(fields.truth)]
+    if fields.truth in candidates:  # the script takes the last of equal candidates
+        fields.truth = ascii_uppercase[len(candidates) - 1 - candidates[::-1].index(fields.truth)]
     elif match := re.match(r"\(([A-Z])\)", fields.truth):
         fields.truth = match[1]
     fields.options = lettered(candidates)
@@ -57,16 +56,17 @@ def read(record: Record, task: str) -> Fields:
 
 
 def task_of_file(path: Path) -> str:
-    """Return the task that a file's name gives: TASK.json, or …mvbench_TASK.json."""
-    stem = path.name.lower().split(".")[0]
-    if plain_name(stem) in TASKS:
-        return plain_name(stem)
-    return stem.split("mvbench_")[-1] if "mvbench_" in stem else ""
+    """Return the task that a file's name gives: TASK.json, or …mvbench_TASK.json.
+
+    Other names give no task.
+    """
+    name = plain_name(path.name.split(".")[0].lower().rpartition("mvbench_")[2])
+    return name if name in TASKS else ""
 
 
 def unpack(file: Path, value: Any) -> Iterator[Raw]:
     """Yield the records of an official file TASK.json. A question's id is its position."""
-    task = task_of_file(file) or file.stem
+    task = task_of_file(file)
     for place, record in enumerate(value if isinstance(value, list) else [value]):
         if isinstance(record, Mapping) and "candidates" in record:
             record = {"id": place, **record}
@@ -74,25 +74,27 @@ def unpack(file: Path, value: Any) -> Iterator[Raw]:
 
 
 def check_first_word(text: str, asked: Asked) -> Reading:
-    """Compare the first word with the option, like `check_ans`.
+    """Compare the first word of the first line with the option, like `check_ans`.
 
-    A fault of the script is kept: a first word that is part of "(b)" is right, for example ")".
-    Another fault is not kept: the script takes an empty answer for right. Like in later copies of
-    the script, a first word without any of the letters a to g is wrong.
+    The script's faults are kept. A first word that is part of "(b)" is right, for example ")". So
+    is an empty answer. The result warns about such answers (`p2r.evaluation.alarms`).
     """
-    word = text.lower().split(" ")[0]
+    word = text.strip().split("\n")[0].lower().split(" ")[0]
     option = f"({(asked.letter or asked.truth).lower()})"
-    if not any(letter in word for letter in "abcdefg"):
-        return Reading(None, 0.0)
-    return Reading(word, float(word.replace(".", "") in option or option in word))
+    right = word.replace(".", "") in option or option in word
+    read = word if any(letter in word for letter in "abcdefg") else None
+    return Reading(read, float(right))
 
 
 def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
     """Return the mean over questions (micro) and the mean over tasks (macro)."""
-    return {
-        "micro": mean_interval(item.score[extractor] for item in items),
-        "macro": mean_of_groups(list(split_scores(items, extractor, "task").values())),
-    }
+    clips = Clips.of(items)
+    scores = [item.score[extractor] for item in items]
+    tasks = [
+        clips.group([scores[position] for position in positions], positions, seed)
+        for seed, positions in enumerate(split_positions(items, "task").values())
+    ]
+    return {"micro": clips.interval(scores), "macro": combine(tasks)}
 
 
 BENCHMARK = Benchmark(

@@ -74,6 +74,8 @@ def read(record: Record, task: str) -> Fields:
         fields.options = fields.options or [line for line in lines if line.strip()]
     else:
         fields.problem_type = "free-form"
+    if kind == "captioning" and "prediction" in record and record["prediction"] is None:
+        fields.stored["rating"] = 0.0  # the script scores a missing caption without an LLM
     if "video_id" in record:
         fields.path = f"{record['video_id']}.mp4"
         fields.id = fields.id and f"{kind}/{fields.id}"
@@ -120,6 +122,8 @@ def _unpack_videos(
             name = video.removesuffix(".mp4").removesuffix(".jpg")
             where = {"video_id": name, "dim": dimension}
             where["fine_grained"] = aspects.get((name, dimension), "")
+            if dimension == "order":  # this dimension has no finer aspects
+                where["fine_grained"] = "order"
             for place, record in enumerate(records):
                 if isinstance(record, Mapping):
                     identity = f"{name}/{dimension}/{place}"
@@ -141,8 +145,8 @@ def _aspects(folder: Path) -> dict[tuple[str, str], str]:
     for video, known in videos.items() if isinstance(videos, dict) else ():
         dimensions = known.get("eval_dim") if isinstance(known, Mapping) else None
         for dimension, details in dimensions.items() if isinstance(dimensions, Mapping) else ():
-            if isinstance(details, Mapping):  # the dimension "order" has no finer aspects
-                found[video, dimension] = str(details.get("type", dimension))
+            if isinstance(details, Mapping) and details.get("type"):
+                found[video, dimension] = str(details["type"])
     return found
 
 
@@ -167,7 +171,7 @@ def ask(fields: Fields, direct: bool) -> str:
 
 def match_by_task(text: str, asked: Asked) -> Reading:
     """Score an answer by the rule of its task."""
-    return _RULES.get(asked.task, choose_sentence)(text.replace("</s>", ""), asked)
+    return _RULES.get(asked.task, choose_sentence)(text.replace("</s>", "").strip(), asked)
 
 
 def choose_sentence(text: str, asked: Asked) -> Reading:
@@ -188,27 +192,33 @@ def say_yes_or_no(text: str, asked: Asked) -> Reading:
 
 
 def match_caption(text: str, asked: Asked) -> Reading:
-    """Score a caption-matching answer.
+    """Score a caption-matching answer: a caption with its name, alone, its name, or its index.
 
-    Faults of the script are kept: a caption is cut at its second colon, and after ") " if the
-    answer has one.
+    The last match counts, like in the script. Faults of the script are kept: a caption is cut at
+    its second colon, and after ") " if the answer has one.
     """
     named: str | None = None
     pieces = [option.split(": ") for option in asked.options]
+    names = [piece[0] for piece in pieces]
     if text in asked.options:
         named = text
     for piece in pieces:
         sentence = piece[1] if len(piece) > 1 else piece[0]
         if sentence == text or (") " in text and sentence == text.split(") ")[1]):
             named = sentence
-    for piece in pieces:
-        if piece[0] in (text, text.replace(".", "")):
-            named = piece[0]
+    for name in (*names, *map(_index_of, names)):
+        if name in (text, text.replace(".", "")):
+            named = name
     if named is None:
         return Reading(None, 0.0)
-    truth = asked.truth
-    right = (truth, truth.split(":")[0], *truth.split(": ")[1:2])
+    name, *sentences = asked.truth.split(": ")
+    right = (asked.truth, asked.truth.split(":")[0], *sentences[:1], *name.split()[1:2])
     return Reading(named, float(named in right))
+
+
+def _index_of(name: str) -> str:
+    """Return the index in a caption's name: "Option 2" → "2"."""
+    return name.replace("Sentence ", "").replace("Option ", "").replace("Caption ", "")
 
 
 def leave_caption_open(text: str, asked: Asked) -> Reading:

@@ -20,26 +20,46 @@ from p2r.evaluation.benchmark import (
     PaperColumn,
     Record,
 )
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.records import base_fields, given_type, text_of
 from p2r.evaluation.rules import apply_rule, match_letter
-from p2r.scoring import mean_interval
 from p2r.scoring.answers import parse_number
 
 STEP_KINDS = {"Video Description Steps": "Video", "Logical Inference Steps": "logic"}
 
 
 def read(record: Record, task: str) -> Fields:
-    """Return the fields of a record. Durations in seconds become three ranges."""
+    """Return the fields of a record. Only multiple-choice questions are in the subset."""
+    fields = read_any(record, task)
+    if fields.problem_type != "multiple choice":
+        raise OtherSubset("open-ended question: the subset is multiple choice")
+    return fields
+
+
+def read_any(record: Record, task: str) -> Fields:
+    """Return the fields of a record. Durations in seconds become three ranges.
+
+    The judgements that a source stored go to `Fields.stored`. Like in the authors' script, only the
+    text "1" is a positive verdict.
+    """
     multiple = record.get("multiple-choice", record.get("multiple_choice"))
     kind = given_type(record, "multiple choice")
-    if multiple in (False, "False", "false") or kind != "multiple choice":
-        raise OtherSubset("open-ended question: the subset is multiple choice")
+    if multiple in (False, "False", "false"):
+        kind = "free-form"
     seconds = parse_number(text_of(record.get("duration")))
     bucket = ""
     if seconds is not None:
         bucket = "0-60" if seconds <= 60 else "60-300" if seconds <= 300 else "300+"
     parts = {"dimension": record.get("dimension"), "duration": bucket}
-    return base_fields(record, "multiple choice", parts)
+    fields = base_fields(record, kind, parts)
+    if "answer_scoring" in record:
+        fields.stored["verdict"] = float(record["answer_scoring"] == "1")
+    if isinstance(record.get("extract_answer"), str):
+        fields.stored["extraction"] = record["extract_answer"]
+    steps = {k: v for k, v in record.items() if k.endswith(("_recall", "_precision", "_eval"))}
+    if steps:
+        fields.stored["steps"] = steps
+    return fields
 
 
 def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
@@ -54,11 +74,12 @@ def chain_of_thought(items: Iterable[Item]) -> dict[str, Interval]:
     `overall_precision` and so on. An empty string is unknown. F1 is computed from the mean
     precision and the mean recall, like the script does, and has no interval.
     """
-    judged = [_numbers_of(item.stored["steps"]) for item in items if item.stored.get("steps")]
+    known = [item for item in items if item.stored.get("steps")]
+    judged, clips = [_numbers_of(item.stored["steps"]) for item in known], Clips.of(known)
     parts: dict[str, Interval] = {}
     for kind in ("Video", "logic", "overall") if judged else ():
         pair = {
-            what: mean_interval(
+            what: clips.interval(
                 value if isinstance(value := steps.get(f"{kind}_{what}"), int | float) else None
                 for steps in judged
             )

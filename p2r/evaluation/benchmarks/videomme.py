@@ -65,7 +65,10 @@ def read(record: Record, task: str) -> Fields:
         "task": first(record, "task_type", "task_category"),
     }
     path = f"data/{record['videoID']}.mp4" if "videoID" in record else ""
-    return base_fields(record, "multiple choice", parts, path)
+    fields = base_fields(record, "multiple choice", parts, path)
+    video = re.fullmatch(r"(\d{3})-\d", fields.id or "")
+    fields.clip = text_of(first(record, "video_id", "videoID")) or (video[1] if video else "")
+    return fields
 
 
 def unpack(file: Path, value: Any) -> Iterator[Raw] | None:

@@ -7,11 +7,23 @@ reasoning, Video-R1's exact match with two decimals scores the answer (eval_benc
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
 
-from p2r.evaluation.benchmark import Asked, Benchmark, Fields, PaperColumn, Reading, Record
+from p2r.evaluation.benchmark import (
+    Asked,
+    Benchmark,
+    Fields,
+    PaperColumn,
+    Raw,
+    Reading,
+    Record,
+    ask_for_letter,
+)
 from p2r.evaluation.records import (
     base_fields,
     first,
@@ -22,8 +34,13 @@ from p2r.evaluation.records import (
     truth_of,
 )
 from p2r.evaluation.rules import apply_rule, match_like_video_r1, reasons, tagged_answer
-from p2r.scoring.answers import option_texts, parse_number
+from p2r.scoring.answers import parse_number
 
+PICTURE = (
+    "You should watch and learn the video content. Then apply what you learned to answer the "
+    "following question. The image for this question is at the end of the video."
+)
+LEFT_OUT = ("", "API Error")  # open answers that lmms-eval leaves out of every mean
 TRACKS = ("Perception", "Comprehension", "Adaptation")
 # fmt: off
 _SUBJECTS = {
@@ -81,6 +98,30 @@ def task_of_file(path: Path) -> str:
     return next((t for t in TRACKS if any(t.lower() in name for name in names)), "")
 
 
+def unpack(file: Path, value: Any) -> Iterator[Raw] | None:
+    """Return the records of an object by track and place, or None for other files."""
+    if not isinstance(value, Mapping) or not value.keys() & set(TRACKS):
+        return None
+    members = ((track, part) for track, part in value.items() if track in TRACKS)
+    return (
+        (record, track)
+        for track, part in members
+        for record in (part.values() if isinstance(part, Mapping) else part)
+    )
+
+
+def ask(fields: Fields, direct: bool) -> str:
+    """Return the question without placeholders such as "<image 1>".
+
+    In the track Adaptation, the video ends with the question's picture. The prompt says so, in the
+    words of lmms-eval.
+    """
+    problem = re.sub(r" *<image \d+> *", " ", fields.problem).strip()
+    if fields.parts.get("track") == "Adaptation":
+        problem = f"{PICTURE}\n{problem}"
+    return ask_for_letter(replace(fields, problem=problem), direct)
+
+
 def read_answer(output: str, asked: Asked) -> Reading:
     """Return the answer in a response, and its score."""
     if reasons(output):
@@ -88,9 +129,11 @@ def read_answer(output: str, asked: Asked) -> Reading:
         # Without an answer, Video-R1 compares the whole response. It is never a letter.
         return Reading(said or None, match_like_video_r1(said or output, asked))
     if asked.problem_type == "multiple choice":
-        letters = list(option_texts(asked.options)) or list("ABCD")
+        letters = ascii_uppercase[: len(asked.options)] or "ABCD"
         found = read_choice(output, letters)
         return Reading(found, float(found == (asked.letter or asked.truth)))
+    if output in LEFT_OUT:
+        return Reading(None, None)
     return Reading(output.strip() or None, float(same_open_answer(output, asked.truth)))
 
 
@@ -219,6 +262,8 @@ BENCHMARK = Benchmark(
         },
     ),
     read=read,
+    ask=ask,
     task_of_file=task_of_file,
+    unpack=unpack,
     score=partial(apply_rule, read_answer, whole_output=True),
 )

@@ -22,10 +22,10 @@ from p2r.evaluation.benchmark import (
     Record,
     add_words,
 )
-from p2r.evaluation.metrics import GroupMean, combine, split_scores
+from p2r.evaluation.metrics import Clips, GroupMean, combine, split_positions
 from p2r.evaluation.records import base_fields, first, given_type, options_of, text_of, truth_of
 from p2r.evaluation.rules import apply_rule, letter_reading, mra_of, read_robustly, to_float
-from p2r.scoring import mean_interval, mra
+from p2r.scoring import mra
 from p2r.scoring.answers import parse_number
 from p2r.template import answer_of
 
@@ -109,12 +109,18 @@ def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
     - paper: the mean of the accuracy of choices and the MRA of numbers.
     - mra (official), mra_strict (`<`) and mra_eleven (eleven thresholds).
     """
-    by_type = split_scores(items, extractor, "question type")
+    clips = Clips.of(items)
+    scores = [item.score[extractor] for item in items]
+    by_type = split_positions(items, "question type")
     # The seeds of the resamples are fixed per type, so that intervals are reproducible.
     seeds = {name: k for k, name in enumerate(CHOICE_TYPES)}
     seeds |= {name: k + 50 for k, name in enumerate(NUMBER_TYPES)}
-    groups = {name: GroupMean.of(by_type.get(name, ()), seed) for name, seed in seeds.items()}
-    directions = [groups.pop(name) for name in CHOICE_TYPES if name.startswith(DIRECTION)]
+    groups = {
+        name: clips.group([scores[p] for p in positions], positions, seed)
+        for name, seed in seeds.items()
+        if (positions := by_type.get(name, []))
+    }
+    directions = [groups.pop(name, None) for name in CHOICE_TYPES if name.startswith(DIRECTION)]
     known = [group for group in directions if group is not None]
     found: dict[str, Interval] = {}
     if known:
@@ -122,16 +128,18 @@ def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
         found[DIRECTION] = combine([groups[DIRECTION]])
     if by_type:
         found["overall"] = combine(list(groups.values()))
-    numbers = [item for item in items if item.problem_type == NUMBER]
-    choices = [item.score[extractor] for item in items if item.problem_type == CHOICE]
-    scores = [item.score[extractor] for item in numbers]
-    found["accuracy"] = mean_interval(choices)
-    found["mra"] = mean_interval(scores)
+    numbers = [item.problem_type == NUMBER for item in items]
+    choices = [item.problem_type == CHOICE for item in items]
+    accuracy = [score if own else None for score, own in zip(scores, choices, strict=True)]
+    mras = [score if own else None for score, own in zip(scores, numbers, strict=True)]
+    found["accuracy"] = clips.interval(accuracy)
+    found["mra"] = clips.interval(mras)
     for convention in ("strict", "eleven"):
-        found[f"mra_{convention}"] = mean_interval(
-            _other_mra(item, extractor, convention) for item in numbers
+        found[f"mra_{convention}"] = clips.interval(
+            _other_mra(item, extractor, convention) if own else None
+            for item, own in zip(items, numbers, strict=True)
         )
-    found["paper"] = combine([GroupMean.of(choices, 90), GroupMean.of(scores, 91)])
+    found["paper"] = combine([clips.group(accuracy, seed=90), clips.group(mras, seed=91)])
     return found
 
 

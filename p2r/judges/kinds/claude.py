@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import anthropic
 
 from p2r.errors import JudgeError
+from p2r.files.loopback import client_options
 from p2r.judges.address import failed_reply
 from p2r.judges.make import JudgeMaker
 from p2r.judges.models import features_of
@@ -67,7 +68,13 @@ class ClaudeJudge(RemoteJudge):
                     "the judge 'claude' needs a key: set ANTHROPIC_API_KEY in the environment, "
                     "or choose another judge (filter.judge, rl.judge, eval.judge)"
                 )
-            client = anthropic.AsyncAnthropic(max_retries=limits.retries, timeout=limits.timeout)
+            client = anthropic.AsyncAnthropic(
+                max_retries=limits.retries,
+                timeout=limits.timeout,
+                **client_options(
+                    anthropic.DefaultAsyncHttpxClient, os.environ.get("ANTHROPIC_BASE_URL", "")
+                ),
+            )
             self.key_variable = KEYS[0]
         server = urlsplit(str(getattr(client, "base_url", ""))).netloc.rpartition("@")[2]
         super().__init__(

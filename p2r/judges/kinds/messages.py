@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 
+from p2r.files.loopback import client_options
 from p2r.judges.address import check_address, read_address
 from p2r.judges.kinds.claude import ClaudeJudge
 from p2r.judges.make import JudgeMaker
@@ -29,6 +30,7 @@ class MessagesJudge(ClaudeJudge):
             base_url=url.rstrip("/").removesuffix("/v1"),
             max_retries=limits.retries,
             timeout=limits.timeout,
+            **client_options(anthropic.DefaultAsyncHttpxClient, url),
         )
         return cls(model, limits, client, name=f"messages:{model}", **shared)
 

@@ -8,17 +8,25 @@ from urllib.parse import urlsplit
 
 import openai
 
+from p2r.files.loopback import client_options
 from p2r.judges.address import check_address, failed_reply, read_address
 from p2r.judges.base import BaseJudge
 from p2r.judges.make import JudgeMaker
 from p2r.judges.prices import Usage, read_count
 from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
 
+IN_REASONING = (
+    "the whole text is in reasoning_content: give the judge as a mapping with reasoning: true to "
+    "read it, or start its server without a reasoning parser"
+)
 STOPS = {"stop": "end", "length": "cut", "content_filter": "refusal"}
 
 
 class ServerJudge(RemoteJudge):
-    """Asks a model on a server, at temperature 0. The server gets only the key in P2R_JUDGE_KEY."""
+    """Asks a model on a server, at temperature 0. The server gets only the key in P2R_JUDGE_KEY.
+
+    `reasoning`: read the text in `reasoning_content` if the server returns no other text.
+    """
 
     form = "URL#MODEL"
     read_spec = staticmethod(read_address)
@@ -35,14 +43,24 @@ class ServerJudge(RemoteJudge):
         shared.pop("request")
         return cls(url, model, os.environ.get(cls.key_variable) or "none", limits, **shared)
 
-    def __init__(self, url: str, model: str, key: str, limits: Limits, **shared: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        key: str,
+        limits: Limits,
+        reasoning: bool = False,
+        **shared: Any,
+    ) -> None:
         parts = urlsplit(url)
+        self._reasoning = reasoning
         super().__init__(f"server:{model}", model, parts.netloc, limits, **shared)
         self._client = openai.AsyncOpenAI(
             api_key=key,
             base_url=url.rstrip("/") + ("" if parts.path.strip("/") else "/v1"),
             max_retries=limits.retries,
             timeout=limits.timeout,
+            **client_options(openai.DefaultAsyncHttpxClient, url),
         )
 
     async def _send(self, prompt: str) -> Reply:
@@ -54,27 +72,41 @@ class ServerJudge(RemoteJudge):
                     messages=[*system, {"role": "user", "content": prompt}],
                     max_tokens=self.limits.max_tokens,
                     temperature=0.0,
-                )
+                ),
+                self._reasoning,
             )
         except (openai.OpenAIError, ValueError) as error:
             return failed_reply(error, openai)
 
 
-def read_completion(completion: Any) -> Reply:
-    """Read a chat completion. It checks every field, because the client does not."""
+def read_completion(completion: Any, reasoning: bool = False) -> Reply:
+    """Read a chat completion. It checks every field, because the client does not.
+
+    `reasoning`: see `ServerJudge`.
+    """
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices:
         return Reply(failure="malformed answer: no completion", charged="maybe", broken=True)
     counts = getattr(completion, "usage", None)
     names = ("prompt_tokens", "completion_tokens")
     usage = Usage(*(read_count(counts, name) for name in names))
-    text = getattr(getattr(choices[0], "message", None), "content", None)
+    message = getattr(choices[0], "message", None)
+    text = getattr(message, "content", None)
+    hidden = _reasoning_of(message) if not text else ""
+    text = hidden if reasoning and hidden else text
     text = without_thinking(text) if isinstance(text, str) else ""
     stop = getattr(choices[0], "finish_reason", None)
     stop = STOPS.get(stop, str(stop)[:40]) if stop else "end"
     if not text and stop == "end":
+        if hidden:  # asking again would give the same
+            return Reply(failure=IN_REASONING, usage=usage)
         return Reply(failure="empty answer", usage=usage, broken=True)
     return Reply(text, stop, usage)
+
+
+def _reasoning_of(message: Any) -> str:
+    fields = (getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+    return next((text for text in fields if isinstance(text, str) and text.strip()), "")
 
 
 JUDGE = ServerJudge

@@ -1,0 +1,19 @@
+"""Whether this OS process belongs to p2r alone, so that p2r may end it.
+
+The command line does. A notebook kernel, a script or a server that uses p2r as a library does not.
+"""
+
+from __future__ import annotations
+
+_own = False
+
+
+def claim_process() -> None:
+    """Note that this OS process is a command of p2r; its forked children are too."""
+    global _own
+    _own = True
+
+
+def is_own_process() -> bool:
+    """Return whether p2r may end this OS process."""
+    return _own

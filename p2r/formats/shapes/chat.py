@@ -1,0 +1,112 @@
+"""Chats: `conversations` (LLaVA, ShareGPT) and `messages` (OpenAI, ms-swift, LLaMA-Factory)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from p2r.formats.media import MEDIA_KEYS
+from p2r.formats.shapes import Shape, rename
+from p2r.formats.shapes.plain import IDS
+from p2r.formats.values import BadValue, Raw, blank
+
+TURNS = ("conversations", "messages", "prompt")
+_ASKS = ("human", "user")
+_ANSWERS = ("gpt", "assistant", "model", "bot")
+_PLACEHOLDER = re.compile(r"[ \t]*<(?:video|image)>[ \t]*\n?")
+
+
+def matches(record: Raw) -> bool:
+    """Return whether the record holds a list of turns."""
+    return _turns(record) is not None
+
+
+def _turns(record: Raw) -> str | None:
+    for key in TURNS:
+        value = record.get(key)
+        if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+            return key
+    return None
+
+
+def unify(record: Raw) -> Raw:
+    """Return the record with the keys of Video-R1.
+
+    The user's turn is the question, the answer's turn the solution. A system turn is left out.
+    A chat of several questions is refused: the later ones depend on the earlier ones.
+    """
+    key = _turns(record)
+    assert key is not None
+    asked: list[str] = []
+    answered: list[str] = []
+    files: Raw = {}
+    for turn in record[key]:
+        role = turn.get("from") or turn.get("role")
+        content = turn.get("value") if "value" in turn else turn.get("content")
+        text, media = _read(content)
+        if role in _ASKS:
+            asked.append(text)
+            files |= media
+        elif role in _ANSWERS:
+            answered.append(text)
+        elif role not in ("system", "tool"):
+            raise BadValue(f"a turn of the chat has the unknown role {role!r}")
+    if len(asked) != 1 or len(answered) > 1:
+        raise BadValue(
+            f"a chat of {len(asked)} questions and {len(answered)} answers: give one question "
+            "per record"
+        )
+    placeholders = len(_PLACEHOLDER.findall(asked[0]))
+    if placeholders > 1:
+        raise BadValue(f"{placeholders} media in one question, but p2r takes one")
+    unified = {name: value for name, value in record.items() if name != key}
+    unified = rename(unified, {"problem_id": IDS, "data_source": ("source",)})
+    unified["problem"] = _PLACEHOLDER.sub("", asked[0]).strip()
+    if all(blank(record.get(name)) for name in MEDIA_KEYS):
+        unified |= files
+    if answered:
+        unified.setdefault("solution", answered[0])
+        if "<think>" in answered[0]:
+            unified.setdefault("output", answered[0])
+    return unified
+
+
+def _read(content: Any) -> tuple[str, Raw]:
+    """Return the text of a turn and its media by key. A turn is a text or a list of parts."""
+    if isinstance(content, str):
+        return content, {}
+    if not isinstance(content, list):
+        raise BadValue("a turn of the chat has no text")
+    texts: list[str] = []
+    files: Raw = {}
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text":
+            texts.append(str(part.get("text", "")))
+        elif kind in ("video", "image", "video_url", "image_url"):
+            name = kind.removesuffix("_url")
+            value = part.get(kind, part.get("path"))
+            if not blank(value):
+                files.setdefault(f"{name}s", []).append(value)
+        else:
+            raise BadValue(f"a turn of the chat has a part of the unknown type {kind!r}")
+    return "\n".join(texts), files
+
+
+SHAPE = Shape(
+    name="chat",
+    keys="conversations or messages",
+    example={
+        "id": "1",
+        "video": "v.mp4",
+        "conversations": [
+            {"from": "human", "value": "<video>\nWhat?\nA. x\nB. y"},
+            {"from": "gpt", "value": "B"},
+        ],
+    },
+    matches=matches,
+    unify=unify,
+)

@@ -1,0 +1,167 @@
+"""Run SFT and then RL in one start of `accelerate launch`, as a test asks.
+
+    accelerate launch --config_file CONFIG tests/helpers/train_distributed.py JOB.json
+
+The job names the model, media, questions, the out folder and recipe settings (see `Job`). RL takes
+its responses from a list, so that any number of workers trains on the same rollouts. It still
+samples with the real `generate` first, for a different number of tokens on each worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import p2r.training  # noqa: F401  # isort: skip  (first: it applies the patches that TRL needs)
+
+import torch
+from accelerate import DistributedType, PartialState
+from small import small_recipe
+from small_rl import FULL, RuleJudge
+from transformers import TrainerCallback
+
+from p2r.errors import TrainingError
+from p2r.records import Case, Question, Trace
+from p2r.template import render
+from p2r.training import grpo
+from p2r.training.sft import train_sft
+from p2r.training.stage import workers
+from p2r.training.trainer import ProcessAwareGRPOTrainer
+
+SAID = (FULL, render("I see.", "So two.", "2"), render("I see two.", "So three.", "3"), "2")
+
+
+@dataclass
+class Job:
+    """What to train: paths as text, `sft` names its questions by id, one trace each."""
+
+    model: str
+    media: str
+    questions: str  # a file of questions, JSON lines
+    out: str
+    settings: list[str] = field(default_factory=list)
+    sft: list[str] = field(default_factory=list)
+    many: list[str] = field(default_factory=list)  # questions of another SFT run
+    rl: list[str] = field(default_factory=list)
+    kill_at: int = 0  # SIGKILL the last worker at the end of this RL step
+    break_rank: int = -1  # at last, start RL again with one wrong weight in this worker's reference
+
+    def run(self) -> None:
+        """Train; the main worker writes `done.json` beside the stages."""
+        lines = Path(self.questions).read_text().splitlines()
+        asked = {q.id: q for q in map(Question.model_validate_json, lines)}
+        out, seconds = Path(self.out), {"start": time.time()}
+        recipe = small_recipe(Path(self.model), *self.settings)
+        start: str | Path = self.model
+        if self.sft:
+            cases = [case_of(asked[name]) for name in self.sft]
+            start = train_sft(recipe, cases, out / "sft", data_root=self.media)
+            seconds["sft"] = time.time()
+        if self.many:
+            cases = [case_of(asked[name]) for name in self.many]
+            whole = small_recipe(Path(self.model), "sft.batch_size=8")
+            whole.sft.max_steps = -1  # one pass over all
+            train_sft(whole, cases, out / "many", data_root=self.media)
+            seconds["many"] = time.time()
+        if self.rl:
+            script_responses()
+            if self.kill_at:
+                kill_at(self.kill_at)
+            questions = [asked[name] for name in self.rl]
+            grpo.train_grpo(
+                recipe, questions, start, out / "rl", judge=RuleJudge(), data_root=self.media
+            )
+            seconds["rl"] = time.time()
+        error = ""
+        if self.break_rank >= 0:
+            break_reference(self.break_rank)
+            try:
+                grpo.train_grpo(
+                    recipe,
+                    questions,
+                    start,
+                    out / "broken",
+                    judge=RuleJudge(),
+                    data_root=self.media,
+                )
+            except TrainingError as raised:
+                error = str(raised)
+            seconds["broken"] = time.time()
+        if workers().is_main_process:
+            kind = str(workers().distributed_type)
+            found = {"workers": workers().num_processes, "kind": kind, "error": error}
+            found["seconds"] = seconds
+            if torch.distributed.is_initialized():
+                backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+                found["timeout"] = backend.options._timeout.total_seconds()
+            (out / "done.json").write_text(json.dumps(found))
+
+
+def case_of(question: Question) -> Case:
+    """Return the trace that SFT learns for a question."""
+    trace = {"observation": f"I see {question.id}.", "think": "So two.", "answer": "2"}
+    return Case(question=question, trace=Trace(question_id=question.id, text="", **trace))
+
+
+def script_responses() -> None:
+    """Let RL sample for real, then use `SAID`: response i to rollout i of a group."""
+    real = ProcessAwareGRPOTrainer._generate_single_turn
+
+    def generate(self, *arguments):
+        longest = self.generation_config.max_new_tokens
+        self.generation_config.max_new_tokens = 3 + 4 * self.accelerator.process_index
+        real(self, *arguments)
+        self.generation_config.max_new_tokens = longest
+        step = self.step
+        rows = range(step.first_row, step.first_row + len(step.questions))
+        end = self._tokenizer.eos_token_id
+        return [
+            [*self._tokenizer(SAID[row % step.group_size])["input_ids"], end] for row in rows
+        ], None
+
+    ProcessAwareGRPOTrainer._generate_single_turn = generate
+
+
+def break_reference(rank: int) -> None:
+    """Change one weight of the reference model that is made next, on one worker."""
+    made = ProcessAwareGRPOTrainer.__init__
+
+    def make(self, *arguments, **settings):
+        made(self, *arguments, **settings)
+        if self.accelerator.process_index == rank:
+            weights = dict(self.accelerator.unwrap_model(self.ref_model).named_parameters())
+            with torch.no_grad():
+                weights["model.language_model.layers.0.mlp.up_proj.weight"][0] += 1
+
+    ProcessAwareGRPOTrainer.__init__ = make
+
+
+def kill_at(step: int) -> None:
+    """SIGKILL the last worker when an RL step has ended and its checkpoint is saved."""
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            state_of = workers()
+            if state.global_step == step and state_of.process_index == state_of.num_processes - 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    known = grpo.trackers
+    grpo.trackers = lambda *arguments: [*known(*arguments), Kill()]
+
+
+def use_fsdp_on_cpu() -> None:
+    """Let accelerate 1.15 use FSDP on a CPU. Without a GPU it ignores FSDP and runs DDP."""
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    torch.distributed.init_process_group("gloo")
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
+
+
+if __name__ == "__main__":
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        use_fsdp_on_cpu()
+    Job(**json.loads(Path(sys.argv[1]).read_text())).run()

@@ -1,0 +1,71 @@
+"""`p2r.stages.inputs`: which questions a stage gets, and which are refused."""
+
+import json
+from collections import Counter
+
+import pytest
+from clips import write_clip
+from PIL import Image
+
+from p2r.data import read_frames
+from p2r.errors import UserError
+from p2r.runs import Run
+from p2r.runs.recipe import load_recipe
+from p2r.stages.inputs import find_questions
+from p2r.video import FrameCache
+
+ASKED = {"problem_type": "free-form", "data_type": "video", "path": "a.mp4", "solution": "two"}
+
+
+def find(tmp_path, records):
+    """Return the questions that generation gets from the records, and the bad ones by reason."""
+    file = tmp_path / "questions.json"
+    file.write_text(json.dumps(records))
+    run = Run(tmp_path / "run", load_recipe("tiny"))
+    bad: Counter[str] = Counter()
+    return find_questions(run, "generate", file, bad=bad)[0], bad
+
+
+def test_all_questions_of_an_id_are_used_and_repeats_are_counted(tmp_path, caplog):
+    problems = [f"Question {number}?" for number in range(800)]
+    records = [ASKED | {"problem_id": n % 58, "problem": text} for n, text in enumerate(problems)]
+    found, bad = find(tmp_path, [*records, records[3]])
+    assert [question.problem for question in found] == problems
+    assert len({question.id for question in found}) == 800
+    assert [question.id for question in found[:58]] == [str(number) for number in range(58)]
+    assert bad == {"the same question with the same id is repeated": 1}
+    assert any("742 ids belong to several questions" in message for message in caplog.messages)
+
+
+def test_a_video_question_without_media_is_a_bad_record(tmp_path):
+    records = [
+        ASKED | {"problem_id": 1, "problem": "Which?"},
+        ASKED | {"problem_id": 2, "problem": "Where?", "path": ""},
+        {"id": "3", "problem": "Who?", "problem_type": "free-form", "data_type": "video"},
+    ]
+    found, bad = find(tmp_path, records)
+    assert [question.id for question in found] == ["1"]
+    assert [(reason[:9], count) for reason, count in bad.items()] == [("no media:", 2)]
+    with pytest.raises(UserError, match=r"holds no usable question \(no media: none of path"):
+        find(tmp_path, records[1:])
+
+
+def test_the_bounds_of_a_clip_reach_the_frames_and_the_trace(tmp_path):
+    write_clip(tmp_path / "a.mp4", 40)
+    records = [ASKED | {"problem_id": 1, "problem": "Which?", "start": 1.0, "end": 2.0}]
+    [question], _ = find(tmp_path, records)
+    frames = read_frames(question, root=tmp_path, cache=FrameCache(), max_frames=4)
+    assert frames.indices == [10, 13, 17, 20]
+    assert (frames.info()["start"], frames.info()["end"]) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_the_number_of_frames_tells_a_video_from_a_picture(tmp_path, suffix):
+    pictures = [Image.new("RGB", (64, 64), (40 * number, 0, 0)) for number in range(4)]
+    pictures[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pictures[1:])
+    pictures[0].save(tmp_path / f"still.{suffix}")
+    asked = {"problem": "Which?", "problem_type": "free-form", "solution": "red"}
+    named = [{"path": f"a.{suffix}"}, {"path": f"still.{suffix}"}]
+    given = {"path": f"a.{suffix}", "data_type": "image"}  # what a record says is kept
+    found, _ = find(tmp_path, [asked | media for media in (*named, given)])
+    assert [question.data_type for question in found] == ["video", "image", "image"]
