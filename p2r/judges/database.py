@@ -51,10 +51,10 @@ def default_path() -> Path:
     if folder := os.environ.get("P2R_CACHE"):
         return Path(folder) / "judgements.sqlite"
     try:
-        folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:  # the user has no home folder
         raise StoreError("the verdict cache has no place: set P2R_CACHE to a folder") from error
-    return Path(folder) / "p2r" / "judgements.sqlite"
+    return cache / "p2r" / "judgements.sqlite"
 
 
 class Database:

@@ -262,7 +262,8 @@ def _from_digits(match: re.Match[str]) -> Number | None:
 
 def _from_words(match: re.Match[str]) -> list[tuple[int, int, Number | None]]:
     """Return the numbers of a match in words, each with the place of the whole match."""
-    sign, decimals = (-1.0 if match["minus"] else 1.0), 0
+    sign = -1.0 if match["minus"] else 1.0
+    decimals: int | None = 0
     if match["words"]:
         values = _spelt(match["words"])
     elif match["mixed"]:

@@ -23,8 +23,8 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("×✕✖╳⨯", "×"),
         **dict.fromkeys("·⋅∙•", "·"),
         **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff", None),
-        **dict.fromkeys(range(0x202A, 0x202F), None),
-        **dict.fromkeys(range(0x2066, 0x206A), None),
+        **dict.fromkeys(map(chr, range(0x202A, 0x202F)), None),
+        **dict.fromkeys(map(chr, range(0x2066, 0x206A)), None),
     }
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")

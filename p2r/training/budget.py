@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2r.errors import UserError
-from p2r.judges import check_spec
+from p2r.judges import asks_nothing, check_spec
 from p2r.judges.estimate import CHARACTERS_PER_TOKEN, USUAL_REPLY
 from p2r.judges.make import members_of
 from p2r.judges.prices import BATCH_DISCOUNT, Usage, find_price
@@ -29,7 +29,7 @@ from p2r.training.memory import (
     most_vision_tokens,
     peak_memory,
 )
-from p2r.training.plan import TYPICAL, Plan, count_text, plan_rl, read_architecture
+from p2r.training.plan import TYPICAL, Plan, count_text, judge_of, plan_rl, read_architecture
 
 ERROR = 0.4  # of every time
 # Dense bfloat16 TFLOP/s and memory GB/s of the cards: RTX 3090 (24 GB), A100 (80 GB).
@@ -189,10 +189,10 @@ def _sharing(recipe: Recipe, sizes: Architecture, gpus: int) -> int:
 
 def _writing_seconds(
     sizes: Architecture,
-    questions: int,
+    questions: float,
     prompt: int,
     written: int,
-    rows: int,
+    rows: float,
     gpus: int,
     card: int,
     wide: int,
@@ -269,19 +269,22 @@ def _rl(recipe: Recipe, plan: Plan, card: int) -> StageBudget:
     rollouts = rl.prompts_per_step * rl.group_size
     sizes = read_architecture(plan.model)
     prompt = plan.vision_tokens + plan.text_tokens
-    sampling = _writing_seconds(
-        sizes, load.rollouts, prompt, rl.max_tokens, load.rollouts, 1, card, load.wide
-    )
-    if rl.rollouts == "transformers":
-        sampling = max(sampling, rl.max_tokens * TRANSFORMERS_TOKEN)
+    # T-GRPO samples a second group, half as large, after the first one.
+    groups = [load.rollouts, load.rollouts / 2] if rl.credit == "temporal" else [load.rollouts]
+    sampling = 0.0
+    for rows in groups:
+        writing = _writing_seconds(sizes, rows, prompt, rl.max_tokens, rows, 1, card, load.wide)
+        slowest = rl.max_tokens * TRANSFORMERS_TOKEN if rl.rollouts == "transformers" else 0.0
+        sampling += max(writing, slowest)
     tokens = rollouts * (prompt + min(RESPONSE_TOKENS, rl.max_tokens))
     passes = _flops_of_update(plan) + (2 * plan.parameters if load.reference else 0)
     training = tokens * passes / (load.gpus * SPEEDS[card][0] * TRAINING_SHARE)
     seconds = rl.steps * (sampling + training + STEP_SECONDS)
-    calls = rl.steps * rollouts if rl.credit != "outcome" and "perception" in rl.rewards else 0
+    judge = judge_of(recipe)
+    calls = 0 if asks_nothing(judge) else rl.steps * rollouts
     cards = tuple(s for s in CARDS if fits(plan.memory, s, recipe.vllm.rollout_memory))
     peak, what = peak_memory(plan.memory), f"{rl.steps:,} steps, {plan.model}, {rl.rollouts}"
-    dollars = judge_cost(recipe, rl.judge, calls)
+    dollars = judge_cost(recipe, judge, calls)
     return StageBudget("rl", what, load.gpus, peak, cards, seconds, calls, dollars)
 
 
@@ -294,7 +297,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
     A judge without a server and a server on this machine cost nothing.
     """
     check_spec(judge)
-    prompt = build_judge_prompt(TYPICAL, OBSERVATION)
+    prompt = build_judge_prompt(TYPICAL, OBSERVATION, recipe.judging.prompt)
     usage = Usage(round(len(prompt) / CHARACTERS_PER_TOKEN), USUAL_REPLY)
     total = 0.0
     for member in members_of(judge):

@@ -79,6 +79,7 @@ def test_a_changed_setting_of_a_begun_stage_is_refused_and_stage_and_key_are_nam
         ("generate.jsonl", "generate", "video.train_frames=4", "video.eval_frames=4"),
         ("filter.jsonl", "filter", "filter.judge=claude", "rl.judge=claude"),
         ("sft/made.json", "sft", "sft.learning_rate=1", "rl.learning_rate=1"),
+        ("sft/made.json", "sft", "models.agnostic_prompt=think", "rl.judge_always=true"),
         ("sft/model/config.json", "sft", "tuning.lora_rank=4", "eval.judge=claude"),
         ("grpo/made.json", "rl", "rl.group_size=2", "eval.temperature=1"),
         ("eval/sft.made.json", "eval", "eval.max_tokens=9", "rl.steps=9"),

@@ -102,8 +102,19 @@ def test_judge_cost_is_tokens_times_price(monkeypatch):
     assert judge_cost(priced, "server:https://example.org/v1#other", 500) is None
 
 
-def test_outcome_credit_asks_no_judge():
-    assert stages_of("7b-8x80gb", 8, "rl.credit=outcome")["rl"].calls == 0
+@pytest.mark.parametrize("credit", ["outcome", "temporal"])
+def test_a_credit_without_perception_asks_no_paid_judge(credit):
+    settings = ("7b-8x80gb", 8, f"rl.credit={credit}", "rl.judge=claude")
+    assert stages_of(*settings)["rl"].calls == 0
+    assert stages_of(*settings, "rl.judge_always=true")["rl"].calls > 0
+
+
+def test_the_shuffled_group_of_t_grpo_takes_time():
+    usual, more = (
+        stages_of("7b-8x80gb", 8, f"rl.credit={credit}")["rl"].seconds
+        for credit in ("outcome", "temporal")
+    )
+    assert usual < more < 1.5 * usual
 
 
 def test_an_unknown_card_is_an_error():

@@ -11,7 +11,7 @@ from small_rl import RuleJudge
 
 from p2r import data
 from p2r.errors import TrainingError
-from p2r.training import validation
+from p2r.training import temporal, validation
 from p2r.training.grpo import train_grpo
 
 pytest_plugins = ["small_fixtures"]
@@ -57,6 +57,18 @@ def test_it_changes_nothing_in_the_training_and_asks_no_judge(
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(row["questions"] == 2 and row["rollouts"] == 8 for row in rows)
     assert all(0 <= row["accuracy"] <= 1 and 0 <= row["in_template"] <= 1 for row in rows)
+
+
+def test_it_samples_no_shuffled_frames(taught_folder, media, questions, tmp_path, monkeypatch):
+    sampled = []
+    shuffled_rows = temporal.shuffled_rows
+    monkeypatch.setattr(
+        temporal, "shuffled_rows", lambda step: sampled.append(step.number) or shuffled_rows(step)
+    )
+    settings = ["rl.credit=temporal", "rl.preflight=false", "rl.steps=1"]
+    train(tmp_path, taught_folder, media, questions, *VALIDATED, *settings)
+    assert sampled == [1], "the training step alone"
+    assert [row["step"] for row in read_lines(tmp_path / "validation.jsonl")] == [1]
 
 
 @pytest.mark.parametrize("lora", [[], ["tuning.lora_rank=4"]])
