@@ -34,7 +34,9 @@ def sft(run: Run, cases: Path | None = None, data_root: Path | None = None) -> P
     if file is None:
         traces, root = read_kept(run), find_data_root(run)
     else:
-        traces, root = read_traces(file), claim_data_root(run, data_root, _folder_of(file))
+        traces = read_traces(file)
+        asked = [case.question for case in traces]
+        root = claim_data_root(run, data_root, _folder_of(file), asked)
         if cases is not None:
             remember_source(run, "sft", file)
         if run.recipe.sft.target == "process" and not any(c.trace.observation for c in traces):

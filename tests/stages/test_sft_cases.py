@@ -10,7 +10,7 @@ from raw_examples import COT, VIDEOP2R
 from small import read_lines, small_recipe
 
 from p2r.cli import run_cli
-from p2r.runs import read_json
+from p2r.runs import open_run, read_json
 
 pytest_plugins = ["small_fixtures"]
 SETTINGS = ("sft.max_steps=1", "sft.batch_size=2")
@@ -57,6 +57,14 @@ def test_the_released_cot_trains_all_three_segments(released, recipe, media, tmp
     assert read_json(run / "sources.json") == {"sft": str(released)}
     assert (run / "data_root").read_text().strip() == str(media)
     assert run_cli(command) == 0, "a finished stage returns at once, without the options"
+
+
+def test_the_media_may_move_before_training(released, recipe, media, tmp_path):
+    run, options = tmp_path / "run", ["--cases", str(released), "--recipe", recipe]
+    open_run(run, recipe)
+    (run / "data_root").write_text(f"{tmp_path / 'gone'}\n")
+    assert run_cli(["sft", "--run", str(run), *options, "--data-root", str(media)]) == 0
+    assert (run / "data_root").read_text().strip() == str(media)
 
 
 def test_video_r1_cot_needs_the_agnostic_target(video_r1, recipe, media, tmp_path, capsys):
