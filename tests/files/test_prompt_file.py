@@ -111,10 +111,11 @@ def test_the_recipe_keeps_the_text_of_the_file(tmp_path):
 
 def test_a_changed_prompt_file_is_another_recipe(tmp_path):
     file = write(tmp_path, FULL)
-    open_run(tmp_path / "run", "tiny", [f"models.prompt={file}"])
+    run = open_run(tmp_path / "run", "tiny", [f"models.prompt={file}"])
+    run.path("sft", "made.json").write_text("{}")
     open_run(tmp_path / "run", None, [f"models.prompt={file}"])
     write(tmp_path, FULL + "Be brief.")
-    with pytest.raises(UserError, match=r"models\.prompt was"):
+    with pytest.raises(UserError, match=r"sft of run .*models\.prompt was"):
         open_run(tmp_path / "run", None, [f"models.prompt={file}"])
 
 
