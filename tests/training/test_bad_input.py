@@ -75,16 +75,14 @@ def test_questions_without_the_column_of_the_answer(refused, questions):
     bare = [record_of(question) for question in questions]
     for record in bare:
         del record["answer"]
-    said = refused(asked=bare)
-    assert said.startswith("0 of 5 questions can be used but a step takes 2: ")
+    said = refused(asked=bare)  # the text-only question is refused when it is read
+    assert said.startswith("0 of 4 questions can be used but a step takes 2: ")
     assert "cannot be rewarded: its reference answer '' is no numerical answer" in said
 
 
-def test_questions_without_the_column_of_the_problem_type(refused, questions):
-    bare = [record_of(question) for question in questions]
-    for record in bare:
-        del record["problem_type"]
-    assert "holds no usable question" in refused(asked=bare)
+def test_questions_of_an_unknown_problem_type(refused, questions):
+    odd = [record_of(question) | {"problem_type": "riddle"} for question in questions]
+    assert "holds no usable question" in refused(asked=odd)
 
 
 def test_a_question_that_cannot_be_rewarded_is_skipped(questions):
@@ -103,7 +101,7 @@ def test_a_data_set_with_missing_media(refused, tmp_path, questions):
     assert said.startswith("0 of 4 questions can be used but a step takes 2: ")
     assert any(name in said for name in ("long.mp4", "twin.mp4", "short.mp4", "still.png"))
     said = refused(root=tmp_path / "nowhere")
-    assert "no folder" in said or "has its media in" in said
+    assert "is not a folder" in said or "has its media in" in said
 
 
 def test_sft_with_missing_media(model_folder, tmp_path, questions):

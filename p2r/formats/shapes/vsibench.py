@@ -17,7 +17,7 @@ _MEASURED = {
 
 def matches(record: Raw) -> bool:
     """Return whether the question has a type of VSI-Bench."""
-    kind = record.get("question_type")
+    kind = str(record.get("question_type"))
     return isinstance(record.get("question"), str) and (kind in _MEASURED or "scene_name" in record)
 
 
