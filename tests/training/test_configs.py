@@ -102,7 +102,7 @@ def test_a_dry_run_knows_how_it_was_launched(name, sharding, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     plan, _ = dry_run(load_recipe("7b-8x80gb"))
     assert (plan.load.sharding, plan.load.gpus) == (sharding, 8)
-    assert fits(plan.memory, 80)
+    assert fits(plan.memory, 80, plan.recipe.vllm.rollout_memory)
 
 
 def test_a_dry_run_knows_zero2(monkeypatch):

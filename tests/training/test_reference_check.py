@@ -16,6 +16,7 @@ WRONG = "model.language_model.layers.1.mlp.down_proj.weight"
 
 def test_a_wrong_weight_of_the_reference_is_named(model_folder, media, questions, tmp_path):
     trainer, batch, _ = scripted(model_folder, media, questions, tmp_path, [FULL, "2"])
+    trainer.state.global_step = 0  # before the first update
     loss_and_gradients(trainer, batch)  # the reference is right: nothing is raised
     with torch.no_grad():
         dict(trainer.ref_model.named_parameters())[WRONG].zero_()
