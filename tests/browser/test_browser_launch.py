@@ -37,6 +37,7 @@ def test_below_a_path_everything_works_with_the_sign_in(run, open_page, tell):
         page.locator("#ask-go").click()
         expect(page.locator("#ask .strip button")).to_have_count(8, timeout=240_000)
         assert missed == []
+        page.close()  # a page that is still open logs that the server stopped
     app.close()
 
 
