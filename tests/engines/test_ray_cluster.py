@@ -30,10 +30,11 @@ spread = partial(ray_map, pool=RayPool(actors=2, cpus=0.5, gpus=0))
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    """Start a cluster whose workers can import the test helpers."""
-    here = str(Path(__file__).parents[1] / "helpers")
+    """Start a cluster whose workers can import this module and the test helpers."""
+    here = Path(__file__).parent
+    folders = (str(here), str(here.parent / "helpers"))
     kept = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, kept)))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*folders, kept)))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
