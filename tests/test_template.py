@@ -88,7 +88,9 @@ def test_prompt_hash_is_stable_per_style_and_follows_the_wording(monkeypatch):
 
 
 def test_unknown_style_or_problem_type_is_one_clear_line():
-    with pytest.raises(DataError, match=r"unknown prompt style 'long': use one of full, brief"):
+    with pytest.raises(
+        DataError, match=r"unknown prompt style 'long': use a prompt file or one of full"
+    ):
         build_prompt(question(), "long")
     with pytest.raises(DataError, match=r"'q1' has unknown problem type 'essay': use one of"):
         build_prompt(question("essay"))

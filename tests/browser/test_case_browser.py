@@ -275,7 +275,7 @@ def test_missing_or_damaged_media_show_a_reason_and_the_case_opens(address, open
         (301, "#main .no-media", "there is no such file in the media folder"),
         (302, ".frames .no-media", "decode|format|invalid|read"),
         (303, "#main .no-media", "leaves the media root"),
-        (304, ".frames .warning", "other frames now than the trace recorded"),
+        (304, ".frames .warning", "other frames than the trace recorded"),
         (305, ".frames .warning", "does not say how its frames were sampled"),
         (306, ".frames .no-media", "cannot sample -1 frames"),
     ]:

@@ -87,7 +87,13 @@ def test_a_file_that_is_not_json_is_an_error(tmp_path):
 def test_real_reference_answers_earn_one(tmp_path):
     log = json.loads((shared_data("predictions") / "videommmu_videorft-3b.json").read_text())
     records = [
-        {"problem": "?", "solution": item["truth"], **item, "options": str(item["options"])}
+        {
+            "problem": "?",
+            "solution": item["truth"],
+            "path": "a.mp4",
+            **item,
+            "options": str(item["options"]),
+        }
         for item in log["items"]
     ]
     result = check(tmp_path, records)
