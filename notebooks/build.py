@@ -17,7 +17,7 @@ begins a cell:
 | markdown   | text, as comment lines, in both                                                    |
 | hint       | text that is folded until the reader opens it, in both                             |
 
-A cell keeps its outputs as long as its code is unchanged.
+Cells keep their outputs up to the first code cell that changed.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ SOLUTIONS = FOLDER / "solutions"
 MEASURED = FOLDER / "measured.json"  # seconds and megabytes of every notebook, by --execute
 KINDS = ("code", "define", "parameters", "exercise", "solution", "markdown", "hint")
 TEXT = ("markdown", "hint")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -147,17 +148,15 @@ def path_of(name: str, solution: bool) -> Path:
 
 
 def keep_outputs(book: nbformat.NotebookNode, path: Path) -> None:
-    """Give cells the outputs of the cells with the same code in an older version of the file."""
+    """Take over the outputs of an older version of the file, up to the first changed code cell."""
     if not path.is_file():
         return
-    old = {
-        cell.source: cell
-        for cell in nbformat.read(path, as_version=4).cells
-        if cell.cell_type == "code"
-    }
-    for cell in book.cells:
-        if cell.cell_type == "code" and (before := old.get(cell.source)):
-            cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    old = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    new = [cell for cell in book.cells if cell.cell_type == "code"]
+    for cell, before in zip(new, old, strict=False):
+        if cell.source != before.source:
+            return
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
 
 
 def to_text(book: nbformat.NotebookNode) -> str:
@@ -244,7 +243,8 @@ def draw(figures: list[dict[str, Any]]) -> list[str]:
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     pictures = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch()
+        path = next(filter(None, map(shutil.which, CHROMIUM)), None)  # None: Playwright's own
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page()
         page.add_script_tag(path=str(script))
         for figure in figures:
