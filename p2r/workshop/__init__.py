@@ -1,12 +1,11 @@
 """Shared by the notebooks: the run, its variants, earlier stages; `checks` and `widgets`."""
 
-from p2r.workshop.notebook import SCALES, begin, check, need, read_metrics, show_case, show_question
+from p2r.workshop.notebook import SCALES, begin, need, read_metrics, show_case, show_question
 from p2r.workshop.variants import compare, compare_models, vary
 
 __all__ = [
     "SCALES",
     "begin",
-    "check",
     "compare",
     "compare_models",
     "need",

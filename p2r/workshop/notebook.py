@@ -1,4 +1,4 @@
-"""Shared by the notebooks: the run folder, the results of earlier stages, and exercises.
+"""Shared by the notebooks: the run folder and the results of earlier stages.
 
 All notebooks use one run folder, and each notebook is one stage. You can start with any notebook:
 `need` makes the missing results of earlier notebooks.
@@ -151,11 +151,3 @@ def show_case(case: Case) -> None:
         print(f"   judge:       {verdict.sufficient}: {verdict.rationale}")
     print(f"   think:       {trace.think}")
     print(f"   answer:      {trace.answer} (accuracy {case.accuracy})\n")
-
-
-def check(answer: Any, right: Callable[[Any], bool], hint: str) -> None:
-    """Check an exercise: print "passed" or a hint, or "no answer yet" if `answer` is None."""
-    if answer is None:
-        print("no answer yet")
-    else:
-        print("passed" if right(answer) else f"not yet: {hint}")

@@ -47,11 +47,10 @@ def open_variant(run: Run, name: str, overrides: Sequence[str]) -> Run:
 
 def inputs_of(run: Run, purpose: str) -> dict[str, Any]:
     """Return the questions and the media folder of a stage of the run, as stage arguments."""
-    file = recall_source(run, purpose)
-    if file is None and purpose == "rl":
-        file = recall_source(run, "generate")
-    file = file or stages.make_playground(run, stages.SPLITS[purpose])
-    return {"questions": file, "data_root": stages.find_data_root(run)}
+    _, root = stages.find_questions(run, purpose)
+    file = recall_source(run, purpose) or (purpose == "rl" and recall_source(run, "generate"))
+    file = file or run.folder / "data" / f"{stages.SPLITS[purpose]}.jsonl"
+    return {"questions": file, "data_root": root}
 
 
 def _needed(run: Run, *parts: str) -> Path:
@@ -70,8 +69,8 @@ def _filter(run: Run, variant: Run) -> None:
 
 
 def _sft(run: Run, variant: Run) -> None:
-    root = stages.find_data_root(run)
-    stages.sft(variant, cases=_needed(run, "sft.jsonl"), data_root=root)
+    kept = _needed(run, "sft.jsonl")
+    stages.sft(variant, cases=kept, data_root=stages.find_data_root(run))
 
 
 def _rl(run: Run, variant: Run) -> None:
