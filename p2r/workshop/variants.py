@@ -120,7 +120,9 @@ def table(runs: Mapping[str, Run], stage: VariedStage) -> str:
 def last_numbers(runs: Mapping[str, Run], stage: VariedStage) -> dict[str, dict[str, Any]]:
     """Return the last numbers of a stage for each run: counts of a filter, or metrics."""
     if stage == "filter":
-        return {name: read_json(run.path("funnel.json"))["all"] for name, run in runs.items()}
+        return {
+            name: read_json(run.path("funnel.json"))["table"]["all"] for name, run in runs.items()
+        }
     keys = {
         "sft": ("loss", "mean_token_accuracy"),
         "rl": ("perception/accuracy", "reasoning/accuracy", "joint/collapse", "kl"),

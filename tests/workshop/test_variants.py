@@ -60,7 +60,9 @@ def test_variants_of_sft_and_filter_are_compared(run):
     other = open_variant(run, "other", ["sft.learning_rate=0.001"])
     for each, loss in ((run, 1.0), (other, 0.5)):
         write_metrics(each, "sft", {"step": 1, "loss": loss, "mean_token_accuracy": 0.9})
-        each.path("funnel.json").write_text(json.dumps({"all": {"kept": int(loss * 10)}}))
+        each.path("funnel.json").write_text(
+            json.dumps({"table": {"all": {"kept": int(loss * 10)}}})
+        )
     runs = {"as it was": run, "other": other}
     assert [list(line.y) for line in workshop.compare(runs, "sft").data] == [[1.0], [0.5]]
     assert list(workshop.compare(runs, "filter").data[0].y) == [10, 5]
