@@ -207,7 +207,8 @@ def spread(advantages, borders, mask):
 # %% [solution]
 def spread(advantages, borders, mask):
     """Return the advantage of every token, (N, T)."""
-    looked = torch.arange(mask.shape[1]) < borders[:, None]
+    places = torch.ones_like(mask).cumsum(1) - 1
+    looked = places < borders[:, None]
     return torch.where(looked, advantages[:, :1], advantages[:, 1:]) * mask
 
 
@@ -216,7 +217,7 @@ spread = checks.test_spread(spread)
 
 
 # %% [hint]
-# `torch.arange(T) < borders[:, None]` is True on the perception tokens of each row. `torch.where` chooses between two tensors.
+# Number the places of the tokens from 0, in every row: `torch.ones_like(mask).cumsum(1) - 1`. A place is perception if it is smaller than the border of its row: compare `places` with `borders[:, None]`. `torch.where` chooses between two tensors.
 # %% [markdown]
 # ## The loss (eq. 7)
 #

@@ -60,7 +60,7 @@ plots.results(results, "Held-out scenes, with 95 % intervals")
 #
 # ## The same questions, in pairs
 #
-# All models answered the same questions, so their results are pairs. Overlapping intervals do *not* mean that two models cannot be told apart: most of the width comes from easy and hard questions, and this part is equal for both. Look at the interval of the difference between the two answers to each question, and at the questions that only one of the models gets right.
+# All models answered the same questions, so their results are pairs. Overlapping intervals do *not* mean that two models are equal: most of the width comes from easy and hard questions, and this part is equal for both. Look at the interval of the difference between the two answers to each question, and at the questions that only one of the models gets right.
 #
 # **Predict:** the two intervals for the accuracy of SFT and PA-GRPO overlap. Does the interval of their difference contain 0?
 #

@@ -35,7 +35,7 @@ print(len(cases), "cases")
 # | reasoning slip | wrong | sufficient and true |
 # | hallucination | any | it describes something false |
 #
-# **Predict:** of which kind will the model have most cases?
+# **Predict:** which kind will be the most frequent?
 #
 # ### Exercise 1: the kind of a case
 #

@@ -45,7 +45,7 @@ _BORDERS = (
         ["<observation>", "A red circle", "</observation>", "<think>", "So", "</think>"],
     )),
     Example("the tag is spread over several tokens", (
-        ["<observ", "ation>", "Two.", "</", "observation", ">", " ", "<think>"],
+        ["<", "observation>", "Two.", "</", "observation", ">", " ", "<think>"],
     )),
     Example("one token holds the end of the tag and more", (
         ["<observation>", "Two.", "</observation", "> <think>", "So."],
