@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -81,6 +85,30 @@ RayOption = Annotated[
     typer.Option("--ray", help="Use a Ray cluster: RAY_ADDRESS, or a local one."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def with_options(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that are fields of a dataclass.
+
+    The command gets them as its first argument. Several commands can share one dataclass.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    names = [field.name for field in fields(options)]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(options(**{name: values.pop(name) for name in names}), **values)
+
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        shared = inspect.signature(options).parameters
+        listed = [*own, *(shared[name].replace(annotation=hints[name]) for name in names)]
+        listed = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in listed]
+        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in listed}
+        return run
+
+    return decorate
 
 
 def parse_shard(text: str | None) -> Any:
