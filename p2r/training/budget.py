@@ -17,18 +17,8 @@ from p2r.judges.make import members_of
 from p2r.judges.prices import BATCH_DISCOUNT, Usage, find_price
 from p2r.judges.prompt import build_judge_prompt
 from p2r.runs.recipe import Recipe
-from p2r.training.memory import (
-    CARDS,
-    GIB,
-    USABLE,
-    Architecture,
-    Load,
-    count_parameters,
-    estimate_memory,
-    fits,
-    most_vision_tokens,
-    peak_memory,
-)
+from p2r.training.memory import CARDS, GIB, USABLE, Load, estimate_memory, fits, peak_memory
+from p2r.training.model_size import Architecture, count_parameters, most_vision_tokens
 from p2r.training.plan import TYPICAL, Plan, count_text, judge_of, plan_rl, read_architecture
 
 ERROR = 0.4  # of every time

@@ -18,19 +18,13 @@ from p2r.files.media import resolve_media
 from p2r.records import Question
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import build_prompt
-from p2r.training.memory import (
-    CARDS,
-    GIB,
+from p2r.training.memory import CARDS, GIB, Load, Sharding, estimate_memory, fits, peak_memory
+from p2r.training.model_size import (
     PUBLISHED,
     Architecture,
-    Load,
-    Sharding,
     count_parameters,
     count_trained,
-    estimate_memory,
-    fits,
     most_vision_tokens,
-    peak_memory,
     vision_tokens,
 )
 from p2r.video import fit_size

@@ -27,7 +27,7 @@ from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, SftSettings, VideoSettings
 from p2r.template import build_prompt, render, style_name
 from p2r.training.finish import save_final
-from p2r.training.memory import Architecture, most_vision_tokens
+from p2r.training.model_size import Architecture, most_vision_tokens
 from p2r.training.stage import (
     ExactResume,
     StepLog,
