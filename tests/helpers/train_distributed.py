@@ -161,7 +161,16 @@ def use_fsdp_on_cpu() -> None:
     PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
 
 
+def use_gloo_alone() -> None:
+    """Let DeepSpeed send everything through gloo. Else it compiles an operator first (minutes)."""
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__ = {}
+
+
 if __name__ == "__main__":
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        use_gloo_alone()
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         use_fsdp_on_cpu()
     Job(**json.loads(Path(sys.argv[1]).read_text())).run()

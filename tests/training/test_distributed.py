@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -107,14 +106,6 @@ def start(told: Job, command: list[str]) -> subprocess.CompletedProcess:
         )  # fmt: skip
 
 
-def remove_stale_lock() -> None:
-    """A killed start of DeepSpeed leaves a lock that every later start would wait for."""
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache/torch_extensions"))
-    for lock in root.glob("**/deepspeed_shm_comm/lock"):
-        if time.time() - lock.stat().st_mtime > 600:
-            lock.unlink(missing_ok=True)
-
-
 def launch(name: str, told: Job) -> subprocess.CompletedProcess:
     """Run a job with two workers on the CPU under `accelerate launch`."""
     shipped = SETUPS[name][0]
@@ -123,7 +114,6 @@ def launch(name: str, told: Job) -> subprocess.CompletedProcess:
     file = Path(told.out) / "config.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(config))
-    remove_stale_lock()
     module = ["-m", "accelerate.commands.launch", "--config_file", str(file)]
     return start(told, [sys.executable, *module])
 
