@@ -1,6 +1,6 @@
 """The figures of the notebooks and the case browser: Plotly figures, and pictures of frames.
 
-Functions take plain data and return a figure. The colours can be told apart without colour vision
+Functions take plain data and return a figure. The colours differ also without colour vision
 (Okabe and Ito), and colour alone never carries a meaning.
 """
 

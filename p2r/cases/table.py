@@ -2,8 +2,8 @@
 
 `cases` has one row per case, numbered in written order: `number`, `file` (place in `files`),
 `place` (row of a Parquet file, byte offset in JSON lines), the short and the computed columns.
-`texts` has their searched texts (`p2r.cases.texts`). Both are in a temporary file, of which DuckDB
-holds at most `_MEMORY` in memory.
+`texts` has their searched texts (`p2r.cases.texts`). Both are in a temporary file. DuckDB keeps at
+most `_MEMORY` of it in memory.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def text_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
 def count_gpus(wanted: int | str, model: str | Path) -> int:
     """Return the number of GPUs that share a model: `vllm.tensor_parallel` of the recipe.
 
-    For "auto" it is the largest power of two that is no more than the GPUs of this machine and
+    For "auto" it is the largest power of two that is at most the number of GPUs of this machine and
     divides the attention heads of the model.
     """
     import torch

@@ -35,7 +35,7 @@ class Fields:
 
     `truth` is bare text without tags. `parts` maps each axis of the benchmark to a value, such as
     `{"task": "yes_no"}`. `path` is the media file. `clip` names the clip if `path` does not.
-    `stored` holds what a record of outputs tells besides the output (see `Item`).
+    `stored` holds the other fields of a record of outputs (see `Item`).
     """
 
     id: str | None
@@ -170,7 +170,7 @@ class Benchmark:
     - `files`: the official annotation files. `media`: the path of a video under the data root.
     - `subset`: the questions that the paper uses, `expected` of `total`.
     - `axes`: the names that scores are split by. The first is the main axis. `parts_optional` is
-      true if a question without a value on the main axis is no fault.
+      true if a question without a value on the main axis is not a fault.
     - `headline`: names of parts that replace the plain mean. The first part that exists is used.
     - `paper`: the results that the paper prints.
     - `built_in`: p2r generates the questions itself.
@@ -178,7 +178,7 @@ class Benchmark:
     Functions, besides `read`, `ask`, `score` and `parts` (see the module):
     - `robust`: a tolerant rule in place of `p2r.evaluation.rules.read_robustly`.
     - `task_of_file`: the task that a file's name gives.
-    - `unpack`: the records of a JSON file with a layout of its own, or None for a plain list.
+    - `unpack`: the records of a JSON file with its own layout, or None for a plain list.
       `format` is the name under which `p2r eval import` reads outputs in that layout.
     - `rate`: lets an LLM rate the items that no rule can score, and returns counts.
     """

@@ -98,7 +98,7 @@ class Recipe(Section):
 
     @property
     def style(self) -> str:
-        """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
+        """The prompt style that SFT teaches. RL and evaluation use it too."""
         if self.sft.target == "process":
             return self.models.prompt
         return self.models.agnostic_prompt or AGNOSTIC.get(self.models.prompt, "think")
@@ -112,7 +112,7 @@ class Recipe(Section):
         return given or (self.models.prompt if stage == "generate" else self.style)
 
     def to_yaml(self) -> str:
-        """The resolved recipe as YAML."""
+        """Return the complete recipe as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
@@ -180,7 +180,7 @@ def _override(settings: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line for all faults; a misspelt key is answered with the keys there are."""
+    """Return all faults as one line. For a misspelt key it lists the known keys."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])

@@ -46,7 +46,7 @@ def evaluate_benchmark(
     style: str | None = None,
     check: Callable[[Manifest], None] = lambda manifest: None,
 ) -> tuple[list[Case], dict[str, Any]]:
-    """Evaluate a model on a benchmark's official files, with a result file of its own.
+    """Evaluate a model on a benchmark's official files, and write a result file.
 
     `check` gets the manifest of the files before the first question is asked. Media paths are
     relative to `data_root` (default: the folder of the files). The run's own questions stay

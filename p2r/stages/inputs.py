@@ -31,7 +31,7 @@ def find_questions(
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
-    generation), or from the playground. Each gets an id of its own (see `tell_apart`). `bad` counts
+    generation), or from the playground. Each gets a unique id (see `tell_apart`). `bad` counts
     the unusable records by reason. Raises `UserError` if there are no questions, or if the run
     already has another media folder.
     """
