@@ -4,6 +4,7 @@ Some tests import transformers or TRL before a module of p2r that needs them pat
 """
 
 import os
+import re
 from pathlib import Path
 
 from p2r.patches import torchvision_operators, trl_vllm
@@ -16,3 +17,16 @@ if HELPERS not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
 
 torchvision_operators.apply()
 trl_vllm.apply()
+
+_MARKS = re.compile(r"^pytestmark = (?:\[.*?^\]|.*?$)", re.MULTILINE | re.DOTALL)
+_LEFT_OUT = re.compile(r"not \w+(?: and not \w+)*")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not import a file if `-m "not slow and …"` leaves out all of its tests."""
+    expression = config.option.markexpr
+    if collection_path.suffix != ".py" or not _LEFT_OUT.fullmatch(expression):
+        return None
+    marks = _MARKS.search(collection_path.read_text(encoding="utf-8"))
+    names = re.findall(r"not (\w+)", expression)
+    return True if marks and any(f"mark.{name}" in marks[0] for name in names) else None

@@ -1,10 +1,12 @@
-"""Run SFT and then RL in one start of `accelerate launch`, as a test asks.
+"""Run several trainings in one start of `accelerate launch`, as a test asks.
 
-    accelerate launch --config_file CONFIG tests/helpers/train_distributed.py JOB.json
+    accelerate launch --config_file CONFIG tests/helpers/train_distributed.py CALLS.json
 
-The job names the model, media, questions, the out folder and recipe settings (see `Job`). RL takes
-its responses from a list, so that any number of workers trains on the same rollouts. It still
-samples with the real `generate` first, for a different number of tokens on each worker.
+The file holds calls: module, function and arguments of each. Most call `run_job`, which runs SFT
+and then RL. A job names the model, media, questions, the out folder and recipe settings (see
+`Job`). RL takes its responses from a list, so that any number of workers trains on the same
+rollouts. It still samples with the real `generate` first, for a different number of tokens on each
+worker.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import p2r.training  # noqa: F401  # isort: skip  (first: it applies the patches that TRL needs)
 
@@ -68,30 +73,22 @@ class Job:
             whole.sft.max_steps = -1  # one pass over all
             train_sft(whole, cases, out / "many", data_root=self.media)
             seconds["many"] = time.time()
-        if self.rl:
-            script_responses()
-            if self.kill_at:
-                kill_at(self.kill_at)
-            questions = [asked[name] for name in self.rl]
-            grpo.train_grpo(
-                recipe, questions, start, out / "rl", judge=RuleJudge(), data_root=self.media
-            )
-            seconds["rl"] = time.time()
         error = ""
-        if self.break_rank >= 0:
-            break_reference(self.break_rank)
-            try:
-                grpo.train_grpo(
-                    recipe,
-                    questions,
-                    start,
-                    out / "broken",
-                    judge=RuleJudge(),
-                    data_root=self.media,
-                )
-            except TrainingError as raised:
-                error = str(raised)
-            seconds["broken"] = time.time()
+        questions = [asked[name] for name in self.rl]
+        with ExitStack() as changes:
+            changes.enter_context(scripted_responses())
+            if self.kill_at:
+                changes.enter_context(killing_at(self.kill_at))
+            if self.rl:
+                self.train_rl(recipe, questions, start, out / "rl")
+                seconds["rl"] = time.time()
+            if self.break_rank >= 0:
+                changes.enter_context(broken_reference(self.break_rank))
+                try:
+                    self.train_rl(recipe, questions, start, out / "broken")
+                except TrainingError as raised:
+                    error = str(raised)
+                seconds["broken"] = time.time()
         if workers().is_main_process:
             kind = str(workers().distributed_type)
             found = {"workers": workers().num_processes, "kind": kind, "error": error}
@@ -101,6 +98,14 @@ class Job:
                 found["timeout"] = backend.options._timeout.total_seconds()
             (out / "done.json").write_text(json.dumps(found))
 
+    def train_rl(self, recipe, questions: list[Question], start, out: Path) -> None:
+        grpo.train_grpo(recipe, questions, start, out, judge=RuleJudge(), data_root=self.media)
+
+
+def run_job(job: dict) -> None:
+    """Train as a `Job` says."""
+    Job(**job).run()
+
 
 def case_of(question: Question) -> Case:
     """Return the trace that SFT learns for a question."""
@@ -108,7 +113,7 @@ def case_of(question: Question) -> Case:
     return Case(question=question, trace=Trace(question_id=question.id, text="", **trace))
 
 
-def script_responses() -> None:
+def scripted_responses():
     """Let RL sample for real, then use `SAID`: response i to rollout i of a group."""
     real = ProcessAwareGRPOTrainer._generate_single_turn
 
@@ -124,11 +129,11 @@ def script_responses() -> None:
             [*self._tokenizer(SAID[row % step.group_size])["input_ids"], end] for row in rows
         ], None
 
-    ProcessAwareGRPOTrainer._generate_single_turn = generate
+    return mock.patch.object(ProcessAwareGRPOTrainer, "_generate_single_turn", generate)
 
 
-def break_reference(rank: int) -> None:
-    """Change one weight of the reference model that is made next, on one worker."""
+def broken_reference(rank: int):
+    """Change one weight of every reference model that is made, on one worker."""
     made = ProcessAwareGRPOTrainer.__init__
 
     def make(self, *arguments, **settings):
@@ -138,10 +143,10 @@ def break_reference(rank: int) -> None:
             with torch.no_grad():
                 weights["model.language_model.layers.0.mlp.up_proj.weight"][0] += 1
 
-    ProcessAwareGRPOTrainer.__init__ = make
+    return mock.patch.object(ProcessAwareGRPOTrainer, "__init__", make)
 
 
-def kill_at(step: int) -> None:
+def killing_at(step: int):
     """SIGKILL the last worker when an RL step has ended and its checkpoint is saved."""
 
     class Kill(TrainerCallback):
@@ -151,7 +156,7 @@ def kill_at(step: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     known = grpo.trackers
-    grpo.trackers = lambda *arguments: [*known(*arguments), Kill()]
+    return mock.patch.object(grpo, "trackers", lambda *given: [*known(*given), Kill()])
 
 
 def use_fsdp_on_cpu() -> None:
@@ -173,4 +178,6 @@ if __name__ == "__main__":
         use_gloo_alone()
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         use_fsdp_on_cpu()
-    Job(**json.loads(Path(sys.argv[1]).read_text())).run()
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    for module, function, given in json.loads(Path(sys.argv[1]).read_text()):
+        getattr(import_module(module), function)(*given)
