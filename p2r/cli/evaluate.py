@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from p2r.cli.options import (
+    DryRunOption,
     JsonOption,
     MoveRootOption,
     QuestionsOption,
@@ -27,6 +28,7 @@ from p2r.cli.options import (
     collect,
     move_data_root,
     open_run,
+    print_dry_run,
     report_unanswered,
 )
 from p2r.errors import UserError
@@ -174,6 +176,7 @@ def run_model(
     data_root: RootOption = None,
     all_questions: AllOption = False,
     move_root: MoveRootOption = False,
+    dry_run: DryRunOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -183,11 +186,19 @@ def run_model(
     """
     from p2r import stages
 
-    opened, chosen, name = _open(run, model, name, recipe, set, questions)
+    opened, chosen, name = _open(run, model, name, recipe, set, questions, dry_run)
     opened = _with_judge(opened, judge)
-    move_data_root(opened, move_root, data_root, questions)
     entry = None if benchmark is None else find_benchmark(_choose(benchmark, all_questions))
     chosen_style = _style(style, direct)
+    if dry_run:
+        from p2r.stages.preview import preview_evaluation
+
+        chosen_set = None if entry is None or entry.built_in else entry.name
+        print_dry_run(
+            preview_evaluation(opened, chosen, chosen_set, questions, data_root, chosen_style)
+        )
+        return
+    move_data_root(opened, move_root, data_root, questions)
     if entry is None or entry.built_in:
         _, result = stages.evaluate(opened, chosen, name, questions, data_root, chosen_style)
     else:
@@ -357,6 +368,7 @@ def transfer(
     benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None,
     questions: QuestionsOption = None,
     data_root: RootOption = None,
+    dry_run: DryRunOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -364,9 +376,16 @@ def transfer(
     from p2r import stages
 
     benchmark = _load(benchmark)
-    opened, chosen, name = _open(run, model, name, recipe, set, questions)
+    opened, chosen, name = _open(run, model, name, recipe, set, questions, dry_run)
     opened = _with_judge(opened, judge)
     chosen_style = _style(style, direct)
+    if dry_run:
+        from p2r.stages.preview import preview_evaluation, preview_transfer
+
+        own = None if questions is None else benchmark
+        plan = preview_evaluation(opened, chosen, own, questions, data_root, chosen_style)
+        print_dry_run([*plan, *preview_transfer(opened, file)])
+        return
     written = stages.transfer(
         opened, chosen, f"{name}-transfer", file, benchmark, questions, data_root, chosen_style
     )
@@ -387,6 +406,7 @@ def _open(
     recipe: str | None,
     set: list[str] | None,
     questions: Path | None,
+    dry_run: bool = False,
 ) -> tuple[Run, str, str]:
     """Return the opened run, the model to load, and the name of the result."""
     from p2r import stages
@@ -394,7 +414,9 @@ def _open(
     if name is not None and name != stages.name_of_model(name):
         raise UserError(f"--name {name!r} is part of file names: use letters, digits, ., - and _")
     # A new run needs a recipe or questions, so that a misspelt run is not created.
-    opened = open_run(run, recipe, set, must_exist=recipe is None and questions is None)
+    opened = open_run(
+        run, recipe, set, must_exist=recipe is None and questions is None, dry_run=dry_run
+    )
     folder = opened.folder / model / "model"
     chosen = str(folder) if folder.is_dir() else model
     return opened, chosen, name or stages.name_of_model(chosen)

@@ -27,13 +27,15 @@ from transformers import TrainerCallback
 
 from p2r.errors import TrainingError
 from p2r.records import Case, Question, Trace
+from p2r.runs.recipe import Recipe
 from p2r.template import render
-from p2r.training import grpo
+from p2r.training import grpo, sft, tuning
 from p2r.training.sft import train_sft
 from p2r.training.stage import workers
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 SAID = (FULL, render("I see.", "So two.", "2"), render("I see two.", "So three.", "3"), "2")
+WRONG = 2  # in SAID
 
 
 @dataclass
@@ -48,6 +50,8 @@ class Job:
     sft: list[str] = field(default_factory=list)
     many: list[str] = field(default_factory=list)  # questions of another SFT run
     rl: list[str] = field(default_factory=list)
+    adapters: list[str] = field(default_factory=list)  # settings: train once more, into `lora`
+    recompute: bool = False  # with gradient checkpointing, as every bf16 recipe
     kill_at: int = 0  # SIGKILL the last worker at the end of this RL step
     break_rank: int = -1  # at last, start RL again with one wrong weight in this worker's reference
 
@@ -57,38 +61,29 @@ class Job:
         asked = {q.id: q for q in map(Question.model_validate_json, lines)}
         out, seconds = Path(self.out), {"start": time.time()}
         recipe = small_recipe(Path(self.model), *self.settings)
-        start: str | Path = self.model
-        if self.sft:
-            cases = [case_of(asked[name]) for name in self.sft]
-            start = train_sft(recipe, cases, out / "sft", data_root=self.media)
-            seconds["sft"] = time.time()
+        script_responses()
+        if self.recompute:
+            use_gradient_checkpointing()
         if self.many:
-            cases = [case_of(asked[name]) for name in self.many]
             whole = small_recipe(Path(self.model), "sft.batch_size=8")
             whole.sft.max_steps = -1  # one pass over all
+            cases = [case_of(asked[name]) for name in self.many]
             train_sft(whole, cases, out / "many", data_root=self.media)
             seconds["many"] = time.time()
-        if self.rl:
-            script_responses()
-            if self.kill_at:
-                kill_at(self.kill_at)
-            questions = [asked[name] for name in self.rl]
-            grpo.train_grpo(
-                recipe, questions, start, out / "rl", judge=RuleJudge(), data_root=self.media
+        if self.kill_at:
+            kill_at(self.kill_at)
+        start = self.train(recipe, asked, out)
+        seconds["sft and rl"] = time.time()
+        if self.adapters:
+            self.train(
+                small_recipe(Path(self.model), *self.settings, *self.adapters), asked, out / "lora"
             )
-            seconds["rl"] = time.time()
+            seconds["lora"] = time.time()
         error = ""
         if self.break_rank >= 0:
             break_reference(self.break_rank)
             try:
-                grpo.train_grpo(
-                    recipe,
-                    questions,
-                    start,
-                    out / "broken",
-                    judge=RuleJudge(),
-                    data_root=self.media,
-                )
+                self.train_rl(recipe, asked, start, out / "broken")
             except TrainingError as raised:
                 error = str(raised)
             seconds["broken"] = time.time()
@@ -101,6 +96,17 @@ class Job:
                 found["timeout"] = backend.options._timeout.total_seconds()
             (out / "done.json").write_text(json.dumps(found))
 
+    def train(self, recipe: Recipe, asked: dict[str, Question], out: Path) -> Path:
+        """Train SFT, then RL, below `out`; return the SFT model."""
+        cases = [case_of(asked[name]) for name in self.sft]
+        start = train_sft(recipe, cases, out / "sft", data_root=self.media)
+        self.train_rl(recipe, asked, start, out / "rl")
+        return start
+
+    def train_rl(self, recipe: Recipe, asked: dict[str, Question], start: Path, out: Path) -> None:
+        questions = [asked[name] for name in self.rl]
+        grpo.train_grpo(recipe, questions, start, out, judge=RuleJudge(), data_root=self.media)
+
 
 def case_of(question: Question) -> Case:
     """Return the trace that SFT learns for a question."""
@@ -109,7 +115,10 @@ def case_of(question: Question) -> Case:
 
 
 def script_responses() -> None:
-    """Let RL sample for real, then use `SAID`: response i to rollout i of a group."""
+    """Let RL sample for real, then use `SAID`: response i to rollout i of a group.
+
+    The second group of T-GRPO gets a wrong response.
+    """
     real = ProcessAwareGRPOTrainer._generate_single_turn
 
     def generate(self, *arguments):
@@ -119,12 +128,21 @@ def script_responses() -> None:
         self.generation_config.max_new_tokens = longest
         step = self.step
         rows = range(step.first_row, step.first_row + len(step.questions))
+        said = [SAID[WRONG if step.shuffled else row % step.group_size] for row in rows]
         end = self._tokenizer.eos_token_id
-        return [
-            [*self._tokenizer(SAID[row % step.group_size])["input_ids"], end] for row in rows
-        ], None
+        return [[*ids, end] for ids in self._tokenizer(said)["input_ids"]], None
 
     ProcessAwareGRPOTrainer._generate_single_turn = generate
+
+
+def use_gradient_checkpointing() -> None:
+    """Train with gradient checkpointing. In a recipe it comes with bfloat16."""
+    arguments = tuning.shared_arguments
+
+    def recomputing(*given):
+        return arguments(*given) | {"gradient_checkpointing": True}
+
+    sft.shared_arguments = grpo.shared_arguments = recomputing
 
 
 def break_reference(rank: int) -> None:

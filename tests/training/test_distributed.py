@@ -2,7 +2,8 @@
 
 Each set-up is one start of the real `accelerate launch` with two workers over gloo, with the
 shipped config where there is one. It trains SFT, then RL, on the tiny model. The data have a clip
-that cannot be read, an image and a text-only question.
+that cannot be read, an image and a text-only question. ZeRO-3 trains with gradient checkpointing,
+and a second time with LoRA. RL with LoRA is T-GRPO, RL of all weights is PA-GRPO.
 """
 
 from __future__ import annotations
@@ -44,16 +45,23 @@ SETTINGS = [
     "rl.save_steps=2",
     "rl.preflight=1",
 ]
+LORA = ["tuning.lora_rank=4", "rl.credit=temporal"]
 SETUPS = {  # name → (shipped config or None for DDP, further settings)
     "ddp": (None, []),
-    "lora": (None, ["tuning.lora_rank=4"]),
+    "lora": (None, LORA),
     "zero2": ("zero2.yaml", []),
     "zero3": ("zero3.yaml", []),
+    "zero3 lora": ("zero3.yaml", LORA),  # in the start of zero3
     "fsdp2": ("fsdp2.yaml", []),
 }
 EXTRA = {  # what a set-up does besides
     "ddp": {"break_rank": 1},
-    "zero3": {"many": [f"many{n}" for n in range(100)]},
+    "zero3": {
+        "many": [f"many{n}" for n in range(100)],
+        "recompute": True,
+        "kill_at": 2,
+        "adapters": LORA,
+    },
     "fsdp2": {"kill_at": 2},
 }
 DDP = {
@@ -137,6 +145,8 @@ def trained(model_folder, media, questions_file, tmp_path_factory):
     def train(name: str) -> Path:
         if name in found:
             return found[name]
+        if name == "zero3 lora":
+            return train("zero3") / "lora"
         out = found[name] = folder / name
         if name.startswith("one"):
             told = job("lora" if "lora" in name else "ddp", out, *paths, 1)
@@ -158,9 +168,14 @@ def done(folder: Path) -> dict:
     return json.loads((folder / "done.json").read_text())
 
 
+def start_of(setup: str) -> str:
+    """Return the set-up whose start trained this one."""
+    return setup.split()[0]
+
+
 def single(setup: str) -> str:
     """Return the name of the training on one worker that a set-up must equal."""
-    return "one lora" if setup == "lora" else "one"
+    return "one lora" if "lora" in setup else "one"
 
 
 @pytest.fixture(params=[*SETUPS])
@@ -172,6 +187,7 @@ def setup(request):
 
 def test_two_workers_train_in_the_asked_way(setup, trained):
     """accelerate falls back to one worker or to DDP without an error if it cannot do otherwise."""
+    setup = start_of(setup)
     kind = {"zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}.get(setup, "MULTI_CPU")
     found = done(trained(setup))
     assert found["workers"] == 2 and found["kind"].endswith(kind)
@@ -211,7 +227,7 @@ def test_unreadable_clips_are_named(setup, trained):
     for stage in ("sft", "rl"):
         (row,) = read_lines(trained(setup) / stage / "skipped.jsonl")
         assert row["id"] == "broken" and "broken.mp4" in row["reason"]
-    log = (trained(setup) / "log.txt").read_text()
+    log = (trained(start_of(setup)) / "log.txt").read_text()
     assert "SFT example 'broken' is skipped; example 'short' takes its place" in log
 
 
@@ -227,10 +243,22 @@ def test_three_of_100_clips_cannot_be_read_on_two_zero3_workers(trained):
     data.load_model(folder / "model")
 
 
-def test_a_killed_training_resumes(trained):
+@pytest.mark.parametrize("setup", ["zero3", "fsdp2"], indirect=True)
+def test_a_killed_training_resumes(setup, trained):
     """The other tests compare its losses and its final model with those of one worker."""
-    log = (trained("fsdp2") / "log.txt").read_text()
+    log = (trained(setup) / "log.txt").read_text()
     assert "Signal 9 (SIGKILL)" in log
+
+
+@pytest.mark.parametrize("setup", ["lora", "zero3 lora"], indirect=True)
+def test_the_second_group_of_t_grpo_is_that_of_one_worker(setup, trained):
+    """Half of the rollouts of each video have a shuffled partner, on any number of workers."""
+    keys = ("temporal/reward", "temporal/shuffled_accuracy", "reward")
+    one, two = (
+        [[row[key] for key in keys] for row in read_lines(trained(name) / "rl" / "metrics.jsonl")]
+        for name in (single(setup), setup)
+    )
+    assert two == pytest.approx(one, abs=1e-6) and min(row[0] for row in one) > 0
 
 
 def test_a_wrong_reference_stops_the_run_and_is_named(trained):
