@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from documented_commands import WrongCommand, command_blocks, run_block, write_files
-from judge_server import serve_judge
 
+pytest_plugins = ["judge_fixtures"]
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
@@ -26,18 +26,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path):
+def offline(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("P2R_CACHE", str(tmp_path / "cache"))
     for name in ("WORLD_SIZE", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_commands_of_a_block_run(block, folder, monkeypatch):
-    with serve_judge() as judge:
-        monkeypatch.setenv("P2R_TEST_JUDGE", f"server:{judge.url}/v1#reader")
-        run_block(block, folder)
+def test_the_commands_of_a_block_run(block, folder, server):
+    run_block(block, folder)
 
 
 def test_the_readme_and_the_gpu_pages_have_blocks():
@@ -60,12 +57,12 @@ def test_the_readme_and_the_gpu_pages_have_blocks():
         ("p2r generate --run runs/x --recipe 7b", "no questions: pass --questions"),
         ("p2r generate --run runs/x --questions no.json", "no.json"),
         ("p2r generate --run runs/x --questions questions.json --data-root lost", "not a folder"),
-        ("p2r generate --run runs/x --questions questions.json --data-root runs", "no file 0.mp4"),
+        ("p2r generate --run runs/x --questions questions.json --data-root empty", r"no file \./0.mp4"),
         ("p2r generate --run runs/x --set generate.engin=vllm", "unknown key"),
         ("p2r generate --run runs/x --set generate.engine=fast", "no engine 'fast'"),
         ("p2r generate --run runs/x --set models.teacher=teacher", "no model 'teacher'"),
         ("p2r filter --run runs/x --set filter.judge=judy", "no judge 'judy'"),
-        ("p2r filter --run runs/x --budget much", "valid float"),
+        ("p2r filter --run runs/x --budget much", "valid number"),
         ("p2r sft --run runs/x --cases Video-R1-COT-165k.json", "no trace with an observation"),
         ("p2r sft --run runs/x --set sft.global_batch=9", "cannot be divided into batches"),
         ("p2r rl --run runs/x --recipe 7b --set rl.micro_batch=9", "cannot be divided"),

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2r.data import check_model
 from p2r.errors import EngineError, UserError
 from p2r.files.journal import Shard, journal_files
 from p2r.judges import asks_nothing
-from p2r.records import Question
 from p2r.runs import Run, check_run
 from p2r.runs.names import RL_STAGES
 from p2r.runs.ownership import begun_stages
@@ -70,10 +68,11 @@ def preview_sft(run: Run, cases: Path | None = None, data_root: Path | None = No
     if file is None and not kept.is_file():
         lines.append("no traces yet: p2r filter makes them, or give --cases FILE")
     else:
+        root = _root(run, data_root, file)
         traces = read_kept(run) if file is None else read_traces(file)
         check_target(run, file or kept, traces)
-        asked = [case.question for case in traces]
-        lines += [f"{len(traces)} traces of {file or kept}", _media(run, asked, data_root, file)]
+        lines.append(f"{len(traces)} traces of {file or kept}")
+        lines.append(check_media([case.question for case in traces], root, 1))
     return [
         *lines,
         f"each update: {recipe.sft.batch_size} examples × {passes} passes × {workers} worker(s); "
@@ -167,17 +166,14 @@ def _questions(run: Run, purpose: str, given: Path | None, data_root: Path | Non
     made = run.folder / "data" / f"{split}.jsonl"
     file = recall_source(run, purpose, given) or (made if made.is_file() else None)
     if file is not None:
-        return [_media(run, list(read_questions(file)), data_root, file)]
+        root = _root(run, data_root, file)
+        return [check_media(list(read_questions(file)), root, 1)]
     if size := getattr(run.recipe.playground, split):
         return [f"questions: {size} of the playground, which the stage makes"]
     raise UserError(
         f"no questions: pass --questions FILE (recipe {run.recipe.name!r} makes none, because its "
         f"playground.{split} is 0)"
     )
-
-
-def _media(run: Run, asked: Sequence[Question], data_root: Path | None, file: Path | None) -> str:
-    return check_media(asked, _root(run, data_root, file), 1)
 
 
 def _root(run: Run, given: Path | None, file: Path | None) -> Path:
@@ -196,6 +192,8 @@ def _model(run: Run, model: str, engine: str | None = None) -> Lines:
             "a folder, a hub id or playground/NAME"
         )
     if not trained:
+        from p2r.data import check_model
+
         check_model(model)
     later = f" (not trained yet: {run.folder / model / 'model'})" if trained else ""
     lines = [f"model: {model}{later}" + (f", engine {engine}" if engine else "")]

@@ -98,7 +98,7 @@ def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
         lost = f"; the first: {missing[0]}" if missing else ""
         raise UserError(
             f"{there} of {len(questions)} questions have an answer and their media below {root}, "
-            f"but a step takes {needed}{lost}: give --data-root the folder of the media, or "
+            f"but {needed} are needed{lost}: give --data-root the folder of the media, or "
             "questions with answers"
         )
     lost = f"; skipped: {len(missing)}, the first: {missing[0]}" if missing else ""

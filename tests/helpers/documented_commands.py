@@ -3,7 +3,7 @@
 Every `p2r` command runs in this Python process, with `--dry-run` where the verb has it; the other
 verbs do their work on small files. `accelerate launch` gives its environment to the command. `make`
 runs with `--dry-run`, and the p2r commands of its recipe run like the others. Options of scripts
-and extras of `pip install` are looked up.
+and extras of `pip install` are looked up. Claude must be a local server (`judge_fixtures`).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ PLACEHOLDERS = {
     "NAME": "mmvu",
     "FILE": "validation.json",
     "FORMAT": "jsonl",
+    "JUDGE": "claude",
     "…": "a long password",
 }
 
@@ -88,6 +89,7 @@ def _split(line: str) -> list[str]:
 def write_files(folder: Path) -> None:
     """Write the files that the pages name: questions, traces, media, results."""
     (folder / "media").mkdir(parents=True)
+    (folder / "empty").mkdir()
     clips = tuple(f"{n}.mp4" for n in range(8))
     write_video(folder / "clip.mp4", count=4, height=28, width=56, rate=4, seed=0)
     for name in clips:
@@ -121,7 +123,7 @@ def write_files(folder: Path) -> None:
     outputs = [{"id": f"validation_{n}", "output": "<answer>B</answer>"} for n in range(len(clips))]
     (folder / "outputs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in outputs))
     for name in ("a", "b", "mmvu"):
-        words = f"outputs.jsonl --benchmark mmvu --questions validation.json --out {name}.json"
+        words = f"outputs.jsonl --benchmark mmvu --questions validation.json --name {name} --out {name}.json"
         with contextlib.chdir(folder):
             _run(["eval", "import", "jsonl", *words.split()])
 
@@ -180,14 +182,17 @@ def _run_p2r(words: list[str]) -> None:
     named = PLACEHOLDERS | ({"FILE": "outputs.jsonl"} if words[:2] == ["eval", "import"] else {})
     words = [named.get(word, word) for word in words]
     command, given = _parse(words)
-    if "JUDGE" in words:  # a server, of which the dry run of the reader is the check of its name
-        words = [word.replace("JUDGE", os.environ["P2R_TEST_JUDGE"]) for word in words]
     runs = [Path(value) for value in _paths(given) if value.parts[:1] == ("runs",)]
     begins = command in ("generate", "demo") or given.get("cases") is not None
     if not begins:
         for run in runs:
             _begin(run, None, [])
-    _run([*words, "--dry-run"] if "dry_run" in given and not given["dry_run"] else words)
+    if "dry_run" in given:
+        before = sorted(Path().rglob("*"))
+        _run([*words, *([] if given["dry_run"] else ["--dry-run"])])
+        assert sorted(Path().rglob("*")) == before, "the dry run has written files"
+    else:
+        _run(words)
     if begins:
         _begin(given["run"], given["recipe"], given["set"] or [])
 
