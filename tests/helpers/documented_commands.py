@@ -123,9 +123,9 @@ def write_files(folder: Path) -> None:
     outputs = [{"id": f"validation_{n}", "output": "<answer>B</answer>"} for n in range(len(clips))]
     (folder / "outputs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in outputs))
     for name in ("a", "b", "mmvu"):
-        words = f"outputs.jsonl --benchmark mmvu --questions validation.json --name {name} --out {name}.json"
+        words = f"--benchmark mmvu --questions validation.json --name {name} --out {name}.json"
         with contextlib.chdir(folder):
-            _run(["eval", "import", "jsonl", *words.split()])
+            _run(["eval", "import", "jsonl", "outputs.jsonl", *words.split()])
 
 
 def _begin(run: Path, recipe: str | None, overrides: list[str]) -> None:
