@@ -20,6 +20,7 @@ from p2r.cli.eval_options import (
     print_report,
 )
 from p2r.cli.options import (
+    DryRunOption,
     MoveRootOption,
     QuestionsOption,
     RecipeOption,
@@ -28,6 +29,7 @@ from p2r.cli.options import (
     collect,
     move_data_root,
     open_run,
+    print_dry_run,
     report_unanswered,
     with_options,
 )
@@ -76,6 +78,7 @@ class Answering:
     benchmark: Annotated[str | None, *BenchmarkOption.__metadata__] = None
     questions: QuestionsOption = None
     data_root: RootOption = None
+    dry_run: DryRunOption = False
     recipe: RecipeOption = None
     set: SetOption = None
 
@@ -90,7 +93,7 @@ class Answering:
             )
         # A new run needs a recipe or questions, so that a misspelt run is not created.
         must_exist = self.recipe is None and self.questions is None
-        opened = open_run(self.run, self.recipe, self.set, must_exist)
+        opened = open_run(self.run, self.recipe, self.set, must_exist, self.dry_run)
         if self.judge is not None:  # the recipe file of the run keeps its judge
             changed = opened.recipe.eval.model_copy(update={"judge": self.judge})
             opened = replace(opened, recipe=opened.recipe.model_copy(update={"eval": changed}))
@@ -122,10 +125,16 @@ def run_model(
 
     run, model, name = asked.open()
     questions, data_root, style = asked.questions, asked.data_root, asked.prompt_style()
-    move_data_root(run, move_root, data_root, questions)
     entry = None
     if asked.benchmark is not None:
         entry = find_benchmark(choose_benchmark(asked.benchmark, all_questions))
+    if asked.dry_run:
+        from p2r.stages.preview import preview_evaluation
+
+        benchmark = None if entry is None or entry.built_in else entry.name
+        print_dry_run(preview_evaluation(run, model, benchmark, questions, data_root, style))
+        return
+    move_data_root(run, move_root, data_root, questions)
     if entry is None or entry.built_in:
         _, result = stages.evaluate(run, model, name, questions, data_root, style)
     else:
@@ -164,9 +173,16 @@ def transfer(
 
     benchmark = load_named(asked.benchmark)
     run, model, name = asked.open()
-    style = asked.prompt_style()
+    questions, data_root, style = asked.questions, asked.data_root, asked.prompt_style()
+    if asked.dry_run:
+        from p2r.stages.preview import preview_evaluation, preview_transfer
+
+        own = None if questions is None else benchmark
+        plan = preview_evaluation(run, model, own, questions, data_root, style)
+        print_dry_run([*plan, *preview_transfer(run, file)])
+        return
     written = stages.transfer(
-        run, model, f"{name}-transfer", file, benchmark, asked.questions, asked.data_root, style
+        run, model, f"{name}-transfer", file, benchmark, questions, data_root, style
     )
     collect(run)
     left_out = json.loads(written[0].read_text(encoding="utf-8"))["made"]["left_out"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -84,6 +85,13 @@ RayOption = Annotated[
     bool,
     typer.Option("--ray", help="Use a Ray cluster: RAY_ADDRESS, or a local one."),
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check the settings and files and print the plan. Loads no model, writes nothing.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -117,10 +125,23 @@ def parse_shard(text: str | None) -> Any:
     return None if text is None else Shard.parse(text)
 
 
-def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: bool = False) -> Any:
-    from p2r.runs import open_run
+def open_run(
+    run: Path,
+    recipe: str | None,
+    set: list[str] | None,
+    must_exist: bool = False,
+    dry_run: bool = False,
+) -> Any:
+    """Open a run. A dry run writes nothing into it."""
+    from p2r.runs import open_run, preview_run
 
-    return open_run(run, recipe, set or (), must_exist=must_exist)
+    return (preview_run if dry_run else open_run)(run, recipe, set or (), must_exist=must_exist)
+
+
+def print_dry_run(lines: Iterable[str]) -> None:
+    """Print the plan of a dry run, in one worker of `accelerate launch`."""
+    if os.environ.get("RANK", "0") == "0":
+        print(*lines, "dry run: nothing is started or written", sep="\n")
 
 
 def move_data_root(run: Any, wanted: bool, data_root: Path | None, questions: Path | None) -> None:

@@ -147,7 +147,8 @@ def count_gpus(wanted: int | str, model: str | Path) -> int:
 
     if isinstance(wanted, int):
         return wanted
-    return share_of_heads(torch.cuda.device_count(), _attention_heads(model))
+    gpus = torch.cuda.device_count()
+    return share_of_heads(gpus, _attention_heads(model)) if gpus > 1 else 1
 
 
 def share_of_heads(gpus: int, heads: int | None) -> int:

@@ -66,7 +66,7 @@ def recall_source(run: Run, purpose: str, given: Path | None = None) -> Path | N
     """Return the given file, or the file that an earlier call remembered for this purpose."""
     if given is not None:
         return given
-    kept = run.path("sources.json")
+    kept = run.folder / "sources.json"
     file = read_json(kept).get(purpose) if kept.is_file() else None
     return Path(file) if file else None
 

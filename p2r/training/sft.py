@@ -21,13 +21,14 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from p2r import data
-from p2r.errors import DataError, TrainingError, UserError
+from p2r.errors import DataError, TrainingError
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
-from p2r.runs.recipe import Recipe, SftSettings, VideoSettings
+from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render, style_name
 from p2r.training.finish import save_final
 from p2r.training.model_size import Architecture, most_vision_tokens
+from p2r.training.plan import accumulation
 from p2r.training.stage import (
     ExactResume,
     StepLog,
@@ -265,19 +266,6 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
         max_length=None,  # the collator skips examples that are too long; nothing is cut
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-
-
-def accumulation(sft: SftSettings, gpus: int) -> int:
-    """Return the forward passes of each GPU per optimiser step; raises `UserError`."""
-    if sft.global_batch is None:
-        return sft.accumulation
-    passes, left = divmod(sft.global_batch, sft.batch_size * gpus)
-    if left or not passes:
-        raise UserError(
-            f"sft.global_batch={sft.global_batch} cannot be divided into batches of "
-            f"{sft.batch_size} on {gpus} worker(s): change sft.batch_size or sft.global_batch"
-        )
-    return passes
 
 
 def estimate_lengths(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import pickle
 import signal
@@ -195,6 +196,12 @@ def test_without_resets_the_old_weights_are_seen(found):
     rollouts = found["rollouts"]
     assert rollouts["prefix cache kept"] != rollouts["after 1"]
     assert "ncoder cache" in rollouts["encoder cache kept"]
+
+
+def test_the_second_group_of_t_grpo_is_sampled_too(found, changing):
+    """Every second rollout has a partner on shuffled frames."""
+    unknown = [math.isnan(value) for value in found["rollouts"]["shuffled"]]
+    assert unknown == [True, False] * len(changing)
 
 
 def test_training_samples_from_the_weights_of_its_step(found):

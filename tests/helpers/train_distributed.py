@@ -2,11 +2,10 @@
 
     accelerate launch --config_file CONFIG tests/helpers/train_distributed.py CALLS.json
 
-The file holds calls: module, function and arguments of each. Most call `run_job`, which runs SFT
-and then RL. A job names the model, media, questions, the out folder and recipe settings (see
-`Job`). RL takes its responses from a list, so that any number of workers trains on the same
-rollouts. It still samples with the real `generate` first, for a different number of tokens on each
-worker.
+The file holds calls: module, function and arguments of each. `run_job` runs SFT and then RL. A job
+names the model, media, questions, the out folder and recipe settings (see `Job`). RL takes its
+responses from a list, so that any number of workers trains on the same rollouts. It still samples
+with the real `generate` first, for a different number of tokens on each worker.
 """
 
 from __future__ import annotations
@@ -32,13 +31,15 @@ from transformers import TrainerCallback
 
 from p2r.errors import TrainingError
 from p2r.records import Case, Question, Trace
+from p2r.runs.recipe import Recipe
 from p2r.template import render
-from p2r.training import grpo
+from p2r.training import grpo, sft, tuning
 from p2r.training.sft import train_sft
 from p2r.training.stage import workers
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 SAID = (FULL, render("I see.", "So two.", "2"), render("I see two.", "So three.", "3"), "2")
+WRONG = 2  # in SAID
 
 
 @dataclass
@@ -53,6 +54,8 @@ class Job:
     sft: list[str] = field(default_factory=list)
     many: list[str] = field(default_factory=list)  # questions of another SFT run
     rl: list[str] = field(default_factory=list)
+    adapters: list[str] = field(default_factory=list)  # settings: train once more, into `lora`
+    recompute: bool = False  # with gradient checkpointing, as every bf16 recipe
     kill_at: int = 0  # SIGKILL the last worker at the end of this RL step
     break_rank: int = -1  # at last, start RL again with one wrong weight in this worker's reference
 
@@ -62,30 +65,29 @@ class Job:
         asked = {q.id: q for q in map(Question.model_validate_json, lines)}
         out, seconds = Path(self.out), {"start": time.time()}
         recipe = small_recipe(Path(self.model), *self.settings)
-        start: str | Path = self.model
-        if self.sft:
-            cases = [case_of(asked[name]) for name in self.sft]
-            start = train_sft(recipe, cases, out / "sft", data_root=self.media)
-            seconds["sft"] = time.time()
-        if self.many:
-            cases = [case_of(asked[name]) for name in self.many]
-            whole = small_recipe(Path(self.model), "sft.batch_size=8")
-            whole.sft.max_steps = -1  # one pass over all
-            train_sft(whole, cases, out / "many", data_root=self.media)
-            seconds["many"] = time.time()
         error = ""
-        questions = [asked[name] for name in self.rl]
         with ExitStack() as changes:
             changes.enter_context(scripted_responses())
+            if self.recompute:
+                changes.enter_context(gradient_checkpointing())
+            if self.many:
+                whole = small_recipe(Path(self.model), "sft.batch_size=8")
+                whole.sft.max_steps = -1  # one pass over all
+                cases = [case_of(asked[name]) for name in self.many]
+                train_sft(whole, cases, out / "many", data_root=self.media)
+                seconds["many"] = time.time()
             if self.kill_at:
                 changes.enter_context(killing_at(self.kill_at))
-            if self.rl:
-                self.train_rl(recipe, questions, start, out / "rl")
-                seconds["rl"] = time.time()
+            start = self.train(recipe, asked, out)
+            seconds["sft and rl"] = time.time()
+            if self.adapters:
+                settings = [*self.settings, *self.adapters]
+                self.train(small_recipe(Path(self.model), *settings), asked, out / "lora")
+                seconds["lora"] = time.time()
             if self.break_rank >= 0:
                 changes.enter_context(broken_reference(self.break_rank))
                 try:
-                    self.train_rl(recipe, questions, start, out / "broken")
+                    self.train_rl(recipe, asked, start, out / "broken")
                 except TrainingError as raised:
                     error = str(raised)
                 seconds["broken"] = time.time()
@@ -98,7 +100,15 @@ class Job:
                 found["timeout"] = backend.options._timeout.total_seconds()
             (out / "done.json").write_text(json.dumps(found))
 
-    def train_rl(self, recipe, questions: list[Question], start, out: Path) -> None:
+    def train(self, recipe: Recipe, asked: dict[str, Question], out: Path) -> Path:
+        """Train SFT, then RL, below `out`; return the SFT model."""
+        cases = [case_of(asked[name]) for name in self.sft]
+        start = train_sft(recipe, cases, out / "sft", data_root=self.media)
+        self.train_rl(recipe, asked, start, out / "rl")
+        return start
+
+    def train_rl(self, recipe: Recipe, asked: dict[str, Question], start: Path, out: Path) -> None:
+        questions = [asked[name] for name in self.rl]
         grpo.train_grpo(recipe, questions, start, out, judge=RuleJudge(), data_root=self.media)
 
 
@@ -114,7 +124,10 @@ def case_of(question: Question) -> Case:
 
 
 def scripted_responses():
-    """Let RL sample for real, then use `SAID`: response i to rollout i of a group."""
+    """Let RL sample for real, then use `SAID`: response i to rollout i of a group.
+
+    The second group of T-GRPO gets a wrong response.
+    """
     real = ProcessAwareGRPOTrainer._generate_single_turn
 
     def generate(self, *arguments):
@@ -124,12 +137,24 @@ def scripted_responses():
         self.generation_config.max_new_tokens = longest
         step = self.step
         rows = range(step.first_row, step.first_row + len(step.questions))
+        said = [SAID[WRONG if step.shuffled else row % step.group_size] for row in rows]
         end = self._tokenizer.eos_token_id
-        return [
-            [*self._tokenizer(SAID[row % step.group_size])["input_ids"], end] for row in rows
-        ], None
+        return [[*ids, end] for ids in self._tokenizer(said)["input_ids"]], None
 
     return mock.patch.object(ProcessAwareGRPOTrainer, "_generate_single_turn", generate)
+
+
+def gradient_checkpointing() -> ExitStack:
+    """Train with gradient checkpointing. In a recipe it comes with bfloat16."""
+    arguments = tuning.shared_arguments
+
+    def recomputing(*given):
+        return arguments(*given) | {"gradient_checkpointing": True}
+
+    changes = ExitStack()
+    for module in (sft, grpo):
+        changes.enter_context(mock.patch.object(module, "shared_arguments", recomputing))
+    return changes
 
 
 def broken_reference(rank: int):

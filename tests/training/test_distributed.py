@@ -1,9 +1,10 @@
 """Two workers on the CPU train like one, in every set-up: DDP, LoRA, ZeRO-2, ZeRO-3, FSDP2.
 
 Each config is one start of the real `accelerate launch` with two workers over gloo, with the
-shipped config where there is one. A start takes long, so DDP also does the trainings with LoRA and
-those of the last tests. A set-up trains SFT, then RL, on the tiny model. The data have a clip that
-cannot be read, an image and a text-only question.
+shipped config where there is one. A start takes long, so one start does several trainings. A set-up
+trains SFT, then RL, on the tiny model. The data have a clip that cannot be read, an image and a
+text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO, RL of all
+weights is PA-GRPO.
 """
 
 from __future__ import annotations
@@ -47,16 +48,18 @@ SETTINGS = [
     "rl.save_steps=2",
     "rl.preflight=1",
 ]
-SETUPS = {  # name → (shipped config or None for DDP, further settings)
-    "ddp": (None, []),
-    "lora": (None, ["tuning.lora_rank=4"]),
-    "zero2": ("zero2.yaml", []),
-    "zero3": ("zero3.yaml", []),
-    "fsdp2": ("fsdp2.yaml", []),
-}
-EXTRA = {  # what a set-up does besides
-    "ddp": {"break_rank": 1},
-    "zero3": {"many": [f"many{n}" for n in range(100)]},
+CONFIGS = {"ddp": None, "zero2": "zero2.yaml", "zero3": "zero3.yaml", "fsdp2": "fsdp2.yaml"}
+LORA = ["tuning.lora_rank=4", "rl.credit=temporal"]
+SETUPS = ["ddp", "ddp lora", "zero2", "zero3", "zero3 lora", "fsdp2"]
+EXTRA = {  # what the start of a config does besides
+    "one": {"adapters": LORA},
+    "ddp": {"adapters": LORA, "break_rank": 1},
+    "zero3": {
+        "many": [f"many{n}" for n in range(100)],
+        "recompute": True,
+        "kill_at": 2,
+        "adapters": LORA,
+    },
     "fsdp2": {"kill_at": 2},
 }
 SHARED_GROUP = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
@@ -83,25 +86,24 @@ def questions_file(media, questions, tmp_path_factory) -> Path:
     return file
 
 
-def job(name: str, out: Path, paths: list[str], workers: int, **changes) -> dict:
-    """Return the `train_distributed.Job` of a set-up."""
-    settings = [*SETTINGS, *SETUPS[name][1], f"sft.batch_size={4 // workers}"]
-    what = {
+def job(name: str, out: Path, paths: list[str], workers: int) -> dict:
+    """Return the `train_distributed.Job` of a config, or of one worker."""
+    return {
         **dict(zip(("model", "media", "questions"), paths, strict=True)),
         "out": str(out),
-        "settings": settings,
+        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}"],
         "sft": ["long", "text", "still", "broken", "short", "twin", "text", "still"],
         "rl": ["long", "broken", "still", "text"],
+        **EXTRA.get(name, {}),
     }
-    return what | changes
 
 
-def launch(name: str, out: Path, *calls: list) -> int:
+def launch(name: str, out: Path, calls: list) -> int:
     """Make calls with two workers on the CPU under `accelerate launch`. Return the exit code.
 
     A call is [module, function, arguments]. The output goes to `log.txt` in the out folder.
     """
-    shipped = SETUPS[name][0]
+    shipped = CONFIGS[name]
     config = yaml.safe_load((ROOT / "configs" / shipped).read_text()) if shipped else DDP
     config |= {"use_cpu": bool(shipped), "mixed_precision": "no", "num_processes": 2}
     (out / "config.yaml").write_text(yaml.safe_dump(config))
@@ -122,66 +124,66 @@ def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory
     folder, found = tmp_path_factory.mktemp("distributed"), set()
     paths = [str(path) for path in (model_folder, media, questions_file)]
 
-    def steps(out: Path) -> list:
-        return ["train_steps", "train_steps", [str(out / "steps"), *paths]]
-
     def train(name: str) -> Path:
+        if name.endswith(" lora"):  # in the start of its config
+            return train(name.removesuffix(" lora")) / "lora"
         out = folder / name
         if name in found:
             return out
         found.add(name)
-        if name == "lora":  # the workers of DDP train it too
-            train("ddp")
-            return out
         out.mkdir()
-        if name.startswith("one"):
-            run_job(job("lora" if "lora" in name else "ddp", out, paths, 1))
-            if name == "one":
-                train_steps(*steps(out)[2])
+        steps = [str(out / "steps"), *paths]
+        if name == "one":
+            run_job(job(name, out, paths, 1))
+            train_steps(*steps)
             return out
-        what = job(name, out, paths, 2, **EXTRA.get(name, {}))
+        what = job(name, out, paths, 2)
         calls = [["train_distributed", "run_job", [what]]]
         if name == "ddp":
-            lora = job("lora", folder / "lora", paths, 2)
             shared = [str(out / "shared group"), str(taught_folder), str(media), *SHARED_GROUP]
-            calls += [["train_distributed", "run_job", [lora]], steps(out)]
-            calls += [["test_grpo", "train", shared]]
+            calls += [["train_steps", "train_steps", steps], ["test_grpo", "train", shared]]
         if "kill_at" in what:
-            assert launch(name, out, *calls) != 0
+            assert launch(name, out, calls) != 0
             assert not (out / "done.json").exists() and (out / "rl" / "checkpoints").is_dir()
             del what["kill_at"]
-        code = launch(name, out, *calls)
+        code = launch(name, out, calls)
         assert code == 0, (out / "log.txt").read_text()[-6000:]
         return out
 
     return train
 
 
-def log_of(setup: str, trained) -> str:
-    """Return the output of the workers that trained a set-up."""
-    return (trained("ddp" if setup == "lora" else setup) / "log.txt").read_text()
-
-
 def done(folder: Path) -> dict:
     return json.loads((folder / "done.json").read_text())
 
 
+def config_of(setup: str) -> str:
+    """Return the config whose start trained a set-up."""
+    return setup.split()[0]
+
+
 def single(setup: str) -> str:
     """Return the name of the training on one worker that a set-up must equal."""
-    return "one lora" if setup == "lora" else "one"
+    return "one lora" if "lora" in setup else "one"
 
 
-@pytest.fixture(params=[*SETUPS])
+def log_of(setup: str, trained) -> str:
+    """Return the output of the workers that trained a set-up."""
+    return (trained(config_of(setup)) / "log.txt").read_text()
+
+
+@pytest.fixture(params=SETUPS)
 def setup(request):
-    if (SETUPS[request.param][0] or "").startswith("zero") and not find_spec("deepspeed"):
+    if request.param.startswith("zero") and not find_spec("deepspeed"):
         pytest.skip("DeepSpeed is not installed")
     return request.param
 
 
 def test_two_workers_train_in_the_asked_way(setup, trained):
     """accelerate falls back to one worker or to DDP without an error if it cannot do otherwise."""
-    kind = {"zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}.get(setup, "MULTI_CPU")
-    found = done(trained(setup))
+    config = config_of(setup)
+    kind = {"zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}.get(config, "MULTI_CPU")
+    found = done(trained(config))
     assert found["workers"] == 2 and found["kind"].endswith(kind)
 
 
@@ -235,9 +237,21 @@ def test_three_of_100_clips_cannot_be_read_on_two_zero3_workers(trained):
     data.load_model(folder / "model")
 
 
-def test_a_killed_training_resumes(trained):
+@pytest.mark.parametrize("setup", ["zero3", "fsdp2"], indirect=True)
+def test_a_killed_training_resumes(setup, trained):
     """The other tests compare its losses and its final model with those of one worker."""
-    assert "Signal 9 (SIGKILL)" in log_of("fsdp2", trained)
+    assert "Signal 9 (SIGKILL)" in log_of(setup, trained)
+
+
+@pytest.mark.parametrize("setup", ["ddp lora", "zero3 lora"], indirect=True)
+def test_the_second_group_of_t_grpo_is_that_of_one_worker(setup, trained):
+    """Half of the rollouts of each video have a shuffled partner, on any number of workers."""
+    keys = ("temporal/reward", "temporal/shuffled_accuracy", "reward")
+    one, two = (
+        [[row[key] for key in keys] for row in read_lines(trained(name) / "rl" / "metrics.jsonl")]
+        for name in (single(setup), setup)
+    )
+    assert two == pytest.approx(one, abs=1e-6) and min(row[0] for row in one) > 0
 
 
 def test_a_wrong_reference_stops_the_run_and_is_named(trained):

@@ -15,11 +15,11 @@ from p2r.errors import EngineError, UserError
 from p2r.records import Question
 from p2r.runs.recipe import FOLDER, load_recipe
 from p2r.template import build_prompt
+from p2r.training.dry_run import check_media
 from p2r.training.memory import fits, peak_memory
 from p2r.training.plan import (
     CHAT_TOKENS,
     TYPICAL,
-    check_media,
     count_text,
     describe_plan,
     divide_rollouts,
