@@ -37,7 +37,7 @@ def train_steps(out: str, model: str, media: str, questions: str) -> None:
     lines = Path(questions).read_text().splitlines()
     known = {q.id: q for q in map(Question.model_validate_json, lines)}
     asked = [known[name] for name in NAMES]
-    Path(out).mkdir()
+    Path(out).mkdir(exist_ok=True)
     for normalise in NORMALISATIONS:
         found = steps(Path(out), model, media, asked, f"rl.normalise={normalise}")
         if found:
