@@ -18,6 +18,24 @@ if HELPERS not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
 torchvision_operators.apply()
 trl_vllm.apply()
 
+# Files that take longest. They start first, so that both workers of `make test` end together.
+LONGEST = (
+    "training/test_distributed.py",
+    "test_notebooks.py",
+    "engines/test_vllm.py",
+    "stages/test_demo.py",
+    "training/test_grpo.py",
+    "training/test_tuning.py",
+    "training/test_exactness.py",
+    "training/test_memory.py",
+    "browser/test_browser_views.py",
+    "browser/test_browser_safety.py",
+    "browser/test_case_browser.py",
+    "training/test_preflight.py",
+    "training/test_validation.py",
+    "pipeline/test_resume.py",
+    "engines/test_ray_cluster.py",
+)
 _MARKS = re.compile(r"^pytestmark = (?:\[.*?^\]|.*?$)", re.MULTILINE | re.DOTALL)
 _LEFT_OUT = re.compile(r"not \w+(?: and not \w+)*")
 
@@ -30,3 +48,10 @@ def pytest_ignore_collect(collection_path, config):
     marks = _MARKS.search(collection_path.read_text(encoding="utf-8"))
     names = re.findall(r"not (\w+)", expression)
     return True if marks and any(f"mark.{name}" in marks[0] for name in names) else None
+
+
+def pytest_collection_modifyitems(items):
+    """Move the files of `LONGEST` to the front."""
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
