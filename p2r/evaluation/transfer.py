@@ -37,7 +37,7 @@ def transfer_questions(
 def _present(question: Question, observation: str, given: str) -> Question:
     changes: dict[str, str] = {}
     if "observation" in given:
-        preface = PREFACE.format(media=question.data_type, observation=observation.strip())
+        preface = PREFACE.format(media=question.media_word, observation=observation.strip())
         changes["problem"] = preface + question.problem
     if not given.startswith("video"):
         changes["path"] = ""

@@ -11,7 +11,9 @@ from p2r.records import Question
 
 def content_of(question: Question) -> str:
     """Return what makes a question the same: its text, options, media and the part of the media."""
-    return json.dumps([question.problem, question.options, question.path, question.window])
+    more = [medium.model_dump(exclude_none=True) for medium in question.media[1:]]
+    parts = [question.problem, question.options, question.path, question.window]
+    return json.dumps([*parts, more] if more else parts)
 
 
 def tell_apart(

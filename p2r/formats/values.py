@@ -11,7 +11,7 @@ from itertools import pairwise
 from string import ascii_uppercase
 from typing import Any
 
-from p2r.records import PROBLEM_TYPES
+from p2r.records import PROBLEM_TYPES, DataType
 
 Raw = dict[str, Any]
 
@@ -80,13 +80,13 @@ def problem_type_of(value: Any) -> str:
 
 
 TEXT_ONLY = ("text", "text-only", "none")
-_DATA_TYPES = {
+_DATA_TYPES: dict[str, DataType] = {
     **dict.fromkeys(("video", "videos", "frame", "frames", "gif", *TEXT_ONLY), "video"),
     **dict.fromkeys(("image", "images", "picture"), "image"),
 }
 
 
-def data_type_of(value: Any) -> str:
+def data_type_of(value: Any) -> DataType:
     """Return "video" or "image"; a question without media counts as "video"."""
     plain = value.strip().lower() if isinstance(value, str) else ""
     if plain not in _DATA_TYPES:

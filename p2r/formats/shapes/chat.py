@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from p2r.formats.media import MEDIA_KEYS
@@ -13,7 +12,6 @@ from p2r.formats.values import BadValue, Raw, blank
 TURNS = ("conversations", "messages", "prompt")
 _ASKS = ("human", "user")
 _ANSWERS = ("gpt", "assistant", "model", "bot")
-_PLACEHOLDER = re.compile(r"[ \t]*<(?:video|image)>[ \t]*\n?")
 
 
 def matches(record: Raw) -> bool:
@@ -56,12 +54,9 @@ def unify(record: Raw) -> Raw:
             f"a chat of {len(asked)} questions and {len(answered)} answers: give one question "
             "per record"
         )
-    placeholders = len(_PLACEHOLDER.findall(asked[0]))
-    if placeholders > 1:
-        raise BadValue(f"{placeholders} media in one question, but p2r takes one")
     unified = {name: value for name, value in record.items() if name != key}
     unified = rename(unified, {"problem_id": IDS, "data_source": ("source",)})
-    unified["problem"] = _PLACEHOLDER.sub("", asked[0]).strip()
+    unified["problem"] = asked[0].strip()
     if all(blank(record.get(name)) for name in MEDIA_KEYS):
         unified |= files
     if answered:
@@ -88,9 +83,10 @@ def _read(content: Any) -> tuple[str, Raw]:
             texts.append(str(part.get("text", "")))
         elif kind in ("video", "image", "video_url", "image_url"):
             name = kind.removesuffix("_url")
-            value = part.get(kind, part.get("path"))
-            if not blank(value):
-                files.setdefault(f"{name}s", []).append(value)
+            texts.append(f"<{name}>")
+            values = [part[k] for k in (kind, name, "path", "url") if not blank(part.get(k))]
+            if values:
+                files.setdefault(f"{name}s", []).append({**part, "path": values[0]})
         else:
             raise BadValue(f"a turn of the chat has a part of the unknown type {kind!r}")
     return "\n".join(texts), files
