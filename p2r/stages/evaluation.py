@@ -112,7 +112,7 @@ def transfer(
         asked = to_questions(benchmark, read_benchmark(benchmark, questions)[0], direct=direct)
     asked = asked[: run.recipe.eval.questions]
     result = read_result(source)
-    observations, left_out = observations_of(result), count_left_out(asked, result)
+    observations, left_out = observations_of(asked, result), count_left_out(asked, result)
     measure = _evaluator(run, model, style)
     written = []
     for given in INPUTS:
