@@ -33,7 +33,8 @@ def test_all_media_of_a_question_are_used(asked, media, model_folder, tmp_path):
     settings = [f"models.teacher={model_folder}", "generate.max_tokens=4", "threads=1"]
     run = open_run(tmp_path / "run", "tiny", [*settings, "eval.max_tokens=4"])
     journal = stages.generate(run, questions=asked, data_root=media)
-    two, mixed = [case.trace for case in journal.cases()][:2]
+    traces = {case.question.id: case.trace for case in journal.cases()}
+    two, mixed = traces["0"], traces["1"]
     assert two.media["end"] == 1.0 and [clip["total_frames"] for clip in two.media["more"]] == [4]
     assert mixed.media["decoder"] == "image" and mixed.media["more"][0]["decoder"] != "image"
     engine = load_engine(run.recipe, str(model_folder), batch_size=2)
