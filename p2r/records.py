@@ -7,6 +7,7 @@ Pipeline, trainer, evaluation, analysis and browser share this schema. Only `Cas
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,6 +87,12 @@ class Question(Record):
     def media_word(self) -> str:
         """The word for the media in prompts: "video" or "image", "media" for several."""
         return self.data_type if len(self.meta.get(MORE_MEDIA, ())) == 0 else "media"
+
+
+def more_media(media: Sequence[Medium]) -> dict[str, Any]:
+    """Return what `Question.meta` stores of the media after the first; {} if there are none."""
+    stored = [medium.model_dump(exclude_none=True) for medium in media]
+    return {MORE_MEDIA: stored} if stored else {}
 
 
 class Trace(Record):

@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 
-from p2r.records import Question
+from p2r.records import Question, more_media
 
 
 def content_of(question: Question) -> str:
     """Return what makes a question the same: its text, options, media and the part of the media."""
-    more = [medium.model_dump(exclude_none=True) for medium in question.media[1:]]
     parts = [question.problem, question.options, question.path, question.window]
-    return json.dumps([*parts, more] if more else parts)
+    return json.dumps([*parts, *more_media(question.media[1:]).values()])
 
 
 def tell_apart(

@@ -8,7 +8,7 @@ from typing import Any
 from p2r.errors import MediaError
 from p2r.files.media import resolve_media
 from p2r.formats.rawrecords import ABSENT
-from p2r.records import MORE_MEDIA, Medium, Question
+from p2r.records import Medium, Question, more_media
 from p2r.video import is_animated
 
 _MAY_MOVE = {".gif", ".webp", ".png", ".apng", ".avif"}
@@ -26,8 +26,7 @@ def settle_data_type(question: Question, root: str | Path) -> Question:
     if moving := [medium for medium in more if _moves(medium, root)]:
         for medium in moving:
             medium.data_type = "video"
-        stored = [medium.model_dump(exclude_none=True) for medium in more]
-        changes["meta"] = {**question.meta, MORE_MEDIA: stored}
+        changes["meta"] = question.meta | more_media(more)
     return question.model_copy(update=changes) if changes else question
 
 

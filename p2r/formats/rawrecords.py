@@ -29,7 +29,7 @@ from p2r.formats.values import (
     split_options,
     text_of,
 )
-from p2r.records import MORE_MEDIA, PROBLEM_TYPES, WINDOW, Case, Question, Trace
+from p2r.records import MORE_MEDIA, PROBLEM_TYPES, WINDOW, Case, Question, Trace, more_media
 from p2r.template import answer_of, parse, render
 
 __all__ = ["IMAGES", "BadValue", "literal", "to_case", "to_question", "to_video_r1", "to_videop2r"]
@@ -275,7 +275,7 @@ def _read_question(raw: Raw, place: int) -> Question:
         meta[INFERRED] = inferred
     values = _take(record, _QUESTION, derived, meta)
     if first and len(media) > 1:
-        meta[MORE_MEDIA] = [medium.model_dump(exclude_none=True) for medium in media[1:]]
+        meta |= more_media(media[1:])
         values |= {"path": first.path, "data_type": first.data_type}
     return Question(**values, meta=meta)
 
