@@ -8,7 +8,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
-from p2r.formats.media import place_media, read_media, read_window
+from p2r.formats.bounds import read_window
+from p2r.formats.media import place_media, read_media
 from p2r.formats.rawrecords import BadValue, is_ours, literal
 from p2r.formats.values import one
 from p2r.records import Medium, Question

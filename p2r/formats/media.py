@@ -1,4 +1,4 @@
-"""Find the media of a raw record: the files, their kinds, and the bounds of clips."""
+"""Find the media of a raw record: the files and their kinds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from p2r.formats.values import TEXT_ONLY, BadValue, blank, data_type_of, literal, short
+from p2r.formats.bounds import add_windows, read_window
+from p2r.formats.values import TEXT_ONLY, BadValue, blank, data_type_of, literal, short, usual_keys
 from p2r.records import DataType, Medium
 
 IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
@@ -17,19 +18,16 @@ IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".a
 PATH_KEYS = ("path", "media_path", "media", "file_path")
 VIDEO_KEYS = (
     *("video_path", "video_file", "video", "videos", "video_paths", "video_url", "video_name"),
-    *("clip_path", "frames_path", "frame_folder"),
+    *("clip_path", "frames_path", "frame_folder", "video_filename", "source_video", "vid_path"),
 )
-IMAGE_KEYS = ("image_path", "image_file", "image", "images", "image_paths", "image_url")
+IMAGE_KEYS = (
+    *("image_path", "image_file", "image", "images", "image_paths", "image_url", "image_name"),
+    *("img", "imgs", "img_path", "picture", "photo"),
+)
+# Keys that may also hold something else: they count if their value ends like a media file.
+MAYBE_KEYS = ("file", "filename", "file_name", "visual", "visuals", "vid", "video_id", "image_id")
 MEDIA_KEYS = (*PATH_KEYS, *VIDEO_KEYS, *IMAGE_KEYS)
-# The keys of the bounds of a clip: in pairs, or with both bounds in one value. Keys that can hold
-# an answer about time (timestamps, segment) are left out.
-BOUND_PAIRS = (
-    *(("start", "end"), ("video_start", "video_end"), ("clip_start", "clip_end")),
-    *(("start_time", "end_time"), ("start_sec", "end_sec"), ("start_seconds", "end_seconds")),
-    ("begin", "end"),
-)
-BOUND_KEYS = ("clip", "clips", "bound", "bounds", "clip_bounds", "video_bounds")
-
+_VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"}
 NO_MEDIA = (
     f"no media: none of {', '.join(MEDIA_KEYS[:1] + VIDEO_KEYS[:4] + IMAGE_KEYS[:4])} names a "
     'file (data_type "text" marks a question without media)'
@@ -58,8 +56,10 @@ def read_media(record: Mapping[str, Any]) -> list[Medium]:
     given = record.get("data_type")
     kind = "" if blank(given) else data_type_of(given)
     text_only = isinstance(given, str) and given.strip().lower() in TEXT_ONLY
-    record = _join_numbered(record)
+    record = _join_numbered(usual_keys(record))
     named = {key: files for key in MEDIA_KEYS if (files := list(_files(key, record.get(key))))}
+    if not named:
+        named = {k: f for k in MAYBE_KEYS if (f := list(_files(k, record.get(k))))}
     if not named:
         if text_only:
             return []
@@ -75,7 +75,7 @@ def read_media(record: Mapping[str, Any]) -> list[Medium]:
     if kind and len(media) == 1:
         media[0].data_type = kind
     _check_pictures(order, media)
-    _add_windows(record, media)
+    add_windows(record, media)
     rate = record.get("fps")
     if isinstance(rate, int | float) and 0 < rate < math.inf:
         for medium in media:
@@ -173,15 +173,17 @@ def _files(key: str, value: Any, about: Mapping[str, Any] | None = None) -> Iter
             value = literal(value.strip())
         if isinstance(value, str):
             if value.strip() not in ("", "None", "nan", "null"):  # nulls in a file of strings
-                yield _File(value, about or {})
+                path = value.strip().removeprefix("file://")
+                if key not in MAYBE_KEYS or PurePosixPath(path).suffix.lower() in _VIDEOS | IMAGES:
+                    yield _File(path, about or {})
             return
     if isinstance(value, list | tuple):
         for part in value:
-            if isinstance(part, list | tuple):
+            if isinstance(part, list | tuple) and len(value) > 1:
                 raise BadValue(f"a list in a list of media files under {key}: {short(part)}")
             yield from _files(key, part, about)
     elif isinstance(value, Mapping):
-        names = ("path", "url", key, key.removesuffix("s"), *PATH_KEYS, *VIDEO_KEYS, *IMAGE_KEYS)
+        names = ("path", "url", "src", "file", "filename", key, key.removesuffix("s"), *MEDIA_KEYS)
         inner = next((value[k] for k in names if not blank(value.get(k))), None)
         if inner is None and not blank(value.get("bytes")):
             raise BadValue(
@@ -195,53 +197,6 @@ def _files(key: str, value: Any, about: Mapping[str, Any] | None = None) -> Iter
         raise BadValue(f"a number instead of a media file under {key}: {short(value)}")
 
 
-def read_window(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the bounds of the clip, `start` and `end` in seconds. Raises BadValue."""
-    pair = _bounds(record)
-    if pair is None:
-        return {}
-    if isinstance(pair, list | tuple) and len(pair) == 1:
-        pair = pair[0]
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise BadValue(f"the bounds of the clip are not a start and an end: {short(pair)}")
-    return _window(*pair)
-
-
-def _bounds(record: Mapping[str, Any]) -> Any:
-    """Return the value that holds the bounds of the clip or the clips; None if there are none."""
-    for keys in BOUND_PAIRS:
-        values = [record.get(key) for key in keys]
-        if not all(map(_absent, values)):
-            lists = all(isinstance(value, list | tuple) for value in values)
-            same = lists and len(values[0]) == len(values[1]) > 1
-            return list(zip(*values, strict=True)) if same else [*map(_only, values)]
-    for key in BOUND_KEYS:
-        value = record.get(key)
-        if isinstance(value, str):
-            value = _interval(value)
-        if isinstance(value, Mapping):
-            values = [[value.get(name) for name in keys] for keys in BOUND_PAIRS]
-            value = next((pair for pair in values if not all(map(_absent, pair))), None)
-        if isinstance(value, list | tuple) and value:
-            return value
-    return None
-
-
-def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-
-
-_INTERVAL = re.compile(r"\s*([\d:.,]+)\s*s?\s*(?:-|–|—|~|to|,)\s*([\d:.,]+)\s*s?\s*")
-
-
-def _interval(text: str) -> Any:
-    """Return the value of a text: a list, or a start and an end as in "00:12-00:20"."""
-    value = literal(text.strip())
-    if isinstance(value, str) and (match := _INTERVAL.fullmatch(value)):
-        return [match[1], match[2]]
-    return value
-
-
 def _own_window(file: _File) -> dict[str, float]:
     """Return the bounds that a record gives beside one file."""
     window = read_window(file.about)
@@ -249,61 +204,3 @@ def _own_window(file: _File) -> dict[str, float]:
     if not PurePosixPath(file.path).suffix and isinstance(rate, int | float) and rate > 0:
         window["fps"] = float(rate)
     return window
-
-
-def _add_windows(record: Mapping[str, Any], media: Sequence[Medium]) -> None:
-    """Add the bounds of the record to its media: one pair, or one for each video or medium."""
-    bounds = _bounds(record)
-    if bounds is None:
-        return
-    videos = [medium for medium in media if medium.data_type == "video"] or list(media)
-    if len(videos) == 1 and not (len(media) > 1 and len(bounds) == len(media) and _pairs(bounds)):
-        pairs, bounded = [read_window(record)], videos
-    elif _pairs(bounds) and len(bounds) in (len(videos), len(media)):
-        bounded = videos if len(bounds) == len(videos) else list(media)
-        pairs = [{} if blank(pair) else read_window({"clip": pair}) for pair in bounds]
-    else:
-        raise BadValue(
-            f"bounds of a clip for {len(videos)} videos, {short(bounds)}: give one pair of bounds "
-            "for each video"
-        )
-    for medium, window in zip(bounded, pairs, strict=True):
-        if window:
-            medium.start, medium.end = window.get("start"), window.get("end")
-
-
-def _pairs(bounds: Any) -> bool:
-    return all(blank(pair) or isinstance(pair, list | tuple | Mapping) for pair in bounds)
-
-
-def _absent(value: Any) -> bool:
-    return blank(value) or isinstance(value, bool)
-
-
-def _window(start: Any, end: Any) -> dict[str, float]:
-    window = {
-        name: seconds_of(value)
-        for name, value in (("start", start), ("end", end))
-        if not _absent(value)
-    }
-    if window.get("start", 0) == window.get("end") == 0:  # how some tables write "no clip"
-        return {}
-    if window.get("end", math.inf) < window.get("start", 0):
-        raise BadValue(
-            f"the clip ends at {window['end']:g} s, before it starts at {window['start']:g} s"
-        )
-    return window
-
-
-def seconds_of(value: Any) -> float:
-    """Return a time in seconds: a number, "12.5", "12.5s", "1:02" or "00:01:02.5"."""
-    if isinstance(value, str):
-        text = value.strip().removesuffix("s").strip()
-        if re.fullmatch(r"(\d+:){0,2}\d+([.,]\d+)?", text):
-            seconds = 0.0
-            for part in text.replace(",", ".").split(":"):
-                seconds = seconds * 60 + float(part)
-            return seconds
-    elif isinstance(value, int | float) and 0 <= value < math.inf:
-        return float(value)
-    raise BadValue(f"the bounds of the clip are not times in seconds: {short(value)}")

@@ -21,6 +21,7 @@ from p2r.formats.values import (
     data_type_of,
     infer_problem_type,
     literal,
+    names_option,
     one,
     options_of,
     problem_of,
@@ -241,6 +242,11 @@ def _refuse_unwritable(value: Any, key: str = "", depth: int = 0) -> None:
             _refuse_unwritable(part, key, depth + 1)
 
 
+def _said(record: Raw) -> str:
+    """Return the reference answer of a record, or ""."""
+    return _bare(record.get("answer") if blank(record.get("solution")) else record["solution"])
+
+
 def _read_question(raw: Raw, place: int) -> Question:
     _refuse_unwritable(raw)
     record = unify(raw)
@@ -250,7 +256,8 @@ def _read_question(raw: Raw, place: int) -> Question:
     inferred = []
     if blank(record.get("options")) and record.get("problem_type") in (None, "", _CHOICE):
         problem, options = split_options(record["problem"])
-        if options and problem:
+        known = record.get("problem_type") == _CHOICE or not (said := _said(record))
+        if options and problem and (known or names_option(said, options)):
             record |= {"problem": problem, "options": options}
             inferred.append("options from the text of the question")
     answer = _bare(record.get("answer")) if blank(record.get("solution")) else ""
@@ -263,8 +270,9 @@ def _read_question(raw: Raw, place: int) -> Question:
         "source": "",
     }
     if blank(record.get("problem_type")):
-        given = answer or _bare(record.get("solution"))
-        derived["problem_type"] = infer_problem_type(options_of(record.get("options")), given)
+        derived["problem_type"] = infer_problem_type(
+            options_of(record.get("options")), _said(record)
+        )
         inferred.append("problem type from the options and the answer")
     meta = {key: value for key, value in record.items() if key not in (WINDOW, MORE_MEDIA)}
     if raw.keys() & _VIDEOP2R and all(isinstance(value, str) for value in raw.values()):

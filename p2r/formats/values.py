@@ -6,9 +6,10 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from p2r.records import PROBLEM_TYPES, DataType
@@ -41,6 +42,17 @@ def blank(value: Any) -> bool:
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str | Sequence | Mapping) and not len(value))
+
+
+def usual_keys(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record with keys in lower case with underscores: "videoPath" → video_path.
+
+    A key that is already written so counts before others.
+    """
+    if all(key.islower() for key in record):
+        return record
+    usual = {re.sub(r"(?<=[a-z\d])(?=[A-Z])|[ -]", "_", key).lower(): key for key in record}
+    return {new: record.get(new, record[key]) for new, key in usual.items()}
 
 
 def one(value: Any) -> Any:
@@ -99,10 +111,17 @@ def data_type_of(value: Any) -> DataType:
 
 # ---- options
 
-_LABELLED_LINE = re.compile(r"^[ \t]*\(?([A-Z])[.:)][ \t]*(.*?)[ \t]*$", re.MULTILINE)
-_LABELLED_INLINE = re.compile(r"(?:^|(?<=\s))(?:\(([A-Z])\)|([A-Z])[.)])\s+(?=\S)")
-_TITLE = re.compile(r"\n?[ \t]*(?:options?|choices|candidates)\s*:?[ \t]*$", re.IGNORECASE)
+_LABELLED_LINE = re.compile(
+    r"^[ \t]*[(（\[]?([A-Za-zＡ-Ｚ])(?:[.:)）．：、]|\]:?)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE
+)
+_LABELLED_INLINE = re.compile(
+    r"(?:^|(?<=\s))(?:[(（]([A-Za-zＡ-Ｚ])[)）]|([A-Za-zＡ-Ｚ])(?:[.)]\s|[）．、]))\s*(?=\S)"
+)
+_TITLE = re.compile(
+    r"\n?[ \t]*(?:options?|choices|candidates|选项|選項)\s*[:：]?[ \t\r]*$", re.IGNORECASE
+)
 _LABELS = ("label", "letter", "key", "id", "option_id", "index")
+_LISTS = ("texts", "options", "choices", "candidates")
 _TEXTS = ("text", "value", "content", "option", "answer", "choice")
 
 
@@ -117,9 +136,9 @@ def options_of(value: Any) -> list[str]:
     if isinstance(value, str):
         value = literal(value.strip()) if value.strip() not in ("", "nan", "NaN") else []
     if isinstance(value, str):
-        value = split_options(value)[1] or value
+        value = split_options(value)[1] or _parts_of(value)
     if isinstance(value, Mapping):
-        value = [(key, text) for key, text in value.items() if not blank(text)]
+        value = _options_of_object(value)
     if blank(value):
         return []
     if not isinstance(value, list | tuple):
@@ -130,7 +149,28 @@ def options_of(value: Any) -> list[str]:
     return [_option(option) for option in options]
 
 
+def _parts_of(text: str) -> str | list[str]:
+    """Return the options of a text with one per line or "|" between them; else the text."""
+    for separator in ("\n", "|"):
+        parts = [part.strip() for part in text.split(separator) if part.strip()]
+        if len(parts) > 1:
+            return parts
+    return text
+
+
+def _options_of_object(value: Mapping[Any, Any]) -> list[Any]:
+    """Return the options of an object: a text by label, or lists of texts and of labels."""
+    texts = next((value[k] for k in (*_TEXTS, *_LISTS) if isinstance(value.get(k), list)), None)
+    if texts is None:
+        return [(key, text) for key, text in value.items() if not blank(text)]
+    labels = next((value[k] for k in _LABELS if isinstance(value.get(k), list)), [])
+    same = len(labels) == len(texts)
+    return list(zip(labels, texts, strict=True)) if same else list(texts)
+
+
 def _option(value: Any) -> str:
+    if isinstance(value, Mapping) and len(value) == 1 and not value.keys() & {*_TEXTS}:
+        value = next(iter(value.items()))
     if isinstance(value, Mapping):
         text = next((value[key] for key in _TEXTS if not blank(value.get(key))), None)
         label = next((value[key] for key in _LABELS if not blank(value.get(key))), None)
@@ -153,25 +193,41 @@ def split_options(text: str) -> tuple[str, list[str]]:
     without at least two of them is returned as it is, without options.
     """
     lines = list(_LABELLED_LINE.finditer(text))
-    labels = "".join(match[1] for match in lines)
-    if len(lines) > 1 and ascii_uppercase.startswith(labels):
+    if labels := _in_order(match[1] for match in lines):
         between = "".join(text[one.end() : two.start()] for one, two in pairwise(lines))
         if between.isspace():
             head = _TITLE.sub("", text[: lines[0].start()].rstrip())
             rest = text[lines[-1].end() :].strip()
             question = "\n".join(filter(None, (head.rstrip(), rest)))
-            return question, [f"{match[1]}. {match[2]}" for match in lines]
+            return question, [
+                f"{label}. {match[2]}" for label, match in zip(labels, lines, strict=True)
+            ]
     found = list(_LABELLED_INLINE.finditer(text))
-    labels = "".join(match[1] or match[2] for match in found)
-    if len(found) > 1 and ascii_uppercase.startswith(labels):
+    if labels := _in_order(match[1] or match[2] for match in found):
         ends = [match.start() for match in found[1:]] + [len(text)]
         options = [
-            f"{label}. {text[match.end() : end].strip().rstrip(';,')}"
+            f"{label}. {text[match.end() : end].strip().rstrip(';,；，')}"
             for label, match, end in zip(labels, found, ends, strict=True)
         ]
         if not any("\n" in option for option in options):
             return _TITLE.sub("", text[: found[0].start()].rstrip()).rstrip(), options
     return text, []
+
+
+def names_option(answer: str, options: Sequence[str]) -> bool:
+    """Return whether a reference answer is the letter or the text of one of labelled options."""
+    plain = answer.strip().casefold()
+    letter = re.match(r"\(?([a-z])(?![a-z0-9])", plain)
+    if letter and ascii_lowercase.index(letter[1]) < len(options):
+        return True
+    return any(plain in (o.casefold(), o[3:].casefold()) for o in map(str.strip, options))
+
+
+def _in_order(labels: Iterable[str]) -> str:
+    """Return two or more labels that run A, B, C … or a, b, c … as capitals; else ""."""
+    plain = unicodedata.normalize("NFKC", "".join(labels))
+    runs = len(plain) > 1 and ascii_uppercase.startswith(plain.upper())
+    return plain.upper() if runs and (plain.isupper() or plain.islower()) else ""
 
 
 # ---- problem types that a record does not name
