@@ -44,14 +44,16 @@ def blank(value: Any) -> bool:
     return value is None or (isinstance(value, str | Sequence | Mapping) and not len(value))
 
 
-def usual_keys(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a record with keys in lower case with underscores: "videoPath" → video_path.
+def usual_key(key: Any) -> str:
+    """Return a key in lower case with underscores: "videoPath" and "Video Path" → video_path."""
+    return re.sub(r"(?<=[a-z\d])(?=[A-Z])|[ -]", "_", str(key)).lower()
 
-    A key that is already written so counts before others.
-    """
+
+def usual_keys(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record with usual keys. A key that is already written so counts before others."""
     if all(key.islower() for key in record):
         return record
-    usual = {re.sub(r"(?<=[a-z\d])(?=[A-Z])|[ -]", "_", key).lower(): key for key in record}
+    usual = {usual_key(key): key for key in record}
     return {new: record.get(new, record[key]) for new, key in usual.items()}
 
 
@@ -75,10 +77,11 @@ def problem_of(value: Any) -> str:
 
 
 # Spellings of problem types in other data sets, without case, blanks, dashes and underscores.
+_CHOICES = ("mc", "mcq", "mcqa", "multichoice", "multiplechoices", "choice", "singlechoice")
 _TYPES = {re.sub(r"[\W_]", "", name).lower(): name for name in PROBLEM_TYPES} | {
-    **dict.fromkeys(("mc", "mcq", "mcqa", "multichoice", "multiplechoices"), "multiple choice"),
-    **dict.fromkeys(("open", "openended", "freeform", "free"), "free-form"),
-    **dict.fromkeys(("number", "numeric", "numericalanswer"), "numerical"),
+    **dict.fromkeys(_CHOICES, "multiple choice"),
+    **dict.fromkeys(("open", "openended", "oe", "freeform", "free"), "free-form"),
+    **dict.fromkeys(("number", "numeric", "numericalanswer", "math", "float"), "numerical"),
 }
 
 
@@ -233,9 +236,17 @@ def _in_order(labels: Iterable[str]) -> str:
 # ---- problem types that a record does not name
 
 
+# "-1,234.5", "1e3", "3/4", "½", "1 ½", "\\frac{1}{2}", "$5", "50 %".
+_A_NUMBER = re.compile(
+    r"[-+−]?\s?[$€£¥]?\s?(?:[\d,]*\.?\d+(?:e[-+]?\d+)?(?:\s?/\s?\d+)?(?:\s?[¼-¾⅐-⅞])?|[¼-¾⅐-⅞]"
+    r"|\\[dt]?frac\s?(?:\d\s?\d|\{-?\d+\}\s?\{-?\d+\}))\s*\\?%?",
+    re.IGNORECASE,
+)
+
+
 def infer_problem_type(options: Sequence[str], answer: str) -> str:
     """Return the problem type that follows from the options and the reference answer."""
     if len(options) > 1 or re.fullmatch(r"\(?[A-J]\)?\.?", answer.strip()):
         return "multiple choice"
-    number = re.fullmatch(r"[-+−]?[\d,]*\.?\d+(?:e[-+]?\d+)?\s*%?", answer.strip(), re.IGNORECASE)
-    return "numerical" if number else "free-form"
+    plain = answer.strip().strip("$").strip() if "\\" in answer else answer.strip()
+    return "numerical" if _A_NUMBER.fullmatch(plain) else "free-form"
