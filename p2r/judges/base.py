@@ -114,7 +114,7 @@ def judge_key(question: Question, observation: str) -> str:
         question.problem,
         question.options,
         question.answer,
-        question.data_type,
+        question.media_word,
         observation,
     )
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:24]
