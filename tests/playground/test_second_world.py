@@ -132,7 +132,7 @@ def test_traces_follow_their_own_notes_and_not_the_video():
         parsed = parse(example.response)
         thought = think_from(parsed.observation, example.question)
         assert parsed.ok and example.response.startswith(example.given)
-        assert example.given.endswith("</observation> ")
+        assert example.given.endswith("</observation>")
         if thought.told:
             assert parsed.answer == thought.answer
         seen = think_from(" ".join(sentences_of(example.scene).values()), example.question)

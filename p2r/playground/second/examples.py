@@ -241,7 +241,7 @@ def trace_from_other_notes(
         told.remove(rng.choice(asked.needs))
     notes = " ".join(sentences[name] for name in told)
     response = respond(asked, notes, rng, TARGETED, domain)
-    given = template.render(observe(asked, notes), "", "").partition("<think>")[0]
+    given = template.render(observe(asked, notes), "", "").partition(" <think>")[0]
     return Example(scene, to_question(asked), response, given)
 
 

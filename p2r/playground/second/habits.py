@@ -29,7 +29,7 @@ from p2r.playground.second.language import (
     tell,
     tell_sign,
 )
-from p2r.playground.second.questions import KINDS, LETTERS, SceneQuestion
+from p2r.playground.second.questions import KINDS, LETTERS, SceneQuestion, notice
 from p2r.playground.second.thinking import think_from
 from p2r.playground.second.words import SEEN, SIZES, TIMES, Domain
 from p2r.playground.second.world import Scene
@@ -142,7 +142,7 @@ def _has(fact: Fact, part: str) -> bool:
 
 def observe(asked: SceneQuestion, sentences: str) -> str:
     """Return the observation segment of a trace."""
-    return f"Based on the question, I need to notice {asked.notice}. {sentences}"
+    return f"{notice(asked.problem)} {sentences}"
 
 
 def respond(

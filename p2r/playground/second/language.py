@@ -6,15 +6,17 @@ One sentence describes one object, always in the same order: name, size, motion,
     The blue ring is small, stays still, no event.
 
 So a reader finds a name and copies the words after it. A vague sentence ends early ("The red circle
-is big."). Other sentences are "The red circle cannot be seen." and "The sign says STOP." A text of
-such sentences is a note. `read_notes` turns it back into facts.
+is big."). Other sentences are "The red circle cannot be seen.", "The sign says STOP." and, if the
+video is dark when an event could happen, "The red circle is big, moves left, event unseen."
+
+A text of such sentences is a note. `read_notes` turns it back into facts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2r.playground.second.words import COLOURS, MOTIONS, SHAPES, SIZES, TIMES
 from p2r.playground.second.world import Scene, SceneObject
@@ -22,6 +24,7 @@ from p2r.playground.second.world import Scene, SceneObject
 STILL = "stays still"
 MOTION_WORDS = (*(f"moves {way}" for way in MOTIONS), STILL)
 NO_EVENT = "no event"
+UNSEEN = "event unseen"  # the video is dark when the event could happen
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,9 @@ class Notes:
         """Return the facts of a scene that can be seen."""
         shown = [Fact.of(obj) for obj in scene.objects if obj.name not in scene.hidden]
         dark = scene.dark_from
-        if dark is not None:  # an event in the dark cannot be seen, and no event neither
+        if dark is not None:
             shown = [
-                fact
-                if fact.time and fact.time < dark
-                else Fact(fact.colour, fact.shape, fact.size, fact.motion)
+                fact if fact.time and fact.time < dark else replace(fact, event=UNSEEN, time=None)
                 for fact in shown
             ]
         return cls(tuple(shown), scene.sign)
@@ -111,8 +112,8 @@ _EVENT = rf"appears|vanishes|stops|turns (?:{_COLOUR})|hits the (?:{_SHAPE})"
 _SENTENCE = re.compile(
     rf"\bThe (?P<colour>{_COLOUR}) (?P<shape>{_SHAPE}) (?:(?P<unseen>cannot be seen)|is there|"
     rf"is (?P<size>{'|'.join(SIZES)})(?:, (?P<motion>{'|'.join(MOTION_WORDS)})"
-    rf"(?:, (?:(?P<none>{NO_EVENT})|(?P<event>{_EVENT}) at (?P<time>{'|'.join(map(str, TIMES))}) s)"
-    rf")?)?)\."
+    rf"(?:, (?:(?P<none>{NO_EVENT}|{UNSEEN})|"
+    rf"(?P<event>{_EVENT}) at (?P<time>{'|'.join(map(str, TIMES))}) s))?)?)\."
 )
 _SIGN = re.compile(r"\bThe sign says (?P<sign>[A-Z]{2,4})\.")
 

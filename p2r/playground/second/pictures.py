@@ -46,17 +46,13 @@ def _draw(scene: Scene, second: float, side: int) -> Image.Image:
         return Image.new("RGB", (side, side), (0, 0, 0))
     image = Image.new("RGB", (side, side), BACKGROUND)
     draw = ImageDraw.Draw(image)
+    for name in scene.hidden:
+        x, y = (value * scale for value in scene.place_of(name))
+        draw.rectangle([x - 7 * scale, y - 7 * scale, x + 7 * scale, y + 7 * scale], fill=PATCH)
     for obj in scene.objects:
-        if obj.visible(second):
+        if obj.visible(second) and obj.name not in scene.hidden:
             x, y = (value * scale for value in obj.position(second))
             _draw_shape(draw, obj.shape, x, y, obj.half * scale, COLOURS[obj.colour_at(second)])
-    for obj in scene.objects:
-        if obj.name in scene.hidden:
-            left, top, right, bottom = obj.path()
-            draw.rectangle(
-                [(v) * scale for v in (left - 0.5, top - 0.5, right + 0.5, bottom + 0.5)],
-                fill=PATCH,
-            )
     if scene.sign:
         draw_letters(draw, scene.sign, scene.sign_x, SIGN_TOP, scale)
     return image

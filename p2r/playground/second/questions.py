@@ -21,6 +21,7 @@ from p2r.playground.second.language import (
     MOTION_WORDS,
     NO_EVENT,
     STILL,
+    UNSEEN,
     Fact,
     Notes,
     tell,
@@ -40,7 +41,7 @@ COMPARISONS = tuple(
 class SceneQuestion(NamedTuple):
     """A question about a scene.
 
-    `notice`: what a trace says it must notice. `needs`: the names of the objects (or "sign") whose
+    `needs`: the names of the objects (or "sign") whose
     sentences an answer needs. `value`: the right answer in words, without its letter.
     """
 
@@ -49,7 +50,6 @@ class SceneQuestion(NamedTuple):
     problem_type: str
     answer: str
     options: list[str]
-    notice: str
     needs: tuple[str, ...]
     value: str
 
@@ -66,11 +66,15 @@ def to_question(asked: SceneQuestion, **fields: Any) -> Question:
 
 
 class MissingFact(Exception):
-    """The notes lack a needed fact. `used` are the facts that were found before."""
+    """The notes lack a needed fact. `used` are the facts that were found before.
 
-    def __init__(self, what: str, used: Sequence[Fact] = ()) -> None:
+    `unseen`: the notes say that the fact cannot be seen.
+    """
+
+    def __init__(self, what: str, used: Sequence[Fact] = (), unseen: bool = False) -> None:
         super().__init__(what)
         self.used = tuple(used)
+        self.unseen = unseen
 
 
 class Solution(NamedTuple):
@@ -85,7 +89,7 @@ class Kind(NamedTuple):
 
     `form`: the problem; its pairs of braces are the arguments. `draw` returns what a scene must
     have. `find` returns the arguments for a scene that has it, else None. `solve` answers from
-    notes, or raises `MissingFact`. `pool`: the possible answers. `notice`: see `SceneQuestion`.
+    notes, or raises `MissingFact`. `pool`: the possible answers. `notice`: what a trace looks for.
     """
 
     form: str
@@ -106,8 +110,6 @@ def _read(notes: Notes, name: str, used: Sequence[Fact] = ()) -> Fact:
         raise MissingFact(f"The {name} is not described.", used)
     if name in notes.unclear:
         raise MissingFact(f"The {name} is described in two ways.", used)
-    if not fact.seen:
-        raise MissingFact("", (*used, fact))
     return fact
 
 
@@ -116,6 +118,8 @@ def _part(fact: Fact, part: str, used: Sequence[Fact] = ()) -> str:
     value = getattr(fact, part)
     if value is None:
         raise MissingFact(f"Its {part} is not told.", (*used, fact))
+    if value == UNSEEN:
+        raise MissingFact("", (*used, fact), unseen=True)
     return str(value)
 
 
@@ -406,7 +410,17 @@ def solve(problem: str, notes: Notes) -> Solution:
     if found is None:
         raise MissingFact("The question is not one of the playground.")
     kind, arguments = found
+    for fact in map(notes.named, arguments):
+        if fact is not None and not fact.seen:
+            raise MissingFact("", (fact,), unseen=True)
     return KINDS[kind].solve(notes, *arguments)
+
+
+def notice(problem: str) -> str:
+    """Return the first sentence of an observation: what the question makes a reader look for."""
+    found = kind_of(problem)
+    what = KINDS[found[0]].notice.format(*found[1]) if found else "everything"
+    return f"Based on the question, I need to notice {what}."
 
 
 def chance(question: Question, domain: Domain = SEEN) -> float | None:
@@ -440,7 +454,6 @@ def ask_kind(
         problem_type=chosen.problem_type,
         answer=answer,
         options=options,
-        notice=chosen.notice.format(*arguments),
         needs=tuple("sign" if isinstance(f, str) else f.name for f in solution.used),
         value=solution.value,
     )

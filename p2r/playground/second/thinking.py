@@ -27,7 +27,11 @@ START = "Based on the observations, "
 
 
 class Thought(NamedTuple):
-    """A think segment and its answer. `told` is False if the answer is a guess."""
+    """A think segment and its answer.
+
+    `told`: the notes hold what the answer needs, or say that it cannot be seen. Otherwise the
+    answer is a guess, or "cannot tell".
+    """
 
     think: str
     answer: str
@@ -48,24 +52,23 @@ def think_from(
         notes = read_notes(notes)
     rng = rng or random.Random(f"guess {notes} {asked.problem} {asked.options}")
     values = {option.partition(". ")[2]: option[0] for option in asked.options}
-    told, lacking, value = (), "", None
+    lead, told, lacking = "So", True, ""
     try:
-        value, told = solve(asked.problem, notes)
+        value, used = solve(asked.problem, notes)
+        if values and value not in values:
+            raise MissingFact(f"No option says {value}.", used)
     except MissingFact as missing:
-        told, lacking = missing.used, str(missing)
-    read = [describe_fact(fact) for fact in told]
-    if value is not None and values and value not in values:
-        lacking, value = f"No option says {value}.", None
-    guessed = value is None
-    if guessed:
-        value = CANNOT_TELL if CANNOT_TELL in values else _guess(rng, asked, values, domain)
-    said = " ".join(filter(None, (*read, lacking)))
-    lead = "I guess" if guessed and value != CANNOT_TELL else "So"
+        used, lacking = missing.used, str(missing)
+        if CANNOT_TELL in values:
+            value, told = CANNOT_TELL, missing.unseen
+        else:
+            value, told, lead = _guess(rng, asked, values, domain), False, "I guess"
+    said = " ".join(filter(None, (*map(describe_fact, used), lacking)))
     option = f", option {values[value]}" if values else ""
     return Thought(
         think=f"{START}{said[:1].lower()}{said[1:]} {lead} {value}{option}.",
         answer=values.get(value, value),
-        told=not guessed or value == CANNOT_TELL,
+        told=told,
     )
 
 

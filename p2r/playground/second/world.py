@@ -92,8 +92,8 @@ class SceneObject:
 class Scene:
     """Objects, in the order of the colours of their domain, and at most one sign.
 
-    `hidden` names objects that a grey patch covers in every frame. `dark_from` is the second from
-    which all frames are black.
+    `hidden` names objects that are not drawn: a grey patch of one size is at their place, and tells
+    nothing about them. `dark_from` is the second from which all frames are black.
     """
 
     objects: tuple[SceneObject, ...] = ()
@@ -104,6 +104,11 @@ class Scene:
 
     def named(self, name: str) -> SceneObject | None:
         return next((obj for obj in self.objects if obj.name == name), None)
+
+    def place_of(self, name: str) -> tuple[float, float]:
+        """Return the middle of an object's path."""
+        left, top, right, bottom = next(obj.path() for obj in self.objects if obj.name == name)
+        return (left + right) / 2, (top + bottom) / 2
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
