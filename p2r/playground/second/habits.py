@@ -74,12 +74,14 @@ def describe(
 ) -> str:
     """Return sentences about the scene, chosen by the habit; at least one.
 
-    They are in the order of the scene, or in random order (`shuffle`).
+    They are in the order of the scene, or in random order (`shuffle`). A needed object that is not
+    visible has a sentence too: it cannot be seen.
     """
     notes = Notes.of(scene)
     facts: dict[str, Fact | str] = {fact.name: fact for fact in notes.objects}
     if notes.sign:
         facts["sign"] = notes.sign
+    facts |= {name: Fact(*name.split(), seen=False) for name in needs if name not in facts}
     chosen = list(facts)
     if rng.random() >= habit.everything:
         odds = {name: habit.needed if name in needs else habit.needless for name in facts}
@@ -94,6 +96,8 @@ def describe(
 
 def _say(rng: random.Random, fact: Fact | str, habit: Habit, domain: Domain) -> str:
     draw = rng.random()
+    if isinstance(fact, Fact) and not fact.seen:
+        return tell(fact)
     if draw < habit.false:
         fact = make_false(fact, rng, domain)
     elif draw < habit.false + habit.vague and isinstance(fact, Fact):

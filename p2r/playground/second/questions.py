@@ -27,7 +27,7 @@ from p2r.playground.second.language import (
     tell,
     tell_sign,
 )
-from p2r.playground.second.words import EVENTS, SEEN, SIZES, TIMES, Domain
+from p2r.playground.second.words import EVENTS, SEEN, TIMES, Domain
 from p2r.playground.second.world import Scene, sample_scene
 from p2r.records import Question
 
@@ -176,11 +176,16 @@ def _solve_changer_motion(notes: Notes, time: str) -> Solution:
 def _solve_compare(notes: Notes, a: str, b: str) -> Solution:
     one = _read(notes, a)
     two = _read(notes, b, (one,))
-    words = []
-    for part in ("size", "motion"):
-        same = _part(one, part) == _part(two, part, (one,))
-        words.append(f"{'same' if same else 'other'} {part}")
-    return Solution(", ".join(words), (one, two))
+    for fact, used in ((one, ()), (two, (one,))):
+        for part in ("size", "motion"):
+            _part(fact, part, used)
+    return Solution(_compare(one, two), (one, two))
+
+
+def _compare(one: Fact, two: Fact) -> str:
+    size = "same" if one.size == two.size else "other"
+    motion = "same" if one.motion == two.motion else "other"
+    return f"{size} size, {motion} motion"
 
 
 def _solve_partner(notes: Notes, name: str) -> Solution:
@@ -205,28 +210,43 @@ def _solve_chain(notes: Notes, name: str) -> Solution:
 # ---- finding the arguments in a scene
 
 
+def _not_hit(notes: Notes) -> list[Fact]:
+    """Return the objects that no other object hits: "hits the ring" says that the ring is still."""
+    hit = {fact.hit for fact in notes.objects}
+    return [fact for fact in notes.objects if fact.shape not in hit]
+
+
 def _movers(notes: Notes) -> list[Fact]:
     """Return the objects that move in a direction in which no other object moves."""
     motions = [fact.motion for fact in notes.objects]
     return [f for f in notes.objects if f.motion != STILL and motions.count(f.motion) == 1]
 
 
-def _pick(rng: random.Random, found: Sequence[Fact], part: str = "name") -> tuple[str, ...] | None:
-    if not found:
+def _pick(
+    rng: random.Random, found: Sequence[Fact], wanted: Callable[[Fact], bool], part: str = "name"
+) -> tuple[str, ...] | None:
+    """Return a part of a random object, or None if the object is not as wanted.
+
+    The object is chosen before its answer is looked at. If it was chosen among the objects with the
+    wanted answer, the other objects would have this answer less often: a hint to the answer.
+    """
+    fact = rng.choice(found) if found else None
+    if fact is None or not wanted(fact):
         return None
-    value = getattr(rng.choice(found), part)
-    return (str(value).removeprefix("moves "),)
+    return (str(getattr(fact, part)).removeprefix("moves "),)
 
 
 def _with_motion(notes: Notes, rng: random.Random, motion: str) -> tuple[str, ...] | None:
-    return _pick(rng, [fact for fact in notes.objects if fact.motion == motion])
+    return _pick(rng, _not_hit(notes), lambda fact: fact.motion == motion)
 
 
 def _with_event(notes: Notes, rng: random.Random, event: str) -> tuple[str, ...] | None:
-    """Return an object with the event. Another object must be there that could be hit."""
-    found = [fact for fact in notes.objects if (fact.event or "").startswith(event)]
-    picked = _pick(rng, found)
-    return picked if picked and _targets(notes, picked[0]) else None
+    """Return a moving object with the event. Another object must be there that it could hit."""
+
+    def wanted(fact: Fact) -> bool:
+        return str(fact.event).startswith(event) and bool(_targets(notes, fact.name))
+
+    return _pick(rng, [fact for fact in notes.objects if fact.motion != STILL], wanted)
 
 
 def _targets(notes: Notes, name: str) -> list[str]:
@@ -239,7 +259,7 @@ def _targets(notes: Notes, name: str) -> list[str]:
 
 
 def _with_time(notes: Notes, rng: random.Random, time: int) -> tuple[str, ...] | None:
-    return _pick(rng, [fact for fact in notes.objects if fact.time == time])
+    return _pick(rng, [f for f in notes.objects if f.time], lambda fact: fact.time == time)
 
 
 def _with_sign(notes: Notes, rng: random.Random, wanted: None) -> tuple[str, ...] | None:
@@ -247,44 +267,39 @@ def _with_sign(notes: Notes, rng: random.Random, wanted: None) -> tuple[str, ...
 
 
 def _mover_with_time(notes: Notes, rng: random.Random, time: int) -> tuple[str, ...] | None:
-    return _pick(rng, [fact for fact in _movers(notes) if fact.time == time], "motion")
+    movers = [fact for fact in _movers(notes) if fact.time]
+    return _pick(rng, movers, lambda fact: fact.time == time, "motion")
 
 
 def _any_mover(notes: Notes, rng: random.Random, wanted: None) -> tuple[str, ...] | None:
-    return _pick(rng, _movers(notes), "motion")
+    return _pick(rng, _movers(notes), lambda fact: True, "motion")
 
 
 def _changer_with_motion(notes: Notes, rng: random.Random, motion: str) -> tuple[str, ...] | None:
     times = [fact.time for fact in notes.objects]
-    found = [f for f in notes.objects if f.time and times.count(f.time) == 1]
-    return _pick(rng, [fact for fact in found if fact.motion == motion], "time")
+    found = [fact for fact in notes.objects if fact.time and times.count(fact.time) == 1]
+    return _pick(rng, found, lambda fact: fact.motion == motion, "time")
 
 
-def _pair(notes: Notes, rng: random.Random, wanted: tuple) -> tuple[str, ...] | None:
-    sizes, motions = wanted
-    found = [
-        (a.name, b.name)
-        for a in notes.objects
-        for b in notes.objects
-        if a is not b and (a.size, b.size) == sizes and (a.motion, b.motion) == motions
-    ]
-    return rng.choice(found) if found else None
+def _pair(notes: Notes, rng: random.Random, wanted: str) -> tuple[str, ...] | None:
+    pair = rng.sample(notes.objects, 2) if len(notes.objects) > 1 else []
+    if not pair or not all(fact in _not_hit(notes) for fact in pair):
+        return None
+    return (pair[0].name, pair[1].name) if _compare(*pair) == wanted else None
 
 
 def _partner_with_motion(notes: Notes, rng: random.Random, motion: str) -> tuple[str, ...] | None:
     times = [fact.time for fact in notes.objects]
-    found = [
-        a
-        for a in notes.objects
-        for b in notes.objects
-        if a is not b and a.time and a.time == b.time and times.count(a.time) == 2
-        if b.motion == motion
-    ]
-    return _pick(rng, found)
+    found = [fact for fact in notes.objects if fact.time and times.count(fact.time) == 2]
+
+    def wanted(fact: Fact) -> bool:
+        return any(o.motion == motion for o in found if o.time == fact.time and o is not fact)
+
+    return _pick(rng, found, wanted)
 
 
 def _hitter(notes: Notes, rng: random.Random, wanted: None) -> tuple[str, ...] | None:
-    return _pick(rng, [fact for fact in notes.objects if fact.hit])
+    return _pick(rng, [fact for fact in notes.objects if fact.hit], lambda fact: True)
 
 
 # ---- the kinds
@@ -306,14 +321,8 @@ def _draw_nothing(rng: random.Random, domain: Domain) -> None:
     """Colours and signs are equally likely in every scene."""
 
 
-def _draw_pair(rng: random.Random, domain: Domain) -> tuple:
-    sizes, motions = list(SIZES), list(MOTION_WORDS)
-    rng.shuffle(sizes)
-    rng.shuffle(motions)
-    return (
-        (sizes[0], sizes[0] if rng.random() < 0.5 else sizes[1]),
-        (motions[0], motions[0] if rng.random() < 0.5 else motions[1]),
-    )
+def _draw_comparison(rng: random.Random, domain: Domain) -> str:
+    return rng.choice(COMPARISONS)
 
 
 def _motions(domain: Domain) -> Sequence[str]:
@@ -371,7 +380,7 @@ KINDS: dict[str, Kind] = {
     ),
     "compare": Kind(
         "Compare the {} and the {}.",
-        *(_CHOICE, _draw_pair, _pair, _solve_compare, lambda domain: COMPARISONS),
+        *(_CHOICE, _draw_comparison, _pair, _solve_compare, lambda domain: COMPARISONS),
         notice="the {} and the {}",
     ),
     "partner": Kind(
