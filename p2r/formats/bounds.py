@@ -67,9 +67,10 @@ def _bound_pair(record: Mapping[str, Any]) -> list[Any] | None:
                 unit = match["unit"] or ""
                 kind = "frame" if "frame" in unit else "ms" if unit else ""
                 found[kind].setdefault(name, value)
-    kind = next((kind for kind, bounds in found.items() if bounds), None)
-    if kind is None:
+    kinds = [kind for kind, bounds in found.items() if bounds]
+    if not kinds:
         return None
+    kind = kinds[0]
     bounds = [found[kind].get(name) for name in ("start", "end")]
     if kind == "":
         return bounds

@@ -19,7 +19,8 @@ def settle_data_type(question: Question, root: str | Path) -> Question:
 
     A data type that the record names is not changed. A missing file changes nothing.
     """
-    first, *more = question.media or [None]
+    first = question.media[0] if question.media else None
+    more = question.media[1:]
     changes: dict[str, Any] = {}
     if first and "data_type" in question.meta.get(ABSENT, {}) and _moves(first, root):
         changes["data_type"] = "video"

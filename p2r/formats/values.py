@@ -166,7 +166,7 @@ def _options_of_object(value: Mapping[Any, Any]) -> list[Any]:
     texts = next((value[k] for k in (*_TEXTS, *_LISTS) if isinstance(value.get(k), list)), None)
     if texts is None:
         return [(key, text) for key, text in value.items() if not blank(text)]
-    labels = next((value[k] for k in _LABELS if isinstance(value.get(k), list)), [])
+    labels: list[Any] = next((value[k] for k in _LABELS if isinstance(value.get(k), list)), [])
     same = len(labels) == len(texts)
     return list(zip(labels, texts, strict=True)) if same else list(texts)
 

@@ -103,7 +103,7 @@ def build_messages(question: Question, style: str = "full") -> list[dict[str, An
     texts = _PLACEHOLDER.split(prompt) if len(media) > 1 else []
     if len(texts) != len(media) + 1:
         return [{"role": "user", "content": [*media, {"type": "text", "text": prompt}]}]
-    content = [{"type": "text", "text": texts[0]}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": texts[0]}]
     for medium, text in zip(media, texts[1:], strict=True):
         content += [medium, {"type": "text", "text": text}]
     return [{"role": "user", "content": [part for part in content if part.get("text") != ""]}]
