@@ -65,13 +65,12 @@ kind_of = checks.test_kind_of(kind_of)
 # %%
 from collections import defaultdict
 
-from p2r.playground.oracle import faithful_share
-from p2r.playground.world import sample_scene
+from p2r.playground.truth import sentence_truth
 
 
 def truthful(case) -> bool:
-    share = faithful_share(case.trace.observation or "", sample_scene(case.question.meta["seed"]))
-    return share is None or share == 1.0
+    told = sentence_truth(case.question, case.trace.observation or "")
+    return all(truth != "false" for _, truth in told)
 
 
 kinds = defaultdict(list)

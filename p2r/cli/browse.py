@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2r.cli.options import RecipeOption, RunOption, SetOption, app, open_run
+from p2r.cli.options import (
+    DryRunOption,
+    RecipeOption,
+    RunOption,
+    SetOption,
+    app,
+    open_run,
+    print_dry_run,
+)
 from p2r.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,14 +31,22 @@ if TYPE_CHECKING:
     epilog="Example: p2r demo --run runs/demo",
 )
 def demo(
-    run: RunOption = Path("runs/demo"), recipe: RecipeOption = None, set: SetOption = None
+    run: RunOption = Path("runs/demo"),
+    dry_run: DryRunOption = False,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
 ) -> None:
     """Run every stage on one recipe, then browse the cases.
 
     Base, SFT, GRPO and PA-GRPO are compared on held-out scenes. If the command is killed, run it
     again to continue. With P2R_NO_APP=1, it ends after the results.
     """
-    opened = open_run(run, recipe, set)
+    opened = open_run(run, recipe, set, dry_run=dry_run)
+    if dry_run:
+        from p2r.stages.preview import preview_demo
+
+        print_dry_run(preview_demo(opened))
+        return
 
     from p2r.cli.tables import DemoReport, make_console
     from p2r.stages.demo import run_demo
@@ -68,6 +84,7 @@ def browse(
             "/user/jo/proxy/7860 with JupyterHub.",
         ),
     ] = "",
+    dry_run: DryRunOption = False,
 ) -> None:
     """Browse the cases of one or more runs.
 
@@ -78,6 +95,17 @@ def browse(
             raise UserError(f"run {folder} does not exist: pass the folder of a run")
     if media_root is not None and not media_root.is_dir():
         raise UserError(f"media root {media_root} is not a folder")
+    if dry_run:
+        from p2r.browser.exposure import check_host, check_root_path
+
+        check_host(host, os.environ.get("P2R_APP_PASSWORD"))
+        store = _open_store(runs)
+        address = (
+            f"http://{host}:{port or 'the first free port from 7860'}{check_root_path(root_path)}"
+        )
+        print_dry_run([f"{store.count()} cases of {len(runs)} run(s) at {address}"])
+        store.close()
+        return
     open_browser(runs, media_root, port, host, root_path)
 
 
@@ -103,14 +131,18 @@ def ask(
             "choice with options, else free-form.",
         ),
     ] = None,
+    dry_run: DryRunOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
     """Answer a question about a clip. The answer is printed while the model writes it."""
-    from p2r.engines.ask import ask_model
+    from p2r.engines.ask import ask_model, preview_ask
     from p2r.runs.recipe import load_recipe
 
     resolved = load_recipe(recipe or "tiny", set)
+    if dry_run:
+        print_dry_run(preview_ask(resolved, model, video, question, option or [], type))
+        return
     for piece in ask_model(resolved, model, video, question, option or [], type):
         print(piece, end="", flush=True)
     print()

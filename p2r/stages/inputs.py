@@ -31,7 +31,7 @@ def find_questions(
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
-    generation), or from the playground. Each gets an id of its own (see `tell_apart`). `bad` counts
+    generation), or from the playground. Each gets a unique id (see `tell_apart`). `bad` counts
     the unusable records by reason. Raises `UserError` if there are no questions, or if the run
     already has another media folder.
     """
@@ -66,7 +66,7 @@ def recall_source(run: Run, purpose: str, given: Path | None = None) -> Path | N
     """Return the given file, or the file that an earlier call remembered for this purpose."""
     if given is not None:
         return given
-    kept = run.path("sources.json")
+    kept = run.folder / "sources.json"
     file = read_json(kept).get(purpose) if kept.is_file() else None
     return Path(file) if file else None
 
@@ -84,7 +84,8 @@ def make_playground(run: Run, split: str) -> Path:
     Returns the question file `data/SPLIT.jsonl`, whose media paths are relative to `data`.
     """
     file = run.path("data", f"{split}.jsonl")
-    size = getattr(run.recipe.playground, split)
+    settings = run.recipe.playground
+    size = settings.sizes().get(split, 0)
     if file.is_file():
         return file
     if not size:
@@ -95,7 +96,7 @@ def make_playground(run: Run, split: str) -> Path:
     from p2r.formats import read_questions
     from p2r.playground.splits import write_split
 
-    written = write_split(run.folder / "data" / split, split, size)
+    written = write_split(run.folder / "data" / split, split, size, settings.generation)
     with replacing(file) as lines:
         for question in read_questions(written):
             question.path = f"{split}/{question.path}"

@@ -11,14 +11,8 @@ from p2r import data
 from p2r.errors import TrainingError, UserError
 from p2r.records import Case, Question, Trace
 from p2r.runs.recipe import load_recipe
-from p2r.training.sft import (
-    LengthGroups,
-    TraceCollator,
-    accumulation,
-    sft_arguments,
-    target,
-    train_sft,
-)
+from p2r.training.plan import accumulation
+from p2r.training.sft import LengthGroups, TraceCollator, sft_arguments, target, train_sft
 from p2r.video import FrameCache
 
 pytestmark = pytest.mark.slow
