@@ -1,7 +1,7 @@
 """Repeat a stage of a run with other settings, and compare the variants.
 
-Each variant has a run folder of its own, `variants/NAME` in the run, so that no file mixes the
-results of two settings. A variant starts from the results of the run: its questions, traces, kept
+Each variant has a run folder of its own, `variants/STAGE/NAME` in the run, so that no file mixes
+the results of two settings. A variant starts from the results of the run: its questions, traces, kept
 traces and SFT model.
 """
 
@@ -33,15 +33,15 @@ def vary(run: Run, stage: VariedStage, variants: Mapping[str, Sequence[str]]) ->
     """
     made = {}
     for name, overrides in variants.items():
-        variant = open_variant(run, name, overrides)
+        variant = open_variant(run, stage, name, overrides)
         _REPEAT[stage](run, variant)
         made[name] = variant
     return made
 
 
-def open_variant(run: Run, name: str, overrides: Sequence[str]) -> Run:
+def open_variant(run: Run, stage: VariedStage, name: str, overrides: Sequence[str]) -> Run:
     """Open the run folder of a variant: the recipe of the run with some settings changed."""
-    folder = run.folder / "variants" / re.sub(r"[^\w.-]+", "-", name).strip("-")
+    folder = run.folder / "variants" / stage / re.sub(r"[^\w.-]+", "-", name).strip("-")
     return open_run(folder, run.folder / "recipe.yaml", overrides)
 
 

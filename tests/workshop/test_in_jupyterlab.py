@@ -1,7 +1,6 @@
 """The widgets in JupyterLab: each shows its figure, follows the keyboard, and a training stops."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -45,7 +44,11 @@ def lab(tmp_path):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     options = ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     paths = {name: str(tmp_path / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "HOME")}
+    paths["JUPYTERLAB_SETTINGS_DIR"] = str(tmp_path / "settings")
     environment = os.environ | paths | {"PYTHONPATH": str(ROOT)}
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
@@ -67,36 +70,35 @@ def lab(tmp_path):
 
 def test_every_widget_works_in_jupyterlab(lab, chromium, tmp_path):
     page = chromium.new_page(viewport={"width": 1300, "height": 5200})
-    page.set_default_timeout(180_000)
-    page.goto(lab)
-    page.locator(".jp-Notebook").wait_for()
-    page.locator(".jp-Notebook .jp-Cell").first.click()
-    page.get_by_text("Run", exact=True).first.click()
-    page.get_by_text("Run All Cells", exact=True).click()
-    outputs = page.locator(".jp-CodeCell")
-    outputs.nth(6).locator("video").wait_for()
-    for number in range(1, 7):
-        outputs.nth(number).locator(".js-plotly-plot").first.wait_for()
-
-    handle = outputs.nth(1).locator(".noUi-handle").first
-    status = outputs.nth(1).locator("[role=status]")
-    assert "8 frames" in status.inner_text()
-    handle.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "text => text.innerText.includes('10 frames')", arg=status.element_handle()
-    )
-    box = outputs.nth(5).locator("textarea")
-    box.fill(
-        "<observation>The sign says STOP.</observation> <think>So.</think><answer>STOP</answer>"
-    )
-    outputs.nth(5).get_by_text("Sufficient: yes.").wait_for()
-
-    live = outputs.nth(7)
-    live.locator(".js-plotly-plot").wait_for()
-    live.get_by_role("button", name="Stop").click()
-    live.get_by_text(re.compile("stopped before step")).wait_for()
+    page.set_default_timeout(300_000)
     shots = Path(os.environ.get("P2R_SHOTS", tmp_path))
-    page.screenshot(path=shots / "widgets.png")
-    assert (shots / "widgets.png").stat().st_size > 50_000
-    page.close()
+    page.goto(lab)
+    try:
+        use_every_widget(page)
+    finally:
+        page.screenshot(path=shots / "widgets.png")
+        page.close()
+
+
+def use_every_widget(page):
+    """Run the notebook, then use the widgets with the keyboard."""
+    page.locator(".jp-Notebook").wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    cells = page.locator(".jp-CodeCell")
+    cells.nth(6).locator("video").wait_for()
+    for number in range(1, 7):
+        cells.nth(number).locator(".js-plotly-plot").first.wait_for()
+
+    status = cells.nth(1).locator("[role=status]")
+    assert "8 frames" in status.inner_text()
+    cells.nth(1).locator(".noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    cells.nth(1).get_by_text("10 frames of").wait_for()
+    text = "<observation>The sign says STOP.</observation> <think>So.</think><answer>STOP</answer>"
+    cells.nth(5).locator("textarea").fill(text)
+    cells.nth(5).get_by_text("Sufficient: yes.").wait_for()
+
+    cells.nth(7).locator(".js-plotly-plot").wait_for()
+    cells.nth(7).get_by_role("button", name="Stop").click()
+    cells.nth(7).get_by_text("stopped before step").wait_for()

@@ -21,8 +21,8 @@ def write_metrics(run, folder, *rows):
 
 
 def test_a_variant_is_a_run_inside_the_run(run):
-    variant = open_variant(run, "no KL!", ["rl.beta=0"])
-    assert variant.folder == run.folder / "variants" / "no-KL"
+    variant = open_variant(run, "rl", "no KL!", ["rl.beta=0"])
+    assert variant.folder == run.folder / "variants" / "rl" / "no-KL"
     assert changed_settings(run, variant) == "rl.beta=0.0"
     assert changed_settings(run, run) == ""
     inputs = inputs_of(run, "rl")
@@ -39,7 +39,7 @@ def test_a_stage_without_its_inputs_is_refused(run):
 
 
 def test_variants_of_rl_are_compared_by_their_last_steps(run, capsys):
-    grpo = open_variant(run, "GRPO", ["rl.credit=outcome"])
+    grpo = open_variant(run, "rl", "GRPO", ["rl.credit=outcome"])
     row = {"reasoning/accuracy": 0.5, "joint/collapse": 0.25}
     write_metrics(
         run, "pa_grpo", *({"step": n, "perception/accuracy": n / 10} | row for n in range(1, 9))
@@ -57,7 +57,7 @@ def test_variants_of_rl_are_compared_by_their_last_steps(run, capsys):
 
 
 def test_variants_of_sft_and_filter_are_compared(run):
-    other = open_variant(run, "other", ["sft.learning_rate=0.001"])
+    other = open_variant(run, "sft", "other", ["sft.learning_rate=0.001"])
     for each, loss in ((run, 1.0), (other, 0.5)):
         write_metrics(each, "sft", {"step": 1, "loss": loss, "mean_token_accuracy": 0.9})
         each.path("funnel.json").write_text(

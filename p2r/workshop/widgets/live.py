@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 
 from p2r import plots
 from p2r.runs import Run
@@ -37,6 +37,7 @@ class LiveCurves:
         self.y_title = y_title
         self.rows: list[dict[str, Any]] = []
         self.stopped = False
+        self.shown: DisplayHandle | None = None  # None outside IPython
         self.button = ipywidgets.Button(
             description="Stop", icon="stop", tooltip="end the training after this step"
         )
@@ -81,18 +82,21 @@ class LiveCurves:
             yield step
 
     def __enter__(self) -> LiveCurves:
-        display(self.widget)
+        self.shown = display(self._repr_mimebundle_(), raw=True, display_id=True)
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> bool:
         self.button.disabled = True
+        if self.shown is not None:  # so that the saved notebook has the whole curves
+            self.shown.update(self._repr_mimebundle_(), raw=True)
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         if interrupted:
             print(f"stopped by hand; {self.describe()}")
         return interrupted
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        return {PLOTLY: figure_data(self.figure), "text/plain": self.describe()}
+        bundle = self.widget._repr_mimebundle_(**options) or {}
+        return {**bundle, PLOTLY: figure_data(self.figure), "text/plain": self.describe()}
 
 
 @contextmanager
