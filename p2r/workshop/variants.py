@@ -1,8 +1,8 @@
 """Repeat a stage of a run with other settings, and compare the variants.
 
 Each variant has a run folder of its own, `variants/STAGE/NAME` in the run, so that no file mixes
-the results of two settings. A variant starts from the results of the run: its questions, traces, kept
-traces and SFT model.
+the results of two settings. A variant starts from the results of the run: its questions, traces,
+kept traces and SFT model.
 """
 
 from __future__ import annotations
