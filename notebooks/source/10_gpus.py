@@ -122,7 +122,7 @@ print(f"1,000 steps of 56 rollouts: ${judge_dollars(56, 1000, (600, 120), (3.0, 
 from pathlib import Path
 
 from p2r.errors import DataError, EngineError, UserError
-from p2r.training.plan import dry_run
+from p2r.training.dry_run import dry_run
 
 try:
     file, root = (Path(path) if path else None for path in (QUESTIONS, DATA_ROOT))
