@@ -5,7 +5,7 @@ import random
 import pytest
 
 from p2r.data import load_model, load_processor
-from p2r.playground.second.card import card_questions, format_card, make_card, make_writer
+from p2r.playground.card import card_questions, format_card, make_card, make_writer
 from p2r.playground.second.chapters import scene_from_dict
 from p2r.playground.second.examples import repeat
 from p2r.playground.second.habits import describe
