@@ -134,6 +134,7 @@ def test_images_have_no_second_group(model_folder, media, questions, tmp_path):
 @pytest.mark.slow
 def test_a_short_run_of_t_grpo(taught_folder, media, tmp_path):
     settings = ["rl.credit=temporal", "rl.steps=2", "rl.group_size=4", "rl.max_tokens=60"]
+    settings += ["rl.preflight=1"]
     out = tmp_path / "t_grpo"
     assert train(out, taught_folder, media, *settings) == out / "model"
     rows = read_lines(out / "metrics.jsonl")
