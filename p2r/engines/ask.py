@@ -51,7 +51,7 @@ def ask_clip(
     """
     settings = eval_settings(recipe.video)
     image_pixels = settings.pop("image_pixels", None)
-    frames = sample_frames(media, **settings)
+    frames = sample_frames(media, **settings, **question.window)
     if image_pixels and frames.decoder == "image":
         frames = sample_frames(media, **settings | {"max_pixels": image_pixels})
     if longest is not None and frames.duration > longest:

@@ -8,9 +8,11 @@ from string import ascii_uppercase
 from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
-from p2r.formats.media import read_window
-from p2r.formats.rawrecords import BadValue, literal
+from p2r.formats.bounds import read_window
+from p2r.formats.media import place_media, read_media
+from p2r.formats.rawrecords import BadValue, is_ours, literal
 from p2r.formats.values import one
+from p2r.records import Medium, Question
 from p2r.template import answer_of
 
 IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid", "sample_id")
@@ -21,6 +23,7 @@ TRUTHS = (
 )
 QUESTIONS = ("question", "problem", "prompt")
 OPTIONS = ("options", "choices", "candidates")
+_PATHS = ("path", "video_path", "video", "videos")
 LOG_FILE = "log_file"  # the key under which the lmms-eval format gives the name of the log
 
 
@@ -47,16 +50,29 @@ def base_fields(
     `path` is the media path of a record that gives none.
     """
     identity = first(record, *IDS)
+    problem, media = text_of(first(record, *QUESTIONS)), _several_media(record)
+    if media:
+        problem, media = place_media(problem, media)
     return Fields(
         id=None if identity is None else text_of(identity),
-        problem=text_of(first(record, *QUESTIONS)),
+        problem=problem,
         truth=truth_of(record),
         problem_type=problem_type,
         options=options_of(record),
         parts={axis: text_of(value) for axis, value in (parts or {}).items()},
-        path=text_of(one(first(record, "path", "video_path", "video", "videos"))) or path,
-        window=read_window(record),
+        path=media[0].path if media else text_of(one(first(record, *_PATHS))) or path,
+        window=media[0].window if media else read_window(record),
+        more_media=media[1:],
     )
+
+
+def _several_media(record: Record) -> list[Medium]:
+    """Return the media of a record if it has several, or if p2r wrote it."""
+    if is_ours(record):
+        return Question.model_validate(record).media
+    given = first(record, *_PATHS)
+    several = isinstance(given, list) and len(given) > 1
+    return read_media({**record, "data_type": None}) if several else []
 
 
 def first(record: Record, *keys: str) -> Any:

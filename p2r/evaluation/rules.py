@@ -217,12 +217,23 @@ def read_robustly(output: str, asked: Asked, rating: float | None = None) -> Rea
     """
     if not asked.truth:
         return Reading(None, valid_rating(rating))
-    answer = answer_of(output.replace("</s>", ""))
+    answer = answer_of(output) or _outside_thinking(output)
     if asked.problem_type == "multiple choice":
         chosen = read_option(answer, asked.options)
         right = chosen == asked.letter or _same_text(chosen, asked.letter, asked.options)
         return Reading(chosen, None if asked.letter is None else float(right))
     return Reading(answer, accuracy(asked.problem_type, answer, asked.truth, asked.options))
+
+
+_STRAY = re.compile(r"</?\s*(?:observation|think|answer)\s*>", re.IGNORECASE)
+
+
+def _outside_thinking(output: str) -> str | None:
+    """Return the text after the thinking of a response without `<answer>`, or None."""
+    _, end, rest = output.rpartition("</think>")
+    if not end and "<think>" in output:
+        return None  # it never ends
+    return _STRAY.sub("", rest).strip() or None
 
 
 def _same_text(chosen: str | None, letter: str | None, options: Sequence[str]) -> bool:

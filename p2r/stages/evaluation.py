@@ -109,10 +109,11 @@ def transfer(
         folder = questions if questions.is_dir() else questions.parent
         root = claim_data_root(run, data_root, folder)
         direct = run.recipe.prompt_style("eval", style) == "direct"
-        asked = to_questions(benchmark, read_benchmark(benchmark, questions)[0], direct=direct)
+        fields, _ = read_benchmark(benchmark, questions, root)
+        asked = to_questions(benchmark, fields, direct=direct)
     asked = asked[: run.recipe.eval.questions]
     result = read_result(source)
-    observations, left_out = observations_of(result), count_left_out(asked, result)
+    observations, left_out = observations_of(asked, result), count_left_out(asked, result)
     measure = _evaluator(run, model, style)
     written = []
     for given in INPUTS:

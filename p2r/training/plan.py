@@ -307,6 +307,11 @@ def find_no_reward(question: Question) -> str | None:
     """Return why a question cannot be rewarded; None if it can."""
     from p2r.scoring import accuracy
 
+    if (count := len(question.media)) > 1:
+        return (
+            f"question {question.id!r} has {count} media files, but RL takes one: use it for SFT "
+            "or for evaluation"
+        )
     truth = question.answer
     if truth.strip() and accuracy(question.problem_type, "", truth, question.options) is not None:
         return None

@@ -42,7 +42,7 @@ from p2r.training.stage import (
 )
 from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
 from p2r.training.vision_pass import unify_vision_passes
-from p2r.video import FrameCache, Frames
+from p2r.video import Clips, FrameCache
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class TraceCollator:
         processor: Any,
         questions: Sequence[Question],
         responses: Sequence[str],
-        frames_of: Callable[[Question], Frames | None],
+        frames_of: Callable[[Question], Clips],
         style: str,
         max_length: int | None,
         on_skip: Callable[[Question, str], None],
@@ -282,10 +282,11 @@ def estimate_lengths(
             texts.append(build_prompt(question, collator.style) + response)
         except DataError:
             texts.append("")
-        frames = video.train_frames if question.data_type == "video" else 1
-        image = question.data_type == "image" and video.image_pixels
-        most = most_vision_tokens(model, frames, image or video.train_pixels)
-        seen.append(most if question.path else 0)
+        seen.append(0)
+        for medium in question.media:
+            image = medium.data_type == "image"
+            pixels = (image and video.image_pixels) or video.train_pixels
+            seen[-1] += most_vision_tokens(model, 1 if image else video.train_frames, pixels)
     counts = collator.processor.tokenizer(texts)["input_ids"]
     return [len(ids) + vision for ids, vision in zip(counts, seen, strict=True)]
 
