@@ -81,6 +81,7 @@ def test_frames_and_times_equal_those_of_a_full_decode(kind, tmp_path):
             assert found.timestamps == pytest.approx([i / 10 for i in found.indices])
 
 
+@pytest.mark.slow
 def test_every_shared_clip_gives_the_right_frames_or_a_reason():
     folder = shared_data("videos")
     for clip in json.loads((folder / "manifest.json").read_text()):
