@@ -7,7 +7,6 @@ killed at any time and started again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from filelock import lock_descriptor
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
@@ -222,7 +222,7 @@ def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> Non
     if not rows:
         return
     with (folder / "skipped.jsonl").open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        lock_descriptor(file.fileno())  # released when the file is closed
         file.seek(0)
         listed = {json.loads(line)["id"] for line in file if line.endswith("\n")}
         file.write("".join(to_line(row) for name, row in rows.items() if name not in listed))
