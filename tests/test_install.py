@@ -38,7 +38,7 @@ for module in pkgutil.walk_packages(p2r.__path__, "p2r."):
 
 
 def load_check():
-    spec = importlib.util.spec_from_file_location("check_lock", ROOT / "configs" / "check_lock.py")
+    spec = importlib.util.spec_from_file_location("check_lock", ROOT / "docs" / "check_lock.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

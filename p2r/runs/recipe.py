@@ -9,13 +9,13 @@ the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
-from p2r.runs.plugins import find_plugins
+from p2r.runs.plugins import check_trackers, find_plugins
 from p2r.runs.sections import (
     Credit,
     EngineName,
@@ -65,7 +65,12 @@ ALIASES = {  # older names
     "7b-8x80gb": "qwen2.5-vl-7b-8x80gb",
 }
 # The keys that may name a file beside the recipe.
-FILE_KEYS = (("models", "prompt"), ("models", "agnostic_prompt"), ("judging", "prompt"))
+FILE_KEYS = (
+    ("models", "prompt"),
+    ("models", "agnostic_prompt"),
+    ("judging", "prompt"),
+    ("rl", "reward"),
+)
 # The values of newer keys for runs whose `recipe.yaml` does not have them.
 OLDER_RUNS: dict[str, dict[str, Any]] = {
     "video": {"image_pixels": None},
@@ -82,8 +87,9 @@ class Recipe(Section):
     """Seed of everything that is drawn."""
     threads: PositiveInt | None = None
     """CPU threads of torch (none: all)."""
-    report_to: Literal["none", "tensorboard", "trackio"] = "none"
-    """Where trainings report their curves."""
+    report_to: Annotated[str, AfterValidator(check_trackers)] = "none"
+    """Where trainings report their curves: `none`, or trackers separated by commas: `tensorboard`,
+    `trackio`, `wandb`, `mlflow` and the others of transformers, or your `FILE.py:CLASS`."""
     keep: str = Field("best", pattern=r"^(all|best|last [1-9][0-9]*)$")
     """Checkpoints that a finished training keeps beside its final model: `all`, `last N`, or the
     `best` one of `rl.validate_every`. Without validation, `best` keeps none."""

@@ -1,8 +1,8 @@
 """Find the packages of `requirements.lock` that have no wheel on another platform or Python.
 
-    python configs/check_lock.py                                         all platforms and Pythons
-    python configs/check_lock.py --platform linux-aarch64 --python 3.12  one of each
-    python configs/check_lock.py --extras p2r,app                        some extras
+    python docs/check_lock.py                                         all platforms and Pythons
+    python docs/check_lock.py --platform linux-aarch64 --python 3.12  one of each
+    python docs/check_lock.py --extras p2r,app                        some extras
 
 For each platform, the requirements of p2r are followed through the metadata of the packages that
 are installed here, with the markers of that platform. pip then looks for a wheel of each locked
