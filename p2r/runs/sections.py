@@ -22,7 +22,7 @@ from pydantic import (
 
 from p2r.files.prompt_file import JUDGE_VARIABLES
 from p2r.records import RIGHT_ACCURACY
-from p2r.runs.plugins import check_engine, find_plugins
+from p2r.runs.plugins import check_engine, find_file, find_plugins
 from p2r.runs.styles import AGNOSTIC, read_style, read_template
 
 Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
@@ -304,6 +304,9 @@ class RlSettings(Section):
         "length",
     ]
     """Rewards in use; leave one out for a run without it."""
+    reward: str | None = None
+    """Your function in place of eq. (5): `FILE.py:NAME` or `package.module:NAME` (none: eq. (5));
+    see `p2r.rewards.load_reward`."""
     rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
     judge: str | dict[str, Any] = "oracle"
@@ -353,6 +356,11 @@ class RlSettings(Section):
     """Steps between two validations on held-out questions (0: none)."""
     validate_questions: PositiveInt = 32
     """Questions to hold out of the training for validation."""
+
+    @field_validator("reward")
+    @classmethod
+    def _find_reward(cls, spec: str | None, info: ValidationInfo) -> str | None:
+        return spec and find_file(spec, _folder(info))
 
 
 class TuningSettings(Section):
