@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 
 from p2r.runs.plugins import check_engine
 
+Reward = Literal["perception", "reasoning", "length"]
 Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
 
 

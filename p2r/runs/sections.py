@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,7 +19,16 @@ from pydantic import (
 
 from p2r.files.prompt_file import JUDGE_VARIABLES
 from p2r.records import RIGHT_ACCURACY
-from p2r.runs.fields import Credit, Ends, EngineName, Scheduler, Section, Share, recipe_folder
+from p2r.runs.fields import (
+    Credit,
+    Ends,
+    EngineName,
+    Reward,
+    Scheduler,
+    Section,
+    Share,
+    recipe_folder,
+)
 from p2r.runs.plugins import find_plugins
 from p2r.runs.styles import AGNOSTIC, read_style, read_template
 
@@ -277,9 +286,7 @@ class RlSettings(Section):
     """`process` is PA-GRPO, `outcome` is GRPO, `temporal` is T-GRPO; see `p2r.rewards`."""
     normalise: Literal["sequence", "process"] = "sequence"
     """Give the same weight to all tokens of a response, or to both of its processes."""
-    rewards: list[Literal["perception", "reasoning", "length"]] = Field(
-        default_factory=lambda: ["perception", "reasoning", "length"]
-    )
+    rewards: list[Reward] = Field(default_factory=lambda: list(get_args(Reward)))
     """Rewards in use; leave one out for a run without it."""
     rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
