@@ -118,7 +118,7 @@ _LABELLED_LINE = re.compile(
     r"^[ \t]*[(（\[]?([A-Za-zＡ-Ｚ])(?:[.:)）．：、]|\]:?)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE
 )
 _LABELLED_INLINE = re.compile(
-    r"(?:^|(?<=\s))(?:[(（]([A-Za-zＡ-Ｚ])[)）]|([A-Za-zＡ-Ｚ])(?:[.)]\s|[）．、]))\s*(?=\S)"
+    r"(?:^|(?<=\s)|(?=（[A-Za-z]）))(?:[(（]([A-Za-zＡ-Ｚ])[)）]|([A-Za-zＡ-Ｚ])(?:[.)]\s|[）．、]))\s*(?=\S)"
 )
 _TITLE = re.compile(
     r"\n?[ \t]*(?:options?|choices|candidates|选项|選項)\s*[:：]?[ \t\r]*$", re.IGNORECASE

@@ -14,10 +14,9 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
+from p2r.runs.fields import Credit, EngineName, Section
 from p2r.runs.plugins import find_plugins
 from p2r.runs.sections import (
-    Credit,
-    EngineName,
     EvalSettings,
     FilterSettings,
     GenerateSettings,
@@ -26,7 +25,6 @@ from p2r.runs.sections import (
     PlaygroundSettings,
     QualitySettings,
     RlSettings,
-    Section,
     ServerSettings,
     SftSettings,
     TuningSettings,
