@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2r.records import ProcessReward
+from p2r.errors import TrainingError, UserError
+from p2r.files.user_code import load_object
+from p2r.records import ProcessReward, Question, Trace, Verdict
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +51,66 @@ def process_reward(
         format=float(format_ok),
         length=float(bonus) if known and format_ok and fits else 0.0,
     )
+
+
+# ---- a reward of the user
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a reward function gets: one response, its scores, and the rewards of eq. (5).
+
+    `accuracy` is the score of the answer and `verdict` that of the judge; None: unknown.
+    `perception` and `reasoning` hold the parts R_acc, R_form and R_len of each process.
+    """
+
+    question: Question
+    trace: Trace
+    accuracy: float | None
+    verdict: Verdict | None
+    perception: ProcessReward
+    reasoning: ProcessReward
+
+
+Reward = ProcessReward | float | None  # None: unknown
+RewardFunction = Callable[[Rollout], tuple[Reward, Reward]]
+
+
+def load_reward(spec: str) -> RewardFunction:
+    """Return the function that `rl.reward` names: `FILE.py:NAME` or `package.module:NAME`.
+
+    The function gets a `Rollout` and returns the rewards of perception and of reasoning. A number
+    replaces all three parts; None is an unknown reward. Raises `UserError`.
+    """
+    function = load_object(spec)
+    if not callable(function):
+        raise UserError(f"rl.reward={spec} is not a function")
+    return function
+
+
+def apply_reward(function: RewardFunction, rollout: Rollout) -> tuple[ProcessReward, ProcessReward]:
+    """Return both rewards that a function of the user gives a rollout. Raises `TrainingError`."""
+    name = getattr(function, "__name__", "rl.reward")
+    where = f"reward function {name} on question {rollout.question.id!r}"
+    try:
+        perception, reasoning = function(rollout)
+        return _as_reward(perception), _as_reward(reasoning)
+    except Exception as error:
+        raise TrainingError(
+            f"{where} failed ({type(error).__name__}: {error}); it must return two rewards, each a "
+            "ProcessReward, a finite number or None"
+        ) from error
+
+
+def _as_reward(value: Reward) -> ProcessReward:
+    if isinstance(value, ProcessReward):
+        return value
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return ProcessReward(accuracy=None if value is None else float(value), format=0.0, length=0.0)
+
+
+# ---- advantages
 
 
 def process_advantages(rewards: Any, group_size: int) -> Any:

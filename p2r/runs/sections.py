@@ -29,7 +29,7 @@ from p2r.runs.fields import (
     Share,
     recipe_folder,
 )
-from p2r.runs.plugins import find_plugins
+from p2r.runs.plugins import find_file, find_plugins
 from p2r.runs.styles import AGNOSTIC, read_style, read_template
 
 
@@ -288,6 +288,9 @@ class RlSettings(Section):
     """Give the same weight to all tokens of a response, or to both of its processes."""
     rewards: list[Reward] = Field(default_factory=lambda: list(get_args(Reward)))
     """Rewards in use; leave one out for a run without it."""
+    reward: str | None = None
+    """Your function in place of eq. (5): `FILE.py:NAME` or `package.module:NAME` (none: eq. (5));
+    see `p2r.rewards.load_reward`."""
     rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
     judge: str | dict[str, Any] = "oracle"
@@ -337,6 +340,11 @@ class RlSettings(Section):
     """Steps between two validations on held-out questions (0: none)."""
     validate_questions: PositiveInt = 32
     """Questions to hold out of the training for validation."""
+
+    @field_validator("reward")
+    @classmethod
+    def _find_reward(cls, spec: str | None, info: ValidationInfo) -> str | None:
+        return spec and find_file(spec, _folder(info))
 
 
 class TuningSettings(Section):

@@ -16,9 +16,10 @@ from trl import GRPOConfig
 
 from p2r import data
 from p2r.errors import DataError, PreflightError, TrainingError
+from p2r.files.user_code import source_of
 from p2r.judges import Judge
 from p2r.records import Case, Question
-from p2r.runs import finished_model, model_fingerprint, use_threads
+from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
@@ -106,8 +107,13 @@ def train_grpo(
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,
     }
+    if rl.reward is not None:
+        source = source_of(rl.reward)
+        made["reward"] = f"{rl.reward.rpartition(':')[2]} {hash_lines([source])}"
     logs = {"metrics.jsonl": "step", "validation.jsonl": "step", "rollouts.jsonl": "trace.step"}
     checkpoint = open_stage(out, made, logs)
+    if rl.reward is not None and workers().is_main_process:
+        write_text(out / "reward.py", source)  # what the rewards of this run mean
     trainer = ProcessAwareGRPOTrainer(
         data.resolve_model(start_model),
         questions={question.id: question for question in (*rows, *held_out)},
@@ -252,7 +258,8 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
 
 def _unused_keys(rl: RlSettings) -> set[str]:
     """Return the keys that do nothing, so that runs from before these keys can be resumed."""
-    return set() if rl.validate_every else {"validate_every", "validate_questions"}
+    unused = set() if rl.validate_every else {"validate_every", "validate_questions"}
+    return unused | {"reward"}  # compared by its source
 
 
 def _append_cases(path: Path, cases: Sequence[Case]) -> None:

@@ -161,9 +161,11 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
 
     Raises `UserError`.
     """
-    from p2r.rewards import rewards_in_use
+    from p2r.rewards import load_reward, rewards_in_use
 
     rl = recipe.rl
+    if rl.reward is not None:
+        load_reward(rl.reward)
     try:
         used = rewards_in_use(rl.credit, rl.rewards)
     except ValueError as error:

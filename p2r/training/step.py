@@ -30,11 +30,15 @@ import torch
 from accelerate.utils import gather_object
 
 from p2r import data
+from p2r.errors import P2RError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.rewards import (
     PROCESSES,
+    Rollout,
+    apply_reward,
     collapsed,
     credit_advantages,
+    load_reward,
     process_reward,
     spread_advantages,
     token_weights,
@@ -43,6 +47,7 @@ from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
 from p2r.scoring.thoughts import mismatch, mismatch_tags
 from p2r.template import answer_of, parse, perception_length
+from p2r.training.stage import raise_together
 from p2r.training.step_judge import Judged, StepJudge, judged_verdicts
 from p2r.video import Frames
 
@@ -177,6 +182,7 @@ def score(step: Step, judged: Judged, tokenizer: Any, settings: RlSettings) -> N
 
     Unknown is not zero: a verdict that the judge could not give, or an answer whose reference
     cannot be scored, makes that reward unknown. An answer that is missing or unreadable earns 0.
+    A function of the user (`settings.reward`) may replace both rewards.
     """
     step.judge_calls = judged.calls
     step.seconds["judge"] += judged.seconds
@@ -184,11 +190,34 @@ def score(step: Step, judged: Judged, tokenizer: Any, settings: RlSettings) -> N
         _score_rollout(step, row, verdict, tokenizer, settings)
         for row, verdict in enumerate(judged.verdicts)
     ]
+    if settings.reward is not None:
+        _replace_rewards(own, settings.reward)
     step.cases = gather_object(own)
     rewards = [[case.perception.total, case.reasoning.total] for case in step.cases]
     step.rewards = torch.tensor(
         [[math.nan if total is None else total for total in row] for row in rewards]
     )
+
+
+def _replace_rewards(cases: Sequence[Case], reward: str) -> None:
+    """Let the user's function set both rewards of every case. All workers raise its error."""
+    failed = None
+    try:
+        function = load_reward(reward)
+        for case in cases:
+            assert case.perception is not None and case.reasoning is not None
+            rollout = Rollout(
+                case.question,
+                case.trace,
+                case.accuracy,
+                case.verdict,
+                case.perception,
+                case.reasoning,
+            )
+            case.perception, case.reasoning = apply_reward(function, rollout)
+    except P2RError as error:
+        failed = error
+    raise_together(failed)
 
 
 def _score_rollout(

@@ -42,6 +42,8 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_total_limit": checkpoint_limit(recipe.keep),
         "report_to": "none",  # see `p2r.training.stage.trackers`
+        # The name of the run in trackers: RUN/STAGE
+        "run_name": f"{checkpoints.resolve().parent.parent.name}/{checkpoints.parent.name}",
         "disable_tqdm": True,  # see `p2r.training.stage.show_progress`
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,

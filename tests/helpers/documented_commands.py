@@ -257,6 +257,8 @@ def _run_make(arguments: list[str]) -> None:
 
 def _check_script(arguments: list[str]) -> None:
     file, *options = arguments
+    if file == "-m":
+        file, *options = f"{options[0].replace('.', '/')}.py", *options[1:]
     source = (ROOT / file).read_text(encoding="utf-8") if (ROOT / file).is_file() else None
     assert source is not None, f"no file {file}"
     for option in options:
