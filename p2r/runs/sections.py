@@ -344,7 +344,7 @@ class RlSettings(Section):
     @field_validator("reward")
     @classmethod
     def _find_reward(cls, spec: str | None, info: ValidationInfo) -> str | None:
-        return spec and find_file(spec, _folder(info))
+        return spec and find_file(spec, recipe_folder(info))
 
 
 class TuningSettings(Section):
