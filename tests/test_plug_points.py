@@ -114,7 +114,7 @@ def test_a_judge_comes_from_a_file_or_an_installed_package(examples, monkeypatch
         for spec in ("number", {"kind": "number"}):
             assert judged(make_judge(spec), "3 cubes") is True
         with pytest.raises(JudgeError, match="number or package"):
-            make_judge("numbr")
+            make_judge("no-number")
     finally:
         make._registered.cache_clear()
     with pytest.raises(JudgeError, match=r"no file lost\.py"):

@@ -179,7 +179,9 @@ def _anchor_files(settings: dict[str, Any], folder: Path) -> None:
     """Make the files that a recipe names absolute, if they are beside the recipe."""
     for section, key in FILE_KEYS:
         values = settings.get(section)
-        name = values.get(key) if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            continue
+        name = values.get(key)
         if isinstance(name, str) and (folder / name.partition(":")[0]).is_file():
             values[key] = str(folder.resolve() / name)
 
