@@ -337,7 +337,7 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
 
 def test_new_cases_appear_after_a_refresh(small, open_page):
     run, address = small
-    page = open_page(address)
+    page = open_page(link(address, tab="cases"))
     expect(page.locator("#list .item")).to_have_count(6)
     (run / "cases").mkdir(exist_ok=True)
     lines = [make_case(n, run="small", stage="eval-sft").model_dump_json() for n in range(3)]
