@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from p2r.browser.evidence import find_unsupported, read_observation
 from p2r.browser.markup import outcome_of, shorten, verdict_of
+from p2r.browser.scene import split_sentences
 from p2r.browser.words import CELL_STYLES, MEANINGS
-from p2r.playground.truth import split_sentences
 from p2r.records import Case
 
 _LEAD = re.compile(r"^(?:not deducible|verdict|no|yes|not sufficient|sufficient)\s*[:.,]\s*", re.I)

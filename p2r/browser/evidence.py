@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2r.playground.truth import scene_of, sentence_truth, split_sentences, true_sentences
+from p2r.browser.scene import find_truths, split_sentences, subject_of, true_sentences
 from p2r.records import Case, Question
 
 # The share of words that another sentence must hold; a sentence with fewer words says too little.
@@ -69,17 +69,16 @@ def read_observation(question: Question, observation: str | None) -> list[Senten
     """Return the sentences of an observation, with their truth where the scene is known."""
     if not observation or len(observation) > LONGEST:
         return []
-    scene = scene_of(question)
-    scenic = [] if scene is None else true_sentences(scene)
+    scenic, truths = true_sentences(question), find_truths(question, observation)
     return [
         Sentence(
             number,
             text,
             cut_times(text),
-            truth,
-            _find_instead(text, scenic) if truth == "false" else "",
+            truths.get(text, "unknown"),
+            _find_instead(text, scenic) if truths.get(text) == "false" else "",
         )
-        for number, (text, truth) in enumerate(sentence_truth(question, observation), 1)
+        for number, text in enumerate(split_sentences(observation), 1)
     ]
 
 
@@ -141,14 +140,13 @@ def compare_with_scene(
 
     None where the observation does not mention it. Empty if the scene is not known.
     """
-    scene = scene_of(question)
-    if scene is None:
-        return []
     rows = []
-    for truth in true_sentences(scene):
+    for truth in true_sentences(question):
         same = [s for s in observation if s.text == truth]
         about = [
-            s for s in observation if s.truth != "unknown" and _subject(s.text) == _subject(truth)
+            s
+            for s in observation
+            if s.truth != "unknown" and subject_of(s.text) == subject_of(truth)
         ]
         rows.append((truth, next(iter(same or about), None)))
     return rows
@@ -156,21 +154,15 @@ def compare_with_scene(
 
 def find_events(question: Question) -> list[tuple[float, str]]:
     """Return the (second, sentence) of each event of a known scene, in order of time."""
-    scene = scene_of(question)
-    told = [] if scene is None else true_sentences(scene)
-    timed = [(match, text) for text in told if (match := EVENT_TIME.search(text))]
+    timed = [
+        (match, text) for text in true_sentences(question) if (match := EVENT_TIME.search(text))
+    ]
     return sorted((float(match[1]), text) for match, text in timed)
 
 
 def _find_instead(text: str, scenic: Sequence[str]) -> str:
     """Return the true sentence about the same object as an untrue one; "" if there is no such."""
-    return next((truth for truth in scenic if _subject(truth) == _subject(text)), "")
-
-
-def _subject(sentence: str) -> tuple[str, ...]:
-    """Return the words that name what a playground sentence is about: colour and shape."""
-    words = sentence.split()
-    return ("sign",) if words[:2] == ["The", "sign"] else tuple(words[2:4])
+    return next((truth for truth in scenic if subject_of(truth) == subject_of(text)), "")
 
 
 def _content(text: str) -> frozenset[str]:

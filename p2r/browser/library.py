@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from p2r.browser.markup import CaseRow
 from p2r.browser.names import NameFile
+from p2r.browser.scene import observation_truth
 from p2r.cases.files import CaseFault, case_file
 from p2r.cases.labels import CaseLabel, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
 from p2r.cases.store import CaseStore
 from p2r.errors import MediaError, StoreError
 from p2r.files.media import resolve_media
-from p2r.playground.truth import observation_truth
 from p2r.records import Case
 from p2r.video import FrameCache, Frames
 

@@ -20,10 +20,10 @@ from p2r.browser.markup import CaseRow, render, shorten
 from p2r.browser.media_view import render_media
 from p2r.browser.read_view import OpenCase, render_case, render_missing
 from p2r.browser.run_pages import RUN_PAGES, Parts
+from p2r.browser.scene import observation_truth
 from p2r.cases.selection import Filters
 from p2r.cases.store import Neighbours
 from p2r.errors import MediaError, StoreError
-from p2r.playground.truth import observation_truth
 from p2r.records import Case
 
 # At most so many responses to the same question are listed below a case and its group.

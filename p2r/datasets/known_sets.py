@@ -64,9 +64,10 @@ def _release(name: str, made: dict[str, str], limits: Sequence[str], **more: Any
 
 def playground(sizes: dict[str, int] | None = None) -> Card:
     """Return the card of the playground's questions; the default sizes are those of `tiny`."""
-    sizes = sizes or load_recipe("tiny").playground.model_dump()
+    settings = load_recipe("tiny").playground
+    sizes = sizes or settings.sizes()
     facts = {
-        split: SetFacts([make_question(split, index) for index in range(count)])
+        split: SetFacts([make_question(split, i, settings.generation) for i in range(count)])
         for split, count in sizes.items()
         if count
     }

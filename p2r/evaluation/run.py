@@ -28,6 +28,7 @@ from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
 from p2r.files.prompt_file import is_template
 from p2r.judges import JournaledJudge, Judge, judge_observations
+from p2r.playground import truth
 from p2r.records import Case, Question, Verdict
 from p2r.runs import Run, claim, environment, replacing, write_json
 from p2r.runs.recipe import Recipe
@@ -59,6 +60,7 @@ METRICS: dict[str, Metric] = {
 }
 # A bare answer has no observation, no format and no thinking.
 DIRECT_METRICS = ("accuracy",)
+ALL_METRICS = METRICS | truth.METRICS  # those of `truth` need questions that come with a scene
 
 
 def evaluate(
@@ -104,9 +106,10 @@ def evaluate(
     cases = score_cases(answered, judge, run) if style != "direct" else score_answers(answered)
     with replacing(run.path("cases", f"eval-{stage}.jsonl")) as lines:
         lines.writelines(to_line(case.model_dump(mode="json")) for case in cases)
+    metrics = DIRECT_METRICS if style == "direct" else (*METRICS, *truth.truth_metrics(chosen))
     result = {
         "stage": stage,
-        **summarise(cases, DIRECT_METRICS if style == "direct" else tuple(METRICS)),
+        **summarise(cases, metrics),
         "unreadable": [error for error in journal.errors() if error["question_id"] in order],
         "questions": len(chosen),
         "made": {
@@ -122,6 +125,8 @@ def evaluate(
     }
     if style != "direct":
         result["process"] = process_metrics(cases)
+        if truth.truth_metrics(chosen):
+            result["truth"] = truth.truth_summary(cases)
     write_json(run.path("eval", f"{stage}.json"), result)
     write_result(
         to_result(cases, result["made"], result["unreadable"], style), result_path(run, stage)
@@ -193,15 +198,20 @@ def score_answers(cases: Sequence[Case]) -> list[Case]:
 
 
 def score_cases(cases: Sequence[Case], judge: Judge | None, run: Run) -> list[Case]:
-    """Return the cases with accuracy, verdict, and a tag if answer and thinking differ."""
+    """Return the cases with accuracy, verdict, and its tags (`tags_of`)."""
     found: Sequence[Verdict | None] = [None] * len(cases)
     if judge is not None:
         with Journal(run.path("verdicts.jsonl")) as verdicts:
             found = judge_observations(cases, JournaledJudge(judge, verdicts))
     return [
-        case.model_copy(update={"verdict": verdict, "tags": case.tags + mismatch_tags(case)})
+        case.model_copy(update={"verdict": verdict, "tags": [*case.tags, *tags_of(case)]})
         for case, verdict in zip(score_answers(cases), found, strict=True)
     ]
+
+
+def tags_of(case: Case) -> list[str]:
+    """Return the tags of a case: answer and thinking differ; a sentence is false."""
+    return mismatch_tags(case) + truth.truth_tags(case)
 
 
 def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) -> dict[str, Any]:
@@ -234,4 +244,4 @@ def summarise(cases: Sequence[Case], metrics: Sequence[str] = tuple(METRICS)) ->
 
 def _measure(cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
     clips = Clips(case.question.path for case in cases)
-    return {name: clips.interval(map(METRICS[name], cases)) for name in metrics}
+    return {name: clips.interval(map(ALL_METRICS[name], cases)) for name in metrics}

@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Protocol, overload
 from p2r.files.background import awaitable, call
 from p2r.records import Case, Question, Verdict
 
+# The key of `Question.meta` that names the clip, for judges that know more of it than its text.
+CLIP = "_clip"
 # The verdict on an observation that is missing, unreadable or cut off. No judge is asked.
 NO_OBSERVATION = Verdict(sufficient=False, rationale="no readable observation")
 
@@ -116,6 +118,7 @@ def judge_key(question: Question, observation: str) -> str:
         question.answer,
         question.data_type,
         observation,
+        *((question.meta[CLIP],) if CLIP in question.meta else ()),
     )
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:24]
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from p2r.playground.second import pictures
+from p2r.playground.second import world as second
 from p2r.playground.world import BACKGROUND, FPS, STAGE, TICKS, Scene, render, ticks
 from p2r.video import Frames
 
@@ -16,7 +18,7 @@ GRIDS = ((42, 56), (56, 42), (56, 56))  # heights and widths of frames other tha
 
 
 def draw(
-    scene: Scene,
+    scene: Scene | second.Scene,
     rng: random.Random | None = None,
     scale: int = 4,
     grid: tuple[int, int] = (56, 56),
@@ -30,7 +32,8 @@ def draw(
     """
     seconds = ticks()[::2]
     side = math.lcm(scale * STAGE, *grid)
-    drawn = render(scene, seconds, side=side)
+    make = render if isinstance(scene, Scene) else pictures.render
+    drawn = make(scene, seconds, side)
     if backdrop:
         greys = torch.tensor([[rng.uniform(25, 140) for _ in range(2)] for _ in range(2)])
         tint = torch.tensor([rng.uniform(-15, 15) for _ in range(3)])
@@ -61,6 +64,6 @@ def draw(
     )
 
 
-def draw_strange(scene: Scene, rng: random.Random) -> Frames:
+def draw_strange(scene: Scene | second.Scene, rng: random.Random) -> Frames:
     """Draw a scene as other clips look: another frame size and another background."""
     return draw(scene, rng, 3, rng.choice(GRIDS), backdrop=True)

@@ -22,6 +22,8 @@ from p2r.playground.language import (
     tell_event,
     tell_motion,
 )
+from p2r.playground.second.oracle import judge_notes
+from p2r.playground.truth import has_scene, sentence_truth
 from p2r.playground.world import Scene
 from p2r.records import Question, Verdict
 from p2r.scoring import accuracy
@@ -139,6 +141,8 @@ class OracleJudge(BaseJudge):
 
     async def ask(self, question: Question, observation: str) -> Verdict:
         """Return the verdict. It is unknown for questions that are not the playground's."""
+        if question.meta.get("generation") == 2:
+            return self._verdict(*judge_notes(question, observation))
         facts = read_facts(observation)
         if not facts.consistent:
             return self._verdict(False, "The observation contradicts itself.")
@@ -157,6 +161,26 @@ class OracleJudge(BaseJudge):
 
     def _verdict(self, sufficient: bool | None, rationale: str) -> Verdict:
         return Verdict(sufficient=sufficient, rationale=rationale, judge=self.name)
+
+
+class GroundedJudge(OracleJudge):
+    """Judges like the oracle, and also sees the scene: every sentence must be true.
+
+    An observation is sufficient if the oracle says so and no sentence is false.
+    """
+
+    name = "grounded"
+
+    async def ask(self, question: Question, observation: str) -> Verdict:
+        """Return the verdict. It is unknown if the question does not come with its scene."""
+        verdict = await super().ask(question, observation)
+        if not has_scene(question):
+            return self._verdict(None, "The scene of this question is not known.")
+        told = sentence_truth(question, observation)
+        false = [sentence for sentence, truth in told if truth == "false"]
+        if verdict.sufficient is None or not false:
+            return verdict
+        return self._verdict(False, f"Not true of the video: {' '.join(false)}")
 
 
 def faithful_share(observation: str, scene: Scene) -> float | None:

@@ -1,7 +1,8 @@
 """The playground's splits: questions about scenes, and their videos as mp4 files.
 
 Each split has its own range of seeds. Pre-training of the shipped models uses another range. The
-test split is only for evaluation.
+test split is only for evaluation. `generation` chooses the world: 1, the world of the shipped
+models, or 2 (`p2r.playground.second`), which has more splits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tqdm import tqdm
 from p2r.errors import UserError
 from p2r.files.atomic import draft_of, write_text
 from p2r.playground.language import ask, to_question
+from p2r.playground.second import splits as second
+from p2r.playground.second.chapters import render_any, scene_from_dict, times_of
 from p2r.playground.world import FPS, render, sample_scene, ticks
 from p2r.records import Question
 
@@ -26,10 +29,18 @@ SPLITS = {"train": 0, "validation": 10_000_000, "test": 20_000_000}
 SOURCE = "playground"
 
 
-def make_question(split: str, index: int) -> Question:
+def splits_of(generation: int) -> tuple[str, ...]:
+    """Return the names of the splits of a generation."""
+    return tuple(SPLITS) if generation == 1 else second.SPLITS
+
+
+def make_question(split: str, index: int, generation: int = 1) -> Question:
     """Return question `index` of a split, always the same one. `meta` holds the true scene."""
-    if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    if split not in splits_of(generation):
+        known = ", ".join(splits_of(generation))
+        raise UserError(f"generation {generation} has no split {split!r}: choose one of {known}")
+    if generation == 2:
+        return second.make_question(split, index)
     seed = SPLITS[split] + index
     scene = sample_scene(seed)
     asked = ask(scene, random.Random(f"ask {seed}"))
@@ -42,7 +53,7 @@ def make_question(split: str, index: int) -> Question:
     )
 
 
-def write_split(folder: Path, split: str, count: int) -> Path:
+def write_split(folder: Path, split: str, count: int, generation: int = 1) -> Path:
     """Write `count` questions and their videos; return `folder/questions.jsonl`.
 
     Resumable: existing videos are kept, and the file of questions is written last.
@@ -51,15 +62,23 @@ def write_split(folder: Path, split: str, count: int) -> Path:
         raise UserError(f"split {split} cannot have {count} scenes: ask for 10,000,000 or fewer")
     media = folder / "media"
     media.mkdir(parents=True, exist_ok=True)
-    questions = [make_question(split, index) for index in range(count)]
+    questions = [make_question(split, index, generation) for index in range(count)]
     for question in tqdm(questions, desc=f"videos of {split}", unit="video", disable=None):
         path = folder / question.path
         if not path.exists():
             with draft_of(path) as draft:
-                write_video(draft, render(sample_scene(question.meta["seed"]), ticks()), FPS)
+                write_video(draft, _render(question), FPS)
     written = folder / "questions.jsonl"
     write_text(written, "".join(json.dumps(q.model_dump(mode="json")) + "\n" for q in questions))
     return written
+
+
+def _render(question: Question) -> np.ndarray:
+    """Draw the frames of a question's video."""
+    if question.meta.get("generation") == 2:
+        scene = scene_from_dict(question.meta["scene"])
+        return render_any(scene, times_of(scene))
+    return render(sample_scene(question.meta["seed"]), ticks())
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int) -> None:

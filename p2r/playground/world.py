@@ -243,18 +243,20 @@ def _draw(scene: Scene, second: float, side: int) -> Image.Image:
         else:
             draw.polygon([(x, y - half), (x - half, y + half), (x + half, y + half)], fill=colour)
     if scene.sign:
-        _draw_sign(draw, scene, scale)
+        draw_letters(draw, scene.sign, scene.sign_x, SIGN_TOP, scale)
     return image
 
 
-def _draw_sign(draw: ImageDraw.ImageDraw, scene: Scene, scale: float) -> None:
-    left, width = scene.sign_x, 6 * len(scene.sign) + 1
-    plate = (left - 1, SIGN_TOP, left + width, SIGN_TOP + 9)
+def draw_letters(
+    draw: ImageDraw.ImageDraw, text: str, left: float, top: float, scale: float
+) -> None:
+    """Draw the plate of a sign and its letters."""
+    plate = (left - 1, top, left + 6 * len(text) + 1, top + 9)
     draw.rectangle([value * scale for value in plate], fill=(235, 235, 225))
-    for index, letter in enumerate(scene.sign):
+    for index, letter in enumerate(text):
         for row, bits in enumerate(_GLYPHS[letter].split()):
             for column, bit in enumerate(bits):
                 if bit == "1":
-                    x, y = left + 1 + 6 * index + column, SIGN_TOP + 1.5 + row
+                    x, y = left + 1 + 6 * index + column, top + 1.5 + row
                     cell = (x * scale, y * scale, (x + 1) * scale - 1, (y + 1) * scale - 1)
                     draw.rectangle(cell, fill=(25, 25, 30))

@@ -60,6 +60,10 @@ FREE_KEYS = (
     *(f"server.{key}" for key in ("base_url", "concurrency", "timeout", "attempts")),
     "vllm.*",
 )
+PLAYGROUND_SPLITS = (
+    *("train", "validation", "test"),
+    *("ambiguous", "new_domain", "long", "false_notes"),
+)
 _EVERY_MODEL = ("seed", "models.dtype", "models.prompt", "video.factor", "video.image_pixels")
 _TAUGHT = ("sft.target", "models.agnostic_prompt")  # they choose the prompt of what SFT teaches
 _TRAINED = (*_EVERY_MODEL, *_TAUGHT, "video.train_*", "tuning.*")
@@ -72,9 +76,10 @@ OWNED_KEYS: dict[str, tuple[str, ...]] = {
     "sft": (*_TRAINED, "models.base", "sft.*"),
     "rl": (*_TRAINED, "rl.*", *_JUDGED),
     "eval": (*_EVERY_MODEL, "eval.*", "video.eval_*", "server.*", *_TAUGHT, *_JUDGED),
-    "data/train.jsonl": ("playground.train",),
-    "data/validation.jsonl": ("playground.validation",),
-    "data/test.jsonl": ("playground.test",),
+    **{
+        f"data/{split}.jsonl": (f"playground.{split}", "playground.generation")
+        for split in PLAYGROUND_SPLITS
+    },
 }
 
 
@@ -114,7 +119,7 @@ def _begun(folder: Path) -> Iterator[tuple[str, str]]:
         yield "rl", " ".join(rl)
     if any(folder.glob("eval/*.made.json")) or any(folder.glob("eval/*.json")):
         yield "eval", "eval/"
-    for split in ("train", "validation", "test"):
+    for split in PLAYGROUND_SPLITS:
         if (folder / "data" / f"{split}.jsonl").is_file():
             yield f"data/{split}.jsonl", f"data/{split}*"
 

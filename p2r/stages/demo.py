@@ -54,9 +54,8 @@ def run_demo(run: Run, report: Report) -> Results:
         report.end(now - begun, now - started)
 
     with stage("0  playground: scenes, questions, videos"):
-        for split, size in run.recipe.playground:
-            if size:
-                stages.make_playground(run, split)
+        for split in run.recipe.playground.sizes():
+            stages.make_playground(run, split)
     with stage("1  generate: the teacher writes traces"):
         stages.generate(run)
     with stage("2  filter: right answers, sufficient observations"):

@@ -84,7 +84,8 @@ def make_playground(run: Run, split: str) -> Path:
     Returns the question file `data/SPLIT.jsonl`, whose media paths are relative to `data`.
     """
     file = run.path("data", f"{split}.jsonl")
-    size = getattr(run.recipe.playground, split)
+    settings = run.recipe.playground
+    size = settings.sizes().get(split, 0)
     if file.is_file():
         return file
     if not size:
@@ -95,7 +96,7 @@ def make_playground(run: Run, split: str) -> Path:
     from p2r.formats import read_questions
     from p2r.playground.splits import write_split
 
-    written = write_split(run.folder / "data" / split, split, size)
+    written = write_split(run.folder / "data" / split, split, size, settings.generation)
     with replacing(file) as lines:
         for question in read_questions(written):
             question.path = f"{split}/{question.path}"

@@ -1,0 +1,173 @@
+"""The second world: scenes, sentences, questions, and thinking that follows from notes."""
+
+import json
+import random
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from p2r.playground.drawing import draw
+from p2r.playground.second.examples import (
+    ALL_KINDS,
+    caption_pair,
+    look_up,
+    name_letters,
+    repeat,
+    repeat_words,
+    trace,
+    trace_from_other_notes,
+)
+from p2r.playground.second.habits import CARELESS, COMPLETE, TARGETED, describe
+from p2r.playground.second.language import Notes, read_notes, sentences_of
+from p2r.playground.second.questions import KINDS, TWO_SENTENCES, make_asked, to_question
+from p2r.playground.second.thinking import think_from
+from p2r.playground.second.words import EVENTS, NEW, SEEN, SIZES
+from p2r.playground.second.world import STAGE, Scene, sample_scene
+from p2r.scoring import accuracy
+from p2r.template import parse
+
+SEEDS = range(150)
+
+
+def test_a_seed_always_gives_the_same_scene():
+    assert sample_scene(7) == sample_scene(7) != sample_scene(8)
+    assert Scene.from_dict(json.loads(json.dumps(sample_scene(7).to_dict()))) == sample_scene(7)
+
+
+def test_objects_of_a_scene_are_unlike_and_apart():
+    scenes = [sample_scene(seed) for seed in SEEDS]
+    assert {len(scene.objects) for scene in scenes} == {4, 5}
+    assert {obj.event for scene in scenes for obj in scene.objects} == {None, *EVENTS}
+    for scene in scenes:
+        for part in ("colour", "shape"):
+            values = [getattr(obj, part) for obj in scene.objects]
+            assert len(set(values)) == len(values)
+        for obj in scene.objects:
+            left, top, right, bottom = obj.path()
+            assert left >= 0 and top >= 0 and right <= STAGE
+            assert bottom <= (44 if scene.sign else STAGE)
+        for a, b in combinations(scene.objects, 2):
+            if not {a.shape, b.shape} & {a.detail, b.detail}:
+                p, q = a.path(), b.path()
+                assert p[0] > q[2] or p[2] < q[0] or p[1] > q[3] or p[3] < q[1]
+
+
+@pytest.mark.parametrize("domain", [SEEN, NEW])
+def test_every_shape_and_size_looks_different(domain):
+    colour = next(iter(domain.colours))
+    looks = {}
+    for shape in domain.shapes:
+        for size in SIZES:
+            base = sample_scene(0, (1,), events=False, signs=False, domain=domain).objects[0]
+            obj = type(base)(colour, shape, size, x=28.0, y=28.0)
+            looks[shape, size] = draw(Scene((obj,))).frames[0].astype(int)
+    for a, b in combinations(looks.values(), 2):
+        assert np.abs(a - b).sum() > 1500  # at least ten pixels
+
+
+def test_sentences_read_back_as_the_facts_of_the_scene():
+    for seed in SEEDS:
+        scene = sample_scene(seed)
+        assert read_notes(describe(scene, random.Random(0))) == Notes.of(scene)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_thinking_follows_from_the_needed_sentences_only(kind):
+    """The needed sentences give the right answer. Without one of them, the answer is a guess."""
+    for seed in range(40):
+        scene, asked = make_asked(seed, kind)
+        sentences = sentences_of(scene)
+        assert len(asked.needs) == (2 if kind in TWO_SENTENCES else 1)
+        for notes in (asked.needs, tuple(sentences)):
+            thought = think_from(" ".join(sentences[name] for name in notes), asked)
+            assert (thought.told, thought.answer) == (True, asked.answer)
+            assert all(sentences[name][4:] in thought.think for name in asked.needs)
+        for left_out in asked.needs:
+            others = " ".join(text for name, text in sentences.items() if name != left_out)
+            thought = think_from(others, asked)
+            assert not thought.told and "I guess" in thought.think
+            assert sentences[left_out] not in thought.think
+        question = to_question(asked)
+        assert accuracy(question.problem_type, asked.answer, asked.answer, question.options) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_guess_gains_nothing_from_the_other_sentences(kind):
+    """All answers are equally likely, whatever the first other sentence says."""
+    answers, letters = Counter(), Counter()
+    asked_questions = [make_asked(seed, kind)[1] for seed in range(200)]
+    answers.update(asked.value.split()[0] for asked in asked_questions)
+    letters.update(asked.answer for asked in asked_questions if asked.options)
+    assert all(30 <= count <= 75 for count in letters.values())
+    if kind in ("when", "mover time"):
+        assert all(45 <= count <= 90 for count in answers.values())
+
+
+def test_text_examples_can_be_answered_from_their_prompt():
+    for seed in range(60):
+        example = look_up(seed)
+        parsed = parse(example.response)
+        assert parsed.answer == think_from_prompt(example).answer or "I guess" in parsed.think
+        said = repeat(seed)
+        assert all(s.strip(" .") in said.question.problem for s in said.response.split(". "))
+        letters = name_letters(seed)
+        for option in letters.question.options:
+            letter, _, text = option.partition(". ")
+            assert f"So {text}, option {letter}." in letters.response
+        words = repeat_words(seed)
+        assert words.response in words.question.problem
+        assert {example.scene, said.scene, letters.scene, words.scene} == {None}
+
+
+def think_from_prompt(example):
+    return think_from(example.question.problem, example.question)
+
+
+def test_traces_follow_their_own_notes_and_not_the_video():
+    agree = 0
+    for seed in range(60):
+        example = trace_from_other_notes(seed)
+        parsed = parse(example.response)
+        thought = think_from(parsed.observation, example.question)
+        assert parsed.ok and example.response.startswith(example.given)
+        assert example.given.endswith("</observation>")
+        if thought.told:
+            assert parsed.answer == thought.answer
+        seen = think_from(" ".join(sentences_of(example.scene).values()), example.question)
+        agree += seen.told and seen.answer == parsed.answer
+    assert agree < 20
+
+
+def test_habits_make_luck_mismatch_and_false_sentences():
+    told = Counter()
+    for seed in range(200):
+        example = trace(seed, CARELESS)
+        parsed = parse(example.response)
+        thought = think_from(parsed.observation, example.question)
+        told["false"] += any(
+            sentence.rstrip(".") not in " ".join(sentences_of(example.scene).values())
+            for sentence in parsed.observation.split(". ")[1:]
+        )
+        told["mismatch"] += thought.told and thought.answer != parsed.answer
+        told["luck"] += not thought.told and parsed.answer == example.question.answer
+        told["more than three"] += len(read_notes(parsed.observation).objects) > 3
+    assert all(8 <= told[what] <= 150 for what in told), told
+    assert trace(3, TARGETED).response == trace(3, TARGETED).response != trace(4, TARGETED).response
+
+
+def test_a_pair_of_captions_differs_in_one_event():
+    for seed in range(20):
+        with_event, without = caption_pair(seed)
+        a, b = with_event.response.split(". "), without.response.split(". ")
+        assert sum(x != y for x, y in zip(a, b, strict=True)) == 1
+        assert (draw(with_event.scene).frames != draw(without.scene).frames).any()
+
+
+def test_unseen_words_have_scenes_and_questions_too():
+    for kind in ALL_KINDS:
+        scene, asked = make_asked(1, kind, NEW)
+        notes = describe(scene, random.Random(0), COMPLETE)
+        assert think_from(notes, asked).answer == asked.answer
+        assert not set(notes.replace(".", "").replace(",", "").split()) & set(SEEN.colours)
