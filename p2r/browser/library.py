@@ -49,7 +49,8 @@ class Library:
 
     Media are requested by case, never by path. Only a file that a case names can be read, and only
     below the media folder of its run. Threads may share a library. `read_only`: visitors may
-    neither label nor ask. `task`: the cases to label, instead of a sample.
+    neither label nor ask. `task`: the cases to label, instead of a sample. Raises `StoreError` for
+    a case of the task that the runs do not have.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Library:
     ) -> None:
         self.read_only = read_only
         self._task = list(task)
+        for case_id in self._task:
+            store.run_of(case_id)
         self.store = store
         self.folders = _name_folders(case_file(run).resolve().parent for run in store.paths)
         self._media_root = Path(media_root) if media_root else None

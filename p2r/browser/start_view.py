@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from p2r.records import Case
 from p2r.runs.names import MODEL_LABELS
 
 _CANDIDATES = 24
+_SHORT = 600  # characters of an observation that fits on the page
 _METRICS = ("accuracy", "sufficient", "faithful")
 
 
@@ -63,13 +65,12 @@ def choose_case(store: CaseStore, cell: tuple[str, str], stages: list[StageCount
             filters = Filters(verdict=verdict, outcome=outcome, fault=False, truth=truth)
             if stage is not None:
                 filters = replace(filters, run=(stage.run,), stage=(stage.stage,))
-            for row in store.page(filters, limit=_CANDIDATES, columns=["id"]):
-                try:
-                    case = store.get(row["id"])
-                except StoreError:
-                    continue
-                if case.trace.observation and len(case.trace.observation) < 600:
-                    return case
+            rows = store.page(filters, limit=_CANDIDATES, columns=["id", "trace.observation"])
+            told = [row for row in rows if row["trace.observation"]]
+            short = [row for row in told if len(row["trace.observation"]) < _SHORT]
+            for row in [*short, *told][:1]:
+                with contextlib.suppress(StoreError):  # a damaged row
+                    return store.get(row["id"])
     return None
 
 

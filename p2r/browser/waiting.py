@@ -29,6 +29,7 @@ def free_port(first: int = 7860) -> int:
     """Return the first free port of this machine from a number on."""
     for port in range(first, first + 100):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

@@ -375,7 +375,8 @@ window.p2r = (() => {
     u: () => $('#undo-label')?.click(),
     1: () => choose(0), 2: () => choose(1), 3: () => choose(2),
     Enter: () => { const form = $('#label form');
-      if (!form || !form.sufficient.value) return null;
+      const labelling = document.activeElement?.closest('#label') || new URLSearchParams(location.search).has('blind');
+      if (!form?.sufficient.value || !labelling) return null;
       return void saveLabel(form, true); },
     f: () => search(),
     '/': () => search(),
@@ -415,7 +416,7 @@ window.p2r = (() => {
   // ---- the glossary: the meaning of a term, on hover and on focus
 
   const gloss = (event) => {
-    const term = event.target.closest?.('.term[data-term]');
+    const term = event.type !== 'focusout' && event.target.closest?.('.term[data-term]');
     const box = $('#gloss');
     if (!box) return;
     const meaning = term && $(`#help [data-meaning="${CSS.escape(term.dataset.term)}"]`)?.textContent;
