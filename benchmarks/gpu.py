@@ -43,16 +43,8 @@ from trl.trainer.utils import selective_log_softmax
 from p2r import data
 from p2r.files.atomic import write_json
 from p2r.runs.recipe import Recipe, load_recipe
-from p2r.training.memory import (
-    GIB,
-    PUBLISHED,
-    Architecture,
-    Load,
-    count_parameters,
-    estimate_memory,
-    peak_memory,
-    vision_tokens,
-)
+from p2r.training.memory import GIB, Load, estimate_memory, peak_memory
+from p2r.training.model_size import PUBLISHED, Architecture, count_parameters, vision_tokens
 from p2r.training.preflight import measured_peak
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.tuning import freeze_vision, lora_config

@@ -2,7 +2,8 @@
 
 Sampling, the losses and evaluation all build their inputs here, so all of them see the same prompt.
 Frames arrive as `p2r.video.Frames`, already sampled and resized. This module does not resize,
-sample or truncate anything. A batch can mix video, image and text-only questions.
+sample or truncate anything. A batch can mix video, image and text-only questions, and a question
+can have several media.
 
 In a batch, token fields are tensors (B, L). Vision fields are lists of B entries, one per question
 (None for a question without media), so a batch can be shuffled, sliced and repeated by question.
@@ -18,7 +19,9 @@ torchvision_operators.apply()  # transformers imports torchvision below
 # ruff: noqa: E402
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +35,13 @@ from transformers.video_utils import VideoMetadata
 
 from p2r.errors import DataError, EngineError
 from p2r.files.media import resolve_media
-from p2r.records import Question
+from p2r.records import Medium, Question
 from p2r.template import build_messages
+from p2r.video import clips_of
 
 if TYPE_CHECKING:
     from p2r.runs.recipe import VideoSettings
-    from p2r.video import FrameCache, Frames
+    from p2r.video import Clips, FrameCache, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 MODEL_TYPE = "qwen2_5_vl"
@@ -140,18 +144,22 @@ def read_frames(
     cache: FrameCache,
     image_pixels: int | None = None,
     **settings: Any,
-) -> Frames | None:
+) -> Clips:
     """Return the frames of a question, None for a text-only one.
 
-    If the question is about a part of the video, only this part is sampled. `settings` are
-    arguments of `sample_frames`. `image_pixels`: the most pixels of an image (default: as in a
-    frame of a video). Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
+    A question with several media has a tuple with the frames of each. If the question is about a
+    part of a video, only this part is sampled. `settings` are arguments of `sample_frames` and hold
+    for each medium. `image_pixels`: the most pixels of an image (default: as in a frame of a
+    video). Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
     """
-    if not question.path:
-        return None
-    if image_pixels and question.data_type == "image":
-        settings["max_pixels"] = image_pixels
-    return cache.get(resolve_media(root, question.path), **settings, **question.window)
+
+    def read(medium: Medium) -> Frames:
+        image = image_pixels and medium.data_type == "image"
+        chosen = settings | ({"max_pixels": image_pixels} if image else {})
+        return cache.get(resolve_media(root, medium.path), **chosen, **medium.window)
+
+    found = tuple(map(read, question.media))
+    return found if len(found) > 1 else next(iter(found), None)
 
 
 def train_settings(video: VideoSettings) -> dict[str, Any]:
@@ -180,15 +188,15 @@ def eval_settings(video: VideoSettings) -> dict[str, Any]:
 def encode_prompts(
     processor: Qwen2_5_VLProcessor,
     questions: Sequence[Question],
-    frames: Sequence[Frames | None],
+    frames: Sequence[Clips],
     style: str = "full",
 ) -> Batch:
     """Encode left-padded prompts, which end where the response begins.
 
-    `frames[i]` are the frames of `questions[i]`, None for a text-only question. Returns
-    `input_ids`, `attention_mask` and `mm_token_type_ids` (0 text, 1 image, 2 video) of shape (B,
-    L), and lists of B entries for `VISION_KEYS`: patches (rows, channels × temporal patch ×
-    patch²), grid (1, 3) in patches, seconds per temporal patch (1,). Raises `DataError`.
+    `frames[i]` are the frames of `questions[i]` (see `read_frames`). Returns `input_ids`,
+    `attention_mask` and `mm_token_type_ids` (0 text, 1 image, 2 video) of shape (B, L), and lists
+    of B entries for `VISION_KEYS`: patches (rows, channels × temporal patch × patch²), grid (N, 3)
+    in patches and seconds per temporal patch (N,) for N media of a kind. Raises `DataError`.
     """
     samples = _encode_each(processor, questions, frames, style)
     return _pad(samples, processor.tokenizer.pad_token_id, left=True)
@@ -215,7 +223,7 @@ def prompt_text(processor: Qwen2_5_VLProcessor, question: Question, style: str, 
 def _encode_each(
     processor: Qwen2_5_VLProcessor,
     questions: Sequence[Question],
-    frames: Sequence[Frames | None],
+    frames: Sequence[Clips],
     style: str,
 ) -> list[Batch]:
     """Encode each question as one dictionary, without padding."""
@@ -224,15 +232,14 @@ def _encode_each(
     images: list[Any] = []
     videos: list[Any] = []
     metadata: list[VideoMetadata] = []
-    for question, media in zip(questions, frames, strict=True):
-        if media is None:
-            continue
-        check_frames(processor, question, media)
-        if question.data_type == "image":
-            images.append(media.frames[0])
-        else:
-            videos.append(media.frames)
-            metadata.append(VideoMetadata(total_num_frames=len(media), fps=media.sampled_fps))
+    for question, clips in zip(questions, frames, strict=True):
+        check_frames(processor, question, clips)
+        for medium, clip in pair_media(question, clips):
+            if medium.data_type == "image":
+                images.append(clip.frames[0])
+            else:
+                videos.append(clip.frames)
+                metadata.append(VideoMetadata(total_num_frames=len(clip), fps=clip.sampled_fps))
     media_inputs: dict[str, Any] = {}
     if images:
         media_inputs["images"] = images
@@ -264,7 +271,7 @@ def _encode_each(
 def _add_vision(
     samples: list[dict[str, Any]],
     questions: Sequence[Question],
-    frames: Sequence[Frames | None],
+    frames: Sequence[Clips],
     grids: Mapping[str, torch.Tensor | None],
     encoded: Mapping[str, Any],
 ) -> None:
@@ -275,43 +282,55 @@ def _add_vision(
     }
     grid = {kind: iter(() if g is None else g.split(1)) for kind, g in grids.items()}
     seconds = iter(encoded.get("second_per_grid_ts") or ())
-    for sample, question, media in zip(samples, questions, frames, strict=True):
+    for sample, question, clips in zip(samples, questions, frames, strict=True):
         sample.update(dict.fromkeys(VISION_KEYS))
-        if media is None:
-            continue
-        kind = question.data_type
-        suffix = "_videos" if kind == "video" else ""
-        sample[f"pixel_values{suffix}"] = next(rows[kind])
-        sample[f"{kind}_grid_thw"] = next(grid[kind])
-        if kind == "video":
-            # The model truncates this value with int(). A value of 0.9999999 instead of 1.0 would
+        kinds = Counter(medium.data_type for medium, _ in pair_media(question, clips))
+        for kind, count in kinds.items():
+            suffix = "_videos" if kind == "video" else ""
+            sample[f"pixel_values{suffix}"] = torch.cat(list(islice(rows[kind], count)))
+            sample[f"{kind}_grid_thw"] = torch.cat(list(islice(grid[kind], count)))
+        if count := kinds["video"]:
+            # The model truncates these values with int(). A value of 0.9999999 instead of 1.0 would
             # put all frames at the same time.
-            sample["second_per_grid_ts"] = torch.tensor([round(float(next(seconds)), 6)])
+            times = [round(float(value), 6) for value in islice(seconds, count)]
+            sample["second_per_grid_ts"] = torch.tensor(times)
 
 
 def _split(patches: torch.Tensor | None, grids: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     return () if patches is None or grids is None else patches.split(grids.prod(-1).tolist())
 
 
-def check_frames(processor: Qwen2_5_VLProcessor, question: Question, media: Frames) -> None:
+def pair_media(question: Question, frames: Clips) -> list[tuple[Medium, Frames]]:
+    """Return each medium of a question with its frames; raises `DataError` if the numbers differ.
+
+    Frames of a question without a path, for example drawn ones, have an unnamed medium.
+    """
+    clips = clips_of(frames)
+    media = question.media or [Medium(path="", data_type=question.data_type)]
+    if clips and len(clips) != len(media):
+        raise DataError(f"question {question.id!r}: {len(media)} media, frames of {len(clips)}")
+    return list(zip(media, clips, strict=False))
+
+
+def check_frames(processor: Qwen2_5_VLProcessor, question: Question, frames: Clips) -> None:
     """Check that the model can take the frames without a change; raises `DataError`."""
-    vision = (
-        processor.video_processor if question.data_type == "video" else processor.image_processor
-    )
-    factor = vision.patch_size * vision.merge_size
-    count, height, width, _ = media.frames.shape
-    if count == 0:
-        raise DataError(f"question {question.id!r}: {media.path} has no frames")
-    if height % factor or width % factor:
-        raise DataError(
-            f"question {question.id!r}: frames of {height}×{width} do not divide into the model's "
-            f"blocks of {factor}×{factor}: set video.factor to {factor} in the recipe"
-        )
-    if question.data_type == "image" and count > 1:
-        raise DataError(
-            f"question {question.id!r} is about an image, but {media.path} has {count} frames: "
-            "give an image, or set data_type to video"
-        )
+    for medium, clip in pair_media(question, frames):
+        image = medium.data_type == "image"
+        vision = processor.image_processor if image else processor.video_processor
+        factor = vision.patch_size * vision.merge_size
+        count, height, width, _ = clip.frames.shape
+        if count == 0:
+            raise DataError(f"question {question.id!r}: {clip.path} has no frames")
+        if height % factor or width % factor:
+            raise DataError(
+                f"question {question.id!r}: frames of {height}×{width} do not divide into the "
+                f"model's blocks of {factor}×{factor}: set video.factor to {factor} in the recipe"
+            )
+        if image and count > 1:
+            raise DataError(
+                f"question {question.id!r} is about an image, but {clip.path} has {count} frames: "
+                "give an image, or set data_type to video"
+            )
 
 
 def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str) -> None:
@@ -335,7 +354,7 @@ def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str)
 def encode_example(
     processor: Qwen2_5_VLProcessor,
     question: Question,
-    frames: Frames | None,
+    frames: Clips,
     response: str,
     style: str = "full",
     max_length: int | None = None,

@@ -1,6 +1,6 @@
 """The figures of the notebooks and the case browser: Plotly figures, and pictures of frames.
 
-Functions take plain data and return a figure. The colours can be told apart without colour vision
+Functions take plain data and return a figure. The colours differ also without colour vision
 (Okabe and Ito), and colour alone never carries a meaning.
 """
 
@@ -60,10 +60,20 @@ COMPARISONS: dict[str, tuple[str, str, dict[str, str]]] = {
         "mean",
         {"perception": "perception/accuracy", "reasoning": "reasoning/accuracy"},
     ),
+    "reward": (
+        "Rewards of both processes",
+        "mean",
+        {"perception": "rewards/perception/mean", "reasoning": "rewards/reasoning/mean"},
+    ),
     "format": (
         "Format rewards",
         "mean",
         {"perception": "perception/format", "reasoning": "reasoning/format"},
+    ),
+    "length-reward": (
+        "Length rewards",
+        "mean",
+        {"perception": "perception/length_bonus", "reasoning": "reasoning/length_bonus"},
     ),
     "length": (
         "Length of responses",
@@ -72,6 +82,8 @@ COMPARISONS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "mismatch": ("Think-answer mismatch", "share of rollouts", {"mismatch": "mismatch"}),
 }
+# Figures of a data set: name -> title.
+DATA_FIGURES = {"mix": "Records by problem type", "segments": "Length of the segments"}
 DASHES = ("solid", "dash", "dot")
 _FROM_ZERO = ("mean", "share", "share of groups")
 _MANY_STEPS = 60  # more steps are drawn without markers
@@ -238,6 +250,38 @@ def funnel(row: Mapping[str, int], title: str) -> go.Figure:
         marker_color=COLOURS[0],
     )
     return _styled(NotebookFigure(trace), title)
+
+
+def mix(counts: Mapping[str, Mapping[str, int]]) -> go.Figure:
+    """Draw the records of a data set by problem type, images and videos stacked.
+
+    `counts`: image or video → problem type → records.
+    """
+    figure = NotebookFigure()
+    kinds = list(dict.fromkeys(kind for row in counts.values() for kind in row))
+    for place, (media, row) in enumerate(counts.items()):
+        if row:
+            figure.add_bar(
+                x=kinds,
+                y=[row.get(kind, 0) for kind in kinds],
+                name=media,
+                marker={
+                    "color": COLOURS[place % len(COLOURS)],
+                    "pattern": {"shape": PATTERNS[place % len(PATTERNS)]},
+                },
+            )
+    return _styled(figure, DATA_FIGURES["mix"], y="records").update_layout(barmode="stack")
+
+
+def segments(observed: Sequence[int], reasoned: Sequence[int], width: int = 20) -> go.Figure:
+    """Draw how many traces have how many words in perception and in reasoning."""
+    edges = np.arange(0, max(*observed, *reasoned) + 2 * width, width)
+    series = {
+        name: np.histogram(values, edges)[0].tolist()
+        for name, values in (("perception", observed), ("reasoning", reasoned))
+    }
+    title = DATA_FIGURES["segments"]
+    return lines(edges[:-1].tolist(), series, title, f"words (bins of {width})", "traces")
 
 
 def lengths(cases: Sequence[Case], title: str) -> go.Figure:

@@ -7,6 +7,7 @@ Pipeline, trainer, evaluation, analysis and browser share this schema. Only `Cas
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +17,8 @@ PROBLEM_TYPES = ("multiple choice", "numerical", "OCR", "free-form", "regression
 # and the default of `filter.min_accuracy`.
 RIGHT_ACCURACY = 0.6
 DataType = Literal["video", "image"]
-# The key of `Question.meta` for the part of a video that a question is about.
-WINDOW = "_window"
+# Keys of `Question.meta`: the part of the video that a question is about; its media after the first
+WINDOW, MORE_MEDIA = "_window", "_more_media"
 
 
 class Record(BaseModel):
@@ -26,11 +27,31 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Medium(Record):
+    """One video or image of a question: its path below a data root, and the part to sample.
+
+    `start` and `end` are in seconds; `fps` is the rate of a folder of pictures.
+    """
+
+    path: str
+    data_type: DataType = "video"
+    start: float | None = None
+    end: float | None = None
+    fps: float | None = None
+
+    @property
+    def window(self) -> dict[str, float]:
+        """The part of the video to sample, as settings of `sample_frames`."""
+        values = {"start": self.start, "end": self.end, "fps": self.fps}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 class Question(Record):
-    """One question about one video or image, with its reference answer.
+    """One question about a video, an image or several of them, with its reference answer.
 
     `path` is relative to a data root; `answer` is the bare reference answer (no tags); `options`
-    keep their prefixes ("A. left"). `meta` keeps the other fields of a file format.
+    keep their prefixes ("A. left"). `meta` keeps the other fields of a file format. If a question
+    has several media, `path` and `data_type` are those of the first; `media` has all of them.
     """
 
     id: str
@@ -53,6 +74,25 @@ class Question(Record):
         known = stored if isinstance(stored, dict) else {}
         values = ((name, known.get(name)) for name in ("start", "end", "fps"))
         return {name: float(value) for name, value in values if isinstance(value, int | float)}
+
+    @property
+    def media(self) -> list[Medium]:
+        """All media in order; empty for a question without media."""
+        if not self.path:
+            return []
+        first = Medium(path=self.path, data_type=self.data_type, **self.window)
+        return [first, *map(Medium.model_validate, self.meta.get(MORE_MEDIA, ()))]
+
+    @property
+    def media_word(self) -> str:
+        """The word for the media in prompts: "video" or "image", "media" for several."""
+        return self.data_type if len(self.meta.get(MORE_MEDIA, ())) == 0 else "media"
+
+
+def more_media(media: Sequence[Medium]) -> dict[str, Any]:
+    """Return what `Question.meta` stores of the media after the first; {} if there are none."""
+    stored = [medium.model_dump(exclude_none=True) for medium in media]
+    return {MORE_MEDIA: stored} if stored else {}
 
 
 class Trace(Record):

@@ -4,6 +4,7 @@ Some tests import transformers or TRL before a module of p2r that needs them pat
 """
 
 import os
+import re
 from pathlib import Path
 
 from p2r.patches import torchvision_operators, trl_vllm
@@ -16,3 +17,41 @@ if HELPERS not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
 
 torchvision_operators.apply()
 trl_vllm.apply()
+
+# Files that take longest. They start first, so that both workers of `make test` end together.
+LONGEST = (
+    "training/test_distributed.py",
+    "test_notebooks.py",
+    "engines/test_vllm.py",
+    "stages/test_demo.py",
+    "training/test_grpo.py",
+    "training/test_tuning.py",
+    "training/test_exactness.py",
+    "training/test_memory.py",
+    "browser/test_browser_views.py",
+    "browser/test_browser_safety.py",
+    "browser/test_case_browser.py",
+    "training/test_preflight.py",
+    "training/test_validation.py",
+    "pipeline/test_resume.py",
+    "engines/test_ray_cluster.py",
+)
+_MARKS = re.compile(r"^pytestmark = (?:\[.*?^\]|.*?$)", re.MULTILINE | re.DOTALL)
+_LEFT_OUT = re.compile(r"not \w+(?: and not \w+)*")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not import a file if `-m "not slow and …"` leaves out all of its tests."""
+    expression = config.option.markexpr
+    if collection_path.suffix != ".py" or not _LEFT_OUT.fullmatch(expression):
+        return None
+    marks = _MARKS.search(collection_path.read_text(encoding="utf-8"))
+    names = re.findall(r"not (\w+)", expression)
+    return True if marks and any(f"mark.{name}" in marks[0] for name in names) else None
+
+
+def pytest_collection_modifyitems(items):
+    """Move the files of `LONGEST` to the front."""
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from p2r import data
 from p2r.errors import DataError, EngineError
-from p2r.records import Question
+from p2r.records import MORE_MEDIA, WINDOW, Question
 from p2r.runs.recipe import load_recipe
 from p2r.template import render
 from p2r.video import FrameCache
@@ -64,6 +64,49 @@ def test_images_have_a_pixel_limit_of_their_own(settings_of, questions, media):
     limited, as_frames = sizes(14 * 28), sizes("null")
     assert limited["image"] <= 14 * 28 < as_frames["image"]
     assert limited["video"] == as_frames["video"]
+
+
+SEVERAL = Question(
+    id="several",
+    problem="How many?",
+    problem_type="numerical",
+    path="long.mp4",
+    answer="2",
+    meta={
+        WINDOW: {"start": 0.0, "end": 1.0},
+        MORE_MEDIA: [{"path": "still.png", "data_type": "image"}, {"path": "short.mp4"}],
+    },
+)
+
+
+def test_a_question_with_several_media_shows_all_of_them(processor, model, questions, media):
+    cache = FrameCache(None)
+    clips = data.read_frames(SEVERAL, root=media, cache=cache, **VIDEO)
+    assert [len(clip) for clip in clips] == [3, 1, 4], "bounds of the first video alone"
+    batch = data.encode_prompts(processor, [SEVERAL, questions[4]], [clips, None], "brief")
+    assert batch["video_grid_thw"][0].tolist() == [[2, 8, 8], [2, 4, 8]]
+    assert batch["image_grid_thw"][0].tolist() == [[1, 6, 4]]
+    assert batch["second_per_grid_ts"][0].tolist() == [1.0, 0.5]
+    pads = {processor.video_token_id: "v", processor.image_token_id: "i"}
+    order = [pads[token] for token in batch["input_ids"][0].tolist() if token in pads]
+    assert "".join(order) == "v" * 32 + "i" * 6 + "v" * 16
+
+    def logits(*shown):
+        with torch.no_grad():
+            inputs = data.encode_prompts(processor, [SEVERAL, questions[4]], [shown, None], "brief")
+            return model(**data.to_model_inputs(inputs)).logits[:, -1]
+
+    for place in range(3):
+        changed = list(clips)
+        dark = np.zeros_like(clips[place].frames)
+        changed[place] = dataclasses.replace(clips[place], frames=dark)
+        difference = (logits(*clips) - logits(*changed)).abs().max(1).values
+        assert difference[0] > 1e-3 > difference[1], f"medium {place} is seen"
+    example = data.encode_example(processor, SEVERAL, clips, RESPONSE, "brief")
+    learnt = data.collate_examples([example, example], processor.tokenizer.pad_token_id)
+    assert learnt["video_grid_thw"].shape == (4, 3) and torch.isfinite(model(**learnt).loss)
+    with pytest.raises(DataError, match="'several': 3 media, frames of 2"):
+        data.encode_prompts(processor, [SEVERAL], [clips[:2]], "brief")
 
 
 def test_seconds_per_grid_are_those_of_the_sampled_frames(processor, questions, frames):

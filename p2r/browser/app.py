@@ -20,6 +20,7 @@ from starlette.middleware import Middleware
 
 from p2r.browser.ask_view import build_ask
 from p2r.browser.desk import MAX_UPLOAD
+from p2r.browser.exposure import check_host, check_root_path
 from p2r.browser.guard import ANY_HOST, Guard
 from p2r.browser.library import Library
 from p2r.browser.markup import load_templates
@@ -31,7 +32,6 @@ from p2r.errors import UserError
 from p2r.files.loopback import is_loopback, without_proxies
 
 USER = "p2r"
-SHORTEST_PASSWORD = 8
 
 
 def launch(
@@ -120,32 +120,6 @@ def launch(
 def build_app(runs: Sequence[str | Path], media_root: str | Path | None = None) -> gr.Blocks:
     """Return the browser as a Gradio app that is not served yet. `launch` adds look and routes."""
     return _build(runs, media_root)[0]
-
-
-def check_host(host: str, password: str | None, read_only: bool = False) -> None:
-    """Raise `UserError` if other machines can reach the host without a good password.
-
-    A read-only browser is public and needs no password.
-    """
-    if password is not None and len(password) < SHORTEST_PASSWORD:
-        raise UserError(f"the password is too short: give at least {SHORTEST_PASSWORD} characters")
-    if password is None and not read_only and not is_loopback(host):
-        raise UserError(
-            f"other machines can reach host {host}: set a password in P2R_APP_PASSWORD, "
-            "add --read-only, or leave out --host to serve this machine only"
-        )
-
-
-def check_root_path(path: str) -> str:
-    """Return the path of a reverse proxy with one slash before it and none after it.
-
-    A full URL is also possible. Raises `UserError` for anything that is not a path.
-    """
-    if any(c in path for c in "?#\\ \"'<>") or ".." in path.split("/"):
-        raise UserError(f"root path {path!r} is not a path: give for example /user/jo/proxy/7860")
-    if path.startswith(("http://", "https://")):
-        return path.rstrip("/")
-    return f"/{path.strip('/')}" if path.strip("/") else ""
 
 
 def check_address(host: str, port: int | None) -> None:

@@ -28,7 +28,7 @@ from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
 from p2r.browser.media_view import render_frames, render_no_media
 from p2r.errors import UserError
-from p2r.records import PROBLEM_TYPES, Question
+from p2r.records import PROBLEM_TYPES, WINDOW, Question
 from p2r.video import Frames
 
 _NO_JUDGE = "no judge"
@@ -199,7 +199,10 @@ def prepare(
         raise UserError("choose a clip: upload one, or use the clip of a case")
     case = desk.library.store.get(case_id)
     of = case.question
+    if len(of.media) > 1:
+        raise UserError(f"this question has {len(of.media)} media files: choose a case with one")
     question.path, question.data_type = of.path, of.data_type
+    question.meta = {WINDOW: of.meta[WINDOW]} if WINDOW in of.meta else {}
     if question.problem == of.problem.strip() and question.options == of.options:
         question.id = of.id
     else:

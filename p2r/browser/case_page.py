@@ -1,4 +1,4 @@
-"""One case as an HTML file of its own, for slides and papers: frames inside, no script, no request.
+"""One case as a single HTML file for slides and papers: frames inside, no script, no request.
 
 The words of a case are untrusted. They are escaped, their invisible characters are written out, and
 the page forbids scripts and requests.

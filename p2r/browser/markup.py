@@ -77,7 +77,7 @@ def describe_making(case: Case) -> dict[str, Any]:
         "rollout": t.rollout,
         "case": case.id,
         "question": q.id,
-        "media file": q.path,
+        "media file": ", ".join(medium.path for medium in q.media),
         "sampling": t.sampling,
         "media": {name: value for name, value in t.media.items() if name != "path"},
         "prompt tokens": t.prompt_tokens,

@@ -267,7 +267,7 @@ def reason_of(error: ValueError | RecursionError) -> str:
 
 
 def storable_row(case: Case) -> dict[str, Any]:
-    """Return a case as a row for Parquet. NaN becomes None, half a character becomes U+FFFD.
+    """Return a case as a row for Parquet. NaN becomes None, a lone surrogate becomes U+FFFD.
 
     Raises `StoreError` for a number of more than 64 bits.
     """

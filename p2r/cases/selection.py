@@ -231,6 +231,16 @@ def order(sort: str | None, descending: bool) -> str:
     return f"{name_column(sort)} {'DESC' if descending else 'ASC'} NULLS LAST, number"
 
 
+def short_column(name: str) -> str:
+    """Return the SQL that makes a short column of the table from a stored column."""
+    if name in SHORTENED:
+        return f'left("{name}", {SHORTENED[name]})'
+    if ROW_TYPES[name] == "float":
+        # SQL sorts NaN above every number. Here NaN means unknown.
+        return f'CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END'
+    return f'"{name}"'
+
+
 def name_column(column: str) -> str:
     """Return a column in quotes. Raises `StoreError` if it is not one of `COLUMNS`."""
     if column not in COLUMNS:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from p2r.cases.answers import Answers
 from p2r.cases.files import CaseFault, write_cases
 from p2r.cases.groups import group_rows, side_counts, side_rows
 from p2r.cases.selection import (
@@ -45,7 +45,6 @@ __all__ = ["CaseStore", "Filters", "Neighbours", "write_cases"]
 
 MOST_ROLLOUTS = 256
 Kept = TypeVar("Kept")
-_KEPT = 96  # answers
 
 
 class Neighbours(NamedTuple):
@@ -72,8 +71,7 @@ class CaseStore:
         if not self.paths:
             raise StoreError("no runs given: name at least one run folder")
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
-        self._kept_lock = threading.Lock()
+        self._kept = Answers()
         self._current = CaseTable(self.paths)
 
     # ---- what is open
@@ -371,17 +369,7 @@ class CaseStore:
 
     def _keep(self, table: CaseTable, key: Hashable, compute: Callable[[], Kept]) -> Kept:
         """Return the answer to a question; it is computed once for each version of the table."""
-        key = (table.version, key)
-        with self._kept_lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        answer = compute()
-        with self._kept_lock:
-            self._kept[key] = answer
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return answer
+        return self._kept.get((table.version, key), compute)
 
     def _table(self) -> CaseTable:
         """Return the table. It is read again if a Parquet file was replaced."""

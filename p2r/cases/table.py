@@ -2,8 +2,8 @@
 
 `cases` has one row per case, numbered in written order: `number`, `file` (place in `files`),
 `place` (row of a Parquet file, byte offset in JSON lines), the short and the computed columns.
-`texts` has their searched texts (`p2r.cases.texts`). Both are in a temporary file, of which DuckDB
-holds at most `_MEMORY` in memory.
+`texts` has their searched texts (`p2r.cases.texts`). Both are in a temporary file. DuckDB keeps at
+most `_MEMORY` of it in memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from p2r.cases.files import (
     read_new_cases,
     read_rows,
 )
-from p2r.cases.selection import DERIVED, FIELDS, SHORT, SHORTENED
+from p2r.cases.selection import DERIVED, FIELDS, SHORT, short_column
 from p2r.cases.texts import SOURCE_COLUMNS, scan, searched_texts
 from p2r.errors import StoreError
 from p2r.records import ROW_TYPES, Case
@@ -238,7 +238,7 @@ class CaseTable:
             cursor.close()
 
     def _create(self) -> None:
-        columns = ", ".join(f'{_short(name)} AS "{name}"' for name in SHORT)
+        columns = ", ".join(f'{short_column(name)} AS "{name}"' for name in SHORT)
         derived = ", ".join(f'{sql} AS "{name}"' for name, sql in DERIVED.items())
         # The only translation of a stored row; %s: the relation that it is read from.
         self._translate = (
@@ -393,15 +393,6 @@ def _texts_of(file: CaseFile, first: int) -> Iterator[pa.Table]:
     # A copy of the file's record: a damaged row group is reported once, by the loading of `cases`.
     for row, batch in read_groups(CaseFile(file.path, file.run), SOURCE_COLUMNS):
         yield searched_texts(first + row, batch)
-
-
-def _short(name: str) -> str:
-    if name in SHORTENED:
-        return f'left("{name}", {SHORTENED[name]})'
-    if ROW_TYPES[name] == "float":
-        # SQL sorts NaN above every number. Here NaN means unknown.
-        return f'CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END'
-    return f'"{name}"'
 
 
 def _case_of(row: dict[str, Any]) -> Case:

@@ -22,13 +22,14 @@ import p2r
 
 # Each module registers its verbs. The order of the modules is the order in `p2r --help`.
 # isort: off
-from p2r.cli import browse, pipeline, data, serve, train, evaluate, plot, doctor  # noqa: F401
+from p2r.cli import browse, pipeline, data, serve, train  # noqa: F401
+from p2r.cli import evaluate, eval_outputs, plot, doctor  # noqa: F401
 from p2r.cli.options import app
 
 # isort: on
 from p2r.cli.surroundings import prepare_surroundings
 from p2r.files.own_process import claim_process
-from p2r.files.safe_text import show_unseen
+from p2r.files.safe_text import hide_keys, show_unseen
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "os error 28")
 
@@ -75,7 +76,7 @@ def run_cli(arguments: list[str] | None = None) -> int:
             print(description, file=sys.stderr)
             return 2
         message = " ".join(description.split())
-        print(f"error: {show_unseen(message)}", file=sys.stderr)
+        print(f"error: {show_unseen(hide_keys(message))}", file=sys.stderr)
         return 2
     if code == 130:
         print("\nstopped; run the same command again to continue", file=sys.stderr)
@@ -83,10 +84,10 @@ def run_cli(arguments: list[str] | None = None) -> int:
 
 
 class _Visible(logging.Formatter):
-    """Makes untrusted names and texts in log lines safe to show in a terminal."""
+    """Makes untrusted names and texts in log lines safe to show in a terminal, without keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return show_unseen(super().format(record))
+        return show_unseen(hide_keys(super().format(record)))
 
 
 def _describe(error: Exception) -> str:

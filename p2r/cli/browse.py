@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2r.cli.options import RecipeOption, RunOption, SetOption, app, open_run
+from p2r.cli.options import (
+    DryRunOption,
+    RecipeOption,
+    RunOption,
+    SetOption,
+    app,
+    open_run,
+    print_dry_run,
+)
 from p2r.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,14 +32,22 @@ if TYPE_CHECKING:
     epilog="Example: p2r demo --run runs/demo",
 )
 def demo(
-    run: RunOption = Path("runs/demo"), recipe: RecipeOption = None, set: SetOption = None
+    run: RunOption = Path("runs/demo"),
+    dry_run: DryRunOption = False,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
 ) -> None:
     """Run every stage on one recipe, then browse the cases.
 
     Base, SFT, GRPO and PA-GRPO are compared on held-out scenes. If the command is killed, run it
     again to continue. With P2R_NO_APP=1, it ends after the results.
     """
-    opened = open_run(run, recipe, set)
+    opened = open_run(run, recipe, set, dry_run=dry_run)
+    if dry_run:
+        from p2r.stages.preview import preview_demo
+
+        print_dry_run(preview_demo(opened))
+        return
 
     from p2r.cli.tables import DemoReport, make_console
     from p2r.stages.demo import run_demo
@@ -109,6 +125,7 @@ def browse(
             help="Do not serve: add the labels of a JSON export of Label Studio to the runs.",
         ),
     ] = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Browse the cases of one or more runs, or export them.
 
@@ -121,6 +138,17 @@ def browse(
         raise UserError(f"media root {media_root} is not a folder")
     if (story is not None or case) and export is None:
         raise UserError("--story and --case choose what --export DIR writes: add --export")
+    if dry_run:
+        from p2r.browser.exposure import check_host, check_root_path
+
+        check_host(host, os.environ.get("P2R_APP_PASSWORD"), read_only)
+        store = _open_store(runs)
+        address = (
+            f"http://{host}:{port or 'the first free port from 7860'}{check_root_path(root_path)}"
+        )
+        print_dry_run([f"{store.count()} cases of {len(runs)} run(s) at {address}"])
+        store.close()
+        return
     if export is not None:
         typer.echo(_export(runs, media_root, export, story, case or []))
     elif import_labels is not None:
@@ -201,14 +229,18 @@ def ask(
             "choice with options, else free-form.",
         ),
     ] = None,
+    dry_run: DryRunOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
     """Answer a question about a clip. The answer is printed while the model writes it."""
-    from p2r.engines.ask import ask_model
+    from p2r.engines.ask import ask_model, preview_ask
     from p2r.runs.recipe import load_recipe
 
     resolved = load_recipe(recipe or "tiny", set)
+    if dry_run:
+        print_dry_run(preview_ask(resolved, model, video, question, option or [], type))
+        return
     for piece in ask_model(resolved, model, video, question, option or [], type):
         print(piece, end="", flush=True)
     print()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli.options import JsonOption, app
+from p2r.cli.options import DryRunOption, JsonOption, app, print_dry_run
 
 LONGEST_EXAMPLE = 300  # characters
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
@@ -177,11 +177,15 @@ def push(
     public: Annotated[
         bool, typer.Option("--public", help="Make it public. Default: private.")
     ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Publish a data set with its cards.
 
     Uploads to the Hugging Face hub, or writes into a folder.
     """
-    from p2r.datasets.publish import push
+    from p2r.datasets.publish import preview_push, push
 
+    if dry_run:
+        print_dry_run(preview_push(source, repository, folder=folder, private=not public))
+        return
     print(push(source, repository, folder=folder, private=not public))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -80,7 +85,38 @@ RayOption = Annotated[
     bool,
     typer.Option("--ray", help="Use a Ray cluster: RAY_ADDRESS, or a local one."),
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check the settings and files and print the plan. Loads no model, writes nothing.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def with_options(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that are fields of a dataclass.
+
+    The command gets them as its first argument. Several commands can share one dataclass.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    names = [field.name for field in fields(options)]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(options(**{name: values.pop(name) for name in names}), **values)
+
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        shared = inspect.signature(options).parameters
+        listed = [*own, *(shared[name].replace(annotation=hints[name]) for name in names)]
+        listed = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in listed]
+        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in listed}
+        return run
+
+    return decorate
 
 
 def parse_shard(text: str | None) -> Any:
@@ -89,10 +125,23 @@ def parse_shard(text: str | None) -> Any:
     return None if text is None else Shard.parse(text)
 
 
-def open_run(run: Path, recipe: str | None, set: list[str] | None, must_exist: bool = False) -> Any:
-    from p2r.runs import open_run
+def open_run(
+    run: Path,
+    recipe: str | None,
+    set: list[str] | None,
+    must_exist: bool = False,
+    dry_run: bool = False,
+) -> Any:
+    """Open a run. A dry run writes nothing into it."""
+    from p2r.runs import open_run, preview_run
 
-    return open_run(run, recipe, set or (), must_exist=must_exist)
+    return (preview_run if dry_run else open_run)(run, recipe, set or (), must_exist=must_exist)
+
+
+def print_dry_run(lines: Iterable[str]) -> None:
+    """Print the plan of a dry run, in one worker of `accelerate launch`."""
+    if os.environ.get("RANK", "0") == "0":
+        print(*lines, "dry run: nothing is started or written", sep="\n")
 
 
 def move_data_root(run: Any, wanted: bool, data_root: Path | None, questions: Path | None) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from p2r.cli.options import (
+    DryRunOption,
     MoveRootOption,
     QuestionsOption,
     RayOption,
@@ -20,6 +21,7 @@ from p2r.cli.options import (
     move_data_root,
     open_run,
     parse_shard,
+    print_dry_run,
     report_unanswered,
 )
 
@@ -45,13 +47,19 @@ def generate(
             "trace.",
         ),
     ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Step 1: the teacher writes traces.
 
     It writes one trace per question, or generate.samples traces.
     """
     part = parse_shard(shard)
-    opened = open_run(run, recipe, set)
+    opened = open_run(run, recipe, set, dry_run=dry_run)
+    if dry_run:
+        from p2r.stages.preview import preview_generate
+
+        print_dry_run(preview_generate(opened, questions, data_root))
+        return
     move_data_root(opened, move_root, data_root, questions)
     from p2r import stages
 
@@ -86,6 +94,7 @@ def filter(
     ] = False,
     shard: ShardOption = None,
     ray: RayOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Steps 2 and 3: keep good traces for training.
 
@@ -95,7 +104,12 @@ def filter(
     given = {"budget": budget, "batch": batch}
     overrides = [f"judging.{key}={value}" for key, value in given.items() if value is not None]
     part = parse_shard(shard)
-    opened = open_run(run, recipe, [*(set or []), *overrides], must_exist=True)
+    opened = open_run(run, recipe, [*(set or []), *overrides], must_exist=True, dry_run=dry_run)
+    if dry_run:
+        from p2r.stages.preview import preview_filter
+
+        print_dry_run(preview_filter(opened, part, ray))
+        return
 
     from p2r import stages
     from p2r.cli.tables import estimate_table, funnel_table, make_console

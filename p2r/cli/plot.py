@@ -1,7 +1,8 @@
-"""`p2r plot`: figures over several training stages, from their stored metrics."""
+"""`p2r plot`: figures over several training stages from their stored metrics, and of data sets."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,31 +20,45 @@ LOST = {
 
 
 @app.command(
-    epilog="Example: p2r plot collapse runs/x/grpo runs/x/pa_grpo --out collapse.html (Fig. 6c)"
+    epilog="Example: p2r plot collapse runs/x/grpo runs/x/pa_grpo --out collapse.html (Fig. 6c). "
+    "Of a data set: p2r plot mix runs/x"
 )
 def plot(
     name: Annotated[
         str,
-        typer.Argument(metavar="FIGURE", help="collapse, accuracy, format, length or mismatch."),
+        typer.Argument(
+            metavar="FIGURE",
+            help="Of RL stages: collapse, accuracy, format, length-reward, reward, length (tokens) "
+            "or mismatch. Of a data set: mix (problem types) or segments (words).",
+        ),
     ],
-    stages: Annotated[
-        list[Path], typer.Argument(metavar="STAGE...", help="Folders of RL stages: RUN/pa_grpo.")
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STAGE|DATA...",
+            help="Folders of RL stages (RUN/pa_grpo), or one data set: a run (its kept traces) or "
+            "a file.",
+        ),
     ],
     out: Annotated[
         Path, typer.Option(help="File to write: .html, .json, or .png, .svg, .pdf with kaleido.")
     ] = Path("figure.html"),
     window: Annotated[int, typer.Option(min=1, help="Running mean over so many steps.")] = 1,
 ) -> None:
-    """Draw the curves of several RL stages in one figure, for example GRPO beside PA-GRPO.
+    """Draw the curves of several RL stages in one figure, or a figure of a data set.
 
     A group is lost (figure collapse) if all of the rewards that the stage learns from are equal.
     """
     from p2r import plots
 
-    if name not in plots.COMPARISONS:
-        raise UserError(f"no figure {name!r}: use one of {', '.join(plots.COMPARISONS)}")
-    rows = {label: _read(stage) for label, stage in _labels(stages).items()}
-    figure = plots.compare_stages(name, rows, window)
+    if name in plots.COMPARISONS:
+        rows = {label: _read(stage) for label, stage in _labels(sources).items()}
+        figure = plots.compare_stages(name, rows, window)
+    elif name in plots.DATA_FIGURES:
+        figure = _draw_data(name, sources)
+    else:
+        known = ", ".join((*plots.COMPARISONS, *plots.DATA_FIGURES))
+        raise UserError(f"no figure {name!r}: use one of {known}")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".html":
         figure.write_html(out)
@@ -55,6 +70,32 @@ def plot(
         except ValueError as error:  # no kaleido, or another ending
             raise UserError(f"cannot write {out} ({error}): give a .html file") from error
     print(out)
+
+
+def _draw_data(name: str, sources: list[Path]) -> Any:
+    """Return a figure of `plots.DATA_FIGURES` for one data set."""
+    from p2r import plots
+    from p2r.datasets.items import read_items
+    from p2r.records import Case
+
+    if len(sources) > 1:
+        raise UserError(f"figure {name} shows one data set: give one run or file")
+    if name == "mix":
+        counts: dict[str, Counter[str]] = {"image": Counter(), "video": Counter()}
+        for item in read_items(sources[0]):
+            question = item.question if isinstance(item, Case) else item
+            counts[question.data_type][question.problem_type] += 1
+        return plots.mix(counts)
+    traces = [item.trace for item in read_items(sources[0]) if isinstance(item, Case)]
+    if not traces:
+        raise UserError(f"{sources[0]} has no traces: give a run with kept traces, or their file")
+    observed = [_words(trace.observation) for trace in traces]
+    reasoned = [_words(trace.think) + _words(trace.answer) for trace in traces]
+    return plots.segments(observed, reasoned)
+
+
+def _words(text: str | None) -> int:
+    return len((text or "").split())
 
 
 def _labels(stages: list[Path]) -> dict[str, Path]:

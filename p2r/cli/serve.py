@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from p2r.cli.options import SetOption, app
+from p2r.cli.options import DryRunOption, SetOption, app, print_dry_run
 
 LOCAL_JUDGE = "Qwen/Qwen2.5-7B-Instruct"  # the model and port of the preset `local-judge`
 JUDGE_PORT = 8001
@@ -50,6 +51,7 @@ def serve(
             "another text model.",
         ),
     ] = False,
+    dry_run: DryRunOption = False,
     set: SetOption = None,
 ) -> None:
     """Serve a model with vLLM until Ctrl-C.
@@ -60,22 +62,26 @@ def serve(
     from p2r.engines.vllm_server import VllmServer
     from p2r.runs.recipe import load_recipe
 
-    signal.signal(signal.SIGTERM, _interrupt)
     resolved = load_recipe(recipe, set)
     served = model or (LOCAL_JUDGE if judge else resolved.models.teacher)
     is_shown = sys.stderr.isatty()
-    log = log or Path(tempfile.mkdtemp(prefix="p2r-serve-")) / "vllm.log"
+    if not dry_run:
+        log = log or Path(tempfile.mkdtemp(prefix="p2r-serve-")) / "vllm.log"
     server = VllmServer(
         resolved,
         served,
         host=host,
         port=port or (JUDGE_PORT if judge else 8000),
-        log=log,
+        log=log or Path("vllm.log"),
         wait=wait,
         rollouts=rollouts,
         text_only=judge,
         on_wait=_show_wait if is_shown else lambda seconds: None,
     )
+    if dry_run:
+        print_dry_run([f"server: {server.base_url}", f"vLLM {shlex.join(server.arguments)}"])
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
     print(f"starting vLLM with {served}; log: {log}", flush=True)
     with server:
         if is_shown:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from p2r.cli.options import (
+    DryRunOption,
     MoveRootOption,
     QuestionsOption,
     RecipeOption,
@@ -21,6 +22,7 @@ from p2r.cli.options import (
     collect,
     move_data_root,
     open_run,
+    print_dry_run,
     print_plan,
 )
 
@@ -39,6 +41,7 @@ def sft(
         ),
     ] = None,
     data_root: RootOption = None,
+    dry_run: DryRunOption = False,
     resume: ResumeOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
@@ -46,7 +49,12 @@ def sft(
     """Fine-tune the base model on the kept traces, or on a file of traces."""
     if data_root is not None and cases is None:
         raise ValueError("--data-root is the media folder of --cases: give --cases FILE with it")
-    opened = open_run(run, recipe, set, must_exist=cases is None)
+    opened = open_run(run, recipe, set, must_exist=cases is None, dry_run=dry_run)
+    if dry_run:
+        from p2r.stages.preview import preview_sft
+
+        print_dry_run(preview_sft(opened, cases, data_root))
+        return
     from p2r import stages
 
     if resume:
@@ -76,12 +84,7 @@ def rl(
     questions: QuestionsOption = None,
     data_root: RootOption = None,
     move_root: MoveRootOption = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print the plan and check the inputs. Loads no model, writes nothing."
-        ),
-    ] = False,
+    dry_run: DryRunOption = False,
     resume: ResumeOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
@@ -113,6 +116,7 @@ def study(
         str, typer.Argument(metavar="NAME", help="Name of the study: a module of p2r.studies.")
     ] = "credit",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+    dry_run: DryRunOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -121,7 +125,7 @@ def study(
     The study "credit" compares PA-GRPO and GRPO. It starts from the run's SFT model and evaluates
     on the run's test split. For the run's own seed, it uses the RL models that the run already has.
     """
-    opened = open_run(run, recipe, set, must_exist=True)
+    opened = open_run(run, recipe, set, must_exist=True, dry_run=dry_run)
     try:
         chosen = [int(seed) for seed in seeds.split(",")]
     except ValueError:
@@ -130,6 +134,11 @@ def study(
     from p2r.studies import load_study
 
     found = load_study(name)
+    if dry_run:
+        from p2r.stages.preview import preview_study
+
+        print_dry_run(preview_study(opened, found.arms, chosen))
+        return
     from p2r.cli.tables import make_console, study_table
     from p2r.studies.base import run_study
 
@@ -146,7 +155,7 @@ def _print_dry_run(
 ) -> None:
     from p2r.runs import check_run
     from p2r.runs.recipe import load_recipe
-    from p2r.training.plan import dry_run
+    from p2r.training.dry_run import dry_run
 
     if run is not None and recipe is None:
         check_run(run)

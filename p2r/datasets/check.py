@@ -51,13 +51,14 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
         ids.add(question.id)
         asked.add(content_of(question))
         both.add(f"{question.id}\0{content_of(question)}")
-        if not question.path:
-            counts["text only"] += 1
-        elif not seen.add(f"{question.source}\0{question.path}"):
-            state = _media_state(root, question.path)
+        counts["text only"] += not question.media
+        for medium in question.media:
+            if seen.add(f"{question.source}\0{medium.path}"):
+                continue
+            state = _media_state(root, medium.path)
             counts[state] += 1
             if state != "have" and len(missing) < EXAMPLES:
-                missing.append(question.path)
+                missing.append(medium.path)
     totals = sum(sources.values(), Counter())
     return {
         "file": str(path),

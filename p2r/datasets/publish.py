@@ -29,6 +29,19 @@ def push(source: Path, repository: str, *, folder: Path | None = None, private: 
         return _upload(staged, repository, private)
 
 
+def preview_push(
+    source: Path, repository: str, *, folder: Path | None = None, private: bool = True
+) -> list[str]:
+    """Return what `push` would publish and where: one line per file, with its size."""
+    where = f"{'private' if private else 'public'} dataset {repository} on the hub"
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary)
+        _stage(source, staged, repository)
+        files = sorted(file for file in staged.rglob("*") if file.is_file())
+        sizes = [f"{file.relative_to(staged)}: {file.stat().st_size:,} bytes" for file in files]
+    return [f"{where if folder is None else folder}:", *sizes]
+
+
 def _stage(source: Path, folder: Path, repository: str) -> None:
     with replacing(folder / EXPORTED) as lines:
         lines.writelines(to_line(export_record(item)) for item in read_items(source))

@@ -19,7 +19,7 @@ from p2r.errors import EngineError
 from p2r.records import Question
 from p2r.runs.recipe import EngineName, Recipe, find_plugins
 from p2r.template import perception_length, strip_control_tokens
-from p2r.video import Frames
+from p2r.video import Clips
 
 # At or below this temperature, sampling is greedy. The paper's inference (temperature 0.01, top_p
 # 0.001) is practically greedy.
@@ -42,11 +42,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question with the frames of its video or image that the model sees."""
+    """One question with the frames of its media that the model sees."""
 
     key: str
     question: Question
-    frames: Frames | None
+    frames: Clips
 
 
 @dataclass(frozen=True)

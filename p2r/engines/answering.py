@@ -31,7 +31,7 @@ from p2r.engines.work_plan import Spread, WorkPlan
 from p2r.errors import EngineDied
 from p2r.files.journal import Journal
 from p2r.records import Question
-from p2r.video import FrameCache, Frames
+from p2r.video import Clips, FrameCache, clips_of
 from p2r.video.decoders import WORKERS
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 32  # clips
 Asked = Sequence[tuple[str, Question]]
 Answered = list[tuple[Completion, dict[str, Any]]]
-Readings = Iterator[tuple[str, Question, Future[Frames | None]]]
+Readings = Iterator[tuple[str, Question, Future[Clips]]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Reader:
     settings: Mapping[str, Any]
     root: Path
 
-    def read(self, question: Question) -> Frames | None:
-        """Return the frames of a question; None if it has no media."""
+    def read(self, question: Question) -> Clips:
+        """Return the frames of a question (see `p2r.data.read_frames`)."""
         if not question.path:
             return None
         from p2r.data import read_frames
@@ -60,7 +60,7 @@ class Reader:
     def read_ahead(self, asked: Asked) -> Readings:
         """Yield each question with its frames, and decode the next ones in the meantime."""
         pool = ThreadPoolExecutor(WORKERS)
-        waiting: deque[tuple[str, Question, Future[Frames | None]]] = deque()
+        waiting: deque[tuple[str, Question, Future[Clips]]] = deque()
         try:
             for key, question in asked:
                 waiting.append((key, question, pool.submit(self.read, question)))
@@ -238,8 +238,12 @@ def answer_with(engine: Engine, sampling: Sampling, reader: Reader) -> Callable[
     return answer
 
 
-def media_of(frames: Frames | None) -> dict[str, Any]:
-    """Return how frames were made, without the path: the question names it."""
-    info = {} if frames is None else frames.info()
-    info.pop("path", None)
-    return info
+def media_of(frames: Clips) -> dict[str, Any]:
+    """Return how frames were made, without the path: the question names it.
+
+    With several media it is about the first one, and "more" lists the others.
+    """
+    first, *more = [clip.info() for clip in clips_of(frames)] or [{}]
+    for info in (first, *more):
+        info.pop("path", None)
+    return first | ({"more": more} if more else {})

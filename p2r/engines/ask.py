@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.data import eval_settings
+from p2r.data import check_model, eval_settings
 from p2r.engines import Completion, Engine, Request, Sampling
 from p2r.engines.answering import media_of
 from p2r.engines.responses import make_trace
@@ -51,7 +51,7 @@ def ask_clip(
     """
     settings = eval_settings(recipe.video)
     image_pixels = settings.pop("image_pixels", None)
-    frames = sample_frames(media, **settings)
+    frames = sample_frames(media, **settings, **question.window)
     if image_pixels and frames.decoder == "image":
         frames = sample_frames(media, **settings | {"max_pixels": image_pixels})
     if longest is not None and frames.duration > longest:
@@ -115,6 +115,25 @@ def ask_model(
     height, width = frames.frames.shape[1:3]
     yield f"{media.name}: {len(frames)} frames of {width} x {height} through {frames.decoder}\n"
     yield from with_headings(answer.piece for answer in answers)
+
+
+def preview_ask(
+    recipe: Recipe,
+    model: str,
+    media: Path,
+    problem: str,
+    options: Sequence[str] = (),
+    problem_type: str | None = None,
+) -> list[str]:
+    """Check the clip, the question and the model of `ask_model`; return the plan."""
+    question = make_question(problem, options, problem_type)
+    check_model(model)
+    frames = next(ask_clip(recipe, media, question, lambda: nullcontext())).frames
+    height, width = frames.frames.shape[1:3]
+    return [
+        f"{media.name}: {len(frames)} frames of {width} x {height} through {frames.decoder}",
+        f"{question.problem_type} question with {len(question.options)} options for {model}",
+    ]
 
 
 def make_question(

@@ -59,7 +59,7 @@ class InProgress:
             file.write("\n" + json.dumps(line))  # begins a new line after one that was cut off
 
     def finish(self, key: str) -> None:
-        """Note that a key has an outcome, so it is no suspect any more."""
+        """Note that a key has an outcome, so it is not a suspect any more."""
         self._suspects.pop(key, None)
 
     def __enter__(self) -> Self:

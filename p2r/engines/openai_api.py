@@ -17,6 +17,7 @@ import numpy as np
 
 from p2r.engines import describe_error
 from p2r.errors import EngineError
+from p2r.files.safe_text import hide_keys
 from p2r.template import strip_control_tokens
 from p2r.video import Frames
 
@@ -35,7 +36,7 @@ class Failure(Exception):
     """A request that got no answer. `again`: a retry may help, after `wait` seconds if given."""
 
     def __init__(self, reason: str, *, again: bool, wait: float | None = None) -> None:
-        super().__init__(reason)
+        super().__init__(hide_keys(reason))
         self.again, self.wait = again, wait
 
 

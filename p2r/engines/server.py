@@ -19,7 +19,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from p2r.data import load_processor, resolve_model
+from p2r.data import load_processor, pair_media, resolve_model
 from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.engines.openai_api import (
     IN_REASONING,
@@ -35,13 +35,21 @@ from p2r.engines.openai_api import (
     reasoning_of,
     refused,
 )
-from p2r.engines.vllm_runtime import check_prompt, request_seed, sampling_settings, video_metadata
+from p2r.engines.vllm_runtime import (
+    check_prompt,
+    one_medium,
+    request_seed,
+    sampling_settings,
+    video_metadata,
+)
 from p2r.errors import EngineDied, EngineError
 from p2r.files.background import started_together
 from p2r.files.loopback import client_options
+from p2r.records import Medium
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
-from p2r.template import build_prompt, prompt_hash, strip_control_tokens
+from p2r.template import build_messages, prompt_hash, strip_control_tokens
+from p2r.video import Frames
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -251,8 +259,6 @@ class ServerEngine:
     # --------------------------------------------------------------------- requests and answers
 
     def _payload(self, request: Request, sampling: Sampling) -> dict[str, Any]:
-        question, frames = request.question, request.frames
-        content: list[dict[str, Any]] = []
         payload: dict[str, Any] = {
             "temperature": 0.0 if sampling.greedy else sampling.temperature,
             "top_p": sampling.top_p,
@@ -260,35 +266,45 @@ class ServerEngine:
             "seed": request_seed(sampling.seed, request.key),
         }
         if self._exact:
+            one_medium(request.question)
             tokenizer = self.processor.tokenizer
             payload = sampling_settings(tokenizer, sampling, request.key)
             payload |= {"return_token_ids": True, "logprobs": self.logprobs}
-        if frames is None:
-            pass
-        elif self.settings.media == "file" and frames.whole_file:
-            content.append(media_part(question.data_type, file_url(frames.path)))
-        elif question.data_type == "image":
-            content.append(
-                media_part("image", f"data:image/png;base64,{picture(frames.frames[0])}")
-            )
-        elif self._exact:
-            # vLLM's format for a video as pictures, which may have any format that Pillow reads.
-            pictures = ",".join(map(picture, frames.frames))
-            content.append(media_part("video", f"data:video/jpeg;base64,{pictures}"))
-            about = {k: v for k, v in video_metadata(frames).items() if k != "video_backend"}
-            payload["media_io_kwargs"] = {"video": {"num_frames": -1, **about}}
-        else:
-            content.append({"type": "text", "text": introduce(frames)})
-            content += [
-                media_part("image", f"data:image/jpeg;base64,{picture(frame, 'JPEG', quality=95)}")
-                for frame in frames.frames
-            ]
-        content.append({"type": "text", "text": build_prompt(question, self.style)})
+        content: list[dict[str, Any]] = []
+        media = iter(pair_media(request.question, request.frames))
+        for part in build_messages(request.question, self.style)[0]["content"]:
+            if part["type"] == "text":
+                content.append(part)
+            elif (pair := next(media, None)) is not None:
+                content += self._show(*pair, payload)
         return {
             "model": self.name,
             "messages": [{"role": "user", "content": content}],
             **payload,
         }
+
+    def _show(
+        self, medium: Medium, frames: Frames, payload: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Return the parts of a message that show one medium. Exact videos add to `payload`."""
+        if self.settings.media == "file" and frames.whole_file:
+            return [media_part(medium.data_type, file_url(frames.path))]
+        if medium.data_type == "image":
+            data = picture(frames.frames[0])
+            return [media_part("image", f"data:image/png;base64,{data}")]
+        if self._exact:
+            # vLLM's format for a video as pictures, which may have any format that Pillow reads.
+            pictures = ",".join(map(picture, frames.frames))
+            about = {k: v for k, v in video_metadata(frames).items() if k != "video_backend"}
+            payload["media_io_kwargs"] = {"video": {"num_frames": -1, **about}}
+            return [media_part("video", f"data:video/jpeg;base64,{pictures}")]
+        return [
+            {"type": "text", "text": introduce(frames)},
+            *(
+                media_part("image", f"data:image/jpeg;base64,{picture(frame, 'JPEG', quality=95)}")
+                for frame in frames.frames
+            ),
+        ]
 
     def _complete(self, request: Request, answer: dict[str, Any]) -> Completion:
         choice, prompt, usage = answer["choice"], answer["prompt"], answer["usage"]

@@ -18,6 +18,7 @@ from p2r.engines import Completion, Request, Sampling, describe_error, make_comp
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import banned_token_ids, prompt_hash
+from p2r.video import clips_of
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -181,7 +182,7 @@ class _Stop(StoppingCriteria):
 
 
 def _length(request: Request) -> tuple[int, int]:
-    pixels = 0 if request.frames is None else request.frames.frames.size
+    pixels = sum(clip.frames.size for clip in clips_of(request.frames))
     question = request.question
     return pixels, len(question.problem) + sum(map(len, question.options))
 

@@ -22,7 +22,7 @@ from p2r.errors import DataError, EngineError
 from p2r.records import Question
 from p2r.runs.recipe import Recipe
 from p2r.template import VISION_TOKENS, banned_token_ids
-from p2r.video import Frames
+from p2r.video import Clips, Frames, clips_of
 
 PACKAGE = Path(__file__).parents[1]
 JUDGE_LENGTH = 8192  # tokens of a judge's prompt and reply
@@ -140,14 +140,15 @@ def text_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
 def count_gpus(wanted: int | str, model: str | Path) -> int:
     """Return the number of GPUs that share a model: `vllm.tensor_parallel` of the recipe.
 
-    For "auto" it is the largest power of two that is no more than the GPUs of this machine and
+    For "auto" it is the largest power of two that is at most the number of GPUs of this machine and
     divides the attention heads of the model.
     """
     import torch
 
     if isinstance(wanted, int):
         return wanted
-    return share_of_heads(torch.cuda.device_count(), _attention_heads(model))
+    gpus = torch.cuda.device_count()
+    return share_of_heads(gpus, _attention_heads(model)) if gpus > 1 else 1
 
 
 def share_of_heads(gpus: int, heads: int | None) -> int:
@@ -210,6 +211,15 @@ def video_metadata(frames: Frames) -> dict[str, Any]:
     }
 
 
+def one_medium(question: Question) -> None:
+    """Raise `DataError` for a question with several media: vLLM is started for one per prompt."""
+    if (count := len(question.media)) > 1:
+        raise DataError(
+            f"question {question.id!r} has {count} media files, but vLLM takes one here: use the "
+            "engine transformers, or a server with server.media=images"
+        )
+
+
 def native_media(question: Question, frames: Frames | None) -> dict[str, Any] | None:
     """Return a question's `multi_modal_data`, or None if it has no media."""
     if frames is None:
@@ -221,23 +231,21 @@ def native_media(question: Question, frames: Frames | None) -> dict[str, Any] | 
     return {"video": [(frames.frames, video_metadata(frames))]}
 
 
-def native_prompt(
-    processor: Any, question: Question, frames: Frames | None, style: str
-) -> dict[str, Any]:
+def native_prompt(processor: Any, question: Question, frames: Clips, style: str) -> dict[str, Any]:
     """Return vLLM's input for a question: token ids with one placeholder, and its media.
 
     Raises `DataError`.
     """
-    if frames is not None:
-        check_frames(processor, question, frames)
+    one_medium(question)
+    check_frames(processor, question, frames)
     prompt: dict[str, Any] = {"prompt_token_ids": _prompt_ids(processor, question, frames, style)}
-    if (media := native_media(question, frames)) is not None:
+    if (media := native_media(question, next(iter(clips_of(frames)), None))) is not None:
         prompt["multi_modal_data"] = media
     return prompt
 
 
 def check_prompt(
-    processor: Any, question: Question, frames: Frames | None, style: str, ids: Sequence[int]
+    processor: Any, question: Question, frames: Clips, style: str, ids: Sequence[int]
 ) -> None:
     """Check that vLLM built our prompt, with one token for each feature of the media.
 
@@ -246,12 +254,12 @@ def check_prompt(
     kind = question.data_type
     pads = {processor.image_token_id, processor.video_token_id}
     features = 0
-    if frames is not None:
+    for clip in clips_of(frames):
         part = processor.video_processor if kind == "video" else processor.image_processor
-        count, height, width, _ = frames.shape
+        count, height, width, _ = clip.shape
         block = part.patch_size * part.merge_size
         times = 1 if kind == "image" else math.ceil(count / part.temporal_patch_size)
-        features = times * (height // block) * (width // block)
+        features += times * (height // block) * (width // block)
     tokens = sum(token in pads for token in ids)
     if tokens != features:
         raise DataError(
@@ -268,7 +276,7 @@ def check_prompt(
         )
 
 
-def _prompt_ids(processor: Any, question: Question, frames: Frames | None, style: str) -> list[int]:
+def _prompt_ids(processor: Any, question: Question, frames: Clips, style: str) -> list[int]:
     text = prompt_text(processor, question, style, frames is not None)
     return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from p2r.records import Medium
+
 EXTRACTORS = ("official", "robust")
 LETTER = "Answer with the option's letter from the given choices directly."
 
@@ -35,7 +37,7 @@ class Fields:
 
     `truth` is bare text without tags. `parts` maps each axis of the benchmark to a value, such as
     `{"task": "yes_no"}`. `path` is the media file. `clip` names the clip if `path` does not.
-    `stored` holds what a record of outputs tells besides the output (see `Item`).
+    `stored` holds the other fields of a record of outputs (see `Item`).
     """
 
     id: str | None
@@ -48,6 +50,7 @@ class Fields:
     clip: str = ""
     stored: dict[str, Any] = field(default_factory=dict)
     window: dict[str, float] = field(default_factory=dict)  # as in `Question.window`
+    more_media: list[Medium] = field(default_factory=list)  # after the first
 
 
 @dataclass(slots=True)
@@ -157,6 +160,11 @@ def no_task(path: Path) -> str:
     return ""
 
 
+def no_folder(fields: Fields) -> str:
+    """Return "": the media paths of this benchmark are those of its repository."""
+    return ""
+
+
 def no_parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
     """Return {}: this benchmark has no numbers beyond its mean and its axes."""
     return {}
@@ -170,7 +178,7 @@ class Benchmark:
     - `files`: the official annotation files. `media`: the path of a video under the data root.
     - `subset`: the questions that the paper uses, `expected` of `total`.
     - `axes`: the names that scores are split by. The first is the main axis. `parts_optional` is
-      true if a question without a value on the main axis is no fault.
+      true if a question without a value on the main axis is not a fault.
     - `headline`: names of parts that replace the plain mean. The first part that exists is used.
     - `paper`: the results that the paper prints.
     - `built_in`: p2r generates the questions itself.
@@ -178,7 +186,8 @@ class Benchmark:
     Functions, besides `read`, `ask`, `score` and `parts` (see the module):
     - `robust`: a tolerant rule in place of `p2r.evaluation.rules.read_robustly`.
     - `task_of_file`: the task that a file's name gives.
-    - `unpack`: the records of a JSON file with a layout of its own, or None for a plain list.
+    - `folder_of`: the folder of a question's media in the repository, if the path lacks it.
+    - `unpack`: the records of a JSON file with its own layout, or None for a plain list.
       `format` is the name under which `p2r eval import` reads outputs in that layout.
     - `rate`: lets an LLM rate the items that no rule can score, and returns counts.
     """
@@ -204,6 +213,7 @@ class Benchmark:
     built_in: bool = False
     robust: Callable[[str, Asked, float | None], Reading] | None = None
     task_of_file: Callable[[Path], str] = no_task
+    folder_of: Callable[[Fields], str] = no_folder
     unpack: Callable[[Path, Any], Iterable[Raw] | None] | None = None
     format: str = ""
     rate: Callable[[Sequence[Item], Callable[..., Any]], dict[str, int]] | None = None

@@ -21,7 +21,7 @@ NO_ID = "no id: the position in the file is used as the id"
 BY_TEXT = "joined by the question's text"
 _MOST_CONDITIONS = 20
 _LONGEST_CONDITION = 60  # characters
-# Numbers tell conditions apart only in columns with such a name.
+# Numbers name conditions only in columns with such a name.
 _COUNTED = re.compile("seed|run|sample|trial|rollout|round|repeat|epoch|attempt|step|fold|frame")
 # Columns that are about the question or the output, not about the condition.
 _OWN = re.compile("output|response|pred|answer|resps|extract|score|reward|correct|text|time|think")
@@ -77,7 +77,7 @@ def _cell(record: Any, column: str) -> str | None:
 
 
 def condition_columns(groups: Sequence[Sequence[Any]]) -> dict[str, list[str]]:
-    """Return the columns that tell the records of every group apart, each with its values.
+    """Return the columns in which the records of every group differ, each with its values.
 
     A group holds the records of one question. Such columns name the condition of an output.
     """

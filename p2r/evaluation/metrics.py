@@ -74,7 +74,7 @@ def combine(groups: Sequence[GroupMean | None]) -> Interval:
 
 
 class Clips:
-    """The clips that a list of items is about. An item without a clip is a clip of its own.
+    """The clips that a list of items is about. An item without a clip counts as a separate clip.
 
     `clustered` is true if a clip has several items. Then `group` and `interval` resample clips,
     with the same draws for every group. So a mean over groups keeps the clips together, too.

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from p2r.evaluation.metrics import Clips
 from p2r.judges import Judge
 from p2r.records import Case, Question
-from p2r.scoring import mean_interval
 from p2r.scoring.answers import extract_choice, option_texts
 
 NO_CHOICE = "No"
@@ -125,14 +125,15 @@ def mismatches(cases: Sequence[Case], choose: Chooser) -> list[str]:
     return found
 
 
-def mismatch_rate(found: Sequence[str]) -> dict[str, Any]:
+def mismatch_rate(found: Sequence[str], clips: Clips) -> dict[str, Any]:
     """Return the share of mismatches among cases with a choice, with its interval, and all counts.
 
-    The paper does not say how it counts "No". Here such cases are left out of the share.
+    `clips` are those of the cases. The paper does not say how it counts "No". Here such cases are
+    left out of the share.
     """
-    known = [float(word == "mismatch") for word in found if word in ("match", "mismatch")]
+    known = [{"match": 0.0, "mismatch": 1.0}.get(word) for word in found]
     counts = {word: found.count(word) for word in ("match", "mismatch", "no choice", "unknown")}
-    return {**mean_interval(known), "counts": counts}
+    return {**clips.interval(known), "counts": counts}
 
 
 def _data(text: str) -> str:

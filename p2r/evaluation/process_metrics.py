@@ -17,6 +17,7 @@ from p2r.scoring.thoughts import mismatch, perception_by_answer
 from p2r.template import SEGMENTS, parse
 
 Key = Callable[[Case], str | None]
+_OUTCOMES = ("right", "wrong")
 
 
 def process_metrics(cases: Sequence[Case]) -> dict[str, Any]:
@@ -29,6 +30,22 @@ def process_metrics(cases: Sequence[Case]) -> dict[str, Any]:
             None if (m := mismatch(c)) is None else float(m) for c in cases
         ),
         "perception by answer": perception_by_answer(cases),
+        "perception by answer, shares": perception_by_answer_shares(cases),
+    }
+
+
+def perception_by_answer_shares(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    """Return the share of each cell of the 2 × 2 table among the cases with both values known."""
+    tables = [perception_by_answer([case]) for case in cases]
+    cells = [(row, column) for row in ("sufficient", "insufficient") for column in _OUTCOMES]
+    known = [any(table[row][column] for row, column in cells) for table in tables]
+    clips = _clips(cases)
+    return {
+        f"{row}, {column}": clips.interval(
+            float(table[row][column]) if one else None
+            for table, one in zip(tables, known, strict=True)
+        )
+        for row, column in cells
     }
 
 

@@ -22,7 +22,7 @@ from p2r.evaluation.records import read_fields
 from p2r.evaluation.sources import Notes, read_official
 from p2r.files.lenient_json import Fault
 from p2r.formats.rawrecords import IMAGES, BadValue
-from p2r.records import WINDOW, Question
+from p2r.records import WINDOW, Question, more_media
 from p2r.scoring.answers import extract_choice, parse_number
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -84,13 +84,16 @@ def read_benchmark(
             notes.note("bad record", f"record {place}: {reason}")
             continue
         fields.id = fields.id or str(place)
-        identity = identity_of(fields)
+        identity = (*identity_of(fields), *_shown(fields))
         if identity in found:
             notes.note("duplicate id", fields.id)
             continue
         found[identity] = fields
-        if data_root is not None and not (fields.path and (data_root / fields.path).exists()):
-            notes.note("media missing", fields.path or f"{fields.id}: no path")
+        if data_root is not None:
+            fields.path = _find_file(entry, fields, data_root)
+        for file in (fields.path, *(medium.path for medium in fields.more_media)):
+            if data_root is not None and not (file and (data_root / file).exists()):
+                notes.note("media missing", file or f"{fields.id}: no path")
     if not found:
         why = "".join(f"; {n} × {what} ({notes.example(what)})" for what, n in notes.counts.items())
         raise UserError(f"{path} has no question of {entry.title}: give {entry.files}{why}")
@@ -102,14 +105,28 @@ def read_benchmark(
     for identity, times in Counter(fields.id for fields in found.values()).items():
         if times > 1:
             notes.note("id with several questions", f"{identity} ({times} questions)")
-    pairs = Counter((f.problem, tuple(f.options), f.path) for f in found.values())
-    for (problem, _, _), times in pairs.items():
+    pairs = Counter((f.problem, tuple(f.options), *_shown(f)) for f in found.values())
+    for (problem, *_), times in pairs.items():
         if times > 1:
             notes.note("same question under several ids", f"{times} × {problem}")
     counts = dict(sorted(notes.counts.items()))
     return list(found.values()), Manifest(
         entry.name, len(found), entry.expected, counts, notes.examples
     )
+
+
+def _find_file(entry: Benchmark, fields: Fields, root: Path) -> str:
+    """Return the path of a question's media file, also if the record leaves out its folder."""
+    folder = entry.folder_of(fields)
+    places = (fields.path, f"{folder}/{fields.path}", f"video/{folder}/{fields.path}")
+    if not folder or not fields.path:
+        return fields.path
+    return next((place for place in places if (root / place).exists()), fields.path)
+
+
+def _shown(fields: Fields) -> tuple[str, ...]:
+    """Return what tells the media of two questions apart: files and bounds of clips."""
+    return fields.path, str(sorted(fields.window.items())), str(fields.more_media)
 
 
 def _oddities(entry: Benchmark, fields: Fields) -> Iterator[str]:
@@ -147,7 +164,8 @@ def to_question(name: str, fields: Fields, direct: bool = False) -> Question:
         answer=fields.truth,
         source=entry.name,
         meta={"benchmark": entry.name, "parts": fields.parts}
-        | ({WINDOW: fields.window} if fields.window else {}),
+        | ({WINDOW: fields.window} if fields.window else {})
+        | more_media(fields.more_media),
     )
 
 

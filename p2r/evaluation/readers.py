@@ -17,6 +17,7 @@ from typing import Any
 from p2r.errors import JudgeError
 from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks import find_benchmark
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.mismatch import Chooser, ask_reader, mismatch_rate, mismatches
 from p2r.evaluation.results import Result, case_of, write_result
 from p2r.files.background import call
@@ -133,4 +134,4 @@ def mismatch_by_reader(items: Sequence[Item]) -> dict[str, Any] | None:
         return None
     choices = {(item.id, item.problem): item.stored[CHOICE] for item in read}
     stored: Chooser = lambda asked, thinking: [choices[q.id, q.problem] for q in asked]  # noqa: E731
-    return mismatch_rate(mismatches([case_of(item) for item in read], stored))
+    return mismatch_rate(mismatches([case_of(item) for item in read], stored), Clips.of(read))

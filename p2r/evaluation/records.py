@@ -8,19 +8,24 @@ from string import ascii_uppercase
 from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
-from p2r.formats.media import read_window
-from p2r.formats.rawrecords import BadValue, literal
-from p2r.formats.values import one
+from p2r.formats.bounds import read_window
+from p2r.formats.media import place_media, read_media
+from p2r.formats.rawrecords import BadValue, is_ours, literal
+from p2r.formats.values import one, usual_keys
+from p2r.formats.values import options_of as options_in
+from p2r.records import Medium, Question
 from p2r.template import answer_of
 
 IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid", "sample_id")
 TRUTHS = (
     *("truth", "ground_truth", "solution", "gt_answer", "gt-answer", "gt", "answer", "target"),
     *("correct_answer", "correct_option", "correct_choice", "gt_option", "gt_letter", "label"),
-    *("gold", "reference", "ground_truth_answer"),
+    *("gold", "reference", "ground_truth_answer", "answer_key", "answer_letter", "groundtruth"),
+    *("gt_ans", "true_answer", "ref"),
 )
 QUESTIONS = ("question", "problem", "prompt")
 OPTIONS = ("options", "choices", "candidates")
+_PATHS = ("path", "video_path", "video", "videos")
 LOG_FILE = "log_file"  # the key under which the lmms-eval format gives the name of the log
 
 
@@ -34,9 +39,14 @@ def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
     nested = record.get("question")
     if isinstance(nested, Mapping):  # a log that carries the annotation under "question"
         record = {**nested, **{key: value for key, value in record.items() if key != "question"}}
-    fields = benchmark.read(record, task)
+    fields = benchmark.read(with_usual_keys(record), task)
     fields.parts = {axis: value for axis, value in fields.parts.items() if value}
     return fields
+
+
+def with_usual_keys(record: Record) -> Record:
+    """Return the record with its keys in lower case beside them: "Prediction" → prediction."""
+    return {**usual_keys(record), **record}
 
 
 def base_fields(
@@ -47,16 +57,29 @@ def base_fields(
     `path` is the media path of a record that gives none.
     """
     identity = first(record, *IDS)
+    problem, media = text_of(first(record, *QUESTIONS)), _several_media(record)
+    if media:
+        problem, media = place_media(problem, media)
     return Fields(
         id=None if identity is None else text_of(identity),
-        problem=text_of(first(record, *QUESTIONS)),
+        problem=problem,
         truth=truth_of(record),
         problem_type=problem_type,
         options=options_of(record),
         parts={axis: text_of(value) for axis, value in (parts or {}).items()},
-        path=text_of(one(first(record, "path", "video_path", "video", "videos"))) or path,
-        window=read_window(record),
+        path=media[0].path if media else text_of(one(first(record, *_PATHS))) or path,
+        window=media[0].window if media else read_window(record),
+        more_media=media[1:],
     )
+
+
+def _several_media(record: Record) -> list[Medium]:
+    """Return the media of a record if it has several, or if p2r wrote it."""
+    if is_ours(record):
+        return Question.model_validate(record).media
+    given = first(record, *_PATHS)
+    several = isinstance(given, list) and len(given) > 1
+    return read_media({**record, "data_type": None}) if several else []
 
 
 def first(record: Record, *keys: str) -> Any:
@@ -90,13 +113,11 @@ def options_of(record: Record) -> list[str]:
         value = {letter: record.get(letter) for letter in ascii_uppercase[:10]}
     if isinstance(value, str):
         value = literal(value.strip())
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not any(isinstance(text, list) for text in value.values()):
         return [f"{key}. {text}" for key, text in value.items() if text not in (None, "")]
-    if value is None:
-        return []
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise BadValue(f"the options are not a list: {str(value)[:60]!r}")
-    return list(map(str, value))
+    if isinstance(value, Sequence) and all(isinstance(text, str | int | float) for text in value):
+        return [*map(str, value)] if not isinstance(value, str) else options_in(value)
+    return options_in(value)
 
 
 def lettered(options: Sequence[str]) -> list[str]:

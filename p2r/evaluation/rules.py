@@ -110,6 +110,31 @@ def apply_rule(
     return reading
 
 
+def score_by_type(rule: Rule, extracted: Rule) -> Callable[..., Reading]:
+    """Return a `Benchmark.score`: `apply_rule` with `rule`.
+
+    Extractions that a source stored are scored by `match_extraction` if they are choices, and by
+    `extracted` otherwise.
+    """
+
+    def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
+        choice = asked.problem_type == "multiple choice"
+        return apply_rule(rule, output, asked, stored, extracted=None if choice else extracted)
+
+    return score
+
+
+def robust_by_type(others: Rule) -> Callable[..., Reading]:
+    """Return a `Benchmark.robust`: `read_robustly` for choices, `others` for other answers."""
+
+    def robust(output: str, asked: Asked, rating: float | None = None) -> Reading:
+        if asked.problem_type == "multiple choice" or not asked.truth:
+            return read_robustly(output, asked, rating)
+        return others(output, asked)
+
+    return robust
+
+
 def reasons(output: str) -> bool:
     """Return whether a response has a reasoning segment."""
     return any(tag in output for tag in _REASONING_TAGS)
@@ -217,12 +242,23 @@ def read_robustly(output: str, asked: Asked, rating: float | None = None) -> Rea
     """
     if not asked.truth:
         return Reading(None, valid_rating(rating))
-    answer = answer_of(output.replace("</s>", ""))
+    answer = answer_of(output) or _outside_thinking(output)
     if asked.problem_type == "multiple choice":
         chosen = read_option(answer, asked.options)
         right = chosen == asked.letter or _same_text(chosen, asked.letter, asked.options)
         return Reading(chosen, None if asked.letter is None else float(right))
     return Reading(answer, accuracy(asked.problem_type, answer, asked.truth, asked.options))
+
+
+_STRAY = re.compile(r"</?\s*(?:observation|think|answer)\s*>", re.IGNORECASE)
+
+
+def _outside_thinking(output: str) -> str | None:
+    """Return the text after the thinking of a response without `<answer>`, or None."""
+    _, end, rest = output.rpartition("</think>")
+    if not end and "<think>" in output:
+        return None  # it never ends
+    return _STRAY.sub("", rest).strip() or None
 
 
 def _same_text(chosen: str | None, letter: str | None, options: Sequence[str]) -> bool:

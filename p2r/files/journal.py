@@ -3,8 +3,8 @@
 Each line is `{"key": …, "record": …}`. The key names a piece of work, for example a question and a
 sample. A stage can be killed at any moment: when it starts again, it skips the keys in the journal.
 
-Several machines write a journal in several files, with one writer for each file: `generate.jsonl`
-and beside it `generate.shard-2of8.jsonl`. `MergedJournal` reads all of them as one.
+Several machines write a journal in several files, one file per machine: `generate.jsonl`,
+`generate.shard-2of8.jsonl`, … `MergedJournal` reads all of them as one.
 """
 
 from __future__ import annotations

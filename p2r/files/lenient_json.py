@@ -96,7 +96,7 @@ def is_one_object(path: Path) -> bool:
 def read_stored(path: Path) -> Any:
     """Return the value of a file: a list (also from JSON lines), or an object.
 
-    If the object has a list of records under one of `LISTS`, that list is returned. Needless
+    If the object has a list of records under one of `LISTS`, that list is returned. Extra
     commas are ignored. In a file that breaks off, the list or the object ends with a `Fault` (in
     an object under the key ""). Raises `DataError` if nothing is readable.
     """
@@ -171,6 +171,7 @@ def _read_lines(text: _Text) -> Iterator[Any]:
 
 
 def _from_line(line: str) -> Any:
+    line = line.rstrip().removesuffix(",")
     try:
         return from_json(line)  # several times as fast
     except ValueError:
@@ -298,7 +299,7 @@ def _reason(error: ValueError | RecursionError) -> str:
 
 
 def _parse(text: str) -> Any:
-    """Return the one value of a text, also with needless commas; None if it is not one value."""
+    """Return the one value of a text, also with extra commas; None if it is not one value."""
     for repair in (str, _without_needless_commas):
         try:
             return json.loads(repair(text), strict=False)

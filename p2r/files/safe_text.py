@@ -6,6 +6,7 @@ how the visible ones look, and cells that a spreadsheet would run as formulas.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -15,6 +16,9 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+# Environment variables with these endings hold keys, for example OPENAI_API_KEY and HF_TOKEN.
+_KEY_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+_SHORTEST_KEY = 8  # shorter values ("none", "EMPTY") are no keys
 _HALF = re.compile("[\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "|", "%")
 
@@ -26,6 +30,14 @@ def show_unseen(text: str) -> str:
     """
     text = _HALF.sub("\ufffd", text.replace("\r\n", "\n"))
     return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def hide_keys(text: str) -> str:
+    """Return the text without the keys of this environment; a server may repeat the key it got."""
+    for name, value in os.environ.items():
+        if name.upper().endswith(_KEY_NAMES) and len(value) >= _SHORTEST_KEY:
+            text = text.replace(value, "[key]")
+    return text
 
 
 def spreadsheet_cell(value: Any) -> Any:

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 
-from p2r.records import Question
+from p2r.records import Question, more_media
 
 
 def content_of(question: Question) -> str:
     """Return what makes a question the same: its text, options, media and the part of the media."""
-    return json.dumps([question.problem, question.options, question.path, question.window])
+    parts = [question.problem, question.options, question.path, question.window]
+    return json.dumps([*parts, *more_media(question.media[1:]).values()])
 
 
 def tell_apart(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from p2r.formats.media import IMAGES, NO_MEDIA, path_of, read_media
+from p2r.formats.media import IMAGES, NO_MEDIA, path_of, place_media, read_media, write_media
 from p2r.formats.shapes import unify
 from p2r.formats.values import (
     BadValue,
@@ -21,6 +21,7 @@ from p2r.formats.values import (
     data_type_of,
     infer_problem_type,
     literal,
+    names_option,
     one,
     options_of,
     problem_of,
@@ -29,7 +30,7 @@ from p2r.formats.values import (
     split_options,
     text_of,
 )
-from p2r.records import PROBLEM_TYPES, WINDOW, Case, Question, Trace
+from p2r.records import MORE_MEDIA, PROBLEM_TYPES, WINDOW, Case, Question, Trace, more_media
 from p2r.template import answer_of, parse, render
 
 __all__ = ["IMAGES", "BadValue", "literal", "to_case", "to_question", "to_video_r1", "to_videop2r"]
@@ -241,38 +242,50 @@ def _refuse_unwritable(value: Any, key: str = "", depth: int = 0) -> None:
             _refuse_unwritable(part, key, depth + 1)
 
 
+def _said(record: Raw) -> str:
+    """Return the reference answer of a record, or ""."""
+    return _bare(record.get("answer") if blank(record.get("solution")) else record["solution"])
+
+
 def _read_question(raw: Raw, place: int) -> Question:
     _refuse_unwritable(raw)
     record = unify(raw)
-    problem_of(record.get("problem"))
     media = read_media(record)
+    record["problem"], media = place_media(problem_of(record.get("problem")), media)
+    first = media[0] if media else None
     inferred = []
     if blank(record.get("options")) and record.get("problem_type") in (None, "", _CHOICE):
         problem, options = split_options(record["problem"])
-        if options and problem:
+        known = record.get("problem_type") == _CHOICE or not (said := _said(record))
+        if options and problem and (known or names_option(said, options)):
             record |= {"problem": problem, "options": options}
             inferred.append("options from the text of the question")
     answer = _bare(record.get("answer")) if blank(record.get("solution")) else ""
     derived: dict[str, Any] = {
         "id": str(place),
-        "data_type": media.kind,
+        "data_type": first.data_type if first else "video",
         "options": [],
         "answer": answer,
-        "path": media.path,
+        "path": first.path if first else "",
         "source": "",
     }
     if blank(record.get("problem_type")):
-        given = answer or _bare(record.get("solution"))
-        derived["problem_type"] = infer_problem_type(options_of(record.get("options")), given)
+        derived["problem_type"] = infer_problem_type(
+            options_of(record.get("options")), _said(record)
+        )
         inferred.append("problem type from the options and the answer")
-    meta = dict(record)
+    meta = {key: value for key, value in record.items() if key not in (WINDOW, MORE_MEDIA)}
     if raw.keys() & _VIDEOP2R and all(isinstance(value, str) for value in raw.values()):
         meta[STRINGS] = True
-    if media.window:
-        meta[WINDOW] = media.window
+    if first and first.window:
+        meta[WINDOW] = first.window
     if inferred:
         meta[INFERRED] = inferred
-    return Question(**_take(record, _QUESTION, derived, meta), meta=meta)
+    values = _take(record, _QUESTION, derived, meta)
+    if first and len(media) > 1:
+        meta |= more_media(media[1:])
+        values |= {"path": first.path, "data_type": first.data_type}
+    return Question(**values, meta=meta)
 
 
 def _read_videop2r_trace(record: Raw, question: Question) -> Trace:
@@ -322,7 +335,7 @@ def to_video_r1(item: Question | Case) -> Raw:
         record["process"] = (
             raw if isinstance(raw, str) and _given(raw) and _thought(raw) == head else head
         )
-    return record | _further(question.meta, record)
+    return _complete(question, record)
 
 
 def to_videop2r(item: Question | Case, strings: bool | None = None) -> Raw:
@@ -335,7 +348,7 @@ def to_videop2r(item: Question | Case, strings: bool | None = None) -> Raw:
     record = _restore(question, _QUESTION, question.meta)
     if trace is not None:
         record |= _restore(trace, _SEGMENTS | _OUTPUT, question.meta)
-    record |= _further(question.meta, record)
+    record = _complete(question, record)
     strings = question.meta.get(STRINGS, False) if strings is None else strings
     return {key: str(value) for key, value in record.items()} if strings else record
 
@@ -344,9 +357,10 @@ def _parts(item: Question | Case) -> tuple[Question, Trace | None]:
     return (item.question, item.trace) if isinstance(item, Case) else (item, None)
 
 
-def _further(meta: Raw, record: Raw) -> Raw:
-    return {
-        key: value
-        for key, value in meta.items()
-        if key not in record and key not in (ABSENT, STRINGS, INFERRED, WINDOW)
-    }
+def _complete(question: Question, record: Raw) -> Raw:
+    """Return a record with the other fields that were read, and all media."""
+    ours = (ABSENT, STRINGS, INFERRED, WINDOW, MORE_MEDIA)
+    more = {k: v for k, v in question.meta.items() if k not in record and k not in ours}
+    record = record | more
+    write_media(question.media, record)
+    return record

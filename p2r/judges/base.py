@@ -116,7 +116,7 @@ def judge_key(question: Question, observation: str) -> str:
         question.problem,
         question.options,
         question.answer,
-        question.data_type,
+        question.media_word,
         observation,
         *((question.meta[CLIP],) if CLIP in question.meta else ()),
     )

@@ -82,7 +82,7 @@ class BatchServer:
                 if not _is_outage(error):
                     raise
                 failures += 1
-                self.bear(failures, error)
+                self.note_failure(failures, error)
             await asyncio.sleep(self.poll)
 
     async def _describe(self, batch_id: str, made: float) -> Any:
@@ -95,7 +95,7 @@ class BatchServer:
                     return listed
             raise
 
-    def bear(self, failures: int, error: Exception) -> None:
+    def note_failure(self, failures: int, error: Exception) -> None:
         """Log a failure of the server; raise if there were too many, or if a retry cannot help."""
         if failures > PATIENCE or isinstance(
             error, anthropic.AuthenticationError | anthropic.PermissionDeniedError

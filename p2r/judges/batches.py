@@ -229,7 +229,7 @@ class BatchJudge(BaseJudge):
                         return replace(batch, id=listed.id)
             except anthropic.AnthropicError as error:
                 failures += 1
-                self.server.bear(failures, error)
+                self.server.note_failure(failures, error)
                 late = False
             if late:
                 if forget:

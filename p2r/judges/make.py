@@ -34,6 +34,7 @@ def make_judge(
 
         none                          no judge: all verdicts are unknown
         oracle                        the playground's own rule, free
+        grounded                      the oracle; a sentence must also be true of the scene
         claude, claude:MODEL          Claude
         server:URL#MODEL              an OpenAI-style server     (mapping: url, model)
         messages:URL#MODEL            an Anthropic-style server  (mapping: url, model)

@@ -84,12 +84,12 @@ def build_judge_prompt(question: Question, observation: str, template: str = "")
             options=[_data(option) for option in question.options],
             answer=_data(question.answer),
             observation=_data(observation),
-            media=question.data_type,
+            media=question.media_word,
         )
     options = "\n".join(_data(option) for option in question.options)
     return PROMPT.format(
-        article="an" if question.data_type == "image" else "a",
-        data_type=question.data_type,
+        article={"image": "an", "video": "a"}.get(question.media_word, "several"),
+        data_type=question.media_word,
         problem=_data(question.problem),
         options=f"<options>\n{options}\n</options>\n" if options else "",
         answer=_data(question.answer),

@@ -70,9 +70,9 @@ class RemoteJudge(BaseJudge):
     """A judge behind a server.
 
     Verdicts and results show its `name`. Its `identity` also has the server, so that the cache does
-    not mix servers. `guidance` is additional text in every request, for example worked examples;
-    its hash is part of both names, and so is that of `prompt`,
-    the text of a prompt file. `key_variable` is the environment variable with the key.
+    not mix servers. `guidance` is additional text in every request, for example worked examples.
+    `prompt` is the text of a prompt file. The hashes of both are part of name and identity.
+    `key_variable` is the environment variable with the key.
     """
 
     key_variable = "P2R_JUDGE_KEY"

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from p2r.playground import language
 from p2r.playground.second.chapters import scene_from_dict
-from p2r.playground.second.language import Notes, agrees, read_notes, read_sentence
-from p2r.playground.second.questions import MissingFact, describe_fact, solve
+from p2r.playground.second.language import Notes, agrees, describe_fact, read_notes, read_sentence
+from p2r.playground.second.questions import solve
+from p2r.playground.second.reading import MissingFact
 from p2r.playground.second.thinking import think_from
 from p2r.playground.world import Scene
 from p2r.records import Case, Question
@@ -236,6 +237,14 @@ def truth_by_part(cases: Iterable[Case]) -> dict[str, dict[str, float]]:
                     if getattr(fact, part) is not None:
                         add(part, getattr(fact, part) == getattr(true, part))
     return {part: {"true": right[part] / n, "n": n} for part, n in told.items()}
+
+
+def truth_over_steps(cases: Iterable[Case]) -> dict[int, dict[str, Any]]:
+    """Return the summary of every training step, for curves. The cases are rollouts."""
+    steps: dict[int, list[Case]] = {}
+    for case in cases:
+        steps.setdefault(case.trace.step or 0, []).append(case)
+    return {step: truth_summary(members) for step, members in sorted(steps.items())}
 
 
 # ---- false notes

@@ -54,6 +54,22 @@ def open_run(
     recipe replaces the run's. Raises `UserError` if the change affects a stage that has begun (the
     message names stage and keys), or if `must_exist` is true and the folder is not a run.
     """
+    run = preview_run(folder, recipe, overrides, must_exist=must_exist)
+    kept = run.folder / "recipe.yaml"
+    if not kept.is_file() or run.recipe != load_recipe(kept):
+        write_text(kept, run.recipe.to_yaml())
+    record_environment(run.folder / "environment.json")
+    return run
+
+
+def preview_run(
+    folder: str | Path,
+    recipe: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    must_exist: bool = False,
+) -> Run:
+    """Return the run that `open_run` would return. Makes the same checks and writes nothing."""
     folder = Path(folder)
     kept = folder / "recipe.yaml"
     if must_exist:
@@ -61,15 +77,9 @@ def open_run(
     if not kept.is_file():
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file: give --run a folder")
-        resolved = load_recipe(recipe or "tiny", list(overrides))
-        write_text(kept, resolved.to_yaml())
-    else:
-        begun = load_recipe(kept)
-        resolved = load_recipe(recipe or kept, list(overrides))
-        _check_begun_stages(folder, begun, resolved)
-        if resolved != begun:
-            write_text(kept, resolved.to_yaml())
-    record_environment(folder / "environment.json")
+        return Run(folder, load_recipe(recipe or "tiny", list(overrides)))
+    resolved = load_recipe(recipe or kept, list(overrides))
+    _check_begun_stages(folder, load_recipe(kept), resolved)
     return Run(folder, resolved)
 
 

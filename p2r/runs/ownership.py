@@ -31,7 +31,7 @@ FREE_KEYS = (
     "eval.batch_size",
     "video.timeout",
     "sft.save_steps",
-    "rl.credit",  # each credit scheme is a stage with a folder of its own
+    "rl.credit",  # each credit scheme is a stage with its own folder
     "rl.rollouts",
     "rl.micro_batch",
     "rl.save_steps",

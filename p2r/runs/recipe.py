@@ -8,34 +8,52 @@ values are overridden as `section.key=value`. A misspelt key is an error that li
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
-from p2r.files.prompt_file import (
-    JUDGE_VARIABLES,
-    MODEL_VARIABLES,
-    check_template,
-    is_template,
-    read_prompt_file,
+from p2r.runs.plugins import find_plugins
+from p2r.runs.sections import (
+    Credit,
+    EngineName,
+    EvalSettings,
+    FilterSettings,
+    GenerateSettings,
+    JudgingSettings,
+    Models,
+    PlaygroundSettings,
+    QualitySettings,
+    RlSettings,
+    Section,
+    ServerSettings,
+    SftSettings,
+    TuningSettings,
+    VideoSettings,
+    VllmSettings,
 )
-from p2r.records import RIGHT_ACCURACY
+from p2r.runs.styles import AGNOSTIC, STYLES, read_style
+
+__all__ = [
+    "AGNOSTIC",
+    "ALIASES",
+    "FOLDER",
+    "STYLES",
+    "Credit",
+    "EngineName",
+    "JudgingSettings",
+    "QualitySettings",
+    "Recipe",
+    "RlSettings",
+    "SftSettings",
+    "TuningSettings",
+    "VideoSettings",
+    "find_plugins",
+    "load_recipe",
+    "read_style",
+    "recipe_names",
+]
 
 FOLDER = Path(__file__).parent / "recipes"
 PRESETS = FOLDER / "presets"
@@ -49,447 +67,6 @@ OLDER_RUNS: dict[str, dict[str, Any]] = {
     "video": {"image_pixels": None},
     "sft": {"max_grad_norm": 1.0},
 }
-Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
-AGNOSTIC = {"full": "think", "brief": "brief-think"}  # prompt styles without an observation
-STYLES = (*AGNOSTIC, *AGNOSTIC.values(), "direct")
-
-
-def find_plugins(folder: str, function: str) -> list[str]:
-    """Return the modules of a folder of `p2r` that define a function: engines, quality filters.
-
-    A new engine or filter is one file. This reads the source, because the recipe must not import
-    packages above it.
-    """
-    files = sorted((Path(__file__).parents[1] / folder).glob("*.py"))
-    marked = [f for f in files if f"\ndef {function}(" in f.read_text(encoding="utf-8")]
-    return [file.stem for file in marked if file.stem != "__init__"]
-
-
-def _check_engine(name: str) -> str:
-    known = find_plugins("engines", "make_engine")
-    if name not in known:
-        raise ValueError(f"no engine {name!r}: use one of {', '.join(known)}")
-    return name
-
-
-def read_style(style: str, known: tuple[str, ...] = STYLES, folder: Path | None = None) -> str:
-    """Return a prompt style: a known name, or the text of the prompt file that is named.
-
-    The text of a prompt file is a style too and is returned as it is. A relative path starts at the
-    working directory; if no such file is there, at `folder`. Raises `UserError`.
-    """
-    if style in known:
-        return style
-    return _read_template(style, MODEL_VARIABLES, ("problem",), known, folder)
-
-
-def _read_template(
-    given: str,
-    variables: tuple[str, ...],
-    needed: tuple[str, ...],
-    known: tuple[str, ...],
-    folder: Path | None,
-) -> str:
-    text, source = given, "the text of the prompt"
-    if not is_template(given):
-        path = Path(given).expanduser()
-        if not path.is_file() and folder is not None:
-            path = folder / path
-        if not path.is_file():
-            raise UserError(f"no prompt {given!r}: use {', '.join((*known, 'or a prompt file'))}")
-        text, source = read_prompt_file(path), str(path)
-        if not is_template(text):
-            raise UserError(f"{path} is no prompt file: write {{{{ {needed[0]} }}}} in it")
-    try:
-        check_template(text, variables, needed)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
-    return text
-
-
-def _folder(info: ValidationInfo) -> Path | None:
-    """Return the folder of the recipe file, where relative paths of prompt files may start."""
-    return (info.context or {}).get("folder")
-
-
-EngineName = Annotated[str, AfterValidator(_check_engine)]
-Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
-Share = Annotated[float, Field(gt=0, le=1)]
-Ends = tuple[NonNegativeInt, NonNegativeInt]
-
-
-class Section(BaseModel):
-    """Base of all sections: a misspelt key is refused. The text below a key is its description."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Models(Section):
-    """Models, each a folder, a hub id, or `playground/NAME` for an embedded one."""
-
-    base: str
-    """The model that SFT trains."""
-    teacher: str
-    """The model that writes the chain-of-thought traces."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Number format of the weights."""
-    prompt: str = "full"
-    """The prompt: `full` instructions, `brief` (one short line), or a file (see Prompt files)."""
-    agnostic_prompt: str | None = None
-    """The prompt of process-agnostic models: `think`, `brief-think` or a file (none: the one that
-    fits `prompt`)."""
-
-    @field_validator("prompt")
-    @classmethod
-    def _read_prompt(cls, style: str, info: ValidationInfo) -> str:
-        return read_style(style, tuple(AGNOSTIC), _folder(info))
-
-    @field_validator("agnostic_prompt")
-    @classmethod
-    def _read_agnostic(cls, style: str | None, info: ValidationInfo) -> str | None:
-        return style and read_style(style, tuple(AGNOSTIC.values()), _folder(info))
-
-
-class VideoSettings(Section):
-    """Frames of a video or image. A number of pixels is height x width of one frame."""
-
-    train_frames: PositiveInt = 16
-    """Most frames per video in generation and training."""
-    train_pixels: PositiveInt = 128 * 28 * 28
-    """Most pixels per frame in generation and training."""
-    eval_frames: PositiveInt = 32
-    """Most frames per video in evaluation."""
-    eval_pixels: PositiveInt = 256 * 28 * 28
-    """Most pixels per frame in evaluation."""
-    image_pixels: PositiveInt | None = 256 * 28 * 28
-    """Most pixels of an image, in training and evaluation (none: as a frame). The default, 256
-    tokens, is that of Video-R1; the paper only states the limit of video frames."""
-    factor: PositiveInt = 28
-    """Height and width are multiples of this number."""
-    timeout: float = 30.0
-    """Seconds that decoding one file may take."""
-
-
-class GenerateSettings(Section):
-    """Generation: the teacher writes traces."""
-
-    questions: PositiveInt | None = None
-    """Use only so many questions (none: all)."""
-    samples: PositiveInt = 1
-    """Traces per question (the paper: 1)."""
-    hard_samples: PositiveInt = 4
-    """With `--hard`: more traces for each question that has no kept trace."""
-    hard_temperature: NonNegativeFloat = 1.0
-    """Sampling temperature of those traces."""
-    patience: PositiveFloat = 1800.0
-    """Seconds without any response after which an engine counts as hung."""
-    engine: EngineName = "transformers"
-    """Who writes the responses; `server` is any OpenAI-style server."""
-    batch_size: PositiveInt = 8
-    """Questions per batch."""
-    temperature: NonNegativeFloat = 0.0
-    """Sampling temperature; 0 is greedy."""
-    top_p: Share = 1.0
-    """Nucleus sampling: share of probability to sample from."""
-    max_tokens: PositiveInt = 1024
-    """Most tokens per response."""
-
-
-class VllmSettings(Section):
-    """vLLM, as engine, as `p2r serve`, and for rollouts."""
-
-    tensor_parallel: PositiveInt | Literal["auto"] = "auto"
-    """Number of GPUs that share one model (auto: as many GPUs as this machine shows and the model
-    can be divided by). vLLM inside the trainer always uses 1."""
-    memory: float = Field(0.9, gt=0, le=1)
-    """Share of a GPU's memory."""
-    rollout_memory: float = Field(0.3, gt=0, le=1)
-    """Share of a GPU's memory for rollouts, beside the trainer."""
-    kv_cache_gb: float | None = Field(None, gt=0)
-    """Size of the KV cache in GiB (none: what `memory` leaves; on a CPU: 1)."""
-    max_length: PositiveInt | None = None
-    """Most tokens of prompt and response (none: what the recipe's videos need)."""
-    max_sequences: PositiveInt = 128
-    """Most requests at once."""
-    eager: bool | None = None
-    """Do not compile the model (none: only on a CPU)."""
-
-
-class ServerSettings(Section):
-    """The server of the engine `server`. Its key is OPENAI_API_KEY in the environment."""
-
-    base_url: str = "http://127.0.0.1:8000/v1"
-    """Address, with `/v1` at the end."""
-    model: str | None = None
-    """Name of the model on the server (none: the recipe's)."""
-    media: Literal["exact", "images", "file"] = "exact"
-    """What is sent: the exact frames (to `p2r serve`), a list of images, or the file."""
-    concurrency: PositiveInt = 32
-    """Requests at once."""
-    timeout: float = Field(600.0, gt=0)
-    """Seconds for one request with all its attempts."""
-    attempts: PositiveInt = 6
-    """Most attempts per request."""
-    reasoning: bool = False
-    """Use the text in `reasoning_content` if the server returns no other text."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a server's address is http://HOST:PORT/v1 or https://…")
-        if parts.username or parts.password:
-            raise ValueError("no keys in an address: set OPENAI_API_KEY in the environment")
-        return url.rstrip("/")
-
-
-class QualitySettings(Section):
-    """Filters beyond the paper, all off by default: see `p2r.pipeline.quality`."""
-
-    model_config = ConfigDict(extra="allow")  # the settings of filters that were added
-
-    leak: bool = False
-    """Drop observations that state the answer or quote the think text."""
-    language: float | None = Field(None, gt=0, lt=1)
-    """Highest share of letters in scripts that the question does not use."""
-    length: PositiveFloat | None = None
-    """Largest distance of a segment's length from the median of its problem type, in robust
-    standard deviations."""
-    best_of: bool = False
-    """Keep only the best trace of each question."""
-    duplicate: float | None = Field(None, gt=0, le=1)
-    """Drop a trace whose 5-grams of words overlap a kept trace by this Jaccard index."""
-    per_source: PositiveInt | None = None
-    """Keep at most so many traces per source."""
-
-    @model_validator(mode="after")
-    def _check_filters(self) -> QualitySettings:
-        known = find_plugins("pipeline/quality", "find_drops")
-        for name in self.model_extra or {}:
-            if name not in known:
-                raise ValueError(f"unknown key {name!r} (known: {', '.join(known)})")
-        return self
-
-
-class FilterSettings(Section):
-    """The filter: right answers with sufficient observations."""
-
-    min_accuracy: float = RIGHT_ACCURACY
-    """Lowest score of an answer that counts as right."""
-    judge: str | dict[str, Any] = "oracle"
-    """Judge of the observations."""
-    quality: QualitySettings = Field(default_factory=QualitySettings)
-
-
-class JudgingSettings(Section):
-    """How judges behind a server are asked, in every stage."""
-
-    model: str = "claude-sonnet-5"
-    """The model of the judge `claude`."""
-    concurrency: PositiveInt = 64
-    """Calls at once."""
-    timeout: PositiveFloat = 120.0
-    """Seconds for one attempt."""
-    call_limit: PositiveFloat = 600.0
-    """Seconds for one call with all its attempts."""
-    retries: NonNegativeInt = 5
-    """Attempts after the first."""
-    max_tokens: PositiveInt = 1024
-    """Most tokens per reply."""
-    prices: dict[str, tuple[NonNegativeFloat, NonNegativeFloat]] = Field(default_factory=dict)
-    """US dollars per million input and output tokens, by model; they replace published prices."""
-    budget: PositiveFloat | None = None
-    """Most US dollars that the run spends, over all stages."""
-    batch: bool = False
-    """Ask Claude through Message Batches in the filter (half the price, up to a day)."""
-    batch_size: int = Field(10_000, ge=1, le=100_000)
-    """Requests per batch."""
-    batch_poll: PositiveFloat = 60.0
-    """Seconds between two looks at a batch."""
-    cache: str | None = None
-    """File of the cached verdicts (none: P2R_CACHE, or the user's cache folder)."""
-    guidance: str = ""
-    """More instructions to the judge, the same in every request."""
-    prompt: str = ""
-    """A file with the judge's prompt, see Prompt files (none: the built-in prompt)."""
-    request: dict[str, Any] | None = None
-    """More fields for every Messages request."""
-
-    @field_validator("prompt")
-    @classmethod
-    def _read_prompt(cls, file: str, info: ValidationInfo) -> str:
-        needed = ("problem", "answer", "observation")
-        return file and _read_template(file, JUDGE_VARIABLES, needed, (), _folder(info))
-
-
-class SftSettings(Section):
-    """Supervised fine-tuning on the kept traces."""
-
-    target: Literal["process", "agnostic"] = "process"
-    """Learn the whole trace, or (agnostic) only think and answer, as a process-agnostic
-    baseline."""
-    group_by_length: bool = True
-    """Put examples of similar length into one batch, for less padding."""
-    epochs: PositiveFloat = 1.0
-    """Passes over the kept traces."""
-    max_steps: int = -1
-    """Most steps (-1: no limit)."""
-    global_batch: PositiveInt | None = None
-    """Examples per optimiser step on all GPUs together; replaces `accumulation` (none: `batch_size`
-    x `accumulation` x the number of GPUs)."""
-    batch_size: PositiveInt = 8
-    """Examples per forward pass of each GPU."""
-    accumulation: PositiveInt = 2
-    """Forward passes per step, if `global_batch` is none."""
-    learning_rate: NonNegativeFloat = 1e-6
-    """Highest learning rate."""
-    warmup_steps: NonNegativeInt = 0
-    """Steps until the learning rate is at its highest."""
-    max_grad_norm: NonNegativeFloat = 5.0
-    """Gradients are clipped to this norm (5 as in Video-R1)."""
-    weight_decay: NonNegativeFloat = 0.0
-    """Weight decay of AdamW (0 as in Video-R1)."""
-    save_steps: PositiveInt = 500
-    """Steps between two checkpoints; see `keep`."""
-
-
-class LengthRanges(Section):
-    """Lengths in tokens, [lowest, highest], that earn a process its length reward."""
-
-    perception: Ends = (128, 320)
-    """Lengths of the observation."""
-    reasoning: Ends = (320, 512)
-    """Lengths of think text and answer."""
-
-    @field_validator("perception", "reasoning")
-    @classmethod
-    def _check_order(cls, ends: tuple[int, int]) -> tuple[int, int]:
-        if ends[0] > ends[1]:
-            raise ValueError("a range is [lowest, highest]")
-        return ends
-
-
-class RlSettings(Section):
-    """Reinforcement learning from the SFT model."""
-
-    credit: Credit = "process"
-    """`process` is PA-GRPO, `outcome` is GRPO, `temporal` is T-GRPO; see `p2r.rewards`."""
-    normalise: Literal["sequence", "process"] = "sequence"
-    """Give the same weight to all tokens of a response, or to both of its processes."""
-    rewards: list[Literal["perception", "reasoning", "length"]] = [
-        "perception",
-        "reasoning",
-        "length",
-    ]
-    """Rewards in use; leave one out for a run without it."""
-    rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
-    """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
-    judge: str | dict[str, Any] = "oracle"
-    """Judge of the observations."""
-    judge_always: bool = False
-    """Ask a judge that costs money also if no reward needs its verdicts (credit=outcome)."""
-    judge_timeout: float = Field(600.0, gt=0)
-    """Seconds that a step waits for its verdicts."""
-    judge_retries: NonNegativeInt = 1
-    """How often a failed call to the judge is repeated."""
-    max_unknown: float = Field(0.5, ge=0, le=1)
-    """Largest share of missing verdicts; above it the run stops."""
-    preflight: NonNegativeInt = 4
-    """Prompts to try on the start model before step 1."""
-    steps: PositiveInt = 1000
-    """Number of steps."""
-    prompts_per_step: PositiveInt = 7
-    """Questions per step."""
-    group_size: PositiveInt = 8
-    """Rollouts per question."""
-    micro_batch: PositiveInt = 8
-    """Rollouts per forward pass of the loss."""
-    learning_rate: NonNegativeFloat = 1e-6
-    """Highest learning rate."""
-    scheduler: Scheduler = "cosine"
-    """Schedule of the learning rate."""
-    beta: NonNegativeFloat = 0.04
-    """Weight of the KL term, eq. (7)."""
-    epsilon: PositiveFloat = 0.2
-    """Clipping range of the ratio, eq. (7)."""
-    max_tokens: PositiveInt = 768
-    """Most tokens per rollout."""
-    temperature: NonNegativeFloat = 1.0
-    """Sampling temperature of rollouts."""
-    top_p: Share = 0.95
-    """Nucleus sampling: share of probability to sample from."""
-    max_grad_norm: NonNegativeFloat = 5.0
-    """Gradients are clipped to this norm."""
-    weight_decay: NonNegativeFloat = 0.01
-    """Weight decay of AdamW."""
-    length_ranges: LengthRanges = Field(default_factory=LengthRanges)
-    length_bonus: NonNegativeFloat = 0.2
-    """Size of the length reward."""
-    save_steps: PositiveInt = 100
-    """Steps between two checkpoints; see `keep`."""
-    validate_every: NonNegativeInt = 0
-    """Steps between two validations on held-out questions (0: none)."""
-    validate_questions: PositiveInt = 32
-    """Questions to hold out of the training for validation."""
-
-
-class TuningSettings(Section):
-    """Which weights SFT and RL train."""
-
-    lora_rank: PositiveInt | None = None
-    """Train LoRA adapters of this rank and merge them at the end (none: train the weights)."""
-    lora_alpha: PositiveInt = 64
-    """Scale of the adapters."""
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout of the adapters."""
-    freeze_vision: bool = False
-    """Do not train the vision tower and its merger."""
-
-
-class EvalSettings(Section):
-    """Evaluation on held-out questions."""
-
-    questions: PositiveInt | None = None
-    """Use only so many questions (none: all)."""
-    engine: EngineName = "transformers"
-    """Who writes the responses; `server` is any OpenAI-style server."""
-    judge: str | dict[str, Any] = "oracle"
-    """Judge of the observations."""
-    batch_size: PositiveInt = 8
-    """Questions per batch."""
-    temperature: NonNegativeFloat = 0.01
-    """Sampling temperature; 0 is greedy."""
-    top_p: Share = 0.001
-    """Nucleus sampling: share of probability to sample from."""
-    max_tokens: PositiveInt = 1024
-    """Most tokens per response."""
-
-
-class PlaygroundSettings(Section):
-    """Scenes per split of the synthetic world. The splits share no seed."""
-
-    train: NonNegativeInt = 0
-    """Scenes for generation, SFT and RL."""
-    validation: NonNegativeInt = 0
-    """Scenes for trying settings."""
-    test: NonNegativeInt = 0
-    """Held-out scenes for evaluation."""
-    ambiguous: NonNegativeInt = 0
-    """Scenes that hide what the question needs: "cannot tell" is right (generation 2)."""
-    new_domain: NonNegativeInt = 0
-    """Scenes of colours, shapes and signs that no other split has (generation 2)."""
-    long: NonNegativeInt = 0
-    """Clips of eight scenes, 32 s (generation 2)."""
-    false_notes: NonNegativeInt = 0
-    """Scenes with a note that contradicts the video (generation 2)."""
-    generation: Literal[1, 2] = 1
-    """The world: 1 is the world of the shipped models."""
-
-    def sizes(self) -> dict[str, int]:
-        """Return the number of scenes of each split that has any."""
-        sizes = {name: size for name, size in self if name != "generation"}
-        return {name: size for name, size in sizes.items() if size}
 
 
 class Recipe(Section):
@@ -521,7 +98,7 @@ class Recipe(Section):
 
     @property
     def style(self) -> str:
-        """The prompt style of what SFT teaches, and so of RL and evaluation after it."""
+        """The prompt style that SFT teaches. RL and evaluation use it too."""
         if self.sft.target == "process":
             return self.models.prompt
         return self.models.agnostic_prompt or AGNOSTIC.get(self.models.prompt, "think")
@@ -535,7 +112,7 @@ class Recipe(Section):
         return given or (self.models.prompt if stage == "generate" else self.style)
 
     def to_yaml(self) -> str:
-        """The resolved recipe as YAML."""
+        """Return the complete recipe as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
@@ -603,7 +180,7 @@ def _override(settings: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line for all faults; a misspelt key is answered with the keys there are."""
+    """Return all faults as one line. For a misspelt key it lists the known keys."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])

@@ -20,7 +20,9 @@ from p2r.template import answer_of, option_labels, read_final_text
 Texts = Mapping[str, str | None]  # letter → text; without options the texts are None
 _AMBIGUOUS = ""  # the answer names several options: no choice, and no other rule is tried
 
-_LETTER_ALONE = re.compile(r"[(\[{\"']*([A-Za-z])[)\]}\"'.:,;!、。：]*")
+_LETTER_ALONE = re.compile(r"[(\[{\"']*([A-Za-z])[)\]}\"'.:,;!、。：]*(?:选项|選項|项|項)?")
+# The text of an option and its letter: "right (B)", "right: B".
+_LETTER_LAST = re.compile(r"(.+?)\s*(?:[(\[]([A-Za-z])[)\]]|[-–,:：]\s*([A-Z]))\W*", re.DOTALL)
 _LETTER_IN_MARKS = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 # A letter and more text. A small letter needs a mark ("b) left"), a capital only a space.
 _LETTER_FIRST = re.compile(
@@ -31,7 +33,7 @@ _LETTER_FIRST = re.compile(
 )
 _LABEL_ALONE = re.compile(r"[(\[{\"'#]*(\d{1,2}|[IVX]{1,5}|[ivx]{1,5})[)\]}\"'.:,;!、。]*")
 _NAMED_FIRST = re.compile(
-    r"(?:(?:the\s+)?(?:(?:final|correct|right|best|my)\s+)*(?:(?P<answer>answer)|option|choice)\s+"
+    r"(?:(?:the\s+)?(?:(?:final|correct|right|best|my)\s+)*(?:(?P<answer>answer|ans)|option|choice)\s+"
     r"|[【\[]?(?:正确|正確|最终|最佳)?(?:答案|选项|選項)[】\]]?\s*)(?=\W*(?:[A-Za-z]|[0-9]{1,2}|[IVXivx]{1,5})(?![A-Za-z0-9]))",
     re.IGNORECASE,
 )
@@ -39,7 +41,7 @@ _RIGHT = r"(?:correct|right|best|true|answer)\b"
 _SAID_RIGHT = re.compile(
     r"(?:(?<![A-Za-z0-9])([A-Z])\)?|(?:\b(?i:option|choice|answer)\s+\(?|\()([a-z])\)?)"
     rf"(?:\s+(?:is|would be|must be)\s+(?:the\s+)?(?:(?:most|best|only)\s+)?{_RIGHT}"
-    r"|\s?(?:选项|選項)?(?:是|才是)?(?:正确|正確|对的|對的))"
+    r"|\s?(?:选项|選項|项|項)?(?:是|才是)?(?:正确|正確|对的|對的))"
 )
 # The first option of "A and B is correct".
 _ONE_OF_SEVERAL = re.compile(
@@ -120,6 +122,10 @@ def _whole(answer: str, texts: Texts, labels: Mapping[str, str]) -> str | None:
         return match[1].upper()
     if (found := _begins_with_initials(answer, texts)) is not None:
         return found
+    if match := _LETTER_LAST.fullmatch(answer):
+        letter = (match[2] or match[3]).upper()
+        if _named_by_text(match[1], texts, labels) == letter:
+            return letter
     if not (match := _LETTER_FIRST.fullmatch(answer)):
         return None
     letter, rest = (match["small"] or match["capital"]).upper(), match["rest"]

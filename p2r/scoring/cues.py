@@ -11,9 +11,12 @@ import re
 
 # "The answer is …", "Answer: …", "the right option would be: …", "正确答案：…".
 CUE = re.compile(
-    r"\b(?:answer|ans|option|choice|result)\b(?:\s+[a-z]{2,}){0,6}?"
+    r"\b(?:answer|ans|option|choice|result)\b[\"']?(?:\s+[a-z]{2,}){0,6}?"
     r"\s*(?:\bis\b|\bbe\b|['’]s\b|[:：=]|[-=]>|→|⇒)\s*[:：]?"
-    r"|(?:答案|选项|選項|正解)\s*(?:应该|应当|應該|應當|应|應|就)?\s*(?:是|为|為|选|選|[:：=】\]])\s*[:：]?",
+    r"|(?:答案|选项|選項|正解|答)\s*(?:应该|应当|應該|應當|应|應|就)?\s*(?:是|为|為|选|選|は|[:：=】\]])"
+    r"\s*[:：]?|答えは|(?:정답|답)\s*[은는이]?\s*[:：]?"
+    r"|\b(?:respuesta|réponse|antwort|ответ|resposta|risposta)\b(?:\s+\w+){0,2}?"
+    r"\s*(?:\b(?:es|est|ist|é|è)\b|[:：=])",
     re.IGNORECASE,
 )
 # A cue for the answer that is not right: "the wrong answer is A", "the option that is wrong is A".
@@ -77,7 +80,7 @@ _REFUSED_AFTER = (
     rf"\s?(?:\s{_BE}\s+(?:(?:\w{{2,15}}ly|also|both|all|just|quite|too|thus|then)\s+){{0,2}}{_WRONG}"
     r"|\s(?:is|are|was|were|does|do|did|has|have|can|could|would|should)n['’]?t\b"
     r"|\s(?:cannot|(?:can|could|would|should|does|do|did|has)\s+(?:not|never))\b"
-    r"|\s?(?:选项|選項)?(?:都|均)?(?:是|显然|明显)?(?:错|錯|不对|不對|不正确|不正確|不是|不符|有误|可以排除|被排除))"
+    r"|\s?(?:选项|選項|项|項)?(?:都|均)?(?:是|显然|明显)?(?:错|錯|不对|不對|不正确|不正確|不是|不符|有误|可以排除|被排除))"
 )
 _FILLER = (
     r"(?:be|the|it|it['’]s|is|was|that|this|think|believe|say|choose|pick|select|consider|either"

@@ -138,7 +138,7 @@ _NUMBER = re.compile(
     (?!\.?\d)
     (?P<half> \s(?:and|&)\s
         (?P<count>(?i:a|one|two|three))\s(?P<part>(?i:half|quarters?|thirds?))\b )?
-    (?: [\s-]?(?P<scale>(?i:{_ANY_SCALE})s?)(?![A-Za-z]) )?
+    (?: [\s-]?(?P<scale>(?i:{_ANY_SCALE})s?)(?![A-Za-z]|(?<=千)[米克瓦卡赫帕焦]) )?
     (?: [\s-]?(?P<second>(?i:thousand|million|billion)s?)(?![A-Za-z]) )?
     (?i:{_PERCENT})
     """,
@@ -157,7 +157,10 @@ _IN_WORDS = re.compile(
     rf"|(?P<words>(?:{_WORD})(?:(?:[\s-]|\s+and\s+)+(?:{_WORD}))*)"
     rf")(?![a-z]){_PERCENT}"
 )
-_NOT_PLAIN = re.compile(r"(?i)[π√∞∛]|\\infty|(?<![a-z])(?:pi|sqrt)(?![a-z])")  # 2π is not 2
+# 2π is not 2, -(-5) is not -5, |-5| is not -5, 0x10 is not 0.
+_NOT_PLAIN = re.compile(
+    r"(?i)[π√∞∛]|\\infty|(?<![a-z])(?:pi|sqrt)(?![a-z])|-\s?\(\s?-|\|\s?-\s?[\d.]|\b0x[\da-f]"
+)
 
 # In the masked text every number is a run of "#".
 _REFUSED_BEFORE = re.compile(r"(?:\bnot|n['’]t|不是)\s(?:(?:be|exactly|just|only)\s)?$")
@@ -174,7 +177,8 @@ _SPOILED = re.compile(
     r"|[A-Za-z)\]]\s?[*/÷×^]\s?#|[)\]}]\s?\^"
     r"|#\s?[*^÷]|#[ ]?\^|#_|#\+(?!\s?#)|#\s?[-+]\s?[b-z](?![A-Za-z])"
     r"|#\s?(?:squared|cubed|factorial|to the (?:power|second|\w{2,10}[tr][hd]|#))"
-    r"|#\s?‰|#\s?[个個]?半|#\s?\D?分之"
+    r"|#\s?‰|#\s?[个個]?半|#\s?\D?分之|#\s?(?:多|余|餘|几|幾|以上|以下)"
+    r"|(?:超过|超過|多[于於过過]|[大小高低少][于於]|不到|不足|[至最][少多])\s?#"
     r"|\b(?:root|log|ln|lg|sin|cos|tan|exp|cot|sec)(?: of)?[\s(_{]{0,2}#"
     r"|\\[dtc]?frac|\b(?:below|under) (?:zero|freezing|null)\b|零下|-\s?[A-Z]{1,3}\s?#"
     r"|#\s?(?:basis points?|bps)\b|#[^\S\n]?(?:mil|MM|kk|KK|[\s-]?k|K)(?![A-Za-z])"
@@ -206,6 +210,8 @@ def _numbers(text: str) -> list[Number | None]:
     pronouns = []
     words = []
     for match in _IN_WORDS.finditer(lowered):
+        if match["words"] == "one" and lowered[: match.start()].endswith("no "):
+            continue
         if match["words"] == "one" and not match["minus"] and _is_pronoun(lowered, match):
             pronouns.append((match.start(), match.end(), Number(1.0, 0, bool(match["percent"]))))
         else:

@@ -49,7 +49,7 @@ _REWRITES = (
         lambda m: f" {m[1].translate(_SUPERSCRIPTS)}/{m[2].translate(_SUBSCRIPTS)}",
     ),
     (re.compile(r"(?<![\w)\]}.⁰¹²³⁴⁵⁶⁷⁸⁹])[⁻₋](?=[\d.])"), "-"),
-    (re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"), lambda m: "^" + m[0].translate(_SUPERSCRIPTS)),
+    (re.compile(r"(?<=[\d)\]}])[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"), lambda m: "^" + m[0].translate(_SUPERSCRIPTS)),
     (
         re.compile(r"(?<=[\d\s])\s?([¼½¾⅐-⅞↉])"),
         lambda m: " " + unicodedata.normalize("NFKC", m[1]).replace("⁄", "/"),
@@ -66,6 +66,7 @@ _REWRITES = (
     (re.compile(r"(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])|`"), ""),
     (re.compile(r"\\(?:left|right|big|Big|displaystyle)(?![A-Za-z])"), ""),
     (re.compile(r"\{\s?([-+])\s?\}"), r"\1"),
+    (re.compile(rf"(?<![\w)\]}}])-\s?{_BRACED}"), r"-\1"),
     (re.compile(r"\\times(?![A-Za-z])"), "×"),
     (re.compile(r"\\cdot(?![A-Za-z])"), "·"),
     (re.compile(r"\\(?:pm|mp)(?![A-Za-z])|∓|\+/-|\+-"), "±"),
@@ -93,6 +94,14 @@ _REWRITES = (
         lambda m: f"{m[1]} {_MONEY[m[2].lower()]}",
     ),
     (re.compile(r"\\?\$\s?"), ""),
+    # a sign before a box and a magnitude after it belong to the number in the box
+    (
+        re.compile(
+            r"(?:(?<![\w)\]])(-)\s?)?(\\f?box(?:ed)?\s*\{)\s*([-\d.][^{}]*?)\s*\}"
+            r"(\s?(?:%|(?:percent|[tT]housand|[mMbB]illion|[kKMB])(?![A-Za-z])))?"
+        ),
+        lambda m: f"{m[2]}{m[1] or ''}{m[3]}{m[4] or ''}}}",
+    ),
     # magnitudes
     (
         re.compile(rf"(?<![A-Za-z\d.^_])({DIGITS})([kKMB])(?![A-Za-z\d^])"),

@@ -64,20 +64,25 @@ def filter(
     from p2r.engines.work_plan import WorkPlan
     from p2r.pipeline import ToJudge, collect_cases, filter_traces
 
+    check_filter(run, shard, ray)
     settings = run.recipe.filter
-    if asks_nothing(settings.judge):
-        raise UserError("the filter keeps no trace without a verdict: set filter.judge to a judge")
     make_judge = partial(run_judge, run, settings.judge)
     judge = make_judge()
     if run.recipe.judging.batch:
-        if shard or ray:
-            raise UserError("batches are sent from one place: leave out --shard and --ray")
         judge = judge_in_batches(judge, ToJudge(run, settings.min_accuracy), run.recipe.judging)
     plan = WorkPlan(shard=shard, spread=_ray(ray), make_model=make_judge)
     table = filter_traces(run.recipe, run, judge, plan)
     if table is not None:
         collect_cases(run)
     return table
+
+
+def check_filter(run: Run, shard: Shard | None = None, ray: bool = False) -> None:
+    """Raise `UserError` if the filter cannot run with these settings."""
+    if asks_nothing(run.recipe.filter.judge):
+        raise UserError("the filter keeps no trace without a verdict: set filter.judge to a judge")
+    if run.recipe.judging.batch and (shard or ray):
+        raise UserError("batches are sent from one place: leave out --shard and --ray")
 
 
 def estimate_filter(run: Run) -> list[Estimate]:

@@ -46,7 +46,7 @@ def evaluate_benchmark(
     style: str | None = None,
     check: Callable[[Manifest], None] = lambda manifest: None,
 ) -> tuple[list[Case], dict[str, Any]]:
-    """Evaluate a model on a benchmark's official files, with a result file of its own.
+    """Evaluate a model on a benchmark's official files, and write a result file.
 
     `check` gets the manifest of the files before the first question is asked. Media paths are
     relative to `data_root` (default: the folder of the files). The run's own questions stay
@@ -109,10 +109,11 @@ def transfer(
         folder = questions if questions.is_dir() else questions.parent
         root = claim_data_root(run, data_root, folder)
         direct = run.recipe.prompt_style("eval", style) == "direct"
-        asked = to_questions(benchmark, read_benchmark(benchmark, questions)[0], direct=direct)
+        fields, _ = read_benchmark(benchmark, questions, root)
+        asked = to_questions(benchmark, fields, direct=direct)
     asked = asked[: run.recipe.eval.questions]
     result = read_result(source)
-    observations, left_out = observations_of(result), count_left_out(asked, result)
+    observations, left_out = observations_of(asked, result), count_left_out(asked, result)
     measure = _evaluator(run, model, style)
     written = []
     for given in INPUTS:

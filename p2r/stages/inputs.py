@@ -31,7 +31,7 @@ def find_questions(
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
-    generation), or from the playground. Each gets an id of its own (see `tell_apart`). `bad` counts
+    generation), or from the playground. Each gets a unique id (see `tell_apart`). `bad` counts
     the unusable records by reason. Raises `UserError` if there are no questions, or if the run
     already has another media folder.
     """
@@ -66,7 +66,7 @@ def recall_source(run: Run, purpose: str, given: Path | None = None) -> Path | N
     """Return the given file, or the file that an earlier call remembered for this purpose."""
     if given is not None:
         return given
-    kept = run.path("sources.json")
+    kept = run.folder / "sources.json"
     file = read_json(kept).get(purpose) if kept.is_file() else None
     return Path(file) if file else None
 

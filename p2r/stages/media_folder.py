@@ -100,7 +100,7 @@ def _keep(run: Run, root: Path) -> None:
 
 
 def _paths(asked: list[Question]) -> set[str]:
-    return {question.path for question in asked if question.path}
+    return {medium.path for question in asked for medium in question.media}
 
 
 def _present(root: Path, asked: list[Question]) -> set[str]:

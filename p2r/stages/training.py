@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from p2r.errors import UserError
@@ -39,15 +40,20 @@ def sft(run: Run, cases: Path | None = None, data_root: Path | None = None) -> P
         root = claim_data_root(run, data_root, _folder_of(file), asked)
         if cases is not None:
             remember_source(run, "sft", file)
-        if run.recipe.sft.target == "process" and not any(c.trace.observation for c in traces):
-            raise UserError(
-                f"{file} has no trace with an observation: set sft.target=agnostic to learn only "
-                "think and answer, or give another file"
-            )
+        check_target(run, file, traces)
     prepare(run)
     from p2r.training.sft import train_sft
 
     return train_sft(run.recipe, traces, out, data_root=root)
+
+
+def check_target(run: Run, file: Path, traces: Sequence[Case]) -> None:
+    """Raise `UserError` if the traces of a file have nothing of what `sft.target` asks for."""
+    if run.recipe.sft.target == "process" and not any(case.trace.observation for case in traces):
+        raise UserError(
+            f"{file} has no trace with an observation: set sft.target=agnostic to learn only "
+            "think and answer, or give another file"
+        )
 
 
 def read_traces(file: Path) -> list[Case]:

@@ -44,6 +44,11 @@ def _read_letter(option: str) -> Label | None:
     return Label(match[1].upper(), match[2].strip()) if match else None
 
 
+def _read_bare_letter(option: str) -> Label | None:
+    match = re.fullmatch(r"\s*([A-Z])\s+(\S.*)", _widths(option), re.DOTALL)
+    return Label(match[1], match[2].strip()) if match else None
+
+
 def _read_digits(option: str) -> Label | None:
     match = _DIGITS.fullmatch(_widths(option))
     return Label(str(int(match[1] or match[2])), match[3].strip()) if match else None
@@ -59,9 +64,16 @@ def _read_circled(option: str) -> Label | None:
     return Label(plain_label(match[1]), match[2].strip()) if match else None
 
 
+_FULL_WIDTH = str.maketrans("（）［］．：", "()[].:")
+_BOLD = re.compile(r"\A\s*\*\*([^*]{1,4})\*\*")
+
+
 def _widths(option: str) -> str:
-    """Return an option whose first characters have their usual width: "Ａ．" becomes "A."."""
-    return unicodedata.normalize("NFKC", option[:12]) + option[12:] if option[:1] > "~" else option
+    """Return an option with a plain label: "Ａ．", "A）" and "**A.**" become "A.", "A)", "A."."""
+    head = option[:12]
+    if not head.isascii():
+        head = unicodedata.normalize("NFKC", head) if head[0] > "~" else head.translate(_FULL_WIDTH)
+    return _BOLD.sub(r"\1", head + option[12:])
 
 
 def plain_label(text: str) -> str:
@@ -74,7 +86,9 @@ _KINDS: tuple[tuple[Callable[[str], Label | None], Sequence[str]], ...] = (
     (_read_circled, ascii_uppercase),
     (_read_circled, [str(n) for n in range(1, 27)]),
     (_read_digits, [str(n) for n in range(1, 27)]),
+    (_read_digits, [str(n) for n in range(26)]),
     (_read_roman, _ROMANS),
+    (_read_bare_letter, ascii_uppercase),  # only if all options have such a label
 )
 
 

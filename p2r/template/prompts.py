@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from p2r.errors import DataError
@@ -51,6 +52,7 @@ ANSWER_FORMS = {
     "regression": "The answer is one number, your best estimate, for example 12.5.",
 }
 _STYLES_WITH_FORM = ("full", "think")
+_PLACEHOLDER = re.compile(r"<(?:video|image)>")
 
 
 def build_prompt(question: Question, style: str = "full") -> str:
@@ -74,7 +76,7 @@ def build_prompt(question: Question, style: str = "full") -> str:
     choice = question.problem_type == "multiple choice"
     options = lettered_options(question.options) if choice else question.options
     theirs = [_disarm(line.strip()) for line in (question.problem, *options)]
-    form = ANSWER_FORMS[question.problem_type].replace("{media}", question.data_type)
+    form = ANSWER_FORMS[question.problem_type].replace("{media}", question.media_word)
     if from_file:
         return fill_template(
             style,
@@ -82,20 +84,29 @@ def build_prompt(question: Question, style: str = "full") -> str:
             options=theirs[1:],
             problem_type=question.problem_type,
             answer_form=form,
-            media=question.data_type,
+            media=question.media_word,
         )
-    instructions = INSTRUCTIONS[style].replace("{media}", question.data_type)
+    instructions = INSTRUCTIONS[style].replace("{media}", question.media_word)
     ours = [form, instructions] if style in _STYLES_WITH_FORM else [instructions]
     return "\n".join(theirs + ours)
 
 
 def build_messages(question: Question, style: str = "full") -> list[dict[str, Any]]:
-    """Return one user turn for a chat template: a placeholder for the media, then the prompt.
+    """Return one user turn for a chat template: a placeholder for each medium, then the prompt.
 
-    Messages never contain pixels or paths; `p2r.data` builds the model inputs.
+    If the problem says where its media belong (`<video>`, `<image>`), they are put there. Messages
+    never contain pixels or paths; `p2r.data` builds the model inputs.
     """
-    text = {"type": "text", "text": build_prompt(question, style)}
-    return [{"role": "user", "content": [{"type": question.data_type}, text]}]
+    prompt = build_prompt(question, style)
+    media = [{"type": medium.data_type} for medium in question.media]
+    media = media or [{"type": question.data_type}]
+    texts = _PLACEHOLDER.split(prompt) if len(media) > 1 else []
+    if len(texts) != len(media) + 1:
+        return [{"role": "user", "content": [*media, {"type": "text", "text": prompt}]}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": texts[0]}]
+    for medium, text in zip(media, texts[1:], strict=True):
+        content += [medium, {"type": "text", "text": text}]
+    return [{"role": "user", "content": [part for part in content if part.get("text") != ""]}]
 
 
 def prompt_hash(style: str = "full") -> str:

@@ -7,7 +7,7 @@ assumption is a constant below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from p2r.errors import UserError
@@ -17,18 +17,8 @@ from p2r.judges.make import members_of
 from p2r.judges.prices import BATCH_DISCOUNT, Usage, find_price
 from p2r.judges.prompt import build_judge_prompt
 from p2r.runs.recipe import Recipe
-from p2r.training.memory import (
-    CARDS,
-    GIB,
-    USABLE,
-    Architecture,
-    Load,
-    count_parameters,
-    estimate_memory,
-    fits,
-    most_vision_tokens,
-    peak_memory,
-)
+from p2r.training.memory import CARDS, GIB, USABLE, estimate_memory, fits, peak_memory
+from p2r.training.model_size import Architecture, count_parameters, most_vision_tokens
 from p2r.training.plan import TYPICAL, Plan, count_text, judge_of, plan_rl, read_architecture
 
 ERROR = 0.4  # of every time
@@ -225,20 +215,14 @@ def _sft(recipe: Recipe, rl: Plan, examples: int, card: int) -> StageBudget:
     sft, sizes = recipe.sft, read_architecture(recipe.models.base)
     load = rl.load
     prompt = rl.vision_tokens + rl.text_tokens
-    work = Load(
-        sharding=load.sharding,
-        gpus=load.gpus,
-        wide=load.wide,
-        lora_rank=load.lora_rank,
-        freeze_vision=load.freeze_vision,
+    work = replace(
+        load,
         reference=False,
-        recompute=load.recompute,
         micro_batch=sft.batch_size,
         rollouts=sft.batch_size,
         prompts=sft.batch_size,
         prompt_tokens=prompt,
         completion_tokens=recipe.generate.max_tokens,
-        patches=load.patches,
         sampler="vllm-server",
     )
     memory = estimate_memory(sizes, work)

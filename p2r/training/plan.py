@@ -1,36 +1,28 @@
 """Plans an RL run: the work of a step and the memory it needs, before any weight is loaded.
 
-`p2r doctor --recipe R --gpus N` and `p2r rl --dry-run` print the plan. It needs no weights and no
-network.
+`p2r doctor --recipe R --gpus N` and `p2r rl --dry-run` (see `p2r.training.dry_run`) print the plan.
+It needs no weights and no network.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from p2r.errors import MediaError, UserError
-from p2r.files.media import resolve_media
+from p2r.errors import UserError
 from p2r.records import Question
-from p2r.runs.recipe import Recipe, RlSettings
+from p2r.runs.recipe import Recipe, RlSettings, SftSettings
 from p2r.template import build_prompt
-from p2r.training.memory import (
-    CARDS,
-    GIB,
+from p2r.training.memory import CARDS, GIB, Load, Sharding, estimate_memory, fits, peak_memory
+from p2r.training.model_size import (
     PUBLISHED,
     Architecture,
-    Load,
-    Sharding,
     count_parameters,
     count_trained,
-    estimate_memory,
-    fits,
     most_vision_tokens,
-    peak_memory,
     vision_tokens,
 )
 from p2r.video import fit_size
@@ -84,6 +76,19 @@ def divide_rollouts(rl: RlSettings, workers: int) -> int:
             f"change rl.micro_batch{fitting}, rl.prompts_per_step or rl.group_size"
         )
     return accumulation
+
+
+def accumulation(sft: SftSettings, gpus: int) -> int:
+    """Return the forward passes of each GPU per optimiser step of SFT; raises `UserError`."""
+    if sft.global_batch is None:
+        return sft.accumulation
+    passes, left = divmod(sft.global_batch, sft.batch_size * gpus)
+    if left or not passes:
+        raise UserError(
+            f"sft.global_batch={sft.global_batch} cannot be divided into batches of "
+            f"{sft.batch_size} on {gpus} worker(s): change sft.batch_size or sft.global_batch"
+        )
+    return passes
 
 
 def plan_rl(
@@ -298,79 +303,15 @@ def describe_fit(plan: Plan) -> str:
     return fit
 
 
-# ---- dry run
-
-
-def dry_run(
-    recipe: Recipe,
-    *,
-    run: Path | None = None,
-    model: str | None = None,
-    questions: Path | None = None,
-    data_root: Path | None = None,
-) -> tuple[Plan, list[str]]:
-    """Check everything of `p2r rl` that needs no weights; return the plan and notes on the data.
-
-    Missing arguments come from the run folder, as in `p2r rl`. GPUs and sharding come from
-    `accelerate launch`. Writes nothing. Raises `UserError`, `EngineError` and `DataError`.
-    """
-    if run is not None:
-        questions, data_root = questions or _kept_questions(run), data_root or _kept_root(run)
-        taught = run / "sft" / "model"
-        model = model or (str(taught) if taught.is_dir() else None)
-    asked: list[Question] = []
-    notes = ["no questions given, so media are not checked (give --questions)"]
-    if questions is not None:
-        from p2r.formats import read_questions
-
-        asked = list(read_questions(questions))
-        root = data_root or (questions if questions.is_dir() else questions.parent)
-        notes = [check_media(asked, root, recipe.rl.prompts_per_step)]
-    plan = plan_rl(recipe, int(os.environ.get("WORLD_SIZE", "1")), _launched(), model, asked)
-    from p2r.judges import kinds_of
-
-    if "claude" in kinds_of(judge_of(recipe)) and not any(
-        os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-    ):
-        notes.append("the key of the judge is not set: the run needs ANTHROPIC_API_KEY")
-    return plan, notes
-
-
-def _kept_questions(run: Path) -> Path | None:
-    """Return the questions that a run trains on: a given file, or its playground data."""
-    kept, made = run / "sources.json", run / "data" / "train.jsonl"
-    sources = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    given = sources.get("rl") or sources.get("generate")
-    return Path(given) if given else made if made.is_file() else None
-
-
-def _kept_root(run: Path) -> Path | None:
-    kept = run / "data_root"
-    return run / kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
-
-
-def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
-    """Return one line: how many questions have an answer that can be rewarded and their media.
-
-    Media paths are relative to `root`. Raises `UserError` if there are fewer than `needed`.
-    """
-    missing = [reason for q in questions if (reason := _missing(q, root))]
-    there = len(questions) - len(missing)
-    if there < needed:
-        lost = f"; the first: {missing[0]}" if missing else ""
-        raise UserError(
-            f"{there} of {len(questions)} questions have an answer and their media below {root}, "
-            f"but a step takes {needed}{lost}: give --data-root the folder of the media, or "
-            "questions with answers"
-        )
-    lost = f"; skipped: {len(missing)}, the first: {missing[0]}" if missing else ""
-    return f"questions: {there} of {len(questions)} have an answer and media below {root}{lost}"
-
-
 def find_no_reward(question: Question) -> str | None:
     """Return why a question cannot be rewarded; None if it can."""
     from p2r.scoring import accuracy
 
+    if (count := len(question.media)) > 1:
+        return (
+            f"question {question.id!r} has {count} media files, but RL takes one: use it for SFT "
+            "or for evaluation"
+        )
     truth = question.answer
     if truth.strip() and accuracy(question.problem_type, "", truth, question.options) is not None:
         return None
@@ -378,23 +319,3 @@ def find_no_reward(question: Question) -> str | None:
         f"question {question.id!r} cannot be rewarded: its reference answer {truth[:40]!r} is no "
         f"{question.problem_type} answer"
     )
-
-
-def _missing(question: Question, root: Path) -> str | None:
-    if reason := find_no_reward(question):
-        return reason
-    if not question.path:
-        return None
-    try:
-        return None if resolve_media(root, question.path).exists() else f"no file {question.path}"
-    except MediaError as error:
-        return str(error)
-
-
-def _launched() -> Sharding:
-    """Return the sharding of the model that `accelerate launch` selected."""
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        return "fsdp2"
-    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
-    return {"2": "zero2", "3": "zero3"}.get(stage, "none") if deepspeed else "none"

@@ -21,13 +21,14 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from p2r import data
-from p2r.errors import DataError, TrainingError, UserError
+from p2r.errors import DataError, TrainingError
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
-from p2r.runs.recipe import Recipe, SftSettings, VideoSettings
+from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render, style_name
 from p2r.training.finish import save_final
-from p2r.training.memory import Architecture, most_vision_tokens
+from p2r.training.model_size import Architecture, most_vision_tokens
+from p2r.training.plan import accumulation
 from p2r.training.stage import (
     ExactResume,
     StepLog,
@@ -41,7 +42,7 @@ from p2r.training.stage import (
 )
 from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
 from p2r.training.vision_pass import unify_vision_passes
-from p2r.video import FrameCache, Frames
+from p2r.video import Clips, FrameCache
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class TraceCollator:
         processor: Any,
         questions: Sequence[Question],
         responses: Sequence[str],
-        frames_of: Callable[[Question], Frames | None],
+        frames_of: Callable[[Question], Clips],
         style: str,
         max_length: int | None,
         on_skip: Callable[[Question, str], None],
@@ -267,19 +268,6 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
     )
 
 
-def accumulation(sft: SftSettings, gpus: int) -> int:
-    """Return the forward passes of each GPU per optimiser step; raises `UserError`."""
-    if sft.global_batch is None:
-        return sft.accumulation
-    passes, left = divmod(sft.global_batch, sft.batch_size * gpus)
-    if left or not passes:
-        raise UserError(
-            f"sft.global_batch={sft.global_batch} cannot be divided into batches of "
-            f"{sft.batch_size} on {gpus} worker(s): change sft.batch_size or sft.global_batch"
-        )
-    return passes
-
-
 def estimate_lengths(
     collator: TraceCollator, model: Architecture, video: VideoSettings
 ) -> list[int]:
@@ -294,10 +282,11 @@ def estimate_lengths(
             texts.append(build_prompt(question, collator.style) + response)
         except DataError:
             texts.append("")
-        frames = video.train_frames if question.data_type == "video" else 1
-        image = question.data_type == "image" and video.image_pixels
-        most = most_vision_tokens(model, frames, image or video.train_pixels)
-        seen.append(most if question.path else 0)
+        seen.append(0)
+        for medium in question.media:
+            image = medium.data_type == "image"
+            pixels = (image and video.image_pixels) or video.train_pixels
+            seen[-1] += most_vision_tokens(model, 1 if image else video.train_frames, pixels)
     counts = collator.processor.tokenizer(texts)["input_ids"]
     return [len(ids) + vision for ids, vision in zip(counts, seen, strict=True)]
 

@@ -74,6 +74,7 @@ class Step:
     number: int = 1  # the optimiser step, from 1
     first_row: int = 0  # of this worker, among the N rows
     trace_fields: Mapping[str, Any] = field(default_factory=dict)  # the same for every trace
+    shuffled: bool = False  # the second group of T-GRPO, on frames in random order
 
     frames: list[Frames | None] = field(default_factory=list)  # B, None: text only
     prompts: list[Prompt] = field(default_factory=list)  # B

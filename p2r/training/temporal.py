@@ -2,7 +2,7 @@
 
 `p2r.training.trainer` samples the group after the usual rollouts of a step. Only the accuracy of
 its answers is used, by `p2r.rewards.temporal_rewards`. Every second rollout of a video question has
-a shuffled partner. So the second group has half the size, as in Video-R1.
+a shuffled partner. So the second group has half the size (rounded down), as in Video-R1.
 """
 
 from __future__ import annotations
@@ -48,13 +48,22 @@ def shuffled_frames_of(frames_of: FramesOf, step: int) -> FramesOf:
 
 
 def shuffled_rows(step: Step) -> list[int]:
-    """Return the rows of this worker that get a shuffled partner: every second row with a video.
+    """Return the rows of this worker that get a shuffled partner: rollouts 1, 3, 5 … of each video.
 
-    A worker without such a row takes its first row, because all workers must sample together. The
-    accuracy of that rollout is not used.
+    So a group of G has G // 2 partners, however its rows are divided between the workers. A worker
+    without such a row takes its first row, because all workers must sample together. The accuracy
+    of that rollout is not used.
     """
-    rows = [row for row in range(0, len(step.questions), 2) if has_order(step.frames[row])]
+    rows = [
+        row
+        for row, frames in enumerate(step.frames)
+        if has_order(frames) and _has_partner(step, row)
+    ]
     return rows or ([0] if workers().num_processes > 1 else [])
+
+
+def _has_partner(step: Step, row: int) -> bool:
+    return (step.first_row + row) % step.group_size % 2 == 1
 
 
 def has_order(frames: Frames | None) -> bool:
@@ -64,7 +73,8 @@ def has_order(frames: Frames | None) -> bool:
 
 def shuffled_step(step: Step, rows: list[int]) -> Step:
     """Return a step without rollouts that asks the questions of these rows."""
-    return Step([step.questions[row] for row in rows], group_size=1, number=step.number)
+    asked = [step.questions[row] for row in rows]
+    return Step(asked, group_size=1, number=step.number, shuffled=True)
 
 
 def shuffled_accuracies(step: Step, rows: list[int], texts: list[str]) -> list[float]:
@@ -73,7 +83,7 @@ def shuffled_accuracies(step: Step, rows: list[int], texts: list[str]) -> list[f
     for row, text in zip(rows, texts, strict=True):
         question = step.questions[row]
         right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
-        if right is not None and has_order(step.frames[row]):
+        if right is not None and has_order(step.frames[row]) and _has_partner(step, row):
             found[row] = right
     return found
 

@@ -101,6 +101,8 @@ class VllmRollouts(VLLMGeneration):
         place = f"{trainer.state.global_step}/{self.accelerator.process_index}"
         if not trainer.model.training:
             place = f"eval/{place}"
+        if trainer.step.shuffled:
+            place = f"shuffled/{place}"
         requests = [
             Request(f"{place}/{row}", question, frames)
             for row, (question, frames) in enumerate(

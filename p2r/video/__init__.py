@@ -2,9 +2,11 @@
 
 from p2r.errors import VideoError
 from p2r.video.frames import (
+    Clips,
     FrameCache,
     Frames,
     check_media,
+    clips_of,
     fit_size,
     sample_frames,
 )
@@ -12,10 +14,12 @@ from p2r.video.pictures import is_animated
 from p2r.video.sampling import uniform_indices
 
 __all__ = [
+    "Clips",
     "FrameCache",
     "Frames",
     "VideoError",
     "check_media",
+    "clips_of",
     "fit_size",
     "is_animated",
     "sample_frames",

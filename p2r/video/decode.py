@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
@@ -22,13 +23,12 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from p2r.video.colour import HDR, to_sdr
-from p2r.video.pictures import fit
+from p2r.video.colour import HDR
 from p2r.video.sampling import Unreadable, Wanted, choose_frames
+from p2r.video.upright import orientation, to_pixels, upright_size
 
 # No playlists or scripts (HLS, DASH, concat, SDP): they open other files and addresses.
 CONTAINERS = (
@@ -92,6 +92,7 @@ def read_video(
                         return _describe(index, chosen, "decord") | {"note": note}, pixels
             found = _read_by_time(container, stream, index, chosen, wanted)
         promised = max(stream.frames - index.hidden, len(index.times))
+        length = _promised_length(container, stream)
     if found is None:
         index, chosen, note, frames = _read_in_order(path, wanted)
     else:
@@ -102,11 +103,25 @@ def read_video(
     notes = [note] if note else []
     if fault or len(index.times) < promised:
         notes.append(f"{len(index.times)} of {promised} frames readable{fault}")
+    about = _describe(index, chosen, "pyav")
+    if not notes and about["duration"] < min(0.9 * length, length - 1):
+        notes.append(f"{about['duration']:.3g} of {length:.3g} seconds readable")
     if index.damaged:
         notes.append(f"damaged: {index.damaged} of the {len(frames)} sampled frames")
     if index.transfer:
         notes.append(f"HDR ({HDR[index.transfer]}) converted to SDR")
-    return _describe(index, chosen, "pyav") | {"note": "; ".join(notes)}, np.stack(frames)
+    return about | {"note": "; ".join(notes)}, np.stack(frames)
+
+
+def _promised_length(container: InputContainer, stream: VideoStream) -> float:
+    """Return the seconds of video that the header of a Matroska file promises, 0 if unknown."""
+    if "matroska" not in container.format.name:
+        return 0.0
+    told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if told:
+        return 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])
+    alone = len(container.streams) == 1
+    return (container.duration or 0) / av.time_base if alone else 0.0
 
 
 def open_video(path: str) -> InputContainer:
@@ -261,8 +276,8 @@ def _read_by_time(
                     return None
                 upcoming += 1
                 if upcoming > position:
-                    size = size or _upright_size(frame, index, wanted)
-                    frames.append(_to_pixels(frame, size, index))
+                    size = size or upright_size(frame, index.aspect, wanted)
+                    frames.append(to_pixels(frame, size, index.transfer))
                     index.damaged += frame.is_corrupt
                     break
     except (*FAULTS, TypeError):  # a damaged packet, or a frame without a time
@@ -301,9 +316,9 @@ def _read_in_order(path: str, wanted: Wanted) -> tuple[Index, list[int], str, li
     with open_video(path) as container:
         decoded = _decode_readable(container, find_stream(container), index)
         for position, frame in enumerate(itertools.islice(decoded, chosen[-1] + 1)):
-            size = size or _upright_size(frame, index, wanted)
+            size = size or upright_size(frame, index.aspect, wanted)
             if position in chosen:
-                frames.append(_to_pixels(frame, size, index))
+                frames.append(to_pixels(frame, size, index.transfer))
                 index.damaged += frame.is_corrupt
     return index, chosen, note, frames
 
@@ -341,47 +356,11 @@ def _decord_size(
         frame = next(container.decode(stream))
     except (*FAULTS, StopIteration):
         return None
-    turned = _orientation(frame)
+    turned = orientation(frame)
     mirrored = sum(turned) % 2
     if any(turned) and (mirrored or container.format.name != MOV):
         return None
-    return _upright_size(frame, index, wanted)
-
-
-def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """Return how to turn a frame upright: swap rows and columns, flip up-down, flip left-right.
-
-    The display matrix (a b u, c d v, x y w) sends column x and row y to ax + cy and bx + dy.
-    """
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return False, d < 0, a < 0
-    return True, b < 0, c < 0
-
-
-def _upright_size(frame: VideoFrame, index: Index, wanted: Wanted) -> tuple[int, int]:
-    """Return the (height, width) of the upright frame with square pixels."""
-    height, width = frame.height, frame.width
-    if index.aspect >= 1:
-        width = round(width * index.aspect)
-    else:
-        height = round(height / index.aspect)
-    return fit(*((width, height) if _orientation(frame)[0] else (height, width)), wanted)
-
-
-def _to_pixels(frame: VideoFrame, size: tuple[int, int], index: Index) -> np.ndarray:
-    """Return upright RGB (H, W, 3) of the given size."""
-    swap, flip_rows, flip_columns = _orientation(frame)
-    height, width = size[::-1] if swap else size
-    form = "rgb48le" if index.transfer else "rgb24"
-    pixels = frame.to_ndarray(format=form, width=width, height=height, interpolation="BILINEAR")
-    if index.transfer:
-        pixels = to_sdr(pixels, index.transfer, wide=int(frame.color_primaries) != 1)
-    pixels = pixels.transpose(1, 0, 2) if swap else pixels
-    return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return upright_size(frame, index.aspect, wanted)
 
 
 def _describe(index: Index, chosen: list[int], decoder: str) -> dict[str, Any]:

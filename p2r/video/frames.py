@@ -93,6 +93,17 @@ class Frames:
         return self.start is None and self.end is None and not os.path.isdir(self.path)
 
 
+# The frames of a question: those of its medium, one entry for each of several media, or None.
+Clips = Frames | tuple[Frames, ...] | None
+
+
+def clips_of(frames: Clips) -> tuple[Frames, ...]:
+    """Return the frames of every medium of a question, in order."""
+    if frames is None:
+        return ()
+    return frames if isinstance(frames, tuple) else (frames,)
+
+
 # The default settings that a cached sample depends on.
 _SAMPLING = {"max_frames": MAX_FRAMES, "max_pixels": MAX_PIXELS, "factor": FACTOR, "min_frames": 1}
 

@@ -19,12 +19,12 @@ NOTEBOOK = (
 )
 
 
-@pytest.fixture
-def run_cell(tmp_path) -> Iterator[Callable[[str], str]]:
+@pytest.fixture(scope="module")
+def run_cell(tmp_path_factory) -> Iterator[Callable[[str], str]]:
     """Return a function that runs a cell in a kernel and returns the HTML of its output."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    book = nbformat.v4.new_notebook()
-    client = nbclient.NotebookClient(book, timeout=240, resources={"metadata": {"path": tmp_path}})
+    book, place = nbformat.v4.new_notebook(), {"path": tmp_path_factory.mktemp("notebook")}
+    client = nbclient.NotebookClient(book, timeout=240, resources={"metadata": place})
     with client.setup_kernel():
 
         def run_source(source: str) -> str:

@@ -67,6 +67,7 @@ def test_evidence_is_linked_both_ways_and_the_player_follows(scenic, open_page):
 
 def test_lists_begin_at_the_top_stay_in_sight_and_keep_the_focus(scenic, open_page):
     page = open_page(link(scenic[1], tab="cases"), viewport={"width": 1280, "height": 800})
+    expect(page.locator("#row-30")).to_be_attached()
     # The first Tab skips to the content.
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
@@ -127,6 +128,7 @@ def test_no_page_scrolls_sideways_at_any_width(scenic, open_page):
 
 def test_the_projector_mode_is_large_and_in_the_address(scenic, open_page):
     page = open_page(link(scenic[1], scenic_id(2)))
+    expect(page.locator(".banner")).to_be_visible()
     size = "getComputedStyle(document.querySelector('.banner')).fontSize"
     assert page.evaluate(size) == "20px"
     page.keyboard.press("p")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from p2r.cli import run_cli
-from p2r.cli.evaluate import translate
+from p2r.cli.eval_options import translate
 from p2r.errors import UserError
 
 COMMANDS = ("run", "check", "import", "rescore", "compare", "report", "transfer")

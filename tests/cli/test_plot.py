@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from case_records import make_case
 
 from p2r.cli import run_cli
 from p2r.plots import running_mean
@@ -57,12 +58,46 @@ def test_two_lines_per_stage_and_equal_names_are_told_apart(stages, tmp_path):
         assert name in text
 
 
+def test_rewards_by_part_and_process(stages, tmp_path):
+    out = tmp_path / "reward.json"
+    for name, key in (("reward", "rewards/{}/mean"), ("length-reward", "{}/length_bonus")):
+        row = {"step": 9} | {key.format(process): 0.7 for process in ("perception", "reasoning")}
+        with (tmp_path / "x" / "pa_grpo" / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        draw(name, stages[1], "--out", str(out))
+        drawn = json.loads(out.read_text())["data"]
+        assert [line["name"].rpartition(" ")[2] for line in drawn] == ["perception", "reasoning"]
+        assert all(line["y"][-1] == 0.7 for line in drawn)
+
+
+def test_figures_of_a_data_set(tmp_path):
+    """The file has traces: two about videos, one about an image."""
+    types = ("multiple choice", "multiple choice", "numerical")
+    cases = [make_case(n, question_problem_type=kind) for n, kind in enumerate(types)]
+    cases[2].question.data_type, cases[2].question.options = "image", []
+    for case in cases:
+        case.trace.think, case.trace.answer = "so " * 30, "A"
+    file, out = tmp_path / "traces.jsonl", tmp_path / "figure.json"
+    file.write_text("".join(case.model_dump_json() + "\n" for case in cases))
+    draw("mix", str(file), "--out", str(out))
+    image, video = json.loads(out.read_text())["data"]
+    assert (image["name"], dict(zip(image["x"], image["y"], strict=True))["numerical"]) == (
+        "image",
+        1,
+    )
+    assert dict(zip(video["x"], video["y"], strict=True))["multiple choice"] == 2
+    draw("segments", str(file), "--out", str(out))
+    perception, reasoning = json.loads(out.read_text())["data"]
+    assert perception["y"][0] == 3 and reasoning["y"][1] == 3, "2 and 31 words, bins of 20"
+
+
 def test_errors_say_what_to_give(stages, tmp_path, capsys):
     for arguments, said in (
         (["curves", stages[0]], "no figure 'curves': use one of collapse, accuracy"),
         (["collapse", str(tmp_path)], "has no metrics.jsonl"),
         (["length", stages[0]], "no stage logged perception/tokens"),
         (["collapse", stages[0], stages[0]], "give each stage once"),
+        (["mix", stages[0], stages[1]], "shows one data set"),
     ):
         assert run_cli(["plot", *arguments, "--out", str(tmp_path / "f.html")]) == 2
         assert said in capsys.readouterr().err

@@ -34,6 +34,7 @@ p2r.cli.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
 def test_a_terminal_without_unicode_changes_no_exit_code(encoding):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
@@ -130,6 +131,15 @@ def test_a_file_that_is_full_while_it_is_written_is_named(monkeypatch, tmp_path,
     monkeypatch.setattr("p2r.runs.open_run", begin)
     assert run_cli(["generate", "--run", str(tmp_path / "run")]) == 2
     assert "/dev/full: no space left" in capsys.readouterr().err
+
+
+def test_an_error_shows_no_key(monkeypatch, tmp_path, capsys):
+    """A server may repeat the key that it got in its error."""
+    monkeypatch.setenv("HF_TOKEN", "hf-secret")
+    error = ValueError("the hub refused hf-secret")
+    monkeypatch.setattr("p2r.runs.open_run", FullFile(error))
+    assert run_cli(["generate", "--run", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.strip() == "error: the hub refused [key]"
 
 
 def test_other_errors_of_libraries_keep_their_traceback(monkeypatch, tmp_path):

@@ -49,7 +49,7 @@ LASTING = {
     "malformed": ("not JSON|no choice", 3),
     "nothing": ("no choice", 3),
     "empty": ("empty", 3),
-    "wrong": ("400 .*prompt too long", 1),
+    "wrong": (r"400 .*prompt too long \(Bearer \[key\]\)", 1),
     "refusal": ("refused: I would rather not", 1),
     "filtered": ("refused: content filter", 1),
     "overloaded": ("model overloaded", 3),

@@ -1,13 +1,16 @@
 """Real vLLM: offline, in a server of `p2r serve`, and inside a trainer.
 
 The embedded teacher answers through all engines. A random model gets new weights, as in training.
-vLLM's CPU build takes half a minute to start, so all tests share one subprocess and one server.
+vLLM's CPU build takes half a minute to start, so all tests share one subprocess and one server. The
+judges ask the same server with the real clients. The teacher knows nothing of judging, so its
+replies are no verdicts. Transport, tokens and books are real.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import pickle
 import signal
@@ -22,13 +25,17 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from judge_asking import QUESTION, claude, judge_all
 from small import VIDEO
 
 from p2r import data
+from p2r.cli import run_cli
 from p2r.engines import Request, Sampling, load_engine, vllm_server
 from p2r.engines.transformers import TransformersEngine
 from p2r.engines.vllm_server import VllmServer
 from p2r.errors import EngineError
+from p2r.judges.database import Database
+from p2r.judges.ledger import Ledger
 from p2r.records import Question
 from p2r.runs.recipe import load_recipe
 from p2r.template import VISION_TOKENS
@@ -38,7 +45,6 @@ pytest_plugins = ["small_fixtures"]
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
-    pytest.mark.xdist_group("vllm"),
 ]
 TESTS = Path(__file__).parents[1]
 HELPERS = TESTS / "helpers"
@@ -197,6 +203,12 @@ def test_without_resets_the_old_weights_are_seen(found):
     assert "ncoder cache" in rollouts["encoder cache kept"]
 
 
+def test_the_second_group_of_t_grpo_is_sampled_too(found, changing):
+    """Every second rollout has a partner on shuffled frames."""
+    unknown = [math.isnan(value) for value in found["rollouts"]["shuffled"]]
+    assert unknown == [True, False] * len(changing)
+
+
 def test_training_samples_from_the_weights_of_its_step(found):
     """The trainer and vLLM give each sampled token the same probability, except for the share of
     banned tokens, which only the trainer's softmax includes. Step 1 changed the weights a lot.
@@ -268,17 +280,10 @@ def test_a_run_generates_through_the_server(serving, media, questions, tmp_path)
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(q.model_dump_json() + "\n" for q in questions))
     run = tmp_path / "run"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "p2r", "generate", "--run", str(run), "--recipe", "tiny"),
-            *("--questions", str(file), "--data-root", str(media)),
-            *("--set", "generate.engine=server", "--set", f"server.base_url={serving[1]}"),
-        ],
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    command = ["generate", "--run", run, "--recipe", "tiny", "--questions", file]
+    settings = ["generate.engine=server", f"server.base_url={serving[1]}"]
+    command += ["--data-root", media, *(word for each in settings for word in ("--set", each))]
+    assert run_cli([*map(str, command)]) == 0
     lines = (run / "generate.jsonl").read_text().splitlines()
     traces = [json.loads(line)["record"]["trace"] for line in lines]
     assert len(traces) == len(questions)
@@ -329,6 +334,40 @@ def test_rollouts_at_the_server_use_the_new_weights(serving, changing, media, tm
     trainer.model.load_state_dict(old)
     vllm.sync_weights()  # as it was, for the other tests
     assert vllm.generate(prompts, None, 1)[1] == before
+
+
+# ------------------------------------------------------------------------- judges on the server
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("P2R_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("api", ["claude", "messages", "server"])
+def test_judges_count_the_tokens_and_the_cost_of_replies(serving, cache, monkeypatch, api):
+    address = serving[1].removesuffix("/v1")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", address)
+    spec = f"claude:{TEACHER}" if api == "claude" else f"{api}:{address}#{TEACHER}"
+    limits = {"timeout": 300.0, "call_limit": 400.0, "max_tokens": 24}
+    judge = claude("run", spec, **limits, prices={TEACHER: (1.0, 2.0)}, budget=1.0)
+    verdicts = judge_all(judge, [f"A red circle moves {way}." for way in ("left", "right")])
+    for verdict in verdicts:
+        assert verdict.sufficient is None and "no readable verdict" in verdict.rationale
+        assert verdict.usage["input_tokens"] > 200 and 0 < verdict.usage["output_tokens"] <= 24
+        tokens = verdict.usage["input_tokens"], verdict.usage["output_tokens"]
+        assert verdict.cost == pytest.approx((tokens[0] + 2 * tokens[1]) / 1e6)
+    rows = Ledger(Database(), "run").summary()
+    assert sum(row.calls for row in rows) == len(verdicts)
+    assert sum(row.input_tokens for row in rows) == sum(v.usage["input_tokens"] for v in verdicts)
+    assert sum(row.cost for row in rows) == pytest.approx(sum(v.cost for v in verdicts))
+
+
+def test_a_judge_that_the_server_does_not_have(serving, cache):
+    judge = claude("", f"server:{serving[1].removesuffix('/v1')}#nobody", retries=0)
+    (verdict,) = judge.judge([QUESTION], ["red"])
+    assert verdict.sufficient is None and verdict.rationale.startswith("HTTP 404")
 
 
 def test_ctrl_c_ends_the_server_and_its_children(serving):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from p2r.cli import run_cli
+from p2r.data import read_frames
 from p2r.errors import UserError
 from p2r.evaluation.benchmarks import (
     all_benchmarks,
@@ -15,6 +17,8 @@ from p2r.evaluation.benchmarks import (
     find_benchmark,
     load_benchmark,
 )
+from p2r.evaluation.questions import read_benchmark, to_questions
+from p2r.video import FrameCache
 
 OWN = '''
 """Left or right: a benchmark of a user."""
@@ -81,6 +85,72 @@ def test_a_set_that_p2r_does_not_know_keeps_its_name(tmp_path, capsys):
 
 def test_exactly_one_benchmark_has_questions_that_p2r_generates():
     assert [b for b in all_benchmarks().values() if b.built_in] == [built_in_benchmark()]
+
+
+def test_mvbench_as_its_repository_stores_it(tmp_path):
+    """One file per task; media in folders that the files do not name; clips; a folder of frames."""
+    tasks = {
+        "action_sequence": {"video": "a.mp4", "start": 1.5, "end": 2.5},
+        "episodic_reasoning": {
+            "video": "ep1",
+            "start": 0,
+            "end": 1,
+            "fps": 3,
+            "data_type": "frame",
+        },
+        "moving_count": {"video": "b.mp4"},
+        "state_change": {"video": "absent.mp4"},
+    }
+    options = {"question": "What?", "candidates": ["x", "y"], "answer": "y"}
+    root = tmp_path / "repository"
+    (root / "json").mkdir(parents=True)
+    for task, record in tasks.items():
+        (root / f"json/{task}.json").write_text(json.dumps([record | options]))
+    places = {
+        "action_sequence": "video/star/Charades_v1_480/a.mp4",
+        "moving_count": "clevrer/video_validation/b.mp4",
+        "episodic_reasoning": "video/tvqa/frames_fps3_hq/ep1",
+    }
+    for place in places.values():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).touch()
+    frames = root / places["episodic_reasoning"]
+    frames.unlink()
+    frames.mkdir()
+    for number in range(1, 8):
+        Image.new("RGB", (56, 56), (36 * number, 0, 0)).save(frames / f"{number:05}.jpg")
+    fields, manifest = read_benchmark("mvbench", root, root)
+    assert (manifest.questions, manifest.counts) == (4, {"media missing": 1})
+    asked = {q.meta["parts"]["task"]: q for q in to_questions("mvbench", fields)}
+    assert {task: asked[task].path for task in places} == places
+    assert asked["action_sequence"].window == {"start": 1.5, "end": 2.5}
+    clip = read_frames(asked["episodic_reasoning"], root=root, cache=FrameCache(None))
+    assert (clip.timestamps, clip.fps) == ([0.0, 0.333333, 0.666667, 1.0], 3.0)
+
+
+def test_several_media_and_bounds_tell_questions_apart(tmp_path):
+    question = {"id": 1, "question": "<video> or <video>?", "options": ["A. x", "B. y"]}
+    one = {"question": "Which?", "video": "a.mp4"}
+    records = [
+        question | {"videos": ["a.mp4", "b.mp4"], "clips": [[0, 1], None]},
+        question | one | {"start": 1, "end": 2},
+        question | one | {"start": 3, "end": 4},
+    ]
+    (tmp_path / "q.json").write_text(json.dumps(records))
+    fields, manifest = read_benchmark("own:mine", tmp_path / "q.json", tmp_path)
+    assert manifest.counts["media missing"] == 4
+    asked = to_questions("own:mine", fields)
+    assert [[medium.path for medium in q.media] for q in asked] == [
+        ["a.mp4", "b.mp4"],
+        ["a.mp4"],
+        ["a.mp4"],
+    ]
+    windows = [[medium.window for medium in q.media] for q in asked]
+    bounds = [{"start": float(k), "end": k + 1.0} for k in (0, 1, 3)]
+    assert windows == [[bounds[0], {}], [bounds[1]], [bounds[2]]]
+    (tmp_path / "ours.jsonl").write_text("\n".join(q.model_dump_json() for q in asked))
+    again = to_questions("own:mine", read_benchmark("own:mine", tmp_path / "ours.jsonl")[0])
+    assert [q.media for q in again] == [q.media for q in asked]
 
 
 def test_a_user_adds_a_benchmark_as_a_file(own_file, tmp_path, capsys):

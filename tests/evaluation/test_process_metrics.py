@@ -6,6 +6,7 @@ import pytest
 from scripted import WordJudge
 
 from p2r.evaluation.benchmark import Item
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.mismatch import (
     ask_judge,
     ask_reader,
@@ -23,7 +24,12 @@ from p2r.evaluation.process_metrics import (
     split_by,
 )
 from p2r.evaluation.results import Result
-from p2r.evaluation.transfer import INPUTS, observations_of, transfer_questions
+from p2r.evaluation.transfer import (
+    INPUTS,
+    count_left_out,
+    observations_of,
+    transfer_questions,
+)
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import parse, render
 
@@ -92,8 +98,10 @@ def test_mismatches_by_a_reader():
     found = mismatches(cases, ask_reader(ask))
     assert found == ["match", "mismatch", "no choice", "unknown", "unknown", "unknown", "unknown"]
     assert len(asked) == 4, "only of readable pairs"
-    rate = mismatch_rate(found)
+    rate = mismatch_rate(found, Clips(map(str, range(7))))
     assert rate["mean"] == 0.5 and rate["n"] == 2 and rate["counts"]["no choice"] == 1
+    same_clip = mismatch_rate(found, Clips(["a"] * 7))
+    assert (same_clip["low"], same_clip["high"], same_clip["clusters"]) == (0.5, 0.5, 1)
 
 
 def test_any_judge_can_be_the_reader():
@@ -135,6 +143,8 @@ def test_difficulty_splits_and_all_metrics_together():
         "long": (1.0, 1),
     }
     metrics = process_metrics(cases)
+    shares = metrics["perception by answer, shares"]
+    assert len(shares) == 4 and {share["n"] for share in shares.values()} == {0}, "no verdicts"
     assert metrics["mismatch"]["mean"] == 0.25 and metrics["mismatch"]["n"] == 4
     assert metrics["perception by answer"]["unknown"]["right"] == 3
 
@@ -145,7 +155,7 @@ def test_four_inputs_of_perception_transfer():
         for name in ("1", "2")
     ]
     result = Result("mmvu", "a", [Item("1", "", "x", "OCR", trace={"observation": "I see x."})])
-    observations = observations_of(result)
+    observations = observations_of(questions, result)
     posed = {given: transfer_questions(questions, observations, given) for given in INPUTS}
     assert all([q.id for q in asked] == ["1"] for asked in posed.values()), "the same questions"
     assert [(q.path, "I see x." in q.problem) for asked in posed.values() for q in asked] == [
@@ -156,3 +166,27 @@ def test_four_inputs_of_perception_transfer():
     ]
     with pytest.raises(ValueError, match="no input"):
         transfer_questions(questions, observations, "audio")
+
+
+def test_observations_are_joined_by_id_and_question():
+    """Ids repeat in the reader's file, in another order, and its prompts have more words."""
+
+    def item(identity, problem, clip="x.mp4"):
+        seen = {"observation": f"I see {problem[0]} in {clip}."}
+        return Item(identity, "", "x", "OCR", problem=problem, clip=clip, trace=seen)
+
+    items = [item("7", "Up or down?"), item("7#2", "Red?"), item("7#3", "Red?", "y.mp4")]
+    items += [item("8", "A question that the reader does not have")]
+    result = Result("mmvu", "a", items)
+    asked = {"7": ("red?\nAnswer with a letter.", "y.mp4"), "7#2": ("Red?", "x.mp4")}
+    asked |= {"7#3": ("Up or down?", "x.mp4"), "8": ("Green?", "x.mp4"), "9": ("Red?", "x.mp4")}
+    questions = [
+        Question(id=name, problem=problem, problem_type="OCR", path=path)
+        for name, (problem, path) in asked.items()
+    ]
+    assert observations_of(questions, result) == {
+        "7": "I see R in y.mp4.",
+        "7#2": "I see R in x.mp4.",
+        "7#3": "I see U in x.mp4.",
+    }
+    assert count_left_out(questions, result) == {"left out: the source did not answer": 2}

@@ -208,7 +208,7 @@ def test_a_missing_output_is_made_from_the_segments():
         (VIDEO_R1 | {"options": "[" * 10_000}, "options are not a list"),
         (VIDEO_R1 | {"extra": "\ud83d"}, "extra contains a lone surrogate"),
         (VIDEO_R1 | {"extra": {"deep": ["a", "\ud83d"]}}, "extra contains a lone surrogate"),
-        (VIDEO_R1 | {"path": ["a.mp4", "b.mp4"]}, "2 media files for one question, but p2r takes"),
+        (VIDEO_R1 | {"path": ["a.mp4", "b.mp4"], "clip": [0, 1]}, "bounds of a clip for 2 videos"),
         (VIDEO_R1 | {"path": ""}, "no media: none of path, video_path,"),
         (changed(VIDEO_R1, {"path": ...}), "no media: none of path, video_path,"),
         (changed(VIDEO_R1, {"path": ..., "data_type": ...}), "no media: none of path, video_path,"),
@@ -216,7 +216,7 @@ def test_a_missing_output_is_made_from_the_segments():
         (VIDEO_R1 | {"path": 5}, "a number instead of a media file under path: 5"),
         (VIDEO_R1 | {"start": 2, "end": 1}, "the clip ends at 1 s, before it starts at 2 s"),
         (VIDEO_R1 | {"start": "soon"}, "the bounds of the clip are not times in seconds: 'soon'"),
-        (VIDEO_R1 | {"clip": [1, 2, 3]}, "the bounds under clip are not a start and an end"),
+        (VIDEO_R1 | {"clip": [1, 2, 3]}, "the bounds of the clip are not a start and an end"),
         (
             {"text": "Which?", "file": "a.mp4"},
             "no problem text: the keys are text, file; the known shapes have conversations or "

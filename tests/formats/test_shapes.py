@@ -106,17 +106,17 @@ def test_what_is_written_again_can_be_read_again():
         ),
         (
             CHOICES["ms-swift"] | {"videos": ["v.mp4", "w.mp4"]},
-            "2 media files for one question, but p2r takes one: ['v.mp4', 'w.mp4']",
+            "the text has 1 places for media (video), but the record has 2 media files",
         ),
         (
             {
                 "conversations": [{"from": "human", "value": "<image><image>Same?"}],
                 "image": "a.png",
             },
-            "2 media in one question, but p2r takes one",
+            "the text has 2 places for media (image image), but the record has 1 media files",
         ),
         ({"conversations": TURNS}, "no media: none of path,"),
-        (CHOICES["GRPO"] | {"image": "a.png"}, "2 media files for one question"),
+        (CHOICES["GRPO"] | {"videos": ["1.jpg", "2.jpg"]}, "videos is a list of 2 pictures"),
         (
             {"messages": [{"role": "judge", "content": "x"}]},
             "a turn of the chat has the unknown role",
@@ -128,7 +128,7 @@ def test_an_unusable_record_says_why(record, reason):
         to_question(record, 0)
 
 
-def test_the_kind_of_a_question_chooses_among_its_media():
+def test_media_of_the_named_data_type_come_first():
     record = CHOICES["GRPO"] | {"image": "a.png"}
     assert to_question(record | {"data_type": "video"}, 0).path == "v.mp4"
     assert to_question(record | {"data_type": "image"}, 0).path == "a.png"

@@ -1,15 +1,22 @@
-"""Checks the commands of a documentation page against the real programs, without running them.
+"""Runs the commands of a documentation page in a folder that has the files they name.
 
-Every command is parsed to the end by the program's own parser. Recipes, overrides and judges are
-read. `p2r rl` runs with `--dry-run`, and `p2r doctor --recipe` runs as it is.
+Every `p2r` command runs in this Python process, with `--dry-run` where the verb has it; the other
+verbs do their work on small files. `accelerate launch` gives its environment to the command. `make`
+runs with `--dry-run`, and the p2r commands of its recipe run like the others. Options of scripts
+and extras of `pip install` are looked up. Claude must be a local server (`judge_fixtures`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
 import itertools
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -19,18 +26,32 @@ from unittest import mock
 
 import typer.main
 import yaml
+from benchmark_examples import write_benchmark
+from case_records import make_case
+from small import write_video
 
+from p2r.cases.store import write_cases
 from p2r.cli import app, run_cli
-from p2r.judges import check_spec
-from p2r.runs.recipe import load_recipe
+from p2r.pipeline.funnel import funnel
+from p2r.records import Case
+from p2r.runs import open_run
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")  # NAME=VALUE before a command
 PROGRAMS = ("p2r", "make", "accelerate", "python", "pip", "conda", "bash", "tensorboard", "export")
+# What a reader replaces in a command.
+PLACEHOLDERS = {
+    "MODEL": "playground/base",
+    "NAME": "mmvu",
+    "FILE": "validation.json",
+    "FORMAT": "jsonl",
+    "JUDGE": "claude",
+    "…": "a long password",
+}
 
 
 class WrongCommand(AssertionError):
-    """A command of a page that the program would refuse."""
+    """A command of a page that the program refuses."""
 
 
 def command_blocks(text: str) -> Iterator[list[str]]:
@@ -62,74 +83,149 @@ def _split(line: str) -> list[str]:
     return [shlex.join(command) for command in commands if command]
 
 
-def check_block(commands: list[str]) -> None:
-    """Check the commands of a block; a run keeps the recipe that began it. Raises WrongCommand."""
-    recipes: dict[str, str] = {}
+# ---- the folder in which the commands run
+
+
+def write_files(folder: Path) -> None:
+    """Write the files that the pages name: questions, traces, media, results."""
+    (folder / "media").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    clips = tuple(f"{n}.mp4" for n in range(8))
+    write_video(folder / "clip.mp4", count=4, height=28, width=56, rate=4, seed=0)
+    for name in clips:
+        shutil.copy(folder / "clip.mp4", folder / "media" / name)
+    (folder / "data").symlink_to("media")
+    asked = [
+        {
+            "problem_id": n,
+            "problem": "What moves?",
+            "data_type": "video",
+            "problem_type": "multiple choice",
+            "options": ["A. a cube", "B. a ball"],
+            "solution": "<answer>A</answer>",
+            "path": f"./{name}",
+            "data_source": "CLEVRER",
+        }
+        for n, name in enumerate(clips)
+    ]
+    said = [{**one, "process": "<think>A cube moves.</think>"} for one in asked]
+    traces = [
+        {**one, "answer": "A", "observation": "A cube moves.", "process": "So it is A."}
+        for one in asked
+    ]
+    for name in ("Video-R1-260k.json", "questions.json"):
+        (folder / name).write_text(json.dumps(asked))
+    (folder / "Video-R1-COT-165k.json").write_text(json.dumps(said))
+    for part in (1, 2):
+        with gzip.open(folder / f"VideoP2R-162k_sft.part{part}of2.json.gz", "wt") as file:
+            json.dump(traces[part - 1 :: 2], file)
+    write_benchmark("mmvu", folder, clips)
+    outputs = [{"id": f"validation_{n}", "output": "<answer>B</answer>"} for n in range(len(clips))]
+    (folder / "outputs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in outputs))
+    for name in ("a", "b", "mmvu"):
+        words = f"--benchmark mmvu --questions validation.json --name {name} --out {name}.json"
+        with contextlib.chdir(folder):
+            _run(["eval", "import", "jsonl", "outputs.jsonl", *words.split()])
+
+
+def _begin(run: Path, recipe: str | None, overrides: list[str]) -> None:
+    """Begin a run that has the kept traces of an earlier filter, if it is new."""
+    if run.is_dir():
+        return
+    open_run(run, recipe, overrides)
+    case = make_case(0, trace_think="It moves.", trace_answer="A", question_path="0.mp4")
+    case.trace.run = run.name
+    (run / "sft.jsonl").write_text(case.model_dump_json() + "\n")
+    table = funnel([(case.question.problem_type, "kept")])
+    (run / "funnel.json").write_text(json.dumps({"judge": "oracle", "table": table}))
+    (run / "data_root").write_text("../../media\n")
+    write_cases(run / "cases.parquet", [Case.model_validate(case.model_dump())])
+
+
+# ---- running a block
+
+
+def run_block(commands: list[str], folder: Path) -> None:
+    """Run the commands of a block in a folder of `write_files`. Raises WrongCommand."""
+    shutil.rmtree(folder / "runs", ignore_errors=True)
     for command in commands:
         try:
-            _check(shlex.split(command), recipes)
-        except (typer.TyperException, ValueError, OSError, AssertionError) as error:
-            text = error.format_message() if isinstance(error, typer.TyperException) else error
-            raise WrongCommand(f"{command}: {text}") from error
+            with contextlib.chdir(folder):
+                _run_command(shlex.split(command))
+        except (ValueError, OSError, AssertionError) as error:
+            raise WrongCommand(f"{command}: {error}") from error
 
 
-def _check(words: list[str], recipes: dict[str, str]) -> None:
-    program, *arguments = itertools.dropwhile(VARIABLE.match, words)
+def _run_command(words: list[str]) -> None:
+    given = [*itertools.takewhile(VARIABLE.match, words)]
+    program, *arguments = words[len(given) :]
     program = program.removeprefix(".venv/bin/")
-    checks = {
-        "p2r": lambda: _check_p2r(arguments, recipes),
-        "make": lambda: _check_make(arguments),
-        "accelerate": lambda: _check_accelerate(arguments, recipes),
-        "python": lambda: _check_script(arguments),
-        "bash": lambda: _check_script(arguments),
-        "pip": lambda: _check_pip(arguments),
-        "conda": lambda: _check_files(arguments),
-        "tensorboard": lambda: None,
-        "pre-commit": lambda: None,
-        "export": lambda: None,
+    variables = dict(pair.replace("…", PLACEHOLDERS["…"]).split("=", 1) for pair in given)
+    programs = {
+        "p2r": _run_p2r,
+        "make": _run_make,
+        "accelerate": _run_accelerate,
+        "python": _check_script,
+        "bash": _check_script,
+        "pip": _check_pip,
+        "conda": _check_files,
+        "tensorboard": lambda _: None,
+        "pre-commit": lambda _: None,
+        "export": lambda _: None,
     }
-    if program not in checks:
-        raise AssertionError(f"unknown program {program!r}")
-    checks[program]()
+    assert program in programs, f"unknown program {program!r}"
+    with mock.patch.dict(os.environ, variables):
+        programs[program](arguments)
 
 
-# ---- p2r
+def _run_p2r(words: list[str]) -> None:
+    named = PLACEHOLDERS | ({"FILE": "outputs.jsonl"} if words[:2] == ["eval", "import"] else {})
+    words = [named.get(word, word) for word in words]
+    command, given = _parse(words)
+    runs = [Path(value) for value in _paths(given) if value.parts[:1] == ("runs",)]
+    begins = command in ("generate", "demo") or given.get("cases") is not None
+    if not begins:
+        for run in runs:
+            _begin(run, None, [])
+    if "dry_run" in given:
+        before = sorted(Path().rglob("*"))
+        _run([*words, *([] if given["dry_run"] else ["--dry-run"])])
+        assert sorted(Path().rglob("*")) == before, "the dry run has written files"
+    else:
+        _run(words)
+    if begins:
+        _begin(given["run"], given["recipe"], given["set"] or [])
 
 
-def _check_p2r(arguments: list[str], recipes: dict[str, str]) -> None:
-    command: Any = typer.main.get_command(app)
-    words = list(arguments)
-    while words and hasattr(command, "commands"):
-        if words[0] not in command.commands:
-            raise AssertionError(f"no verb {words[0]!r}")
-        command = command.commands[words.pop(0)]
-    context = command.make_context(command.name, list(words))
-    given = context.params
-    run, overrides = str(given.get("run") or ""), list(given.get("set") or [])
-    if given.get("recipe"):
-        recipes[run] = given["recipe"]
-    name = recipes.get(run, "tiny")
-    if given.get("credit"):
-        overrides.append(f"rl.credit={given['credit']}")
-    recipe = load_recipe(name, overrides)
-    for judge in (recipe.filter.judge, recipe.rl.judge, recipe.eval.judge):
-        check_spec(judge)
-    setting = [word for pair in overrides for word in ("--set", pair)]
-    if command.name == "rl":
-        _run("rl", "--dry-run", "--recipe", name, *setting)
-    elif command.name == "doctor" and given.get("recipe"):
-        _run("doctor", *words)
+def _parse(words: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """Return the verb and its arguments; nothing if p2r will refuse them."""
+    command, left = typer.main.get_command(app), list(words)
+    while left and left[0] in getattr(command, "commands", {}):
+        command = command.commands[left.pop(0)]
+    try:
+        return command.name, command.make_context(command.name, left).params
+    except (typer.TyperException, typer.Exit, ValueError):
+        return None, {}
 
 
-def _run(*arguments: str) -> None:
-    if code := run_cli(list(arguments)):
-        raise AssertionError(f"p2r {shlex.join(arguments)} ends with exit code {code}")
+def _paths(given: dict[str, Any]) -> Iterator[Path]:
+    for value in given.values():
+        yield from (each for each in (value if isinstance(value, list | tuple) else [value])
+                    if isinstance(each, Path))  # fmt: skip
+
+
+def _run(words: list[str]) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run_cli(words)
+    assert code == 0, f"exit code {code}: {said.getvalue()[-500:].strip()}"
+    return said.getvalue()
 
 
 # ---- other programs
 
 
-def _check_accelerate(arguments: list[str], recipes: dict[str, str]) -> None:
+def _run_accelerate(arguments: list[str]) -> None:
     from accelerate.commands.launch import launch_command_parser
 
     try:
@@ -146,15 +242,17 @@ def _check_accelerate(arguments: list[str], recipes: dict[str, str]) -> None:
         "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
     }
     with mock.patch.dict(os.environ, launched):
-        _check_p2r(given.training_script_args, recipes)
+        _run_p2r(given.training_script_args)
 
 
-def _check_make(arguments: list[str]) -> None:
-    targets = [word for word in arguments if "=" not in word]
+def _run_make(arguments: list[str]) -> None:
     done = subprocess.run(
-        ["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr.strip()
+    for line in done.stdout.splitlines():
+        if line.strip().startswith(".venv/bin/p2r "):
+            _run_p2r(shlex.split(line)[1:])
 
 
 def _check_script(arguments: list[str]) -> None:

@@ -121,7 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(503, b"<html>busy</html>", retry_after="0")
 
     def wrong(self) -> None:
-        self.reply(400, {"error": {"message": "prompt too long"}})
+        key = self.headers["authorization"]  # some servers repeat the request in their errors
+        self.reply(400, {"error": {"message": f"prompt too long ({key})"}})
 
     def refused_key(self) -> None:
         self.reply(401, {"error": {"message": "no such key"}})

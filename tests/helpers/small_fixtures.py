@@ -1,4 +1,7 @@
-"""Fixtures of the training tests: a random tiny model on disk, real media, questions about them."""
+"""Fixtures of the training tests: a random tiny model on disk, real media, questions about them.
+
+The folders are made once for all workers of pytest-xdist. Tests only read them.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,41 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shared_folder import make_once
 from small import small_recipe, write_video
 
-from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 from p2r.records import Case, Question, Trace
 from p2r.template import render
-from p2r.training.sft import train_sft
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A random tiny Qwen2.5-VL with its processor, as a folder."""
-    folder = tmp_path_factory.mktemp("model")
-    corpus = [render("I see two.", "So.", "2"), "How many? What is the colour of the red one?"] * 4
-    tokenizer = build_tokenizer(corpus, vocabulary=320)
-    build_processor(tokenizer).save_pretrained(folder)
-    build_model(tokenizer, seed=0).save_pretrained(folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
+
+        corpus = [render("I see two.", "So.", "2"), "How many? What is the colour of the red one?"]
+        tokenizer = build_tokenizer(corpus * 4, vocabulary=320)
+        build_processor(tokenizer).save_pretrained(folder)
+        build_model(tokenizer, seed=0).save_pretrained(folder)
+
+    return make_once(tmp_path_factory, "model", make)
 
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory) -> Path:
     """Three real videos (two have the same grid), an image, and a file that is not a video."""
-    folder = tmp_path_factory.mktemp("media")
-    write_video(folder / "long.mp4", count=8, height=56, width=56, rate=2, seed=1)
-    write_video(folder / "twin.mp4", count=8, height=56, width=56, rate=2, seed=2)
-    write_video(folder / "short.mp4", count=4, height=28, width=56, rate=4, seed=3)
-    noise = np.random.default_rng(4).integers(0, 255, (42, 28, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "still.png")
-    (folder / "broken.mp4").write_bytes(b"this is no video")
-    return folder
+
+    def make(folder: Path) -> None:
+        write_video(folder / "long.mp4", count=8, height=56, width=56, rate=2, seed=1)
+        write_video(folder / "twin.mp4", count=8, height=56, width=56, rate=2, seed=2)
+        write_video(folder / "short.mp4", count=4, height=28, width=56, rate=4, seed=3)
+        noise = np.random.default_rng(4).integers(0, 255, (42, 28, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "still.png")
+        (folder / "broken.mp4").write_bytes(b"this is no video")
+
+    return make_once(tmp_path_factory, "media", make)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +73,13 @@ def taught_folder(model_folder, media, questions, tmp_path_factory) -> Path:
                 cases.append(
                     Case(question=question, trace=Trace(question_id=question.id, text="", **trace))
                 )
-    recipe = small_recipe(
-        model_folder, "sft.max_steps=32", "sft.batch_size=4", "sft.learning_rate=2e-3"
-    )
-    return train_sft(recipe, cases, tmp_path_factory.mktemp("taught"), data_root=media)
+
+    def make(folder: Path) -> None:
+        from p2r.training.sft import train_sft
+
+        recipe = small_recipe(
+            model_folder, "sft.max_steps=32", "sft.batch_size=4", "sft.learning_rate=2e-3"
+        )
+        train_sft(recipe, cases, folder, data_root=media)
+
+    return make_once(tmp_path_factory, "taught", make) / "model"

@@ -1,10 +1,11 @@
-"""Run SFT and then RL in one start of `accelerate launch`, as a test asks.
+"""Run several trainings in one start of `accelerate launch`, as a test asks.
 
-    accelerate launch --config_file CONFIG tests/helpers/train_distributed.py JOB.json
+    accelerate launch --config_file CONFIG tests/helpers/train_distributed.py CALLS.json
 
-The job names the model, media, questions, the out folder and recipe settings (see `Job`). RL takes
-its responses from a list, so that any number of workers trains on the same rollouts. It still
-samples with the real `generate` first, for a different number of tokens on each worker.
+The file holds calls: module, function and arguments of each. `run_job` runs SFT and then RL. A job
+names the model, media, questions, the out folder and recipe settings (see `Job`). RL takes its
+responses from a list, so that any number of workers trains on the same rollouts. It still samples
+with the real `generate` first, for a different number of tokens on each worker.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import p2r.training  # noqa: F401  # isort: skip  (first: it applies the patches that TRL needs)
 
@@ -27,13 +31,15 @@ from transformers import TrainerCallback
 
 from p2r.errors import TrainingError
 from p2r.records import Case, Question, Trace
+from p2r.runs.recipe import Recipe
 from p2r.template import render
-from p2r.training import grpo
+from p2r.training import grpo, sft, tuning
 from p2r.training.sft import train_sft
 from p2r.training.stage import workers
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 SAID = (FULL, render("I see.", "So two.", "2"), render("I see two.", "So three.", "3"), "2")
+WRONG = 2  # in SAID
 
 
 @dataclass
@@ -48,6 +54,8 @@ class Job:
     sft: list[str] = field(default_factory=list)
     many: list[str] = field(default_factory=list)  # questions of another SFT run
     rl: list[str] = field(default_factory=list)
+    adapters: list[str] = field(default_factory=list)  # settings: train once more, into `lora`
+    recompute: bool = False  # with gradient checkpointing, as every bf16 recipe
     kill_at: int = 0  # SIGKILL the last worker at the end of this RL step
     break_rank: int = -1  # at last, start RL again with one wrong weight in this worker's reference
 
@@ -57,41 +65,32 @@ class Job:
         asked = {q.id: q for q in map(Question.model_validate_json, lines)}
         out, seconds = Path(self.out), {"start": time.time()}
         recipe = small_recipe(Path(self.model), *self.settings)
-        start: str | Path = self.model
-        if self.sft:
-            cases = [case_of(asked[name]) for name in self.sft]
-            start = train_sft(recipe, cases, out / "sft", data_root=self.media)
-            seconds["sft"] = time.time()
-        if self.many:
-            cases = [case_of(asked[name]) for name in self.many]
-            whole = small_recipe(Path(self.model), "sft.batch_size=8")
-            whole.sft.max_steps = -1  # one pass over all
-            train_sft(whole, cases, out / "many", data_root=self.media)
-            seconds["many"] = time.time()
-        if self.rl:
-            script_responses()
-            if self.kill_at:
-                kill_at(self.kill_at)
-            questions = [asked[name] for name in self.rl]
-            grpo.train_grpo(
-                recipe, questions, start, out / "rl", judge=RuleJudge(), data_root=self.media
-            )
-            seconds["rl"] = time.time()
         error = ""
-        if self.break_rank >= 0:
-            break_reference(self.break_rank)
-            try:
-                grpo.train_grpo(
-                    recipe,
-                    questions,
-                    start,
-                    out / "broken",
-                    judge=RuleJudge(),
-                    data_root=self.media,
-                )
-            except TrainingError as raised:
-                error = str(raised)
-            seconds["broken"] = time.time()
+        with ExitStack() as changes:
+            changes.enter_context(scripted_responses())
+            if self.recompute:
+                changes.enter_context(gradient_checkpointing())
+            if self.many:
+                whole = small_recipe(Path(self.model), "sft.batch_size=8")
+                whole.sft.max_steps = -1  # one pass over all
+                cases = [case_of(asked[name]) for name in self.many]
+                train_sft(whole, cases, out / "many", data_root=self.media)
+                seconds["many"] = time.time()
+            if self.kill_at:
+                changes.enter_context(killing_at(self.kill_at))
+            start = self.train(recipe, asked, out)
+            seconds["sft and rl"] = time.time()
+            if self.adapters:
+                settings = [*self.settings, *self.adapters]
+                self.train(small_recipe(Path(self.model), *settings), asked, out / "lora")
+                seconds["lora"] = time.time()
+            if self.break_rank >= 0:
+                changes.enter_context(broken_reference(self.break_rank))
+                try:
+                    self.train_rl(recipe, asked, start, out / "broken")
+                except TrainingError as raised:
+                    error = str(raised)
+                seconds["broken"] = time.time()
         if workers().is_main_process:
             kind = str(workers().distributed_type)
             found = {"workers": workers().num_processes, "kind": kind, "error": error}
@@ -101,6 +100,22 @@ class Job:
                 found["timeout"] = backend.options._timeout.total_seconds()
             (out / "done.json").write_text(json.dumps(found))
 
+    def train(self, recipe: Recipe, asked: dict[str, Question], out: Path) -> Path:
+        """Train SFT, then RL, below `out`; return the SFT model."""
+        cases = [case_of(asked[name]) for name in self.sft]
+        start = train_sft(recipe, cases, out / "sft", data_root=self.media)
+        self.train_rl(recipe, asked, start, out / "rl")
+        return start
+
+    def train_rl(self, recipe: Recipe, asked: dict[str, Question], start: Path, out: Path) -> None:
+        questions = [asked[name] for name in self.rl]
+        grpo.train_grpo(recipe, questions, start, out, judge=RuleJudge(), data_root=self.media)
+
+
+def run_job(job: dict) -> None:
+    """Train as a `Job` says."""
+    Job(**job).run()
+
 
 def case_of(question: Question) -> Case:
     """Return the trace that SFT learns for a question."""
@@ -108,8 +123,11 @@ def case_of(question: Question) -> Case:
     return Case(question=question, trace=Trace(question_id=question.id, text="", **trace))
 
 
-def script_responses() -> None:
-    """Let RL sample for real, then use `SAID`: response i to rollout i of a group."""
+def scripted_responses():
+    """Let RL sample for real, then use `SAID`: response i to rollout i of a group.
+
+    The second group of T-GRPO gets a wrong response.
+    """
     real = ProcessAwareGRPOTrainer._generate_single_turn
 
     def generate(self, *arguments):
@@ -119,16 +137,28 @@ def script_responses() -> None:
         self.generation_config.max_new_tokens = longest
         step = self.step
         rows = range(step.first_row, step.first_row + len(step.questions))
+        said = [SAID[WRONG if step.shuffled else row % step.group_size] for row in rows]
         end = self._tokenizer.eos_token_id
-        return [
-            [*self._tokenizer(SAID[row % step.group_size])["input_ids"], end] for row in rows
-        ], None
+        return [[*ids, end] for ids in self._tokenizer(said)["input_ids"]], None
 
-    ProcessAwareGRPOTrainer._generate_single_turn = generate
+    return mock.patch.object(ProcessAwareGRPOTrainer, "_generate_single_turn", generate)
 
 
-def break_reference(rank: int) -> None:
-    """Change one weight of the reference model that is made next, on one worker."""
+def gradient_checkpointing() -> ExitStack:
+    """Train with gradient checkpointing. In a recipe it comes with bfloat16."""
+    arguments = tuning.shared_arguments
+
+    def recomputing(*given):
+        return arguments(*given) | {"gradient_checkpointing": True}
+
+    changes = ExitStack()
+    for module in (sft, grpo):
+        changes.enter_context(mock.patch.object(module, "shared_arguments", recomputing))
+    return changes
+
+
+def broken_reference(rank: int):
+    """Change one weight of every reference model that is made, on one worker."""
     made = ProcessAwareGRPOTrainer.__init__
 
     def make(self, *arguments, **settings):
@@ -138,10 +168,10 @@ def break_reference(rank: int) -> None:
             with torch.no_grad():
                 weights["model.language_model.layers.0.mlp.up_proj.weight"][0] += 1
 
-    ProcessAwareGRPOTrainer.__init__ = make
+    return mock.patch.object(ProcessAwareGRPOTrainer, "__init__", make)
 
 
-def kill_at(step: int) -> None:
+def killing_at(step: int):
     """SIGKILL the last worker when an RL step has ended and its checkpoint is saved."""
 
     class Kill(TrainerCallback):
@@ -151,7 +181,7 @@ def kill_at(step: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     known = grpo.trackers
-    grpo.trackers = lambda *arguments: [*known(*arguments), Kill()]
+    return mock.patch.object(grpo, "trackers", lambda *given: [*known(*given), Kill()])
 
 
 def use_fsdp_on_cpu() -> None:
@@ -161,7 +191,18 @@ def use_fsdp_on_cpu() -> None:
     PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
 
 
+def use_gloo_alone() -> None:
+    """Let DeepSpeed send everything through gloo. Else it compiles an operator first (minutes)."""
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__ = {}
+
+
 if __name__ == "__main__":
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        use_gloo_alone()
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         use_fsdp_on_cpu()
-    Job(**json.loads(Path(sys.argv[1]).read_text())).run()
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    for module, function, given in json.loads(Path(sys.argv[1]).read_text()):
+        getattr(import_module(module), function)(*given)

@@ -115,7 +115,20 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
         found["encoder cache kept"] = sample()
     except EngineError as error:
         found["encoder cache kept"] = str(error)
+    vllm.sampler.reset_caches()
+    found["shuffled"] = second_group(trainer, questions)
     return found
+
+
+def second_group(trainer: Any, questions: list) -> list[float]:
+    """The accuracies of the shuffled partners of two rollouts of each question (T-GRPO)."""
+    from p2r.training.step import Step
+
+    trainer.settings = trainer.settings.model_copy(update={"credit": "temporal"})
+    trainer.step = Step([q for q in questions for _ in range(2)], group_size=2)
+    trainer.roll_out([], trainer)
+    trainer.judge.answer()
+    return trainer._shuffled
 
 
 def training(model: str, media: Path, questions: list, out: Path) -> list[dict[str, float]]:

@@ -20,7 +20,7 @@ from p2r.playground.second.examples import (
     trace_from_other_notes,
 )
 from p2r.playground.second.habits import CARELESS, COMPLETE, TARGETED, describe
-from p2r.playground.second.language import Notes, read_notes, sentences_of
+from p2r.playground.second.language import NO_EVENT, Notes, read_notes, sentences_of
 from p2r.playground.second.questions import KINDS, TWO_SENTENCES, make_asked, to_question
 from p2r.playground.second.thinking import think_from
 from p2r.playground.second.words import EVENTS, NEW, SEEN, SIZES
@@ -28,7 +28,7 @@ from p2r.playground.second.world import STAGE, Scene, sample_scene
 from p2r.scoring import accuracy
 from p2r.template import parse
 
-SEEDS = range(150)
+SEEDS = range(100)
 
 
 def test_a_seed_always_gives_the_same_scene():
@@ -95,14 +95,27 @@ def test_the_thinking_follows_from_the_needed_sentences_only(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_guess_gains_nothing_from_the_other_sentences(kind):
-    """All answers are equally likely, whatever the first other sentence says."""
-    answers, letters = Counter(), Counter()
-    asked_questions = [make_asked(seed, kind)[1] for seed in range(200)]
-    answers.update(asked.value.split()[0] for asked in asked_questions)
-    letters.update(asked.answer for asked in asked_questions if asked.options)
-    assert all(30 <= count <= 75 for count in letters.values())
-    if kind in ("when", "mover time"):
-        assert all(45 <= count <= 90 for count in answers.values())
+    """Readers of all other sentences, with simple rules, are right as often as by chance."""
+    right, count = Counter(), 150
+    for seed in range(count):
+        scene, asked = make_asked(f"guess {seed}", kind, place=False)
+        texts = [text for name, text in sentences_of(scene).items() if name not in asked.needs]
+        others = f"{' '.join(texts)} "
+        known = Notes.of(scene).objects
+        events = sum(f.event != NO_EVENT for f in known if f.name not in asked.needs)
+        values = [o.partition(". ")[2] for o in asked.options] or KINDS[kind].pool(SEEN)
+        told = {v: others.count(f"{v} ") + others.count(f"{v},") for v in values}
+        rules = {
+            "first": values[0],
+            "most told": max(values, key=told.get),
+            "least told": min(values, key=told.get),
+            "few events": NO_EVENT if events > 2 else values[-1],
+        }
+        right.update(name for name, value in rules.items() if value == asked.value)
+    chance = 1 / len(values)
+    free = kind in ("mover colour", "chain")  # a colour that is told is not the answer
+    limit = 0.3 if free else chance + 3 * (chance * (1 - chance) / count) ** 0.5
+    assert all(found / count < limit for found in right.values()), right
 
 
 def test_text_examples_can_be_answered_from_their_prompt():
@@ -153,12 +166,26 @@ def test_habits_make_luck_mismatch_and_false_sentences():
         told["mismatch"] += thought.told and thought.answer != parsed.answer
         told["luck"] += not thought.told and parsed.answer == example.question.answer
         told["more than three"] += len(read_notes(parsed.observation).objects) > 3
-    assert all(8 <= told[what] <= 150 for what in told), told
+    assert all(3 <= told[what] <= 150 for what in told), told
     assert trace(3, TARGETED).response == trace(3, TARGETED).response != trace(4, TARGETED).response
 
 
+def test_some_traces_say_that_they_cannot_tell():
+    told = Counter()
+    for seed in range(40):
+        example = trace(seed, TARGETED, unclear=1.0)
+        parsed = parse(example.response)
+        assert parsed.answer == example.question.answer
+        told["cannot be seen"] += "cannot be seen." in parsed.observation
+        told["event unseen"] += "event unseen." in parsed.observation
+        told["cannot tell"] += "So cannot tell, option" in parsed.think
+        look = parse(look_up(seed, lacking=0.0, unclear=1.0).response)
+        assert "I guess" not in look.think
+    assert told["cannot tell"] == told["cannot be seen"] + told["event unseen"] > 20
+
+
 def test_a_pair_of_captions_differs_in_one_event():
-    for seed in range(20):
+    for seed in range(6):
         with_event, without = caption_pair(seed)
         a, b = with_event.response.split(". "), without.response.split(". ")
         assert sum(x != y for x, y in zip(a, b, strict=True)) == 1

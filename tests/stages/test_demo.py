@@ -9,12 +9,15 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from rich.console import Console
 
 from p2r.cases.store import CaseStore
+from p2r.cli import run_cli
 from p2r.cli.tables import format_interval, results_table
 from p2r.datasets.cards import write_card
 from p2r.datasets.describe import card_of
@@ -41,15 +44,16 @@ MODELS = ("base", "sft", "grpo", "pa_grpo")
 METRICS = ("accuracy", "sufficiency", "format", "mismatch")
 
 
-def start(run: Path) -> subprocess.Popen:
+def command(run: Path) -> list[str]:
     overrides = [part for override in SHRUNK for part in ("--set", override)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "p2r", "demo", "--run", str(run), *overrides],
-        env={**os.environ, "P2R_NO_APP": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return ["demo", "--run", str(run), *overrides]
+
+
+def run_here(*arguments: str) -> str:
+    """Run a command in this OS process, which has the libraries already. Return its output."""
+    with mock.patch.dict(os.environ, P2R_NO_APP="1"), redirect_stdout(io.StringIO()) as printed:
+        assert run_cli(list(arguments)) == 0
+    return printed.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +61,16 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     """A demo that was killed twice at random moments and then finished: its run and its output."""
     run = tmp_path_factory.mktemp("demo") / "run"
     for _ in range(2):
-        child = start(run)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "p2r", *command(run)],
+            env={**os.environ, "P2R_NO_APP": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(random.uniform(5, 25))
         child.kill()
-        child.communicate()
-    child = start(run)
-    words, errors = child.communicate(timeout=600)
-    assert child.returncode == 0, errors
-    return run, words
+        child.wait()
+    return run, run_here(*command(run))
 
 
 def test_results_have_the_documented_form(finished):
@@ -122,20 +128,13 @@ def test_a_finished_demo_shows_its_results_at_once(finished):
     run, words = finished
     assert "SFT + PA-GRPO" in words
     before = (run / "results.json").read_text()
-    child = start(run)
-    child.communicate(timeout=120)
-    assert child.returncode == 0 and (run / "results.json").read_text() == before
+    assert "SFT + PA-GRPO" in run_here(*command(run))
+    assert (run / "results.json").read_text() == before
 
 
 def test_a_study_over_seeds_uses_the_run_as_one_seed(finished):
     run, _ = finished
-    study = subprocess.run(
-        [sys.executable, "-m", "p2r", "study", "--run", str(run), "--seeds", "0,1"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert study.returncode == 0, study.stderr
+    run_here("study", "--run", str(run), "--seeds", "0,1")
     written = json.loads((run / "study_credit.json").read_text())
     assert written["seeds"] == [0, 1] and written["questions"] == 12
     own = json.loads((run / "results.json").read_text())["pa_grpo"]["accuracy"]["mean"]

@@ -20,8 +20,9 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 
 from p2r import data
 from p2r.runs.recipe import load_recipe
+from p2r.training.dry_run import dry_run
 from p2r.training.memory import fits
-from p2r.training.plan import dry_run, plan_rl
+from p2r.training.plan import plan_rl
 
 pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -1,8 +1,10 @@
 """Two workers on the CPU train like one, in every set-up: DDP, LoRA, ZeRO-2, ZeRO-3, FSDP2.
 
-Each set-up is one start of the real `accelerate launch` with two workers over gloo, with the
-shipped config where there is one. It trains SFT, then RL, on the tiny model. The data have a clip
-that cannot be read, an image and a text-only question.
+Each config is one start of the real `accelerate launch` with two workers over gloo, with the
+shipped config where there is one. A start takes long, so one start does several trainings. A set-up
+trains SFT, then RL, on the tiny model. The data have a clip that cannot be read, an image and a
+text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO, RL of all
+weights is PA-GRPO.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,10 +20,13 @@ import pytest
 import torch
 import yaml
 from small import read_lines
-from train_distributed import Job
+from torch.testing import assert_close
+from train_distributed import run_job
+from train_steps import GROUP, PROMPTS, STEPS, train_steps
 
 from p2r import data
-from p2r.records import Question
+from p2r.records import Case, Question
+from p2r.rewards import NORMALISATIONS
 from p2r.training.stage import PATIENCE
 
 pytest_plugins = ["small_fixtures"]
@@ -44,18 +48,21 @@ SETTINGS = [
     "rl.save_steps=2",
     "rl.preflight=1",
 ]
-SETUPS = {  # name → (shipped config or None for DDP, further settings)
-    "ddp": (None, []),
-    "lora": (None, ["tuning.lora_rank=4"]),
-    "zero2": ("zero2.yaml", []),
-    "zero3": ("zero3.yaml", []),
-    "fsdp2": ("fsdp2.yaml", []),
-}
-EXTRA = {  # what a set-up does besides
-    "ddp": {"break_rank": 1},
-    "zero3": {"many": [f"many{n}" for n in range(100)]},
+CONFIGS = {"ddp": None, "zero2": "zero2.yaml", "zero3": "zero3.yaml", "fsdp2": "fsdp2.yaml"}
+LORA = ["tuning.lora_rank=4", "rl.credit=temporal"]
+SETUPS = ["ddp", "ddp lora", "zero2", "zero3", "zero3 lora", "fsdp2"]
+EXTRA = {  # what the start of a config does besides
+    "one": {"adapters": LORA},
+    "ddp": {"adapters": LORA, "break_rank": 1},
+    "zero3": {
+        "many": [f"many{n}" for n in range(100)],
+        "recompute": True,
+        "kill_at": 2,
+        "adapters": LORA,
+    },
     "fsdp2": {"kill_at": 2},
 }
+SHARED_GROUP = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
 DDP = {
     "compute_environment": "LOCAL_MACHINE",
     "distributed_type": "MULTI_GPU",  # with MULTI_CPU accelerate starts one worker, without MPI
@@ -79,76 +86,68 @@ def questions_file(media, questions, tmp_path_factory) -> Path:
     return file
 
 
-def job(name, folder, model_folder, media, questions_file, workers, **changes) -> Job:
-    settings = [*SETTINGS, *SETUPS[name][1], f"sft.batch_size={4 // workers}"]
-    told = {
-        "model": str(model_folder),
-        "media": str(media),
-        "questions": str(questions_file),
-        "out": str(folder),
-        "settings": settings,
+def job(name: str, out: Path, paths: list[str], workers: int) -> dict:
+    """Return the `train_distributed.Job` of a config, or of one worker."""
+    return {
+        **dict(zip(("model", "media", "questions"), paths, strict=True)),
+        "out": str(out),
+        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}"],
         "sft": ["long", "text", "still", "broken", "short", "twin", "text", "still"],
         "rl": ["long", "broken", "still", "text"],
+        **EXTRA.get(name, {}),
     }
-    return Job(**told | changes)
 
 
-def start(told: Job, command: list[str]) -> subprocess.CompletedProcess:
-    """Run a job with a command; its output goes to `log.txt` in the out folder."""
-    folder = Path(told.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "job.json").write_text(json.dumps(vars(told)))
-    script = ROOT / "tests" / "helpers" / "train_distributed.py"
-    with (folder / "log.txt").open("a") as log:
-        return subprocess.run(
-            [*command, str(script), str(folder / "job.json")],
-            env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-            stdout=log, stderr=subprocess.STDOUT, timeout=600,
-        )  # fmt: skip
+def launch(name: str, out: Path, calls: list) -> int:
+    """Make calls with two workers on the CPU under `accelerate launch`. Return the exit code.
 
-
-def remove_stale_lock() -> None:
-    """A killed start of DeepSpeed leaves a lock that every later start would wait for."""
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache/torch_extensions"))
-    for lock in root.glob("**/deepspeed_shm_comm/lock"):
-        if time.time() - lock.stat().st_mtime > 600:
-            lock.unlink(missing_ok=True)
-
-
-def launch(name: str, told: Job) -> subprocess.CompletedProcess:
-    """Run a job with two workers on the CPU under `accelerate launch`."""
-    shipped = SETUPS[name][0]
+    A call is [module, function, arguments]. The output goes to `log.txt` in the out folder.
+    """
+    shipped = CONFIGS[name]
     config = yaml.safe_load((ROOT / "configs" / shipped).read_text()) if shipped else DDP
     config |= {"use_cpu": bool(shipped), "mixed_precision": "no", "num_processes": 2}
-    file = Path(told.out) / "config.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(config))
-    remove_stale_lock()
-    module = ["-m", "accelerate.commands.launch", "--config_file", str(file)]
-    return start(told, [sys.executable, *module])
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    (out / "calls.json").write_text(json.dumps(calls))
+    command = ["-m", "accelerate.commands.launch", "--config_file", str(out / "config.yaml")]
+    script = ROOT / "tests" / "helpers" / "train_distributed.py"
+    with (out / "log.txt").open("a") as log:
+        return subprocess.run(
+            [sys.executable, *command, str(script), str(out / "calls.json")],
+            env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+            stdout=log, stderr=subprocess.STDOUT, timeout=600,
+        ).returncode  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def trained(model_folder, media, questions_file, tmp_path_factory):
+def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory):
     """Return the out folder of a set-up (or of one worker: "one", "one lora"), trained once."""
-    folder, found = tmp_path_factory.mktemp("distributed"), {}
-    paths = (model_folder, media, questions_file)
+    folder, found = tmp_path_factory.mktemp("distributed"), set()
+    paths = [str(path) for path in (model_folder, media, questions_file)]
 
     def train(name: str) -> Path:
+        if name.endswith(" lora"):  # in the start of its config
+            return train(name.removesuffix(" lora")) / "lora"
+        out = folder / name
         if name in found:
-            return found[name]
-        out = found[name] = folder / name
-        if name.startswith("one"):
-            told = job("lora" if "lora" in name else "ddp", out, *paths, 1)
-            done = start(told, [sys.executable])
-        else:
-            told = job(name, out, *paths, 2, **EXTRA.get(name, {}))
-            if told.kill_at:
-                assert launch(name, told).returncode != 0
-                assert not (out / "done.json").exists() and (out / "rl" / "checkpoints").is_dir()
-                told.kill_at = 0
-            done = launch(name, told)
-        assert done.returncode == 0, (out / "log.txt").read_text()[-6000:]
+            return out
+        found.add(name)
+        out.mkdir()
+        steps = [str(out / "steps"), *paths]
+        if name == "one":
+            run_job(job(name, out, paths, 1))
+            train_steps(*steps)
+            return out
+        what = job(name, out, paths, 2)
+        calls = [["train_distributed", "run_job", [what]]]
+        if name == "ddp":
+            shared = [str(out / "shared group"), str(taught_folder), str(media), *SHARED_GROUP]
+            calls += [["train_steps", "train_steps", steps], ["test_grpo", "train", shared]]
+        if "kill_at" in what:
+            assert launch(name, out, calls) != 0
+            assert not (out / "done.json").exists() and (out / "rl" / "checkpoints").is_dir()
+            del what["kill_at"]
+        code = launch(name, out, calls)
+        assert code == 0, (out / "log.txt").read_text()[-6000:]
         return out
 
     return train
@@ -158,22 +157,33 @@ def done(folder: Path) -> dict:
     return json.loads((folder / "done.json").read_text())
 
 
+def config_of(setup: str) -> str:
+    """Return the config whose start trained a set-up."""
+    return setup.split()[0]
+
+
 def single(setup: str) -> str:
     """Return the name of the training on one worker that a set-up must equal."""
-    return "one lora" if setup == "lora" else "one"
+    return "one lora" if "lora" in setup else "one"
 
 
-@pytest.fixture(params=[*SETUPS])
+def log_of(setup: str, trained) -> str:
+    """Return the output of the workers that trained a set-up."""
+    return (trained(config_of(setup)) / "log.txt").read_text()
+
+
+@pytest.fixture(params=SETUPS)
 def setup(request):
-    if (SETUPS[request.param][0] or "").startswith("zero") and not find_spec("deepspeed"):
+    if request.param.startswith("zero") and not find_spec("deepspeed"):
         pytest.skip("DeepSpeed is not installed")
     return request.param
 
 
 def test_two_workers_train_in_the_asked_way(setup, trained):
     """accelerate falls back to one worker or to DDP without an error if it cannot do otherwise."""
-    kind = {"zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}.get(setup, "MULTI_CPU")
-    found = done(trained(setup))
+    config = config_of(setup)
+    kind = {"zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}.get(config, "MULTI_CPU")
+    found = done(trained(config))
     assert found["workers"] == 2 and found["kind"].endswith(kind)
 
 
@@ -211,7 +221,7 @@ def test_unreadable_clips_are_named(setup, trained):
     for stage in ("sft", "rl"):
         (row,) = read_lines(trained(setup) / stage / "skipped.jsonl")
         assert row["id"] == "broken" and "broken.mp4" in row["reason"]
-    log = (trained(setup) / "log.txt").read_text()
+    log = log_of(setup, trained)
     assert "SFT example 'broken' is skipped; example 'short' takes its place" in log
 
 
@@ -227,10 +237,21 @@ def test_three_of_100_clips_cannot_be_read_on_two_zero3_workers(trained):
     data.load_model(folder / "model")
 
 
-def test_a_killed_training_resumes(trained):
+@pytest.mark.parametrize("setup", ["zero3", "fsdp2"], indirect=True)
+def test_a_killed_training_resumes(setup, trained):
     """The other tests compare its losses and its final model with those of one worker."""
-    log = (trained("fsdp2") / "log.txt").read_text()
-    assert "Signal 9 (SIGKILL)" in log
+    assert "Signal 9 (SIGKILL)" in log_of(setup, trained)
+
+
+@pytest.mark.parametrize("setup", ["ddp lora", "zero3 lora"], indirect=True)
+def test_the_second_group_of_t_grpo_is_that_of_one_worker(setup, trained):
+    """Half of the rollouts of each video have a shuffled partner, on any number of workers."""
+    keys = ("temporal/reward", "temporal/shuffled_accuracy", "reward")
+    one, two = (
+        [[row[key] for key in keys] for row in read_lines(trained(name) / "rl" / "metrics.jsonl")]
+        for name in (single(setup), setup)
+    )
+    assert two == pytest.approx(one, abs=1e-6) and min(row[0] for row in one) > 0
 
 
 def test_a_wrong_reference_stops_the_run_and_is_named(trained):
@@ -244,3 +265,56 @@ def test_a_wrong_reference_stops_the_run_and_is_named(trained):
 def test_workers_wait_for_each_other_for_hours(trained):
     """A judge may keep one worker busy longer than the 10 minutes that NCCL waits by default."""
     assert done(trained("ddp"))["timeout"] == PATIENCE.total_seconds() >= 6 * 3600
+
+
+# ---- groups of rollouts that cross the border between two workers
+
+
+@pytest.mark.parametrize("normalise", NORMALISATIONS)
+def test_groups_advantages_and_losses_equal_those_of_one_worker(normalise, trained):
+    """Groups of 4 in micro-batches of 3 cross the borders of micro-batches and workers."""
+    one, two = (torch.load(trained(name) / "steps" / f"{normalise}.pt") for name in ("one", "ddp"))
+    assert len(one["cases"]) == len(two["cases"]) == STEPS * PROMPTS * GROUP
+    for mine, theirs in zip(one["cases"], two["cases"], strict=True):
+        for trace in (mine["trace"], theirs["trace"]):
+            trace["model"] = ""
+        assert json.dumps(mine) == json.dumps(theirs)
+    advantages = [
+        (case["perception_advantage"], case["reasoning_advantage"]) for case in one["cases"]
+    ]
+    assert any(looked != reasoned for looked, reasoned in advantages)
+    # Times are not compared. Means over the tokens of a micro-batch depend on the micro-batches.
+    # The losses of later steps show that the weights agree. Weights with almost no gradient may
+    # differ, because Adam turns rounding errors into full steps.
+    by_cut = ("entropy", "kl", "clip_ratio")
+    names = [
+        name
+        for name in one["metrics"][0]
+        if not name.startswith(("time/", "step_time", "train_", "epoch", *by_cut))
+    ]
+    assert {"perception/kl", "reasoning/entropy"} <= {*names}
+    assert {"loss", "grad_norm", "judge/calls", "reasoning/collapse"} <= {*names}
+    assert len(one["metrics"]) == STEPS
+    for mine, theirs in zip(one["metrics"], two["metrics"], strict=True):
+        for name in names:
+            if mine[name] is None or theirs[name] is None:  # unknown
+                assert mine[name] is theirs[name], name
+                continue
+            assert theirs[name] == pytest.approx(mine[name], rel=1e-4, abs=1e-6), name
+    assert abs(one["metrics"][-1]["loss"]) > 1e-4 and one["metrics"][-1]["kl"] > 1e-4
+
+
+def test_two_workers_may_share_a_group(trained):
+    log = log_of("ddp", trained)
+    assert "1 prompts × 8 rollouts = 8 rollouts, 1 update (1 micro-batches of 4 on 2" in log
+    assert log.count("preflight: 8 rollouts of the start model (1 questions") == 1
+    cases = [
+        Case.model_validate(row)
+        for row in read_lines(trained("ddp") / "shared group" / "rollouts.jsonl")
+    ]
+    assert [case.trace.rollout for case in cases] == list(range(8))
+    rewards = torch.tensor([case.perception.total for case in cases])
+    assert_close(
+        torch.tensor([case.perception_advantage for case in cases]),
+        (rewards - rewards.mean()) / (rewards.std() + 1e-4),
+    )

@@ -1,7 +1,5 @@
 """PA-GRPO: the loss sees the video, each process has its advantages, a run survives a kill."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -230,25 +228,6 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     assert not (out / "checkpoints").exists()
 
 
-def test_two_workers_may_share_a_group(taught_folder, media, tmp_path):
-    sizes = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    paths = [str(path) for path in (tmp_path / "rl", taught_folder, media)]
-    done = subprocess.run(
-        [*launch, __file__, *paths, *sizes], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert "1 prompts × 8 rollouts = 8 rollouts, 1 update (1 micro-batches of 4 on 2" in done.stdout
-    assert done.stdout.count("preflight: 8 rollouts of the start model (1 questions") == 1
-    cases = [Case.model_validate(row) for row in read_lines(tmp_path / "rl" / "rollouts.jsonl")]
-    assert [case.trace.rollout for case in cases] == list(range(8))
-    rewards = torch.tensor([case.perception.total for case in cases])
-    assert_close(
-        torch.tensor([case.perception_advantage for case in cases]),
-        (rewards - rewards.mean()) / (rewards.std() + 1e-4),
-    )
-
-
 def test_the_settings_of_large_models_take_the_same_path(model_folder, media, tmp_path):
     # bfloat16 autocast and gradient checkpointing, where prompts are not shared in the loss.
     model = train(
@@ -375,7 +354,3 @@ def test_process_credit_needs_a_judge(model_folder, media, questions, tmp_path):
     recipe = small_recipe(model_folder)
     with pytest.raises(TrainingError, match="needs a judge"):
         train_grpo(recipe, questions, model_folder, tmp_path, judge=None, data_root=media)
-
-
-if __name__ == "__main__":
-    train(*sys.argv[1:])

@@ -20,22 +20,24 @@ from p2r.records import Question
 from p2r.runs.recipe import TuningSettings
 from p2r.training.memory import (
     GIB,
-    PUBLISHED,
-    Architecture,
     Load,
     activation_memory,
     attention_memory,
     cache_memory,
-    count_adapters,
-    count_parameters,
-    count_trained,
     estimate_memory,
     fits,
     layer_memory,
-    most_vision_tokens,
     peak_memory,
     rollout_memory,
     state_memory,
+)
+from p2r.training.model_size import (
+    PUBLISHED,
+    Architecture,
+    count_adapters,
+    count_parameters,
+    count_trained,
+    most_vision_tokens,
     vision_tokens,
 )
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from small import small_recipe
 
 from p2r import data
 from p2r.cli import run_cli
@@ -16,12 +15,11 @@ from p2r.errors import EngineError, UserError
 from p2r.records import Question
 from p2r.runs.recipe import FOLDER, load_recipe
 from p2r.template import build_prompt
-from p2r.training.grpo import train_grpo
+from p2r.training.dry_run import check_media
 from p2r.training.memory import fits, peak_memory
 from p2r.training.plan import (
     CHAT_TOKENS,
     TYPICAL,
-    check_media,
     count_text,
     describe_plan,
     divide_rollouts,
@@ -223,15 +221,12 @@ def test_a_group_of_one_has_nothing_to_compare():
         plan_rl(load_recipe("7b", ["rl.group_size=1"]))
 
 
-def test_a_model_without_video_support(blind_folder, media, questions, tmp_path, capsys):
+def test_a_model_without_video_support(blind_folder, capsys):
     message = error_of(capsys, "rl", "--dry-run", "--model", str(blind_folder))
     assert "has no video support" in message and "'qwen2'" in message
     for load in (data.load_model, data.load_processor):
         with pytest.raises(EngineError, match="no video support"):
             load(blind_folder)
-    recipe = small_recipe(blind_folder, "rl.prompts_per_step=1", "rl.credit=outcome")
-    with pytest.raises(EngineError, match="no video support"):
-        train_grpo(recipe, questions, blind_folder, tmp_path / "rl", judge=None, data_root=media)
 
 
 def test_a_model_of_unknown_size(capsys):

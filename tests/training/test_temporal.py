@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +13,19 @@ from small_rl import FULL, WithResponses, generation, make_trainer
 from test_grpo import train
 
 from p2r import data
+from p2r.engines import Completion
 from p2r.records import Case
 from p2r.runs import read_json
+from p2r.runs.recipe import load_recipe
 from p2r.template import render
+from p2r.training.step import Step
 from p2r.training.temporal import TAG, shuffle_frames, shuffled_frames_of, shuffled_rows
 from p2r.training.trainer import ProcessAwareGRPOTrainer
+from p2r.training.vllm_rollouts import VllmRollouts
 from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 WRONG = render("I see two.", "So three.", "3")
 
 
@@ -83,6 +90,40 @@ def test_right_answers_earn_more_if_shuffled_frames_answer_worse(
     assert logged["temporal/reward"][-1] == pytest.approx(earned / 2)
 
 
+@pytest.mark.parametrize(("group", "each"), [(4, 6), (4, 3), (5, 5), (8, 4)])
+def test_half_of_a_group_has_a_partner_however_the_rows_are_divided(questions, media, group, each):
+    """`each`: rows of one worker. 120 rollouts, as 30, 24 or 15 groups."""
+    frames = data.read_frames(questions[0], root=media, cache=FrameCache(None), **VIDEO)
+    rows = []
+    for first in range(0, 120, each):
+        step = Step([questions[0]] * each, group, first_row=first)
+        step.frames = [frames] * each
+        rows += [first + row for row in shuffled_rows(step)]
+    sizes = Counter(row // group for row in rows)
+    assert set(sizes.values()) == {group // 2} and len(sizes) == 120 // group
+
+
+def test_vllm_samples_the_second_group_with_other_seeds(questions):
+    asked = []
+
+    class Engine:
+        def generate(self, requests, sampling):
+            for request in requests:
+                asked.append(request.key)
+                yield Completion(key=request.key, token_ids=[1], prompt_tokens=1)
+
+    rollouts = object.__new__(VllmRollouts)
+    rollouts.recipe, rollouts.sampler = load_recipe("tiny"), SimpleNamespace(engine=Engine())
+    rollouts.accelerator = SimpleNamespace(process_index=1)
+    rollouts.trainer = SimpleNamespace(
+        state=SimpleNamespace(global_step=3), model=SimpleNamespace(training=True)
+    )
+    for shuffled in (False, True):
+        rollouts.trainer.step = Step(questions[:1], 1, frames=[None], shuffled=shuffled)
+        rollouts.generate([[7]], None, 1)
+    assert asked == ["3/1/0", "shuffled/3/1/0"]
+
+
 def test_images_have_no_second_group(model_folder, media, questions, tmp_path):
     responses = [FULL, FULL, WRONG, WRONG]
     trainer, _, cases = run_step(model_folder, media, questions[3], tmp_path, responses, [])
@@ -91,9 +132,9 @@ def test_images_have_no_second_group(model_folder, media, questions, tmp_path):
     assert trainer.step.rewards[:, 1].tolist() == pytest.approx(totals)
 
 
-@pytest.mark.slow
 def test_a_short_run_of_t_grpo(taught_folder, media, tmp_path):
     settings = ["rl.credit=temporal", "rl.steps=2", "rl.group_size=4", "rl.max_tokens=60"]
+    settings += ["rl.preflight=1"]
     out = tmp_path / "t_grpo"
     assert train(out, taught_folder, media, *settings) == out / "model"
     rows = read_lines(out / "metrics.jsonl")

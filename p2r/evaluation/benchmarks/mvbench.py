@@ -37,7 +37,26 @@ TASKS = (
     "moving_attribute", "state_change", "fine_grained_pose", "character_order",
     "egocentric_navigation", "episodic_reasoning", "counterfactual_inference",
 )
+# The folders of the media in the repository, below "video".
+_CLEVRER, _STAR = "clevrer/video_validation", "star/Charades_v1_480"
+_PERCEPTION = "perception/videos"
+FOLDERS = {
+    "action_sequence": _STAR, "action_prediction": _STAR, "object_interaction": _STAR,
+    "object_existence": _CLEVRER, "moving_direction": _CLEVRER, "moving_count": _CLEVRER,
+    "moving_attribute": _CLEVRER, "counterfactual_inference": _CLEVRER,
+    "object_shuffle": _PERCEPTION, "action_count": _PERCEPTION, "state_change": _PERCEPTION,
+    "character_order": _PERCEPTION, "action_antonym": "ssv2_video",
+    "fine_grained_action": "Moments_in_Time_Raw/videos", "unexpected_action": "FunQA_test/test",
+    "action_localization": "sta/sta_video", "scene_transition": "scene_qa/video",
+    "fine_grained_pose": "nturgbd", "egocentric_navigation": "vlnqa",
+    "episodic_reasoning": "tvqa/frames_fps3_hq",
+}
 # fmt: on
+
+
+def folder_of(fields: Fields) -> str:
+    """Return the folder of a question's media below "video": that of its task."""
+    return FOLDERS.get(fields.parts.get("task", ""), "")
 
 
 def read(record: Record, task: str) -> Fields:
@@ -101,7 +120,7 @@ BENCHMARK = Benchmark(
     name="mvbench",
     title="MVBench",
     files="json/*.json, one file for each of 20 tasks",
-    media="{video}, under the folder of its source",
+    media="{video}, or video/FOLDER/{video} as in the repository",
     subset="all 20 tasks, 200 questions each",
     expected=4000,
     total=4000,
@@ -112,6 +131,7 @@ BENCHMARK = Benchmark(
     paper=PaperColumn(5, (59.0, 61.7, 63.9, 67.9, 63.1, 62.9, 62.1, 68.1, 63.2)),
     read=read,
     task_of_file=task_of_file,
+    folder_of=folder_of,
     unpack=unpack,
     ask=partial(ask_plainly, "Only give the best option."),
     score=partial(apply_rule, check_first_word),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from p2r.formats.values import BadValue, Raw, blank, short
+from p2r.formats.values import BadValue, Raw, blank, short, usual_key
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ def shape_of(record: Any) -> Shape | None:
     """Return the shape of a record; None if it has none of the known shapes."""
     if not isinstance(record, dict):
         return None
+    record = _known_keys(record)
     return next((shape for shape in all_shapes() if shape.matches(record)), None)
 
 
 def unify(record: Raw) -> Raw:
     """Return a record with the keys of Video-R1. Raises BadValue for an unknown shape."""
+    record = _known_keys(record)
     shape = shape_of(record)
     if shape is None:
         if "problem" in record:
@@ -61,6 +63,26 @@ def unify(record: Raw) -> Raw:
             f"no problem text: the keys are {short(found)[1:-1]}; the known shapes have {known}"
         )
     return shape.unify(record)
+
+
+@cache
+def _names() -> frozenset[str]:
+    """Return all keys that some shape reads."""
+    from p2r.formats.media import MEDIA_KEYS
+    from p2r.formats.shapes import chat, plain
+
+    names = {name for others in plain.NAMES.values() for name in others}
+    return frozenset({*names, *plain.NAMES, *MEDIA_KEYS, *chat.TURNS, "answer", "data_type"})
+
+
+def _known_keys(record: Raw) -> Raw:
+    """Return a record whose known keys are in lower case: "Question" → question."""
+    if all(key.islower() for key in record):
+        return record
+    usual = ((usual_key(key), key, value) for key, value in record.items())
+    return {
+        new if new in _names() and new not in record else key: value for new, key, value in usual
+    }
 
 
 def rename(record: Raw, names: dict[str, tuple[str, ...]]) -> Raw:

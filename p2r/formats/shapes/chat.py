@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from p2r.formats.media import MEDIA_KEYS
 from p2r.formats.shapes import Shape, rename
 from p2r.formats.shapes.plain import IDS
-from p2r.formats.values import BadValue, Raw, blank
+from p2r.formats.values import BadValue, Raw, blank, literal
 
-TURNS = ("conversations", "messages", "prompt")
+TURNS = ("conversations", "messages", "prompt", "conversation", "dialog", "dialogue")
 _ASKS = ("human", "user")
 _ANSWERS = ("gpt", "assistant", "model", "bot")
-_PLACEHOLDER = re.compile(r"[ \t]*<(?:video|image)>[ \t]*\n?")
 
 
 def matches(record: Raw) -> bool:
@@ -21,11 +19,14 @@ def matches(record: Raw) -> bool:
     return _turns(record) is not None
 
 
-def _turns(record: Raw) -> str | None:
+def _turns(record: Raw) -> tuple[str, list[Raw]] | None:
+    """Return the key of the turns and the turns; None if there are none."""
     for key in TURNS:
         value = record.get(key)
+        if isinstance(value, str) and value.lstrip().startswith("[{"):
+            value = literal(value)
         if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-            return key
+            return key, value
     return None
 
 
@@ -35,13 +36,14 @@ def unify(record: Raw) -> Raw:
     The user's turn is the question, the answer's turn the solution. A system turn is left out.
     A chat of several questions is refused: the later ones depend on the earlier ones.
     """
-    key = _turns(record)
-    assert key is not None
+    found = _turns(record)
+    assert found is not None
+    key, turns = found
     asked: list[str] = []
     answered: list[str] = []
     files: Raw = {}
-    for turn in record[key]:
-        role = turn.get("from") or turn.get("role")
+    for turn in turns:
+        role = str(turn.get("from") or turn.get("role")).lower()
         content = turn.get("value") if "value" in turn else turn.get("content")
         text, media = _read(content)
         if role in _ASKS:
@@ -56,12 +58,9 @@ def unify(record: Raw) -> Raw:
             f"a chat of {len(asked)} questions and {len(answered)} answers: give one question "
             "per record"
         )
-    placeholders = len(_PLACEHOLDER.findall(asked[0]))
-    if placeholders > 1:
-        raise BadValue(f"{placeholders} media in one question, but p2r takes one")
     unified = {name: value for name, value in record.items() if name != key}
     unified = rename(unified, {"problem_id": IDS, "data_source": ("source",)})
-    unified["problem"] = _PLACEHOLDER.sub("", asked[0]).strip()
+    unified["problem"] = asked[0].strip()
     if all(blank(record.get(name)) for name in MEDIA_KEYS):
         unified |= files
     if answered:
@@ -83,17 +82,26 @@ def _read(content: Any) -> tuple[str, Raw]:
         if isinstance(part, str):
             texts.append(part)
             continue
-        kind = part.get("type") if isinstance(part, dict) else None
+        kind = _kind_of(part) if isinstance(part, dict) else None
         if kind == "text":
             texts.append(str(part.get("text", "")))
         elif kind in ("video", "image", "video_url", "image_url"):
             name = kind.removesuffix("_url")
-            value = part.get(kind, part.get("path"))
-            if not blank(value):
-                files.setdefault(f"{name}s", []).append(value)
+            texts.append(f"<{name}>")
+            values = [part[k] for k in (kind, name, "path", "url") if not blank(part.get(k))]
+            if values:
+                files.setdefault(f"{name}s", []).append({**part, "path": values[0]})
         else:
             raise BadValue(f"a turn of the chat has a part of the unknown type {kind!r}")
     return "\n".join(texts), files
+
+
+def _kind_of(part: Raw) -> Any:
+    """Return the type of a part: "text", "video", "image" …; a part without one is named by key."""
+    kind = part.get("type")
+    if kind is None:
+        kind = next((name for name in ("text", "video", "image") if name in part), None)
+    return kind.removeprefix("input_") if isinstance(kind, str) else kind
 
 
 SHAPE = Shape(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from p2r.formats.shapes import Shape, rename
 from p2r.formats.values import BadValue, Raw, blank, problem_type_of
 
 IDS = ("question_id", "id", "qid", "uid", "index", "idx", "sample_id", "doc_id")
-QUESTIONS = ("question", "query", "prompt", "instruction")
+QUESTIONS = ("question", "query", "prompt", "instruction", "q")
 ANSWERS = (
     *("ground_truth", "gt", "gt_answer", "correct_answer", "correct_option", "answer_text"),
-    *("label", "target", "gold", "reference"),
+    *("label", "target", "gold", "reference", "correct", "correct_choice", "answer_key"),
+    *("answer_letter", "mc_answer", "gold_answer", "reference_answer", "gt_option"),
 )
 NAMES = {
     "problem_id": IDS,
@@ -21,7 +23,9 @@ NAMES = {
     "data_source": ("source",),
     "problem_type": ("question_type", "answer_type"),
 }
-_COLUMN = re.compile(r"(?:option|choice)?[_ ]?([A-Ja-j])|(?:option|choice|a)[_ ]?(\d)")
+_COLUMN = re.compile(
+    r"(?:option|choice|opt)?[_ ]?([A-J])|(?:option|choice|opt|a)[_ ]?(\d)", re.IGNORECASE
+)
 
 
 def matches(record: Raw) -> bool:
@@ -32,6 +36,10 @@ def matches(record: Raw) -> bool:
 def unify(record: Raw) -> Raw:
     """Return the record with the keys of Video-R1."""
     names = dict(NAMES)
+    if "q" in record and "b" not in record:
+        names["solution"] = (*ANSWERS, "a")
+    if isinstance(answer := record.get("answer"), Mapping):  # {"letter": "B"}
+        record = record | {"answer": next(iter(answer.values()), None)}
     if not blank(record.get("answer")) and blank(record.get("ground_truth")):
         del names["solution"]  # the answer is the reference
     if not _is_type(record):

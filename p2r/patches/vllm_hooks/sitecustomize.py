@@ -1,6 +1,6 @@
 """Python runs this file when a process of vLLM starts; see `p2r.engines.vllm_runtime`.
 
-vLLM starts interpreters of its own for model inspection, engine and workers. This file applies
+vLLM starts separate interpreters for model inspection, engine and workers. This file applies
 p2r's patches in each of them.
 """
 

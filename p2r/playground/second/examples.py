@@ -23,7 +23,8 @@ from p2r.playground.second.habits import (
     respond,
 )
 from p2r.playground.second.language import join_names, sentences_of
-from p2r.playground.second.questions import KINDS, make_asked, to_question
+from p2r.playground.second.questions import KINDS, SceneQuestion, make_asked, to_question
+from p2r.playground.second.splits import AMBIGUOUS, make_ambiguous
 from p2r.playground.second.thinking import think_from
 from p2r.playground.second.words import EVENTS, MOTIONS, SEEN, SIZES, Domain
 from p2r.playground.second.world import STAGE, Scene, sample_scene
@@ -51,6 +52,21 @@ def _rng(name: str, seed: int | str) -> random.Random:
     return random.Random(f"{name} {seed}")
 
 
+def _ask(
+    rng: random.Random,
+    seed: int | str,
+    kinds: Sequence[str],
+    domain: Domain,
+    unclear: float,
+    **limits: Any,
+) -> tuple[Scene, SceneQuestion]:
+    """Return a scene and a question; a share of `unclear` questions may have hidden evidence."""
+    if unclear and rng.random() < unclear:
+        kind, way = rng.choice(AMBIGUOUS)
+        return make_ambiguous(f"unclear {seed}", kind, way)[:2]
+    return make_asked(seed, rng.choice(kinds), domain, **limits)
+
+
 def _plain(problem: str, **fields: Any) -> Question:
     return Question(id="", problem=problem, problem_type="free-form", **fields)
 
@@ -62,19 +78,21 @@ def look_up(
     seed: int | str,
     kinds: Sequence[str] = ALL_KINDS,
     lacking: float = 0.2,
+    unclear: float = 0.0,
     habit: Habit = COMPLETE,
     domain: Domain = SEEN,
 ) -> Example:
     """Notes and a question; the response thinks from the notes and answers.
 
     The sentences are in random order. With probability `lacking`, one needed sentence is left out,
-    and the response says so and guesses.
+    and the response says so and guesses. `unclear` is the share of questions with the option
+    "cannot tell".
     """
     rng = _rng("look up", seed)
-    scene, asked = make_asked(seed, rng.choice(kinds), domain, place=False)
+    scene, asked = _ask(rng, seed, kinds, domain, unclear, place=False)
     notes = describe(scene, rng, habit, asked.needs, shuffle=True, domain=domain)
     if rng.random() < lacking:
-        left = sentences_of(scene)[rng.choice(asked.needs)]
+        left = sentences_of(scene).get(rng.choice(asked.needs), "")
         notes = notes.replace(left, "").replace("  ", " ").strip() or notes
     thought = think_from(notes, asked, rng, domain)
     question = to_question(asked)
@@ -204,10 +222,14 @@ def trace(
     habit: Habit = TEACHER,
     kinds: Sequence[str] = ALL_KINDS,
     domain: Domain = SEEN,
+    unclear: float = 0.0,
 ) -> Example:
-    """A question and a trace: the thinking follows from the sentences of the observation."""
+    """A question and a trace: the thinking follows from the sentences of the observation.
+
+    `unclear` is the share of questions with the option "cannot tell".
+    """
     rng = _rng("trace", seed)
-    scene, asked = make_asked(seed, rng.choice(kinds), domain)
+    scene, asked = _ask(rng, seed, kinds, domain, unclear)
     sentences = describe(scene, rng, habit, asked.needs, domain=domain)
     return Example(scene, to_question(asked), respond(asked, sentences, rng, habit, domain))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 from p2r.playground.second.words import MOTIONS, SEEN, SIZES, TIMES, Domain
@@ -24,7 +25,8 @@ TICKS = 15
 SPEED = 5.0  # stage units per second
 SIGN_TOP = 45  # signs are in a strip at the bottom
 GAP = 1.5  # the least distance between the paths of two objects, in stage units
-MOVING = 0.7  # the probability that an object moves
+MOVING = 0.8  # the probability that an object moves: all five motions are equally likely
+EVENTFUL = 0.5  # the probability that an object has an event
 SIGNED = 0.4  # the probability of a sign, in scenes with up to 4 objects
 
 
@@ -166,34 +168,36 @@ def _draw_cast(
         for colour, shape in zip(colours, shapes, strict=True)
     ]
     if events:
-        for place in rng.sample(range(count), min(count, rng.choice((1, 2, 2, 3)))):
-            cast[place] = _give_event(rng, cast, place, domain)
+        eventful = [rng.random() < EVENTFUL for _ in cast]
+        still = [
+            obj.shape
+            for obj, busy in zip(cast, eventful, strict=True)
+            if not busy and obj.motion is None
+        ]
+        unused = [colour for colour in domain.colours if colour not in colours]
+        cast = [
+            _give_event(rng, obj, still, unused) if busy else obj
+            for obj, busy in zip(cast, eventful, strict=True)
+        ]
     order = list(domain.colours)
     return tuple(sorted(cast, key=lambda obj: order.index(obj.colour)))
 
 
 def _give_event(
-    rng: random.Random, cast: list[SceneObject], place: int, domain: Domain
+    rng: random.Random, obj: SceneObject, still: list[str], unused: list[str]
 ) -> SceneObject:
-    """Return the object at a place with an event. The times of two events may be equal."""
-    obj, time = cast[place], rng.choice(TIMES)
-    hit = {other.detail for other in cast if other.event == "hits"}
-    if obj.shape in hit:  # an object that is hit stays as it is
-        return obj
+    """Return the object with an event.
+
+    It can hit a `still` shape that has no event, and turn into an `unused` colour. Events do not
+    depend on each other, so the events of other objects say nothing about it.
+    """
     choices = ["appears", "vanishes", "turns"]
-    still = [o.shape for o in cast if o is not obj and o.motion is None and o.event is None]
-    targets = [shape for shape in still if shape not in hit]
     if obj.motion:
-        choices += ["stops", "stops"]
-        if targets:
-            choices += ["hits", "hits"]
-    event, detail = rng.choice(choices), None
-    if event == "turns":
-        used = {o.colour for o in cast}
-        detail = rng.choice([colour for colour in domain.colours if colour not in used])
-    elif event == "hits":
-        detail = rng.choice(targets)
-    return replace(obj, event=event, time=time, detail=detail)
+        choices += ["stops", "stops"] + (["hits"] * 3 if still else [])
+    event = rng.choice(choices)
+    details = {"turns": unused, "hits": still}.get(event)
+    detail = rng.choice(details) if details else None
+    return replace(obj, event=event, time=rng.choice(TIMES), detail=detail)
 
 
 def _place(rng: random.Random, scene: Scene) -> Scene | None:
@@ -202,10 +206,9 @@ def _place(rng: random.Random, scene: Scene) -> Scene | None:
     All paths are on the stage, and apart from each other.
     """
     floor = SIGN_TOP - 1.0 if scene.sign else float(STAGE)
-    # An object that hits another is placed together with it. Large groups come first.
-    hitters = {obj.detail: obj for obj in scene.objects if obj.event == "hits"}
+    # Objects that hit another are placed together with it. Large groups come first.
     groups = [
-        [obj, *([hitters[obj.shape]] if obj.shape in hitters else [])]
+        [obj, *(o for o in scene.objects if o.event == "hits" and o.detail == obj.shape)]
         for obj in scene.objects
         if obj.event != "hits"
     ]
@@ -242,6 +245,9 @@ def _place_group(
         reach = hitter.half + target.half + hitter.speed * (hitter.time or 0)
         members.append(replace(hitter, x=round(-dx * reach, 1), y=round(-dy * reach, 1)))
     paths = [member.path() for member in members]
+    hitters = paths[1:]
+    if any(not _apart(a, 0.0, 0.0, b) for a, b in combinations(hitters, 2)):
+        return None
     left, top = -min(p[0] for p in paths), -min(p[1] for p in paths)
     right, bottom = STAGE - max(p[2] for p in paths), floor - max(p[3] for p in paths)
     if right < left or bottom < top:

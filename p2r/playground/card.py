@@ -1,6 +1,6 @@
 """The card of a tiny model: its skills, one by one, on scenes of their own.
 
-    python -m p2r.playground.second.card --model playground/teacher --out card.json
+    python -m p2r.playground.card --model playground/teacher --out card.json
 
 Every table has one row per kind of question. The top line says what one point of sufficient
 observations is worth in points of accuracy. An answer counts only if it is exactly right.

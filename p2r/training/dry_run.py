@@ -1,0 +1,116 @@
+"""What a training would do, checked without weights: the plan of `p2r rl --dry-run`, and its parts.
+
+The media check, the note about the judge's key and the number of workers serve the dry runs of the
+other stages too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from p2r.errors import MediaError, UserError
+from p2r.files.media import resolve_media
+from p2r.records import Question
+from p2r.runs.recipe import Recipe
+from p2r.training.memory import Sharding
+from p2r.training.plan import Plan, find_no_reward, judge_of, plan_rl
+
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+
+
+def dry_run(
+    recipe: Recipe,
+    *,
+    run: Path | None = None,
+    model: str | None = None,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+) -> tuple[Plan, list[str]]:
+    """Check everything of `p2r rl` that needs no weights; return the plan and notes on the data.
+
+    Missing arguments come from the run folder, as in `p2r rl`. GPUs and sharding come from
+    `accelerate launch`. Writes nothing. Raises `UserError`, `EngineError` and `DataError`.
+    """
+    if run is not None:
+        questions, data_root = questions or _kept_questions(run), data_root or kept_root(run)
+        taught = run / "sft" / "model"
+        model = model or (str(taught) if taught.is_dir() else None)
+    asked: list[Question] = []
+    notes = ["no questions given, so media are not checked (give --questions)"]
+    if questions is not None:
+        from p2r.formats import read_questions
+
+        asked = list(read_questions(questions))
+        root = data_root or (questions if questions.is_dir() else questions.parent)
+        notes = [check_media(asked, root, recipe.rl.prompts_per_step)]
+    plan = plan_rl(recipe, launched_workers(), launched_sharding(), model, asked)
+    return plan, notes + note_missing_key(judge_of(recipe))
+
+
+def launched_workers() -> int:
+    """Return the number of workers that `accelerate launch` starts; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_sharding() -> Sharding:
+    """Return the sharding of the model that `accelerate launch` selected."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        return "fsdp2"
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    return {"2": "zero2", "3": "zero3"}.get(stage, "none") if deepspeed else "none"
+
+
+def note_missing_key(judge: str | dict) -> list[str]:
+    """Return a note if a judge needs a key that is not set. Raises `JudgeError` for no judge."""
+    from p2r.judges import kinds_of
+
+    if "claude" not in kinds_of(judge) or any(os.environ.get(name) for name in KEYS):
+        return []
+    return ["the key of the judge is not set: the run needs ANTHROPIC_API_KEY"]
+
+
+def kept_root(run: Path) -> Path | None:
+    """Return the media folder that an earlier stage of a run has set."""
+    kept = run / "data_root"
+    return run / kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
+
+
+def _kept_questions(run: Path) -> Path | None:
+    """Return the questions that a run trains on: a given file, or its playground data."""
+    kept, made = run / "sources.json", run / "data" / "train.jsonl"
+    sources = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    given = sources.get("rl") or sources.get("generate")
+    return Path(given) if given else made if made.is_file() else None
+
+
+def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
+    """Return one line: how many questions have an answer that can be rewarded and their media.
+
+    Media paths are relative to `root`. Raises `UserError` if there are fewer than `needed`.
+    """
+    missing = [reason for q in questions if (reason := _missing(q, root))]
+    there = len(questions) - len(missing)
+    if there < needed:
+        lost = f"; the first: {missing[0]}" if missing else ""
+        raise UserError(
+            f"{there} of {len(questions)} questions have an answer and their media below {root}, "
+            f"but {needed} are needed{lost}: give --data-root the folder of the media, or "
+            "questions with answers"
+        )
+    lost = f"; skipped: {len(missing)}, the first: {missing[0]}" if missing else ""
+    return f"questions: {there} of {len(questions)} have an answer and media below {root}{lost}"
+
+
+def _missing(question: Question, root: Path) -> str | None:
+    if reason := find_no_reward(question):
+        return reason
+    if not question.path:
+        return None
+    try:
+        return None if resolve_media(root, question.path).exists() else f"no file {question.path}"
+    except MediaError as error:
+        return str(error)
