@@ -264,7 +264,8 @@ class Routes:
                     bool(data.get("is_me")),
                 )
             except UserError as error:
-                return PlainTextResponse(str(error), status_code=409)
+                # Status 200: browsers write every failed request to their console.
+                return JSONResponse({"refused": str(error)}, headers=_NO_STORE)
             # After the first label the verdict is shown, so a later label is never blind.
             blind = label.blind and not file.has_labelled(label.case, label.annotator)
             kept = file.add(label.model_copy(update={"blind": blind}))

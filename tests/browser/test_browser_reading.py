@@ -177,6 +177,7 @@ def test_ten_cases_are_labelled_with_the_keyboard_alone(scenic, open_page):
     assert all(line["blind"] for line in lines)
     # Another person, in another browser, cannot use the name without saying so.
     other = open_page(link(address, scenic_id(0)))
+    expect(other.locator(".banner")).to_be_visible()
     other.keyboard.press("1")
     other.get_by_label("my name").fill("Ada")
     other.get_by_role("button", name="Save label").click()

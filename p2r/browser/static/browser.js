@@ -304,8 +304,9 @@ window.p2r = (() => {
     try {
       const answer = await fetch('p2r/label', {method: 'POST', body: JSON.stringify(data),
         headers: {'content-type': 'application/json'}});
-      if (answer.status === 409) $('.confirm', form).hidden = false;
       if (!answer.ok) throw new Error(await answer.text());
+      const {refused} = await answer.json();
+      if (refused) { $('.confirm', form).hidden = false; throw new Error(refused); }
       store.set('annotator', data.annotator);
       const next = then && $('#next-to-label');
       if (next) return void await go(next.href, {focus: 'article.case h2'});
