@@ -150,6 +150,12 @@ def test_the_projector_mode_is_large_and_in_the_address(scenic, open_page):
             .map((e) => e.outerHTML.slice(0, 80))"""
     )
     assert small == []
+    # Print leaves out what cannot be used on paper.
+    page.emulate_media(media="print")
+    for part in ("#top", "#sidebar", "#nav", ".controls", "#label"):
+        expect(page.locator(part).first).to_be_hidden()
+    expect(page.locator(".banner")).to_be_visible()
+    expect(page.locator(".panel.see")).to_be_visible()
 
 
 def test_ten_cases_are_labelled_with_the_keyboard_alone(scenic, open_page):

@@ -8,6 +8,7 @@ window.p2r = (() => {
   const regions = {bar: 'bar', side: 'sidebar', nav: 'nav', main: 'main'};
   let waiting = Promise.resolve();  // each step waits for the step before
   let latest = 0;                   // answers to older requests are ignored
+  let asking = 0;                   // requests without an answer yet
   let first = null;
 
   const store = {
@@ -23,6 +24,7 @@ window.p2r = (() => {
     const number = ++latest;
     const query = href.replace(/^[^?]*\??/, '').replace(/#.*$/, '');
     const shell = $('#browser');
+    asking += 1;
     const slow = setTimeout(() => shell?.classList.add('loading'), 250);
     try {
       const answer = first && first.query === query && !refresh ? await first.answer
@@ -37,6 +39,7 @@ window.p2r = (() => {
     } catch (error) {
       if (number === latest) complain(error.message);
     } finally {
+      asking -= 1;
       clearTimeout(slow);
       if (number === latest) shell?.classList.remove('loading');
     }
@@ -436,11 +439,11 @@ window.p2r = (() => {
 
   let count = 0;
   async function follow() {
-    const busy = document.hidden || document.activeElement?.matches('input, textarea, select');
+    const busy = document.hidden || asking || document.activeElement?.matches('input, textarea, select');
     if (!busy) try {
       const answer = await fetch('p2r/live');
       const now = answer.ok ? (await answer.json()).count : count;
-      if (now !== count && $('#browser')?.dataset.tab !== 'ask' && !pressed)
+      if (now !== count && $('#browser')?.dataset.tab !== 'ask' && !pressed && !asking)
         await go(location.search, {history: 'replace'});
     } catch { /* the server is not there: try again */ }
     setTimeout(follow, 3000);
