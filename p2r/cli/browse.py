@@ -257,8 +257,11 @@ def open_browser(
 
     `options` go to `p2r.browser.app.launch`.
     """
+    from p2r.browser.exposure import check_host
     from p2r.browser.waiting import free_port, wait_on
 
+    password = os.environ.get("P2R_APP_PASSWORD")
+    check_host(host, password, options.get("read_only", False))
     port = port or free_port()
     _share_memory()
     gc.disable()  # the start makes almost no garbage, and collecting it takes time
@@ -276,7 +279,6 @@ def open_browser(
         waiting.say(f"{opened.count():,} cases are open, starting the server")
     gc.freeze()
     gc.enable()
-    password = os.environ.get("P2R_APP_PASSWORD")
     launch(opened, media_root, host, port, password=password, **options)
 
 

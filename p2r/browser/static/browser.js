@@ -211,6 +211,14 @@ window.p2r = (() => {
       else waiting = waiting.then(() => go(asItIsNow(link).href));
       return;
     }
+    // Gradio's page has a base address, so a link to a place of this page would leave the page.
+    const place = event.target.closest('#browser a[href^="#"]');
+    if (place) {
+      event.preventDefault();
+      const found = document.getElementById(place.getAttribute('href').slice(1));
+      if (found) { found.tabIndex = -1; found.focus(); found.scrollIntoView(); }
+      return;
+    }
     const target = event.target.closest(
       '[data-copy], [data-theme], [data-help], [data-refresh], [data-credit], [data-big], '
       + '[data-fold], [data-print], [data-save-next], [data-save-view], [data-drop-view]');
