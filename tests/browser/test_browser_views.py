@@ -103,6 +103,7 @@ def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
         expect(page.locator(".gallery h3", has_text=kind)).to_be_visible()
     section = page.locator(".gallery", has_text="right by luck").first
     expect(section.locator(".gcard")).to_have_count(6)
+    section.locator(".gcard").first.scroll_into_view_if_needed()  # pictures are loaded when seen
     expect(section.locator(".thumb img").first).to_be_visible()
     section.locator(".gcard").first.click()
     expect(page.locator(".banner")).to_contain_text("right by luck")
