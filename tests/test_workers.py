@@ -102,6 +102,7 @@ def test_a_target_that_cannot_be_imported_is_a_crash():
         Worker("no_such_module:start", keep_output=True)
 
 
+@pytest.mark.slow
 def test_a_fork_does_not_use_or_end_the_workers_of_its_parent():
     pool = WorkerPool(TARGET, 2)
     parent = pool.ask({"do": "pid"}, 30)[0]["pid"]
@@ -115,6 +116,7 @@ def test_a_fork_does_not_use_or_end_the_workers_of_its_parent():
     pool.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_ends_with_its_parent():
     read, write = os.pipe()
     child = os.fork()

@@ -30,7 +30,14 @@ from p2r.evaluation.identity import (
     keep_where,
 )
 from p2r.evaluation.places import convert_places
-from p2r.evaluation.records import LOG_FILE, TRUTHS, first, read_fields, text_of
+from p2r.evaluation.records import (
+    LOG_FILE,
+    TRUTHS,
+    first,
+    read_fields,
+    text_of,
+    with_usual_keys,
+)
 from p2r.evaluation.rules import odd_reference
 from p2r.evaluation.sources import Notes, files_in, only_list, read_official
 from p2r.evaluation.tables import read_file
@@ -41,7 +48,8 @@ OUTPUTS = (
     *("output", "model_output", "response", "model_response", "video-llm-prediction"),
     *("filtered_resps", "resps", "generated_text", "completion", "pred", "prediction", "text"),
     *("raw_output", "raw_response", "outputs", "generation", "model_answer", "model_prediction"),
-    *("predicted_answer", "pred_answer"),
+    *("predicted_answer", "pred_answer", "pred_ans", "predicted", "predict", "prediction_text"),
+    *("generated", "resp", "reply", "hypothesis", "result", "content"),
 )
 EXTRACTIONS = ("logged_extracted", "extracted_answer", "logged_prediction", "prediction")
 SCORES = ("logged_score", "accuracy_score", "logged_reward", "reward", "score")
@@ -146,7 +154,7 @@ def _item(
 ) -> Item:
     fields = read_fields(entry, record, task)
     nested = record.get("question")
-    flat = {**nested, **record} if isinstance(nested, Mapping) else record
+    flat = with_usual_keys({**nested, **record} if isinstance(nested, Mapping) else record)
     name, output = _output(flat)
     if name is None:
         raise BadValue(
@@ -167,7 +175,9 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
             value = record[name]
             while isinstance(value, list) and value:
                 value = value[0]
-            if isinstance(value, dict | list):
+            if isinstance(value, Mapping):
+                value = first(value, "text", "answer", *OUTPUTS)
+            if isinstance(value, dict | list) or (value is None and isinstance(record[name], dict)):
                 value = "" if value == [] else None
                 if value is None:
                     raise BadValue(f"{name} must be text, not an object")
@@ -224,11 +234,21 @@ def _flat(path: Path, benchmark: Benchmark) -> Iterator[Raw]:
     for file in files:
         value = only_list(read_file(file))
         task = benchmark.task_of_file(file)
-        found = ((one, task) for one in value) if isinstance(value, list) else _members(value, task)
+        found = ((one, task) for one in _flatten(value))
+        found = found if isinstance(value, list) else _members(value, task)
         for record, own_task in found:
             if len(files) > 1 and isinstance(record, Mapping):
                 record = {FILE: file.name, **record}
             yield record, own_task
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    """Yield the records of a list, also of lists inside it."""
+    for one in value:
+        if isinstance(one, list) and one and all(isinstance(part, Mapping) for part in one):
+            yield from one
+        else:
+            yield one
 
 
 def _members(value: Mapping[str, Any], task: str) -> Iterator[Raw]:
@@ -246,7 +266,9 @@ def _members(value: Mapping[str, Any], task: str) -> Iterator[Raw]:
             yield part, task
         elif isinstance(part, list):
             yield from ((record, task or key) for record in part)
-        elif isinstance(part, Mapping) and all(isinstance(p, Mapping) for p in part.values()):
+        elif isinstance(part, Mapping) and all(
+            isinstance(p, Mapping | list) for p in part.values()
+        ):
             yield from _members(part, task or key)
         elif isinstance(part, Mapping):
             yield {"id": key, **part}, task

@@ -11,7 +11,8 @@ from p2r.evaluation.benchmark import Benchmark, Fields, Record
 from p2r.formats.bounds import read_window
 from p2r.formats.media import place_media, read_media
 from p2r.formats.rawrecords import BadValue, is_ours, literal
-from p2r.formats.values import one
+from p2r.formats.values import one, usual_keys
+from p2r.formats.values import options_of as options_in
 from p2r.records import Medium, Question
 from p2r.template import answer_of
 
@@ -19,7 +20,8 @@ IDS = ("question_id", "problem_id", "id", "qid", "doc_id", "index", "idx", "uid"
 TRUTHS = (
     *("truth", "ground_truth", "solution", "gt_answer", "gt-answer", "gt", "answer", "target"),
     *("correct_answer", "correct_option", "correct_choice", "gt_option", "gt_letter", "label"),
-    *("gold", "reference", "ground_truth_answer"),
+    *("gold", "reference", "ground_truth_answer", "answer_key", "answer_letter", "groundtruth"),
+    *("gt_ans", "true_answer", "ref"),
 )
 QUESTIONS = ("question", "problem", "prompt")
 OPTIONS = ("options", "choices", "candidates")
@@ -37,9 +39,14 @@ def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
     nested = record.get("question")
     if isinstance(nested, Mapping):  # a log that carries the annotation under "question"
         record = {**nested, **{key: value for key, value in record.items() if key != "question"}}
-    fields = benchmark.read(record, task)
+    fields = benchmark.read(with_usual_keys(record), task)
     fields.parts = {axis: value for axis, value in fields.parts.items() if value}
     return fields
+
+
+def with_usual_keys(record: Record) -> Record:
+    """Return the record with its keys in lower case beside them: "Prediction" → prediction."""
+    return {**usual_keys(record), **record}
 
 
 def base_fields(
@@ -106,13 +113,11 @@ def options_of(record: Record) -> list[str]:
         value = {letter: record.get(letter) for letter in ascii_uppercase[:10]}
     if isinstance(value, str):
         value = literal(value.strip())
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not any(isinstance(text, list) for text in value.values()):
         return [f"{key}. {text}" for key, text in value.items() if text not in (None, "")]
-    if value is None:
-        return []
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise BadValue(f"the options are not a list: {str(value)[:60]!r}")
-    return list(map(str, value))
+    if isinstance(value, Sequence) and all(isinstance(text, str | int | float) for text in value):
+        return [*map(str, value)] if not isinstance(value, str) else options_in(value)
+    return options_in(value)
 
 
 def lettered(options: Sequence[str]) -> list[str]:

@@ -110,6 +110,31 @@ def apply_rule(
     return reading
 
 
+def score_by_type(rule: Rule, extracted: Rule) -> Callable[..., Reading]:
+    """Return a `Benchmark.score`: `apply_rule` with `rule`.
+
+    Extractions that a source stored are scored by `match_extraction` if they are choices, and by
+    `extracted` otherwise.
+    """
+
+    def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
+        choice = asked.problem_type == "multiple choice"
+        return apply_rule(rule, output, asked, stored, extracted=None if choice else extracted)
+
+    return score
+
+
+def robust_by_type(others: Rule) -> Callable[..., Reading]:
+    """Return a `Benchmark.robust`: `read_robustly` for choices, `others` for other answers."""
+
+    def robust(output: str, asked: Asked, rating: float | None = None) -> Reading:
+        if asked.problem_type == "multiple choice" or not asked.truth:
+            return read_robustly(output, asked, rating)
+        return others(output, asked)
+
+    return robust
+
+
 def reasons(output: str) -> bool:
     """Return whether a response has a reasoning segment."""
     return any(tag in output for tag in _REASONING_TAGS)

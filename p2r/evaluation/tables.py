@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import json
 import math
+import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 from p2r.errors import DataError
 from p2r.files.lenient_json import Fault, read_stored
 
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".csv", ".tsv", ".xlsx", ".parquet")
+SUFFIXES = (
+    *(".json", ".jsonl", ".json.gz", ".jsonl.gz", ".csv", ".tsv", ".csv.gz", ".tsv.gz"),
+    *(".xlsx", ".parquet"),
+)
 # The first bytes of a file, and the kind of the file.
 _KINDS = (
     (b"PAR1", "a Parquet file"),
@@ -55,21 +62,33 @@ def read_file(file: Path) -> Any:
     with file.open("rb") as opened:
         head = opened.read(_HEAD)
     kind = kind_of(head)
-    suffix = file.suffix.lower()
+    zipped = head[:2] == b"\x1f\x8b"
+    suffix = Path(file.stem if zipped else file.name).suffix.lower()
     if kind == "a Parquet file" or suffix == ".parquet":
         return _list(read_parquet(file))
-    if kind == "a zip file" and suffix in (".xlsx", ".xlsm"):
+    if kind == "a zip file" and (suffix in (".xlsx", ".xlsm") or _is_excel(file)):
         return _list(_read_xlsx(file))
     if kind:
         raise DataError(f"{file} is {kind}: {_FORMS}")
     if head and not head.strip(b"\0") and not file.read_bytes().strip(b"\0"):
         size = file.stat().st_size
         raise DataError(f"{file} has only zero bytes ({size}): copy or download the file again")
-    if suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv", ".tab"):
         return _list(_read_csv(file))
-    if b"\0" in head and head[:2] != b"\x1f\x8b" and not _is_text(head):
+    if suffix in (".txt", "") and head.lstrip(b"\xef\xbb\xbf \r\n")[:1] not in (b"{", b"["):
+        return _list(_read_csv(file))
+    if b"\0" in head and not zipped and not _is_text(head):
         raise DataError(f"{file} is a binary file of an unknown kind ({head[:8]!r}): {_FORMS}")
     return read_stored(file)
+
+
+def _is_excel(file: Path) -> bool:
+    """Return whether a zip file is an Excel file under another name."""
+    try:
+        with zipfile.ZipFile(file) as inside:
+            return "xl/workbook.xml" in inside.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def _is_text(head: bytes) -> bool:
@@ -129,11 +148,15 @@ def _read_csv(file: Path) -> Iterator[Any]:
     """Yield the rows of a CSV or TSV file. The first line names the columns."""
     data = file.read_bytes()
     try:
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         text = data.decode(json.detect_encoding(data[:4])).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 or UTF-16 text ({error}): save it as UTF-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} is a damaged gzip file ({error}): copy it again") from None
+    text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel names the separator in the first line
     head = text.partition("\n")[0]
-    separator = max(",\t;", key=head.count)
+    separator = max(",\t;|", key=head.count)
     limit = csv.field_size_limit(max(len(text), 1 << 17))
     try:
         rows = list(csv.reader(StringIO(text, newline=""), delimiter=separator))
@@ -150,10 +173,10 @@ def _read_xlsx(file: Path) -> Iterator[Any]:
         import openpyxl
     except ImportError:
         raise DataError(
-            f"{file} needs openpyxl: pip install 'p2r[xlsx]', or save the file as CSV"
+            f"{file} needs openpyxl: pip install -e '.[xlsx]', or save the file as CSV"
         ) from None
     try:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(BytesIO(file.read_bytes()), read_only=True, data_only=True)
         rows = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
         book.close()
     except Exception as error:

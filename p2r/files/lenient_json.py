@@ -171,6 +171,7 @@ def _read_lines(text: _Text) -> Iterator[Any]:
 
 
 def _from_line(line: str) -> Any:
+    line = line.rstrip().removesuffix(",")
     try:
         return from_json(line)  # several times as fast
     except ValueError:

@@ -81,7 +81,7 @@ _CHOICES = ("mc", "mcq", "mcqa", "multichoice", "multiplechoices", "choice", "si
 _TYPES = {re.sub(r"[\W_]", "", name).lower(): name for name in PROBLEM_TYPES} | {
     **dict.fromkeys(_CHOICES, "multiple choice"),
     **dict.fromkeys(("open", "openended", "oe", "freeform", "free"), "free-form"),
-    **dict.fromkeys(("number", "numeric", "numericalanswer", "math", "float"), "numerical"),
+    **dict.fromkeys(("number", "numeric", "numericalanswer"), "numerical"),
 }
 
 
@@ -118,7 +118,7 @@ _LABELLED_LINE = re.compile(
     r"^[ \t]*[(（\[]?([A-Za-zＡ-Ｚ])(?:[.:)）．：、]|\]:?)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE
 )
 _LABELLED_INLINE = re.compile(
-    r"(?:^|(?<=\s))(?:[(（]([A-Za-zＡ-Ｚ])[)）]|([A-Za-zＡ-Ｚ])(?:[.)]\s|[）．、]))\s*(?=\S)"
+    r"(?:^|(?<=\s)|(?=（[A-Za-z]）))(?:[(（]([A-Za-zＡ-Ｚ])[)）]|([A-Za-zＡ-Ｚ])(?:[.)]\s|[）．、]))\s*(?=\S)"
 )
 _TITLE = re.compile(
     r"\n?[ \t]*(?:options?|choices|candidates|选项|選項)\s*[:：]?[ \t\r]*$", re.IGNORECASE

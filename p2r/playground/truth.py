@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from p2r.playground import language
 from p2r.playground.second.chapters import scene_from_dict
-from p2r.playground.second.language import Notes, agrees, read_notes, read_sentence
-from p2r.playground.second.questions import MissingFact, describe_fact, solve
+from p2r.playground.second.language import Notes, agrees, describe_fact, read_notes, read_sentence
+from p2r.playground.second.questions import solve
+from p2r.playground.second.reading import MissingFact
 from p2r.playground.second.thinking import think_from
 from p2r.playground.world import Scene
 from p2r.records import Case, Question

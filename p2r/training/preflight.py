@@ -248,9 +248,13 @@ def measure_longest(
     # shared prompts.
     rows = rows_of(list(islice(cycle(longest), count)))
     token = trainer.processing_class.tokenizer("a", add_special_tokens=False)["input_ids"][0]
-    said = [[token] * settings.max_tokens] * count
-    odds = [[0.0] * settings.max_tokens] * count if trainer.use_vllm else None
-    trainer._generate_single_turn = lambda *_: (said, odds)
+
+    def say(prompts: list[list[int]], *_: Any) -> tuple[list, list | None]:
+        said = [[token] * settings.max_tokens] * len(prompts)
+        odds = [[0.0] * settings.max_tokens] * len(prompts) if trainer.use_vllm else None
+        return said, odds
+
+    trainer._generate_single_turn = say
     start = time.perf_counter()
     try:
         with measured_peak(trainer.accelerator.device) as peak:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
@@ -91,6 +92,7 @@ def read_video(
                         return _describe(index, chosen, "decord") | {"note": note}, pixels
             found = _read_by_time(container, stream, index, chosen, wanted)
         promised = max(stream.frames - index.hidden, len(index.times))
+        length = _promised_length(container, stream)
     if found is None:
         index, chosen, note, frames = _read_in_order(path, wanted)
     else:
@@ -101,11 +103,25 @@ def read_video(
     notes = [note] if note else []
     if fault or len(index.times) < promised:
         notes.append(f"{len(index.times)} of {promised} frames readable{fault}")
+    about = _describe(index, chosen, "pyav")
+    if not notes and about["duration"] < min(0.9 * length, length - 1):
+        notes.append(f"{about['duration']:.3g} of {length:.3g} seconds readable")
     if index.damaged:
         notes.append(f"damaged: {index.damaged} of the {len(frames)} sampled frames")
     if index.transfer:
         notes.append(f"HDR ({HDR[index.transfer]}) converted to SDR")
-    return _describe(index, chosen, "pyav") | {"note": "; ".join(notes)}, np.stack(frames)
+    return about | {"note": "; ".join(notes)}, np.stack(frames)
+
+
+def _promised_length(container: InputContainer, stream: VideoStream) -> float:
+    """Return the seconds of video that the header of a Matroska file promises, 0 if unknown."""
+    if "matroska" not in container.format.name:
+        return 0.0
+    told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if told:
+        return 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])
+    alone = len(container.streams) == 1
+    return (container.duration or 0) / av.time_base if alone else 0.0
 
 
 def open_video(path: str) -> InputContainer:

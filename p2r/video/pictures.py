@@ -72,12 +72,40 @@ def read_folder(path: str, wanted: Wanted) -> Answer:
     if not files:
         raise Unreadable("it is a folder without numbered pictures")
     times = [round(index / wanted.fps, 6) for index in range(len(files))]
-    chosen, note = choose_frames(times, wanted)
-    frames: list[np.ndarray] = []
-    for index in chosen:
-        with _reasons(files[index].name), Image.open(files[index], formats=PICTURES) as image:
-            frames.append(_fit(image, wanted, frames[0].shape[:2] if frames else None))
+    readable, fault, frames = list(range(len(files))), "", None
+    while frames is None:
+        inside, note = choose_frames([times[k] for k in readable], wanted, damaged=bool(fault))
+        if not inside:
+            raise Unreadable(fault)
+        chosen = [readable[k] for k in inside]
+        try:
+            frames = _read_all([files[k] for k in chosen], wanted)
+        except _BadPicture as error:
+            fault = str(error)
+            readable.remove(chosen[error.place])
+    if fault:
+        note = f"{len(files) - len(readable)} of {len(files)} pictures skipped: {fault}"
     return _describe(times, chosen, wanted.fps, len(files) / wanted.fps, note), np.stack(frames)
+
+
+class _BadPicture(Exception):
+    """A picture of a folder that cannot be read; `place` is its place in the list of files."""
+
+    def __init__(self, reason: str, place: int) -> None:
+        super().__init__(reason)
+        self.place = place
+
+
+def _read_all(files: list[Path], wanted: Wanted) -> list[np.ndarray]:
+    """Return the pixels of all files, in the size of the first. Raises `_BadPicture`."""
+    frames: list[np.ndarray] = []
+    for place, file in enumerate(files):
+        try:
+            with _reasons(file.name), Image.open(file, formats=PICTURES) as image:
+                frames.append(_fit(image, wanted, frames[0].shape[:2] if frames else None))
+        except Unreadable as error:
+            raise _BadPicture(str(error), place) from None
+    return frames
 
 
 def _describe(

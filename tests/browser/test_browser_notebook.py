@@ -19,12 +19,12 @@ NOTEBOOK = (
 )
 
 
-@pytest.fixture
-def run_cell(tmp_path) -> Iterator[Callable[[str], str]]:
+@pytest.fixture(scope="module")
+def run_cell(tmp_path_factory) -> Iterator[Callable[[str], str]]:
     """Return a function that runs a cell in a kernel and returns the HTML of its output."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    book = nbformat.v4.new_notebook()
-    client = nbclient.NotebookClient(book, timeout=240, resources={"metadata": {"path": tmp_path}})
+    book, place = nbformat.v4.new_notebook(), {"path": tmp_path_factory.mktemp("notebook")}
+    client = nbclient.NotebookClient(book, timeout=240, resources={"metadata": place})
     with client.setup_kernel():
 
         def run_source(source: str) -> str:
@@ -75,6 +75,7 @@ def test_a_notebook_cell_shows_the_browser_with_links_and_keys(
     inside = page.frame_locator("iframe")
     frame = page.frames[1]
     place = inside.locator("#nav .place")
+    inside.locator("#bar [data-tab=cases]").click()
     expect(inside.locator("#list .item")).to_have_count(50)
     expect(place).to_have_text(f"1 of {TOTAL}")
     # Keys typed into the notebook do not reach the browser.

@@ -34,6 +34,7 @@ p2r.cli.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
 def test_a_terminal_without_unicode_changes_no_exit_code(encoding):
     environment = os.environ | {"PYTHONIOENCODING": encoding}

@@ -17,6 +17,7 @@ from p2r.evaluation.transfer import INPUTS
 from p2r.runs import read_json
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 # The number of questions in the paper's subset of each file, if it is not ten.
 ASKED = {"videommmu": 30, "mvbench": 20, "tempcompass": 80, "vcrbench": 9}
 
@@ -51,7 +52,6 @@ def arguments(run, model, name, files, clips):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     files = write_benchmark(name, tmp_path / "files")
@@ -79,7 +79,6 @@ def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     assert set(first["extraction"]) == set(first["score"]) == {"official", "robust"}
 
 
-@pytest.mark.slow
 def test_a_resumed_run_has_the_same_score_as_an_uninterrupted_one(clips, model_folder, tmp_path):
     files = write_benchmark("videomme", tmp_path / "files")
     for name in ("whole", "broken"):

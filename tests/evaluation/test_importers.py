@@ -404,6 +404,7 @@ def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
 
 
+@pytest.mark.slow
 def test_scoring_again_needs_no_torch(tmp_path):
     file = write(tmp_path, "x.json", records())
     out = tmp_path / "out.json"

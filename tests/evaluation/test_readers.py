@@ -11,6 +11,7 @@ from p2r.evaluation.benchmark import Item
 from p2r.evaluation.results import Result, read_result, write_result
 
 pytest_plugins = ["judge_fixtures"]
+pytestmark = pytest.mark.slow
 OPTIONS = ["A. red", "B. blue"]
 CLAUDE = "claude:claude-haiku-4-5"
 

@@ -5,6 +5,7 @@ The cases run over files that the test writes, and over the files of the shared 
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -166,7 +167,7 @@ def test_excel_files(tmp_path):
 def test_excel_files_without_openpyxl(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04")
-    with pytest.raises(DataError, match=r"x.xlsx needs openpyxl: pip install 'p2r\[xlsx\]'"):
+    with pytest.raises(DataError, match=r"x.xlsx needs openpyxl: pip install -e '.\[xlsx\]'"):
         read_file(tmp_path / "x.xlsx")
 
 
@@ -187,6 +188,85 @@ def test_binary_files_are_named_as_what_they_are(tmp_path, start, kind):
     (tmp_path / "x.json").write_bytes(start)
     with pytest.raises(DataError, match=kind):
         read_file(tmp_path / "x.json")
+
+
+# ---- the same two outputs in other forms
+
+ROWS = [
+    {"id": 1, "answer": "B", "prediction": "B", "options": ["x", "y"]},
+    {"id": 2, "answer": "A", "prediction": "A", "options": ["x", "y"]},
+]
+LINES = "\n".join(map(json.dumps, ROWS))
+TABLE = "id,answer,prediction\n1,B,B\n2,A,A\n"
+
+
+def renamed(old: str, new: str) -> str:
+    return json.dumps([{new if k == old else k: v for k, v in row.items()} for row in ROWS])
+
+
+def changed(key: str, change) -> str:
+    return json.dumps([row | {key: change(row[key])} for row in ROWS])
+
+
+FORMS = {
+    "commas.jsonl": LINES.replace("\n", ",\n") + ",\n",
+    "crlf.jsonl": LINES.replace("\n", "\r\n"),
+    "utf16.jsonl": LINES.encode("utf-16"),
+    "nested.json": json.dumps([ROWS]),
+    "list_each.json": json.dumps([[row] for row in ROWS]),
+    "inside.json": json.dumps({"test": {"data": ROWS}}),
+    "table.csv": "\ufeff" + TABLE.replace("\n", "\r\n"),
+    "zipped.csv.gz": gzip.compress(TABLE.encode()),
+    "excel.csv": "sep=;\n" + TABLE.replace(",", ";"),
+    "pipes.csv": TABLE.replace(",", "|"),
+    "table.txt": TABLE,
+    "capitals.csv": TABLE.replace("id,answer,prediction", "ID, Answer ,Prediction"),
+    "object.json": changed("prediction", lambda said: {"text": said}),
+    "list.json": changed("prediction", lambda said: [[said]]),
+    "options_in_text.json": changed("options", lambda _: "A. x\nB. y"),
+    "options_in_line.json": changed("options", lambda _: "(A) x (B) y"),
+    "options_of_hub.json": changed("options", lambda _: {"text": ["x", "y"], "label": ["A", "B"]}),
+    **{f"{new}.json": renamed("prediction", new) for new in ("Response", "predicted", "reply")},
+    **{f"{new}.json": renamed("answer", new) for new in ("GT", "answerKey", "true_answer")},
+    **{f"{new}.json": renamed("id", new) for new in ("Question ID", "questionId")},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_same_outputs_in_another_form(name, tmp_path):
+    data = FORMS[name]
+    (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    numbers = numbers_of(tmp_path / name, "mmvu")
+    assert numbers["n"] == 2 and "bad record" not in numbers["counts"]
+    assert numbers["official"]["mean"] == numbers["robust"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["x.xlsx", "x.json"])
+def test_an_excel_file_under_any_name(name, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["index", "A", "B", "answer", "prediction"], [1, "x", "y", "B", "B"]):
+        book.active.append(row)
+    book.save(tmp_path / "x.xlsx")
+    (tmp_path / "x.xlsx").rename(tmp_path / name)
+    assert numbers_of(tmp_path / name, "mmvu")["official"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("output", "read"),
+    [
+        ("<think>A</think>B", "B"),
+        ("<think>A or C</think>\n\n**B**", "B"),
+        ("</think>B</s>", "B"),
+        ("B</answer>", "B"),
+        ("<think>It is B", None),
+        ("<think>B</think>", None),
+    ],
+)
+def test_the_robust_rule_reads_what_is_outside_the_thinking(output, read):
+    item = Item("1", output, "B", "multiple choice", ["A. x", "B. y", "C. z"])
+    score_item("mmvu", item)
+    assert (item.extraction["robust"], item.score["robust"]) == (read, float(read == "B"))
 
 
 # ---- places

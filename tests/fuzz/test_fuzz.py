@@ -4,6 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from targets import TARGETS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_reader_takes_anything(name):

@@ -1,4 +1,4 @@
-"""Shared by the training tests: real media files, a small recipe, a subprocess that is killed."""
+"""Shared by the training tests: real media files, a small recipe, a training that is cut off."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
+import pytest
 
 from p2r.runs.recipe import Recipe, load_recipe
 
@@ -51,6 +55,22 @@ def kill_at_line(module: str, call: str, watched: Path, count: int) -> None:
     finally:
         child.kill()
     raise AssertionError(f"it ended before it was killed: {child.communicate()[1]}")
+
+
+@contextmanager
+def stopped_at_line(count: int) -> Iterator[None]:
+    """Stop a training in this OS process, as Ctrl-C does, when its metrics have `count` lines."""
+    from p2r.training.stage import StepLog
+
+    write = StepLog.on_log
+
+    def write_and_stop(self: StepLog, *arguments: object, **more: object) -> None:
+        write(self, *arguments, **more)
+        if self.path.is_file() and self.path.read_text().count("\n") >= count:
+            raise KeyboardInterrupt
+
+    with mock.patch.object(StepLog, "on_log", write_and_stop), pytest.raises(KeyboardInterrupt):
+        yield
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -305,7 +305,7 @@ def test_every_spec_gives_its_judge(server):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("claud", r"no judge 'claud'.*claude, messages, .*or package\.module:Class"),
+        ("claud", r"no judge 'claud'.*claude, grounded, messages, .*or package\.module:Class"),
         ("", "no judge ''"),
         ("oracle:x", "write oracle"),
         ("claude:", "write claude or claude:MODEL"),

@@ -118,6 +118,7 @@ def test_near_duplicates_are_dropped_and_the_first_is_kept():
     assert not seen.add(half)
 
 
+@pytest.mark.slow
 def test_near_duplicates_take_linear_time_even_if_all_texts_begin_alike():
     def work(count: int) -> None:
         seen = NearDuplicates(0.99)

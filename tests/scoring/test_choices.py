@@ -21,6 +21,52 @@ def lines(block: str) -> list[str]:
     "text",
     lines(
         r"""
+（Ｂ）
+b)
+Option B: rightwards
+【B】
+B、rightwards
+\boxed{\text{B}}
+\boxed{B. rightwards}
+{'answer': 'B'}
+{"answer": "B"}
+['B']
+rightwards (B)
+rightwards, B
+rightwards: B
+B项
+A项错误，B项正确
+答：B
+故选B
+정답: B
+答えはB
+La respuesta es B
+Réponse : B
+Antwort: B
+Ответ: B
+B → rightwards
+"""
+    ),
+)
+def test_an_answer_in_any_usual_style(text):
+    assert extract_choice(text, OPTIONS) == "B"
+
+
+STARTS = ["{} ", "**{}.** ", "**{}**. ", "{}）", "（{}）", "{}．", "[{}] ", "Option {}: ", "{} - "]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_labels_in_any_usual_style(start):
+    options = [start.format(letter) + text for letter, text in zip("ABC", "xyz", strict=True)]
+    assert [extract_choice(said, options) for said in ("B", "y", options[1])] == ["B"] * 3
+    zero = [f"{place}. {text}" for place, text in enumerate("xyz")]
+    assert [extract_choice(said, zero) for said in ("B", "y", "1", "1. y")] == ["B"] * 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    lines(
+        r"""
 The answer is B. Option A is wrong because it moves left
 The answer is B. Option A is wrong.
 The answer is B! Option A shows left.

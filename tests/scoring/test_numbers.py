@@ -10,6 +10,22 @@ from p2r.scoring.numbers import parse_number, read_number
 
 # The answer and its value, as "answer => value".
 VALUES = r"""
+-\boxed{\frac{1}{2}} => -0.5
+-$\boxed{3}$ => -3
+x=\boxed{-3} => -3
+\boxed{5} million => 5000000
+\boxed{5}k => 5000
+\boxed{5}\% => 5
+-{5} => -5
+5千米 => 5
+2千 => 2000
+－２５ => -25
+−２／３ => -0.6666666666666666
+(-5) => -5
+-$5 => -5
+negative 3/4 => -0.75
+1.2e-3 => 0.0012
+$5m => 5000000
 $-\frac{1}{2}$ => -0.5
 -\dfrac{1}{2} => -0.5
 \frac{-1}{2} => -0.5
@@ -196,6 +212,21 @@ five million => 5000000
 
 # Ranges, operations, negations, and spellings with several meanings.
 UNREADABLE = r"""
+-(-5)
+−(−5)
+(5)²
+|−5|
+\left|-5\right|
+0x10
+no one
+超过5
+不到5
+至少5
+5多
+10余
+1.234,5
+12,34,567
+2 hours 30 minutes
 Answer - 5
 x - 5
 x-5

@@ -8,8 +8,6 @@ from p2r.records import Case, Question, Trace, Verdict
 from p2r.runs.recipe import load_recipe
 from p2r.scoring.thoughts import mismatch, perception_by_answer, think_choice
 from p2r.template import parse, render
-from p2r.training.step import Step, rollout_metrics, score
-from p2r.training.step_judge import Judged
 
 COLOURS = ["A. red", "B. blue", "C. red circle", "D. dark blue"]
 NUMBERS = ["A. 1", "B. 2", "C. 12"]
@@ -99,7 +97,11 @@ def test_mismatch_is_unknown_unless_both_name_an_option():
     assert mismatch(make_case(render("x", "So it is red.", "B"), kind="free-form")) is None
 
 
+@pytest.mark.slow  # imports the training
 def test_rollouts_with_a_mismatch_are_tagged():
+    from p2r.training.step import Step, rollout_metrics, score
+    from p2r.training.step_judge import Judged
+
     class Characters:
         def decode(self, ids, **_):
             return "".join(map(chr, ids))

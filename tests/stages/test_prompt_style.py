@@ -19,6 +19,8 @@ from p2r.runs import open_run, read_json
 from p2r.runs.recipe import load_recipe
 from p2r.template import prompt_hash, render, style_name
 
+pytestmark = pytest.mark.slow
+
 AGNOSTIC = ["sft.target=agnostic", "eval.judge=oracle"]
 
 

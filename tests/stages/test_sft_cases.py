@@ -13,6 +13,7 @@ from p2r.cli import run_cli
 from p2r.runs import open_run, read_json
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 SETTINGS = ("sft.max_steps=1", "sft.batch_size=2")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import VIDEO, kill_at_line, read_lines, small_recipe
+from small import VIDEO, kill_at_line, read_lines, small_recipe, stopped_at_line
 
 from p2r import data
 from p2r.errors import TrainingError, UserError
@@ -112,8 +112,8 @@ def test_checkpoints_left_by_a_kill_at_the_end_are_removed(
 
 def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, media, tmp_path):
     out = tmp_path / "sft"
-    paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
-    kill_at_line("test_sft", f"train({paths})", out / "made.json", 1)
+    with stopped_at_line(1):
+        train(out, case_file, model_folder, media)
     with pytest.raises(UserError, match=r"sft.learning_rate was 0.001, now 0.1"):
         train(out, case_file, model_folder, media, "sft.learning_rate=0.1")
 
@@ -123,8 +123,8 @@ def test_a_stage_continues_with_smaller_forward_passes(model_folder, media, ques
     file.write_text("\n".join(case.model_dump_json() for case in cases_of(questions)))
     train(tmp_path / "whole", file, model_folder, media)
     out = tmp_path / "sft"
-    paths = ", ".join(repr(str(path)) for path in (out, file, model_folder, media))
-    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 7)
+    with stopped_at_line(7):
+        train(out, file, model_folder, media)
     train(out, file, model_folder, media, "sft.batch_size=1", "sft.global_batch=2")
     whole, resumed = (read_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "sft"))
     assert [row["step"] for row in resumed] == list(range(1, STEPS + 1))

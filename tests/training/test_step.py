@@ -23,6 +23,7 @@ from p2r.training.step_judge import StepJudge
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [render(f"I see {word}.", "So two.", "2") for word in ("two", "one", "a two", "none")]
@@ -206,7 +207,6 @@ def test_entropy_kl_and_clip_share_of_both_processes_add_up_to_the_total(
         assert_close(together, found[theirs][0], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_the_benchmark_prints_one_json_object():
     small = ["rl.prompts_per_step=2", "rl.group_size=2", "rl.micro_batch=4", "rl.max_tokens=48"]
     done = subprocess.run(

@@ -25,6 +25,7 @@ from p2r.training.vllm_rollouts import VllmRollouts
 from p2r.video import FrameCache
 
 pytest_plugins = ["small_fixtures"]
+pytestmark = pytest.mark.slow
 WRONG = render("I see two.", "So three.", "3")
 
 
@@ -131,9 +132,9 @@ def test_images_have_no_second_group(model_folder, media, questions, tmp_path):
     assert trainer.step.rewards[:, 1].tolist() == pytest.approx(totals)
 
 
-@pytest.mark.slow
 def test_a_short_run_of_t_grpo(taught_folder, media, tmp_path):
     settings = ["rl.credit=temporal", "rl.steps=2", "rl.group_size=4", "rl.max_tokens=60"]
+    settings += ["rl.preflight=1"]
     out = tmp_path / "t_grpo"
     assert train(out, taught_folder, media, *settings) == out / "model"
     rows = read_lines(out / "metrics.jsonl")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from small import kill_at_line, read_lines, small_recipe
+from small import read_lines, small_recipe, stopped_at_line
 from test_sft import cases_of
 
 from p2r import data
-from p2r.records import Question
 from p2r.training.grpo import train_grpo
 from p2r.training.sft import train_sft
 from p2r.training.tuning import lora_config
@@ -97,25 +94,18 @@ def test_rl_changes_what_the_recipe_trains(
     assert kl[0] == pytest.approx(0, abs=1e-6) and kl[1] > 1e-4, "away from the start model"
 
 
-def train_adapters(stage, model, media, questions, out):
-    """Train four steps; all arguments are paths, so that a subprocess can call it."""
-    lines = Path(questions).read_text().splitlines()
-    asked = [Question.model_validate_json(line) for line in lines]
-    train = {"sft": sft, "rl": rl}[stage]
-    return train(model, media, asked, Path(out), *LORA, "sft.max_steps=4", "rl.steps=4")
-
-
 @pytest.mark.parametrize("stage", ["sft", "rl"])
 def test_adapters_resume_from_a_checkpoint(stage, taught_folder, media, questions, tmp_path):
-    file = tmp_path / "questions.jsonl"
-    file.write_text("\n".join(question.model_dump_json() for question in questions[:3]))
+    def train(out):
+        kind = {"sft": sft, "rl": rl}[stage]
+        kind(taught_folder, media, questions, out, *LORA, "sft.max_steps=4", "rl.steps=4")
+
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    train_adapters(stage, taught_folder, media, file, whole)
-    paths = ", ".join(repr(str(path)) for path in (taught_folder, media, file, resumed))
-    call = f"train_adapters({stage!r}, {paths})"
-    kill_at_line("test_tuning", call, resumed / "metrics.jsonl", 3)
+    train(whole)
+    with stopped_at_line(3):
+        train(resumed)
     assert not (resumed / "model").exists()
-    train_adapters(stage, taught_folder, media, file, resumed)
+    train(resumed)
     rows = [read_lines(folder / "metrics.jsonl") for folder in (whole, resumed)]
     for name in ("step", "loss", "grad_norm"):
         assert [row[name] for row in rows[1]] == [row[name] for row in rows[0]], "bit for bit"
@@ -128,9 +118,8 @@ def test_tuning_works_with_the_settings_of_large_models(
     overrides, taught_folder, media, questions, tmp_path
 ):
     """In bfloat16 and with gradient checkpointing."""
-    trained = rl(
-        taught_folder, media, questions, tmp_path / "rl", *overrides, "models.dtype=bfloat16"
-    )
+    more = ("models.dtype=bfloat16", "rl.steps=1")
+    trained = rl(taught_folder, media, questions, tmp_path / "rl", *overrides, *more)
     assert_loads_like_any_other(trained)
     norms = [row["grad_norm"] for row in read_lines(tmp_path / "rl" / "metrics.jsonl")]
     assert any(norm > 0 for norm in norms)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_frames_and_times_equal_those_of_a_full_decode(kind, tmp_path):
             assert found.timestamps == pytest.approx([i / 10 for i in found.indices])
 
 
+@pytest.mark.slow
 def test_every_shared_clip_gives_the_right_frames_or_a_reason():
     folder = shared_data("videos")
     for clip in json.loads((folder / "manifest.json").read_text()):
@@ -235,8 +237,23 @@ def test_a_folder_of_numbered_pictures_is_a_video(tmp_path):
     assert found.timestamps == pytest.approx([0, 4 / 3, 7 / 3, 11 / 3], abs=1e-5)
     assert sample_frames(tmp_path, 2, fps=1, start=2, end=4, **NATIVE).indices == [2, 4]
     (tmp_path / "frame_4.png").write_bytes(b"\x89PNG and nothing else")
-    with pytest.raises(VideoError, match=r"the picture frame_4\.png"):
+    found = sample_frames(tmp_path, 4, **NATIVE)
+    assert [read_number(shown) for shown in found.frames] == found.indices == [0, 3, 8, 11]
+    assert found.timestamps == pytest.approx([0, 1, 8 / 3, 11 / 3], abs=1e-5)
+    assert found.note.startswith("1 of 12 pictures skipped: the header of the picture frame_4.png")
+    for number in range(12):
+        (tmp_path / f"frame_{number}.png").write_bytes(b"\x89PNG and nothing else")
+    with pytest.raises(VideoError, match=r"the picture frame_\d+\.png"):
         sample_frames(tmp_path, 4)
+
+
+def test_a_matroska_file_that_breaks_off_says_how_much_is_left(tmp_path):
+    write_clip(tmp_path / "whole.mkv", 40)
+    data = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    assert sample_frames(tmp_path / "whole.mkv", 2).note == ""
+    found = sample_frames(tmp_path / "cut.mkv", 2)
+    assert re.fullmatch(r"[\d.]+ of 4 seconds readable", found.note)
 
 
 # ---- pixels and colours

@@ -11,18 +11,17 @@ Official rule (eval.py): the authors ask an LLM, and a stored verdict of it coun
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from p2r.evaluation.benchmark import Asked, Reading
 from p2r.evaluation.benchmarks import vcrbench
 from p2r.evaluation.rules import (
     apply_rule,
     match_letter,
-    read_robustly,
+    robust_by_type,
+    score_by_type,
     tagged_answer,
-    valid_rating,
 )
 
 SECONDS, PIXELS = 0.7, 0.5  # the overlap must be larger
@@ -86,18 +85,8 @@ def _overlap(one: list[int], other: list[int]) -> float:
     return width * height / (areas - width * height)
 
 
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output. The rule for open-ended questions reads a stored extraction."""
-    extracted = None if asked.problem_type == "multiple choice" else match_extracted
-    return apply_rule(match, output, asked, stored, extracted=extracted)
-
-
-def robust(output: str, asked: Asked, rating: float | None) -> Reading:
-    """Score choices tolerantly, and open-ended answers by the official rule."""
-    if asked.problem_type == "multiple choice":
-        return read_robustly(output, asked, rating)
-    if not asked.truth:
-        return Reading(None, valid_rating(rating))
+def match_open(output: str, asked: Asked) -> Reading:
+    """Score an open-ended answer by the official rule."""
     return apply_rule(match, output, asked, {})
 
 
@@ -110,6 +99,6 @@ BENCHMARK = replace(
     metric="accuracy by rules and stored verdicts; open answers without either are unknown",
     paper=None,
     read=vcrbench.read_any,
-    score=score,
-    robust=robust,
+    score=score_by_type(match, match_extracted),
+    robust=robust_by_type(match_open),
 )

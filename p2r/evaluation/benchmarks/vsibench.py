@@ -6,8 +6,7 @@ case, numbers by MRA (thinking-in-space, vsibench/utils.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from p2r.evaluation.benchmark import (
     LETTER,
@@ -24,7 +23,7 @@ from p2r.evaluation.benchmark import (
 )
 from p2r.evaluation.metrics import Clips, GroupMean, combine, split_positions
 from p2r.evaluation.records import base_fields, first, given_type, options_of, text_of, truth_of
-from p2r.evaluation.rules import apply_rule, letter_reading, mra_of, read_robustly, to_float
+from p2r.evaluation.rules import letter_reading, mra_of, robust_by_type, score_by_type, to_float
 from p2r.scoring import mra
 from p2r.scoring.answers import parse_number
 from p2r.template import answer_of
@@ -73,13 +72,6 @@ def ask(fields: Fields, direct: bool) -> str:
     return add_words(fields.problem, words) if direct else fields.problem
 
 
-def score(output: str, asked: Asked, stored: Mapping[str, Any]) -> Reading:
-    """Score an output by the first word of its answer. Stored numbers are scored by MRA, too."""
-    number = asked.problem_type != CHOICE
-    extracted = read_first_word if number else None
-    return apply_rule(read_first_word, output, asked, stored, extracted=extracted)
-
-
 def read_first_word(text: str, asked: Asked) -> Reading:
     """Return the text up to the first space, without full stops at its end, and its score."""
     word = text.split(" ")[0].rstrip(".").strip()
@@ -92,11 +84,9 @@ def read_first_word(text: str, asked: Asked) -> Reading:
     return Reading(None, 0.0) if given is None else Reading(word, found)
 
 
-def robust(output: str, asked: Asked, rating: float | None) -> Reading:
-    """Score an output tolerantly: numbers in any usual form, by MRA."""
-    if asked.problem_type == CHOICE or not asked.truth:
-        return read_robustly(output, asked, rating)
-    answer = answer_of(output.replace("</s>", ""))
+def read_number(output: str, asked: Asked) -> Reading:
+    """Score a number in any usual form, by MRA."""
+    answer = answer_of(output)
     value = parse_number(answer)
     return Reading(None if value is None else repr(value), mra(answer, asked.truth))
 
@@ -171,7 +161,7 @@ BENCHMARK = Benchmark(
     paper=PaperColumn(1, (30.1, 37.2, 35.8, 33.9, 29.0, 33.7, 36.8, 36.8, 38.7), part="paper"),
     read=read,
     ask=ask,
-    score=score,
-    robust=robust,
+    score=score_by_type(read_first_word, read_first_word),
+    robust=robust_by_type(read_number),
     parts=parts,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from p2r.formats.shapes import Shape, rename
 from p2r.formats.values import BadValue, Raw, blank, problem_type_of
@@ -13,7 +12,7 @@ QUESTIONS = ("question", "query", "prompt", "instruction", "q")
 ANSWERS = (
     *("ground_truth", "gt", "gt_answer", "correct_answer", "correct_option", "answer_text"),
     *("label", "target", "gold", "reference", "correct", "correct_choice", "answer_key"),
-    *("answer_letter", "mc_answer", "gold_answer", "reference_answer", "gt_option", "a"),
+    *("answer_letter", "mc_answer", "gold_answer", "reference_answer", "gt_option"),
 )
 NAMES = {
     "problem_id": IDS,
@@ -36,8 +35,8 @@ def matches(record: Raw) -> bool:
 def unify(record: Raw) -> Raw:
     """Return the record with the keys of Video-R1."""
     names = dict(NAMES)
-    if isinstance(answer := record.get("answer"), Mapping):  # {"letter": "B"}
-        record = record | {"answer": next(iter(answer.values()), None)}
+    if "q" in record and "b" not in record:
+        names["solution"] = (*ANSWERS, "a")
     if not blank(record.get("answer")) and blank(record.get("ground_truth")):
         del names["solution"]  # the answer is the reference
     if not _is_type(record):

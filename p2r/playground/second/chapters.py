@@ -61,10 +61,13 @@ def add_chapters(first: Scene, place: int, count: int, seed: int | str) -> LongS
 
 
 def times_of(scene: Scene | LongScene) -> list[float]:
-    """Return the times (s) of the frames of a scene's video, long or not."""
+    """Return the times (s) of the frames of a scene's video, long or not.
+
+    The last frame is left out: so 8 evenly spaced frames of a chapter are half a second apart.
+    """
     if isinstance(scene, Scene):
         return ticks()
-    return [tick / FPS for tick in range(int(len(scene.chapters) * SECONDS * FPS))]
+    return [tick / FPS for tick in range(int(len(scene.chapters) * SECONDS * FPS) - 1)]
 
 
 def render_any(

@@ -1,16 +1,7 @@
-"""Habits: how a trace describes a scene, and what it does wrong.
+"""Habits: what a trace tells of a scene, and what it does wrong. `HABITS` is the table.
 
-| probability of | complete | targeted | teacher | base | careless |
-|---|---|---|---|---|---|
-| a needed sentence | 1 | 1 | .8 | .35 | .5 |
-| another sentence | 1 | 0 | .25 | .35 | .5 |
-| a vague sentence instead | 0 | 0 | .05 | .1 | .15 |
-| a false sentence instead | 0 | 0 | .04 | .05 | .1 |
-| a trace that tells everything | 1 | 0 | .05 | .05 | .1 |
-| an answer that contradicts the thinking | 0 | 0 | .03 | .05 | .1 |
-| the right answer where the thinking has to guess | 0 | 0 | .05 | .1 | .2 |
-
-A trace that does not tell everything has at most three sentences.
+Without mistakes, mismatch, luck and false sentences would have a rate of 0. A trace that does not
+tell everything has at most three sentences.
 """
 
 from __future__ import annotations
@@ -26,8 +17,7 @@ from p2r.playground.second.language import (
     STILL,
     Fact,
     Notes,
-    tell,
-    tell_sign,
+    describe_fact,
 )
 from p2r.playground.second.questions import KINDS, LETTERS, SceneQuestion, notice
 from p2r.playground.second.thinking import think_from
@@ -39,7 +29,12 @@ ROOM = 3  # sentences
 
 @dataclass(frozen=True)
 class Habit:
-    """The probabilities of the table above, in its order."""
+    """The probabilities of one habit.
+
+    Sentences: a `needed` and a `needless` one is told; one that is told is `vague` or `false`.
+    Traces: `everything` is told; the answer contradicts the thinking (`mismatch`); the answer is
+    right although the thinking has to guess (`luck`).
+    """
 
     needed: float
     needless: float
@@ -50,11 +45,12 @@ class Habit:
     luck: float = 0.0
 
 
-COMPLETE = Habit(1.0, 1.0, everything=1.0)
-TARGETED = Habit(1.0, 0.0)
-TEACHER = Habit(0.8, 0.25, 0.05, 0.04, 0.05, 0.03, 0.05)
-BASE = Habit(0.35, 0.35, 0.1, 0.05, 0.05, 0.05, 0.1)
-CARELESS = Habit(0.5, 0.5, 0.15, 0.1, 0.1, 0.1, 0.2)
+# In this order: needed, needless, vague, false, everything, mismatch, luck.
+COMPLETE = Habit(1.00, 1.00, 0.00, 0.00, 1.00, 0.00, 0.00)
+TARGETED = Habit(1.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00)
+TEACHER = Habit(0.80, 0.25, 0.05, 0.04, 0.05, 0.03, 0.05)
+BASE = Habit(0.35, 0.35, 0.10, 0.05, 0.05, 0.05, 0.10)
+CARELESS = Habit(0.50, 0.50, 0.15, 0.10, 0.10, 0.10, 0.20)
 HABITS = {
     "complete": COMPLETE,
     "targeted": TARGETED,
@@ -97,12 +93,12 @@ def describe(
 def _say(rng: random.Random, fact: Fact | str, habit: Habit, domain: Domain) -> str:
     draw = rng.random()
     if isinstance(fact, Fact) and not fact.seen:
-        return tell(fact)
+        return describe_fact(fact)
     if draw < habit.false:
         fact = make_false(fact, rng, domain)
     elif draw < habit.false + habit.vague and isinstance(fact, Fact):
         fact = make_vague(fact, rng)
-    return tell_sign(fact) if isinstance(fact, str) else tell(fact)
+    return describe_fact(fact)
 
 
 def make_vague(fact: Fact, rng: random.Random) -> Fact:

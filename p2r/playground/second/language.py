@@ -96,6 +96,11 @@ def tell(fact: Fact) -> str:
     return f"The {fact.name} is {', '.join(part or '' for part in told) or 'there'}."
 
 
+def describe_fact(fact: Fact | str) -> str:
+    """Return the sentence of a fact, or of the text of a sign."""
+    return tell_sign(fact) if isinstance(fact, str) else tell(fact)
+
+
 def tell_sign(sign: str) -> str:
     return f"The sign says {sign}."
 

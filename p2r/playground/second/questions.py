@@ -15,17 +15,28 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from p2r.playground.second.language import (
     MOTION_WORDS,
     NO_EVENT,
     STILL,
-    UNSEEN,
     Fact,
     Notes,
-    tell,
-    tell_sign,
+)
+from p2r.playground.second.reading import (
+    MissingFact,
+    Solution,
+    compare,
+    read_chain,
+    read_changer_motion,
+    read_comparison,
+    read_mover_colour,
+    read_mover_time,
+    read_part,
+    read_partner,
+    read_sign,
 )
 from p2r.playground.second.words import EVENTS, SEEN, TIMES, Domain
 from p2r.playground.second.world import Scene, sample_scene
@@ -41,8 +52,8 @@ COMPARISONS = tuple(
 class SceneQuestion(NamedTuple):
     """A question about a scene.
 
-    `needs`: the names of the objects (or "sign") whose
-    sentences an answer needs. `value`: the right answer in words, without its letter.
+    `needs`: the names of the objects (or "sign") whose sentences an answer needs. `value`: the
+    right answer in words, without its letter.
     """
 
     kind: str
@@ -65,25 +76,6 @@ def to_question(asked: SceneQuestion, **fields: Any) -> Question:
     )
 
 
-class MissingFact(Exception):
-    """The notes lack a needed fact. `used` are the facts that were found before.
-
-    `unseen`: the notes say that the fact cannot be seen.
-    """
-
-    def __init__(self, what: str, used: Sequence[Fact] = (), unseen: bool = False) -> None:
-        super().__init__(what)
-        self.used = tuple(used)
-        self.unseen = unseen
-
-
-class Solution(NamedTuple):
-    """An answer in words, and the facts it comes from, in the order in which they are read."""
-
-    value: str
-    used: tuple[Fact | str, ...]
-
-
 class Kind(NamedTuple):
     """One kind of question.
 
@@ -99,112 +91,6 @@ class Kind(NamedTuple):
     solve: Callable[..., Solution]
     pool: Callable[[Domain], Sequence[str]]
     notice: str
-
-
-# ---- reading notes
-
-
-def _read(notes: Notes, name: str, used: Sequence[Fact] = ()) -> Fact:
-    fact = notes.named(name)
-    if fact is None:
-        raise MissingFact(f"The {name} is not described.", used)
-    if name in notes.unclear:
-        raise MissingFact(f"The {name} is described in two ways.", used)
-    return fact
-
-
-def _part(fact: Fact, part: str, used: Sequence[Fact] = ()) -> str:
-    """Return a part of a fact in words: "size", "motion", "event" or "time"."""
-    value = getattr(fact, part)
-    if value is None:
-        raise MissingFact(f"Its {part} is not told.", (*used, fact))
-    if value == UNSEEN:
-        raise MissingFact("", (*used, fact), unseen=True)
-    return str(value)
-
-
-def _only(notes: Notes, what: str, found: Sequence[Fact], used: Sequence[Fact] = ()) -> Fact:
-    if len(found) != 1:
-        raise MissingFact(f"{'More than one' if found else 'No'} {what} is described.", used)
-    return _read(notes, found[0].name, used)
-
-
-def _mover(notes: Notes, way: str) -> Fact:
-    found = [fact for fact in notes.objects if fact.motion == f"moves {way}"]
-    return _only(notes, f"object that moves {way}", found)
-
-
-def _solve_motion(notes: Notes, name: str) -> Solution:
-    fact = _read(notes, name)
-    return Solution(_part(fact, "motion"), (fact,))
-
-
-def _solve_event(notes: Notes, name: str) -> Solution:
-    fact = _read(notes, name)
-    return Solution(_part(fact, "event"), (fact,))
-
-
-def _solve_when(notes: Notes, name: str) -> Solution:
-    fact = _read(notes, name)
-    return Solution(_part(fact, "time"), (fact,))
-
-
-def _solve_sign(notes: Notes) -> Solution:
-    if notes.sign is None:
-        raise MissingFact("The sign is not described.")
-    if "sign" in notes.unclear:
-        raise MissingFact("The sign is described in two ways.")
-    return Solution(notes.sign, (notes.sign,))
-
-
-def _solve_mover_time(notes: Notes, way: str) -> Solution:
-    fact = _mover(notes, way)
-    return Solution(_part(fact, "time"), (fact,))
-
-
-def _solve_mover_colour(notes: Notes, way: str) -> Solution:
-    fact = _mover(notes, way)
-    return Solution(fact.colour, (fact,))
-
-
-def _solve_changer_motion(notes: Notes, time: str) -> Solution:
-    found = [fact for fact in notes.objects if str(fact.time) == time]
-    fact = _only(notes, f"object with an event at {time} s", found)
-    return Solution(_part(fact, "motion"), (fact,))
-
-
-def _solve_compare(notes: Notes, a: str, b: str) -> Solution:
-    one = _read(notes, a)
-    two = _read(notes, b, (one,))
-    for fact, used in ((one, ()), (two, (one,))):
-        for part in ("size", "motion"):
-            _part(fact, part, used)
-    return Solution(_compare(one, two), (one, two))
-
-
-def _compare(one: Fact, two: Fact) -> str:
-    size = "same" if one.size == two.size else "other"
-    motion = "same" if one.motion == two.motion else "other"
-    return f"{size} size, {motion} motion"
-
-
-def _solve_partner(notes: Notes, name: str) -> Solution:
-    one = _read(notes, name)
-    time = _part(one, "time")
-    found = [fact for fact in notes.objects if str(fact.time) == time and fact.name != name]
-    two = _only(notes, f"other object with an event at {time} s", found, (one,))
-    return Solution(_part(two, "motion", (one,)), (one, two))
-
-
-def _solve_chain(notes: Notes, name: str) -> Solution:
-    one = _read(notes, name)
-    shape = one.hit
-    if shape is None:
-        _part(one, "event")
-        raise MissingFact("It hits no object.", (one,))
-    found = [fact for fact in notes.objects if fact.shape == shape]
-    two = _only(notes, shape, found, (one,))
-    return Solution(two.colour, (one, two))
 
 
 # ---- finding the arguments in a scene
@@ -285,7 +171,7 @@ def _pair(notes: Notes, rng: random.Random, wanted: str) -> tuple[str, ...] | No
     pair = rng.sample(notes.objects, 2) if len(notes.objects) > 1 else []
     if not pair or not all(fact in _not_hit(notes) for fact in pair):
         return None
-    return (pair[0].name, pair[1].name) if _compare(*pair) == wanted else None
+    return (pair[0].name, pair[1].name) if compare(*pair) == wanted else None
 
 
 def _partner_with_motion(notes: Notes, rng: random.Random, motion: str) -> tuple[str, ...] | None:
@@ -345,52 +231,52 @@ _CHOICE = "multiple choice"
 KINDS: dict[str, Kind] = {
     "motion": Kind(
         "How does the {} move?",
-        *(_CHOICE, _draw_motion, _with_motion, _solve_motion, _motions),
+        *(_CHOICE, _draw_motion, _with_motion, partial(read_part, "motion"), _motions),
         notice="the {}",
     ),
     "event": Kind(
         "What is the event of the {}?",
-        *(_CHOICE, _draw_event, _with_event, _solve_event, lambda domain: ()),
+        *(_CHOICE, _draw_event, _with_event, partial(read_part, "event"), lambda domain: ()),
         notice="the {}",
     ),
     "when": Kind(
         "At which second is the event of the {}?",
-        *("numerical", _draw_time, _with_time, _solve_when, _times),
+        *("numerical", _draw_time, _with_time, partial(read_part, "time"), _times),
         notice="the {}",
     ),
     "sign": Kind(
         "What does the sign say?",
-        *("OCR", _draw_nothing, _with_sign, _solve_sign, _signs),
+        *("OCR", _draw_nothing, _with_sign, read_sign, _signs),
         notice="the sign",
     ),
     "mover time": Kind(
         "At which second is the event of the object that moves {}?",
-        *("regression", _draw_time, _mover_with_time, _solve_mover_time, _times),
+        *("regression", _draw_time, _mover_with_time, read_mover_time, _times),
         notice="the object that moves {}",
     ),
     "mover colour": Kind(
         "What colour is the object that moves {}?",
-        *("free-form", _draw_nothing, _any_mover, _solve_mover_colour, _colours),
+        *("free-form", _draw_nothing, _any_mover, read_mover_colour, _colours),
         notice="the object that moves {}",
     ),
     "changer motion": Kind(
         "How does the object with the event at {} s move?",
-        *(_CHOICE, _draw_motion, _changer_with_motion, _solve_changer_motion, _motions),
+        *(_CHOICE, _draw_motion, _changer_with_motion, read_changer_motion, _motions),
         notice="the object with the event at {} s",
     ),
     "compare": Kind(
         "Compare the {} and the {}.",
-        *(_CHOICE, _draw_comparison, _pair, _solve_compare, lambda domain: COMPARISONS),
+        *(_CHOICE, _draw_comparison, _pair, read_comparison, lambda domain: COMPARISONS),
         notice="the {} and the {}",
     ),
     "partner": Kind(
         "How does the other object move that has its event together with the {}?",
-        *(_CHOICE, _draw_motion, _partner_with_motion, _solve_partner, _motions),
+        *(_CHOICE, _draw_motion, _partner_with_motion, read_partner, _motions),
         notice="the {} and its partner",
     ),
     "chain": Kind(
         "What colour is the object that the {} hits?",
-        *("free-form", _draw_nothing, _hitter, _solve_chain, _colours),
+        *("free-form", _draw_nothing, _hitter, read_chain, _colours),
         notice="the {} and the object that it hits",
     ),
 }
@@ -484,24 +370,6 @@ def letter_options(rng: random.Random, right: str, wrong: Sequence[str]) -> tupl
     return options, LETTERS[texts.index(right)]
 
 
-def ask(
-    scene: Scene,
-    rng: random.Random,
-    kinds: Sequence[str] = tuple(KINDS),
-    domain: Domain = SEEN,
-) -> SceneQuestion:
-    """Return a question about a given scene, of a random kind that the scene allows.
-
-    Kinds and answers are only roughly balanced. `make_asked` balances both exactly.
-    """
-    notes = Notes.of(scene)
-    while True:
-        kind = rng.choice(kinds)
-        asked = ask_kind(notes, rng, kind, KINDS[kind].draw(rng, domain), domain)
-        if asked is not None:
-            return asked
-
-
 def make_asked(
     seed: int | str, kind: str, domain: Domain = SEEN, **limits: Any
 ) -> tuple[Scene, SceneQuestion]:
@@ -522,8 +390,3 @@ def make_asked(
     asked = ask_kind(Notes.of(scene), rng, kind, wanted, domain)
     assert asked is not None
     return scene, asked
-
-
-def describe_fact(fact: Fact | str) -> str:
-    """Return the sentence of a used fact, or of the text of a sign."""
-    return tell_sign(fact) if isinstance(fact, str) else tell(fact)

@@ -20,12 +20,11 @@ from typing import Any
 from p2r.judges.base import CLIP
 from p2r.playground.second.chapters import LongScene, add_chapters
 from p2r.playground.second.habits import make_false
-from p2r.playground.second.language import Fact, Notes
+from p2r.playground.second.language import Fact, Notes, describe_fact
 from p2r.playground.second.questions import (
     CANNOT_TELL,
     KINDS,
     SceneQuestion,
-    describe_fact,
     letter_options,
     make_asked,
     to_question,

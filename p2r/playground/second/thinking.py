@@ -10,16 +10,15 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from p2r.playground.second.language import Notes, read_notes
+from p2r.playground.second.language import Notes, describe_fact, read_notes
 from p2r.playground.second.questions import (
     CANNOT_TELL,
     KINDS,
-    MissingFact,
     SceneQuestion,
-    describe_fact,
     kind_of,
     solve,
 )
+from p2r.playground.second.reading import MissingFact
 from p2r.playground.second.words import SEEN, Domain
 from p2r.records import Question
 
