@@ -261,6 +261,8 @@ class SftSettings(Section):
     """Weight decay of AdamW (0 as in Video-R1)."""
     save_steps: PositiveInt = 500
     """Steps between two checkpoints; see `keep`."""
+    liger: bool = False
+    """Use Liger's kernels, which need less memory (a GPU and liger-kernel)."""
 
 
 class LengthRanges(Section):
@@ -319,8 +321,20 @@ class RlSettings(Section):
     """Schedule of the learning rate."""
     beta: NonNegativeFloat = 0.04
     """Weight of the KL term, eq. (7)."""
+    updates: PositiveInt = 1
+    """Optimiser steps on each batch of rollouts; `steps` counts all of them. With 1, the ratio of
+    eq. (7) is always 1 and nothing is clipped."""
+    loss: Literal["grpo", "dr_grpo", "cispo"] = "grpo"
+    """`grpo` is eq. (7). `dr_grpo` divides the loss of a response by `max_tokens` in place of its
+    length. `cispo` caps the ratio but keeps the gradient of every token."""
     epsilon: PositiveFloat = 0.2
     """Clipping range of the ratio, eq. (7)."""
+    epsilon_high: PositiveFloat | None = None
+    """Upper clipping range (clip-higher; none: `epsilon`). With `cispo`: the largest ratio."""
+    ratio: Literal["token", "sequence"] = "token"
+    """The ratio of eq. (7): of each token, or of the whole response (GSPO)."""
+    scale_rewards: Literal["group", "none"] = "group"
+    """Divide advantages by the standard deviation of their group, eq. (6), or not (Dr. GRPO)."""
     max_tokens: PositiveInt = 768
     """Most tokens per rollout."""
     temperature: NonNegativeFloat = 1.0
@@ -358,6 +372,17 @@ class TuningSettings(Section):
     """Dropout of the adapters."""
     freeze_vision: bool = False
     """Do not train the vision tower and its merger."""
+    quantise: Literal["4bit", "8bit"] | None = None
+    """Load the frozen weights under the adapters with 4 or 8 bits (QLoRA; needs bitsandbytes)."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """The optimiser. 8 bits need a quarter of the memory for its states (bitsandbytes); `paged`
+    moves them to main memory if the GPU is full."""
+
+    @model_validator(mode="after")
+    def _check_adapters(self) -> TuningSettings:
+        if self.quantise and self.lora_rank is None:
+            raise ValueError("quantised weights cannot be trained: set tuning.lora_rank too")
+        return self
 
 
 class EvalSettings(Section):

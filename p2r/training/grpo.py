@@ -38,7 +38,13 @@ from p2r.training.stage import (
 )
 from p2r.training.step import FramesOf
 from p2r.training.trainer import ProcessAwareGRPOTrainer
-from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
+from p2r.training.tuning import (
+    freeze_vision,
+    lora_config,
+    quantisation,
+    shared_arguments,
+    training_dtype,
+)
 from p2r.training.validation import Validation, hold_out
 from p2r.video import FrameCache
 
@@ -184,7 +190,7 @@ def plan_steps(
     if len({question.id for question in questions}) < len(questions):
         raise TrainingError("two questions have the same id: ids must be unique")
     generator = torch.Generator().manual_seed(seed)
-    needed = rl.steps * rl.prompts_per_step
+    needed = rl.steps // rl.updates * rl.prompts_per_step
     kept: list[Question] = []
     skipped: list[tuple[Question, str]] = []
     for index in torch.randperm(len(questions), generator=generator).tolist():
@@ -235,13 +241,21 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         max_grad_norm=rl.max_grad_norm,
         beta=rl.beta,
         epsilon=rl.epsilon,
+        epsilon_high=rl.epsilon_high,
+        num_iterations=rl.updates,
+        importance_sampling_level=rl.ratio,
+        scale_rewards=rl.scale_rewards,
         # The loss is `p2r.training.step.loss`. These settings describe the same loss in TRL's
-        # terms: the mean over the tokens of each response, then over responses
+        # terms. With "grpo": the mean over the tokens of each response, then over responses
         # (normalise=sequence), with the plain k3 estimator of the KL term.
-        loss_type="grpo",
+        loss_type=rl.loss,
         use_bias_correction_kl=False,
         mask_truncated_completions=False,  # a truncated response loses its format reward instead
-        model_init_kwargs={"dtype": training_dtype(recipe), "use_safetensors": True},
+        model_init_kwargs={
+            "dtype": training_dtype(recipe),
+            "use_safetensors": True,
+            **quantisation(recipe),
+        },
     )
 
 
@@ -249,7 +263,7 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
     """Return one line about the size of a step."""
     return (
         f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = "
-        f"{rl.prompts_per_step * rl.group_size} rollouts, 1 update "
+        f"{rl.prompts_per_step * rl.group_size} rollouts, {rl.updates} update(s) "
         f"({arguments.gradient_accumulation_steps} micro-batches of {rl.micro_batch} "
         f"on {arguments.world_size} worker(s)); {rl.steps} steps, credit={rl.credit}, "
         f"normalise={rl.normalise}, rewards={'+'.join(rl.rewards)}"
