@@ -82,7 +82,7 @@ def test_every_widget_works_in_jupyterlab(lab, chromium, tmp_path):
 
 def use_every_widget(page):
     """Run the notebook, then use the widgets with the keyboard."""
-    page.locator(".jp-Notebook").wait_for()
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
     page.get_by_text("Run All Cells", exact=True).click()
     cells = page.locator(".jp-CodeCell")
