@@ -82,14 +82,16 @@ def stamp(run: Path) -> tuple[str, bool]:
     return f"{newest:.3f}-{size}-{len(states)}", time.time() - newest < LIVE_SECONDS
 
 
-def draw_run(run: Path, window: int = 1) -> list[dict[str, Any]]:
+def draw_run(
+    run: Path, window: int = 1, untrue: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """Return sections with figures for Plotly.
 
     A section is {"stage", "steps", "figures": [{"title", "figure", "wide", "flat"}]}. First come
     the evaluated models, then the trainings with RL in one figure for each measure, then the
-    stages.
-    `flat`: all values are 0. `window`: running mean over so many steps. Names of folders and files
-    are escaped, because Plotly reads markup in its labels.
+    stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0. `window`:
+    running mean over so many steps. Names of folders and files are escaped, because Plotly reads
+    markup in its labels.
     """
     from p2r import plots
 
@@ -100,7 +102,8 @@ def draw_run(run: Path, window: int = 1) -> list[dict[str, Any]]:
             {"stage": "evaluation", "steps": None, "figures": [{**figure, "wide": True}]}
         )
     stages = {stage: _thin(read_metrics(file)) for stage, file in find_metrics(run).items()}
-    if together := _draw_together(stages, window):
+    together = [*_draw_together(stages, window), *_draw_untrue(untrue, window)]
+    if together:
         sections.append({"stage": "all trainings", "steps": None, "figures": together})
     for stage, rows in stages.items():
         smooth = _smooth(rows, window)
@@ -131,6 +134,25 @@ def _draw_together(
             continue
         figures.append(_prepare(plots.COMPARISONS[name][0], figure))
     return figures
+
+
+def _draw_untrue(rows: Sequence[Mapping[str, Any]], window: int) -> list[dict[str, Any]]:
+    """Return the figure of sufficient observations that are untrue, if it has a point."""
+    from p2r import plots
+
+    series: dict[str, dict[int, float]] = {}
+    for row in rows:
+        name = MODEL_LABELS.get(row["stage"].removeprefix("rl-"), row["stage"])
+        series.setdefault(escape(name), {})[row["step"]] = row["share"]
+    if not series:
+        return []
+    steps = sorted({step for points in series.values() for step in points})
+    lines = {
+        name: plots.running_mean([points.get(step) for step in steps], window)
+        for name, points in series.items()
+    }
+    figure = plots.lines(steps, lines, "", "step", "share of sufficient")
+    return [_prepare("Sufficient, but untrue", figure.update_yaxes(rangemode="tozero"))]
 
 
 def _smooth(rows: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:

@@ -205,6 +205,20 @@ class CaseStore:
             "count(*) AS n FROM cases {} GROUP BY ALL ORDER BY min(number)",
         )
 
+    def untrue_by_step(self, run: str) -> list[dict[str, Any]]:
+        """Return the share of the sufficient observations that are untrue, by stage and step.
+
+        Only observations whose truth is known count (`set_truths`). Each row has `stage`, `step`,
+        `share` and `n`.
+        """
+        return self._ask(
+            Filters(run=(run,), verdict="yes"),
+            'SELECT "trace.stage" AS stage, "trace.step" AS step, count(*) AS n, '
+            "avg(CASE WHEN truth = 'false' THEN 1.0 ELSE 0.0 END) AS share FROM cases {} "
+            "AND truth <> 'unknown' AND \"trace.step\" IS NOT NULL GROUP BY ALL "
+            "ORDER BY stage, step",
+        )
+
     def set_truths(self, find: Callable[[Case], str], filters: Filters = EVERYTHING) -> int:
         """Fill in whether the observations of the chosen cases are true.
 

@@ -17,6 +17,7 @@ from p2r.browser.address import TABS, VERDICT_TABS, View, read_view
 from p2r.browser.ask_view import hide_paths
 from p2r.browser.banner import explain
 from p2r.browser.credit_view import credit_group
+from p2r.browser.curves_view import draw_run
 from p2r.browser.evidence import (
     compare_with_scene,
     cut_times,
@@ -105,6 +106,11 @@ def test_a_sufficient_observation_can_be_untrue_and_every_page_says_so(library):
     assert library.store.count(Filters(truth="false", verdict="yes")) == 1
     stage = next(s for s in count_stages(library.store.tally()) if s.stage == "rl-grpo")
     assert stage.untrue_share == pytest.approx(1 / 3) and stage.label == "training: SFT + GRPO"
+    # Three of the five rollouts of step 51 are sufficient, and one of them is untrue.
+    rows = library.store.untrue_by_step("scenic")
+    assert {"stage": "rl-grpo", "step": 51, "n": 3, "share": pytest.approx(1 / 3)} in rows
+    figure = draw_run(library.folders["scenic"], untrue=rows)[0]["figures"][0]
+    assert figure["title"] == "Sufficient, but untrue" and not figure["flat"]
     page = show(library, f"case={scenic_id(4)}")
     assert "untrue or incomplete, the scene has: A big red square" in words_of(page["main"])
     assert "✗ observation: untrue or incomplete" in words_of(page["main"])
