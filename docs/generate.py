@@ -14,8 +14,6 @@ import json
 import re
 import sys
 import tomllib
-import types
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +140,8 @@ def recipe_reference() -> str:
 
 
 def _keys(model: Any, prefix: str, leave_out: set[str] = frozenset()) -> list[str]:
+    from p2r.runs.recipe_keys import type_name
+
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     nested = []
     for name, field in model.model_fields.items():
@@ -152,7 +152,7 @@ def _keys(model: Any, prefix: str, leave_out: set[str] = frozenset()) -> list[st
             nested += _keys(field.annotation, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else f"`{_show(_default(field))}`"
-        kind = f"`{_cell(_type_name(field.annotation))}`"
+        kind = f"`{_cell(type_name(field.annotation))}`"
         rows.append(f"| `{prefix}{name}` | {kind} | {default} | {_cell(field.description or '')} |")
     return [*(rows if len(rows) > 2 else []), "", *nested]
 
@@ -163,21 +163,6 @@ def _default(field: Any) -> Any:
 
 def _show(value: Any) -> str:
     return "none" if value is None else _cell(json.dumps(value))
-
-
-def _type_name(kind: Any) -> str:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return " | ".join(map(str, arguments))
-    if origin is typing.Annotated:
-        return _type_name(arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return " | ".join(_type_name(argument) for argument in arguments)
-    if kind is type(None):
-        return "none"
-    if arguments:
-        return f"{origin.__name__}[{', '.join(map(_type_name, arguments))}]"
-    return getattr(kind, "__name__", str(kind))
 
 
 def _text(model: Any) -> str:

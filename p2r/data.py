@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,14 +101,19 @@ def check_model(name_or_path: str | Path) -> str:
 
 
 def load_model(
-    name_or_path: str | Path, dtype: str | torch.dtype = "float32"
+    name_or_path: str | Path,
+    dtype: str | torch.dtype = "float32",
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """Load a Qwen2.5-VL in evaluation mode, only from safetensors; raises `EngineError`."""
+    """Load a Qwen2.5-VL in evaluation mode, only from safetensors; raises `EngineError`.
+
+    `more` are further arguments of `from_pretrained`.
+    """
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
     path = check_model(name_or_path)
     try:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            path, dtype=kind, use_safetensors=True
+            path, dtype=kind, use_safetensors=True, **more
         )
     except (OSError, ValueError) as error:
         raise EngineError(_explain(name_or_path, error)) from error

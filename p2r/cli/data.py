@@ -8,19 +8,24 @@ from typing import Annotated
 
 import typer
 
+from p2r.cli.complete import complete_runs
 from p2r.cli.options import DryRunOption, JsonOption, app, print_dry_run
 
 LONGEST_EXAMPLE = 300  # characters
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=complete_runs)
+]
 
 
 @app.command(epilog="Example: p2r status runs/x --json")
 def status(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Show the progress of generation and filtering.
+    """Show the progress of all stages: generation, filter, SFT, RL and evaluations.
 
-    Shows progress, rate, time left, failures and cost. Only reads; works during a run.
+    Shows progress, rate, time left, failures and cost, and the latest loss and rewards of a
+    training. Only reads; works during a run.
     """
-    from p2r.pipeline.status import SHOWN, status
+    from p2r.pipeline.status import SHOWN
+    from p2r.stages.status import status
 
     report = status(run)
     if as_json:
@@ -36,6 +41,9 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
         for title, key in (("failures", "failures"), ("bad records of the file", "bad_reasons")):
             if shown := dict(list(stage.get(key, {}).items())[:SHOWN]):
                 console.print(counts_table(f"{name}: {title}", shown, "reason"))
+        if stage.get("metrics"):
+            shown = {key: f"{value:.4g}" for key, value in stage["metrics"].items()}
+            console.print(counts_table(f"{name}: latest values", shown, "metric"))
         if stage.get("ends"):
             console.print(counts_table(f"{name}: last step reached", stage["ends"], "step"))
             unpriced = f", plus calls without a known price: {stage['unpriced']}"

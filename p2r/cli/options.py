@@ -13,24 +13,30 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from p2r.cli.complete import complete_recipes, complete_runs
 from p2r.errors import UserError
 
 app = typer.Typer(
     name="p2r",
     help="VideoP2R workbench: from chain-of-thought data to PA-GRPO and case studies.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 RunOption = Annotated[
-    Path, typer.Option("--run", help="Run folder. Created if missing, resumed if it exists.")
+    Path,
+    typer.Option(
+        "--run",
+        help="Run folder. Created if missing, resumed if it exists.",
+        autocompletion=complete_runs,
+    ),
 ]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe",
+        autocompletion=complete_recipes,
         help="tiny, 3b, 7b, qwen2.5-vl-7b-1x80gb …, or a YAML file; NAME+local-judge adds a "
         "preset. Default: the run's own, or tiny for a new run.",
     ),

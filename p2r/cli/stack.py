@@ -61,8 +61,8 @@ def _finding(
 
 
 def _python() -> Iterator[Finding]:
-    right = sys.version_info[:2] == (3, 11)
-    advice = "use Python 3.11: requirements.lock is for that version"
+    right = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    advice = "use Python 3.11, 3.12 or 3.13: requirements.lock is for these versions"
     yield _finding("python", right, platform.python_version(), advice)
 
 
@@ -105,9 +105,10 @@ def _decoders() -> Iterator[Finding]:
         ("decord", "the first decoder"),
         ("av", "for files that decord cannot read"),
     ):
-        loaded, version = _try_import(module), version_of(module) or "missing"
+        loaded = _try_import(module)
+        version = version_of(module) or version_of(f"{module}2") or "missing"  # decord2
         detail = f"{version}, {use}" if loaded else version
-        yield _finding(f"decoder {module}", loaded, detail, f"run: pip install {module}")
+        yield _finding(f"decoder {module}", loaded, detail, "run: make install")
 
 
 def _models() -> Iterator[Finding]:
@@ -124,7 +125,7 @@ def _optional() -> Iterator[Finding]:
     for package, (use, extra) in OPTIONAL.items():
         version = version_of(package)
         detail = f"{version}, {use}" if version else "not installed"
-        advice = f"needed only for {use}: pip install 'p2r[{extra}]'"
+        advice = f"needed only for {use}: pip install -e '.[{extra}]'"
         yield _finding(package, version, detail, advice, "note")
     keyed = os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")
     advice = "needed only for the judge 'claude': set ANTHROPIC_API_KEY"
@@ -135,6 +136,8 @@ def _machine() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     advice = "a demo run needs about 1 GiB in this folder"
     yield _finding("free disk", free >= 2, f"{free:.0f} GiB", advice, "note")
+    if not hasattr(os, "sysconf"):  # Windows
+        return
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield _finding("memory", total >= 6, f"{total:.0f} GiB", "the demo needs about 6 GiB", "note")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +29,10 @@ def give_home() -> None:
 
     This is usual in containers (`docker run --user 1234`). Libraries fail without a home folder.
     """
+    try:
+        import pwd
+    except ImportError:  # Windows, where every user has a home folder
+        return
     user = os.getuid()
     try:
         pwd.getpwuid(user)

@@ -40,7 +40,7 @@ def ray_map(
     try:
         import ray
     except ImportError as error:
-        raise EngineError("--ray needs Ray: pip install 'p2r[ray]'") from error
+        raise EngineError("--ray needs Ray: pip install -e '.[ray]'") from error
     if not messages:
         return
     if not ray.is_initialized():

@@ -77,7 +77,7 @@ class ServerEngine:
         self, recipe: Recipe, model: str, *, style: str = "full", logprobs: bool = False
     ) -> None:
         if find_spec("openai") is None:
-            raise EngineError("the engine server needs openai: pip install 'p2r[judges]'")
+            raise EngineError("the engine server needs openai: pip install -e '.[judges]'")
         self.settings = recipe.server
         self.model = str(model)
         self.name = recipe.server.model or self.model

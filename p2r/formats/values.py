@@ -81,7 +81,7 @@ _CHOICES = ("mc", "mcq", "mcqa", "multichoice", "multiplechoices", "choice", "si
 _TYPES = {re.sub(r"[\W_]", "", name).lower(): name for name in PROBLEM_TYPES} | {
     **dict.fromkeys(_CHOICES, "multiple choice"),
     **dict.fromkeys(("open", "openended", "oe", "freeform", "free"), "free-form"),
-    **dict.fromkeys(("number", "numeric", "numericalanswer", "math", "float"), "numerical"),
+    **dict.fromkeys(("number", "numeric", "numericalanswer"), "numerical"),
 }
 
 

@@ -206,6 +206,8 @@ def _is_gone(reservation: sqlite3.Row) -> bool:
         return True
     if reservation["pid"] == NOBODY or reservation["host"] != HOST:
         return False
+    if os.name == "nt":  # on Windows, signal 0 is Ctrl-C
+        return False
     try:
         os.kill(reservation["pid"], 0)
     except ProcessLookupError:

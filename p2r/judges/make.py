@@ -7,12 +7,15 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from p2r.errors import JudgeError
+from p2r.errors import JudgeError, UserError
+from p2r.files.user_code import load_object
 from p2r.judges.base import BaseJudge
 from p2r.judges.cache import VerdictCache
 from p2r.judges.database import Database
@@ -23,7 +26,10 @@ from p2r.runs.recipe import JudgingSettings
 Spec = str | Mapping[str, Any]
 # The kinds of judges that p2r has: the files of `p2r/judges/kinds/`.
 JUDGES = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent / "kinds")]))
-_OWN_CLASS = re.compile(r"(?P<kind>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(?P<text>.*))?", re.DOTALL)
+_OWN_CLASS = re.compile(
+    r"(?P<kind>(?:[A-Za-z_][\w.]*|[^:]+\.py):[A-Za-z_]\w*)(?::(?P<text>.*))?", re.DOTALL
+)
+ENTRY_POINTS = "p2r.judges"  # the group in which installed packages register judges
 _LIMITS = {field.name for field in fields(Limits)}
 
 
@@ -42,6 +48,8 @@ def make_judge(
         panel:JUDGE,JUDGE,…           the majority of several    (mapping: judges, rule)
         unanimous:JUDGE,JUDGE,…       all of several
         package.module:Class          your subclass of `p2r.judges.BaseJudge`
+        FILE.py:Class                 the same, in a file
+        NAME                          a judge of an installed package (entry point `p2r.judges`)
 
     The mapping of a judge behind a server may also have its own limits (concurrency, timeout,
     call_limit, retries, max_tokens), `guidance` and `request`. `settings` are a recipe's `judging`.
@@ -136,13 +144,15 @@ def _as_mapping(spec: Spec) -> dict[str, Any]:
     """Return a spec as a mapping with a known `kind`."""
     if isinstance(spec, Mapping):
         mapping = dict(spec)
-        kind = mapping.get("kind")
+        mapping["kind"] = kind = _registered().get(str(mapping.get("kind")), mapping.get("kind"))
         if kind not in JUDGES and not _OWN_CLASS.fullmatch(str(kind)):
             raise JudgeError(f"a judge's kind is one of {_known_kinds()}, not {spec!r}")
         _class_of(str(kind))
         return mapping
     kind, colon, text = str(spec).partition(":")
-    if kind not in JUDGES:
+    if kind not in JUDGES and kind in _registered():
+        kind = _registered()[kind]
+    elif kind not in JUDGES:
         own = _OWN_CLASS.fullmatch(str(spec))
         if own is None:
             raise JudgeError(f"no judge {spec!r}: choose one of {_known_kinds()}")
@@ -166,7 +176,12 @@ def _class_of(kind: str) -> type[BaseJudge]:
     if not name:
         module, name = f"{__package__}.kinds.{kind}", "JUDGE"
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        if module.endswith(".py"):
+            found = load_object(kind)
+        else:
+            found = getattr(importlib.import_module(module), name, None)
+    except UserError as error:
+        raise JudgeError(f"no judge {kind!r}: {error}") from error
     except ImportError as error:
         if kind in JUDGES:
             raise JudgeError(
@@ -181,5 +196,13 @@ def _class_of(kind: str) -> type[BaseJudge]:
     return found
 
 
+@cache
+def _registered() -> dict[str, str]:
+    """Return the judges that installed packages register: name -> module:Class."""
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return {name: value for name, value in found.items() if name not in JUDGES}
+
+
 def _known_kinds() -> str:
-    return f"{', '.join(JUDGES)} or package.module:Class"
+    names = (*JUDGES, *_registered())
+    return f"{', '.join(names)} or package.module:Class"

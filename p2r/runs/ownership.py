@@ -34,6 +34,7 @@ FREE_KEYS = (
     "rl.credit",  # each credit scheme is a stage with its own folder
     "rl.rollouts",
     "rl.micro_batch",
+    "rl.reward",  # the stage compares the source of the function, not its place
     "rl.save_steps",
     "rl.validate_*",
     "rl.preflight",

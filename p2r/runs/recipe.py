@@ -1,23 +1,23 @@
 """Recipes: one YAML file sets sizes, models and engines. The code path stays the same.
 
 A recipe has a name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or a path. `NAME+PRESET` adds
-the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local-judge`. Single
-values are overridden as `section.key=value`. A misspelt key is an error that lists the known keys.
+the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local-judge`. A file with
+`base: NAME` changes only some keys of another recipe. Single values are overridden as
+`section.key=value`. A misspelt key is an error that lists the known keys.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
-from p2r.runs.plugins import find_plugins
+from p2r.runs.fields import Credit, EngineName, Section
+from p2r.runs.plugins import check_trackers, find_plugins
 from p2r.runs.sections import (
-    Credit,
-    EngineName,
     EvalSettings,
     FilterSettings,
     GenerateSettings,
@@ -26,7 +26,6 @@ from p2r.runs.sections import (
     PlaygroundSettings,
     QualitySettings,
     RlSettings,
-    Section,
     ServerSettings,
     SftSettings,
     TuningSettings,
@@ -51,6 +50,7 @@ __all__ = [
     "VideoSettings",
     "find_plugins",
     "load_recipe",
+    "preset_names",
     "read_style",
     "recipe_names",
 ]
@@ -62,6 +62,13 @@ ALIASES = {  # older names
     "7b-1x80gb": "qwen2.5-vl-7b-1x80gb",
     "7b-8x80gb": "qwen2.5-vl-7b-8x80gb",
 }
+# The keys that may name a file beside the recipe.
+FILE_KEYS = (
+    ("models", "prompt"),
+    ("models", "agnostic_prompt"),
+    ("judging", "prompt"),
+    ("rl", "reward"),
+)
 # The values of newer keys for runs whose `recipe.yaml` does not have them.
 OLDER_RUNS: dict[str, dict[str, Any]] = {
     "video": {"image_pixels": None},
@@ -78,8 +85,9 @@ class Recipe(Section):
     """Seed of everything that is drawn."""
     threads: PositiveInt | None = None
     """CPU threads of torch (none: all)."""
-    report_to: Literal["none", "tensorboard", "trackio"] = "none"
-    """Where trainings report their curves."""
+    report_to: Annotated[str, AfterValidator(check_trackers)] = "none"
+    """Where trainings report their curves: `none`, or trackers separated by commas: `tensorboard`,
+    `trackio`, `wandb`, `mlflow` and the others of transformers, or your `FILE.py:CLASS`."""
     keep: str = Field("best", pattern=r"^(all|best|last [1-9][0-9]*)$")
     """Checkpoints that a finished training keeps beside its final model: `all`, `last N`, or the
     `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
@@ -121,13 +129,10 @@ def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -
 
     `name` may add presets: `NAME+PRESET`. Raises `UserError`.
     """
-    base, *presets = str(name).split("+") if not Path(name).is_file() else [str(name)]
-    path, settings = _read_settings(base, FOLDER, "recipe")
+    path, settings = _read_inherited(str(name))
     if path.name == "recipe.yaml":  # of a run
         for section, values in OLDER_RUNS.items():
             settings[section] = values | (settings.get(section) or {})
-    for preset in presets:
-        _merge(settings, _read_settings(preset, PRESETS, "preset")[1])
     for override in overrides or []:
         _override(settings, override)
     try:
@@ -139,6 +144,44 @@ def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -
 def recipe_names() -> list[str]:
     """Return the names of all recipes, without aliases."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def preset_names() -> list[str]:
+    """Return the names of all presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _read_inherited(name: str, below: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
+    """Return the path and the settings of a recipe with its presets and the recipes it starts from.
+
+    `below` are the recipes that start from this one.
+    """
+    first, *presets = name.split("+") if not Path(name).is_file() else [name]
+    path, settings = _read_settings(first, FOLDER, "recipe")
+    if path.resolve() in below:
+        chain = " -> ".join(str(each) for each in (*below, path.resolve()))
+        raise UserError(f"recipe {path} starts from itself through `base`: {chain}")
+    if (base := settings.pop("base", None)) is not None:
+        beside = path.parent / str(base)
+        start = str(beside) if beside.is_file() else str(base)
+        where, inherited = _read_inherited(start, (*below, path.resolve()))
+        _anchor_files(inherited, where.parent)
+        _merge(inherited, settings)
+        settings = inherited
+    for preset in presets:
+        _merge(settings, _read_settings(preset, PRESETS, "preset")[1])
+    return path, settings
+
+
+def _anchor_files(settings: dict[str, Any], folder: Path) -> None:
+    """Make the files that a recipe names absolute, if they are beside the recipe."""
+    for section, key in FILE_KEYS:
+        values = settings.get(section)
+        if not isinstance(values, dict):
+            continue
+        name = values.get(key)
+        if isinstance(name, str) and (folder / name.partition(":")[0]).is_file():
+            values[key] = str(folder.resolve() / name)
 
 
 def _read_settings(name: str, folder: Path, kind: str) -> tuple[Path, dict[str, Any]]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -22,27 +19,18 @@ from pydantic import (
 
 from p2r.files.prompt_file import JUDGE_VARIABLES
 from p2r.records import RIGHT_ACCURACY
-from p2r.runs.plugins import check_engine, find_plugins
+from p2r.runs.fields import (
+    Credit,
+    Ends,
+    EngineName,
+    Reward,
+    Scheduler,
+    Section,
+    Share,
+    recipe_folder,
+)
+from p2r.runs.plugins import find_file, find_plugins
 from p2r.runs.styles import AGNOSTIC, read_style, read_template
-
-Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
-
-
-def _folder(info: ValidationInfo) -> Path | None:
-    """Return the folder of the recipe file, where relative paths of prompt files may start."""
-    return (info.context or {}).get("folder")
-
-
-EngineName = Annotated[str, AfterValidator(check_engine)]
-Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
-Share = Annotated[float, Field(gt=0, le=1)]
-Ends = tuple[NonNegativeInt, NonNegativeInt]
-
-
-class Section(BaseModel):
-    """Base of all sections: a misspelt key is refused. The text below a key is its description."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Models(Section):
@@ -63,12 +51,12 @@ class Models(Section):
     @field_validator("prompt")
     @classmethod
     def _read_prompt(cls, style: str, info: ValidationInfo) -> str:
-        return read_style(style, tuple(AGNOSTIC), _folder(info))
+        return read_style(style, tuple(AGNOSTIC), recipe_folder(info))
 
     @field_validator("agnostic_prompt")
     @classmethod
     def _read_agnostic(cls, style: str | None, info: ValidationInfo) -> str | None:
-        return style and read_style(style, tuple(AGNOSTIC.values()), _folder(info))
+        return style and read_style(style, tuple(AGNOSTIC.values()), recipe_folder(info))
 
 
 class VideoSettings(Section):
@@ -241,7 +229,7 @@ class JudgingSettings(Section):
     @classmethod
     def _read_prompt(cls, file: str, info: ValidationInfo) -> str:
         needed = ("problem", "answer", "observation")
-        return file and read_template(file, JUDGE_VARIABLES, needed, (), _folder(info))
+        return file and read_template(file, JUDGE_VARIABLES, needed, (), recipe_folder(info))
 
 
 class SftSettings(Section):
@@ -273,6 +261,8 @@ class SftSettings(Section):
     """Weight decay of AdamW (0 as in Video-R1)."""
     save_steps: PositiveInt = 500
     """Steps between two checkpoints; see `keep`."""
+    liger: bool = False
+    """Use Liger's kernels, which need less memory (a GPU and liger-kernel)."""
 
 
 class LengthRanges(Section):
@@ -298,12 +288,11 @@ class RlSettings(Section):
     """`process` is PA-GRPO, `outcome` is GRPO, `temporal` is T-GRPO; see `p2r.rewards`."""
     normalise: Literal["sequence", "process"] = "sequence"
     """Give the same weight to all tokens of a response, or to both of its processes."""
-    rewards: list[Literal["perception", "reasoning", "length"]] = [
-        "perception",
-        "reasoning",
-        "length",
-    ]
+    rewards: list[Reward] = Field(default_factory=lambda: list(get_args(Reward)))
     """Rewards in use; leave one out for a run without it."""
+    reward: str | None = None
+    """Your function in place of eq. (5): `FILE.py:NAME` or `package.module:NAME` (none: eq. (5));
+    see `p2r.rewards.load_reward`."""
     rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
     judge: str | dict[str, Any] = "oracle"
@@ -332,8 +321,20 @@ class RlSettings(Section):
     """Schedule of the learning rate."""
     beta: NonNegativeFloat = 0.04
     """Weight of the KL term, eq. (7)."""
+    updates: PositiveInt = 1
+    """Optimiser steps on each batch of rollouts; `steps` counts all of them. With 1, the ratio of
+    eq. (7) is always 1 and nothing is clipped."""
+    loss: Literal["grpo", "dr_grpo", "cispo"] = "grpo"
+    """`grpo` is eq. (7). `dr_grpo` divides the loss of a response by `max_tokens` in place of its
+    length. `cispo` caps the ratio but keeps the gradient of every token."""
     epsilon: PositiveFloat = 0.2
     """Clipping range of the ratio, eq. (7)."""
+    epsilon_high: PositiveFloat | None = None
+    """Upper clipping range (clip-higher; none: `epsilon`). With `cispo`: the largest ratio."""
+    ratio: Literal["token", "sequence"] = "token"
+    """The ratio of eq. (7): of each token, or of the whole response (GSPO)."""
+    scale_rewards: Literal["group", "none"] = "group"
+    """Divide advantages by the standard deviation of their group, eq. (6), or not (Dr. GRPO)."""
     max_tokens: PositiveInt = 768
     """Most tokens per rollout."""
     temperature: NonNegativeFloat = 1.0
@@ -354,6 +355,11 @@ class RlSettings(Section):
     validate_questions: PositiveInt = 32
     """Questions to hold out of the training for validation."""
 
+    @field_validator("reward")
+    @classmethod
+    def _find_reward(cls, spec: str | None, info: ValidationInfo) -> str | None:
+        return spec and find_file(spec, recipe_folder(info))
+
 
 class TuningSettings(Section):
     """Which weights SFT and RL train."""
@@ -366,6 +372,17 @@ class TuningSettings(Section):
     """Dropout of the adapters."""
     freeze_vision: bool = False
     """Do not train the vision tower and its merger."""
+    quantise: Literal["4bit", "8bit"] | None = None
+    """Load the frozen weights under the adapters with 4 or 8 bits (QLoRA; needs bitsandbytes)."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """The optimiser. 8 bits need a quarter of the memory for its states (bitsandbytes); `paged`
+    moves them to main memory if the GPU is full."""
+
+    @model_validator(mode="after")
+    def _check_adapters(self) -> TuningSettings:
+        if self.quantise and self.lora_rank is None:
+            raise ValueError("quantised weights cannot be trained: set tuning.lora_rank too")
+        return self
 
 
 class EvalSettings(Section):

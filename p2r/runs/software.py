@@ -25,6 +25,7 @@ PACKAGES = (
     "tokenizers",
     "safetensors",
     "decord",
+    "decord2",
     "av",
     "duckdb",
     "pyarrow",

@@ -16,9 +16,10 @@ from trl import GRPOConfig
 
 from p2r import data
 from p2r.errors import DataError, PreflightError, TrainingError
+from p2r.files.user_code import source_of
 from p2r.judges import Judge
 from p2r.records import Case, Question
-from p2r.runs import finished_model, model_fingerprint, use_threads
+from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
@@ -37,7 +38,13 @@ from p2r.training.stage import (
 )
 from p2r.training.step import FramesOf
 from p2r.training.trainer import ProcessAwareGRPOTrainer
-from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
+from p2r.training.tuning import (
+    freeze_vision,
+    lora_config,
+    quantisation,
+    shared_arguments,
+    training_dtype,
+)
 from p2r.training.validation import Validation, hold_out
 from p2r.video import FrameCache
 
@@ -106,8 +113,13 @@ def train_grpo(
         "video": recipe.video.model_dump(mode="json"),
         "seed": recipe.seed,
     }
+    if rl.reward is not None:
+        source = source_of(rl.reward)
+        made["reward"] = f"{rl.reward.rpartition(':')[2]} {hash_lines([source])}"
     logs = {"metrics.jsonl": "step", "validation.jsonl": "step", "rollouts.jsonl": "trace.step"}
     checkpoint = open_stage(out, made, logs)
+    if rl.reward is not None and workers().is_main_process:
+        write_text(out / "reward.py", source)  # what the rewards of this run mean
     trainer = ProcessAwareGRPOTrainer(
         data.resolve_model(start_model),
         questions={question.id: question for question in (*rows, *held_out)},
@@ -178,7 +190,7 @@ def plan_steps(
     if len({question.id for question in questions}) < len(questions):
         raise TrainingError("two questions have the same id: ids must be unique")
     generator = torch.Generator().manual_seed(seed)
-    needed = rl.steps * rl.prompts_per_step
+    needed = rl.steps // rl.updates * rl.prompts_per_step
     kept: list[Question] = []
     skipped: list[tuple[Question, str]] = []
     for index in torch.randperm(len(questions), generator=generator).tolist():
@@ -229,13 +241,21 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         max_grad_norm=rl.max_grad_norm,
         beta=rl.beta,
         epsilon=rl.epsilon,
+        epsilon_high=rl.epsilon_high,
+        num_iterations=rl.updates,
+        importance_sampling_level=rl.ratio,
+        scale_rewards=rl.scale_rewards,
         # The loss is `p2r.training.step.loss`. These settings describe the same loss in TRL's
-        # terms: the mean over the tokens of each response, then over responses
+        # terms. With "grpo": the mean over the tokens of each response, then over responses
         # (normalise=sequence), with the plain k3 estimator of the KL term.
-        loss_type="grpo",
+        loss_type=rl.loss,
         use_bias_correction_kl=False,
         mask_truncated_completions=False,  # a truncated response loses its format reward instead
-        model_init_kwargs={"dtype": training_dtype(recipe), "use_safetensors": True},
+        model_init_kwargs={
+            "dtype": training_dtype(recipe),
+            "use_safetensors": True,
+            **quantisation(recipe),
+        },
     )
 
 
@@ -243,7 +263,7 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
     """Return one line about the size of a step."""
     return (
         f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = "
-        f"{rl.prompts_per_step * rl.group_size} rollouts, 1 update "
+        f"{rl.prompts_per_step * rl.group_size} rollouts, {rl.updates} update(s) "
         f"({arguments.gradient_accumulation_steps} micro-batches of {rl.micro_batch} "
         f"on {arguments.world_size} worker(s)); {rl.steps} steps, credit={rl.credit}, "
         f"normalise={rl.normalise}, rewards={'+'.join(rl.rewards)}"
@@ -252,7 +272,8 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
 
 def _unused_keys(rl: RlSettings) -> set[str]:
     """Return the keys that do nothing, so that runs from before these keys can be resumed."""
-    return set() if rl.validate_every else {"validate_every", "validate_questions"}
+    unused = set() if rl.validate_every else {"validate_every", "validate_questions"}
+    return unused | {"reward"}  # compared by its source
 
 
 def _append_cases(path: Path, cases: Sequence[Case]) -> None:

@@ -161,9 +161,11 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
 
     Raises `UserError`.
     """
-    from p2r.rewards import rewards_in_use
+    from p2r.rewards import load_reward, rewards_in_use
 
     rl = recipe.rl
+    if rl.reward is not None:
+        load_reward(rl.reward)
     try:
         used = rewards_in_use(rl.credit, rl.rewards)
     except ValueError as error:
@@ -182,6 +184,7 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
             "rl.temperature is 0: all rollouts of a question would be the same, and RL could not "
             "compare them: set a higher temperature, for example 1"
         )
+    _check_loss(rl)
     if rl.rollouts == "vllm" and recipe.vllm.tensor_parallel not in ("auto", 1):
         raise UserError(
             "vLLM inside the trainer runs on one device: set vllm.tensor_parallel=1, or "
@@ -190,6 +193,31 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
     if rl.rollouts == "vllm-server" and recipe.server.media != "exact":
         raise UserError("rollouts need the same frames as the trainer: set server.media=exact")
     return used
+
+
+def _check_loss(rl: RlSettings) -> None:
+    """Refuse settings of the loss that would have no effect, or that do not go together."""
+    clips = {
+        "rl.epsilon_high": rl.epsilon_high is not None,
+        "rl.ratio=sequence": rl.ratio == "sequence",
+        "rl.loss=cispo": rl.loss == "cispo",
+    }
+    if rl.updates == 1 and any(clips.values()):
+        named = ", ".join(name for name, given in clips.items() if given)
+        raise UserError(
+            f"{named} would have no effect: with one update per batch of rollouts the ratio is 1 "
+            "and nothing is clipped. Set rl.updates=2 or more"
+        )
+    if rl.loss == "cispo" and (rl.epsilon_high is None or rl.epsilon_high < 1):
+        raise UserError("rl.loss=cispo needs the largest ratio: set rl.epsilon_high, for example 5")
+    if rl.ratio == "sequence" and rl.loss != "grpo":
+        raise UserError(f"rl.ratio=sequence (GSPO) needs rl.loss=grpo, not {rl.loss}")
+    for key, steps in (("rl.steps", rl.steps), ("rl.save_steps", rl.save_steps)):
+        if steps % rl.updates:
+            raise UserError(
+                f"{key}={steps} must be a multiple of rl.updates={rl.updates}, so that a batch of "
+                "rollouts is used completely"
+            )
 
 
 def judge_of(recipe: Recipe) -> str | dict[str, Any]:

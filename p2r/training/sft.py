@@ -40,7 +40,14 @@ from p2r.training.stage import (
     trackers,
     workers,
 )
-from p2r.training.tuning import freeze_vision, lora_config, shared_arguments, training_dtype
+from p2r.training.tuning import (
+    freeze_vision,
+    lora_config,
+    need_library,
+    quantisation,
+    shared_arguments,
+    training_dtype,
+)
 from p2r.training.vision_pass import unify_vision_passes
 from p2r.video import Clips, FrameCache
 
@@ -225,7 +232,7 @@ def train_sft(
     arguments = sft_arguments(
         recipe, out / "checkpoints"
     )  # before the model, for ZeRO-3 to shard it
-    model = data.load_model(base, training_dtype(recipe)).train()
+    model = data.load_model(base, training_dtype(recipe), quantisation(recipe)).train()
     if recipe.tuning.freeze_vision:
         freeze_vision(model)
     lengths = estimate_lengths(collator, Architecture.of(config.to_dict()), recipe.video)
@@ -251,6 +258,8 @@ def train_sft(
 def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
     """Make TRL's `SFTConfig` from the recipe."""
     sft = recipe.sft
+    if sft.liger:
+        need_library("liger_kernel", "sft.liger")
     return SFTConfig(
         **shared_arguments(recipe, checkpoints),
         num_train_epochs=sft.epochs,
@@ -263,6 +272,7 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
         max_grad_norm=sft.max_grad_norm,
         weight_decay=sft.weight_decay,
         train_sampling_strategy="group_by_length" if sft.group_by_length else "random",
+        use_liger_kernel=sft.liger,
         max_length=None,  # the collator skips examples that are too long; nothing is cut
         dataset_kwargs={"skip_prepare_dataset": True},
     )

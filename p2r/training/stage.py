@@ -7,7 +7,6 @@ killed at any time and started again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,13 +22,19 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from filelock import lock_descriptor
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
-from transformers.integrations import TensorBoardCallback, rewrite_logs
+from transformers.integrations import (
+    TensorBoardCallback,
+    get_reporting_integration_callbacks,
+    rewrite_logs,
+)
 
 from p2r.errors import TrainingError
 from p2r.files.jsonlines import to_line
+from p2r.files.user_code import load_object
 from p2r.records import Question
 from p2r.runs import claim, write_text
 
@@ -222,7 +227,7 @@ def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> Non
     if not rows:
         return
     with (folder / "skipped.jsonl").open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        lock_descriptor(file.fileno())  # released when the file is closed
         file.seek(0)
         listed = {json.loads(line)["id"] for line in file if line.endswith("\n")}
         file.write("".join(to_line(row) for name, row in rows.items() if name not in listed))
@@ -235,25 +240,39 @@ _REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")
 
 
 def trackers(report_to: str, out: Path, step: int, main_process: bool) -> list[TrainerCallback]:
-    """Return the callbacks that send metrics to a dashboard on this machine.
+    """Return the callbacks that send metrics to trackers.
 
-    `report_to` is a recipe key: "none" (default), "tensorboard" or "trackio". TensorBoard writes to
-    `out/tensorboard` (`tensorboard --logdir RUN`) and drops the steps after `step`. Trackio writes
-    to its own local store (TRACKIO_DIR), project "p2r", run "RUN/STAGE" (`trackio show --project
-    p2r`). Raises `TrainingError` if the library is not installed.
+    `report_to` is a recipe key: "none" (default), or names separated by commas. TensorBoard writes
+    to `out/tensorboard` (`tensorboard --logdir RUN`) and drops the steps after `step`. Trackio
+    writes to its own local store (TRACKIO_DIR), project "p2r", run "RUN/STAGE" (`trackio show
+    --project p2r`). The others are the integrations of transformers, which read their settings from
+    the environment (WANDB_PROJECT, MLFLOW_TRACKING_URI …); "FILE.py:CLASS" is a `TrainerCallback`
+    of the user. Raises `TrainingError` if a library is not installed.
     """
-    if report_to == "none" or not main_process:
+    if not main_process:
         return []
+    return [_tracker(name, out, step) for name in report_to.split(",") if name != "none"]
+
+
+def _tracker(name: str, out: Path, step: int) -> TrainerCallback:
+    if ":" in name:
+        made = load_object(name)()
+        if not isinstance(made, TrainerCallback):
+            raise TrainingError(f"report_to={name} is not a transformers.TrainerCallback")
+        return made
     try:
-        if report_to == "trackio":
-            return [_Trackio(f"{out.resolve().parent.name}/{out.name}")]
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
+        if name == "trackio":
+            return _Trackio(f"{out.resolve().parent.name}/{out.name}")
+        if name == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            return TensorBoardCallback(SummaryWriter(out / "tensorboard", purge_step=step + 1))
+        (integration,) = get_reporting_integration_callbacks([name])
+        return integration()
+    except (ImportError, RuntimeError) as error:  # transformers raises RuntimeError
         raise TrainingError(
-            f"report_to={report_to} needs a library ({error}): pip install {report_to}, or set "
-            "report_to=none"
+            f"report_to={name} needs a library ({error}): pip install {name}, or set report_to=none"
         ) from error
-    return [TensorBoardCallback(SummaryWriter(out / "tensorboard", purge_step=step + 1))]
 
 
 class _Trackio(TrainerCallback):

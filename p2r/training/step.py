@@ -30,11 +30,15 @@ import torch
 from accelerate.utils import gather_object
 
 from p2r import data
+from p2r.errors import P2RError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.rewards import (
     PROCESSES,
+    Rollout,
+    apply_reward,
     collapsed,
     credit_advantages,
+    load_reward,
     process_reward,
     spread_advantages,
     token_weights,
@@ -43,6 +47,7 @@ from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
 from p2r.scoring.thoughts import mismatch, mismatch_tags
 from p2r.template import answer_of, parse, perception_length
+from p2r.training.stage import raise_together
 from p2r.training.step_judge import Judged, StepJudge, judged_verdicts
 from p2r.video import Frames
 
@@ -177,6 +182,7 @@ def score(step: Step, judged: Judged, tokenizer: Any, settings: RlSettings) -> N
 
     Unknown is not zero: a verdict that the judge could not give, or an answer whose reference
     cannot be scored, makes that reward unknown. An answer that is missing or unreadable earns 0.
+    A function of the user (`settings.reward`) may replace both rewards.
     """
     step.judge_calls = judged.calls
     step.seconds["judge"] += judged.seconds
@@ -184,11 +190,34 @@ def score(step: Step, judged: Judged, tokenizer: Any, settings: RlSettings) -> N
         _score_rollout(step, row, verdict, tokenizer, settings)
         for row, verdict in enumerate(judged.verdicts)
     ]
+    if settings.reward is not None:
+        _replace_rewards(own, settings.reward)
     step.cases = gather_object(own)
     rewards = [[case.perception.total, case.reasoning.total] for case in step.cases]
     step.rewards = torch.tensor(
         [[math.nan if total is None else total for total in row] for row in rewards]
     )
+
+
+def _replace_rewards(cases: Sequence[Case], reward: str) -> None:
+    """Let the user's function set both rewards of every case. All workers raise its error."""
+    failed = None
+    try:
+        function = load_reward(reward)
+        for case in cases:
+            assert case.perception is not None and case.reasoning is not None
+            rollout = Rollout(
+                case.question,
+                case.trace,
+                case.accuracy,
+                case.verdict,
+                case.perception,
+                case.reasoning,
+            )
+            case.perception, case.reasoning = apply_reward(function, rollout)
+    except P2RError as error:
+        failed = error
+    raise_together(failed)
 
 
 def _score_rollout(
@@ -246,7 +275,11 @@ def advantages(step: Step, settings: RlSettings) -> None:
     `settings.credit` "process" is PA-GRPO: perception tokens get A_P, reasoning tokens get A_R.
     """
     step.advantages = credit_advantages(
-        settings.credit, step.rewards, step.group_size, settings.rewards
+        settings.credit,
+        step.rewards,
+        step.group_size,
+        settings.rewards,
+        settings.scale_rewards == "group",
     )
     for case, (looked, reasoned) in zip(step.cases, step.advantages.tolist(), strict=True):
         case.perception_advantage, case.reasoning_advantage = looked, reasoned
@@ -277,8 +310,36 @@ def loss_inputs(step: Step, mask: torch.Tensor, settings: RlSettings) -> dict[st
     }
 
 
+@dataclass(frozen=True)
+class LossForm:
+    """The form of the loss: eq. (7) by default, or a variant of the literature.
+
+    - `kind` "dr_grpo" (Dr. GRPO, arXiv 2503.20783): a response's loss is divided by `max_tokens`.
+    - `kind` "cispo" (MiniMax-M1, arXiv 2506.13585): −min(ρ, ε_high) A log π, and min(ρ, ε_high) has
+      no gradient. So the gradient of no token is lost.
+    - `epsilon_high` (DAPO, arXiv 2503.14476): the upper clipping range, if it is not ε.
+    - `level` "sequence" (GSPO-token, arXiv 2507.18071): ρ is the geometric mean over the response,
+      with the gradient of the token. So each process keeps its own advantage; with equal advantages
+      the gradient is that of GSPO.
+    """
+
+    kind: str = "grpo"
+    epsilon_high: float | None = None
+    level: str = "token"
+    max_tokens: int = 1
+
+    @classmethod
+    def of(cls, settings: RlSettings) -> LossForm:
+        """Return the form that a recipe sets."""
+        return cls(settings.loss, settings.epsilon_high, settings.ratio, settings.max_tokens)
+
+
 def loss(
-    batch: Mapping[str, Any], log_probs: torch.Tensor, epsilon: float, beta: float
+    batch: Mapping[str, Any],
+    log_probs: torch.Tensor,
+    epsilon: float,
+    beta: float,
+    form: LossForm = LossForm(),
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the loss of a micro-batch, eq. (7) with the sign reversed, and its terms for the log.
 
@@ -289,13 +350,24 @@ def loss(
     with ρ = π / π_old, averaged over each completion with `batch["weights"]`, then over
     completions. Without `old_per_token_logps` each batch is used for one update, and ρ = 1 with a
     gradient. `importance_sampling_ratio` (rollouts by vLLM) corrects the first term for the
-    difference between the probabilities of vLLM and the trainer. The terms: "kl", "clipped low",
-    "clipped high", (B, T).
+    difference between the probabilities of vLLM and the trainer. `form` changes the loss, see
+    `LossForm`. The terms: "kl", "clipped low", "clipped high", (B, T).
     """
     token_advantages, weights = batch["advantages"], batch["weights"]
-    ratio = torch.exp(log_probs - batch.get("old_per_token_logps", log_probs.detach()))
-    clipped = torch.clamp(ratio, 1 - epsilon, 1 + epsilon)
-    losses = -torch.min(ratio * token_advantages, clipped * token_advantages)
+    low, high = 1 - epsilon, 1 + (epsilon if form.epsilon_high is None else form.epsilon_high)
+    log_ratio = log_probs - batch.get("old_per_token_logps", log_probs.detach())
+    if form.level == "sequence":
+        tokens = (weights > 0).float()
+        mean = (log_ratio.detach() * tokens).sum(-1) / tokens.sum(-1).clamp(min=1.0)
+        log_ratio = mean[:, None] + log_probs - log_probs.detach()
+    ratio = torch.exp(log_ratio)
+    if form.kind == "cispo":
+        assert form.epsilon_high is not None
+        low, high = -math.inf, form.epsilon_high
+        losses = -torch.clamp(ratio, max=high).detach() * token_advantages * log_probs
+    else:
+        clipped = torch.clamp(ratio, low, high)
+        losses = -torch.min(ratio * token_advantages, clipped * token_advantages)
     if "importance_sampling_ratio" in batch:
         losses = losses * batch["importance_sampling_ratio"]
     terms = {}
@@ -304,9 +376,10 @@ def loss(
         kl = torch.exp(ahead) - ahead - 1
         losses = losses + beta * kl
         terms["kl"] = kl.detach()
-    terms["clipped low"] = ((ratio < 1 - epsilon) & (token_advantages < 0)).float()
-    terms["clipped high"] = ((ratio > 1 + epsilon) & (token_advantages > 0)).float()
-    each = (losses * weights).sum(-1) / weights.sum(-1).clamp(min=1.0)
+    terms["clipped low"] = ((ratio < low) & (token_advantages < 0)).float()
+    terms["clipped high"] = ((ratio > high) & (token_advantages > 0)).float()
+    length = form.max_tokens if form.kind == "dr_grpo" else weights.sum(-1).clamp(min=1.0)
+    each = (losses * weights).sum(-1) / length
     return each.mean(), terms
 
 

@@ -249,7 +249,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 self.ref_model and self.accelerator.unwrap_model(self.ref_model),
                 torch.bfloat16 if self.args.bf16 else torch.float32,
             )
-        loss, terms = pa_grpo.loss(inputs, logps, self.settings.epsilon, self.beta)
+        form = pa_grpo.LossForm.of(self.settings)
+        loss, terms = pa_grpo.loss(inputs, logps, self.settings.epsilon, self.beta, form)
         terms["entropy"] = entropies.detach()
         self._log_loss(inputs, terms)
         return loss / (self.current_gradient_accumulation_steps if self.model.training else 1)

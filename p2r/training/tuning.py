@@ -7,14 +7,17 @@ the vision tower. A model trained with adapters is saved as whole weights and lo
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from transformers import BitsAndBytesConfig
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from p2r import data
+from p2r.errors import TrainingError
 from p2r.runs.recipe import Recipe, TuningSettings
 
 # The layers that get adapters: every linear layer of the decoder and, unless it is frozen, of the
@@ -42,10 +45,51 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_total_limit": checkpoint_limit(recipe.keep),
         "report_to": "none",  # see `p2r.training.stage.trackers`
+        # The name of the run in trackers: RUN/STAGE
+        "run_name": f"{checkpoints.resolve().parent.parent.name}/{checkpoints.parent.name}",
         "disable_tqdm": True,  # see `p2r.training.stage.show_progress`
+        **optimizer_arguments(recipe.tuning),
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }
+
+
+# The names of transformers for `tuning.optimizer`.
+_OPTIMIZERS = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+
+
+def optimizer_arguments(tuning: TuningSettings) -> dict[str, str]:
+    """Return the setting of `TrainingArguments` for another optimiser than the default."""
+    if tuning.optimizer == "adamw":
+        return {}
+    need_library("bitsandbytes", f"tuning.optimizer={tuning.optimizer}")
+    return {"optim": _OPTIMIZERS[tuning.optimizer]}
+
+
+def quantisation(recipe: Recipe) -> dict[str, BitsAndBytesConfig]:
+    """Return how `from_pretrained` loads the frozen weights under adapters (QLoRA, 2305.14314).
+
+    The adapters are merged into the weights in their full precision at the end.
+    """
+    bits = recipe.tuning.quantise
+    if bits is None:
+        return {}
+    need_library("bitsandbytes", f"tuning.quantise={bits}")
+    if bits == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=recipe.models.dtype,
+    )
+    return {"quantization_config": settings}
+
+
+def need_library(package: str, setting: str) -> None:
+    """Raise `TrainingError` if a package that a setting needs is not installed."""
+    if find_spec(package) is None:
+        raise TrainingError(f"{setting} needs {package}: pip install -e '.[memory]'")
 
 
 def checkpoint_limit(keep: str) -> int | None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -79,7 +79,8 @@ def test_no_verb_shows_the_help(capsys):
 
 def test_version(capsys):
     assert run_cli(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == f"p2r {version('p2r')}"
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out.strip() == f"p2r {project['version']}"
 
 
 # ---- errors: they name the fault, its place and the remedy

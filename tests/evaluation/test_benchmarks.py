@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from measures import shared_data
 from PIL import Image
 
 from p2r.cli import run_cli
@@ -212,3 +213,14 @@ def test_stored_outputs_of_the_playground_are_scored_by_problem_type(tmp_path, c
     assert run_cli([*command, "--out", str(tmp_path / "out.json"), "--json"]) == 0
     parts = json.loads(capsys.readouterr().out)["official"]["parts"]
     assert parts["numerical"]["mean"] == 1.0 and parts["OCR"]["mean"] == 0.0
+
+
+def test_the_shared_files_of_mvbench_keep_their_bounds():
+    fields, manifest = read_benchmark("mvbench", shared_data("inputs/reports/mv/json"))
+    windows = {one.parts["task"]: one.window for one in fields}
+    assert windows == {
+        "action_count": {},
+        "action_sequence": {"start": 1.2, "end": 1.8},
+        "episodic_reasoning": {"start": 2.0, "end": 6.0},
+    }
+    assert manifest.counts == {}

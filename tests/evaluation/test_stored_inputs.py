@@ -167,7 +167,7 @@ def test_excel_files(tmp_path):
 def test_excel_files_without_openpyxl(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04")
-    with pytest.raises(DataError, match=r"x.xlsx needs openpyxl: pip install 'p2r\[xlsx\]'"):
+    with pytest.raises(DataError, match=r"x.xlsx needs openpyxl: pip install -e '.\[xlsx\]'"):
         read_file(tmp_path / "x.xlsx")
 
 

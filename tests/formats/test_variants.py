@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from p2r.formats import read_questions
 from p2r.formats.bounds import seconds_of
 from p2r.formats.rawrecords import BadValue, to_question
 from p2r.formats.values import infer_problem_type
@@ -29,7 +30,6 @@ SAME = {
     "columns": without("options") | {"Option A": "left", "Option B": "right"},
     "short columns": without("options") | {"opt_a": "left", "opt_b": "right"},
     "q and a": without("question", "answer") | {"q": "What?", "a": "B"},
-    "an object as answer": RECORD | {"answer": {"letter": "B"}},
     "a list as answer": RECORD | {"answer": ["B"]},
     "a chat as text": {"messages": json.dumps(TURNS), "video": "v.mp4"},
     "a dialog": {"dialog": TURNS, "video": "v.mp4"},
@@ -67,7 +67,6 @@ def test_other_keys_give_the_same_question(name):
         {"choices": TEXTS},
         {"option_a": "left", "option_b": "right"},
         ["**A.** left", "**B.** right"],
-        ["A left", "B right"],
         ["A）left", "B）right"],
         ["left", "right", None, ""],
     ],
@@ -118,6 +117,31 @@ def test_a_video_in_other_forms(value):
 def test_an_id_of_a_video_is_no_file():
     with pytest.raises(BadValue, match="no media"):
         to_question(without("video") | {"video_id": "v_123"}, 0)
+
+
+ROWS = [RECORD, RECORD | {"question": "Who?"}]
+ASKED = [{key: value for key, value in row.items() if key != "video"} for row in ROWS]
+FILES = {
+    "a list in a list": [ROWS],
+    "a list for each": [[row] for row in ROWS],
+    "parts of a data set": {"data": {"train": ROWS}},
+    "questions of a clip": {"version": 1, "data": [{"video": "v.mp4", "questions": ASKED}]},
+    "a clip with its questions": [{"videoPath": "v.mp4", "qa": ASKED}],
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_records_inside_other_values(name, tmp_path):
+    (tmp_path / "q.json").write_text(json.dumps(FILES[name]))
+    bad = []
+    found = [(q.problem, q.path) for q in read_questions(tmp_path / "q.json", bad.append)]
+    assert (found, bad) == ([("What?", "v.mp4"), ("Who?", "v.mp4")], [])
+
+
+def test_lines_that_end_with_commas(tmp_path):
+    lines = "".join(f"{json.dumps(row)},\n" for row in ROWS)
+    (tmp_path / "q.jsonl").write_text(lines)
+    assert [q.problem for q in read_questions(tmp_path / "q.jsonl")] == ["What?", "Who?"]
 
 
 BOUNDS = [

@@ -6,6 +6,8 @@ DeepSpeed itself is not needed: what is tested is what accelerate would hand to 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,7 @@ def launched(monkeypatch, name: str):
     [
         ("zero2.yaml", DistributedType.DEEPSPEED),
         ("zero3.yaml", DistributedType.DEEPSPEED),
+        ("zero3_offload.yaml", DistributedType.DEEPSPEED),
         ("fsdp2.yaml", DistributedType.FSDP),
     ],
 )
@@ -59,9 +62,26 @@ def test_accelerate_reads_it(name, kind):
 def test_there_is_a_test_for_every_config():
     assert sorted(path.name for path in CONFIGS.iterdir()) == [
         "fsdp2.yaml",
+        "slurm.sh",
         "zero2.yaml",
         "zero3.yaml",
+        "zero3_offload.yaml",
     ]
+
+
+def test_zero3_offload_keeps_weights_and_optimiser_in_main_memory(monkeypatch):
+    launched(monkeypatch, "zero3_offload.yaml")
+    zero = DeepSpeedPlugin().deepspeed_config["zero_optimization"]
+    assert zero["offload_optimizer"]["device"] == zero["offload_param"]["device"] == "cpu"
+
+
+def test_the_slurm_script_is_valid_and_its_commands_exist():
+    script = CONFIGS / "slurm.sh"
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    text = script.read_text()
+    for verb in ("p2r generate", "p2r filter", "launch sft", "launch rl"):
+        assert verb in text
+    assert set(re.findall(r"configs/\w+\.yaml", text)) == {"configs/zero3.yaml"}
 
 
 def test_zero3_shards_and_saves_whole_weights(monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from p2r.formats.shapes import Shape, rename
 from p2r.formats.values import BadValue, Raw, blank, problem_type_of
@@ -38,8 +37,6 @@ def unify(record: Raw) -> Raw:
     names = dict(NAMES)
     if "q" in record and "b" not in record:
         names["solution"] = (*ANSWERS, "a")
-    if isinstance(answer := record.get("answer"), Mapping):  # {"letter": "B"}
-        record = record | {"answer": next(iter(answer.values()), None)}
     if not blank(record.get("answer")) and blank(record.get("ground_truth")):
         del names["solution"]  # the answer is the reference
     if not _is_type(record):
