@@ -126,6 +126,10 @@ window.p2r = (() => {
     const [inner, outer] = [item.getBoundingClientRect(), list.getBoundingClientRect()];
     if (inner.top < outer.top + 44) list.scrollTop += inner.top - outer.top - 44;
     else if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom + 8;
+    // Many filters can push the list below the window: then the whole side moves.
+    const side = $('#sidebar');
+    const below = item.getBoundingClientRect().bottom - side.getBoundingClientRect().bottom;
+    if (below > 0 && getComputedStyle(side).position === 'sticky') side.scrollTop += below + 8;
   }
 
   function opened(turned) {
