@@ -10,7 +10,7 @@ RUN ?= runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 QUICK := not slow and not browser and not vllm and not ray and not distributed and not gpu
 
-.PHONY: help demo test quick lint check coverage fuzz docs map lab app bench install format clean
+.PHONY: help demo test quick lint check coverage fuzz docs map notebooks lab app bench install format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -45,6 +45,9 @@ docs: $(INSTALLED)  ## the documentation in site/, without network
 
 map: $(INSTALLED)  ## docs/modules.md, from the docstrings
 	$(BIN)/python docs/generate.py
+
+notebooks: $(INSTALLED)  ## the notebooks and their solutions, from notebooks/source
+	$(BIN)/python notebooks/build.py
 
 lab: $(INSTALLED)  ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from documented_commands import command_line
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "p2r").rglob("*.py"))
@@ -136,12 +137,8 @@ def written_commands(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_a_page_shows_have_these_verbs_and_options(page):
-    import typer.main
-
-    from p2r.cli import app
-
     for text in written_commands(page):
-        command, words = typer.main.get_command(app), text.split()[1:]
+        command, words = command_line(), text.split()[1:]
         while words and hasattr(command, "commands") and words[0] in command.commands:
             command = command.commands[words.pop(0)]
         assert words[:1] == [] or command.name != "p2r", f"{page.name}: unknown verb in {text!r}"

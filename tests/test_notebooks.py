@@ -1,40 +1,41 @@
-"""Checks that all notebooks have the same parts, are executed, and run in order with few steps."""
+"""The notebooks: made from their sources, with all parts, and they run with few steps."""
 
 from __future__ import annotations
 
 import re
-import shutil
+import sys
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import nbformat
 import pytest
-from nbmake.nb_run import NotebookRun
+from notebook_kernel import notebook_kernel
 
-from p2r import plots, workshop
-from p2r.errors import UserError
-from p2r.records import Case, Question, Trace
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "notebooks"))
+import build  # noqa: E402
 
-pytestmark = pytest.mark.slow
-FOLDER = Path(__file__).parents[1] / "notebooks"
-NAMES = (
-    "00_tour",
-    "01_playground",
-    "02_video",
-    "03_generate",
-    "04_filter",
-    "05_sft",
-    "06_pa_grpo",
-    "07_evaluation",
+NAMES = build.source_names()
+BOTH = pytest.mark.parametrize("solution", [False, True], ids=["learner", "solution"])
+EACH = pytest.mark.parametrize("name", NAMES)
+# The first one needs results of all stages and makes them. The others find them.
+ORDER = ["08_evaluation", *(name for name in NAMES if name != "08_evaluation")]
+EXERCISE = re.compile(
+    r"### Exercise \d+: .+\n\nDifficulty ([●○]{5}) · importance ([●○]{5}) · (\d+) minutes?\n"
 )
 
 
-def read(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+def read(name: str, solution: bool = False) -> nbformat.NotebookNode:
+    return nbformat.read(build.path_of(name, solution), as_version=4)
 
 
 def code_cells(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def texts(name: str) -> str:
+    return "\n\n".join(cell.text for cell in build.read_source(name) if cell.kind in build.TEXT)
 
 
 def printed(book: nbformat.NotebookNode) -> list[str]:
@@ -43,133 +44,185 @@ def printed(book: nbformat.NotebookNode) -> list[str]:
     return [line for stream in streams for line in stream.text.splitlines()]
 
 
-def run(name: str, folder: Path) -> nbformat.NotebookNode:
-    """Run a copy of a notebook in `folder/notebooks`; its run folder is in `folder/runs`.
-
-    The metadata of the cells tell nbmake how to shrink the run and how to solve the exercises.
-    """
-    copy = folder / "notebooks" / f"{name}.ipynb"
-    copy.parent.mkdir(exist_ok=True)
-    shutil.copy(FOLDER / copy.name, copy)
-    result = NotebookRun(copy, default_timeout=240).execute()
-    assert result.error is None, result.error.trace
-    return result.nb
-
-
-def exercises_passed(book: nbformat.NotebookNode) -> bool:
-    checks = sum("workshop.check(" in cell.source for cell in code_cells(book))
-    return checks >= 1 and printed(book).count("passed") == checks
+def count_checks(book: nbformat.NotebookNode) -> int:
+    return sum(len(re.findall(r"\bchecks\.test_", cell.source)) for cell in code_cells(book))
 
 
 @pytest.fixture(scope="module")
-def shared_folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("workshop")
+def kernel():
+    with notebook_kernel() as running:
+        yield running
 
 
-@pytest.mark.parametrize("name", NAMES[:-1])
-def test_notebooks_run_in_order_in_one_run_folder(name, shared_folder):
-    assert exercises_passed(run(name, shared_folder))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("workshop") / "notebooks"
 
 
-def test_last_notebook_runs_without_the_others(tmp_path):
-    book = run(NAMES[-1], tmp_path)
-    assert exercises_passed(book)
-    assert sum("making it now" in line for line in printed(book)) == 4
-    assert (tmp_path / "runs" / "quick" / "cases.parquet").is_file()
+def run(kernel, folder: Path, name: str, solution: bool) -> nbformat.NotebookNode:
+    """Run a notebook with few steps in the run folder that all of them share."""
+    book = build.build(name, solution)
+    parameters = code_cells(book)[0]
+    parameters.source = parameters.source.replace('SCALE = "tiny"', 'SCALE = "quick"')
+    return kernel.run(book, folder / "solutions" if solution else folder)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_notebook_has_all_parts(name):
-    book = read(name)
-    text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ORDER)
+def test_an_unsolved_notebook_runs(name, kernel, folder):
+    book = run(kernel, folder, name, solution=False)
+    said = printed(book)
+    open_ones = [line for line in said if line.startswith(("not written yet", "no answer yet"))]
+    assert len(open_ones) == count_checks(book) >= 1
+    assert "passed" not in said
+    if name == ORDER[0]:
+        assert sum("making it now" in line for line in said) == 4
+        assert (folder.parent / "runs" / "workshop" / "cases.parquet").is_file()
+
+
+@pytest.mark.slow
+@EACH
+def test_a_solution_passes_all_checks(name, kernel, folder):
+    book = run(kernel, folder, name, solution=True)
+    said = printed(book)
+    assert sum(line.startswith("passed") for line in said) == count_checks(book) >= 1
+    assert not any("making it now" in line for line in said)
+
+
+# ---- without running them
+
+
+@EACH
+@BOTH
+def test_notebooks_are_made_from_their_sources(name, solution):
+    assert build.is_current(name, solution), "run `python notebooks/build.py`"
+
+
+@EACH
+def test_a_notebook_has_all_parts(name):
+    text = texts(name)
     for part in (
         "**After this notebook you can**",
-        "**Needs**",
+        "**Needs** {measured}",
         "## Toy numbers",
         "**Predict",
         "**What this shows.**",
-        "## Exercises",
-        "minutes",
         "## Summary",
     ):
         assert part in text, f"{name} has no {part!r}"
-    first = code_cells(book)[0]
-    assert first.metadata["tags"] == ["parameters"]
-    assert all(f"{key} = " in first.source for key in ("SCALE", "SEED", "RUN"))
+    parameters = build.read_source(name)[1]
+    assert parameters.kind == "parameters"
+    assert all(f"{key} = " in parameters.text for key in ("SCALE", "SEED", "RUN"))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_code_cells_are_short(name):
-    lengths = [len(cell.source.splitlines()) for cell in code_cells(read(name))]
+@EACH
+def test_every_exercise_has_its_head_and_a_check_without_the_answer(name):
+    text, cells = texts(name), build.read_source(name)
+    heads = EXERCISE.findall(text + "\n")
+    assert len(heads) == text.count("### Exercise") >= 2
+    for number in range(1, len(heads) + 1):
+        assert f"### Exercise {number}: " in text
+    for exercise, solution in pairwise(cells):
+        if exercise.kind == "exercise":
+            assert solution.kind == "solution"
+            answer = solution.text.rpartition("return ")[2].splitlines()[0]
+            assert not any(answer in cell.text for cell in cells if "checks.test_" in cell.text)
+
+
+def test_there_is_enough_to_write():
+    cells = [cell for name in NAMES for cell in build.read_source(name)]
+    heads = [head for name in NAMES for head in EXERCISE.findall(texts(name) + "\n")]
+    functions = [cell for cell in cells if cell.kind == "exercise" and "\ndef " in f"\n{cell.text}"]
+    assert len(NAMES) == 11 and len(heads) >= 40 and len(functions) >= 25
+    assert all("raise NotImplementedError" in cell.text for cell in functions)
+
+
+@EACH
+@BOTH
+def test_code_cells_are_short(name, solution):
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(read(name, solution))]
     assert median(lengths) <= 10 and max(lengths) <= 40
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_committed_outputs(name):
-    """Notebooks were executed in order, have no errors, are small and have no absolute paths."""
-    book = read(name)
-    cells = code_cells(book)
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert not any(o.output_type == "error" for cell in cells for o in cell.outputs)
-    text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-    assert len(text) < 200_000
+@EACH
+def test_links_between_notebooks_lead_somewhere(name):
+    for target in re.findall(r"\]\(([\w/]+\.ipynb)\)", texts(name)):
+        assert (build.FOLDER / target).is_file(), target
+
+
+@EACH
+@BOTH
+def test_committed_outputs(name, solution):
+    """An executed notebook has no errors, is small, has no absolute paths, and has pictures."""
+    cells = code_cells(read(name, solution))
+    outputs = [output for cell in cells for output in cell.outputs]
+    counts = [cell.execution_count for cell in cells if cell.execution_count]
+    assert counts == list(range(1, len(counts) + 1)), "run `build.py --execute` again"
+    assert not any(output.output_type == "error" for output in outputs)
+    for data in (output.get("data", {}) for output in outputs):
+        assert build.WIDGET not in data
+        assert build.PLOTLY not in data or "image/png" in data
+    text = build.path_of(name, solution).read_text(encoding="utf-8")
+    assert len(text) < 400_000
     assert not re.search(r"/(?:work|tmp|root|home|Users)\b", text)
 
 
-# ---- the library of the notebooks
+# ---- the builder
 
 
-def test_an_existing_run_keeps_its_scale_and_seed(tmp_path, capsys):
-    begun = workshop.begin(tmp_path / "run", "quick", seed=3)
-    assert (begun.recipe.name, begun.recipe.seed) == ("quick", 3)
-    assert "seed 3" in capsys.readouterr().out
-    assert workshop.begin(tmp_path / "run", "quick", seed=3).recipe == begun.recipe
-    for scale, seed in (("tiny", 3), ("quick", 0)):
-        with pytest.raises(UserError, match="another folder"):
-            workshop.begin(tmp_path / "run", scale, seed)
+def test_a_source_gives_two_notebooks(tmp_path, monkeypatch):
+    for name in ("FOLDER", "SOURCES"):
+        monkeypatch.setattr(build, name, tmp_path)
+    monkeypatch.setattr(build, "SOLUTIONS", tmp_path / "solutions")
+    monkeypatch.setattr(build, "MEASURED", tmp_path / "measured.json")
+    (tmp_path / "measured.json").write_text('{"00_a": {"seconds": 200, "megabytes": 1400}}')
+    source = tmp_path / "00_a.py"
+    source.write_text(
+        "# %% [markdown]\n# # A\n#\n# Needs {measured}.\n# %% [parameters]\nRUN = \"../runs/a\"\n"
+        "# %% [exercise]\ndef f():\n    raise NotImplementedError\n\n\n"
+        "# %% [solution]\ndef f():\n    return 1\n\n\n# %%\nprint(f())\n# %% [hint]\n# One.\n"
+    )  # fmt: skip
+    learner, solved = build.build("00_a", False), build.build("00_a", True)
+    assert learner.cells[0].source.startswith("# A\n\nNeeds 3 min and 1.4 GB on two cores.\n\nSol")
+    assert "../00_a.ipynb" in solved.cells[0].source
+    assert [cell.source for cell in code_cells(solved)] == [
+        'RUN = "../../runs/a"',
+        "def f():\n    return 1",
+        "print(f())",
+    ]
+    assert "NotImplementedError" in code_cells(learner)[1].source
+    assert learner.cells[-1].source == ("<details><summary>Hint</summary>\n\nOne.\n\n</details>")
+    assert [cell.id for cell in learner.cells] == ["00-00", "00-01", "00-02", "00-04", "00-05"]
+    assert build.definitions("00_a")["f"]() == 1
+
+    path = build.path_of("00_a", False)
+    assert not build.is_current("00_a", False)
+    code_cells(learner)[2].outputs = [nbformat.v4.new_output("stream", text="1\n")]
+    path.write_text(build.to_text(learner))
+    assert build.is_current("00_a", False)
+    again = build.build("00_a", False)
+    build.keep_outputs(again, path)
+    assert code_cells(again)[2].outputs[0].text == "1\n"
+    source.write_text(source.read_text().replace("print(f())", "print(f() + 1)"))
+    assert not build.is_current("00_a", False)
+    changed = build.build("00_a", False)
+    build.keep_outputs(changed, path)
+    assert code_cells(changed)[2].outputs == []
+    source.write_text("# %% [markdown]\n# A\n# %% [solution]\nx = 1\n")
+    with pytest.raises(ValueError, match="solution without an exercise"):
+        build.read_source("00_a")
+    source.write_text("# %% [riddle]\n")
+    with pytest.raises(ValueError, match="unknown kind of cell 'riddle'"):
+        build.read_source("00_a")
 
 
-@pytest.mark.parametrize("scale", ["tiny", "3b", "7b"])
-def test_a_scale_names_a_recipe(tmp_path, scale):
-    recipe = workshop.begin(tmp_path / "run", scale).recipe
-    assert recipe.name == scale and recipe.playground.train > 0
+@pytest.mark.browser
+def test_a_figure_gets_a_picture():
+    import base64
 
-
-def test_check_says_passed_only_for_a_right_answer(capsys):
-    for answer in (None, 1, 2):
-        workshop.check(answer, lambda value: value == 2, "twice one")
-    assert capsys.readouterr().out.splitlines() == ["no answer yet", "not yet: twice one", "passed"]
-
-
-def test_show_case_prints_only_known_parts(capsys):
-    question = Question(
-        id="q1", problem="Which?", options=["A. a", "B. b"], problem_type="multiple choice"
-    )
-    workshop.show_case(Case(question=question, trace=Trace(question_id="q1", text="B", answer="B")))
-    shown = capsys.readouterr().out
-    assert "A. a" in shown and "'B'" in shown and "judge" not in shown
-
-
-def test_unknown_metrics_have_no_bar():
-    known, unknown = (
-        {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4},
-        {"mean": None, "low": None, "high": None, "n": 0},
-    )
-    (bar,) = plots.results({"sft": {"accuracy": known, "mismatch": unknown}}, "").data
-    assert list(bar.x) == ["accuracy"] and bar.error_y.array == (25.0,)
-
-
-def test_training_leaves_gaps_where_a_metric_is_unknown():
-    rows = [{"step": 1, "kl": 0.1}, {"step": 2, "kl": float("nan")}, {"step": 3}]
-    (line,) = plots.training(rows, {"kl": "kl"}, "").data
-    assert list(line.y) == [0.1, None, None]
-
-
-def test_unknown_has_its_own_row_only_if_it_occurs():
-    cells = {"right": 2, "wrong": 1, "unknown": 0}
-    table = {"sufficient": cells, "insufficient": cells, "unknown": dict.fromkeys(cells, 0)}
-    (heat,) = plots.perception_by_answer(table, "").data
-    assert len(heat.y) == 2 and len(heat.x) == 2
-    table["unknown"] = cells
-    (heat,) = plots.perception_by_answer(table, "").data
-    assert len(heat.y) == 3
+    figure = {"data": [{"type": "bar", "x": ["a", "b"], "y": [1, 2]}], "layout": {"height": 200}}
+    data = {build.PLOTLY: figure, build.WIDGET: {}}
+    cell = nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", data)])
+    build.add_pictures(nbformat.v4.new_notebook(cells=[cell]))
+    kept = cell.outputs[0].data
+    assert build.WIDGET not in kept and base64.b64decode(kept["image/png"]).startswith(b"\x89PNG")

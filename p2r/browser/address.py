@@ -10,20 +10,36 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from p2r.cases.selection import COLUMNS, LONG, OUTCOMES, Filters, from_query, to_query
+from p2r.cases.selection import ANY, COLUMNS, LONG, OUTCOMES, Filters, from_query, to_query
 
 TABS = {
+    "start": "Start",
     "cases": "Cases",
     "gallery": "Failures",
-    "groups": "Groups & credit",
+    "groups": "Groups",
     "compare": "Compare",
     "runs": "Runs",
-    "agreement": "Judge agreement",
-    "data": "Data card",
+    "stories": "Stories",
+    "agreement": "Labels",
+    "data": "Data",
     "ask": "Ask",
 }
+# Pages without an entry in the navigation.
+HIDDEN_TABS = {"study": "Case study"}
+# These pages show verdicts, so blind mode does not show them.
+VERDICT_TABS = ("start", "gallery", "groups", "compare", "stories", "study")
+GROUP_ORDERS = {
+    "": ("rewards differ most", "both_spreads", True),
+    "collapsed": ("collapsed first", "both_spreads", False),
+    "right": ("most answers right", "right", True),
+    "wrong": ("fewest answers right", "right", False),
+    "step": ("training step", "step", False),
+}
+WINDOWS = (1, 5, 20)
 PAGE = 50
 MAX_SIDES = 3
+MAX_ITEMS = 60  # cases of a story
+MAX_NOTE = 2000
 
 Side = tuple[str, str]  # (run, stage)
 
@@ -34,7 +50,9 @@ class View:
 
     `page` None is the page that holds the open case. `sides` are the (run, stage) of a comparison,
     `outcomes` the required outcome of each side ("" for any), `question` the compared question.
-    `blind` hides the verdict and the rewards until the visitor has labelled the case.
+    `blind` hides the verdict and the rewards until the visitor has labelled the case. `big` is the
+    projector mode. `by` is the order of the groups (`GROUP_ORDERS`), `window` the smoothing of the
+    curves in steps. A story has a `title` and `items`: (case, note).
     """
 
     tab: str = "cases"
@@ -47,13 +65,18 @@ class View:
     outcomes: tuple[str, ...] = ()
     question: str = ""
     blind: bool = False
+    big: bool = False
+    by: str = ""
+    window: int = 1
+    title: str = ""
+    items: tuple[tuple[str, str], ...] = ()
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return the state as pairs of a query, without the fields that have their default.
 
         The page is called "sheet" there, because Gradio reserves "page".
         """
-        pairs = [] if self.tab == "cases" else [("tab", self.tab)]
+        pairs = [] if self.tab in ("cases", "start") else [("tab", self.tab)]
         pairs += [("case", self.case)] if self.case else []
         pairs += to_query(self.filters)
         pairs += [("sort", self.sort)] if self.sort else []
@@ -63,7 +86,15 @@ class View:
         pairs += [("result", outcome or "any") for outcome in self.outcomes]
         pairs += [("question", self.question)] if self.question else []
         pairs += [("blind", "1")] if self.blind else []
-        return pairs
+        pairs += [("by", self.by)] if self.by else []
+        pairs += [("window", str(self.window))] if self.window != 1 else []
+        pairs += [("title", self.title)] if self.title else []
+        for case, note in self.items:
+            pairs += [("story", case), ("note", note)]
+        # An empty address is the start page.
+        if pairs if self.tab == "start" else not pairs and self.tab == "cases":
+            pairs.insert(0, ("tab", self.tab))
+        return pairs + ([("big", "1")] if self.big else [])
 
     def query(self) -> str:
         """Return the state as a query string."""
@@ -74,8 +105,8 @@ class View:
         return "?" + replace(self, **changes).query()
 
     def narrowed(self, **filters: Any) -> str:
-        """Return the address of the first page of the list under changed filters."""
-        return self.link(filters=replace(self.filters, **filters), page=0)
+        """Return the address of the list under changed filters, which opens its first case."""
+        return self.link(filters=replace(self.filters, **filters), page=0, case="")
 
 
 def read_view(pairs: Iterable[tuple[str, str]]) -> View:
@@ -85,18 +116,66 @@ def read_view(pairs: Iterable[tuple[str, str]]) -> View:
     sort = last.get("sort")
     sides = [value.partition("|") for name, value in pairs if name == "side"]
     outcomes = [value for name, value in pairs if name == "result"]
+    blind = last.get("blind") == "1"
+    filters = from_query(_without_blanks(pairs))
+    window = last.get("window", "")
+    plain = "cases" if last.keys() - {"big", "refresh", *_OF_GRADIO} else "start"
     return View(
-        tab=last["tab"] if last.get("tab") in TABS else "cases",
+        tab=last["tab"] if last.get("tab") in {**TABS, **HIDDEN_TABS} else plain,
         case=last.get("case", ""),
-        filters=from_query(_without_blanks(pairs)),
-        sort=sort if sort in COLUMNS and sort not in LONG else None,
+        filters=_without_verdicts(filters) if blind else filters,
+        sort=sort
+        if sort in COLUMNS and sort not in LONG and not (blind and sort in TELLING)
+        else None,
         descending=last.get("order") == "descending",
         page=_read_page(last.get("sheet", "")),
         sides=tuple((run, stage) for run, _, stage in sides if run or stage)[:MAX_SIDES],
         outcomes=tuple(o if o in OUTCOMES else "" for o in outcomes)[:MAX_SIDES],
         question=last.get("question", ""),
-        blind=last.get("blind") == "1",
+        blind=blind,
+        big=last.get("big") == "1",
+        by=last["by"] if last.get("by") in GROUP_ORDERS else "",
+        window=int(window) if window in map(str, WINDOWS) else 1,
+        title=last.get("title", "")[:MAX_NOTE],
+        items=_read_items(pairs),
     )
+
+
+# Columns and filters that reveal the verdict.
+TELLING = (
+    "accuracy",
+    "perception_reward",
+    "reasoning_reward",
+    "perception_advantage",
+    "reasoning_advantage",
+)
+_OF_GRADIO = ("__theme", "__sign")
+
+
+def _without_verdicts(filters: Filters) -> Filters:
+    """Return the filters without those that reveal verdicts, for blind mode."""
+    return replace(
+        filters,
+        verdict=None,
+        outcome=None,
+        truth=None,
+        failure=(),
+        mismatch=None,
+        perception_reward=ANY,
+        reasoning_reward=ANY,
+        accuracy=ANY,
+    )
+
+
+def _read_items(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the cases of a story, each with the note that follows it."""
+    items: list[tuple[str, str]] = []
+    for name, value in pairs:
+        if name == "story" and value and len(items) < MAX_ITEMS:
+            items.append((value, ""))
+        elif name == "note" and items:
+            items[-1] = (items[-1][0], value[:MAX_NOTE])
+    return tuple(items)
 
 
 def _read_page(text: str) -> int | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import mimetypes
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 from markupsafe import Markup
@@ -23,11 +28,18 @@ from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
 from p2r.browser.media_view import render_frames, render_no_media
 from p2r.errors import UserError
-from p2r.records import PROBLEM_TYPES, WINDOW, Case, Question
+from p2r.records import PROBLEM_TYPES, WINDOW, Question
 from p2r.video import Frames
 
 _NO_JUDGE = "no judge"
-_WORKING = Markup('<p class="empty" role="status">reading the clip …</p>')
+_NO_SECOND = "no second model"
+_WORKING = Markup('<p class="empty" role="status">1. reading the clip …</p>')
+_WARNING = (
+    "The models of the demo and of the playground have 2.7 million parameters. They know coloured "
+    "shapes that move, and signs; about any other clip they invent something."
+)
+# A larger upload has no player: only its frames are shown.
+_PLAYED_BYTES = 4_000_000
 _STOPPED = Markup('<p class="note stopped" role="status">Stopped.</p>')
 _WAITING = render_no_media(
     "No question yet", "The three segments appear here while the model writes them."
@@ -38,13 +50,17 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
     """Build the components and events of the Ask tab inside the app's Blocks."""
     desk = Desk(library)
     models, judges, samples = desk.models(), list(desk.judges()), desk.samples()
+    warning = Markup('<p class="warning">{}</p>').format(_WARNING) if desk.is_tiny() else ""
     asked_of = gr.State(None)  # the case whose clip is used
     answered = gr.State(None)
     with gr.Column(elem_id="ask"):
         gr.HTML(
-            "<h2>Ask your own question</h2><p>Upload a clip or choose a sample, and ask. The model "
-            "observes, thinks and answers. If you give the reference answer, a judge rates the "
-            "observation.</p>",
+            Markup(
+                "<h2>Ask your own question</h2><p>Upload a clip or choose a sample, and ask. The "
+                "model observes, thinks and answers. If you give the reference answer, a judge "
+                "rates the observation. A second model answers the same question beside the "
+                "first.</p>{}"
+            ).format(warning),
             apply_default_css=False,
             elem_id="ask-head",
         )
@@ -68,7 +84,10 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                     answer = gr.Textbox(label="reference answer (for the judge)", max_length=500)
                 with gr.Row():
                     model = gr.Dropdown(list(models), value=next(iter(models)), label="model")
-                    judge = gr.Dropdown([_NO_JUDGE, *judges], value=judges[0], label="judge")
+                    second = gr.Dropdown(
+                        [_NO_SECOND, *models], value=_NO_SECOND, label="second model"
+                    )
+                judge = gr.Dropdown([_NO_JUDGE, *judges], value=judges[0], label="judge")
                 with gr.Row():
                     go = gr.Button("Ask", variant="primary", elem_id="ask-go")
                     stop = gr.Button("Stop", elem_id="ask-stop")
@@ -92,39 +111,49 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         return [case_id, taken_from, None, *texts]
 
     def on_ask(*given: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
-        *asked, model_name, judge_name = given  # `asked`: the arguments of `prepare`
+        *asked, first, other, judge_name = given  # `asked`: the arguments of `prepare`
         file, case_id = asked[:2]
         off = gr.Button(interactive=False)
         yield _WORKING, None, "", off
+        media = None
+        answers: list[Said] = []
         try:
             media, question = prepare(desk, *asked)
+            clip = _clip_of(file, case_id, question)
             run = None if file else library.store.run_of(case_id or "")
-            done = None
-            for frames, so_far, done in desk.ask(models[model_name], media, question, run):
-                # Only the answer is updated: a late update must not overwrite "Stopped.".
-                page = _draw(question, frames, so_far, done is None)
-                yield page, gr.skip(), gr.skip(), gr.skip()
-            if done is None:
-                raise UserError("the model gave no answer: ask again")
-            if question.answer and judge_name != _NO_JUDGE:
-                done.case.verdict = desk.judge(done, judge_name)
-            page = _draw(question, frames, done.case.trace.text, False, done.case)
-            yield page, done, "", gr.Button(interactive=True)
+            for name in dict.fromkeys(name for name in (first, other) if name in models):
+                answers.append(Said(name))
+                done = None
+                for frames, so_far, done in desk.ask(
+                    models[name], media, question.model_copy(), run
+                ):
+                    answers[-1] = Said(name, so_far, done is None)
+                    # Only the answer is updated: a late update must not overwrite "Stopped.".
+                    page = _draw(question, clip, frames, answers)
+                    yield page, gr.skip(), gr.skip(), gr.skip()
+                if done is None:
+                    raise UserError("the model gave no answer: ask again")
+                if question.answer and judge_name != _NO_JUDGE:
+                    done.case.verdict = desk.judge(done, judge_name)
+                answers[-1] = Said(name, done.case.trace.text, False, done)
+            page = _draw(question, clip, frames, answers)
+            kept_cases = [said.done for said in answers if said.done]
+            yield page, kept_cases, "", gr.Button(interactive=True)
         except (ValueError, OSError) as error:
-            yield render_no_media("No answer", str(error)), None, "", off
+            yield render_no_media("No answer", hide_paths(str(error), media)), None, "", off
 
-    def on_keep(done: AskedCase | None) -> tuple[Any, Any]:
+    def on_keep(done: list[AskedCase] | None) -> tuple[Any, Any]:
         off = gr.Button(interactive=False)
-        if done is None:
+        if not done:
             return Markup('<p class="note">Ask a question first.</p>'), off
         try:
-            case_id = desk.keep(done)
+            ids = [desk.keep(asked) for asked in done]
         except OSError as error:
-            return render_no_media("Not kept", str(error)), off
+            return render_no_media("Not kept", hide_paths(str(error), done[0].media)), off
         link = Markup(
             '<p class="note">Kept: <a href="{}" data-go id="kept-case">open the case</a></p>'
         )
-        return link.format(View(case=case_id).link()), off
+        return link.format(View(case=ids[0]).link()), off
 
     private = {"api_visibility": "private", "concurrency_limit": 8}
     fields = [asked_of, sample, upload, problem, options, kind, answer]
@@ -137,7 +166,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
     upload.upload(lambda: [None, None], None, [asked_of, sample], show_progress="hidden", **private)
     asking = go.click(
         on_ask,
-        [upload, asked_of, problem, options, kind, answer, model, judge],
+        [upload, asked_of, problem, options, kind, answer, model, second, judge],
         [shown, answered, kept, keep],
         show_progress="hidden",
         time_limit=ANSWER_SECONDS + 60,
@@ -181,17 +210,54 @@ def prepare(
     return desk.library.find_media(case), question
 
 
-def _draw(
-    question: Question, frames: Frames, text: str, is_open: bool, case: Case | None = None
-) -> Markup:
-    """Return the frames and the segments written so far; with `case`, the complete case."""
+@dataclass(frozen=True)
+class Said:
+    """What one model has written so far; with `done`, its complete answer."""
+
+    model: str
+    text: str = ""
+    is_open: bool = True
+    done: AskedCase | None = None
+
+
+def hide_paths(message: str, media: Path | None) -> str:
+    """Return an error message without the folders of this machine, for visitors."""
+    if media is not None:
+        message = message.replace(str(media), media.name)
+    return re.sub(r"(?<![\w:/.])/(?:[^\s/'\":]+/)+([^\s/'\":]*)", r"\1", message)
+
+
+def _clip_of(file: str | None, case_id: str | None, question: Question) -> tuple[str, str]:
+    """Return the address of the clip and its data type; "" if it is too large for the page."""
+    if not file:
+        return "p2r/media?" + urlencode({"case": case_id or ""}), question.data_type
+    path = Path(file)
+    kind = mimetypes.guess_type(path)[0] or ""
+    data_type = kind.partition("/")[0]
+    if data_type not in ("video", "image") or path.stat().st_size > _PLAYED_BYTES:
+        return "", "video"
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}", data_type
+
+
+def _draw(question: Question, clip: tuple[str, str], frames: Frames, answers: list[Said]) -> Markup:
+    """Return the clip, the frames, and for each model the segments or the complete case."""
+    columns = [
+        {
+            "model": said.model,
+            "case": said.done.case if said.done else None,
+            "segments": _segments(said.text),
+            "writing": _writing(said.text) if said.is_open and said.text else None,
+            "waits": said.is_open and not said.text,
+        }
+        for said in answers
+    ]
     return render(
         "asked.html",
+        clip=clip,
         frames=render_frames(frames, frames.info()),
+        fps=frames.fps,
         question=question,
-        case=case,
-        segments=_segments(text),
-        writing=_writing(text) if is_open else None,
+        columns=columns,
     )
 
 

@@ -6,34 +6,41 @@ the page forbids scripts and requests.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from p2r.browser.markup import describe_case, describe_making, render
-from p2r.browser.media_view import PIXELATED_BELOW, data_uri
+from markupsafe import Markup
+
+from p2r.browser.markup import render
+from p2r.browser.study_view import Study, render_study
+from p2r.browser.theme import read_static
 from p2r.records import Case
 
 if TYPE_CHECKING:
     from p2r.video import Frames
 
 
+def make_style() -> str:
+    """Return the style of pages outside the browser; they follow the reader's light or dark."""
+    design = read_static("design.css")
+    dark = re.search(r"\.dark \{(.*?)\}", design, re.DOTALL)
+    themed = f"@media (prefers-color-scheme: dark) {{ :root {{ {dark[1]} }} }}" if dark else ""
+    shared = (read_static(f"{name}.css") for name in ("base", "case", "pages", "study", "outside"))
+    return "\n".join((design, themed, *shared))
+
+
+STYLE = make_style()
+
+
 def case_page(case: Case, frames: Frames | None = None, no_frames: str = "") -> str:
-    """Return a case as an HTML page: question, frames, the four panels, how it was made.
+    """Return a case study as one HTML page.
 
     `frames`: the frames that the model saw. Without them, `no_frames` is the reason.
     """
-    about = [*describe_case(case), *(f"format: {problem}" for problem in case.trace.problems)]
-    advantages = {
-        "advantage of perception": case.perception_advantage,
-        "advantage of reasoning": case.reasoning_advantage,
-    }
-    page = render(
-        "case_page.html",
-        case=case,
-        about=about + ["truncated"] * case.trace.truncated,
-        making=describe_making(case) | advantages,
-        frames=frames,
-        no_frames=no_frames,
-        data_uri=data_uri,
-        pixelated_below=PIXELATED_BELOW,
-    )
-    return str(page)
+    return study_page(Study(case, frames, no_frames))
+
+
+def study_page(study: Study) -> str:
+    """Return a case study, with its group and the other models' responses, as one HTML page."""
+    body = render_study(study, standalone=True)
+    return str(render("case_page.html", case=study.case, body=body, style=Markup(STYLE)))

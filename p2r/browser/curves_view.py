@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from p2r.runs.names import MODEL_LABELS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -80,27 +82,93 @@ def stamp(run: Path) -> tuple[str, bool]:
     return f"{newest:.3f}-{size}-{len(states)}", time.time() - newest < LIVE_SECONDS
 
 
-def draw_run(run: Path) -> list[dict[str, Any]]:
-    """Return sections with figures for Plotly: {"stage", "steps", "figures": [{"title", …}]}.
+def draw_run(
+    run: Path, window: int = 1, untrue: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Return sections with figures for Plotly.
 
-    Names of folders and files are escaped, because Plotly reads markup in its labels.
+    A section is {"stage", "steps", "figures": [{"title", "figure", "wide", "flat"}]}. First come
+    the evaluated models, then the trainings with RL in one figure for each measure, then the
+    stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0. `window`:
+    running mean over so many steps. Names of folders and files are escaped, because Plotly reads
+    markup in its labels.
     """
     from p2r import plots
 
     sections = []
-    for stage, file in find_metrics(run).items():
-        rows = _thin(read_metrics(file))
-        drawn = {name: plots.curves(name, rows) for name in plots.CURVES}
-        drawn["Time per step"] = plots.step_time(rows)
-        figures = [_prepare(title, figure) for title, figure in drawn.items() if figure is not None]
-        if figures:
-            sections.append({"stage": stage, "steps": rows[-1]["step"], "figures": figures})
     if results := read_results(run):
         figure = _prepare("Evaluated models, with 95 % intervals", _draw_results(results))
         sections.append(
             {"stage": "evaluation", "steps": None, "figures": [{**figure, "wide": True}]}
         )
+    stages = {stage: _thin(read_metrics(file)) for stage, file in find_metrics(run).items()}
+    together = [*_draw_together(stages, window), *_draw_untrue(untrue, window)]
+    if together:
+        sections.append({"stage": "all trainings", "steps": None, "figures": together})
+    for stage, rows in stages.items():
+        smooth = _smooth(rows, window)
+        drawn = {name: plots.curves(name, smooth) for name in plots.CURVES}
+        drawn["Time per step"] = plots.step_time(rows)
+        figures = [_prepare(title, figure) for title, figure in drawn.items() if figure is not None]
+        if figures:
+            sections.append({"stage": stage, "steps": rows[-1]["step"], "figures": figures})
     return sections
+
+
+def _draw_together(
+    stages: Mapping[str, Sequence[Mapping[str, Any]]], window: int
+) -> list[dict[str, Any]]:
+    """Return the figures that compare the trainings with RL; none for fewer than two."""
+    from p2r import plots
+
+    named = {
+        MODEL_LABELS.get(stage, stage): rows
+        for stage, rows in stages.items()
+        if any(key.startswith("perception/") for row in rows[:1] for key in row)
+    }
+    figures = []
+    for name in ("accuracy", "format", "length", "mismatch") if len(named) > 1 else ():
+        try:
+            figure = plots.compare_stages(name, named, window)
+        except ValueError:  # no stage has the metric
+            continue
+        figures.append(_prepare(plots.COMPARISONS[name][0], figure))
+    return figures
+
+
+def _draw_untrue(rows: Sequence[Mapping[str, Any]], window: int) -> list[dict[str, Any]]:
+    """Return the figure of sufficient observations that are untrue, if it has a point."""
+    from p2r import plots
+
+    series: dict[str, dict[int, float]] = {}
+    for row in rows:
+        name = MODEL_LABELS.get(row["stage"].removeprefix("rl-"), row["stage"])
+        series.setdefault(escape(name), {})[row["step"]] = row["share"]
+    if not series:
+        return []
+    steps = sorted({step for points in series.values() for step in points})
+    lines = {
+        name: plots.running_mean([points.get(step) for step in steps], window)
+        for name, points in series.items()
+    }
+    figure = plots.lines(steps, lines, "", "step", "share of sufficient")
+    return [_prepare("Sufficient, but untrue", figure.update_yaxes(rangemode="tozero"))]
+
+
+def _smooth(rows: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:
+    """Return the rows with their metrics as running means over `window` rows."""
+    from p2r.plots import drawable, running_mean
+
+    if window <= 1:
+        return rows
+    means = {
+        key: running_mean([drawable(row.get(key)) for row in rows], window)
+        for key in {key for row in rows for key in row} - {"step"}
+    }
+    return [
+        {key: means[key][place] if key in means else value for key, value in row.items()}
+        for place, row in enumerate(rows)
+    ]
 
 
 def _thin(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -109,7 +177,9 @@ def _thin(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _prepare(title: str, figure: Figure) -> dict[str, Any]:
-    return {"title": title, "figure": json.loads(figure.to_json())}
+    values = [value for trace in figure.data for value in (trace.y if trace.y is not None else ())]
+    flat = bool(values) and not any(values)
+    return {"title": title, "figure": json.loads(figure.to_json()), "flat": flat}
 
 
 def _draw_results(results: Mapping[str, Mapping[str, Any]]) -> Figure:

@@ -59,9 +59,17 @@ class Desk:
         """Return the models that can be asked: those of the runs and of the playground."""
         found = {}
         for name, folder in self.library.folders.items():
-            for config in sorted(folder.glob("*/model/config.json")):
+            # PA-GRPO comes first: it is the model that the run is about.
+            for config in sorted(
+                folder.glob("*/model/config.json"),
+                key=lambda file: (file.parent.parent.name != "pa_grpo", file),
+            ):
                 found[f"{name}: {config.parent.parent.name}"] = str(config.parent)
         return {**found, **{f"playground: {n}": f"playground/{n}" for n in ("teacher", "base")}}
+
+    def is_tiny(self) -> bool:
+        """Return whether the models of the runs are the tiny ones of the playground."""
+        return self._recipe().models.base.startswith("playground/")
 
     def samples(self) -> list[tuple[str, str]]:
         """Return (problem, case id) of cases of different questions, as samples to ask about."""
@@ -105,7 +113,9 @@ class Desk:
 
         with self._lock:
             if model not in self._engines:
-                self._engines = {model: load_to_ask(recipe, model)}
+                # The last two models stay loaded, for a comparison.
+                kept = [*self._engines.items()][-1:]
+                self._engines = dict(kept) | {model: load_to_ask(recipe, model)}
             yield self._engines[model]
 
     def judge(self, asked: AskedCase, judge: str) -> Verdict:

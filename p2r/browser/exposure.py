@@ -8,14 +8,17 @@ from p2r.files.loopback import is_loopback
 SHORTEST_PASSWORD = 8
 
 
-def check_host(host: str, password: str | None) -> None:
-    """Raise `UserError` if other machines can reach the host without a good password."""
+def check_host(host: str, password: str | None, read_only: bool = False) -> None:
+    """Raise `UserError` if other machines can reach the host without a good password.
+
+    A read-only browser is public and needs no password.
+    """
     if password is not None and len(password) < SHORTEST_PASSWORD:
         raise UserError(f"the password is too short: give at least {SHORTEST_PASSWORD} characters")
-    if password is None and not is_loopback(host):
+    if password is None and not read_only and not is_loopback(host):
         raise UserError(
             f"other machines can reach host {host}: set a password in P2R_APP_PASSWORD, "
-            "or leave out --host to serve this machine only"
+            "add --read-only, or leave out --host to serve this machine only"
         )
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from p2r.browser.address import View
-from p2r.browser.markup import OUTCOME_WORDS, VERDICT_WORDS, CaseRow, render
+from p2r.browser.address import TELLING, View
+from p2r.browser.markup import CaseRow, render
+from p2r.browser.words import FAILURE_WORDS, OUTCOME_WORDS, TRUTH_WORDS, VERDICT_WORDS
 from p2r.cases.export import KINDS
 from p2r.cases.selection import FIELDS, RANGES, Filters, limit_text
 from p2r.cases.store import CaseStore, Neighbours
@@ -22,6 +23,7 @@ CHOICES = {
     "data_type": "data type",
     "source": "source",
 }
+MOST_STAGES = 12  # of the quick choice
 FLAGS = {"fault": "format faults", "mismatch": "think–answer mismatch", "truncated": "truncated"}
 RANGE_WORDS = {
     "step": "training step",
@@ -49,12 +51,15 @@ def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: in
     Search, filters and order are one form. Each change opens a new address.
     """
     filters = view.filters
-    other = ("verdict", "outcome", "failure", "question_id")
+    facets = store.facets(filters)
+    has_truths = not view.blind and not facets["truth"].keys() <= {"unknown"}
+    other = ("verdict", "outcome", "failure", "question_id") + (() if has_truths else ("truth",))
     kept = Filters(**{name: getattr(filters, name) for name in other})
     cells = {} if view.blind else store.quadrants(filters)
     ranges = {
         name: (label, *map(limit_text, getattr(filters, name)))
         for name, label in RANGE_WORDS.items()
+        if not (view.blind and name in TELLING)
     }
 
     def count(verdict: str | None, outcome: str | None) -> int:
@@ -66,14 +71,19 @@ def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: in
         view=view,
         rows=rows,
         total=total,
-        kept=replace(view, sort=None, descending=False, page=0, filters=kept).pairs(),
+        kept=replace(view, sort=None, descending=False, page=0, case="", filters=kept).pairs(),
+        list_key=replace(view, case="").query(),
+        stage_links=_link_stages(store, view),
         scopes=[("", "all texts"), *((field, field) for field in FIELDS)],
         choices=CHOICES,
-        facets=store.facets(filters),
+        truths=[*TRUTH_WORDS] if has_truths else [],
+        facets=facets,
         flags=FLAGS,
         ranges=ranges,
-        sorts=SORTS,
-        kinds=KINDS,
+        sorts={
+            name: words for name, words in SORTS.items() if not (view.blind and name in TELLING)
+        },
+        kinds=(*KINDS, "fiftyone"),
         active_filters=list_active(view),
         clear=clear_link(view),
         cells=cells,
@@ -98,7 +108,8 @@ def list_active(view: View, working: Filters | None = None) -> list[tuple[str, s
     for name in (*CHOICES, "question_id", "failure"):
         for value in getattr(filters, name):
             rest = tuple(other for other in getattr(filters, name) if other != value)
-            words = f"{CHOICES.get(name, name.replace('_id', ''))}: {value}"
+            said = FAILURE_WORDS.get(value, value) if name == "failure" else value
+            words = f"{CHOICES.get(name, name.replace('_id', ''))}: {said}"
             set_.append((words, view.narrowed(**{name: rest})))
     for name, label in FLAGS.items():
         if (value := getattr(filters, name)) is not None:
@@ -109,9 +120,12 @@ def list_active(view: View, working: Filters | None = None) -> list[tuple[str, s
         if low is not None or high is not None:
             words = f"{RANGE_WORDS[name]} {_span(low, high)}"
             set_.append((words, view.narrowed(**{name: (None, None)})))
-    for name, table in (("verdict", VERDICT_WORDS), ("outcome", OUTCOME_WORDS)):
+    for name, subject, table in (
+        ("verdict", "observation", VERDICT_WORDS),
+        ("outcome", "answer", OUTCOME_WORDS),
+        ("truth", "observation", TRUTH_WORDS),
+    ):
         if value := getattr(filters, name):
-            subject = "observation" if name == "verdict" else "answer"
             set_.append((f"{subject}: {table[value][2]}", view.narrowed(**{name: None})))
     return set_
 
@@ -149,4 +163,29 @@ def _list_failures(store: CaseStore, view: View) -> list[tuple[str, int, str]]:
 
 def render_nav(view: View, place: Neighbours) -> Markup:
     """Return the position of the open case in the list, with links to its neighbours."""
-    return render("nav.html", view=view, place=place)
+    unknown = place.position is None
+    return render(
+        "nav.html",
+        view=view,
+        position=place.position,
+        total=place.total,
+        previous=_step(view, None if unknown else place.previous),
+        following=_step(view, None if unknown else place.following),
+    )
+
+
+def _step(view: View, case: str | None) -> str | None:
+    return None if case is None else view.link(case=case, page=None)
+
+
+def _link_stages(store: CaseStore, view: View) -> list[tuple[str, str, str, bool]]:
+    """Return (stage, words, address, whether chosen) for a quick choice of one stage."""
+    counts = store.facets(replace(view.filters, stage=()))["stage"]
+    if not 1 < len(counts) <= MOST_STAGES:
+        return []
+    chosen = view.filters.stage
+    links = [("", "all stages", view.narrowed(stage=()), not chosen)]
+    return links + [
+        (stage, stage or "none", view.narrowed(stage=(stage,)), chosen == (stage,))
+        for stage in counts
+    ]

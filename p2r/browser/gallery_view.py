@@ -11,6 +11,7 @@ from markupsafe import Markup
 from p2r.browser.address import View
 from p2r.browser.find_view import clear_link, list_active
 from p2r.browser.markup import CaseRow, render
+from p2r.browser.stage_view import count_stages
 from p2r.cases.store import CaseStore
 
 # Failure kind -> the column (and direction) that sorts its cases. The template has the words.
@@ -32,9 +33,13 @@ def render_gallery(store: CaseStore, view: View) -> Markup:
     counts = store.failures(view.filters)
     order = [*(k for k in KINDS if k in counts), *(k for k in counts if k not in KINDS)]
     filters = replace(view.filters, failure=())
+    stages = count_stages(store.tally(filters))
     return render(
         "gallery.html",
         view=view,
+        stages=stages,
+        with_run=len({stage.run for stage in stages}) > 1,
+        kinds=[kind for kind in order if counts[kind]],
         failed=sum(counts.values()),
         total=store.count(filters),
         largest=max(counts.values(), default=0),

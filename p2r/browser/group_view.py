@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
-from p2r.browser.address import View
-from p2r.browser.credit_view import PROCESSES, GroupCredit, render_group_credit
+from p2r.browser.address import GROUP_ORDERS, View
+from p2r.browser.credit_view import GroupCredit, render_group_credit
 from p2r.browser.find_view import clear_link, list_active
 from p2r.browser.markup import CaseRow, render
+from p2r.rewards import PROCESSES
 
 
 def render_groups(view: View, groups: Sequence[CaseRow], opened: CaseRow | None) -> Markup:
@@ -18,6 +20,10 @@ def render_groups(view: View, groups: Sequence[CaseRow], opened: CaseRow | None)
         "groups.html",
         view=view,
         groups=groups,
+        kept=[
+            pair for pair in replace(view, by="", case="", page=None).pairs() if pair[0] != "text"
+        ],
+        orders=[(name, words) for name, (words, *_) in GROUP_ORDERS.items()],
         opened=opened,
         active_filters=list_active(view),
         clear=clear_link(view),
@@ -34,6 +40,7 @@ def render_group(
         rows=rows,
         case_link=case_link,
         means=[(process[0].upper(), _mean(rows, f"{process}_reward")) for process in PROCESSES],
+        scheme=credit.scheme if credit else "",
         collapsed=credit.names_collapsed() if credit else [],
         picture=render_group_credit(credit, view.case, case_link) if credit else "",
     )

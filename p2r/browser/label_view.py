@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from p2r.browser.address import View
+from p2r.browser.library import Progress
 from p2r.browser.markup import render
+from p2r.browser.words import FAILURE_WORDS
 from p2r.cases.labels import MAX_COMMENT, MAX_NAME, CaseLabel
 from p2r.cases.selection import FAILURES
 
@@ -16,12 +18,9 @@ _WORDS = {True: "yes", False: "no", None: "unknown"}
 
 
 def render_label(
-    view: View, case_id: str, annotator: str, labels: Sequence[CaseLabel], following: str | None
+    view: View, case_id: str, annotator: str, labels: Sequence[CaseLabel], progress: Progress
 ) -> Markup:
-    """Return the form of a case for one annotator, with all labels if they may be shown.
-
-    `following`: the next case of the sample that this annotator has not labelled.
-    """
+    """Return the form of a case for one annotator, with all labels if they may be shown."""
     mine = next((label for label in labels if label.annotator == annotator), None)
     return render(
         "label.html",
@@ -29,12 +28,12 @@ def render_label(
         case=case_id,
         annotator=annotator,
         labels=labels,
-        following=following,
+        progress=progress,
         mine=mine,
         secret=view.blind and mine is None,
         answers=SUFFICIENT,
         words=_WORDS,
-        kinds=[("", "no kind"), *((kind, kind) for kind in FAILURES)],
+        kinds=[("", "no kind"), *((kind, FAILURE_WORDS.get(kind, kind)) for kind in FAILURES)],
         max_comment=MAX_COMMENT,
         max_name=MAX_NAME,
     )

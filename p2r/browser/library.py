@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from p2r.browser.markup import CaseRow
+from p2r.browser.names import NameFile
+from p2r.browser.scene import observation_truth
 from p2r.cases.files import CaseFault, case_file
 from p2r.cases.labels import CaseLabel, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
 from p2r.cases.store import CaseStore
-from p2r.errors import MediaError
+from p2r.errors import MediaError, StoreError
 from p2r.files.media import resolve_media
 from p2r.records import Case
 from p2r.video import FrameCache, Frames
@@ -20,24 +25,83 @@ from p2r.video import FrameCache, Frames
 _FRAME_SETTINGS = ("max_frames", "max_pixels", "factor")
 _CACHE_BYTES = 2**27
 SAMPLE_SIZE = 200  # as in the paper
-GROUP_COLUMNS = (*LISTED, "trace.perception_tokens")
+GROUP_COLUMNS = (*LISTED, "trace.perception_tokens", "trace.observation")
+# A visitor's question whether there are new cases is answered from the files at most so often.
+LOOK_SECONDS = 2.0
+
+
+class Progress(NamedTuple):
+    """How far an annotator has labelled the sample.
+
+    `place`: the open case's place in the sample, from 1. `following`: the next case to label.
+    `former`: the case that the annotator labelled last.
+    """
+
+    done: int
+    total: int
+    place: int | None
+    following: str | None
+    former: str | None
 
 
 class Library:
     """The cases of some runs, with the files beside them.
 
     Media are requested by case, never by path. Only a file that a case names can be read, and only
-    below the media folder of its run. Threads may share a library.
+    below the media folder of its run. Threads may share a library. `read_only`: visitors may
+    neither label nor ask. `task`: the cases to label, instead of a sample. Raises `StoreError` for
+    a case of the task that the runs do not have.
     """
 
-    def __init__(self, store: CaseStore, media_root: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        store: CaseStore,
+        media_root: str | Path | None = None,
+        read_only: bool = False,
+        task: Sequence[str] = (),
+    ) -> None:
+        self.read_only = read_only
+        self._task = list(task)
+        for case_id in self._task:
+            store.run_of(case_id)
         self.store = store
         self.folders = _name_folders(case_file(run).resolve().parent for run in store.paths)
         self._media_root = Path(media_root) if media_root else None
         self._frames = FrameCache(None, max_bytes=_CACHE_BYTES)
         self._labels = {folder: LabelFile(folder) for folder in self.folders.values()}
+        self.names = {folder: NameFile(folder) for folder in self.folders.values()}
         self._sample: tuple[int, list[str]] = (-1, [])
         self._lock = threading.Lock()
+        self._truths = threading.Lock()
+        self._looked = (time.monotonic(), store.count())
+        threading.Thread(target=self.find_truths, name="p2r-truths", daemon=True).start()
+
+    # ---- new cases, and the truth of observations
+
+    def look(self) -> int:
+        """Add the cases that running stages wrote, at most every few seconds; return the count."""
+        when, count = self._looked
+        if time.monotonic() - when > LOOK_SECONDS:
+            self._looked = (time.monotonic(), count)  # others do not look at the same time
+            self.refresh()
+        return self._looked[1]
+
+    def refresh(self) -> None:
+        """Add the cases that running stages wrote."""
+        before = self._looked[1]
+        self.store.refresh()
+        now = self.store.count()
+        self._looked = (time.monotonic(), now)
+        if now != before:
+            threading.Thread(target=self.find_truths, name="p2r-truths", daemon=True).start()
+
+    def find_truths(self) -> None:
+        """Fill in whether the observations are true, for the questions with a known scene."""
+        unknown = Filters(source=("playground",), truth="unknown")
+        with self._truths, contextlib.suppress(StoreError, OSError):
+            self.store.set_truths(
+                lambda case: observation_truth(case.question, case.trace.observation), unknown
+            )
 
     # ---- media
 
@@ -100,6 +164,8 @@ class Library:
 
     def sample(self) -> list[str]:
         """Return the cases to label: judged, readable, and the same for all annotators."""
+        if self._task:
+            return self._task
         count = self.store.count()
         with self._lock:
             if self._sample[0] != count:
@@ -111,10 +177,16 @@ class Library:
                 self._sample = (count, sample_cases(judged, SAMPLE_SIZE))
             return self._sample[1]
 
-    def next_to_label(self, annotator: str, but: str = "") -> str | None:
-        """Return the first case of the sample that this annotator has not labelled."""
-        done = {label.case for label in self.labels() if label.annotator == annotator}
-        return next((case for case in self.sample() if case not in done and case != but), None)
+    def progress(self, annotator: str, case: str = "") -> Progress:
+        """Return how far an annotator has labelled the sample, seen from the open case."""
+        sample = self.sample()
+        done = [label.case for label in self.labels() if label.annotator == annotator]
+        labelled = set(done)
+        following = next((one for one in sample if one not in labelled and one != case), None)
+        before = [one for one in dict.fromkeys(reversed(done)) if one != case]
+        at = sample.index(case) + 1 if case in sample else None
+        count = sum(one in labelled for one in sample)
+        return Progress(count, len(sample), at, following, next(iter(before), None))
 
 
 def find_media_root(run: Path) -> Path:

@@ -16,33 +16,25 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from p2r.browser.address import PAGE
+from p2r.browser.words import (
+    CELL_STYLES,
+    FAILURE_MEANINGS,
+    FAILURE_WORDS,
+    GLOSSARY,
+    MEANINGS,
+    OUTCOME_WORDS,
+    TRUTH_WORDS,
+    VERDICT_WORDS,
+)
 from p2r.cases.selection import RIGHT_ACCURACY
 from p2r.files.safe_text import show_unseen
 from p2r.judges.prompt import build_judge_prompt
 from p2r.records import Case
 
 CaseRow = Mapping[str, Any]
-# Verdict of the judge, or outcome of the answer -> (style, mark, word).
-VERDICT_WORDS = {
-    "yes": ("good", "✓", "sufficient"),
-    "no": ("bad", "✗", "not sufficient"),
-    "unknown": ("unknown", "?", "no verdict"),
-}
-OUTCOME_WORDS = {
-    "right": ("good", "✓", "right"),
-    "wrong": ("bad", "✗", "wrong"),
-    "unknown": ("unknown", "?", "not scored"),
-}
-# The meaning of each (verdict, outcome). An outcome reward cannot see the two mixed cases.
-MEANINGS = {
-    ("yes", "right"): "seen and solved",
-    ("yes", "wrong"): "reasoning failed",
-    ("no", "right"): "right by luck",
-    ("no", "wrong"): "perception failed",
-}
 # A longer text is cut on the page and gets a link to the full text.
 LONGEST_TEXT = 20_000
 
@@ -100,6 +92,20 @@ def shorten(text: Any, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def mark_hits(text: Any, query: str) -> Markup:
+    """Return an escaped text with every match of a search marked."""
+    words = query.split()
+    shown = visible(text)
+    if not words or len(shown) > LONGEST_TEXT:
+        return escape(shown)
+    pattern = re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE)
+    parts, at = [], 0
+    for match in pattern.finditer(shown):
+        parts += [escape(shown[at : match.start()]), Markup("<mark>{}</mark>").format(match[0])]
+        at = match.end()
+    return Markup("").join([*parts, escape(shown[at:])])
+
+
 def number(value: float | None, sign: str = "", digits: int = 2) -> str:
     """Return a number as tables show it. Unknown is a dash, never a zero."""
     if value is None or value != value:
@@ -138,12 +144,22 @@ def _environment() -> Environment:
         loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, auto_reload=False
     )
     environment.filters.update(
-        visible=visible, shorten=shorten, number=number, comma="{:,}".format, as_json=as_json
+        visible=visible,
+        hits=mark_hits,
+        shorten=shorten,
+        number=number,
+        comma="{:,}".format,
+        as_json=as_json,
     )
     environment.globals.update(
         VERDICTS=VERDICT_WORDS,
         OUTCOMES=OUTCOME_WORDS,
+        TRUTHS=TRUTH_WORDS,
         MEANINGS=MEANINGS,
+        CELL_STYLES=CELL_STYLES,
+        FAILURE_WORDS=FAILURE_WORDS,
+        FAILURE_MEANINGS=FAILURE_MEANINGS,
+        GLOSSARY=GLOSSARY,
         LONGEST_TEXT=LONGEST_TEXT,
         PAGE=PAGE,
         verdict_of=verdict_of,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Narrower frames are enlarged without smoothing and sent without loss.
 PIXELATED_BELOW = 160
+SMALL_SIDE = 280
 
 
 def render_media(case: Case, problem: str | None) -> Markup:
@@ -64,6 +65,17 @@ def data_uri(pixels: Any) -> Markup:
     """Return an image as a data URI: a small one without loss (PNG), a larger one as JPEG."""
     kind, data = encode_image(Image.fromarray(pixels))
     return Markup(f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
+
+
+def small_uri(pixels: Any) -> Markup:
+    """Return an image as a data URI of few kilobytes, for pages that are sent to others."""
+    image = Image.fromarray(pixels)
+    if image.width < PIXELATED_BELOW:
+        return data_uri(pixels)
+    image.thumbnail((SMALL_SIDE, SMALL_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=75)
+    return Markup(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}")
 
 
 def encode_image(image: Image.Image) -> tuple[str, bytes]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from p2r.browser.address import PAGE, TABS, View
+from p2r.browser.address import GROUP_ORDERS, PAGE, TABS, VERDICT_TABS, View
+from p2r.browser.banner import explain
 from p2r.browser.compare_view import propose_sides, render_comparison, render_sides
 from p2r.browser.credit_view import credit_group
 from p2r.browser.find_view import render_find, render_nav
@@ -19,30 +19,37 @@ from p2r.browser.library import Library
 from p2r.browser.markup import CaseRow, render, shorten
 from p2r.browser.media_view import render_media
 from p2r.browser.read_view import OpenCase, render_case, render_missing
-from p2r.browser.run_view import render_agreement, render_data, render_runs
-from p2r.cases.agreement import agreement_between_annotators, agreement_with_judges
+from p2r.browser.run_pages import RUN_PAGES, Parts
+from p2r.browser.scene import observation_truth
 from p2r.cases.selection import Filters
+from p2r.cases.store import Neighbours
 from p2r.errors import MediaError, StoreError
 from p2r.records import Case
 
 # At most so many responses to the same question are listed below a case and its group.
 RESPONSES = 48
-Parts = dict[str, Any]
 
 
 def render_page(library: Library, view: View, annotator: str = "") -> Parts:
-    """Return the parts of a page: "bar", "side", "nav", "main" as HTML, and its query.
+    """Return the parts of a page: "bar", "side", "nav", "main" as HTML, its title and its query.
 
     Raises `StoreError` if the cases cannot be read any more.
     """
     view = _known_runs(library, view)
-    view, parts = _PAGES[view.tab](library, view, annotator)
-    shown = {"side": "", "nav": "", "main": "", **parts}
+    page = _hidden if view.blind and view.tab in VERDICT_TABS else _PAGES[view.tab]
+    if library.read_only and view.tab == "ask":
+        page = _hidden
+    view, parts = page(library, view, annotator)
+    shown = {"side": "", "nav": "", "main": "", "title": "", **parts}
+    title = shown["title"] or TABS.get(view.tab, "")
     return {
         **{name: str(part) for name, part in shown.items()},
+        "title": f"{shorten(title, 90)} · p2r" if title else "p2r cases",
         "bar": str(_render_bar(library, view)),
         "query": view.query(),
         "tab": view.tab,
+        "big": view.big,
+        "count": library.store.count(),
     }
 
 
@@ -58,14 +65,20 @@ def _known_runs(library: Library, view: View) -> View:
 
 
 def _render_bar(library: Library, view: View) -> Markup:
+    tabs = {tab: words for tab, words in TABS.items() if not (library.read_only and tab == "ask")}
     return render(
         "bar.html",
         view=view,
+        plain=View(tab="start", big=view.big),
         runs=list(library.folders),
         count=library.store.count(),
         faults=library.faults(),
-        tabs=TABS,
+        tabs=tabs,
     )
+
+
+def _hidden(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
+    return view, {"main": render("hidden.html", view=view)}
 
 
 # ---- cases
@@ -86,22 +99,24 @@ def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     # Without a page in the address, the list shows the page of the open case.
     shown = replace(view, page=view.page if view.page is not None else own or 0)
     rows = store.page(view.filters, view.sort, view.descending, shown.page * PAGE, PAGE)
+    title, main = _open_case(library, shown, annotator)
     return view, {
         "side": render_find(store, shown, rows, total),
         "nav": render_nav(shown, place),
-        "main": _open_case(library, shown, annotator),
+        "main": main,
+        "title": title,
     }
 
 
-def _open_case(library: Library, view: View, annotator: str) -> Markup:
-    """Return the complete page of a case. Missing media leave a placeholder with the reason."""
+def _open_case(library: Library, view: View, annotator: str) -> tuple[str, Markup]:
+    """Return the title and the page of a case. Missing media leave a placeholder and the reason."""
     if not view.case:
-        return render_missing("", "No case matches these filters. Remove a filter on the left.")
+        return "", render_missing("", "No case matches these filters. Remove a filter on the left.")
     store = library.store
     try:
         case = store.get(view.case)
     except StoreError as error:
-        return render_missing(view.case, str(error))
+        return "", render_missing(view.case, str(error))
     group = library.group(case)
     same_question = Filters(question_id=(case.trace.question_id,))
     in_group = {row["id"] for row in group}
@@ -109,9 +124,12 @@ def _open_case(library: Library, view: View, annotator: str) -> Markup:
     others = [row for row in found if row["id"] not in in_group]
     labels = library.label_file(case.id).of_case(case.id)
     secret = view.blind and all(label.annotator != annotator for label in labels)
-    following = library.next_to_label(annotator, but=case.id) if view.blind and annotator else None
     # Links inside a case set no page: the list then shows the page of the opened case.
     plain = replace(view, page=None)
+    label = Markup("")
+    if not library.read_only:
+        progress = library.progress(annotator, case.id)
+        label = render_label(plain, case.id, annotator, labels, progress)
     opened = OpenCase(
         case=case,
         media=_media_of(library, case),
@@ -120,10 +138,15 @@ def _open_case(library: Library, view: View, annotator: str) -> Markup:
         others=others[:RESPONSES],
         others_total=store.count(same_question) - len(group),
         tokenizer=library.tokenizer(case),
-        label=render_label(plain, case.id, annotator, labels, following),
+        label=label,
         secret=secret,
+        truth=observation_truth(case.question, case.trace.observation),
+        read_only=library.read_only,
     )
-    return render_case(plain, opened)
+    title = (
+        case.question.problem if view.blind else f"{explain(case).kind}: {case.question.problem}"
+    )
+    return title, render_case(plain, opened)
 
 
 def _media_of(library: Library, case: Case) -> Markup:
@@ -139,31 +162,68 @@ def _media_of(library: Library, case: Case) -> Markup:
 
 def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     store = library.store
+    _, sort, descending = GROUP_ORDERS[view.by]
     page = view.page or 0
-    rows = store.groups(view.filters, "both_spreads", True, page * PAGE, PAGE)
+
+    def page_of(number: int) -> list[CaseRow]:
+        return store.groups(view.filters, sort, descending, number * PAGE, PAGE)
+
+    rows = page_of(page)
     if page and not rows:
-        page, rows = 0, store.groups(view.filters, "both_spreads", True, 0, PAGE)
+        page, rows = 0, page_of(0)
     group = _group_of(library, view.case)
     if len(group) < 2 and rows:
         view = replace(view, case=rows[0]["first_id"])
         group = _group_of(library, view.case)
     ids = {row["id"] for row in group}
-    opened = next((row for row in rows if row["first_id"] in ids), None)
+    at = next((n for n, row in enumerate(rows) if row["first_id"] in ids), None)
+    if at is None and not view.filters.text and view.case:
+        at, page, rows = _find_group(ids, page, rows, page_of)
     shown = replace(view, page=page)
     group = group if len(group) > 1 else []
     cases = replace(view, tab="cases", page=None)
     return view, {
-        "side": render_groups(shown, rows, opened),
+        "side": render_groups(shown, rows, None if at is None else rows[at]),
+        "nav": render_nav(shown, _group_neighbours(page, at, rows, page_of)),
         "main": render_group(shown, group, credit_group(group), cases),
+        "title": group[0]["question.problem"] if group else "",
     }
+
+
+def _find_group(ids: set[str], page: int, rows: list[CaseRow], page_of: Any) -> Any:
+    """Return (place, page, rows) of the group among the pages beside this one, if it is there."""
+    for number in (page + 1, page - 1):
+        if number < 0:
+            continue
+        found = page_of(number)
+        for place, row in enumerate(found):
+            if row["first_id"] in ids:
+                return place, number, found
+    return None, page, rows
+
+
+def _group_neighbours(page: int, at: int | None, rows: list[CaseRow], page_of: Any) -> Neighbours:
+    """Return the place of the open group, and the first cases of the groups beside it."""
+    total = rows[0]["total"] if rows else 0
+    if at is None:
+        return Neighbours(None, total, None, None)
+    position = page * PAGE + at
+    before = rows[at - 1] if at else (page_of(page - 1)[-1:] or [None])[0] if page else None
+    after = rows[at + 1] if at + 1 < len(rows) else None
+    if after is None and position + 1 < total:
+        after = (page_of(page + 1)[:1] or [None])[0]
+    ids = [row["first_id"] if row else None for row in (before, after)]
+    return Neighbours(position, total, *ids)
 
 
 def _group_of(library: Library, case_id: str) -> list[CaseRow]:
     """Return the group of a case; an empty list for a missing or damaged case."""
     try:
-        return library.group(library.store.get(case_id))
+        case = library.store.get(case_id)
+        rows = library.group(case)
     except StoreError:
         return []
+    return [{**row, "question.answer": case.question.answer} for row in rows]
 
 
 def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
@@ -171,8 +231,9 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     stages = store.stages()
     known = {(row["run"], row["stage"]) for row in stages}
     sides = tuple(side for side in dict.fromkeys(view.sides) if side in known)
+    opened = _case_to_compare(library, view)
     if len(sides) < 2:
-        sides = _propose(library, view, stages)
+        sides = _propose(library, view, stages, opened)
     view = replace(view, sides=sides)
     page = view.page or 0
     # The sides replace the filters of run and stage; the patterns replace those of the outcome.
@@ -193,6 +254,13 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     shown = replace(view, page=page)
     try:
         cases = [store.get(case_id) for case_id in found[0]["ids"]] if found else []
+        # The open case stands for its side, also if another rollout would be taken.
+        cases = [
+            opened
+            if opened and opened.question.id == view.question and side == _side_of(opened)
+            else case
+            for case, side in zip(cases, sides, strict=False)
+        ]
         media = _media_of(library, cases[0]) if cases else Markup("")
         main = render_comparison(replace(view, page=None), cases, media)
     except StoreError as error:
@@ -203,90 +271,40 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     }
 
 
-def _propose(library: Library, view: View, stages: Any) -> tuple[tuple[str, str], ...]:
-    """Return base, SFT and PA-GRPO; for a question without their answers, those who answered."""
+def _side_of(case: Case) -> tuple[str, str]:
+    return case.trace.run, case.trace.stage
+
+
+def _case_to_compare(library: Library, view: View) -> Case | None:
+    """Return the open case if it answers the compared question."""
+    try:
+        case = library.store.get(view.case) if view.case else None
+    except StoreError:
+        return None
+    return case if case and case.question.id == view.question else None
+
+
+def _propose(
+    library: Library, view: View, stages: Any, opened: Case | None
+) -> tuple[tuple[str, str], ...]:
+    """Return base, SFT and PA-GRPO; for a question without their answers, those who answered.
+
+    The side of the open case is among them.
+    """
     sides = propose_sides(stages)
     if not view.question:
         return sides
     rows = library.store.page(Filters(question_id=(view.question,)), limit=2000)
     answered = list(dict.fromkeys((row["trace.run"], row["trace.stage"]) for row in rows))
-    if all(side in answered for side in sides):
-        return sides
-    return tuple(answered[:3]) if len(answered) > 1 else sides
+    if not all(side in answered for side in sides) and len(answered) > 1:
+        sides = tuple(answered[:3])
+    if opened is not None and _side_of(opened) not in sides:
+        sides = (*sides[:2], _side_of(opened))
+    return sides
 
 
 def _gallery(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
-    return view, {"main": render_gallery(library.store, replace(view, page=None))}
-
-
-# ---- pages about runs
-
-
-def _runs(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
-    chosen = next((run for run in view.filters.run if run in library.folders), None)
-    chosen = chosen or next(iter(library.folders))
-    return view, {"main": render_runs(view, library.folders, chosen)}
-
-
-def _agreement(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
-    labels = library.labels()
-    verdicts = library.store.verdicts(list(dict.fromkeys(label.case for label in labels)))
-    page = render_agreement(
-        replace(view, page=None),
-        agreement_with_judges(labels, verdicts),
-        agreement_between_annotators(labels),
-        labels,
-        library.sample(),
-        annotator,
-    )
-    return view, {"main": page}
-
-
-def _data(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
-    facts = {name: _facts_of(folder) for name, folder in library.folders.items()}
-    cards = {
-        name: text
-        for name, folder in library.folders.items()
-        if (text := _read(folder / "README.md"))
-    }
-    return view, {"main": render_data(library.store, library.faults(), facts, cards)}
-
-
-def _facts_of(run: Path) -> dict[str, Any]:
-    """Return the facts that a run records about itself."""
-    import json
-
-    import yaml
-
-    facts: dict[str, Any] = {"media folder": _media_folder(run)}
-    try:
-        environment = json.loads(_read(run / "environment.json") or "{}")
-        recipe = yaml.safe_load(_read(run / "recipe.yaml") or "{}") or {}
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        return {**facts, "unreadable": shorten(error, 200)}
-    names = ("p2r", "commit", "python", "platform", "machine", "cores", "since")
-    if isinstance(environment, dict):
-        facts |= {name: str(environment[name]) for name in names if environment.get(name)}
-    if isinstance(recipe, dict):
-        facts |= {f"recipe: {name}": value for name, value in recipe.items()}
-    return facts
-
-
-def _media_folder(run: Path) -> str:
-    """Return the media folder of a run as the run names it."""
-    return (_read(run / "data_root") or "").strip() or "inside the run folder"
-
-
-def _read(file: Path, most: int = 200_000) -> str | None:
-    try:
-        with file.open(encoding="utf-8", errors="replace") as text:
-            return text.read(most)
-    except OSError:
-        return None
-
-
-def _ask(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
-    return view, {}
+    return view, {"main": render_gallery(library.store, replace(view, page=None, case=""))}
 
 
 _PAGES = {
@@ -294,8 +312,5 @@ _PAGES = {
     "gallery": _gallery,
     "groups": _groups,
     "compare": _compare,
-    "runs": _runs,
-    "agreement": _agreement,
-    "data": _data,
-    "ask": _ask,
+    **RUN_PAGES,
 }

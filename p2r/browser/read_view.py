@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
 from markupsafe import Markup
 
 from p2r.browser.address import View
-from p2r.browser.credit_view import Credit, GroupCredit, render_tokens
+from p2r.browser.banner import explain
+from p2r.browser.credit_view import Credit, GroupCredit, case_credits, render_tokens
+from p2r.browser.evidence import Sentence, find_ground, read_observation, read_reasoning
 from p2r.browser.markup import CaseRow, describe_case, describe_making, render, visible
 from p2r.records import Case
 from p2r.scoring.answers import extract_choice
@@ -20,7 +22,8 @@ from p2r.scoring.answers import extract_choice
 class OpenCase:
     """A case with its group, other responses to its question, and its label form.
 
-    `secret`: the visitor works in blind mode and has not labelled this case yet.
+    `secret`: the visitor works in blind mode and has not labelled this case yet. `truth`: whether
+    the observation is true ("unknown" if the scene is not known).
     """
 
     case: Case
@@ -32,6 +35,8 @@ class OpenCase:
     tokenizer: Any | None
     label: Markup
     secret: bool
+    truth: str = "unknown"
+    read_only: bool = False
 
 
 def render_missing(case_id: str, reason: str) -> Markup:
@@ -44,6 +49,8 @@ def render_missing(case_id: str, reason: str) -> Markup:
 def render_case(view: View, opened: OpenCase) -> Markup:
     """Return the complete page of a case."""
     case = opened.case
+    sentences = read_observation(case.question, case.trace.observation)
+    rationale = case.verdict.rationale if case.verdict else ""
     usage = case.verdict.usage if case.verdict and not opened.secret else None
     # Chosen sides stay if this case is on one of them. Without sides, the page proposes some.
     sides = view.sides if (case.trace.run, case.trace.stage) in view.sides else ()
@@ -54,11 +61,18 @@ def render_case(view: View, opened: OpenCase) -> Markup:
         view=view,
         opened=opened,
         about=describe_case(case),
-        compare=view.link(tab="compare", question=case.question.id, sides=sides),
+        banner=explain(case),
+        read_only=opened.read_only,
+        sentences=sentences,
+        hidden_seen=_without_truth(sentences),
+        steps=read_reasoning(case.trace.think, sentences),
+        judged_on=find_ground(rationale, sentences),
+        scheme=opened.credit.scheme if opened.credit else "",
+        compare=view.link(tab="compare", question=case.question.id, sides=sides, case=case.id),
         save=urlencode({"case": case.id, **({"blind": "1"} if view.blind else {})}),
         options=_mark_options(case, opened.secret),
         making=describe_making(case)
-        | {"usage of the judge": usage, "fields of the question": case.question.meta},
+        | {"usage of the judge": usage, "fields of the question": _fields_of(opened)},
         unscored=case.model_copy(update={"perception": None, "perception_advantage": None}),
         tokens="" if opened.secret else _render_credit(opened),
         collapsed=opened.credit.names_collapsed() if opened.credit else [],
@@ -83,10 +97,22 @@ def _mark_options(case: Case, secret: bool) -> list[tuple[str, list[tuple[str, s
 
 
 def _render_credit(opened: OpenCase) -> Markup:
-    """Return the tokens with the recorded advantages, or those computed from the group."""
-    case, group = opened.case, opened.credit
+    """Return the credit of the response, and its tokens."""
+    case = opened.case
     given = Credit(case.perception_advantage, case.reasoning_advantage)
-    if given == Credit(None, None) and group is not None:
-        given = group.of(case.id, "process") or given
-    grpo = group.of(case.id, "outcome") if group else None
-    return render_tokens(case.trace, opened.tokenizer, given, grpo)
+    credits = case_credits(opened.credit, case.id, given)
+    return render_tokens(case.trace, opened.tokenizer, credits)
+
+
+def _without_truth(sentences: Sequence[Sentence]) -> Markup | None:
+    """Return the observation without the marks of truth, for blind mode; None without sentences."""
+    if not sentences:
+        return None
+    plain = [replace(sentence, truth="unknown", instead="") for sentence in sentences]
+    return render("observed.html", sentences=plain)
+
+
+def _fields_of(opened: OpenCase) -> dict[str, Any]:
+    """Return the other fields of the question. The scene is left out in blind mode."""
+    fields = opened.case.question.meta
+    return {k: v for k, v in fields.items() if k != "scene"} if opened.secret else fields

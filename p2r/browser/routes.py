@@ -31,14 +31,17 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from p2r.browser.address import read_view
-from p2r.browser.case_page import case_page
+from p2r.browser.case_page import study_page
+from p2r.browser.exchange import fiftyone_lines, label_studio_tasks
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
 from p2r.browser.media_view import encode_image, render_frames, render_no_media
 from p2r.browser.pages import render_page
+from p2r.browser.site import Story, zip_site
+from p2r.browser.study_view import Study, study_of
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
-from p2r.errors import StoreError
+from p2r.errors import StoreError, UserError
 from p2r.records import Case
 
 MOST_BYTES_POSTED = 2**17
@@ -72,6 +75,10 @@ class Routes:
             "export": self._export,
             "case.html": self._case_page,
             "labels": self._labels,
+            "live": self._live,
+            "task": self._task,
+            "site.zip": self._site,
+            "story.json": self._story,
         }
         routes = [
             Route(f"/p2r/{name}", _guarded(handler), methods=["GET"])
@@ -81,13 +88,17 @@ class Routes:
 
     def _view(self, request: Request) -> Response:
         if request.query_params.get("refresh"):
-            self.library.store.refresh()
+            self.library.refresh()
         view = read_view(request.query_params.multi_items())
         try:
             parts = render_page(self.library, view, _annotator(request))
         except StoreError as error:
             return PlainTextResponse(str(error), status_code=422, headers=_NO_STORE)
         return JSONResponse(parts, headers=_NO_STORE)
+
+    def _live(self, request: Request) -> Response:
+        """Return how many cases there are now, so that a page can follow a running stage."""
+        return JSONResponse({"count": self.library.look()}, headers=_NO_STORE)
 
     def _case(self, request: Request) -> Case:
         return self.library.store.get(request.query_params.get("case", ""))
@@ -142,10 +153,12 @@ class Routes:
         folder = self.library.folders.get(request.query_params.get("run", ""))
         if folder is None:
             return PlainTextResponse("no such run is open", status_code=404)
+        window = read_view(request.query_params.multi_items()).window
+        untrue = self.library.store.untrue_by_step(folder.name)
         now, is_live = stamp(folder)
         if request.query_params.get("since") == now:
             return Response(status_code=204, headers=_NO_STORE)
-        parts = {"stamp": now, "live": is_live, "sections": draw_run(folder)}
+        parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, window, untrue)}
         return JSONResponse(parts, headers=_NO_STORE)
 
     def _plotly(self, request: Request) -> Response:
@@ -159,14 +172,17 @@ class Routes:
 
     def _export(self, request: Request) -> Response:
         kind = request.query_params.get("kind", "")
-        if kind not in KINDS:
+        if kind not in (*KINDS, "fiftyone"):
             return PlainTextResponse(
-                f"the kind of the export must be one of {', '.join(KINDS)}", status_code=400
+                f"the kind of the export must be one of {', '.join(KINDS)}, fiftyone",
+                status_code=400,
             )
         view = read_view(request.query_params.multi_items())
         cases = self.library.store.cases(view.filters, view.sort, view.descending)
         if view.blind:
             cases = map(hide_verdict, cases)
+        if kind == "fiftyone":
+            return _download("fiftyone", "json", fiftyone_lines(cases, self._file_of))
         if kind != "parquet":
             return _download("cases", kind, text_lines(cases, kind))
         folder = tempfile.TemporaryDirectory(prefix="p2r-export-")
@@ -177,18 +193,31 @@ class Routes:
         headers = _attached(file.name)
         return FileResponse(file, media_type=kind, headers=headers, background=done)
 
-    def _case_page(self, request: Request) -> Response:
-        case = self._case(request)
-        frames, reason = None, ""
+    def _file_of(self, case: Case) -> Path | None:
+        # A read-only browser is public: it does not tell where its files are.
         try:
-            frames = self.library.sample_frames(case)
-        except (ValueError, OSError) as error:
-            reason = getattr(error, "reason", str(error))
+            path = self.library.find_media(case)
+        except (ValueError, OSError):
+            return None
+        return Path(case.question.path) if self.library.read_only else path
+
+    def _site(self, request: Request) -> Response:
+        content = zip_site(self.library, _story_of(request))
+        return Response(content, media_type="application/zip", headers=_attached("story.zip"))
+
+    def _story(self, request: Request) -> Response:
+        story = _story_of(request).to_json()
+        return Response(story, media_type="application/json", headers=_attached("story.json"))
+
+    def _case_page(self, request: Request) -> Response:
+        study = study_of(self.library, self._case(request))
+        case = study.case
         if request.query_params.get("blind"):
             case = hide_verdict(case)
+            study = Study(case, study.frames, study.no_frames)
         name = hashlib.sha256(case.id.encode("utf-8", "replace")).hexdigest()[:10]
         headers = {**_attached(f"case-{name}.html"), "Content-Security-Policy": "sandbox"}
-        return HTMLResponse(case_page(case, frames, reason), headers=headers)
+        return HTMLResponse(study_page(study), headers=headers)
 
     # ---- labels
 
@@ -198,11 +227,17 @@ class Routes:
             return PlainTextResponse("the kind of the export must be csv or jsonl", status_code=400)
         return _download("labels", kind, export_labels(self.library.labels(), kind))
 
+    def _task(self, request: Request) -> Response:
+        """Return the cases of the sample: as a task file, or as tasks of Label Studio."""
+        ids = self.library.sample()
+        if request.query_params.get("kind") == "labelstudio":
+            tasks = label_studio_tasks(self.library.store.get(case_id) for case_id in ids)
+            return _download("label-studio", "json", tasks)
+        return _download("task", "jsonl", (json.dumps({"id": case_id}) + "\n" for case_id in ids))
+
     async def _label(self, request: Request) -> Response:
-        kind = request.headers.get("content-type", "")
-        foreign = request.headers.get("sec-fetch-site", "same-origin") != "same-origin"
-        # A form on another site cannot post JSON.
-        if foreign or not kind.startswith("application/json"):
+        # A form on another site cannot post JSON. `p2r.browser.guard` checks the origin.
+        if not request.headers.get("content-type", "").startswith("application/json"):
             return PlainTextResponse(
                 "labels are accepted only from the page of the case browser", status_code=403
             )
@@ -217,9 +252,21 @@ class Routes:
 
     def _add_label(self, body: bytes) -> Response:
         try:
-            label = read_label(json.loads(body))
+            data = json.loads(body)
+            label = read_label(data)
             self.library.store.get(label.case)
             file = self.library.label_file(label.case)
+            name = label.annotator.strip()
+            try:
+                self.library.names[self.library.store.run_of(label.case)].claim(
+                    name,
+                    str(data.get("key", ""))[:100],
+                    any(other.annotator == name for other in file.labels()),
+                    bool(data.get("is_me")),
+                )
+            except UserError as error:
+                # Status 200: browsers write every failed request to their console.
+                return JSONResponse({"refused": str(error)}, headers=_NO_STORE)
             # After the first label the verdict is shown, so a later label is never blind.
             blind = label.blind and not file.has_labelled(label.case, label.annotator)
             kept = file.add(label.model_copy(update={"blind": blind}))
@@ -230,13 +277,18 @@ class Routes:
         return JSONResponse(kept.model_dump(mode="json"), headers=_NO_STORE)
 
 
+def _story_of(request: Request) -> Story:
+    view = read_view(request.query_params.multi_items())
+    return Story(view.title, view.items)
+
+
 def _attached(name: str) -> dict[str, str]:
     """Return the headers of a file that the browser saves under a name."""
     return {**_NO_STORE, "Content-Disposition": f'attachment; filename="{name}"'}
 
 
 def _download(name: str, kind: str, lines: Iterator[str]) -> Response:
-    media_type = "text/csv" if kind == "csv" else "application/jsonl"
+    media_type = "text/csv" if kind == "csv" else f"application/{kind}"
     headers = _attached(f"{name}.{kind}")
     return StreamingResponse(lines, media_type=media_type, headers=headers)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from p2r.browser.address import View
+from p2r.browser.address import WINDOWS, View
 from p2r.browser.markup import number, render
 from p2r.cases.agreement import Agreement, Measured
 from p2r.cases.files import CaseFault
@@ -29,16 +29,18 @@ FACETS = {
 
 def render_runs(view: View, folders: Mapping[str, Path], chosen: str) -> Markup:
     """Return the Runs tab: the choice of a run, and the place where the page draws its curves."""
-    return render("runs.html", view=view, folders=folders, chosen=chosen)
+    return render("runs.html", view=view, folders=folders, chosen=chosen, windows=WINDOWS)
 
 
 def render_agreement(
     view: View,
     judges: Mapping[str, Mapping[str, Agreement]],
     annotators: Mapping[tuple[str, str], Agreement],
+    alpha: Measured,
     labels: Sequence[CaseLabel],
     sample: Sequence[str],
     annotator: str,
+    read_only: bool = False,
 ) -> Markup:
     """Return the Judge agreement tab: people, judges, and the sample to label."""
     counted = latest_labels(labels)
@@ -48,6 +50,9 @@ def render_agreement(
         "agreement.html",
         view=view,
         annotator=annotator,
+        read_only=read_only,
+        alpha=_said(alpha),
+        alpha_cases=alpha.n,
         sample=sample,
         waiting=[case for case in sample if (annotator, case) not in counted],
         people=sorted(Counter(name for name, _ in counted).items()),
@@ -56,8 +61,11 @@ def render_agreement(
             (
                 judge,
                 head,
-                [_row(name, m, m.accuracy, m.kappa, m.recall, m.specificity) for name, m in found],
-                [(name, measures.confusion) for name, measures in found],
+                [
+                    _row(name, m, m.accuracy, m.kappa, m.recall, m.specificity)
+                    for name, m in _majority_first(found)
+                ],
+                [(name, measures.confusion) for name, measures in _majority_first(found)],
             )
             for judge, found in ((judge, measured.items()) for judge, measured in judges.items())
         ],
@@ -66,6 +74,10 @@ def render_agreement(
             for (first, second), found in annotators.items()
         ],
     )
+
+
+def _majority_first(found: Iterable[tuple[str, Agreement]]) -> list[tuple[str, Agreement]]:
+    return sorted(found, key=lambda pair: (pair[0] != "majority", pair[0]))
 
 
 def _row(name: str, agreement: Agreement, *measures: Measured) -> list[Any]:
@@ -90,6 +102,7 @@ def render_data(
     faults: Sequence[CaseFault],
     facts: Mapping[str, Mapping[str, Any]],
     cards: Mapping[str, str],
+    blind: bool = False,
 ) -> Markup:
     """Return the Data card tab: counts, how the runs were made, and what cannot be read."""
     stages = [
@@ -112,7 +125,7 @@ def render_data(
             ],
         )
         for name, title in FACETS.items()
-        if counts.get(name)
+        if counts.get(name) and not (blind and name in ("verdict", "failure"))
     ]
     return render(
         "data.html",

@@ -8,22 +8,40 @@ from __future__ import annotations
 from pathlib import Path
 
 import gradio as gr
+from markupsafe import Markup
+
+from p2r.browser.words import GLOSSARY
 
 _STATIC = Path(__file__).parent / "static"
+
+
+def read_static(name: str) -> str:
+    """Return the content of a static file."""
+    return (_STATIC / name).read_text(encoding="utf-8")
+
+
 # Styles go into the head, because Gradio's css= breaks selectors at their commas.
 HEAD = "".join(
-    f"<{tag}>{(_STATIC / name).read_text(encoding='utf-8')}</{tag}>"
+    f"<{tag}>{read_static(name)}</{tag}>"
     for tag, name in (
+        ("style", "design.css"),
         ("style", "base.css"),
         ("style", "find.css"),
         ("style", "case.css"),
         ("style", "pages.css"),
+        ("style", "study.css"),
         ("script", "plots.js"),
         ("script", "tokens.js"),
+        ("script", "evidence.js"),
+        ("script", "stories.js"),
         ("script", "browser.js"),
     )
 )
-SHELL = (_STATIC / "shell.html").read_text(encoding="utf-8")
+_TERMS = Markup("").join(
+    Markup('<dt>{}</dt><dd data-meaning="{}">{}</dd>').format(written.replace("_", " "), name, text)
+    for name, (written, text) in GLOSSARY.items()
+)
+SHELL = read_static("shell.html").replace("GLOSSARY", _TERMS)
 
 
 def make_theme() -> gr.themes.Base:

@@ -141,6 +141,40 @@ def agreement_between_annotators(labels: Iterable[CaseLabel]) -> dict[tuple[str,
     return found
 
 
+def krippendorff_alpha(labels: Iterable[CaseLabel], seed: int = 0, samples: int = 1000) -> Measured:
+    """Return Krippendorff's alpha of all annotators (nominal), with a bootstrap over cases.
+
+    alpha = 1 - observed / expected disagreement, over the cases that at least two annotators know.
+    1 is full agreement, 0 is chance. Source: Krippendorff, Content Analysis (2004), chapter 11.
+    """
+    votes: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for (_, case), label in latest_labels(labels).items():
+        if label.sufficient is not None:
+            votes[case][int(label.sufficient)] += 1
+    table = np.array([pair for pair in votes.values() if sum(pair) > 1], dtype=float).reshape(-1, 2)
+    n = len(table)
+    value = _alphas(table[None])[0] if n else np.nan
+    if np.isnan(value):
+        return Measured(None, None, None, n)
+    drawn = np.random.default_rng(seed).integers(0, n, size=(samples, n))
+    alphas = _alphas(table[drawn])
+    if np.isnan(alphas).all():
+        return Measured(float(value), None, None, n)
+    low, high = np.nanquantile(alphas, [0.025, 0.975])
+    return Measured(float(value), float(low), float(high), n)
+
+
+def _alphas(tables: np.ndarray) -> np.ndarray:
+    """Return alpha for each table (…, cases, 2) of votes; NaN where all votes are equal."""
+    raters = tables.sum(axis=-1)
+    # Pairs of one case that disagree, each case weighted by its number of votes.
+    observed = (2 * tables[..., 0] * tables[..., 1] / (raters - 1)).sum(axis=-1)
+    no, yes = np.moveaxis(tables.sum(axis=-2), -1, 0)
+    total = no + yes
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(no * yes > 0, 1 - (total - 1) * observed / (2 * no * yes), np.nan)
+
+
 def majority(raters: Mapping[str, Mapping[str, Rating]]) -> dict[str, Rating]:
     """Return the answer of most annotators for each case, unknowns left out; None for a tie."""
     votes: dict[str, Counter[Rating]] = defaultdict(Counter)

@@ -17,6 +17,7 @@ from p2r.records import RIGHT_ACCURACY, ROW_TYPES
 
 VERDICTS = ("yes", "no", "unknown")
 OUTCOMES = ("right", "wrong", "unknown")
+TRUTHS = ("true", "false", "unknown")
 # The fields of a text search. Reasoning is the thinking and the answer. If the response breaks the
 # template, it is the full response, so that every word can be found.
 FIELDS = ("question", "observation", "reasoning", "rationale")
@@ -49,6 +50,8 @@ DERIVED = {
     "failure": "CASE "
     + " ".join(f"WHEN {condition} THEN '{kind}'" for kind, condition in FAILURES.items())
     + " END",
+    # Whether the observation is true. `CaseStore.set_truths` fills it in where the scene is known.
+    "truth": "'unknown'",
 }
 # Long columns stay in the files. They are read for the cases that are shown.
 LONG = {
@@ -113,6 +116,7 @@ class Filters:
     failure: tuple[str, ...] = ()
     verdict: Literal["yes", "no", "unknown"] | None = None
     outcome: Literal["right", "wrong", "unknown"] | None = None
+    truth: Literal["true", "false", "unknown"] | None = None
     mismatch: bool | None = None
     fault: bool | None = None
     truncated: bool | None = None
@@ -138,6 +142,7 @@ ALTERNATIVES = {
 EXACT = {
     "verdict": "verdict",
     "outcome": "outcome",
+    "truth": "truth",
     "mismatch": "mismatch",
     "fault": "fault",
     "truncated": "trace.truncated",
@@ -149,6 +154,7 @@ RANGES = {
     "accuracy": "accuracy",
     "length": "trace.completion_tokens",
 }
+_WORDS = {"verdict": VERDICTS, "outcome": OUTCOMES, "truth": TRUTHS}
 # Filters whose values are listed with their counts.
 FACETS = {
     name: column
@@ -287,8 +293,8 @@ def _read(name: str, texts: Sequence[str]) -> Any:
         return tuple(text for text in texts if text in FIELDS)
     if name in ALTERNATIVES:
         return tuple(texts)
-    if name in ("verdict", "outcome"):
-        return text if text in (VERDICTS if name == "verdict" else OUTCOMES) else None
+    if name in _WORDS:
+        return text if text in _WORDS[name] else None
     if name in EXACT:
         return {"True": True, "False": False}.get(text)
     return _read_range(text) if name in RANGES else None

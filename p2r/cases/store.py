@@ -194,6 +194,48 @@ class CaseStore:
             'max("trace.step") AS last_step FROM cases {} GROUP BY ALL ORDER BY min(number)',
         )
 
+    def tally(self, filters: Filters = EVERYTHING) -> list[dict[str, Any]]:
+        """Count the cases of each stage by verdict, outcome, failure kind and truth.
+
+        The stages come in written order. The filters of verdict and outcome are not applied.
+        """
+        return self._ask(
+            replace(filters, verdict=None, outcome=None),
+            'SELECT "trace.run" AS run, "trace.stage" AS stage, verdict, outcome, failure, truth, '
+            "count(*) AS n FROM cases {} GROUP BY ALL ORDER BY min(number)",
+        )
+
+    def untrue_by_step(self, run: str) -> list[dict[str, Any]]:
+        """Return the share of the sufficient observations that are untrue, by stage and step.
+
+        Only observations whose truth is known count (`set_truths`). Each row has `stage`, `step`,
+        `share` and `n`.
+        """
+        return self._ask(
+            Filters(run=(run,), verdict="yes"),
+            'SELECT "trace.stage" AS stage, "trace.step" AS step, count(*) AS n, '
+            "avg(CASE WHEN truth = 'false' THEN 1.0 ELSE 0.0 END) AS share FROM cases {} "
+            "AND truth <> 'unknown' AND \"trace.step\" IS NOT NULL GROUP BY ALL "
+            "ORDER BY stage, step",
+        )
+
+    def set_truths(self, find: Callable[[Case], str], filters: Filters = EVERYTHING) -> int:
+        """Fill in whether the observations of the chosen cases are true.
+
+        `find` returns one of `TRUTHS`. Return the number of cases whose truth is known.
+        """
+        table = self._table()
+        found = {case.id: find(case) for case in table.read_cases(self._select(table, filters))}
+        truths = {case_id: word for case_id, word in found.items() if word != "unknown"}
+        if truths:
+            table.set_truths(truths)
+        return len(truths)
+
+    @property
+    def version(self) -> int:
+        """A number that changes with the cases."""
+        return self._table().version
+
     def verdicts(self, case_ids: Sequence[str]) -> dict[str, tuple[str, bool | None]]:
         """Return the judge and its verdict for those of the cases that were judged."""
         rows = self._table().query(

@@ -14,7 +14,7 @@ import itertools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,10 @@ class CaseTable:
                     continue
                 for offsets, batch in read_new_cases(file):
                     self._add_lines(place, offsets, batch)
-            self.count = self.query("SELECT count(*) AS count FROM cases")[0]["count"]
-            self.version = next(_VERSIONS)
+            count = self.query("SELECT count(*) AS count FROM cases")[0]["count"]
+            if count != self.count or not self.version:
+                self.version = next(_VERSIONS)
+            self.count = count
 
     # ---- queries
 
@@ -160,6 +162,14 @@ class CaseTable:
         """Return the file that holds a case."""
         row = self.query("SELECT file FROM cases WHERE number = ?", [int(number)])
         return self.files[row[0]["file"]]
+
+    def set_truths(self, truths: Mapping[str, str]) -> None:
+        """Fill in the column `truth` of some cases, by id."""
+        with self._write, self._cursor() as cursor:
+            rows = {"id": list(truths), "word": list(truths.values())}
+            cursor.register("piece", pa.table(rows, pa.schema([(name, "string") for name in rows])))
+            cursor.execute("UPDATE cases SET truth = word FROM piece WHERE cases.id = piece.id")
+            self.version = next(_VERSIONS)
 
     # ---- whole cases, from their files
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,9 +85,49 @@ def browse(
             "/user/jo/proxy/7860 with JupyterHub.",
         ),
     ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Host name under which a proxy serves the browser; * for any. Repeat for more.",
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool,
+        typer.Option("--read-only", help="Visitors can neither label nor ask. Needs no password."),
+    ] = False,
+    task: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the cases to label: JSON lines with an id, as the page Labels and the "
+            "export write them. Default: a sample of 200 cases."
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Do not serve: write chosen cases as a static site, which opens from disk.",
+        ),
+    ] = None,
+    story: Annotated[
+        Path | None,
+        typer.Option(help="Story file whose cases --export writes. Default: instructive cases."),
+    ] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a case that --export writes. Repeat for more cases."),
+    ] = None,
+    import_labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Do not serve: add the labels of a JSON export of Label Studio to the runs.",
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Browse the cases of one or more runs.
+    """Browse the cases of one or more runs, or export them.
 
     Without --host, only this machine can open the browser.
     """
@@ -95,10 +136,12 @@ def browse(
             raise UserError(f"run {folder} does not exist: pass the folder of a run")
     if media_root is not None and not media_root.is_dir():
         raise UserError(f"media root {media_root} is not a folder")
+    if (story is not None or case) and export is None:
+        raise UserError("--story and --case choose what --export DIR writes: add --export")
     if dry_run:
         from p2r.browser.exposure import check_host, check_root_path
 
-        check_host(host, os.environ.get("P2R_APP_PASSWORD"))
+        check_host(host, os.environ.get("P2R_APP_PASSWORD"), read_only)
         store = _open_store(runs)
         address = (
             f"http://{host}:{port or 'the first free port from 7860'}{check_root_path(root_path)}"
@@ -106,7 +149,62 @@ def browse(
         print_dry_run([f"{store.count()} cases of {len(runs)} run(s) at {address}"])
         store.close()
         return
-    open_browser(runs, media_root, port, host, root_path)
+    if export is not None:
+        typer.echo(_export(runs, media_root, export, story, case or []))
+    elif import_labels is not None:
+        typer.echo(_import_labels(runs, import_labels))
+    else:
+        options = {
+            "root_path": root_path,
+            "read_only": read_only,
+            "allow_hosts": allow_host or [],
+            "task": [] if task is None else _read_task(task),
+        }
+        open_browser(runs, media_root, port, host, **options)
+
+
+def _export(
+    runs: list[Path], media_root: Path | None, folder: Path, story: Path | None, cases: list[str]
+) -> str:
+    """Write the site of a story, of cases, or of instructive cases; return what was done."""
+    from p2r.browser.library import Library
+    from p2r.browser.site import Story, choose_story, export_site, read_story
+
+    library = Library(_open_store(runs), media_root, read_only=True)
+    if story is not None:
+        told = read_story(story)
+    elif cases:
+        told = Story("", [(case, "") for case in cases])
+    else:
+        told = choose_story(library)
+    count = export_site(library, told, folder)
+    return f"{count} cases are in {folder}: open {folder / 'index.html'}"
+
+
+def _import_labels(runs: list[Path], file: Path) -> str:
+    """Add the labels of a Label Studio export to the runs of their cases."""
+    from p2r.browser.exchange import read_label_studio
+    from p2r.browser.library import Library
+
+    library = Library(_open_store(runs))
+    labels = read_label_studio(file.read_text(encoding="utf-8"))
+    known = library.labels()
+    files = [(library.label_file(label.case), label) for label in labels]  # all, or none
+    added = [labels_of.add(label) for labels_of, label in files if label not in known]
+    return f"{len(added)} labels were added"
+
+
+def _read_task(file: Path) -> list[str]:
+    """Return the ids of a task file, or of cases that were exported as JSON lines."""
+    from p2r.records import Case
+
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+        return [row["id"] if "id" in row else Case.model_validate(row).id for row in rows]
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{file} is not a task: it needs JSON lines with the id of a case"
+        ) from error
 
 
 @app.command(
@@ -153,12 +251,22 @@ def open_browser(
     media_root: Path | None = None,
     port: int | None = None,
     host: str = "127.0.0.1",
-    root_path: str = "",
+    **options: Any,
 ) -> None:
-    """Serve the case browser. The runs are opened while its libraries are imported."""
+    """Serve the case browser. The runs are opened while its libraries are imported.
+
+    `options` go to `p2r.browser.app.launch`.
+    """
+    from p2r.browser.exposure import check_host
+    from p2r.browser.waiting import free_port, wait_on
+
+    password = os.environ.get("P2R_APP_PASSWORD")
+    check_host(host, password, options.get("read_only", False))
+    port = port or free_port()
     _share_memory()
     gc.disable()  # the start makes almost no garbage, and collecting it takes time
-    with ThreadPoolExecutor(1) as background:
+    with wait_on(host, port) as waiting, ThreadPoolExecutor(1) as background:
+        waiting.say(f"opening {', '.join(str(run) for run in runs)}, loading the libraries")
         store = background.submit(_open_store, runs)
         try:
             from p2r.browser.app import launch
@@ -168,10 +276,10 @@ def open_browser(
                 f"the case browser {missing}: install it with pip install -e '.[app]'"
             ) from error
         opened = store.result()
+        waiting.say(f"{opened.count():,} cases are open, starting the server")
     gc.freeze()
     gc.enable()
-    password = os.environ.get("P2R_APP_PASSWORD")
-    launch(opened, media_root, host, port, password=password, root_path=root_path)
+    launch(opened, media_root, host, port, password=password, **options)
 
 
 def _share_memory() -> None:

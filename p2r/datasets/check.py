@@ -51,7 +51,8 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
         ids.add(question.id)
         asked.add(content_of(question))
         both.add(f"{question.id}\0{content_of(question)}")
-        counts["text only"] += not question.media
+        if not question.media:
+            counts["text only"] += 1
         for medium in question.media:
             if seen.add(f"{question.source}\0{medium.path}"):
                 continue

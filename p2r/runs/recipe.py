@@ -15,10 +15,9 @@ import yaml
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
+from p2r.runs.fields import Credit, EngineName, Section
 from p2r.runs.plugins import check_trackers, find_plugins
 from p2r.runs.sections import (
-    Credit,
-    EngineName,
     EvalSettings,
     FilterSettings,
     GenerateSettings,
@@ -27,7 +26,6 @@ from p2r.runs.sections import (
     PlaygroundSettings,
     QualitySettings,
     RlSettings,
-    Section,
     ServerSettings,
     SftSettings,
     TuningSettings,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -22,27 +19,18 @@ from pydantic import (
 
 from p2r.files.prompt_file import JUDGE_VARIABLES
 from p2r.records import RIGHT_ACCURACY
-from p2r.runs.plugins import check_engine, find_file, find_plugins
+from p2r.runs.fields import (
+    Credit,
+    Ends,
+    EngineName,
+    Reward,
+    Scheduler,
+    Section,
+    Share,
+    recipe_folder,
+)
+from p2r.runs.plugins import find_file, find_plugins
 from p2r.runs.styles import AGNOSTIC, read_style, read_template
-
-Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
-
-
-def _folder(info: ValidationInfo) -> Path | None:
-    """Return the folder of the recipe file, where relative paths of prompt files may start."""
-    return (info.context or {}).get("folder")
-
-
-EngineName = Annotated[str, AfterValidator(check_engine)]
-Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
-Share = Annotated[float, Field(gt=0, le=1)]
-Ends = tuple[NonNegativeInt, NonNegativeInt]
-
-
-class Section(BaseModel):
-    """Base of all sections: a misspelt key is refused. The text below a key is its description."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Models(Section):
@@ -63,12 +51,12 @@ class Models(Section):
     @field_validator("prompt")
     @classmethod
     def _read_prompt(cls, style: str, info: ValidationInfo) -> str:
-        return read_style(style, tuple(AGNOSTIC), _folder(info))
+        return read_style(style, tuple(AGNOSTIC), recipe_folder(info))
 
     @field_validator("agnostic_prompt")
     @classmethod
     def _read_agnostic(cls, style: str | None, info: ValidationInfo) -> str | None:
-        return style and read_style(style, tuple(AGNOSTIC.values()), _folder(info))
+        return style and read_style(style, tuple(AGNOSTIC.values()), recipe_folder(info))
 
 
 class VideoSettings(Section):
@@ -241,7 +229,7 @@ class JudgingSettings(Section):
     @classmethod
     def _read_prompt(cls, file: str, info: ValidationInfo) -> str:
         needed = ("problem", "answer", "observation")
-        return file and read_template(file, JUDGE_VARIABLES, needed, (), _folder(info))
+        return file and read_template(file, JUDGE_VARIABLES, needed, (), recipe_folder(info))
 
 
 class SftSettings(Section):
@@ -300,11 +288,7 @@ class RlSettings(Section):
     """`process` is PA-GRPO, `outcome` is GRPO, `temporal` is T-GRPO; see `p2r.rewards`."""
     normalise: Literal["sequence", "process"] = "sequence"
     """Give the same weight to all tokens of a response, or to both of its processes."""
-    rewards: list[Literal["perception", "reasoning", "length"]] = [
-        "perception",
-        "reasoning",
-        "length",
-    ]
+    rewards: list[Reward] = Field(default_factory=lambda: list(get_args(Reward)))
     """Rewards in use; leave one out for a run without it."""
     reward: str | None = None
     """Your function in place of eq. (5): `FILE.py:NAME` or `package.module:NAME` (none: eq. (5));
@@ -374,7 +358,7 @@ class RlSettings(Section):
     @field_validator("reward")
     @classmethod
     def _find_reward(cls, spec: str | None, info: ValidationInfo) -> str | None:
-        return spec and find_file(spec, _folder(info))
+        return spec and find_file(spec, recipe_folder(info))
 
 
 class TuningSettings(Section):

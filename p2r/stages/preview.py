@@ -114,12 +114,12 @@ def preview_evaluation(
 def preview_transfer(run: Run, source: Path) -> Lines:
     """Return what perception transfer adds to the plan of an evaluation."""
     from p2r.evaluation.results import read_result
-    from p2r.evaluation.transfer import INPUTS, observations_of
+    from p2r.evaluation.transfer import INPUTS
 
     result = read_result(source)
-    found = observations_of(result)
+    found = sum(bool(item.trace.get("observation")) for item in result.items)
     return [
-        f"observations: {len(found)} of {len(result.items)} items of {source} ({result.model})",
+        f"observations: {found} of {len(result.items)} items of {source} ({result.model})",
         f"inputs: {', '.join(INPUTS)}",
     ]
 

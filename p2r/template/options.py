@@ -29,6 +29,7 @@ _ROMAN = re.compile(
 _CIRCLED = re.compile(r"\s*([\u2460-\u249b\u24b6-\u24e9])\s*[.:)]?\s*(.*)", re.DOTALL)
 _ROMANS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV")
 
+_SURE_RUN = 3  # bare letters in order; "A man" and "B movie" are texts
 _SMALLEST_RUN = 2  # labels in order; one label alone may be an initial
 
 
@@ -88,7 +89,7 @@ _KINDS: tuple[tuple[Callable[[str], Label | None], Sequence[str]], ...] = (
     (_read_digits, [str(n) for n in range(1, 27)]),
     (_read_digits, [str(n) for n in range(26)]),
     (_read_roman, _ROMANS),
-    (_read_bare_letter, ascii_uppercase),  # only if all options have such a label
+    (_read_bare_letter, ascii_uppercase),
 )
 
 
@@ -111,6 +112,7 @@ def _option_labels(options: tuple[str, ...]) -> tuple[Label, ...]:
         enough = len(named) == len(options) or (
             read is _read_letter and len(named) >= _SMALLEST_RUN
         )
+        enough &= read is not _read_bare_letter or len(options) >= _SURE_RUN
         if enough and all(label.name == name for label, name in named):
             return tuple(
                 label or Label(name, option.strip())

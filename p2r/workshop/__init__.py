@@ -1,5 +1,16 @@
-"""Shared by the notebooks: the run, earlier stages, exercises."""
+"""Shared by the notebooks: the run, its variants, earlier stages; `checks` and `widgets`."""
 
-from p2r.workshop.notebook import SCALES, begin, check, need, read_metrics, show_case, show_question
+from p2r.workshop.notebook import SCALES, begin, need, read_metrics, show_case, show_question
+from p2r.workshop.variants import compare, compare_models, vary
 
-__all__ = ["SCALES", "begin", "check", "need", "read_metrics", "show_case", "show_question"]
+__all__ = [
+    "SCALES",
+    "begin",
+    "compare",
+    "compare_models",
+    "need",
+    "read_metrics",
+    "show_case",
+    "show_question",
+    "vary",
+]

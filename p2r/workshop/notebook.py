@@ -1,4 +1,4 @@
-"""Shared by the notebooks: the run folder, the results of earlier stages, and exercises.
+"""Shared by the notebooks: the run folder and the results of earlier stages.
 
 All notebooks use one run folder, and each notebook is one stage. You can start with any notebook:
 `need` makes the missing results of earlier notebooks.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from p2r.runs.recipe import load_recipe
 
 Stage = Literal["playground", "traces", "sft set", "sft model", "rl model"]
 
+# The scales for GPUs and their cards: `p2r doctor --recipe SCALE --gpus N` says that they fit.
+GPUS = {"3b-1x24gb": 1, "7b-1x80gb": 1, "7b-8x80gb": 8}
 # The recipe of each SCALE, and its overrides, so that each notebook takes only minutes.
 # "quick" is "tiny" with a few steps: it checks that everything runs. The model learns nothing.
 _WORLD = ("playground.train=400", "playground.validation=0", "playground.test=200")
@@ -43,26 +46,31 @@ _QUICK = (
 SCALES: dict[str, tuple[str, tuple[str, ...]]] = {
     "quick": ("tiny", _QUICK),
     "tiny": ("tiny", (*_WORLD, "rl.steps=40")),
-    "3b": ("3b", _WORLD),
-    "7b": ("7b", _WORLD),
+    **{name: (name, _WORLD) for name in GPUS},
 }
 PACKAGES = ("torch", "transformers", "trl")
 
 
-def begin(folder: str | Path, scale: str = "tiny", seed: int = 0) -> Run:
+def begin(
+    folder: str | Path, scale: str = "tiny", seed: int = 0, overrides: Sequence[str] = ()
+) -> Run:
     """Open the run of the notebooks, or create it. Prints the versions of the main libraries.
 
-    `scale` is "quick" or a recipe ("tiny", "3b", "7b", a YAML file). An existing run, such as
-    `runs/demo`, keeps its recipe. Raises `UserError` for an unknown scale, and if the run has
-    another scale or seed.
+    `scale` is one of `SCALES` or any recipe (a name or a YAML file). An existing run, such as
+    `runs/demo`, keeps its recipe. `overrides` change single settings, as `rl.beta=0.1`; such a run
+    has a folder of its own beside `folder`. To repeat only one stage with other settings, use
+    `vary`. Raises `UserError` for an unknown scale, and if the run has another scale or seed.
     """
     folder = Path(folder)
-    recipe, overrides = SCALES.get(scale, (scale, ()))
-    wanted = load_recipe(recipe, [*overrides, f"seed={seed}"])
+    if overrides:
+        folder = folder.with_name(f"{folder.name}-{slug_of(overrides)}")
+    recipe, of_scale = SCALES.get(scale, (scale, ()))
+    settings = (*of_scale, *overrides, f"seed={seed}")
+    wanted = load_recipe(recipe, list(settings))
     if (folder / "recipe.yaml").is_file():
         run = open_run(folder)
     else:
-        run = open_run(folder, recipe, (*overrides, f"seed={seed}"))
+        run = open_run(folder, recipe, settings)
     existing = (run.recipe.name, run.recipe.seed)
     if existing != (wanted.name, seed):
         raise UserError(
@@ -74,6 +82,13 @@ def begin(folder: str | Path, scale: str = "tiny", seed: int = 0) -> Run:
     print(f"run {folder}, scale {scale}, seed {seed}")
     print(f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores")
     return run
+
+
+def slug_of(overrides: Sequence[str]) -> str:
+    """Return a short folder name for some overrides: `rl.beta=0.1` gives `beta-0.1`."""
+    pairs = (text.partition("=") for text in overrides)
+    names = (f"{key.rpartition('.')[2]}-{value}" for key, _, value in pairs)
+    return "_".join(re.sub(r"[^\w.]+", "-", name).strip("-") for name in names)
 
 
 @dataclass(frozen=True)
@@ -136,11 +151,3 @@ def show_case(case: Case) -> None:
         print(f"   judge:       {verdict.sufficient}: {verdict.rationale}")
     print(f"   think:       {trace.think}")
     print(f"   answer:      {trace.answer} (accuracy {case.accuracy})\n")
-
-
-def check(answer: Any, right: Callable[[Any], bool], hint: str) -> None:
-    """Check an exercise: print "passed" or a hint, or "no answer yet" if `answer` is None."""
-    if answer is None:
-        print("no answer yet")
-    else:
-        print("passed" if right(answer) else f"not yet: {hint}")

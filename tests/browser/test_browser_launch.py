@@ -28,6 +28,8 @@ def test_below_a_path_everything_works_with_the_sign_in(run, open_page, tell):
         page.get_by_label("username").fill("p2r")
         page.get_by_label("password").fill(password)
         page.get_by_role("button", name="Login").click()
+        expect(page.locator(".quad-card")).to_have_count(4)
+        page.locator("#bar [data-tab=cases]").click()
         expect(page.locator("#list .item")).to_have_count(50)
         page.locator("#list .item").nth(1).click()
         expect(page.locator(".strip button")).to_have_count(8)
@@ -38,6 +40,21 @@ def test_below_a_path_everything_works_with_the_sign_in(run, open_page, tell):
         expect(page.locator("#ask .strip button")).to_have_count(8, timeout=240_000)
         assert missed == []
         page.close()  # a page that is still open logs that the server stopped
+    app.close()
+
+
+def test_a_notebook_on_a_hub_shows_the_address_of_the_hub(run, monkeypatch):
+    shown = []
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/jo/")
+    monkeypatch.setattr("p2r.browser.app.ipython_check", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda made: shown.append(made.data))
+    app = launch([run])
+    path = f"/user/jo/proxy/{app.server_port}"
+    assert f'src="{path}/"' in shown[0]
+    with serve_below(path, app.server_port, tell=True) as (address, missed):
+        asked = urllib.request.Request(f"{address}/p2r/view", headers={"Host": "hub.example"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert opener.open(asked).status == 200 and missed == []
     app.close()
 
 

@@ -75,6 +75,7 @@ def test_a_notebook_cell_shows_the_browser_with_links_and_keys(
     inside = page.frame_locator("iframe")
     frame = page.frames[1]
     place = inside.locator("#nav .place")
+    inside.locator("#bar [data-tab=cases]").click()
     expect(inside.locator("#list .item")).to_have_count(50)
     expect(place).to_have_text(f"1 of {TOTAL}")
     # Keys typed into the notebook do not reach the browser.

@@ -26,7 +26,7 @@ from p2r.errors import MediaError, StoreError, UserError
 
 pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
-TABS = ("cases", "gallery", "groups", "compare", "agreement", "data")
+TABS = ("start", "cases", "gallery", "groups", "compare", "stories", "agreement", "data")
 
 
 def test_hostile_text_stays_text_on_every_page(address, open_page):
@@ -115,6 +115,9 @@ def test_only_media_that_a_case_names_are_served(address, run):
     [
         ({"Content-Type": "text/plain"}, "{}", 403),
         ({"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"}, "{}", 403),
+        ({"Content-Type": "application/json", "Origin": "http://evil.example"}, "{}", 403),
+        ({"Content-Type": "application/json", "Origin": "http://127.0.0.1:1"}, "{}", 403),
+        ({"Content-Type": "application/json", "Host": "evil.example"}, "{}", 421),
         ({"Content-Type": "application/json"}, "[1]", 422),
         ({"Content-Type": "application/json"}, "no json", 422),
         ({"Content-Type": "application/json"}, "[" * 100_000, 422),
@@ -158,7 +161,7 @@ def test_every_address_needs_the_password(tmp_path):
             urllib.request.urlopen(f"{app.local_url}login", data)
         signed = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         signed.open(f"{app.local_url}login", b"username=p2r&password=long+enough")
-        assert json.loads(signed.open(f"{app.local_url}p2r/view").read())["tab"] == "cases"
+        assert json.loads(signed.open(f"{app.local_url}p2r/view").read())["tab"] == "start"
     finally:
         app.close()
 
@@ -205,8 +208,32 @@ def test_clips_and_answers_have_limits(tmp_path, monkeypatch):
         list(desk.ask("model", clip, question))
 
 
-def test_the_server_listens_only_on_this_machine(address):
+def test_the_server_listens_only_on_this_machine_and_only_under_its_own_name(address):
     assert address.startswith("http://127.0.0.1:")
+    for path in ("", "p2r/view", "p2r/export?kind=csv", "gradio_api/info"):
+        asked = urllib.request.Request(address + path, headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(asked)
+        asked = urllib.request.Request(address + path, headers={"Host": "localhost:1"})
+        assert urllib.request.urlopen(asked).status == 200
+
+
+def test_a_read_only_browser_changes_nothing_and_needs_no_password(tmp_path):
+    write_cases(tmp_path / "run", [make_case(1, "a.mp4")])
+    app = launch([tmp_path / "run"], host="0.0.0.0", port=None, block=False, read_only=True)
+    try:
+        address = f"http://127.0.0.1:{app.server_port}/"
+        asked = urllib.request.Request(f"{address}p2r/view", headers={"Host": "public.example"})
+        page = json.loads(urllib.request.urlopen(asked).read())
+        assert 'data-tab="ask"' not in page["bar"] and page["tab"] == "start"
+        case = json.loads(urllib.request.urlopen(f"{address}p2r/view?case={case_id(1)}").read())
+        assert 'id="label"' not in case["main"] and "panel see" in case["main"]
+        for path in ("p2r/label", "gradio_api/upload", "gradio_api/queue/join"):
+            asked = urllib.request.Request(address + path, b"{}", method="POST")
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(asked)
+    finally:
+        app.close()
 
 
 def test_a_damaged_run_opens_with_its_readable_parts(serve, tmp_path, open_page):
@@ -220,7 +247,7 @@ def test_a_damaged_run_opens_with_its_readable_parts(serve, tmp_path, open_page)
     (run / "labels.jsonl").write_text("no label\n")
     (run / "rl").mkdir()
     (run / "rl" / "metrics.jsonl").write_text("[" * 100_000 + '\n{"step": 1' + "0" * 400 + "}\n")
-    page = open_page(serve(run))
+    page = open_page(link(serve(run), tab="cases"))
     expect(page.locator("#list .item")).to_have_count(1)
     page.locator("#bar .chip", has_text="4 unreadable").click()
     expect(page.locator(".faults")).to_contain_text("labels.jsonl, line 1")

@@ -32,13 +32,13 @@ def test_a_group_shows_who_gets_the_credit(address, open_page):
     page = open_page(link(address, tab="groups"))
     expect(page.locator("#list .item").first).to_contain_text("2 of 4 right · 2 sufficient")
     rows = page.locator(".creditbars tbody tr")
-    expect(rows).to_have_count(4)
+    expect(rows).to_have_count(8)  # each rollout, and below it its observation
     # Rollout 1: good observation, wrong answer.
-    expect(rows.nth(1)).to_contain_text("+0.87−0.87−0.87−0.87")
+    expect(rows.nth(2).locator(".bar")).to_have_text(["+0.87−0.87"] * 2 + ["−0.87−0.87"])
     expect(page.locator("#main")).to_contain_text(
         "In #1, #2, GRPO pushes the observation in the wrong"
     )
-    rows.nth(2).locator("a").click()
+    rows.nth(4).locator("a").click()
     expect(page.locator("article .about")).to_contain_text("rollout 2")
 
 
@@ -99,13 +99,14 @@ def test_all_parts_of_the_time_of_a_step_look_different(tmp_path):
 
 def test_the_gallery_shows_cases_of_every_failure_kind(address, open_page):
     page = open_page(link(address, tab="gallery"))
-    for kind in ("right by luck", "perception miss", "reasoning slip", "mismatch", "truncated"):
+    for kind in ("right by luck", "perception failed", "reasoning failed", "mismatch", "cut off"):
         expect(page.locator(".gallery h3", has_text=kind)).to_be_visible()
     section = page.locator(".gallery", has_text="right by luck").first
     expect(section.locator(".gcard")).to_have_count(6)
+    section.locator(".gcard").first.scroll_into_view_if_needed()  # pictures are loaded when seen
     expect(section.locator(".thumb img").first).to_be_visible()
     section.locator(".gcard").first.click()
-    expect(page.locator(".headline")).to_contain_text("right by luck")
+    expect(page.locator(".banner")).to_contain_text("right by luck")
     expect(page).to_have_url(re.compile("failure=right\\+by\\+luck"))
 
 
@@ -115,7 +116,8 @@ def test_curves_grow_while_a_stage_is_running(run, serve, tmp_path, open_page):
     metrics = run / "pa_grpo" / "metrics.jsonl"
     metrics.touch()
     page = open_page(link(serve(run), tab="runs"))
-    expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 5")
+    expect(page.locator(".stage h3").first).to_have_text("evaluation")
+    expect(page.locator(".stage h3").last).to_have_text("pa_grpo · step 5")
     for title in ("Reward of perception, by part", "Collapsed groups", "Time per step"):
         expect(page.locator(".plotcard", has_text=title).locator(".main-svg").first).to_be_visible()
     # Figures show file names as text.
@@ -124,7 +126,7 @@ def test_curves_grow_while_a_stage_is_running(run, serve, tmp_path, open_page):
     expect(page.locator("[data-live]")).to_have_text("live: a stage is running")
     with metrics.open("a") as lines:
         lines.write("\n" + json.dumps(metrics_row(7)) + "\n")
-    expect(page.locator(".stage h3").first).to_have_text("pa_grpo · step 7")
+    expect(page.locator(".stage h3").last).to_have_text("pa_grpo · step 7")
     page.get_by_label("light or dark theme").click()
     expect(page.locator(".main-svg").first).to_be_visible()
 
@@ -337,7 +339,7 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
 
 def test_new_cases_appear_after_a_refresh(small, open_page):
     run, address = small
-    page = open_page(address)
+    page = open_page(link(address, tab="cases"))
     expect(page.locator("#list .item")).to_have_count(6)
     (run / "cases").mkdir(exist_ok=True)
     lines = [make_case(n, run="small", stage="eval-sft").model_dump_json() for n in range(3)]

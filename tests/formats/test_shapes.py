@@ -244,7 +244,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8))
 def test_any_record_is_read_or_refused_with_a_reason(record):
     for convert in (to_question, to_case):

@@ -67,7 +67,6 @@ def test_other_keys_give_the_same_question(name):
         {"choices": TEXTS},
         {"option_a": "left", "option_b": "right"},
         ["**A.** left", "**B.** right"],
-        ["A left", "B right"],
         ["A）left", "B）right"],
         ["left", "right", None, ""],
     ],

@@ -111,5 +111,5 @@ def open_page(chromium) -> Iterator[Callable[..., Page]]:
 
 
 def _elsewhere(url: str) -> list[str]:
-    here = url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:"))
+    here = url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:", "file:"))
     return [] if here else [f"request to {url}"]

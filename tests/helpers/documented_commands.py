@@ -9,6 +9,7 @@ and extras of `pip install` are looked up. Claude must be a local server (`judge
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import io
 import itertools
@@ -197,9 +198,15 @@ def _run_p2r(words: list[str]) -> None:
         _begin(given["run"], given["recipe"], given["set"] or [])
 
 
+@functools.cache
+def command_line() -> Any:
+    """Return the command `p2r`. It takes long to build."""
+    return typer.main.get_command(app)
+
+
 def _parse(words: list[str]) -> tuple[str | None, dict[str, Any]]:
     """Return the verb and its arguments; nothing if p2r will refuse them."""
-    command, left = typer.main.get_command(app), list(words)
+    command, left = command_line(), list(words)
     while left and left[0] in getattr(command, "commands", {}):
         command = command.commands[left.pop(0)]
     try:
@@ -257,6 +264,8 @@ def _run_make(arguments: list[str]) -> None:
 
 def _check_script(arguments: list[str]) -> None:
     file, *options = arguments
+    if file == "-m":
+        file, *options = f"{options[0].replace('.', '/')}.py", *options[1:]
     source = (ROOT / file).read_text(encoding="utf-8") if (ROOT / file).is_file() else None
     assert source is not None, f"no file {file}"
     for option in options:

@@ -117,7 +117,7 @@ def check_sub_path(folder, monkeypatch):
             urllib.request.HTTPCookieProcessor(), urllib.request.ProxyHandler({})
         )
         opener.open(f"{address}/login", b"username=p2r&password=long+enough")
-        assert json.loads(opener.open(f"{address}/p2r/view").read())["tab"] == "cases"
+        assert json.loads(opener.open(f"{address}/p2r/view").read())["tab"] == "start"
         config = json.loads(opener.open(f"{address}/config").read())
         assert config["root"].endswith(root)
     app.close()

@@ -4,9 +4,11 @@ window.p2r = (() => {
   'use strict';
   const $ = (selector, within = document) => within.querySelector(selector);
   const parts = {};                 // region -> its current HTML
+  const evidence = window.p2rEvidence, stories = window.p2rStories;
   const regions = {bar: 'bar', side: 'sidebar', nav: 'nav', main: 'main'};
   let waiting = Promise.resolve();  // each step waits for the step before
   let latest = 0;                   // answers to older requests are ignored
+  let asking = 0;                   // requests without an answer yet
   let first = null;
 
   const store = {
@@ -18,10 +20,11 @@ window.p2r = (() => {
 
   // ---- from an address to a page
 
-  async function go(href, {history = 'push', refresh = false} = {}) {
+  async function go(href, {history = 'push', refresh = false, focus = ''} = {}) {
     const number = ++latest;
     const query = href.replace(/^[^?]*\??/, '').replace(/#.*$/, '');
     const shell = $('#browser');
+    asking += 1;
     const slow = setTimeout(() => shell?.classList.add('loading'), 250);
     try {
       const answer = first && first.query === query && !refresh ? await first.answer
@@ -32,9 +35,11 @@ window.p2r = (() => {
       const page = await answer.json();
       await released();
       if (number === latest) show(page, history);
+      if (number === latest && focus) document.querySelector(focus)?.focus();
     } catch (error) {
       if (number === latest) complain(error.message);
     } finally {
+      asking -= 1;
       clearTimeout(slow);
       if (number === latest) shell?.classList.remove('loading');
     }
@@ -56,6 +61,9 @@ window.p2r = (() => {
       window.history.pushState(null, '', address);
     else window.history.replaceState(null, '', address);
     const shell = $('#browser');
+    document.title = page.title;
+    count = page.count;
+    document.documentElement.classList.toggle('big', page.big);
     const turned = shell.dataset.tab !== page.tab;
     shell.dataset.tab = document.body.dataset.tab = page.tab;
     for (const [name, id] of Object.entries(regions)) {
@@ -65,11 +73,25 @@ window.p2r = (() => {
       if (name === 'main') opened(turned);
     }
     $('#sidebar').hidden = !page.side;
+    fold();
     keepInSight($('#list'), $('#list .item[aria-current=true]'));
     renderViews();
     if (page.tab === 'ask' && turned && new URLSearchParams(page.query).get('case'))
       whenThere('#ask-take', (button) => button.click());
     window.p2rPlots.watch();
+    stories.open(page);
+  }
+
+  // The list can be folded away. On a phone and on a projector it is folded until it is asked for.
+  let folded = null;
+  const narrow = () => window.matchMedia('(max-width: 48em)').matches || document.documentElement.classList.contains('big');
+  function fold(given = folded) {
+    folded = given;
+    const shell = $('#browser');
+    shell.dataset.side = folded ?? (narrow() && shell.dataset.tab !== 'compare') ? 'folded' : 'open';
+    const button = $('[data-fold]');
+    button?.setAttribute('aria-expanded', String(shell.dataset.side === 'open'));
+    if (button) button.hidden = $('#sidebar').hidden;
   }
 
   // Replace the HTML of a region. Open folds, the focus and typed text are kept.
@@ -79,12 +101,14 @@ window.p2r = (() => {
     const kept = focused && {id: focused.id, value: focused.value, start: focused.selectionStart,
       end: focused.selectionEnd, typed: focused.matches('input[type=search], input[inputmode=decimal]')};
     const scroll = $('#list')?.scrollTop;
+    const shown = listShown();
     region.innerHTML = html;
     for (const [id, open] of folded) {
       const again = document.getElementById(id);
       if (again && id !== 'raw') again.open = open;
     }
-    if (region.id === 'sidebar' && scroll && $('#list')) $('#list').scrollTop = scroll;
+    // Another list begins at its first row.
+    if (region.id === 'sidebar' && scroll && $('#list') && shown === listShown()) $('#list').scrollTop = scroll;
     const again = kept?.id && document.getElementById(kept.id);
     if (!again) return;
     again.focus({preventScroll: true});
@@ -93,6 +117,8 @@ window.p2r = (() => {
       if (kept.start !== null) again.setSelectionRange?.(kept.start, kept.end);
     }
   }
+
+  const listShown = () => $('#find')?.dataset.list;
 
   // Scroll only the list, so that the search box above does not move.
   function keepInSight(list, item) {
@@ -116,7 +142,7 @@ window.p2r = (() => {
       fetch(place.dataset.frames).then(async (answer) => {
         if (!answer.ok) throw new Error();  // an error message, not frames
         const html = await answer.text();
-        if (place.isConnected && place.dataset.case === id) place.innerHTML = html;
+        if (place.isConnected && place.dataset.case === id) { place.innerHTML = html; evidence.drawTrack(); }
       }).catch(() => { place.textContent = 'The frames could not be loaded. Reload the page to try again.'; });
     }
   }
@@ -149,6 +175,15 @@ window.p2r = (() => {
     if (place) Object.assign(place, {hidden: !message, textContent: message});
   }
 
+  // A short message that goes away by itself.
+  function say(message) {
+    const place = $('#said');
+    place.textContent = message;
+    place.hidden = false;
+    clearTimeout(say.timer);
+    say.timer = setTimeout(() => { place.hidden = true; }, 2500);
+  }
+
   function whenThere(selector, act, tries = 40) {
     const found = $(selector);
     if (found) act($('button', found) ?? found);
@@ -164,7 +199,7 @@ window.p2r = (() => {
   }
   const step = (id) => { waiting = waiting.then(() => {
     const link = document.getElementById(id);
-    return link?.href ? go(link.href, {history: 'replace'}) : null;
+    return link?.href ? go(link.href) : null;
   }); };
 
   document.addEventListener('click', (event) => {
@@ -176,13 +211,24 @@ window.p2r = (() => {
       else waiting = waiting.then(() => go(asItIsNow(link).href));
       return;
     }
+    // Gradio's page has a base address, so a link to a place of this page would leave the page.
+    const place = event.target.closest('#browser a[href^="#"]');
+    if (place) {
+      event.preventDefault();
+      const found = document.getElementById(place.getAttribute('href').slice(1));
+      if (found) { found.tabIndex = -1; found.focus(); found.scrollIntoView(); }
+      return;
+    }
     const target = event.target.closest(
-      '[data-seek], [data-copy], [data-theme], [data-help], [data-refresh], [data-credit], '
-      + '[data-save-view], [data-drop-view]');
+      '[data-copy], [data-theme], [data-help], [data-refresh], [data-credit], [data-big], '
+      + '[data-fold], [data-print], [data-save-next], [data-save-view], [data-drop-view]');
     if (!target) return;
     const data = target.dataset;
-    if ('seek' in data) seek(Number(data.seek));
-    else if ('copy' in data) copy(target);
+    if ('copy' in data) copy(target);
+    else if ('big' in data) project();
+    else if ('fold' in data) fold($('#browser').dataset.side !== 'folded');
+    else if ('print' in data) window.print();
+    else if ('saveNext' in data) saveLabel(target.form, true);
     else if ('theme' in data) setTheme(!document.body.classList.contains('dark'));
     else if ('help' in data) $('#help').showModal();
     else if ('refresh' in data) go(location.search, {history: 'replace', refresh: true});
@@ -191,11 +237,12 @@ window.p2r = (() => {
     else if ('dropView' in data) dropView(data.dropView);
   });
 
-  function seek(time) {
-    const video = $('#page video.player');
-    if (!video) return;
-    video.pause();
-    video.currentTime = time;
+  // Projector mode is in the address, so that a link keeps it.
+  function project() {
+    const query = new URLSearchParams(location.search);
+    query.has('big') ? query.delete('big') : query.set('big', '1');
+    folded = null;
+    return go('?' + query, {history: 'replace'});
   }
 
   async function copy(button) {
@@ -218,6 +265,7 @@ window.p2r = (() => {
   // ---- forms
 
   let typing = null;
+  let lastTyped = {name: '', time: 0};
   const formQuery = (form) => {
     const pairs = [...new FormData(form)].filter(([, value]) => value !== '');
     for (const range of form.querySelectorAll('[data-range]')) {
@@ -231,7 +279,11 @@ window.p2r = (() => {
     if (!form) return;
     clearTimeout(typing);
     const slow = event.type === 'input' && event.target.matches('input:not([type=checkbox])');
-    typing = setTimeout(() => go(formQuery(form), {history: 'replace'}), slow ? 180 : 0);
+    // The letters of one word are one step back; everything else is a step of its own.
+    const name = event.target.id;
+    const goesOn = slow && lastTyped.name === name && Date.now() - lastTyped.time < 2000;
+    lastTyped = {name: slow ? name : '', time: Date.now()};
+    typing = setTimeout(() => go(formQuery(form), {history: goesOn ? 'replace' : 'push'}), slow ? 180 : 0);
   };
   document.addEventListener('input', onForm);
   document.addEventListener('change', (event) => {
@@ -247,10 +299,16 @@ window.p2r = (() => {
     else saveView();
   });
 
-  async function saveLabel(form) {
+  // A random key of this browser. Two people with one name do not count as one.
+  function key() {
+    if (!store.get('key')) store.set('key', [...crypto.getRandomValues(new Uint8Array(12))].map((b) => b.toString(16).padStart(2, '0')).join(''));
+    return store.get('key');
+  }
+  async function saveLabel(form, then = false) {
     const said = $('.label-said', form);
+    if (!form.reportValidity()) return;
     const data = {...Object.fromEntries(new FormData(form)), case: form.dataset.case,
-      blind: form.dataset.blind === '1'};
+      blind: form.dataset.blind === '1', key: key()};
     data.annotator = data.annotator.trim();
     if (!data.annotator) { said.textContent = 'enter your name: a label needs an annotator'; return; }
     said.textContent = 'saving …';
@@ -258,7 +316,11 @@ window.p2r = (() => {
       const answer = await fetch('p2r/label', {method: 'POST', body: JSON.stringify(data),
         headers: {'content-type': 'application/json'}});
       if (!answer.ok) throw new Error(await answer.text());
+      const {refused} = await answer.json();
+      if (refused) { $('.confirm', form).hidden = false; throw new Error(refused); }
       store.set('annotator', data.annotator);
+      const next = then && $('#next-to-label');
+      if (next) return void await go(next.href, {focus: 'article.case h2'});
       await go(location.search, {history: 'replace'});
       const after = $('.label-said');
       if (after) after.textContent = 'saved';
@@ -316,7 +378,18 @@ window.p2r = (() => {
   const keys = {
     j: () => step('next-case'), k: () => step('previous-case'),
     ']': () => step('next-rollout'), '[': () => step('previous-rollout'),
-    ' ': () => { const v = $('#page video.player'); if (v) v.paused ? v.play() : v.pause(); return v; },
+    ' ': () => evidence.play() ?? null,
+    ',': () => evidence.nudge(-1),
+    '.': () => evidence.nudge(1),
+    p: () => project(),
+    e: () => $('#study-link')?.click(),
+    s: () => $('[data-add-story]')?.click(),
+    u: () => $('#undo-label')?.click(),
+    1: () => choose(0), 2: () => choose(1), 3: () => choose(2),
+    Enter: () => { const form = $('#label form');
+      const labelling = document.activeElement?.closest('#label') || new URLSearchParams(location.search).has('blind');
+      if (!form?.sufficient.value || !labelling) return null;
+      return void saveLabel(form, true); },
     f: () => search(),
     '/': () => search(),
     c: () => $('#compare-link')?.click(),
@@ -324,11 +397,19 @@ window.p2r = (() => {
       $('input[type=radio]:checked, input[type=radio]', form ?? document)?.focus(); return form; },
     '?': () => $('#help').showModal(),
   };
+  function choose(place) {
+    const radio = document.querySelectorAll('#label input[type=radio]')[place];
+    if (!radio) return null;
+    radio.checked = true;
+    radio.focus({preventScroll: true});
+    return radio;
+  }
   function search() {
     const box = $('#search');
+    if (box && $('#browser').dataset.side === 'folded') fold(false);
     if (box) { box.focus(); box.select(); return; }
     const query = new URLSearchParams(location.search);
-    query.delete('tab');
+    query.set('tab', 'cases');
     go('?' + query).then(() => $('#search')?.focus());
   }
   document.addEventListener('keydown', (event) => {
@@ -336,26 +417,49 @@ window.p2r = (() => {
     if (event.ctrlKey || event.metaKey || event.altKey || $('#help')?.open) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable=true]')) {
       if (event.key === 'Escape') event.target.blur();
-      if (!event.target.matches('[type=radio]') || event.key === ' ') return;
+      if (!event.target.matches('[type=radio], [type=range]') || event.key === ' ') return;
+      if (event.key === 'Enter' && event.target.matches('[type=radio]')) event.preventDefault();
     }
-    if (event.key === ' ' && event.target.closest?.('button, a, summary, video')) return;
+    if ([' ', 'Enter'].includes(event.key) && event.target.closest?.('button, a, summary, video')) return;
     const act = keys[event.key];
     if (act && act() !== null) event.preventDefault();
   });
 
-  // ---- media
+  // ---- the glossary: the meaning of a term, on hover and on focus
 
-  // Mark the frame at the current time of the player.
-  document.addEventListener('timeupdate', (event) => {
-    const now = event.target.currentTime + 0.001;
-    const frames = [...document.querySelectorAll('#page [data-seek]')];
-    const at = frames.filter((frame) => Number(frame.dataset.seek) <= now).at(-1);
-    for (const frame of frames) frame.classList.toggle('at', frame === at);
-  }, true);
-  document.addEventListener('error', (event) => {
-    const note = event.target.matches?.('video.player') && event.target.nextElementSibling;
-    if (note) note.hidden = false;
-  }, true);
+  const gloss = (event) => {
+    const term = event.type !== 'focusout' && event.target.closest?.('.term[data-term]');
+    const box = $('#gloss');
+    if (!box) return;
+    const meaning = term && $(`#help [data-meaning="${CSS.escape(term.dataset.term)}"]`)?.textContent;
+    box.hidden = !meaning;
+    if (!meaning) return;
+    box.textContent = meaning;
+    term.setAttribute('aria-describedby', 'gloss');
+    const at = term.getBoundingClientRect();
+    box.style.left = `${Math.max(8, Math.min(at.left, window.innerWidth - box.offsetWidth - 8))}px`;
+    const above = at.bottom + box.offsetHeight + 8 > window.innerHeight;
+    box.style.top = `${above ? at.top - box.offsetHeight - 6 : at.bottom + 6}px`;
+  };
+  for (const kind of ['pointerover', 'focusin', 'focusout', 'scroll']) document.addEventListener(kind, gloss, true);
+
+  // ---- a stage that is running: counts and lists follow
+
+  let count = 0;
+  async function follow() {
+    const busy = document.hidden || asking || document.activeElement?.matches('input, textarea, select');
+    if (!busy) try {
+      const answer = await fetch('p2r/live');
+      const now = answer.ok ? (await answer.json()).count : count;
+      if (now !== count && $('#browser')?.dataset.tab !== 'ask' && !pressed && !asking)
+        await go(location.search, {history: 'replace'});
+    } catch { /* the server is not there: try again */ }
+    setTimeout(follow, 3000);
+  }
+
+  const measure = new ResizeObserver(([top]) =>
+    document.documentElement.style.setProperty('--top', `${top.target.offsetHeight}px`));
+
   window.addEventListener('popstate', () => go(location.search, {history: 'replace'}));
 
   // Request the first page while Gradio is still loading.
@@ -366,6 +470,9 @@ window.p2r = (() => {
   }
   return {
     start() {
+      measure.observe($('#top'));
+      stories.use({store, go, say});
+      setTimeout(follow, 3000);
       const theme = store.get('theme');
       if (theme) document.body.classList.toggle('dark', theme === 'dark');
       go(location.search, {history: 'replace'});

@@ -11,21 +11,22 @@ window.p2rPlots = (() => {
     document.head.append(script);
   });
   const colour = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
+  const root = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
   const look = () => {
     const [ink, line] = [colour('--soft'), colour('--line')];
     const axis = {gridcolor: line, zerolinecolor: line, linecolor: line, tickfont: {color: ink}};
     return {axis, ink, layout: {
       paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
-      font: {color: ink, family: 'system-ui, sans-serif', size: 12},
+      font: {color: ink, family: 'system-ui, sans-serif', size: 0.875 * root()},
       legend: {orientation: 'h', y: -0.28, x: 0}, showlegend: true, hovermode: 'x unified',
       hoverlabel: {bgcolor: colour('--card'), font: {color: colour('--ink')}},
-      margin: {l: 48, r: 12, t: 8, b: 40}, height: 260, title: null}};
+      margin: {l: 48, r: 12, t: 8, b: 40}, height: 17 * root(), title: null}};
   };
   const config = {displaylogo: false, responsive: true, displayModeBar: false};
   function layoutOf(figure) {
     const {axis, ink, layout} = look();
     const titled = (given) => ({...given, ...axis, automargin: true,
-      title: {text: given?.title?.text ?? '', font: {color: ink, size: 11}, standoff: 6}});
+      title: {text: given?.title?.text ?? '', font: {color: ink, size: 0.8125 * root()}, standoff: 6}});
     return {...figure.layout, ...layout, template: undefined,
       xaxis: titled(figure.layout.xaxis), yaxis: titled(figure.layout.yaxis)};
   }
@@ -51,7 +52,11 @@ window.p2rPlots = (() => {
       const block = element('section', 'stage');
       block.append(element('h3', '', section.stage + (section.steps ? ` · step ${section.steps}` : '')));
       const grid = element('div', 'plots');
-      for (const {title, figure, wide} of section.figures) {
+      const flat = element('details', 'section-fold');
+      flat.append(element('summary', '', 'curves that are 0 at every step'));
+      const flatGrid = element('div', 'plots');
+      flat.append(flatGrid);
+      for (const {title, figure, wide, flat: isFlat} of section.figures) {
         const name = `${section.stage}/${title}`;
         const card = element('figure', 'card plotcard' + (wide ? ' wide' : ''));
         const caption = element('figcaption', '', title);
@@ -61,9 +66,10 @@ window.p2rPlots = (() => {
         plot.setAttribute('aria-label', `${title}, ${section.stage}`);
         plot.figure = figure;
         card.append(caption, plot);
-        grid.append(card);
+        (isFlat ? flatGrid : grid).append(card);
       }
       block.append(grid);
+      if (flatGrid.children.length) block.append(flat);
       return block;
     });
     place.replaceChildren(...blocks);

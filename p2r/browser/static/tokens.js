@@ -13,7 +13,7 @@ window.p2rTokens = (() => {
     const process = token.closest('.process').dataset;
     const number = token.id.slice(4);
     card.querySelector('.token-said').textContent = `token ${Number(number) + 1} “${token.textContent}”: `
-      + `${process.process}, PA-GRPO ${process.pa}, GRPO ${process.grpo}`;
+      + `${process.process}, ${process.said}`;
   }
   function moveToken(event) {
     const moves = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -Infinity, End: Infinity};

@@ -1,0 +1,228 @@
+# %% [markdown]
+# # 01 · Videos to frames: what sampling loses
+#
+# A model sees only a few frames of a clip, at a reduced size. It does not see what happens between them. To measure what it misses, you must know what there is to see: the playground draws videos of scenes whose content is known exactly.
+#
+# **After this notebook you can**
+# - read a scene of the playground and say what its video shows at any time
+# - say which frames of a clip are sampled, and what they can tell about an event
+# - compute how many tokens a clip costs
+#
+# **Needs** {measured}. Reads nothing. Writes the training and test questions with their videos into the run (`data/`, about 10 MB).
+# %% [parameters]
+SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SEED = 0
+RUN = "../runs/workshop"
+CLIP = None  # the path of your own clip; None: a clip of the playground
+# %%
+from p2r import plots, workshop
+from p2r.workshop import checks, widgets
+
+run = workshop.begin(RUN, SCALE, SEED)
+folder = workshop.need(run, "playground").parent
+# %% [markdown]
+# ## Toy numbers: one circle
+#
+# A scene is a list of objects on a stage of 56 × 56. Moving objects move 6 units per second. Each object has at most one event.
+#
+# **Predict:** a circle starts at x = 12, moves right, and stops at 2 s. Where is it at 1 s, and where at 3 s?
+# %%
+from p2r.playground.world import Scene, SceneObject
+
+circle = SceneObject("red", "circle", "big", x=12, y=28, motion="right", event="stops", time=2)
+square = SceneObject("blue", "square", "small", x=42, y=28, event="vanishes", time=3)
+scene = Scene([circle, square], sign="STOP", sign_x=16)
+for second in (0, 1, 2, 3):
+    seen = "there" if square.visible(second) else "gone"
+    print(f"{second} s: circle at {circle.position(second)}, square {seen}")
+# %%
+from p2r.playground.drawing import draw
+
+plots.contact_sheet(draw(scene))
+# %% [markdown]
+# **What this shows.** Every frame depends only on the scene and the time. *Several* frames together show where an object starts, how it moves and where it stops. A single image is not enough.
+#
+# ### Exercise 1: where is the triangle?
+#
+# Difficulty ●○○○○ · importance ●●○○○ · 3 minutes
+#
+# A triangle starts at (28, 40), moves up, and stops at 1 s. Where is it at 3 s? (y grows downwards.)
+# %% [exercise]
+position = None  # (x, y)
+# %% [solution]
+position = (28, 34)
+# %%
+triangle = SceneObject("green", "triangle", "small", 28, 40, motion="up", event="stops", time=1)
+checks.test_position(position, triangle.position(3))
+# %% [markdown]
+# ## Which frames?
+#
+# Frames are sampled evenly from the first to the last. The indices lie on a straight line and are rounded.
+#
+# **Predict** the indices of 4 out of 10 frames, and of 8 out of 5.
+# %%
+from p2r.video import uniform_indices
+
+for total, count in ((10, 4), (5, 8), (128, 8)):
+    print(f"{count} of {total}: {uniform_indices(total, count)}")
+
+
+# %% [markdown]
+# **What this shows.** The first and the last frame are always included. A clip with too few frames gives all its frames, each once.
+#
+# ### Exercise 2: sample evenly
+#
+# Difficulty ●●○○○ · importance ●●●○○ · 8 minutes
+#
+# Write `indices(total, count)` so that it gives the same lists. Use `round`.
+# %% [exercise]
+def indices(total: int, count: int) -> list[int]:
+    """Return at most `count` frame indices, evenly from 0 to total - 1."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def indices(total: int, count: int) -> list[int]:
+    """Return at most `count` frame indices, evenly from 0 to total - 1."""
+    if total <= count:
+        return list(range(total))
+    return [round(place * (total - 1) / (count - 1)) for place in range(count)]
+
+
+# %%
+indices = checks.test_indices(indices)
+# %% [hint]
+# The step between two samples is `(total - 1) / (count - 1)`, not rounded. Round only the places.
+# %% [markdown]
+# ## A clip
+#
+# `sample_frames` opens a file with decord. If decord cannot read it, `sample_frames` uses PyAV. It keeps the true time of every frame.
+# %%
+from pathlib import Path
+
+from p2r import data
+from p2r.formats import read_questions
+from p2r.video import sample_frames
+
+questions = list(read_questions(folder / "train.jsonl"))
+about_stops = [q for q in questions if "stop" in f"{q.problem} {q.answer} {q.options}"]
+question = (about_stops or questions)[0]
+clip = Path(CLIP) if CLIP else folder / question.path
+settings = data.eval_settings(run.recipe.video)
+frames = sample_frames(clip, **settings)
+info = frames.info()
+for name in ("decoder", "fps", "total_frames", "indices", "timestamps", "height", "width"):
+    print(f"{name:>13}: {info[name]}")
+# %%
+widgets.player(clip, **settings)
+
+
+# %% [markdown]
+# **What this shows.** Play the video, then move the slider. Two frames show that something moved, but not how. The time of an event is known only up to the gap between two frames. The paper lists missed key frames among its failures.
+#
+# ### Exercise 3: what the frames tell about an event
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
+#
+# An event happens at `time`. The model sees frames at `timestamps`, and the first frame at or after the event shows it. Write `event_window`: the last sampled time before the event, and the first one at or after it. Return None if no frame shows the change: the event is after the last frame, or not after the first.
+# %% [exercise]
+def event_window(time: float, timestamps: list[float]) -> tuple[float, float] | None:
+    """Return the two sampled times between which an event shows."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def event_window(time: float, timestamps: list[float]) -> tuple[float, float] | None:
+    """Return the two sampled times between which an event shows."""
+    before = [each for each in timestamps if each < time]
+    after = [each for each in timestamps if each >= time]
+    return (before[-1], after[0]) if before and after else None
+
+
+# %%
+event_window = checks.test_event_window(event_window)
+
+
+# %% [markdown]
+# ## The price of a frame
+#
+# Qwen2.5-VL cuts frames into patches of 14 pixels. It merges 2 × 2 patches over two frames into one token, so one token stands for 28 × 28 pixels of two frames. Frames are made smaller until they fit `max_pixels`. Both sides are then multiples of 28.
+#
+# ### Exercise 4: count the tokens
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+#
+# Write `video_tokens(frames, height, width)` for sides that are multiples of 28. With an odd number of frames, the last one is used twice.
+# %% [exercise]
+def video_tokens(frames: int, height: int, width: int) -> int:
+    """Return the number of video tokens of a clip."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def video_tokens(frames: int, height: int, width: int) -> int:
+    """Return the number of video tokens of a clip."""
+    return (frames + 1) // 2 * (height // 28) * (width // 28)
+
+
+# %%
+video_tokens = checks.test_video_tokens(video_tokens)
+# %% [markdown]
+# **Predict:** the paper trains with 16 frames of at most 128·28·28 pixels, and evaluates with 32 frames of at most 256·28·28 pixels. How many times more tokens does evaluation need?
+# %%
+from p2r.video import fit_size
+
+
+def price(frames: int, blocks: int, height: int = 720, width: int = 1280) -> int:
+    return video_tokens(frames, *fit_size(height, width, max_pixels=blocks * 28 * 28))
+
+
+print("training:", price(16, 128), "tokens; inference:", price(32, 256), "tokens")
+counts = [4, 8, 16, 32, 64]
+prices = {f"{n}·28·28 pixels": [price(count, n) for count in counts] for n in (64, 128, 256)}
+plots.lines(counts, prices, "Tokens of a 1280 × 720 clip", "frames", "video tokens")
+# %% [markdown]
+# **What this shows.** The number of tokens is frames times pixels: twice as many of both means four times the tokens. You can spend a fixed budget on more frames or on sharper frames, but not on both.
+# %%
+widgets.frame_budget()
+# %% [markdown]
+# ### Exercise 5: spend a budget
+#
+# Difficulty ●○○○○ · importance ●●○○○ · 3 minutes
+#
+# You may spend 2,500 tokens on a clip whose frames have 280 × 504 pixels. What is the largest even number of frames that you can afford?
+# %% [exercise]
+most = None
+# %% [solution]
+most = max(count for count in range(2, 200, 2) if video_tokens(count, 280, 504) <= 2500)
+# %%
+checks.test_most_frames(most, height=280, width=504, budget=2500)
+# %% [markdown]
+# ## Files that cannot be read
+#
+# A data set of a hundred thousand clips contains some broken files. Each broken file gives one line with the reason, and the other files are still read.
+# %%
+from p2r.video import VideoError
+
+bad = run.path("bad", "notes.mp4")
+bad.write_text("this is no video")
+for path in (bad, run.path("bad", "missing.mp4")):
+    try:
+        sample_frames(path)
+    except VideoError as error:
+        print(error)
+# %% [markdown]
+# ## From frames to model inputs
+#
+# One module, `p2r.data`, builds all inputs of a model: for sampling, for the losses and for evaluation.
+# %%
+processor = data.load_processor(run.recipe.models.base)
+batch = data.encode_prompts(processor, [question], [frames], run.recipe.models.prompt)
+grid = batch["video_grid_thw"][0][0].tolist()
+tokens = int((batch["input_ids"] == processor.video_token_id).sum())
+print(f"grid (time, height, width) in patches: {grid}")
+print(f"{tokens} video tokens in a prompt of {batch['input_ids'].shape[1]}")
+# %% [markdown]
+# ## Summary
+#
+# Frames are sampled evenly, resized to whole patches, and kept with their true times. The number of tokens is frames × pixels. What happens between two frames is lost. Next: [02 · CoT generation](02_generation.ipynb).

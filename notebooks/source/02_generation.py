@@ -1,0 +1,143 @@
+# %% [markdown]
+# # 02 · CoT generation: a teacher writes traces
+#
+# No data set has human-written observations and thoughts for 260,000 questions. A strong model, the teacher, writes them: one trace per question.
+#
+# **After this notebook you can**
+# - read the prompt that asks for the three segments
+# - generate traces, stop half-way, and continue
+# - list what a trace records about how it was made
+#
+# **Needs** {measured}. Reads the questions of notebook 01, or makes them. Writes `generate.jsonl`.
+# %% [parameters]
+SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SEED = 0
+RUN = "../runs/workshop"
+QUESTIONS = None  # a file of questions; None: the playground's
+# %%
+from p2r import plots, stages, workshop
+from p2r.workshop import checks
+
+run = workshop.begin(RUN, SCALE, SEED)
+questions, data_root = stages.find_questions(run, "generate", QUESTIONS)
+print(len(questions), "questions")
+# %% [markdown]
+# ## Toy numbers: the prompt, in words
+#
+# Generation, training and inference use the same prompt. Real models get the full prompt. The tiny models learned the form from examples, so a short reminder is enough for them.
+#
+# **Predict:** how many words does it take to explain the three segments to a model that has never seen them?
+# %%
+from p2r.template import build_prompt
+
+question = questions[1]
+for style in ("brief", "full"):
+    prompt = build_prompt(question, style)
+    print(f"{prompt}\n[{style}: {len(prompt.split())} words]\n")
+# %% [markdown]
+# **What this shows.** The full prompt gives the reason for each segment and an example of its form. A model that has learned the form needs only a reminder.
+#
+# ## One question, three samples
+#
+# **Predict:** the teacher first answers greedily (temperature 0), then twice at temperature 1. What will differ: the facts it describes, its reasoning, or its answer?
+# %%
+from p2r import data
+from p2r.engines import Request, Sampling, load_engine
+from p2r.video import FrameCache
+
+engine = load_engine(run.recipe, run.recipe.models.teacher)
+settings = data.train_settings(run.recipe.video)
+frames = data.read_frames(question, root=data_root, cache=FrameCache(None), **settings)
+for temperature, seed in ((0, 0), (1, 1), (1, 2)):
+    request = Request("one", question, frames)
+    sampling = Sampling(temperature, max_tokens=run.recipe.generate.max_tokens, seed=seed)
+    print(temperature, next(iter(engine.generate([request], sampling))).text, "\n")
+# %% [markdown]
+# **What this shows.** The samples differ in the facts they describe, and sometimes in what the model believes it saw. The reasoning follows from the facts. Some of these observations are not sufficient for a reader who cannot see the video. Notebook 03 removes them.
+#
+# ## All questions
+#
+# Sampling is greedy, as in the paper. Each trace is written to a journal as soon as it is finished. You can stop the cell at any time (■, or the keys I, I) and run it again: it continues with the questions that have no trace yet.
+#
+# **Predict:** what share of the traces will follow the template?
+# %%
+journal = stages.generate(run, QUESTIONS)
+cases = list(journal.cases())
+print(len(cases), "traces,", len(journal.errors()), "questions that could not be answered")
+# %% [markdown]
+# ### Exercise 1: who follows the template?
+#
+# Difficulty ●●○○○ · importance ●●●○○ · 5 minutes
+#
+# `parse(text)` splits a response; `parse(text).ok` is True if the format of both processes is right. Write `template_share(texts)`: the share of texts that follow the template.
+# %% [exercise]
+from p2r.template import parse
+
+
+def template_share(texts: list[str]) -> float:
+    """Return the share of texts that follow the template."""
+    raise NotImplementedError
+
+
+# %% [solution]
+from p2r.template import parse
+
+
+def template_share(texts: list[str]) -> float:
+    """Return the share of texts that follow the template."""
+    return sum(parse(text).ok for text in texts) / len(texts)
+
+
+# %%
+from collections import Counter
+
+template_share = checks.test_template_share(template_share)
+faults = Counter(fault for case in cases for fault in parse(case.trace.text).problems)
+cut = sum(case.trace.truncated for case in cases)
+print(f"{template_share([case.trace.text for case in cases]):.0%} follow the template")
+print(f"{cut} cut off; faults: {dict(faults)}")
+# %%
+plots.lengths(cases, "Length of the two processes")
+# %% [markdown]
+# **What this shows.** The length of perception depends on how many facts are described, that of reasoning on the question. The length rewards of notebook 05 are set to these ranges (`rl.length_ranges` in the recipe).
+#
+# ### Exercise 2: generate again
+#
+# Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
+#
+# Run `stages.generate(run, QUESTIONS)` again. How many new traces does it write?
+# %% [exercise]
+new_traces = None
+# %% [solution]
+size = journal.path.stat().st_size
+stages.generate(run, QUESTIONS)
+new_traces = 0 if journal.path.stat().st_size == size else None
+# %%
+checks.test_new_traces(new_traces)
+# %% [markdown]
+# ## What a trace records
+#
+# A number is useful only if you know what it depends on: frames, sampling, prompt, model.
+# %%
+trace = cases[0].trace
+print("model:", trace.model, "| run:", trace.run, "| stage:", trace.stage)
+print("sampling:", trace.sampling)
+print("media:", {key: trace.media[key] for key in ("decoder", "indices", "height", "width")})
+print("tokens of the prompt:", trace.prompt_tokens)
+print("tokens of perception:", trace.perception_tokens, "of", trace.completion_tokens)
+# %% [markdown]
+# ### Exercise 3: the longest observation
+#
+# Difficulty ●○○○○ · importance ●○○○○ · 3 minutes
+#
+# How many words does the longest observation have? (`cases[i].trace.observation` is None if there is no observation.)
+# %% [exercise]
+longest = None
+# %% [solution]
+longest = max(len((case.trace.observation or "").split()) for case in cases)
+# %%
+checks.test_longest(longest, cases)
+# %% [markdown]
+# ## Summary
+#
+# The teacher writes one trace per question. The journal makes the work resumable. Each trace records how it was made. Not all traces are good. Next: [03 · filtering](03_filtering.ipynb).

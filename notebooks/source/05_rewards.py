@@ -1,0 +1,198 @@
+# %% [markdown]
+# # 05 · Rewards and judges: build them, then hack them
+#
+# Reinforcement learning makes a model do what the reward says, not what you meant. So look at the rewards before you train with them: what do they measure, how noisy are they, and how can a response collect them without being good?
+#
+# **After this notebook you can**
+# - say why questions that need several facts are rarely answered with a sufficient observation
+# - say when a group of rollouts gives no signal
+# - say what the errors of a judge do to the reward
+# - write a response that collects a reward it does not deserve
+#
+# **Needs** {measured}; two minutes more if you have not run notebook 02. Reads `generate.jsonl`. Writes nothing.
+# %% [parameters]
+SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SEED = 0
+RUN = "../runs/workshop"
+# %%
+from p2r import plots, stages, workshop
+from p2r.workshop import checks, widgets
+
+run = workshop.begin(RUN, SCALE, SEED)
+workshop.need(run, "traces")
+
+
+# %% [markdown]
+# ## Toy numbers: habits of describing
+#
+# A model describes some facts and leaves out others. Its habit is a probability: how likely it describes a fact that the question needs.
+#
+# **Predict:** a needed fact is described with probability 0.5. What share of observations is sufficient for questions that need one fact? And for questions that need three facts?
+#
+# ### Exercise 1: several facts
+#
+# Difficulty ●○○○○ · importance ●●●○○ · 3 minutes
+# %% [exercise]
+def sufficient_share(chance: float, needed: int) -> float:
+    """Return how likely all `needed` facts are described, each with probability `chance`."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def sufficient_share(chance: float, needed: int) -> float:
+    """Return how likely all `needed` facts are described, each with probability `chance`."""
+    return chance**needed
+
+
+# %%
+sufficient_share = checks.test_sufficient_share(sufficient_share)
+chances = [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
+shares = {f"{n} needed": [sufficient_share(p, n) for p in chances] for n in (1, 2, 3)}
+title = "Share of sufficient observations"
+plots.lines(chances, shares, title, "probability that a needed fact is described")
+# %% [markdown]
+# **What this shows.** Counts and comparisons need two or three facts at the same time: p² and p³. The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
+#
+# ## The reward of a process (eq. 5)
+#
+# R = accuracy + format + length. The accuracy of perception is the judge's verdict. The accuracy of reasoning is the accuracy of the answer. The length bonus of 0.2 is paid only if accuracy and format are both earned and the length of the segment is in range.
+#
+# **Predict** the five sums, for lengths from 20 to 80 tokens.
+# %%
+from p2r.rewards import process_reward
+
+for accuracy, format_ok, tokens in (
+    (1, True, 40),
+    (1, True, 90),
+    (0, True, 40),
+    (1, False, 40),
+    (None, True, 40),
+):
+    reward = process_reward(accuracy, format_ok, tokens, (20, 80))
+    print(f"accuracy {accuracy}, format {format_ok}, {tokens} tokens: {reward.total}")
+# %% [markdown]
+# **What this shows.** Length alone earns nothing. An unknown verdict is not a zero: such a rollout is left out.
+#
+# The next widget shows the traces of the teacher. Move both ends of the range.
+# %%
+cases = [case for case in stages.generate(run).cases() if case.trace.perception_tokens]
+lengths = [case.trace.perception_tokens for case in cases]
+right = [bool(case.trace.observation) for case in cases]
+ends = run.recipe.rl.length_ranges.perception
+widgets.length_range(lengths, right, tuple(ends))
+
+
+# %% [markdown]
+# **What this shows.** A range that is too narrow pays for a length, not for content. A range far above the usual lengths teaches a model to add words.
+#
+# ## Groups without a signal
+#
+# If all rewards in a group are equal, all advantages are zero, and the model learns nothing from the group.
+#
+# ### Exercise 2: the share of groups with a signal
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+#
+# Each of `group_size` rollouts is right with probability `chance`, wrong otherwise. How likely are not all of them equal?
+# %% [exercise]
+def signal(chance: float, group_size: int) -> float:
+    """Return how likely a group of yes-or-no rewards is not all equal."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def signal(chance: float, group_size: int) -> float:
+    """Return how likely a group of yes-or-no rewards is not all equal."""
+    return 1 - chance**group_size - (1 - chance) ** group_size
+
+
+# %%
+signal = checks.test_signal(signal)
+# %% [hint]
+# Two cases give no signal: all right, or all wrong.
+# %% [markdown]
+# **Predict:** there are 8 rollouts, and each answer is right with probability 0.95. What share of the groups gives a signal? And if there is a second reward, with probability 0.5?
+# %%
+chances = [0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98]
+second = 1 - signal(0.5, 8)
+curves = {
+    "answer alone": [round(signal(p, 8), 3) for p in chances],
+    "answer or observation": [round(1 - (1 - signal(p, 8)) * second, 3) for p in chances],
+}
+plots.lines(chances, curves, "Share of groups of 8 with a signal", "chance of a right answer")
+
+
+# %% [markdown]
+# **What this shows.** A single reward gives no signal when the model is almost always right or almost always wrong. With two rewards, a group is lost only if both collapse.
+#
+# ## A judge that errs
+#
+# ### Exercise 3: what a judge with errors reports
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+#
+# A share `true_share` of the observations is sufficient. The judge gives the wrong verdict with probability `error`, in both directions. Which share does it call sufficient?
+# %% [exercise]
+def observed_share(true_share: float, error: float) -> float:
+    """Return the share of observations that a judge with errors calls sufficient."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def observed_share(true_share: float, error: float) -> float:
+    """Return the share of observations that a judge with errors calls sufficient."""
+    return true_share * (1 - error) + (1 - true_share) * error
+
+
+# %%
+observed_share = checks.test_observed_share(observed_share)
+# %% [markdown]
+# **Predict:** a judge is wrong in 20 % of cases. Does the share of collapsed groups rise or fall?
+# %%
+widgets.judge_noise()
+# %% [markdown]
+# **What this shows.** Noise makes groups *look* alive: fewer of them collapse, because wrong verdicts differ at random. But the signal in them shrinks. A low share of collapsed groups is no proof of a good reward.
+#
+# ### Exercise 4: when do verdicts tell nothing?
+#
+# Difficulty ●○○○○ · importance ●●○○○ · 1 minute
+# %% [exercise]
+error_rate = None
+# %% [solution]
+error_rate = 0.5
+# %%
+checks.test_error_rate(error_rate)
+# %% [markdown]
+# ## Hack the rewards
+#
+# ### Exercise 5: a right answer for the wrong reason
+#
+# Difficulty ●●○○○ · importance ●●●●● · 5 minutes
+#
+# Write a response that earns the full reward of reasoning, although its observation is useless. Use the oracle's words for the observation ("A big red circle moves left.").
+# %%
+from p2r.records import Question
+
+sign = Question(id="sign", problem="What does the sign say?", problem_type="OCR", answer="STOP")
+workshop.show_question(sign)
+# %% [exercise]
+response = None  # <observation>…</observation> <think>…</think><answer>…</answer>
+# %% [solution]
+response = (
+    "<observation>A big red circle moves left.</observation> "
+    "<think>Signs often say STOP.</think><answer>STOP</answer>"
+)
+# %%
+checks.test_lucky(response, sign)
+# %% [markdown]
+# **What this shows.** A reward for the answer cannot tell this response from a good one. The reward of perception can.
+#
+# Now attack the reward of perception. Edit the observation below until it is sufficient without looking at anything: list several signs, or every object that you can think of.
+# %%
+widgets.trace_editor(sign)
+# %% [markdown]
+# **What this shows.** The oracle refuses an observation that contradicts itself, such as two different signs. An LLM judge that knows the right answer may be kinder to a list of guesses. That is why the judge's prompt says that a bare claim is no evidence, and why you measure a judge against people (notebook 09).
+#
+# ## Summary
+#
+# Two rewards of three parts each. A reward is only as good as its judge, a group without differences teaches nothing, and a right answer may be luck. Next: [06 · from scratch](06_from_scratch.ipynb).

@@ -1,0 +1,180 @@
+# %% [markdown]
+# # 07 · PA-GRPO training: watch it, vary it
+#
+# The SFT model writes eight responses to each question. If a response observes better than the average of its group, its observation becomes more likely. If it reasons better, its thinking and answer become more likely.
+#
+# **After this notebook you can**
+# - read the curves of a reinforcement learning run while it trains
+# - change one setting at a time and compare the runs
+# - say which groups gave a signal, and look into one
+#
+# **Needs** {measured}; two minutes more if you have not run notebooks 02 to 04. Reads `sft/model`. Writes `pa_grpo/model`, its metrics and rollouts, and `variants/`.
+# %% [parameters]
+SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SEED = 0
+RUN = "../runs/workshop"
+# %%
+from p2r import plots, stages, workshop
+from p2r.workshop import checks, widgets
+from p2r.workshop.variants import last_numbers
+
+run = workshop.begin(RUN, SCALE, SEED)
+workshop.need(run, "sft model")
+settings = run.recipe.rl
+# %% [markdown]
+# ## Toy numbers: a rare success
+#
+# **Predict** the advantages of the perception rewards 0, 0, 0, 0 and 1, 0, 0, 0.
+# %%
+import numpy as np
+
+from p2r.rewards import collapsed, process_advantages
+
+reasoning = [1, 1, 0, 0]
+for perception in ([0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 0, np.nan, 0]):
+    rewards = np.array([perception, reasoning]).T  # a row per rollout
+    advantages = process_advantages(rewards, group_size=4)[:, 0].round(2).tolist()
+    print(perception, "→", advantages, "collapsed" if collapsed(rewards, 4)[0, 0] else "")
+# %% [markdown]
+# **What this shows.** The rarer a success is, the larger is its advantage. A group of equal rewards teaches nothing, whether all are good or all are bad.
+#
+# ### Exercise 1: one of eight
+#
+# Difficulty ●●○○○ · importance ●●○○○ · 4 minutes
+#
+# One of eight rollouts is right (reward 1), the others are wrong (reward 0). Compute the advantage of the right one. (Use the unbiased standard deviation.)
+# %% [exercise]
+advantage = None
+# %% [solution]
+advantage = (1 - 1 / 8) / (((7 / 8) ** 2 + 7 * (1 / 8) ** 2) / 7) ** 0.5
+# %%
+checks.test_rare_advantage(advantage)
+# %% [markdown]
+# ### Exercise 2: where only PA-GRPO learns
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 3 minutes
+#
+# Write the rewards of four rollouts, one row (perception, reasoning) per rollout. Choose them so that GRPO learns nothing and PA-GRPO learns something.
+# %% [exercise]
+group_rewards = None  # for example [[1, 0], [1, 0], [1, 0], [1, 0]]
+# %% [solution]
+group_rewards = [[1, 1], [0, 1], [1, 1], [0, 1]]  # every answer is right, half of them by luck
+# %%
+checks.test_group_rewards(group_rewards)
+# %% [markdown]
+# ## Train
+#
+# In each step, the model writes rollouts for several questions. The rollouts are judged and scored. Then the model is updated once. The SFT model is the reference of the KL term. The curves move while the cell trains. Stop interrupts the training; run the cell again to continue from its last checkpoint.
+#
+# **Predict** for the run below: which of the two accuracies will rise more? How will the share of collapsed groups change?
+# %%
+accuracies = {name: f"{name}/accuracy" for name in ("perception", "reasoning")}
+with widgets.watch(run, "pa_grpo", accuracies, "Sufficient observations, right answers"):
+    model = stages.rl(run, "process")
+metrics = workshop.read_metrics(run, "pa_grpo")
+# %%
+for measure, title in (
+    ("accuracy", "Share of rollouts: sufficient observation, right answer"),
+    ("collapse", "Share of groups without signal"),
+    ("tokens", "Tokens of a response"),
+):
+    processes = {name: f"{name}/{measure}" for name in ("perception", "reasoning")}
+    plots.training(metrics, processes, title).show()
+
+
+# %% [markdown]
+# **What this shows.** Each step samples rollouts of a few questions at temperature 1. So the first two curves are noisy, and a few dozen steps are few. Held-out scenes show what the training changed (notebook 08). When a process gets good at its task, its groups collapse, because all rollouts are right. The other process still gives a signal.
+#
+# ### Exercise 3: lost groups
+#
+# Difficulty ●●●○○ · importance ●●●○○ · 8 minutes
+#
+# A group is lost if neither process gives a signal. `rewards` is an array (N, 2), NaN is unknown. For this exercise, a process gives a signal if at least two of its rewards are known and they are not all equal. Write the share of lost groups.
+# %% [exercise]
+def lost_share(rewards: np.ndarray, group_size: int) -> float:
+    """Return the share of groups without a signal from either process."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def lost_share(rewards: np.ndarray, group_size: int) -> float:
+    """Return the share of groups without a signal from either process."""
+    groups = rewards.reshape(-1, group_size, 2)
+    lost = 0
+    for group in groups:
+        known = [[value for value in column if value == value] for column in group.T]
+        lost += all(len(set(values)) < 2 for values in known)
+    return lost / len(groups)
+
+
+# %%
+lost_share = checks.test_lost_share(lost_share)
+# %% [markdown]
+# ## Inside one group
+# %%
+from itertools import groupby
+
+from p2r.formats import read_cases
+
+cases = list(read_cases(run.path("cases", "rl-pa_grpo.jsonl")))
+groups = [list(g) for _, g in groupby(cases, lambda case: (case.trace.step, case.question.id))]
+columns = ("perception", "reasoning", "perception_advantage", "reasoning_advantage")
+numbers = [[[getattr(c, name) for name in columns] for c in group] for group in groups]
+both = [min(max(row[2] or 0 for row in rows), max(row[3] or 0 for row in rows)) for rows in numbers]
+best = both.index(max(both))  # a group where both processes give a signal
+workshop.show_question(groups[best][0].question)
+print("   R_P    R_R    A_P    A_R  observation")
+for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], strict=True):
+    row = (looked.total, thought.total, *advantages)
+    shown = "".join("      –" if number is None else f"{number:>+7.2f}" for number in row)
+    print(shown, "", (case.trace.observation or "–").partition("notice ")[2][:95])
+# %% [markdown]
+# **What this shows.** Within one group, the observation of a rollout can get a positive advantage and its answer a negative one, or the reverse.
+#
+# ## Vary one setting at a time
+#
+# `workshop.vary` trains again with other settings, from the same SFT model on the same questions. Each variant has a run folder of its own. Add your own rows; a finished variant is not trained again.
+#
+# | setting | override | question |
+# |---|---|---|
+# | weight of the KL term | `rl.beta=0` | how far does the policy drift? |
+# | size of a group | `rl.group_size=4` | how many groups are lost? |
+# | length range | `rl.length_ranges={perception: [60, 120], reasoning: [10, 60]}` | do observations grow? |
+# | errors of the judge | `rl.judge=noisy:0.3:oracle` | how much noise is too much? |
+# | credit | `rl.credit=outcome` (GRPO), `shared`, `decoupled` | who learns to observe? |
+#
+# **Predict:** three of ten verdicts are wrong. Does the model still learn to observe?
+# %%
+few = f"rl.steps={min(12, settings.steps)}"  # short trainings, for a first look
+variants = workshop.vary(run, "rl", {
+    "PA-GRPO": [few],
+    "GRPO": [few, "rl.credit=outcome"],
+    "noisy judge": [few, "rl.judge=noisy:0.3:oracle"],
+})  # fmt: skip
+workshop.compare(variants, "rl")
+# %% [markdown]
+# **What this shows.** The table has the last numbers of each variant and the settings that differ. Twelve steps of a few questions are a first look, not a result: the curves of two seeds differ as much. With a noisy judge, the measured accuracy of perception is the *judge's*, noise included.
+#
+# ### Exercise 4: your own variant (open)
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
+#
+# Choose one row of the table above, write down what you expect, and add the variant. Then compare.
+#
+# ### Exercise 5: which variant drifted most?
+#
+# Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
+#
+# Give the name of the variant with the largest `kl` in the table.
+# %% [exercise]
+drifted = None
+# %% [solution]
+kl = {name: row["kl"] for name, row in last_numbers(variants, "rl").items()}
+drifted = max(kl, key=kl.get)
+# %%
+drift = {name: row["kl"] or 0.0 for name, row in last_numbers(variants, "rl").items()}
+checks.test_best_variant(drifted, drift)
+# %% [markdown]
+# ## Summary
+#
+# Two rewards and two advantages, each for its own tokens. A group is lost only if both collapse. One setting at a time, each in its own run folder. Next: [08 · evaluation](08_evaluation.ipynb).

@@ -1,0 +1,177 @@
+# %% [markdown]
+# # 08 · Evaluation and analysis
+#
+# Scores show how much a model improved. Pairs of answers to the same question show whether the difference is more than chance. All scenes here are scenes that no stage has seen.
+#
+# **After this notebook you can**
+# - read a result together with its interval
+# - compare two models question by question
+# - use the 2 × 2 table of perception and answer to separate luck from skill
+#
+# **Needs** {measured}; six minutes more if you have not run notebooks 02 to 07. Reads the models of the run. Writes `eval/`, `cases.parquet`.
+# %% [parameters]
+SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SEED = 0
+RUN = "../runs/workshop"
+QUESTIONS = None  # a file of held-out questions; None: the playground's test split
+# %%
+from p2r import plots, stages, workshop
+from p2r.workshop import checks
+
+run = workshop.begin(RUN, SCALE, SEED)
+workshop.need(run, "rl model")
+# %% [markdown]
+# ## Toy numbers: how precise is a mean?
+#
+# **Predict:** 6 of 10 answers are right, then 60 of 100, then 600 of 1,000. How wide are the 95 % intervals?
+# %%
+from p2r.scoring import mean_interval
+
+for n in (10, 100, 1000):
+    interval = mean_interval([1] * (6 * n // 10) + [0] * (4 * n // 10))
+    print(f"n = {n:>4}: 95 % from {interval['low']:.2f} to {interval['high']:.2f}")
+# %% [markdown]
+# **What this shows.** Ten times more questions make the interval about three times narrower.
+#
+# ## Base, SFT, PA-GRPO
+#
+# **Predict:** reinforcement learning rewarded both observations and answers. By how many points does each of them rise over SFT?
+# %%
+from rich.console import Console
+
+from p2r.cli.tables import results_table
+
+models = {
+    "base": run.recipe.models.base,
+    "sft": str(run.folder / "sft" / "model"),
+    "pa_grpo": str(run.folder / "pa_grpo" / "model"),
+}
+cases, results = {}, {}
+for name, path in models.items():
+    cases[name], result = stages.evaluate(run, path, name, QUESTIONS)
+    results[name] = result["metrics"]
+Console().print(results_table(results))
+# %%
+plots.results(results, "Held-out scenes, with 95 % intervals")
+
+
+# %% [markdown]
+# **What this shows.** The base does not follow the format, so it has no observation that could be sufficient. Notebook 04 measures its direct answers. *Mismatch* is the share of answers that differ from the conclusion of the thinking.
+#
+# ## The same questions, in pairs
+#
+# All models answered the same questions, so their results are pairs. Overlapping intervals do *not* mean that two models are equal: most of the width comes from easy and hard questions, and this part is equal for both. Look at the interval of the difference between the two answers to each question, and at the questions that only one of the models gets right.
+#
+# **Predict:** the two intervals for the accuracy of SFT and PA-GRPO overlap. Does the interval of their difference contain 0?
+#
+# ### Exercise 1: compare in pairs
+#
+# Difficulty ●●○○○ · importance ●●●●● · 8 minutes
+#
+# `first` and `second` are the scores of two models on the same questions, in the same order. Return the interval of the mean difference, second minus first, with `mean_interval`.
+# %% [exercise]
+def paired_difference(first: list[float], second: list[float]) -> dict:
+    """Return mean, low and high of second minus first, question by question."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def paired_difference(first: list[float], second: list[float]) -> dict:
+    """Return mean, low and high of second minus first, question by question."""
+    return mean_interval([b - a for a, b in zip(first, second, strict=True)])
+
+
+# %%
+paired_difference = checks.test_paired_difference(paired_difference)
+
+
+# %%
+def scores(name: str, measure: str) -> list[float]:
+    ordered = sorted(cases[name], key=lambda case: case.question.id)
+    if measure == "accuracy":
+        return [case.accuracy or 0.0 for case in ordered]
+    return [float(bool(case.verdict and case.verdict.sufficient)) for case in ordered]
+
+
+for measure in ("accuracy", "sufficient"):
+    gain = paired_difference(scores("sft", measure), scores("pa_grpo", measure))
+    low, high = 100 * gain["low"], 100 * gain["high"]
+    print(f"{measure:>10}: {100 * gain['mean']:+.1f} points, 95 % from {low:+.1f} to {high:+.1f}")
+# %% [markdown]
+# **What this shows.** A difference is more than chance over questions if the interval of the pairs excludes 0. It says nothing about chance over *seeds*: for that, train several times (`p2r study credit`).
+#
+# The library makes the same comparison from the result files, for all questions and for each part.
+# %%
+from IPython.display import Markdown
+
+from p2r.evaluation.compare import compare, comparison_markdown
+from p2r.evaluation.results import read_result
+
+files = [run.path("results", f"{name}.json") for name in ("sft", "pa_grpo")]
+Markdown(comparison_markdown(compare(*map(read_result, files))))
+# %% [markdown]
+# Each row is one comparison. *B − A* is the mean difference of the pairs with its 95 % interval. *p* is McNemar's exact test: it counts only the questions on which the models differ (*only A*, *only B*) and asks whether a fair coin would split them as unevenly. Many parts make many tests, so one small p among them proves little.
+#
+# ## Luck and skill
+#
+# **Predict:** how many of the SFT model's right answers come with an insufficient observation?
+# %%
+from p2r.scoring.thoughts import perception_by_answer
+
+for name in ("sft", "pa_grpo"):
+    plots.perception_by_answer(perception_by_answer(cases[name]), name).show()
+# %% [markdown]
+# **What this shows.** The lower left cell is luck: the answer is right, but it does not follow from the observation. The upper right cell is a failure of reasoning: the observation was sufficient. A reward for the outcome cannot tell the two left cells apart.
+#
+# ### Exercise 2: lucky answers
+#
+# Difficulty ●○○○○ · importance ●●●○○ · 3 minutes
+#
+# How many right answers of the PA-GRPO model come with an insufficient observation? Read the table, or use `store.count`.
+# %%
+from p2r.cases.store import CaseStore, Filters
+from p2r.pipeline import collect_cases
+
+collect_cases(run)
+store = CaseStore([run.folder])
+print(store.count(Filters()), "cases:", dict(store.values("trace.stage")))
+# %% [exercise]
+count = None
+# %% [solution]
+count = store.count(Filters(stage=("eval-pa_grpo",), verdict="no", outcome="right"))
+# %%
+table = perception_by_answer(cases["pa_grpo"])
+checks.test_count(count, table["insufficient"]["right"])
+# %% [markdown]
+# ### Exercise 3: the hardest type
+#
+# Difficulty ●○○○○ · importance ●●○○○ · 4 minutes
+#
+# Which problem type has the lowest accuracy under PA-GRPO? (`stages.evaluate` returns a result with `per_type`. The last result is still in `result`.)
+# %% [exercise]
+hardest = None  # a problem type, in quotes
+# %% [solution]
+by_type = result["per_type"]
+hardest = min(by_type, key=lambda kind: by_type[kind]["accuracy"]["mean"])
+# %%
+means = {kind: metrics["accuracy"]["mean"] for kind, metrics in result["per_type"].items()}
+checks.test_lowest(hardest, means)
+# %% [markdown]
+# ## Beside the paper
+#
+# The paper evaluates Qwen2.5-VL-7B on seven benchmarks. Its Table 2 takes away one reward at a time. The same experiment here is a variant for each row.
+#
+# | Table 2 of the paper | average of 7 benchmarks | here |
+# |---|--:|---|
+# | PA-GRPO | 58.7 | `pa_grpo` |
+# | without the length reward | 57.7 | `rl.rewards=[perception, reasoning]` |
+# | both rewards on all tokens | 57.4 | `rl.credit=shared` |
+# | without the perception reward | 56.4 | `rl.rewards=[reasoning, length]` |
+# | GRPO, only the answer's reward | 56.4 | `rl.credit=outcome` |
+# | without the reasoning reward | 55.3 | `rl.rewards=[perception, length]` |
+#
+# The tiny models live in another world than the benchmarks, so compare signs, not sizes. `p2r eval --help` evaluates a real model on the benchmarks, and `p2r eval compare` compares two result files in pairs.
+#
+# ## Summary
+#
+# Every result has an interval, and two models are compared question by question. The 2 × 2 table shows what accuracy alone hides. Next: [09 · case studies](09_cases.ipynb).

@@ -1,0 +1,187 @@
+# %% [markdown]
+# # 09 · Case studies: read, sort, label
+#
+# A number says how often a model fails. A case says why. Here you sort the cases of a run into kinds, read one of each, and label observations without knowing the judge's verdict.
+#
+# **After this notebook you can**
+# - name five kinds of cases and find one of each
+# - open the case browser from a cell
+# - label cases blindly, and say how well two people, or a person and a judge, agree
+#
+# **Needs** {measured}; six minutes more if you have not run notebooks 02 to 07. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`.
+# %% [parameters]
+SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SEED = 0
+RUN = "../runs/workshop"
+NAME = "me"  # your name: labels are stored under it
+# %%
+from p2r import plots, stages, workshop
+from p2r.workshop import checks
+
+run = workshop.begin(RUN, SCALE, SEED)
+model = workshop.need(run, "rl model")
+cases, _ = stages.evaluate(run, str(model), "pa_grpo")
+print(len(cases), "cases")
+
+
+# %% [markdown]
+# ## Toy numbers: five kinds of cases
+#
+# | kind | answer | observation |
+# |---|---|---|
+# | success | right | sufficient and true |
+# | luck | right | not sufficient, but true |
+# | perception miss | wrong | not sufficient, but true |
+# | reasoning slip | wrong | sufficient and true |
+# | hallucination | any | it describes something false |
+#
+# **Predict:** which kind will be the most frequent?
+#
+# ### Exercise 1: the kind of a case
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+# %% [exercise]
+def kind_of(right: bool, sufficient: bool, truthful: bool) -> str:
+    """Return the kind of a case, one of the five names of the table."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def kind_of(right: bool, sufficient: bool, truthful: bool) -> str:
+    """Return the kind of a case, one of the five names of the table."""
+    if not truthful:
+        return "hallucination"
+    if right:
+        return "success" if sufficient else "luck"
+    return "reasoning slip" if sufficient else "perception miss"
+
+
+# %%
+kind_of = checks.test_kind_of(kind_of)
+# %% [markdown]
+# ## All cases of the model
+#
+# In the playground the truth is known, so p2r can compare every described fact with the scene. For real videos a person has to look.
+# %%
+from collections import defaultdict
+
+from p2r.playground.truth import sentence_truth
+
+
+def truthful(case) -> bool:
+    told = sentence_truth(case.question, case.trace.observation or "")
+    return all(truth != "false" for _, truth in told)
+
+
+kinds = defaultdict(list)
+for case in cases:
+    right = (case.accuracy or 0) >= 0.6
+    sufficient = bool(case.verdict and case.verdict.sufficient)
+    kinds[kind_of(right, sufficient, truthful(case))].append(case)
+plots.bars({kind: len(found) for kind, found in kinds.items()}, "Kinds of cases", "cases")
+# %%
+for kind, found in kinds.items():
+    print(f"=== {kind}: {len(found)} cases, the first one")
+    workshop.show_case(found[0])
+# %% [markdown]
+# **What this shows.** Read the observation before the answer. A hallucination often *sounds* more certain than a miss. Luck looks like a success if you read only the answer.
+#
+# ### Exercise 2: a case of your own (open)
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
+#
+# Choose one case of a kind other than success. Play its video in the browser below. Write two sentences: what did the model miss, and what would have helped: more frames, more pixels, or another observation?
+#
+# ## The browser
+#
+# The browser shows all cases of the run, with clips, sampled frames, verdicts and advantages. In a terminal, start it with `p2r app runs/workshop`. Started here, it runs as long as this notebook:
+# %%
+from p2r.browser.app import launch
+from p2r.pipeline import collect_cases
+
+collect_cases(run)
+browser = launch([run.folder], port=None, block=False)
+print("case browser:", browser.local_url)
+# %% [markdown]
+# ## Label blindly
+#
+# A judge is a model too. To trust its verdicts, people label the same observations *without* seeing the verdict. In the browser, open a case, press `l` and switch on *blind*. Here you label six observations in a cell. Answer only from the text: can a careful reader deduce the right answer?
+# %%
+from p2r.cases.labels import hide_verdict
+
+sample = [case for case in cases if case.trace.observation][:6]
+for number, case in enumerate(map(hide_verdict, sample), 1):
+    print(f"--- {number}")
+    workshop.show_question(case.question)
+    print("   observation:", case.trace.observation)
+# %% [markdown]
+# ### Exercise 3: your labels (open)
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
+#
+# True: sufficient. False: not sufficient. None: you cannot say.
+# %% [exercise]
+mine = [None] * len(sample)
+# %% [solution]
+mine = [len(case.trace.observation.split()) > 12 for case in sample]  # a reader in a hurry
+# %%
+from p2r.cases.agreement import measure
+
+verdicts = [case.verdict.sufficient if case.verdict else None for case in sample]
+agreement = measure(zip(mine, verdicts, strict=True))
+print(f"{agreement.n} cases with an answer of both; you left out {agreement.unknown_first}")
+if agreement.n:
+    print(f"equal answers: {agreement.accuracy.value:.0%}; Cohen's kappa: {agreement.kappa.value}")
+for number, (label, case) in enumerate(zip(mine, sample, strict=True), 1):
+    if label is not None and case.verdict and label != case.verdict.sufficient:
+        print(f"{number}: you say {label}; judge: {case.verdict.rationale}")
+
+
+# %% [markdown]
+# ### Exercise 4: agreement beyond chance
+#
+# Difficulty ●●●○○ · importance ●●●○○ · 8 minutes
+#
+# If 90 % of observations are sufficient, two raters who always say yes agree in 90 % of cases and know nothing. Cohen's kappa is (p − e) / (1 − e), with p the share of equal answers and e the share that chance alone would give: both say yes, or both say no, each with the own rate.
+# %% [exercise]
+def kappa(first: list[bool], second: list[bool]) -> float:
+    """Return Cohen's kappa of two raters."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def kappa(first: list[bool], second: list[bool]) -> float:
+    """Return Cohen's kappa of two raters."""
+    n = len(first)
+    equal = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    a, b = sum(first) / n, sum(second) / n
+    chance = a * b + (1 - a) * (1 - b)
+    return (equal - chance) / (1 - chance)
+
+
+# %%
+kappa = checks.test_kappa(kappa)
+# %% [markdown]
+# ## In a group
+#
+# Every person labels in the browser under a name of their own, all in one run folder or each in a copy (copies of `labels.jsonl` can be joined). Run the next cell again while others label: it shows the agreement of every two people so far.
+# %%
+from p2r.cases.agreement import agreement_between_annotators
+from p2r.cases.labels import CaseLabel, LabelFile
+
+file = LabelFile(run.folder)
+done = {label.case for label in file.labels() if label.annotator == NAME}
+for case, label in zip(sample, mine, strict=True):
+    if label is not None and case.id not in done:
+        file.add(CaseLabel(case=case.id, annotator=NAME, sufficient=label, blind=True))
+for pair, found in agreement_between_annotators(file.labels()).items():
+    print(" and ".join(pair), f"agree on {found.accuracy.value:.0%} of {found.n} cases")
+print(len(file.labels()), "labels by", len({label.annotator for label in file.labels()}), "people")
+# %% [markdown]
+# **What this shows.** Two people rarely agree on everything. A judge cannot be better than the agreement of the people who measure it: the paper's judges agree with people on 82 to 95 % of 200 cases, and better judges train better models.
+# %%
+browser.close()
+# %% [markdown]
+# ## Summary
+#
+# Five kinds of cases, each with another remedy. Labels are blind, and agreement is measured beyond chance. Next: [10 · on GPUs](10_gpus.ipynb).

@@ -1,0 +1,185 @@
+# %% [markdown]
+# # 10 · On GPUs: plan a real run, then start it
+#
+# The commands that trained the tiny models train Qwen2.5-VL. Only the recipe changes. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cells start the run if they find a GPU, and print the commands if not.
+#
+# **After this notebook you can**
+# - compute the memory of a training, and say what adapters change
+# - say what the judge will cost
+# - start the stages on one GPU or on several
+#
+# **Needs** {measured} for the plan. The run itself needs one GPU of 24 GB (3B with adapters) or 80 GB (7B), your own questions with videos, and a judge. Reads no earlier results. Writes only if a GPU is found.
+# %% [parameters]
+SCALE = "3b-1x24gb"  # "7b-1x80gb", "7b-8x80gb"
+SEED = 0
+RUN = "../runs/gpu"
+QUESTIONS = None  # a file of questions, for example Video-R1-260k.json
+DATA_ROOT = None  # the folder of their videos
+# %%
+import os
+
+import torch
+
+from p2r.runs.recipe import load_recipe
+from p2r.training.budget import plan_stages
+from p2r.training.plan import describe_plan
+from p2r.workshop import checks
+from p2r.workshop.notebook import GPUS
+
+recipe = load_recipe(SCALE)
+cards = GPUS.get(SCALE, 1)
+print(f"recipe {recipe.name} for {cards} GPU(s); this machine has {torch.cuda.device_count()}")
+
+
+# %% [markdown]
+# ## Toy numbers: the memory of a weight
+#
+# A weight in bfloat16 takes 2 bytes. A weight that is trained with AdamW takes 16: 4 for the weight in float32, 4 for its gradient, and 8 for the two running means.
+#
+# **Predict:** how many GB do the weights of a 7B model need, only to sample? And to train all of them?
+#
+# ### Exercise 1: training memory
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+#
+# Of `parameters` weights, `trained` are trained and the rest is frozen. Return the bytes, without activations.
+# %% [exercise]
+def training_bytes(parameters: float, trained: float) -> float:
+    """Return the bytes of weights, gradients and optimiser states."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def training_bytes(parameters: float, trained: float) -> float:
+    """Return the bytes of weights, gradients and optimiser states."""
+    return 2 * (parameters - trained) + 16 * trained
+
+
+# %%
+training_bytes = checks.test_training_bytes(training_bytes)
+for name, parameters, trained in (
+    ("7B, all weights", 8.3e9, 8.3e9),
+    ("7B, adapters of rank 64", 8.3e9, 1.6e8),
+    ("3B, adapters of rank 32", 3.75e9, 6e7),
+):
+    print(f"{name:>24}: {training_bytes(parameters, trained) / 2**30:6.1f} GiB")
+# %% [markdown]
+# **What this shows.** All weights of the 7B model do not fit on one card, so eight cards share them (ZeRO-3 or FSDP2). Adapters make the training fit on one. Activations and the rollouts come on top: the plan below counts them.
+#
+# ## The plan
+# %%
+from p2r.cli.tables import budget_table, make_console
+
+budget = plan_stages(recipe, cards)
+for line in describe_plan(budget.rl):
+    print(line)
+make_console().print(budget_table(budget))
+# %% [markdown]
+# **What this shows.** Each stage has its own peak. RL needs most: the policy, its reference, the rollouts and, in the same card, vLLM. Times are estimates (±40 %). They are for the paper's data: 260,000 questions, 1,000 steps. A first run of your own takes a hundred steps.
+#
+# ### Exercise 2: rollouts per GPU
+#
+# Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
+#
+# A step has 7 prompts with 8 rollouts each. How many rollouts does each of 8 GPUs sample?
+# %% [exercise]
+per_gpu = None
+# %% [solution]
+per_gpu = 7 * 8 // 8
+# %%
+checks.test_rollouts_per_gpu(per_gpu, prompts=7, group_size=8, gpus=8)
+
+
+# %% [markdown]
+# ### Exercise 3: the price of the judge
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+#
+# A judge reads every rollout of every step. `tokens` are the input and output tokens of one call, `price` the dollars per million of each. Equal observations are judged once, so this is the most it can cost.
+# %% [exercise]
+def judge_dollars(rollouts: int, steps: int, tokens: tuple, price: tuple) -> float:
+    """Return the most dollars that the judge of a training costs."""
+    raise NotImplementedError
+
+
+# %% [solution]
+def judge_dollars(rollouts: int, steps: int, tokens: tuple, price: tuple) -> float:
+    """Return the most dollars that the judge of a training costs."""
+    each = tokens[0] * price[0] + tokens[1] * price[1]
+    return rollouts * steps * each / 1_000_000
+
+
+# %%
+judge_dollars = checks.test_judge_dollars(judge_dollars)
+print(f"1,000 steps of 56 rollouts: ${judge_dollars(56, 1000, (600, 120), (3.0, 15.0)):.0f}")
+# %% [markdown]
+# **What this shows.** A paid judge costs about as much as the GPU. `judging.budget` in the recipe is a hard limit. A judge on your own machine costs nothing per call: `p2r serve --judge` starts one, and `+local-judge` after the recipe uses it.
+#
+# ## Is everything there?
+#
+# The dry run checks everything that needs no weights: settings, questions, videos, keys.
+# %%
+from pathlib import Path
+
+from p2r.errors import DataError, EngineError, UserError
+from p2r.training.dry_run import dry_run
+
+try:
+    file, root = (Path(path) if path else None for path in (QUESTIONS, DATA_ROOT))
+    _, notes = dry_run(recipe, questions=file, data_root=root)
+except (UserError, EngineError, DataError) as error:
+    notes = [str(error)]
+for note in notes:
+    print("-", note)
+keyed = "ANTHROPIC_API_KEY" in os.environ
+ready = torch.cuda.is_available() and QUESTIONS is not None and keyed
+print("ready to run" if ready else "not ready: the next cell prints the commands")
+# %% [markdown]
+# ## Run
+#
+# Every stage is one command. It can be stopped at any time; the same command continues. On several GPUs, `accelerate launch` starts the training; vLLM in generation and evaluation finds all GPUs by itself.
+# %%
+import shlex
+import subprocess
+import sys
+
+run = ["--run", RUN]
+begin = ["--recipe", SCALE, "--questions", str(QUESTIONS), "--data-root", str(DATA_ROOT)]
+start = [sys.executable, "-m", "p2r"]
+many = ["accelerate", "launch", "--config_file", "../configs/zero3.yaml", "-m", "p2r"]
+train = many if cards > 1 else start
+commands = [
+    [*start, "generate", *run, *begin],
+    [*start, "filter", *run],
+    [*train, "sft", *run],
+    [*train, "rl", *run, "--set", "rl.steps=100"],
+    [*start, "eval", *run, "--model", "pa_grpo"],
+]
+for command in commands:
+    print(shlex.join(["python" if part == sys.executable else part for part in command]))
+    if ready:
+        subprocess.run(command, check=True)
+# %% [markdown]
+# **What this shows.** The commands are those of the tiny models. In a notebook they run as subprocesses, so that a crash of a GPU does not end the notebook, and so that several GPUs work at all.
+#
+# ## Faster, larger
+#
+# | to … | do |
+# |---|---|
+# | sample faster | the three recipes sample with vLLM inside the training (`rl.rollouts=vllm`); `p2r serve --rollouts` moves it to other GPUs |
+# | judge for free | `p2r serve --judge`, recipe `…+local-judge` |
+# | generate on several machines | `p2r generate --ray` spreads the questions over a Ray cluster |
+# | train on several GPUs | `configs/zero3.yaml`, `configs/zero2.yaml` or `configs/fsdp2.yaml`; one batch size, any number of GPUs |
+# | look at the results | `p2r app RUN`, or notebooks 08 and 09 with `RUN` set to this run |
+#
+# **Predict:** which stage of your own plan would you try first with 20 questions, and what could still go wrong with all of them?
+#
+# ### Exercise 4: your own plan (open)
+#
+# Difficulty ●●○○○ · importance ●●●●● · 15 minutes
+#
+# Choose a card that you can rent. Set SCALE, read the plan, and write down: hours of each stage, dollars for the card, dollars for the judge, and what you would try first with 20 questions.
+#
+# ## Summary
+#
+# Plan before you rent: memory, hours, dollars. One recipe, one folder, the same commands. Everything that you learned with the tiny models holds for the large ones: read cases, not only scores.

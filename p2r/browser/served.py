@@ -1,0 +1,45 @@
+"""Where the browser is served: behind the proxies of JupyterHub and Colab, in a Space.
+
+The address 127.0.0.1 of a notebook's server is not that of its reader: JupyterHub and Colab have a
+proxy. A Hugging Face Space has a public name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from gradio.utils import colab_check
+from markupsafe import Markup
+
+from p2r.browser.guard import ANY_HOST
+
+_HUB = "JUPYTERHUB_SERVICE_PREFIX"
+_FRAME = Markup(
+    '<iframe src="{}" width="100%" height="900" style="border:0" title="p2r case browser" '
+    'allow="clipboard-read; clipboard-write; fullscreen"></iframe>'
+)
+
+
+def hub_path(port: int) -> str:
+    """Return the path below which JupyterHub's proxy serves a port; "" outside of JupyterHub."""
+    prefix = os.environ.get(_HUB, "")
+    return f"{prefix.rstrip('/')}/proxy/{port}" if prefix else ""
+
+
+def allowed_hosts(root_path: str, more: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the host names under which the browser may be served, besides this machine's.
+
+    On a hub, in Colab and in a Space, this machine is not that of a visitor, so any name is safe.
+    """
+    named = urlsplit(root_path).hostname
+    remote = bool(os.environ.get(_HUB) or os.environ.get("SPACE_ID")) or colab_check()
+    return (*more, *([named] if named else []), *([ANY_HOST] if remote else []))
+
+
+def show_in_cell(path: str) -> None:
+    """Show the browser in the output of a notebook's cell, through the proxy of the hub."""
+    from IPython.display import HTML, display
+
+    display(HTML(_FRAME.format(f"{path}/")))

@@ -1,0 +1,98 @@
+"""The start page: the idea in three sentences, the headline results, one case of each kind."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from p2r.browser.address import View
+from p2r.browser.banner import explain
+from p2r.browser.curves_view import read_results
+from p2r.browser.library import Library
+from p2r.browser.markup import render
+from p2r.browser.stage_view import StageCounts, count_stages
+from p2r.browser.words import CELLS
+from p2r.cases.selection import Filters
+from p2r.cases.store import CaseStore
+from p2r.errors import StoreError
+from p2r.records import Case
+from p2r.runs.names import MODEL_LABELS
+
+_CANDIDATES = 24
+_SHORT = 600  # characters of an observation that fits on the page
+_METRICS = ("accuracy", "sufficient", "faithful")
+
+
+def render_start(library: Library, view: View) -> Markup:
+    """Return the start page."""
+    store = library.store
+    stages = count_stages(store.tally())
+    shown = [stage for stage in stages if stage.stage.startswith("eval-") and stage.known]
+    shown = shown or [stage for stage in stages if stage.known]
+    chosen = {}
+    for cell in CELLS:
+        case = choose_case(store, cell, shown)
+        if case is not None:
+            chosen[cell] = (case, explain(case), _to_cell(view, cell, case))
+    return render(
+        "start.html",
+        view=View(big=view.big),
+        count=store.count(),
+        runs=list(library.folders),
+        stages=shown[:6],
+        chosen=chosen,
+        results=list(_read_headlines(library.folders)),
+        read_only=library.read_only,
+        has_groups=bool(store.groups(limit=1)),
+    )
+
+
+def choose_case(store: CaseStore, cell: tuple[str, str], stages: list[StageCounts]) -> Case | None:
+    """Return an instructive case of a cell: from the last evaluated stage, short, and with text.
+
+    A case that is "seen and solved" should be true as well, where that is known.
+    """
+    verdict, outcome = cell
+    for stage in [*reversed(stages), None]:
+        if stage is not None and not stage.cells[cell]:
+            continue
+        for truth in ("true", None) if verdict == "yes" else (None,):
+            filters = Filters(verdict=verdict, outcome=outcome, fault=False, truth=truth)
+            if stage is not None:
+                filters = replace(filters, run=(stage.run,), stage=(stage.stage,))
+            rows = store.page(filters, limit=_CANDIDATES, columns=["id", "trace.observation"])
+            told = [row for row in rows if row["trace.observation"]]
+            short = [row for row in told if len(row["trace.observation"]) < _SHORT]
+            for row in [*short, *told][:1]:
+                with contextlib.suppress(StoreError):  # a damaged row
+                    return store.get(row["id"])
+    return None
+
+
+def _to_cell(view: View, cell: tuple[str, str], case: Case) -> str:
+    filters = Filters(
+        verdict=cell[0], outcome=cell[1], run=(case.trace.run,), stage=(case.trace.stage,)
+    )
+    return View(tab="cases", case=case.id, filters=filters, big=view.big).link()
+
+
+def _read_headlines(folders: Mapping[str, Path]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield (metric of a run, rows of the evaluated models) for the metrics that models share."""
+    for run, folder in folders.items():
+        results = read_results(folder)
+        order = [*MODEL_LABELS]
+        names = sorted(results, key=lambda n: order.index(n) if n in order else len(order))
+        for metric in _METRICS:
+            rows = [
+                {"model": MODEL_LABELS.get(name, name), **results[name][metric]}
+                for name in names
+                if metric in results[name] and 0 <= results[name][metric]["mean"] <= 1
+            ]
+            if rows:
+                title = metric if len(folders) == 1 else f"{run}: {metric}"
+                yield title, rows

@@ -1,0 +1,361 @@
+"""The pages of the browser without a browser: what an address shows, and what it hides."""
+
+import html
+import json
+import re
+import urllib.error
+import urllib.request
+import zipfile
+from urllib.parse import parse_qsl
+
+import numpy as np
+import pytest
+from browser_cases import HOSTILE, make_case
+from scenic_cases import INVENTED, PROBLEM, TRUE, scenic_case, scenic_id, write_scenic_run
+
+from p2r.browser.address import TABS, VERDICT_TABS, View, read_view
+from p2r.browser.ask_view import hide_paths
+from p2r.browser.banner import explain
+from p2r.browser.credit_view import credit_group
+from p2r.browser.curves_view import draw_run
+from p2r.browser.evidence import (
+    compare_with_scene,
+    cut_times,
+    find_ground,
+    read_observation,
+    read_reasoning,
+)
+from p2r.browser.exchange import fiftyone_lines, label_studio_tasks, read_label_studio
+from p2r.browser.library import Library
+from p2r.browser.names import NameFile
+from p2r.browser.pages import render_page
+from p2r.browser.site import Story, choose_story, export_site, read_story, zip_site
+from p2r.browser.stage_view import count_stages
+from p2r.browser.waiting import free_port, wait_on
+from p2r.cases.agreement import krippendorff_alpha
+from p2r.cases.labels import CaseLabel
+from p2r.cases.selection import Filters
+from p2r.cases.store import CaseStore, write_cases
+from p2r.cli import run_cli
+from p2r.errors import DataError, UserError
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A run with a known scene: five rollouts of GRPO and three evaluated models."""
+    library = Library(CaseStore([write_scenic_run(tmp_path_factory.mktemp("runs") / "scenic")]))
+    library.find_truths()
+    return library
+
+
+def words_of(part: str) -> str:
+    """Return the text of a part of a page, with single spaces."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", part)).split())
+
+
+def show(library, query: str, annotator: str = "") -> dict:
+    return render_page(library, read_view(parse_qsl(query, keep_blank_values=True)), annotator)
+
+
+# ---- credit
+
+
+def test_credit_says_who_gives_it_and_shows_the_arithmetic(library):
+    group = credit_group(library.group(library.store.get(scenic_id(2))))
+    assert group.scheme == "GRPO"
+    # Rollout 2: the observation is not sufficient, but the answer is right.
+    given, pa, grpo = (
+        group.of(scenic_id(2), column).perception for column in ("given", "pa", "grpo")
+    )
+    assert (round(given, 2), round(pa, 2), round(grpo, 2)) == (0.73, -1.10, 0.73)
+    assert group.arithmetic(2, "pa", "perception") == "(1.00 − 1.60) / 0.55 = −1.10"
+    assert group.arithmetic(2, "grpo", "perception") == "(2.00 − 1.60) / 0.55 = +0.73"
+    said = words_of(show(library, f"case={scenic_id(2)}")["main"])
+    for words in (
+        "this run gave (GRPO) PA-GRPO would give GRPO would give",
+        "+0.73 recorded by the run: +0.73 −1.10 (1.00 − 1.60) / 0.55 = −1.10",
+        "A P this run gave (GRPO)",
+    ):
+        assert words in said
+    assert "this run gave (GRPO)" in words_of(show(library, "tab=groups")["main"])
+
+
+def test_advantages_of_no_known_scheme_and_unknown_rewards_are_named():
+    rows = [
+        {"id": str(k), "perception_reward": r, "reasoning_reward": r and 1.0}
+        | {"perception_advantage": a, "reasoning_advantage": a, "trace.rollout": k}
+        for k, (r, a) in enumerate([(2.0, 9.0), (1.0, -9.0), (None, 0.0)])
+    ]
+    group = credit_group(rows)
+    assert group.scheme == "another scheme"
+    assert group.arithmetic(2, "pa", "perception") == "the reward is unknown: 0"
+    assert "all rewards of reasoning are equal" in group.arithmetic(0, "grpo", "perception")
+    bare = [row | {"perception_advantage": None, "reasoning_advantage": None} for row in rows]
+    assert list(credit_group(bare).columns()) == ["pa", "grpo"]
+
+
+# ---- truth and evidence
+
+
+def test_a_sufficient_observation_can_be_untrue_and_every_page_says_so(library):
+    case = library.store.get(scenic_id(4))
+    sentences = read_observation(case.question, case.trace.observation)
+    assert [s.truth for s in sentences] == ["unknown", "false"]
+    assert sentences[1].text == INVENTED and sentences[1].instead == TRUE
+    assert compare_with_scene(case.question, sentences) == [(TRUE, sentences[1])]
+    assert library.store.count(Filters(truth="false", verdict="yes")) == 1
+    stage = next(s for s in count_stages(library.store.tally()) if s.stage == "rl-grpo")
+    assert stage.untrue_share == pytest.approx(1 / 3) and stage.label == "training: SFT + GRPO"
+    # Three of the five rollouts of step 51 are sufficient, and one of them is untrue.
+    rows = library.store.untrue_by_step("scenic")
+    assert {"stage": "rl-grpo", "step": 51, "n": 3, "share": pytest.approx(1 / 3)} in rows
+    figure = draw_run(library.folders["scenic"], untrue=rows)[0]["figures"][0]
+    assert figure["title"] == "Sufficient, but untrue" and not figure["flat"]
+    page = show(library, f"case={scenic_id(4)}")
+    assert "untrue or incomplete, the scene has: A big red square" in words_of(page["main"])
+    assert "✗ observation: untrue or incomplete" in words_of(page["main"])
+    assert "✗ untrue" in words_of(page["side"])
+    assert [link for link in re.findall(r"truth=\w+", show(library, "tab=gallery")["main"])]
+    narrowed = show(library, "truth=false&verdict=yes")
+    assert scenic_id(4).replace("/", "%2F") in narrowed["query"]
+
+
+def test_damaged_scenes_are_unknown(tmp_path):
+    broken = scenic_case(0, run="broken")
+    for scene in ({"objects": [{"x": 1}]}, {"objects": 3}, {}, {HOSTILE: HOSTILE}):
+        broken.question.meta = {"scene": scene, "generation": 1}
+        assert {s.truth for s in read_observation(broken.question, broken.trace.observation)} == {
+            "unknown"
+        }
+
+
+def test_the_banner_says_why(library):
+    banners = [explain(library.store.get(scenic_id(k))) for k in range(5)]
+    assert [banner.kind for banner in banners] == [
+        "seen and solved",
+        "reasoning failed",
+        "right by luck",
+        "perception failed",
+        "seen and solved",
+    ]
+    assert banners[2].text == (
+        "Right by luck. The observation is not sufficient (the judge: no event is told). The "
+        "reasoning says “Based on the observations, the red square stops at 1 s.”, which no "
+        "sentence of the observation supports. The answer “1” is right anyway. Its only sentence "
+        "about the clip is untrue or incomplete."
+    )
+    assert "the answer is “3”, not “1”" in banners[1].why
+    assert banners[4].why.endswith("Its only sentence about the clip is untrue or incomplete.")
+    assert explain(make_case(1, verdict=None)).kind == "no verdict"
+
+
+def test_sentences_name_times_and_rest_on_each_other():
+    times = [piece.time for piece in cut_times("From 1 s to 2.5 seconds, at 0:07; 3 sx, v1.2 s")]
+    assert [time for time in times if time is not None] == [1.0, 2.5, 7.0]
+    seen = read_observation(make_case(1).question, f"I need to notice the ball. {TRUE} It is big.")
+    assert [s.times for s in seen] == [[], [1.0], []]
+    assert find_ground("The red square stops at 1 s.", seen) == 2
+    assert find_ground("The red square stops and the blue ball appears early.", seen) == 0
+    assert find_ground("So A.", seen) is None
+    steps = read_reasoning("The red square moves right. The blue ball hits the wall.", seen)
+    assert [step.rests_on for step in steps] == [2, 0]
+
+
+# ---- addresses
+
+
+def test_an_empty_address_is_the_start_page_and_every_view_has_a_link(library):
+    assert read_view([]).tab == "start" and read_view([("big", "1")]).tab == "start"
+    assert read_view([("text", "x")]).tab == "cases"
+    for view in (
+        View(tab="start", big=True),
+        View(tab="cases"),
+        View(tab="groups", by="collapsed"),
+        View(tab="runs", window=5),
+        View(tab="stories", title="a & b", items=(("x/1", "note = 1"), ("y/2", ""))),
+    ):
+        assert read_view(parse_qsl(view.query(), keep_blank_values=True)) == view
+    assert read_view([("window", "7"), ("by", "x"), ("tab", "x")]) == View(tab="cases")
+    titles = {tab: show(library, f"tab={tab}")["title"] for tab in TABS}
+    assert len(set(titles.values())) == len(TABS) and titles["runs"] == "Runs · p2r"
+    assert show(library, f"case={scenic_id(2)}")["title"] == f"right by luck: {PROBLEM} · p2r"
+
+
+def test_a_filter_opens_its_first_case(library):
+    view = read_view([("case", scenic_id(0)), ("tab", "cases")])
+    query = view.narrowed(verdict="no", outcome="wrong")[1:]
+    page = show(library, query)
+    assert f'data-case="{scenic_id(3)}"' in page["main"]
+    assert "1 of 2" in words_of(page["nav"])
+    # The text that was searched is marked.
+    assert "<mark>red Square</mark>" not in page["main"]
+    assert "<mark>red square</mark>" in show(library, "text=RED+square")["main"]
+
+
+def test_the_open_rollout_is_compared(library):
+    case = library.store.get(scenic_id(3))
+    page = show(library, f"tab=compare&question={case.question.id}&case={scenic_id(3)}")
+    assert scenic_id(3).replace("/", "%2F") in page["main"]
+    assert "A small blue circle stays still" in words_of(page["main"])
+
+
+def test_groups_show_observations_orders_and_neighbours(tmp_path):
+    run = tmp_path / "many"
+    rows = [make_case(n, run="many", stage="rl", rollout=k, step=n) for n in (1, 2) for k in (0, 1)]
+    write_cases(run, rows)
+    library = Library(CaseStore([run]))
+    page = show(library, "tab=groups&by=step")
+    assert "1 of 2" in words_of(page["nav"]) and 'id="next-case" href' in page["nav"]
+    assert "observed Square 1 starts at the left edge." in words_of(page["main"])
+    assert "perception collapsed" in words_of(page["side"])
+
+
+# ---- blind mode, names, agreement
+
+
+def test_blind_mode_hides_verdicts_everywhere(library):
+    told = re.compile(r"leads to|Not deducible|chip (good|bad)|right by luck|untrue|[RA]<sub>")
+    for tab in TABS:
+        page = show(library, f"tab={tab}&blind=1&case={scenic_id(2)}&verdict=no&sort=accuracy")
+        for part in ("side", "nav", "main", "title"):
+            assert not told.search(page[part]), (tab, part)
+        assert ("Hidden in blind mode" in page["main"]) == (tab in VERDICT_TABS)
+        assert "verdict=" not in page["query"]
+    file = library.label_file(scenic_id(2))
+    file.add(CaseLabel(case=scenic_id(2), annotator="Ada", sufficient=False, blind=True))
+    page = show(library, f"tab=cases&blind=1&case={scenic_id(2)}", "Ada")["main"]
+    assert "Not deducible" in page, "the labelled case is shown"
+    assert "Rollouts of this question" not in page and "Other responses" not in page
+    file.path.unlink()
+
+
+def test_two_people_with_one_name_do_not_count_as_one(tmp_path):
+    names = NameFile(tmp_path)
+    names.claim("Ada", "key of Ada", is_used=False)
+    names.claim("Ada", "key of Ada", is_used=True)
+    for is_used in (True, False):
+        with pytest.raises(UserError, match="another browser labels as 'Ada'"):
+            names.claim("Ada", "another key", is_used)
+    names.claim("Ada", "another key", is_used=True, is_me=True)
+    names.claim("Ada", "another key", is_used=True)
+    with pytest.raises(UserError, match="confirm that you"):
+        names.claim("Bo", "another key", is_used=True)  # labelled before names were kept
+    names.claim("Ada", "", is_used=True)  # a program
+    assert "key of Ada" not in (tmp_path / "annotators.json").read_text()
+
+
+def test_alpha_of_all_annotators():
+    # The example of Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", part A.
+    votes = {"A": "0100000010", "B": "1110010000"}
+    labels = [
+        CaseLabel(case=str(n), annotator=name, sufficient=vote == "1")
+        for name, word in votes.items()
+        for n, vote in enumerate(word)
+    ]
+    alpha = krippendorff_alpha(labels)
+    assert alpha.value == pytest.approx(0.095, abs=0.0005) and alpha.n == 10
+    assert alpha.low < alpha.value < alpha.high
+    assert krippendorff_alpha(labels[:10]).value is None, "one annotator"
+    same = [label.model_copy(update={"sufficient": True}) for label in labels]
+    assert krippendorff_alpha(same).value is None, "no variation"
+
+
+def test_the_page_of_many_people_is_short(tmp_path):
+    run = write_scenic_run(tmp_path / "crowd")
+    library = Library(CaseStore([run]))
+    file = library.label_file("crowd/rl-grpo/51/q001/0")
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        for k in range(5):
+            case = f"crowd/rl-grpo/51/q001/{k}"
+            file.add(CaseLabel(case=case, annotator=f"P{n}", sufficient=bool(rng.integers(2))))
+    page = show(library, "tab=agreement")["main"]
+    shown = re.sub(r"<details(?![^>]* open).*?</details>", "", page, flags=re.DOTALL)
+    assert "66 pairs" in page and shown.count("<tr") < 12
+    assert re.search(r'id="alpha">(−|)0\.\d\d \[', page)
+
+
+# ---- exports
+
+
+def test_a_story_is_a_site_that_needs_nothing_else(library, tmp_path, capsys):
+    run = library.folders["scenic"]
+    file = tmp_path / "story.json"
+    notes = [(scenic_id(2), f"Look: {HOSTILE}"), (scenic_id(4), "")]
+    file.write_text(Story(f"Luck {HOSTILE}", notes).to_json())
+    assert run_cli(["app", str(run), "--export", str(tmp_path / "site"), "--story", str(file)]) == 0
+    assert "2 cases" in capsys.readouterr().out
+    pages = {page.name: page.read_text() for page in (tmp_path / "site").iterdir()}
+    assert sorted(pages) == ["case-01.html", "case-02.html", "index.html"]
+    for name, text in pages.items():
+        assert "default-src 'none'" in text and len(text) < 500_000
+        sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+        assert all(s.startswith("data:") or s in pages for s in sources), name
+        assert not re.search(r"https?://|<img src=x|@import|url\(", text), name
+    assert "video/mp4;base64," in pages["case-01.html"]
+    assert html.escape("Look: <img") in pages["case-01.html"]
+    with pytest.raises(UserError, match="holds other files"):
+        (tmp_path / "site" / "mine.txt").touch()
+        export_site(library, read_story(file), tmp_path / "site")
+    story = choose_story(library)
+    assert len(story.items) == 4, "one of each kind, because all are answers to one question"
+    packed = tmp_path / "story.zip"
+    packed.write_bytes(zip_site(library, story))
+    with zipfile.ZipFile(packed) as archive:
+        assert "story/index.html" in archive.namelist()
+    file.write_text('{"cases": [3]}')
+    with pytest.raises(DataError, match="is not a story"):
+        read_story(file)
+    assert run_cli(["app", str(run), "--story", str(file)]) == 2
+    assert "add --export" in capsys.readouterr().err
+
+
+def test_labels_and_cases_are_exchanged_with_label_studio_and_fiftyone(library, tmp_path, capsys):
+    cases = [library.store.get(scenic_id(k)) for k in (0, 3)]
+    tasks = json.loads("".join(label_studio_tasks(cases)))
+    assert tasks[1]["data"]["case"] == scenic_id(3) and "verdict" not in json.dumps(tasks)
+    result = [
+        {"from_name": "sufficient", "value": {"choices": ["no"]}},
+        {"from_name": "comment", "value": {"text": ["too vague"]}},
+    ]
+    done = [task | {"annotations": [{"result": result, "completed_by": 7}]} for task in tasks]
+    label = read_label_studio(json.dumps(done))[1]
+    assert (label.annotator, label.sufficient, label.comment) == (
+        "Label Studio 7",
+        False,
+        "too vague",
+    )
+    for wrong in ("[1]", "no json", '[{"annotations": [{}]}]'):
+        with pytest.raises(DataError, match="not an export of Label Studio"):
+            read_label_studio(wrong)
+    run = write_scenic_run(tmp_path / "scenic")
+    (tmp_path / "export.json").write_text(json.dumps(done))
+    assert run_cli(["app", str(run), "--import-labels", str(tmp_path / "export.json")]) == 0
+    assert "2 labels were added" in capsys.readouterr().out
+    assert len((run / "labels.jsonl").read_text().splitlines()) == 2
+    data = json.loads("".join(fiftyone_lines(cases, library.find_media)))
+    assert data["samples"][0]["filepath"].endswith("clips/a.mp4")
+    assert data["samples"][1]["sufficient"]["label"] == "no"
+
+
+# ---- the start, and errors
+
+
+def test_the_port_answers_while_the_browser_starts():
+    port = free_port(17860)
+    with wait_on("127.0.0.1", port) as waiting:
+        waiting.say("opening <b>")
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                f"http://127.0.0.1:{port}/"
+            )
+        page = answer.value.read().decode()
+        assert answer.value.code == 503 and "opening &lt;b&gt; …" in page and "refresh" in page
+    assert free_port(port) == port, "the port is free again"
+
+
+def test_errors_do_not_tell_the_folders_of_the_server(tmp_path):
+    media = tmp_path / "a b" / "clip.mp4"
+    assert hide_paths(f"{media}: cannot be read", media) == "clip.mp4: cannot be read"
+    assert hide_paths("cannot open '/srv/data/x.mp4' (moov)", None) == "cannot open 'x.mp4' (moov)"
+    assert hide_paths("use http://a.example/b/c or 1/2", None) == "use http://a.example/b/c or 1/2"
