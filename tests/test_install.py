@@ -1,6 +1,7 @@
 """The lock, the conda environment, the Makefile and the package's requirements agree."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -22,11 +23,11 @@ IMPORT_ALL = """
 import builtins, importlib, pkgutil
 usual = builtins.__import__
 
-def guarded(name, scope=None, *others):
-    importer = (scope or {}).get("__name__", "")
+def guarded(name, globals=None, locals=None, fromlist=(), level=0):
+    importer = (globals or {}).get("__name__", "")
     if name in {"fcntl", "grp", "pwd", "resource", "termios"} and importer.split(".")[0] == "p2r":
         raise ImportError(f"{importer} imports {name}")
-    return usual(name, scope, *others)
+    return usual(name, globals, locals, fromlist, level)
 
 builtins.__import__ = guarded
 import p2r
@@ -131,3 +132,24 @@ def test_the_check_of_the_lock_names_the_packages_without_a_wheel(monkeypatch):
     pins = {"numpy": "2", "ray": "1", "torch": "3"}
     assert check.without_wheel(pins, "macos-arm64", "3.13") == ["ray"]
     assert len(calls) == 2 and {"macosx_15_0_arm64", "3.13", "--dry-run"} <= set(calls[0])
+
+
+def test_the_conda_environment_installs_every_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    (editable,) = [line for line in pip if line.startswith("--editable")]
+    named = set(re.search(r"\[(.*)\]", editable)[1].split(","))
+    assert named == set(project["optional-dependencies"]) - {"vllm-cpu"}
+
+
+def test_the_images_name_extras_and_files_that_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["build"]
+    named = [*re.findall(r"EXTRAS=([\w,]+)", dockerfile), container["args"]["EXTRAS"]]
+    assert len(named) == 3
+    for extras in named:
+        assert set(extras.split(",")) <= set(project["optional-dependencies"]), extras
+    copied = re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (ROOT / name).exists(), name

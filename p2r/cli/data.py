@@ -148,7 +148,14 @@ def check(
 def export(
     source: SourceArgument,
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write.")],
-    to: Annotated[str, typer.Option("--to", help="video-r1, videop2r or p2r (JSON lines).")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="video-r1, videop2r, p2r (JSON lines), llama-factory, ms-swift, verl, easyr1 "
+            "or trl.",
+        ),
+    ],
     parts: Annotated[int, typer.Option("--parts", min=1, help="Number of files.")] = 1,
     strings: Annotated[
         bool | None,
@@ -172,6 +179,55 @@ def export(
 data_app.command("convert", epilog="Example: p2r data convert a.json b.json.gz --to videop2r")(
     export
 )
+
+
+@data_app.command(
+    epilog="Example: p2r data contamination Video-R1-260k.json validation.json --data-root data "
+    "--benchmark-root media"
+)
+def contamination(
+    training: FileArgument,
+    benchmark: Annotated[
+        Path, typer.Argument(metavar="BENCHMARK", help="File of a benchmark's questions.")
+    ],
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", help="Media of FILE. Default: the file's folder."),
+    ] = None,
+    benchmark_root: Annotated[
+        Path | None,
+        typer.Option("--benchmark-root", help="Media of BENCHMARK. Default: the file's folder."),
+    ] = None,
+    share: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Share of a clip's frames that must be found."),
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> int:
+    """Find clips of a benchmark among the clips of a training file.
+
+    Compares perceptual hashes of frames. The exit code is 1 if a clip is found.
+    """
+    from p2r.datasets.contamination import check_contamination
+
+    found = check_contamination(training, benchmark, data_root, benchmark_root, share)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return int(bool(found["overlaps"]))
+    from p2r.cli.tables import counts_table, grid_table, make_console
+
+    console = make_console()
+    print(
+        f"{found['training_clips']} training clips, {found['benchmark_clips']} benchmark clips, "
+        f"{len(found['overlaps'])} found in both"
+    )
+    if found["overlaps"]:
+        rows = [[o["benchmark"], o["training"], f"{o['share']:.0%}"] for o in found["overlaps"]]
+        table = [["benchmark clip", "training clip", "frames shared"], *rows]
+        console.print(grid_table("", table, left=2))
+    if found["unreadable"]:
+        console.print(counts_table("unreadable clips", found["unreadable"], "clip"))
+    return int(bool(found["overlaps"]))
 
 
 @data_app.command(epilog="Example: p2r data push runs/x name/my-traces --folder published")

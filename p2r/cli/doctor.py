@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from p2r.cli.options import SetOption, app, print_plan
+from p2r.cli.options import JsonOption, SetOption, app, print_plan
 
 
 @app.command(
@@ -40,6 +42,7 @@ def doctor(
             help="With --recipe: GB of each GPU, 24 or 80. Default: the smaller one if all fits."
         ),
     ] = None,
+    as_json: JsonOption = False,
     set: SetOption = None,
 ) -> None:
     """Check the installation.
@@ -52,6 +55,11 @@ def doctor(
         from p2r.training.budget import plan_stages
 
         budget = plan_stages(load_recipe(recipe, set), gpus, sharding, card)
+        if as_json:
+            stages = [asdict(stage) for stage in budget.stages]
+            memory = dict(budget.rl.memory)
+            print(json.dumps({"stages": stages, "rl_memory": memory}, indent=1, default=list))
+            return
         print_plan(budget.rl)
         make_console().print(budget_table(budget))
         return
@@ -59,12 +67,20 @@ def doctor(
         from p2r.datasets.check_rewards import check_rewards
 
         check = check_rewards(rewards)
-        print(check)
+        if as_json:
+            counts = {"questions": dict(check.questions), "right": dict(check.right)}
+            failures = [asdict(failure) for failure in check.failures]
+            print(json.dumps({"ok": check.ok, **counts, "failures": failures}, indent=1))
+        else:
+            print(check)
         raise typer.Exit(0 if check.ok else 1)
 
     from p2r.cli.stack import inspect_stack
     from p2r.cli.tables import make_console, stack_table
 
     findings = inspect_stack()
-    make_console().print(stack_table(findings))
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        make_console().print(stack_table(findings))
     raise typer.Exit(1 if any(finding.state == "fault" for finding in findings) else 0)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from p2r.datasets.items import read_items
 from p2r.errors import UserError
 from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
 from p2r.formats import write_video_r1, write_videop2r
+from p2r.formats.exports import EXPORTS, write_export
 from p2r.records import Case, Question
 
-Format = Literal["video-r1", "videop2r", "p2r"]
-FORMATS: tuple[Format, ...] = ("video-r1", "videop2r", "p2r")
+Format = Literal[
+    "video-r1", "videop2r", "p2r", "llama-factory", "ms-swift", "verl", "easyr1", "trl"
+]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def convert(
@@ -38,6 +41,8 @@ def convert(
         return write_videop2r(counted(), target, parts, strings), count
     if to == "video-r1":
         return [write_video_r1(counted(), target)], count
+    if to in EXPORTS:
+        return [write_export(counted(), target, to)], count
     with replacing(target) as lines:
         lines.writelines(to_line(item.model_dump(mode="json")) for item in counted())
     return [target], count

@@ -8,6 +8,7 @@ written back only if the field still has the same meaning.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -40,6 +41,7 @@ Item = TypeVar("Item", Question, Case)
 # Keys in meta. ABSENT: the missing fields of the record → their default values. STRINGS: whether
 # all values are strings, as in the RL file of VideoP2R. INFERRED: what the record does not say.
 ABSENT, STRINGS, INFERRED = "_absent", "_strings", "_inferred"
+EMBEDDED = "p2r"  # the column in which exports keep the whole record as JSON
 _VIDEOP2R = {"observation", "output", "reward", "select", "clean_version"}
 _OURS = {"id", "problem", "problem_type", "data_type"}
 
@@ -166,9 +168,25 @@ def is_ours(record: Any) -> bool:
         isinstance(record, dict)
         and (
             record.keys() >= {"question", "trace"}
+            or _is_embedded(record)
             or _OURS <= record.keys() <= Question.model_fields.keys()
         )
     )
+
+
+def _is_embedded(record: Raw) -> bool:
+    text = record.get(EMBEDDED)
+    return isinstance(text, str) and text.startswith("{")
+
+
+def _unwrap(record: Any) -> Any:
+    """Return the record that an export of p2r keeps in its column `p2r`."""
+    if not (isinstance(record, dict) and _is_embedded(record)):
+        return record
+    try:
+        return json.loads(record[EMBEDDED])
+    except ValueError as error:
+        raise BadValue(f"the column {EMBEDDED} is not JSON: {error}") from None
 
 
 def to_question(record: Any, place: int) -> Question:
@@ -176,6 +194,7 @@ def to_question(record: Any, place: int) -> Question:
 
     Raises BadValue.
     """
+    record = _unwrap(record)
     if isinstance(record, Case):
         return _checked(record).question
     if not isinstance(record, dict):
@@ -196,6 +215,7 @@ def to_case(record: Any, place: int) -> Case:
 
     Raises BadValue, also if there is no trace.
     """
+    record = _unwrap(record)
     if isinstance(record, Case):
         return _checked(record)
     if isinstance(record, dict) and record.keys() >= {"question", "trace"}:

@@ -140,6 +140,17 @@ def test_runs_are_listed_and_compared(capsys, runs):
     assert "no run in" in printed(capsys, "runs", "list", str(runs / "first"))
 
 
+def test_the_doctor_reports_json(capsys, tmp_path):
+    budget = read(capsys, "doctor", "--recipe", "tiny")
+    assert "sft" in {stage["stage"].lower() for stage in budget["stages"]}
+    assert sum(budget["rl_memory"].values()) > 0
+    (tmp_path / "q.json").write_text(
+        json.dumps([{"question": "How many?", "answer": "4", "video": "v.mp4"}])
+    )
+    found = read(capsys, "doctor", "--rewards", str(tmp_path / "q.json"))
+    assert found["ok"] and sum(found["questions"].values()) == 1
+
+
 # ---- completion
 
 
