@@ -307,7 +307,7 @@ def test_groups_advantages_and_losses_equal_those_of_one_worker(normalise, train
 
 def test_two_workers_may_share_a_group(trained):
     log = log_of("ddp", trained)
-    assert "1 prompts × 8 rollouts = 8 rollouts, 1 update (1 micro-batches of 4 on 2" in log
+    assert "1 prompts × 8 rollouts = 8 rollouts, 1 update(s) (1 micro-batches of 4 on 2" in log
     assert log.count("preflight: 8 rollouts of the start model (1 questions") == 1
     cases = [
         Case.model_validate(row)
