@@ -196,7 +196,9 @@ def test_ten_cases_are_labelled_with_the_keyboard_alone(scenic, open_page):
 def test_a_story_is_made_and_its_site_opens_from_disk(scenic, open_page, tmp_path):
     page = open_page(link(scenic[1], scenic_id(2)))
     for case in (2, 4):
-        page.goto(link(scenic[1], scenic_id(case)))
+        if case == 4:
+            page.wait_for_timeout(1000)  # a request that is cut off would log an error
+            page.goto(link(scenic[1], scenic_id(case)))
         expect(page.locator(".banner")).to_be_visible()
         page.keyboard.press("s")
         expect(page.locator("#said")).to_contain_text("added to the story")
