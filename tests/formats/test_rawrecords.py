@@ -219,8 +219,8 @@ def test_a_missing_output_is_made_from_the_segments():
         (VIDEO_R1 | {"clip": [1, 2, 3]}, "the bounds of the clip are not a start and an end"),
         (
             {"text": "Which?", "file": "a.mp4"},
-            "no problem text: the keys are text, file; the known shapes have conversations or "
-            "messages (chat); ",
+            "no problem text: the keys are text, file; the known shapes have prompt and completion "
+            "(TRL); ",
         ),
         (VIDEO_R1 | {"solution": {"A": 1}}, "a list or an object instead of text"),
     ],

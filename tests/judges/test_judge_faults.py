@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
+from own_loop import run_async
 
 from p2r.errors import JudgeError
 from p2r.judges.database import Database
@@ -111,9 +112,9 @@ def test_one_verdict_is_awaited_in_the_callers_own_loop(server):
     async def several():
         return await asyncio.gather(*(judge.judge(QUESTION, f"red {n}") for n in range(5)))
 
-    assert [v.sufficient for v in asyncio.run(several())] == [True] * 5
+    assert [v.sufficient for v in run_async(several())] == [True] * 5
     # Another loop, and plain code, with the same connections.
-    assert asyncio.run(judge.judge(QUESTION, "blue")).sufficient is False
+    assert run_async(judge.judge(QUESTION, "blue")).sufficient is False
     assert judge_all(judge, ["red x"])[0].sufficient is True
 
 

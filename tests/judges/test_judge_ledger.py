@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
+from own_loop import run_async
 
 from p2r.cli import run_cli
 from p2r.errors import JudgeError, StoreError
@@ -83,7 +84,7 @@ def test_identical_judgements_in_progress_are_sent_once(server):
     threads = [threading.Thread(target=judge_all, args=(judge, ["red"])) for _ in range(3)]
     for thread in threads:
         thread.start()
-    verdicts = asyncio.run(many())
+    verdicts = run_async(many())
     for thread in threads:
         thread.join()
     assert all(v.sufficient for v in verdicts) and server.asked == {"red": 1}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from judge_asking import QUESTION
+from own_loop import run_async
 
 import p2r.judges.kinds
 from p2r.errors import JudgeError
@@ -181,7 +182,7 @@ class WordJudge(BaseJudge):
 
 def test_one_question_is_awaited_and_sequences_answer_in_order():
     judge = WordJudge("red")
-    assert asyncio.run(judge.judge(QUESTION, "red")).sufficient is True
+    assert run_async(judge.judge(QUESTION, "red")).sufficient is True
     verdicts = judge.judge([QUESTION] * 3, ["blue", "red", "blue"])
     assert [v.sufficient for v in verdicts] == [False, True, False]
     assert [v.cost for v in verdicts] == [0.5, 0.5, 0.0] and judge.asked == ["red", "blue", "red"]
