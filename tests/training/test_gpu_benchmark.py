@@ -31,7 +31,10 @@ sys.meta_path = [Finder if f is importlib.machinery.PathFinder else f for f in s
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-MACHINE = "torch torchvision triton numpy sympy mpmath networkx setuptools pip p2r jinja2 nvidia"
+MACHINE = (
+    "torch torchvision triton numpy sympy mpmath networkx setuptools pip jinja2 nvidia "
+    "videop2r-workbench p2r"
+)
 
 
 def listed() -> list[str]:
