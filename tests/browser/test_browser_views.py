@@ -291,9 +291,9 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(
     while not ends and time.monotonic() < until:
         page.wait_for_timeout(50)
     assert ends == ["ended"]  # the model writes no more, and is free for the next question
-    written = answer.inner_text().count("again")
+    before = answer.inner_text()
     page.wait_for_timeout(500)
-    assert answer.inner_text().count("again") == written
+    assert answer.inner_text() == before
     page.locator("#ask-go").click()
     expect(answer).to_contain_text("done")
 
