@@ -270,8 +270,8 @@ def _said(record: Raw) -> str:
 def _read_question(raw: Raw, place: int) -> Question:
     _refuse_unwritable(raw)
     record = unify(raw)
-    media = read_media(record)
-    record["problem"], media = place_media(problem_of(record.get("problem")), media)
+    problem = problem_of(record.get("problem"))
+    record["problem"], media = place_media(problem, read_media(record))
     first = media[0] if media else None
     inferred = []
     if blank(record.get("options")) and record.get("problem_type") in (None, "", _CHOICE):

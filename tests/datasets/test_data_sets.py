@@ -250,7 +250,7 @@ def test_the_card_of_uneven_records_describes_each_field_of_the_file(tmp_path):
     """Some records lack fields or have values of other types; some are bad."""
     mlcroissant = pytest.importorskip("mlcroissant")
     records = [
-        {"problem": "", "path": "a.mp4"},
+        {"problem": ""},
         TRACED,
         TRACED | {"problem_id": 2, "reward": [1, 2], "note": "hi", "options": "['A. a', 'B. b']"},
         RAW | {"problem_id": 3},
