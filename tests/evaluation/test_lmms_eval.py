@@ -20,7 +20,7 @@ from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES, NUMBER_TYPES
 from p2r.evaluation.score import measure, score_item
 
 pytestmark = pytest.mark.slow
-COUNT = 2000
+COUNT = 3000
 WORDS = ["the", "answer", "is", "A", "B", "C", "D", "E", "left", "red", "So", "Because", "a", "I"]
 FORMS = [
     *("{}", "{}.", "({})", "{})", "{}: red", "{}. red ball", "The answer is {}.", "**{}**"),

@@ -123,7 +123,7 @@ def test_questions_with_other_further_media_are_other_questions():
         ({"video": ["1.jpg", "2.jpg"]}, "video is a list of 2 pictures: put the frames"),
         (
             {"question": "<video>Same?", "videos": ["a.mp4", "b.mp4"]},
-            "the text has 1 places for media (video), but the record has 2 media files",
+            "the text has 1 media placeholder(s) (video), but the record has 2 media file(s)",
         ),
     ],
 )

@@ -106,14 +106,14 @@ def test_what_is_written_again_can_be_read_again():
         ),
         (
             CHOICES["ms-swift"] | {"videos": ["v.mp4", "w.mp4"]},
-            "the text has 1 places for media (video), but the record has 2 media files",
+            "the text has 1 media placeholder(s) (video), but the record has 2 media file(s)",
         ),
         (
             {
                 "conversations": [{"from": "human", "value": "<image><image>Same?"}],
                 "image": "a.png",
             },
-            "the text has 2 places for media (image image), but the record has 1 media files",
+            "the text has 2 media placeholder(s) (image image), but the record has 1 media file(s)",
         ),
         ({"conversations": TURNS}, "no media: none of path,"),
         (CHOICES["GRPO"] | {"videos": ["1.jpg", "2.jpg"]}, "videos is a list of 2 pictures"),
@@ -244,7 +244,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8))
 def test_any_record_is_read_or_refused_with_a_reason(record):
     for convert in (to_question, to_case):

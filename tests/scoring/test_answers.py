@@ -292,7 +292,7 @@ EVIL += ["hundred ", "million-", "seven-and-", "10^" + "9" * 5000]
 
 @pytest.mark.parametrize("piece", EVIL)
 def test_any_text_is_read_in_time(piece):
-    text = piece * max(1, 5_000 // len(piece))
+    text = piece * max(1, 10_000 // len(piece))
     start = time.perf_counter()
     extract_choice(text, OPTIONS)
     parse_number(text)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import small_recipe
 
 from p2r import data
 from p2r.cli import run_cli
@@ -227,6 +228,15 @@ def test_a_model_without_video_support(blind_folder, capsys):
     for load in (data.load_model, data.load_processor):
         with pytest.raises(EngineError, match="no video support"):
             load(blind_folder)
+
+
+@pytest.mark.slow  # imports the trainer
+def test_training_refuses_a_model_without_video_support(blind_folder, media, questions, tmp_path):
+    from p2r.training.grpo import train_grpo
+
+    recipe = small_recipe(blind_folder, "rl.prompts_per_step=1", "rl.credit=outcome")
+    with pytest.raises(EngineError, match="no video support"):
+        train_grpo(recipe, questions, blind_folder, tmp_path / "rl", judge=None, data_root=media)
 
 
 def test_a_model_of_unknown_size(capsys):

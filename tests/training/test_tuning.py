@@ -118,7 +118,7 @@ def test_tuning_works_with_the_settings_of_large_models(
     overrides, taught_folder, media, questions, tmp_path
 ):
     """In bfloat16 and with gradient checkpointing."""
-    more = ("models.dtype=bfloat16", "rl.steps=1")
+    more = ("models.dtype=bfloat16",)
     trained = rl(taught_folder, media, questions, tmp_path / "rl", *overrides, *more)
     assert_loads_like_any_other(trained)
     norms = [row["grad_norm"] for row in read_lines(tmp_path / "rl" / "metrics.jsonl")]
