@@ -138,8 +138,8 @@ def place_media(problem: str, media: list[Medium]) -> tuple[str, list[Medium]]:
         return problem, media
     if len(kinds) != len(media):
         raise BadValue(
-            f"the text has {len(kinds)} media placeholder(s) ({short(' '.join(kinds))[1:-1]}), but the "
-            f"record has {len(media)} media file(s)"
+            f"the text has {len(kinds)} media placeholder(s) ({short(' '.join(kinds))[1:-1]}), but "
+            f"the record has {len(media)} media file(s)"
         )
     if Counter(kinds) == Counter(medium.data_type for medium in media):
         of_kind = {kind: iter([m for m in media if m.data_type == kind]) for kind in set(kinds)}
