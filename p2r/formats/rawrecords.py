@@ -330,10 +330,7 @@ def _read_video_r1_trace(record: Raw, question: Question) -> Trace:
     return Trace(
         question_id=question.id,
         text=text,
-        observation=parsed.observation,
-        think=parsed.think,
-        answer=parsed.answer,
-        problems=parsed.problems,
+        **parsed.fields,
     )
 
 

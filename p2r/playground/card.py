@@ -27,7 +27,7 @@ from p2r.playground.second.language import sentences_of
 from p2r.playground.second.questions import KINDS, chance, notice
 from p2r.playground.second.splits import make_question
 from p2r.playground.second.world import Scene
-from p2r.playground.truth import exact_match, source_followed, truth_summary
+from p2r.playground.truth import exact_match, mean_of_known, source_followed, truth_summary
 from p2r.records import Case, Question, Trace
 from p2r.scoring import score_answer
 from p2r.scoring.thoughts import mismatch
@@ -220,10 +220,7 @@ def write_cases(write: Writer, questions: Sequence[Question]) -> list[Case]:
         trace = Trace(
             question_id=question.id,
             text=text,
-            observation=parsed.observation,
-            think=parsed.think,
-            answer=parsed.answer,
-            problems=parsed.problems,
+            **parsed.fields,
         )
         case = Case(question=question, trace=trace)
         case.accuracy = score_answer(case)
@@ -247,22 +244,19 @@ def trace_skill(cases: Sequence[Case]) -> Table:
             [case.question for case in members], [c.trace.observation or "" for c in members]
         )
         table[kind] = {
-            "accuracy": _mean(case.accuracy for case in members),
-            "sufficient": _mean(float(bool(c.verdict and c.verdict.sufficient)) for c in members),
-            "grounded": _mean(float(bool(verdict.sufficient)) for verdict in grounded),
-            "format": _mean(float(not case.trace.problems) for case in members),
-            "mismatch": _mean(
+            "accuracy": mean_of_known(case.accuracy for case in members),
+            "sufficient": mean_of_known(
+                float(bool(c.verdict and c.verdict.sufficient)) for c in members
+            ),
+            "grounded": mean_of_known(float(bool(verdict.sufficient)) for verdict in grounded),
+            "format": mean_of_known(float(not case.trace.problems) for case in members),
+            "mismatch": mean_of_known(
                 None if (found := mismatch(case)) is None else float(found) for case in members
             ),
-            "guessing": _mean(chance(case.question) for case in lacking),
+            "guessing": mean_of_known(chance(case.question) for case in lacking),
             **truth_summary(members),
         }
     return table
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 # ---- the card

@@ -190,14 +190,14 @@ def truth_summary(cases: Sequence[Case]) -> dict[str, Any]:
     """
     judged = [case for case in cases if case.verdict and case.verdict.sufficient is not None]
     given = {
-        kind: _mean(exact(case) for case in judged if case.verdict.sufficient is kind)  # type: ignore[union-attr]
+        kind: mean_of_known(exact(case) for case in judged if case.verdict.sufficient is kind)  # type: ignore[union-attr]
         for kind in (True, False)
     }
     both = None not in given.values()
     return {
         "n": len(cases),
-        **{name: _mean(map(metric, cases)) for name, metric in METRICS.items()},
-        "sentences told": _mean(map(told_sentences, cases)),
+        **{name: mean_of_known(map(metric, cases)) for name, metric in METRICS.items()},
+        "sentences told": mean_of_known(map(told_sentences, cases)),
         "true by part": truth_by_part(cases),
         "exact given sufficient": given[True],
         "exact given insufficient": given[False],
@@ -205,7 +205,8 @@ def truth_summary(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 

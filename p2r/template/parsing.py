@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SEGMENTS = ("observation", "think", "answer")
 PROCESS_OF = {"observation": "perception", "think": "reasoning", "answer": "reasoning"}
@@ -58,6 +58,16 @@ class Parsed:
     def ok(self) -> bool:
         """Return whether both processes keep the format."""
         return all(self.format_ok.values())
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of `Trace` that come from the text."""
+        return {
+            "observation": self.observation,
+            "think": self.think,
+            "answer": self.answer,
+            "problems": self.problems,
+        }
 
 
 class _Tag(NamedTuple):

@@ -236,10 +236,7 @@ def _score_rollout(
         trace=Trace(
             question_id=question.id,
             text=text,
-            observation=parsed.observation,
-            think=parsed.think,
-            answer=parsed.answer,
-            problems=parsed.problems,
+            **parsed.fields,
             prompt_tokens=len(step.prompts[row].ids) if step.prompts else None,
             completion_tokens=len(ids),
             perception_tokens=looked,
