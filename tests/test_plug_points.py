@@ -90,7 +90,7 @@ def test_the_trainer_learns_from_the_reward_function(examples, model_folder, med
     trainer.model.train()
     trainer._generate_and_score_completions(generation(questions[:1], 2))
     plain, fined = (case.reasoning.total for case in cases)
-    assert fined == plain - 0.5
+    assert fined == pytest.approx(plain - 0.5)
     assert cases[0].reasoning_advantage > 0 > cases[1].reasoning_advantage
     assert cases[0].perception_advantage == 0
 

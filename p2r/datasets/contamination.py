@@ -57,14 +57,6 @@ def hash_clip(medium: Medium, root: Path) -> np.ndarray:
     return hash_frames(sample_frames(path, FRAMES, _PIXELS, **medium.window).frames)
 
 
-def shared_share(benchmark: np.ndarray, training: np.ndarray, bits: int = BITS) -> float:
-    """Return the share of the hashes of a benchmark clip that are near one of a training clip."""
-    if not len(benchmark) or not len(training):
-        return 0.0
-    differing = np.bitwise_count(benchmark[:, None] ^ training[None, :])
-    return float((differing.min(axis=1) <= bits).mean())
-
-
 def find_overlaps(
     training: Iterable[tuple[str, np.ndarray]],
     benchmark: Iterable[tuple[str, np.ndarray]],

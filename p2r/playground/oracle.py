@@ -18,13 +18,11 @@ from p2r.playground.language import (
     Fact,
     Facts,
     read_facts,
-    tell,
     tell_event,
     tell_motion,
 )
 from p2r.playground.second.oracle import judge_notes
 from p2r.playground.truth import has_scene, sentence_truth
-from p2r.playground.world import Scene
 from p2r.records import Question, Verdict
 from p2r.scoring import accuracy
 
@@ -181,13 +179,3 @@ class GroundedJudge(OracleJudge):
         if verdict.sufficient is None or not false:
             return verdict
         return self._verdict(False, f"Not true of the video: {' '.join(false)}")
-
-
-def faithful_share(observation: str, scene: Scene) -> float | None:
-    """Return the share of the observation's facts that are true; None if it contains no fact."""
-    told = read_facts(observation)
-    truth = Facts.of(scene)
-    right = [tell(fact) in {tell(real) for real in truth.objects} for fact in told.objects]
-    if told.sign is not None:
-        right.append(told.sign == truth.sign)
-    return sum(right) / len(right) if right else None

@@ -240,14 +240,6 @@ def truth_by_part(cases: Iterable[Case]) -> dict[str, dict[str, float]]:
     return {part: {"true": right[part] / n, "n": n} for part, n in told.items()}
 
 
-def truth_over_steps(cases: Iterable[Case]) -> dict[int, dict[str, Any]]:
-    """Return the summary of every training step, for curves. The cases are rollouts."""
-    steps: dict[int, list[Case]] = {}
-    for case in cases:
-        steps.setdefault(case.trace.step or 0, []).append(case)
-    return {step: truth_summary(members) for step, members in sorted(steps.items())}
-
-
 # ---- false notes
 
 

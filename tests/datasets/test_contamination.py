@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from p2r.cli import run_cli
-from p2r.datasets.contamination import find_overlaps, hash_frames, shared_share
+from p2r.datasets.contamination import find_overlaps, hash_frames
 
 
 def scene(seed: int, size: int = 64) -> np.ndarray:
@@ -30,8 +30,10 @@ def test_a_scaled_brighter_compressed_copy_is_found(tmp_path):
             tmp_path / "f.jpg", quality=40
         )
         copies.append(np.asarray(Image.open(tmp_path / "f.jpg")))
-    assert shared_share(hash_frames(np.stack(copies)), hash_frames(original)) == 1.0
-    assert shared_share(hash_frames(clip(4, 5, 6)), hash_frames(original)) == 0.0
+    training = [("original", hash_frames(original))]
+    for frames, share in ((np.stack(copies), 1.0), (clip(4, 5, 6), 0.0)):
+        (found,) = find_overlaps(training, [("clip", hash_frames(frames))], share=0.0)
+        assert found.share == share
 
 
 def test_a_cut_copy_is_found_and_the_best_training_clip_is_named():

@@ -32,10 +32,11 @@ from p2r.playground.language import (
     tell,
     to_question,
 )
-from p2r.playground.oracle import OracleJudge, faithful_share
+from p2r.playground.oracle import OracleJudge
 from p2r.playground.splits import SPLITS, make_question, write_split
+from p2r.playground.truth import faithful
 from p2r.playground.world import EVENTS, Scene, render, sample_scene, ticks
-from p2r.records import PROBLEM_TYPES, Question
+from p2r.records import PROBLEM_TYPES, Case, Question, Trace
 from p2r.runs.recipe import load_recipe
 from p2r.scoring import accuracy
 from p2r.video import sample_frames
@@ -136,12 +137,18 @@ def test_the_judge_has_no_verdict_on_questions_of_other_data():
     assert judge(question, "Ann crosses the line first.") is None
 
 
-def test_faithful_share_counts_true_facts():
-    scene = sample_scene(3)
+def test_faithful_counts_true_sentences():
+    scene, _, question = question_of(3)
+    question.meta["scene"] = scene.to_dict()
+
+    def share(observation):
+        trace = Trace(question_id=question.id, text="", observation=observation)
+        return faithful(Case(question=question, trace=trace))
+
     true = tell(Facts.of(scene).objects[0])
-    assert faithful_share(true, scene) == 1.0
-    assert faithful_share(f"{true} The sign says NOPE.", scene) == 0.5
-    assert faithful_share("Nothing to read.", scene) is None
+    assert share(true) == 1.0
+    assert share(f"{true} The sign says NOPE.") == 0.5
+    assert share("Nothing to read.") is None
 
 
 # ---- splits

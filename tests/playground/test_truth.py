@@ -16,7 +16,6 @@ from p2r.playground.truth import (
     sentence_truth,
     source_followed,
     truth_metrics,
-    truth_over_steps,
     truth_summary,
     truth_tags,
 )
@@ -145,7 +144,6 @@ def test_numbers_of_cases():
     assert [truth_tags(case) for case in cases] == [[], ["false sentence"], [], []]
     summary = truth_summary(cases)
     assert (summary["exact given sufficient"], summary["exact given insufficient"]) == (0.5, 0.5)
-    assert truth_over_steps(cases) == {0: summary}
     assert summary["gap"] == 0.0 and summary["sentences told"] == 0.75
     assert summary["true by part"] == {
         "sign": {"true": 1.0, "n": 2},
