@@ -136,10 +136,20 @@ class Desk:
             return Verdict(sufficient=None, rationale=str(error), judge=judge)
 
     def judges(self) -> dict[str, Any]:
-        """Return the judges that can be asked: those of the first recipe, and the playground's."""
+        """Return the judges that can be asked: those of the first recipe, and the playground's.
+
+        Judges that are classes of the user are left out: the run may come from someone else, and a
+        page must not run code that a run folder names.
+        """
+        from p2r.judges import runs_user_code
+
         recipe = self._recipe()
         specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
-        return {spec if isinstance(spec, str) else json.dumps(spec): spec for spec in specs}
+        return {
+            spec if isinstance(spec, str) else json.dumps(spec): spec
+            for spec in specs
+            if not runs_user_code(spec)
+        }
 
     def keep(self, asked: AskedCase) -> str:
         """Add the case to the run of its clip, or an upload to the first run. Return its id.

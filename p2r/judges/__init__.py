@@ -20,7 +20,15 @@ from p2r.judges.base import (
     reused,
 )
 from p2r.judges.journaled import JournaledJudge
-from p2r.judges.make import JUDGES, asks_nothing, check_spec, is_free, kinds_of, make_judge
+from p2r.judges.make import (
+    JUDGES,
+    asks_nothing,
+    check_spec,
+    is_free,
+    kinds_of,
+    make_judge,
+    runs_user_code,
+)
 
 __all__ = [
     "JUDGES",
@@ -37,4 +45,5 @@ __all__ = [
     "kinds_of",
     "make_judge",
     "reused",
+    "runs_user_code",
 ]

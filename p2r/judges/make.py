@@ -72,9 +72,21 @@ def kinds_of(spec: Spec) -> set[str]:
 def members_of(spec: Spec) -> list[dict[str, Any]]:
     """Return a spec and all judges inside it as mappings with `kind`; raises `JudgeError`."""
     mapping = _as_mapping(spec)
+    return [mapping, *(member for each in _inside(mapping) for member in members_of(each))]
+
+
+def runs_user_code(spec: Spec) -> bool:
+    """Return whether a judge in a spec is a class of the user. Imports no code of the user."""
+    kind = str(spec.get("kind") if isinstance(spec, Mapping) else spec)
+    if kind.partition(":")[0] not in JUDGES and kind not in _registered():
+        return _OWN_CLASS.fullmatch(kind) is not None
+    return any(map(runs_user_code, _inside(_as_mapping(spec))))
+
+
+def _inside(mapping: dict[str, Any]) -> list[Spec]:
+    """Return the specs of the judges inside a judge."""
     inner = mapping.get("judges") or ([mapping["judge"]] if "judge" in mapping else [])
-    inner = split_specs(inner) if isinstance(inner, str) else inner
-    return [mapping, *(member for each in inner for member in members_of(each))]
+    return split_specs(inner) if isinstance(inner, str) else inner
 
 
 def asks_nothing(spec: Spec) -> bool:

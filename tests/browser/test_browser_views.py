@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row, write_clip
 from playwright.sync_api import expect
 from scripted import ScriptedEngine
@@ -335,6 +336,30 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
     silent.trace.observation = None
     verdict = desk.judge(AskedCase(silent, run / "a.mp4", is_upload=False), "oracle")
     assert verdict.sufficient is False and "no readable observation" in verdict.rationale
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        "{0}:Judge",
+        "{0}:Judge:text",
+        {"kind": "{0}:Judge"},
+        "panel:oracle,{0}:Judge",
+        {"kind": "noisy", "judge": {"kind": "{0}:Judge"}, "rate": 0.1},
+        {"kind": "panel", "judges": ["oracle", "{0}:Judge"]},
+    ],
+)
+def test_a_run_folder_cannot_make_the_page_run_its_code(tmp_path, judge):
+    run = tmp_path / "foreign"
+    write_cases(run, [make_case(1, run="foreign")])
+    code = run / "judge.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    given = json.loads(json.dumps(judge).replace("{0}", str(code)))
+    recipe = load_recipe("tiny").model_dump(mode="json")
+    recipe["rl"]["judge"] = given
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert list(Desk(Library(CaseStore([run]))).judges()) == ["oracle"]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_new_cases_appear_after_a_refresh(small, open_page):
