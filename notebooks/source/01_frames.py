@@ -205,7 +205,7 @@ checks.test_most_frames(most, height=280, width=504, budget=2500)
 from p2r.video import VideoError
 
 bad = run.path("bad", "notes.mp4")
-bad.write_text("this is no video")
+bad.write_text("This is text, not a video.")
 for path in (bad, run.path("bad", "missing.mp4")):
     try:
         sample_frames(path)

@@ -130,7 +130,7 @@ print("tokens of perception:", trace.perception_tokens, "of", trace.completion_t
 #
 # Difficulty ●○○○○ · importance ●○○○○ · 3 minutes
 #
-# How many words does the longest observation have? (`cases[i].trace.observation` is None if there is no observation.)
+# Count the words of each observation. How many words has the longest one? (`cases[i].trace.observation` is None if there is no observation.)
 # %% [exercise]
 longest = None
 # %% [solution]

@@ -151,7 +151,7 @@ observed_share = checks.test_observed_share(observed_share)
 # %%
 widgets.judge_noise()
 # %% [markdown]
-# **What this shows.** Noise makes groups *look* alive: fewer of them collapse, because wrong verdicts differ at random. But the signal in them shrinks. A low share of collapsed groups is no proof of a good reward.
+# **What this shows.** With a noisy judge fewer groups collapse, because wrong verdicts differ at random within a group. But the verdicts carry less information. A low share of collapsed groups does not prove that the reward is good.
 #
 # ### Exercise 4: when do verdicts tell nothing?
 #
@@ -191,7 +191,7 @@ checks.test_lucky(response, sign)
 # %%
 widgets.trace_editor(sign)
 # %% [markdown]
-# **What this shows.** The oracle refuses an observation that contradicts itself, such as two different signs. An LLM judge that knows the right answer may be kinder to a list of guesses. That is why the judge's prompt says that a bare claim is no evidence, and why you measure a judge against people (notebook 09).
+# **What this shows.** The oracle rejects an observation that contradicts itself, for example one with two different signs. An LLM judge that knows the right answer may accept a list of guesses. For this reason the judge's prompt says that a claim alone is not evidence. And for this reason you compare a judge with people (notebook 09).
 #
 # ## Summary
 #

@@ -58,7 +58,7 @@ for tokens in (["Two.", "</observation>", " <think>"], ["Two.", "</observation",
 #
 # Difficulty ●●○○○ · importance ●●●●● · 10 minutes
 #
-# Write `border(tokens)`: how many leading tokens belong to perception? If there is no `<observation>` with an end, the answer is 0. If there are several observations, the first one counts.
+# Write `border(tokens)`. It returns how many tokens at the start of a response belong to perception. Return 0 if there is no `<observation>` or if it never ends. If there are several observations, use the first one.
 # %% [exercise]
 def border(tokens: list[str]) -> int:
     """Return how many leading tokens of a response belong to perception."""

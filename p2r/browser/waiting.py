@@ -1,7 +1,7 @@
-"""Answers on the browser's port while the browser starts, and says what it is doing.
+"""Serves a "starting" page on the browser's port until the case browser is ready.
 
-Importing the libraries and opening a large run take many seconds. Without an answer a visitor sees
-a broken page. The page reloads itself until the browser is ready.
+Importing the libraries and opening a large run take many seconds. The page lists the steps that are
+done and reloads itself every second.
 """
 
 from __future__ import annotations
