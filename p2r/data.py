@@ -12,9 +12,10 @@ In a batch, token fields are tensors (B, L). Vision fields are lists of B entrie
 
 from __future__ import annotations
 
-from p2r.patches import torchvision_operators
+from p2r.patches import torchvision_operators, transformers_tokenizers
 
 torchvision_operators.apply()  # transformers imports torchvision below
+transformers_tokenizers.apply()
 
 # ruff: noqa: E402
 import json

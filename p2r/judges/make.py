@@ -85,8 +85,8 @@ def runs_user_code(spec: Spec) -> bool:
 
 def _inside(mapping: dict[str, Any]) -> list[Spec]:
     """Return the specs of the judges inside a judge."""
-    inner = mapping.get("judges") or ([mapping["judge"]] if "judge" in mapping else [])
-    return split_specs(inner) if isinstance(inner, str) else inner
+    inner: Any = mapping.get("judges") or ([mapping["judge"]] if "judge" in mapping else [])
+    return [*(split_specs(inner) if isinstance(inner, str) else inner)]
 
 
 def asks_nothing(spec: Spec) -> bool:

@@ -3,6 +3,7 @@
 | file                      | library       | applied by                                          |
 |---------------------------|---------------|-----------------------------------------------------|
 | `torchvision_operators`   | torchvision   | `p2r.data`, `p2r.training`, every process of vLLM   |
+| `transformers_tokenizers` | transformers  | `p2r.data`                                          |
 | `trl_fsdp2`               | TRL 1.16      | `p2r.training`                                      |
 | `trl_vllm`                | TRL 1.16      | `p2r.training`                                      |
 | `vllm_positions`          | vLLM 0.31     | the vLLM engine, every process of vLLM              |

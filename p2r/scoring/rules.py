@@ -13,15 +13,17 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import jiwer
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from p2r.records import Case
 from p2r.scoring.answers import Number, extract_choice, read_number, readings
 from p2r.template import answer_of, read_final_text
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 Answer = str | float | None
 
@@ -187,13 +189,15 @@ def _strip_punctuation(word: str) -> str:
     return word[inner[0] : inner[-1] + 1] if inner else ""
 
 
-class _AnyScript(Tokenizer):
+class _AnyScript:
     """ROUGE's tokens for Latin text. Letters of other scripts are kept.
 
     A text without letters and digits is compared character by character.
     """
 
     def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer  # imports SciPy: a second
+
         # Stemming takes most of ROUGE's time, and texts share many words: stems are cached.
         self._latin = lru_cache(maxsize=1 << 16)(DefaultTokenizer(use_stemmer=True).tokenize)
 
@@ -205,12 +209,12 @@ class _AnyScript(Tokenizer):
         return [t for word in words for t in (latin(word) if word.isascii() else [word])]
 
 
-_TOKENIZER = _AnyScript()
-
-
 @cache
-def _rouge() -> RougeScorer:
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_TOKENIZER)
+def _rouge() -> tuple[RougeScorer, _AnyScript]:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    tokenizer = _AnyScript()
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=tokenizer), tokenizer
 
 
 def _rouge_accuracy(prediction: str, truth: str, _: Sequence[str] | None) -> float | None:
@@ -221,8 +225,9 @@ def _rouge_accuracy(prediction: str, truth: str, _: Sequence[str] | None) -> flo
     given, right = _fold(prediction), _fold(truth)
     if not right.strip():
         return None
-    scores = _rouge().score(right, given)
-    if len(_TOKENIZER.tokenize(right)) < 2:
+    scorer, tokenizer = _rouge()
+    scores = scorer.score(right, given)
+    if len(tokenizer.tokenize(right)) < 2:
         del scores["rouge2"]
     return sum(score.fmeasure for score in scores.values()) / len(scores)
 

@@ -75,6 +75,23 @@ print(declare_operators(spec) == (not imported))
     assert run(code).split() == ["False", "False", "True"]
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("mistral_common") is None, reason="mistral-common is not installed"
+)
+@pytest.mark.parametrize("patched", [True, False])
+def test_a_processor_imports_mistral_common_only_without_the_patch(patched):
+    """If the case without the patch fails, transformers no longer needs the patch."""
+    code = f"""
+import sys
+from p2r.patches import transformers_tokenizers
+if not {patched}:
+    transformers_tokenizers.apply = lambda: None
+from p2r import data
+print(type(data.load_processor("playground/base")).__name__, "mistral_common" in sys.modules)
+"""
+    assert run(code) == f"Qwen2_5_VLProcessor {not patched}"
+
+
 @needs_vllm
 def test_trl_imports_vllm_without_the_patch():
     """If this fails, TRL no longer imports vLLM unasked and the patch can go.

@@ -49,7 +49,7 @@ SETTINGS = [
     "rl.preflight=1",
 ]
 CONFIGS = {"ddp": None, "zero2": "zero2.yaml", "zero3": "zero3.yaml", "fsdp2": "fsdp2.yaml"}
-LORA = ["tuning.lora_rank=4", "rl.credit=temporal"]
+LORA = ["tuning.lora_rank=4", "rl.credit=temporal", "rl.micro_batch=6"]
 SETUPS = ["ddp", "ddp lora", "zero2", "zero3", "zero3 lora", "fsdp2"]
 EXTRA = {  # what the start of a config does besides
     "one": {"adapters": LORA},
