@@ -1,0 +1,135 @@
+"""What the tiny models of the second world learn, stage by stage.
+
+All stages draw their scenes on the fly, from seeds that no split uses.
+1. *copy*: random tokens that repeat at random distances.
+2. *text*: repeat sentences by name, name the letters of options, think from notes. Without videos.
+3. *see*: captions of one or two plain objects. *scenes*: of whole scenes. *events*: pairs of
+   scenes with and without an event.
+4. *traces*: descriptions by name, and traces of all habits. In a third of the traces the notes are
+   those of another scene, and only thinking and answer are learned: to look at the video while
+   thinking never helps.
+5. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little,
+   whatever the question is, captions, and direct answers.
+
+A stage has a gate: a number on held-out examples that must be reached. Training stops there, or at
+the last step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from p2r.playground.second import examples
+from p2r.playground.second.examples import ALL_KINDS, Example
+from p2r.playground.second.habits import BASE, CARELESS, COMPLETE, TARGETED, TEACHER, Habit
+
+FIRST_SEED = 100_000_000  # the splits use other seeds
+FIRST_HELD_OUT = 90_000_000
+
+Make = Callable[[int], Example]  # returns the example of a seed
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its examples, its settings and its gate.
+
+    `mix` maps the name of a maker of examples to its share. A batch has examples of one maker, so
+    that batches of short examples cost little. `gate` maps a number of
+    `p2r.playground.second.gates` to the least value. `scale`: see `drawing.draw`. `strange`: the
+    share of scenes drawn with other frame sizes and backgrounds.
+    """
+
+    name: str
+    mix: Mapping[str, float]
+    steps: int
+    rate: float = 1e-3
+    final_rate: float = 0.05  # the rate falls to this share of `rate`
+    batch: int = 16
+    scale: int = 2
+    strange: float = 0.0
+    gate: Mapping[str, float] = field(default_factory=dict)
+    check_every: int = 300
+
+
+def draw_maker(stage: Stage, batch: int) -> tuple[str, Make]:
+    """Return the name and the maker of a batch of a stage."""
+    rng = random.Random(f"{stage.name} {batch}")
+    (name,) = rng.choices([*stage.mix], [*stage.mix.values()])
+    return name, MAKERS[name]
+
+
+def _any_trace(seed: int) -> Example:
+    habits: tuple[Habit, ...] = (COMPLETE, TARGETED, TEACHER, BASE, CARELESS)
+    habit = random.Random(f"habit {seed}").choice(habits)
+    return examples.trace(seed, habit, unclear=0.1)
+
+
+def _pair(seed: int) -> Example:
+    return examples.caption_pair(seed // 2, objects=(2, 3))[seed % 2]
+
+
+def _base_trace(seed: int) -> Example:
+    """The question does not change what the base tells: it describes before it reads it."""
+    return examples.trace(seed, BASE)
+
+
+MAKERS: dict[str, Make] = {
+    "repeat words": examples.repeat_words,
+    "repeat": examples.repeat,
+    "letters": examples.name_letters,
+    "look up": lambda seed: examples.look_up(seed, unclear=0.1),
+    "plain": lambda seed: examples.caption(
+        seed, objects=(1, 2), events=False, signs=False, speed=6.0
+    ),
+    "few": lambda seed: examples.caption(seed, objects=(1, 2, 3)),
+    "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
+    "pair": _pair,
+    "by name": examples.by_name,
+    "any trace": _any_trace,
+    "other notes": lambda seed: examples.trace_from_other_notes(seed, ALL_KINDS),
+    "teacher": lambda seed: examples.trace(seed, TEACHER),
+    "base": _base_trace,
+    "direct": examples.direct_answer,
+    "told": lambda seed: examples.caption(seed, BASE),
+}
+
+_TEXT = {"look up": 0.09, "repeat": 0.04, "letters": 0.02}
+CURRICULUM = (
+    Stage(
+        "text",
+        {"repeat words": 0.1, "repeat": 0.25, "letters": 0.1, "look up": 0.55},
+        steps=4000,
+        rate=2e-3,
+        gate={"look up, worst kind": 0.95},
+        check_every=500,
+    ),
+    Stage("see", {"plain": 0.85, **_TEXT}, steps=300, gate={"plain": 0.9}, check_every=150),
+    Stage(
+        "scenes",
+        {"few": 0.4, "caption": 0.25, "by name": 0.15, **_TEXT},
+        steps=900,
+        gate={"few": 0.9},
+    ),
+    Stage(
+        "events",
+        {"pair": 0.25, "few": 0.25, "caption": 0.1, "by name": 0.25, **_TEXT},
+        steps=900,
+        gate={"by name": 0.9},
+        strange=0.1,
+    ),
+    Stage(
+        "traces",
+        {"by name": 0.3, "any trace": 0.35, "other notes": 0.2, **_TEXT},
+        steps=1200,
+        gate={"by name": 0.93, "other notes": 0.95},
+        strange=0.1,
+    ),
+)
+_FINE = {"rate": 2e-4, "scale": 4, "strange": 0.1}
+# Both shipped models continue the model of the last stage above.
+MODELS = (
+    Stage("teacher", {"teacher": 0.7, "other notes": 0.3}, steps=150, **_FINE),
+    Stage("base", {"base": 0.5, "other notes": 0.2, "told": 0.1, "direct": 0.2}, 200, **_FINE),
+)

@@ -1,0 +1,216 @@
+"""Trains the tiny models of the second world from scratch.
+
+    python -m p2r.playground.second.pretrain --out FOLDER
+
+`p2r.playground.second.curriculum` lists the stages. Each stage writes its model into a folder with
+its name, and a line for every check into `log.jsonl`. A stage whose folder is complete is skipped.
+A stage that was interrupted continues at its last check. The vision tower starts from that of the
+first world's teacher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from p2r import data
+from p2r.files.atomic import write_text
+from p2r.playground.second import circuits, gates
+from p2r.playground.second.batches import make_batch
+from p2r.playground.second.curriculum import CURRICULUM, FIRST_SEED, MODELS, Stage, draw_maker
+from p2r.playground.second.examples import corpus
+from p2r.playground.tiny_model import (
+    SPECIAL_TOKENS,
+    build_model,
+    build_processor,
+    build_tokenizer,
+)
+
+WARMUP = 50  # steps
+ROPE_THETA = 300.0
+COPY_RATE, COPY_STEPS, COPIED = 2e-3, 700, 0.9
+_STATE = "optimizer.safetensors"
+
+
+def make_models(out: Path, seed: int = 0, last: str = "") -> None:
+    """Train every stage that is not complete in `out`; stop after the stage `last`."""
+    before = out / "copy"
+    if not _complete(before):
+        learn_to_copy(before, seed)
+    for stage in CURRICULUM:
+        if not _complete(out / stage.name):
+            train(stage, before, out / stage.name)
+        before = out / stage.name
+        if stage.name == last:
+            return
+    for stage in MODELS:
+        if not _complete(out / stage.name):
+            train(stage, before, out / stage.name)
+
+
+def learn_to_copy(out: Path, seed: int) -> None:
+    """Make the first weights, and train them on random repeats until they are copied."""
+    processor = build_processor(build_tokenizer(corpus(FIRST_SEED)))
+    model = build_model(processor.tokenizer, seed, rope_theta=ROPE_THETA)
+    circuits.calm_writers(model)
+    circuits.look_back(model)
+    teacher = data.load_model("playground/teacher", "float32")
+    model.model.visual.load_state_dict(teacher.model.visual.state_dict())
+    rng, right = random.Random(seed), 0.0
+    optimizer = _optimizer(model, COPY_RATE)
+    model.train()
+    for step in range(COPY_STEPS):
+        inputs = circuits.random_repeats(rng, len(processor.tokenizer), len(SPECIAL_TOKENS))
+        result = _update(model, optimizer, inputs, COPY_RATE * min(1.0, (step + 1) / WARMUP))
+        right += 0.1 * (gates.right_tokens(result.logits, inputs["labels"]) - right)
+        if step % 50 == 49:
+            _log(out, step=step + 1, loss=result.loss.item(), copied=right)
+        if right >= COPIED:
+            break
+    _save(model, processor, out)
+    _finish(out, steps=step + 1, copied=right)
+
+
+def train(stage: Stage, start: Path, out: Path) -> None:
+    """Train a stage from the model in `start`, until its gate or its last step."""
+    state = json.loads(_read(out / "state.json") or '{"step": 0}')
+    folder = out if state["step"] else start
+    model, processor = data.load_model(folder, "float32"), data.load_processor(folder)
+    optimizer = _optimizer(model, stage.rate)
+    if state["step"]:
+        _load_optimizer(optimizer, model, out / _STATE)
+    made = seeds_of(stage)
+    losses: dict[str, float] = {}
+    began = time.time()
+    model.train()
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(make_batch, stage, processor, made, state["step"])
+        for step in range(state["step"], stage.steps):
+            inputs = following.result()
+            following = pool.submit(make_batch, stage, processor, made, step + 1)
+            loss = _update(model, optimizer, inputs, rate_of(stage, step)).loss.item()
+            name = draw_maker(stage, step)[0]
+            losses[name] = losses.get(name, loss) + 0.1 * (loss - losses.get(name, loss))
+            done = step + 1
+            if done % 50 == 0:
+                pace = (time.time() - began) / (done - state["step"])
+                _log(out, step=done, seconds=round(pace, 3), loss=_rounded(losses))
+            if done % stage.check_every == 0 or done == stage.steps:
+                found = gates.measure(stage, model, processor)
+                model.train()
+                _log(out, step=done, check=_rounded(found))
+                _save(model, processor, out)
+                _save_optimizer(optimizer, model, out / _STATE)
+                write_text(out / "state.json", json.dumps({"step": done}))
+                if stage.gate and all(found[k] >= least for k, least in stage.gate.items()):
+                    break
+    (out / _STATE).unlink()
+    _finish(out, steps=done, check=_rounded(found), gate=dict(stage.gate))
+
+
+def seeds_of(stage: Stage) -> int:
+    """Return the first seed of a stage. No two stages share a seed."""
+    first = FIRST_SEED
+    for other in (*CURRICULUM, *MODELS):
+        if other.name == stage.name:
+            return first
+        first += 10_000_000
+    raise ValueError(stage.name)
+
+
+def rate_of(stage: Stage, step: int) -> float:
+    """Return the learning rate: a linear warm-up, then a linear fall to the final rate."""
+    fall = 1 - (1 - stage.final_rate) * step / stage.steps
+    return stage.rate * min(1.0, (step + 1) / WARMUP) * fall
+
+
+# ---- parts of a training
+
+
+def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+
+
+def _update(model: Any, optimizer: Any, inputs: Mapping[str, torch.Tensor], rate: float) -> Any:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    result = model(**inputs)
+    result.loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return result
+
+
+def _save(model: Any, processor: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _save_optimizer(optimizer: Any, model: Any, file: Path) -> None:
+    tensors = {}
+    for name, weight in model.named_parameters():
+        if weight in optimizer.state:
+            for key, value in optimizer.state[weight].items():
+                tensors[f"{key} {name}"] = value
+    save_file(tensors, file)
+
+
+def _load_optimizer(optimizer: Any, model: Any, file: Path) -> None:
+    weights = dict(model.named_parameters())
+    for name, value in load_file(file).items():
+        key, _, weight = name.partition(" ")
+        optimizer.state[weights[weight]][key] = value
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
+
+
+def _log(folder: Path, **row: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"time": round(time.time()), **row})
+    with (folder / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
+    print(folder.name, line, flush=True)
+
+
+def _read(file: Path) -> str:
+    return file.read_text() if file.is_file() else ""
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "done.json").is_file()
+
+
+def _finish(folder: Path, **found: Any) -> None:
+    write_text(folder / "done.json", json.dumps({**found, "torch": torch.__version__}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the models")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first weights")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")
+    parser.add_argument("--last", default="", help="stop after this stage")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    make_models(arguments.out, arguments.seed, arguments.last)
+
+
+if __name__ == "__main__":
+    main()
