@@ -1,9 +1,10 @@
-"""First weights from which copying is learned: calm layers and heads that look one token back.
+"""First weights from which copying is learned: calm layers and heads that look back.
 
 A model copies with two attention heads. The first looks at the token before; the second finds where
-the same token stood earlier and reads what followed. Tiny models rarely find the first head by
-themselves: RoPE makes such a head only from large query and key biases, which AdamW moves slowly.
-So the first head is set by hand, and the rest is learned.
+the same token stood earlier and reads what followed. To copy the values of a record, it must also
+know which record a value belongs to: its name stands some tokens before. Tiny models rarely find
+heads that look back by themselves: RoPE makes such a head only from large query and key biases,
+which AdamW moves slowly. So these heads are set by hand, and the rest is learned.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 
 CALM = 0.1  # the layers that write into the residual stream start at this share of their weights
-STRENGTH = 6.0  # of the query and key biases
+# The key heads of layer 0 that look back: the fastest frequency used (radians per token), the
+# strength of the biases, and the distances of their query heads.
+LOOKS = ((1.0, 6.0, (1, 2)), (0.25, 3.0, (3, 7)))
 KEPT = 0.1  # share of the query and key weights that stays in the heads that look back
 LOUD = 5.0  # the output of the heads that look back is this many times larger
 
@@ -31,28 +34,31 @@ def calm_writers(model: Any, share: float = CALM) -> None:
 
 
 @torch.no_grad()
-def look_back(model: Any, offsets: tuple[int, ...] = (1, 2)) -> None:
-    """Make the query heads of the first key head of layer 0 attend `offsets` tokens back.
+def look_back(model: Any) -> None:
+    """Make heads of layer 0 look back: at single tokens, and at the last few tokens together.
 
     RoPE turns queries and keys by their positions. The score of two constant vectors is largest at
-    the distance by which the query is turned beforehand.
+    the distance by which the query is turned beforehand. With all frequencies, a head attends to
+    one token; with the slow ones alone, to all tokens near that distance.
     """
     text = model.config.text_config
     size = text.hidden_size // text.num_attention_heads
+    group = text.num_attention_heads // text.num_key_value_heads
     attention = model.model.language_model.layers[0].self_attn
-    speeds = text.rope_parameters["rope_theta"] ** (-torch.arange(size // 2) / (size // 2))
-    key = slice(0, size)
-    attention.k_proj.weight[key] *= KEPT
-    attention.k_proj.bias[key] = torch.cat(
-        [torch.full((size // 2,), STRENGTH), torch.zeros(size // 2)]
-    )
-    for head, offset in enumerate(offsets):
-        query = slice(head * size, (head + 1) * size)
-        attention.q_proj.weight[query] *= KEPT
-        attention.q_proj.bias[query] = STRENGTH * torch.cat(
-            [torch.cos(-offset * speeds), torch.sin(-offset * speeds)]
-        )
-        attention.o_proj.weight[:, query] *= LOUD
+    half = size // 2
+    speeds = text.rope_parameters["rope_theta"] ** (-torch.arange(half) / half)
+    for place, (slow, strength, offsets) in enumerate(LOOKS):
+        used = strength * (speeds <= slow)
+        key = slice(place * size, (place + 1) * size)
+        attention.k_proj.weight[key] *= KEPT
+        attention.k_proj.bias[key] = torch.cat([used, torch.zeros(half)])
+        for member, offset in enumerate(offsets):
+            head = place * group + member
+            query = slice(head * size, (head + 1) * size)
+            attention.q_proj.weight[query] *= KEPT
+            turned = torch.cat([torch.cos(-offset * speeds), torch.sin(-offset * speeds)])
+            attention.q_proj.bias[query] = used.repeat(2) * turned
+            attention.o_proj.weight[:, query] *= LOUD
 
 
 def random_repeats(
@@ -76,6 +82,39 @@ def random_repeats(
             between, start = draw(rng.randint(0, 8)), rng.randrange(len(part) - 1)
             row += between + part[start:]
             label += [-100] * (len(between) + 1) + part[start + 1 :]
+        ids.append(row[:length])
+        labels.append(label[:length])
+    tokens = torch.tensor(ids)
+    return {
+        "input_ids": tokens,
+        "attention_mask": torch.ones_like(tokens),
+        "labels": torch.tensor(labels),
+    }
+
+
+def random_records(
+    rng: random.Random, vocabulary: int, first: int, rows: int = 32, length: int = 64
+) -> dict[str, torch.Tensor]:
+    """Return rows of records, then some of them again, as `random_repeats` does.
+
+    A record is a name of two tokens, then values. Each row has few values, so that what follows a
+    value depends on the name, some tokens before.
+    """
+    ids, labels = [], []
+    for _ in range(rows):
+        values = rng.sample(range(first, vocabulary), rng.randint(2, 8))
+        count, width = rng.randint(2, 5), rng.randint(2, 8)
+        names = rng.sample([i for i in range(first, vocabulary) if i not in values], 2 * count + 1)
+        end = names.pop()
+        records = [
+            [names.pop(), names.pop(), *rng.choices(values, k=width), end] for _ in range(count)
+        ]
+        row = [token for record in records for token in record]
+        label = [-100] * len(row)
+        while len(row) < length:
+            record = rng.choice(records)
+            row += record
+            label += [-100, *record[1:]]
         ids.append(row[:length])
         labels.append(label[:length])
     tokens = torch.tensor(ids)

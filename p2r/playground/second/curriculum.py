@@ -1,7 +1,7 @@
 """What the tiny models of the second world learn, stage by stage.
 
 All stages draw their scenes on the fly, from seeds that no split uses.
-1. *copy*: random tokens that repeat at random distances.
+1. *copy*: random tokens that repeat at random distances, and random records.
 2. *text*: repeat sentences by name, name the letters of options, think from notes. Without videos.
 3. *see*: captions of one or two plain objects. *scenes*: of whole scenes. *events*: pairs of
    scenes with and without an event.
@@ -99,7 +99,7 @@ _TEXT = {"look up": 0.09, "repeat": 0.04, "letters": 0.02}
 CURRICULUM = (
     Stage(
         "text",
-        {"repeat words": 0.1, "repeat": 0.25, "letters": 0.1, "look up": 0.55},
+        {"repeat words": 0.05, "repeat": 0.25, "letters": 0.1, "look up": 0.6},
         steps=4000,
         rate=2e-3,
         gate={"look up, worst kind": 0.95},
