@@ -2,7 +2,8 @@
 
 All stages draw their scenes on the fly, from seeds that no split uses.
 1. *copy*: random tokens that repeat at random distances, and random records.
-2. *text*: repeat sentences by name, name the letters of options, think from notes. Without videos.
+2. *text*: repeat sentences by name, name the letters of options, think from notes. *look up*: mostly
+   questions that need two sentences, or a sentence found by what it says. Both without videos.
 3. *see*: captions of one or two plain objects. *scenes*: of whole scenes. *events*: pairs of
    scenes with and without an event.
 4. *traces*: descriptions by name, and traces of all habits. In a third of the traces the notes are
@@ -28,6 +29,9 @@ from p2r.playground.second.habits import BASE, CARELESS, COMPLETE, TARGETED, TEA
 FIRST_SEED = 100_000_000  # the splits use other seeds
 FIRST_HELD_OUT = 90_000_000
 
+# Kinds of questions that need two sentences, or a sentence that is found by what it says.
+TWO_STEPS = ("mover time", "mover colour", "changer motion", "compare", "partner", "chain")
+
 Make = Callable[[int], Example]  # returns the example of a seed
 
 
@@ -51,6 +55,7 @@ class Stage:
     strange: float = 0.0
     gate: Mapping[str, float] = field(default_factory=dict)
     check_every: int = 300
+    stop: int | None = None  # the last step, if the gate is not reached; by default `steps`
 
 
 def draw_maker(stage: Stage, batch: int) -> tuple[str, Make]:
@@ -80,6 +85,7 @@ MAKERS: dict[str, Make] = {
     "repeat": examples.repeat,
     "letters": examples.name_letters,
     "look up": lambda seed: examples.look_up(seed, unclear=0.1),
+    "two steps": lambda seed: examples.look_up(seed, TWO_STEPS),
     "plain": lambda seed: examples.caption(
         seed, objects=(1, 2), events=False, signs=False, speed=6.0
     ),
@@ -102,6 +108,14 @@ CURRICULUM = (
         {"repeat words": 0.05, "repeat": 0.25, "letters": 0.1, "look up": 0.6},
         steps=4000,
         rate=2e-3,
+        gate={"look up, worst kind": 0.95},
+        check_every=500,
+        stop=2500,
+    ),
+    Stage(
+        "look up",
+        {"look up": 0.35, "two steps": 0.5, "repeat": 0.05, "letters": 0.05, "repeat words": 0.05},
+        steps=5000,
         gate={"look up, worst kind": 0.95},
         check_every=500,
     ),

@@ -17,7 +17,7 @@ from p2r.playground.truth import exact_match
 
 COUNT = 64
 PER_KIND = 20
-_TEXT = ("repeat words", "repeat", "letters", "look up")
+_TEXT = ("repeat words", "repeat", "letters", "look up", "two steps")
 
 
 def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:

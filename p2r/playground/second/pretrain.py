@@ -94,11 +94,12 @@ def train(stage: Stage, start: Path, out: Path) -> None:
         _load_optimizer(optimizer, model, out / _STATE)
     made = seeds_of(stage)
     losses: dict[str, float] = {}
-    began = time.time()
+    done, found, began = state["step"], state.get("check", {}), time.time()
     model.train()
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(make_batch, stage, processor, made, state["step"])
-        for step in range(state["step"], stage.steps):
+        last = stage.stop or stage.steps
+        for step in range(state["step"], last):
             inputs = following.result()
             following = pool.submit(make_batch, stage, processor, made, step + 1)
             loss = _update(model, optimizer, inputs, rate_of(stage, step)).loss.item()
@@ -108,13 +109,13 @@ def train(stage: Stage, start: Path, out: Path) -> None:
             if done % 50 == 0:
                 pace = (time.time() - began) / (done - state["step"])
                 _log(out, step=done, seconds=round(pace, 3), loss=_rounded(losses))
-            if done % stage.check_every == 0 or done == stage.steps:
+            if done % stage.check_every == 0 or done == last:
                 found = gates.measure(stage, model, processor)
                 model.train()
                 _log(out, step=done, check=_rounded(found))
                 _save(model, processor, out)
                 _save_optimizer(optimizer, model, out / _STATE)
-                write_text(out / "state.json", json.dumps({"step": done}))
+                write_text(out / "state.json", json.dumps({"step": done, "check": found}))
                 if stage.gate and all(found[k] >= least for k, least in stage.gate.items()):
                     break
     (out / _STATE).unlink()
