@@ -2,8 +2,8 @@
 
 All stages draw their scenes on the fly, from seeds that no split uses.
 1. *copy*: random tokens that repeat at random distances, and random records.
-2. *text*: repeat sentences by name, name the letters of options, think from notes. *look up*: mostly
-   questions that need two sentences, or a sentence found by what it says. Both without videos.
+2. *text*: repeat sentences by name, name the letters of options, think from notes. *look up*:
+   mostly questions that need two sentences, or a sentence found by what it says. Without videos.
 3. *see*: captions of one or two plain objects. *scenes*: of whole scenes. *events*: pairs of
    scenes with and without an event.
 4. *traces*: descriptions by name, and traces of all habits. In a third of the traces the notes are
