@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from p2r.training.model_size import Architecture, count_parameters, count_trained
+from p2r.families.sizes import Architecture, count_parameters, count_trained
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 Sampler = Literal["transformers", "vllm", "vllm-server"]
@@ -164,19 +164,33 @@ def layer_memory(
     return tokens * (4 * norms * hidden + wide * (inputs * hidden + 2 * kv + 4 * intermediate))
 
 
+def decoder_layer_memory(model: Architecture, tokens: int, load: Load) -> int:
+    """Return what a decoder layer keeps for `tokens` tokens, see `layer_memory`.
+
+    Attention repeats the keys for all heads, so they are as wide as the queries, q. Queries and the
+    output of attention have the width q, not h: 2·(q − h) more. Norms of queries and keys keep two
+    values of their width in float32, with adapters one.
+    """
+    adapted = load.lora_rank is not None
+    wide = 2 * model.queries - model.hidden
+    layer = layer_memory(tokens, model.hidden, model.intermediate, wide, load.wide, adapted)
+    return layer + tokens * 4 * (1 if adapted else 2) * model.normed
+
+
 def attention_memory(model: Architecture, load: Load) -> int:
     """Return what one decoder layer keeps for padding and shared prompts.
 
     The padding mask has w bytes for each query and key of every row: r · (p + c)² for r rollouts of
     p prompt and c completion tokens. With u shared prompts it is u · p² + r · c · (p + c), and
-    every rollout keeps its own copy of its prompt's keys and values: r · p · 2h.
+    every rollout keeps its own copy of its prompt's keys and values: r · p · 2q, with q the width
+    of all query heads.
     """
     rows, prompt = load.micro_batch, load.prompt_tokens
     length = prompt + load.completion_tokens
     if load.recompute:
         return load.wide * rows * length**2
     masks = min(rows, load.prompts) * prompt**2 + rows * load.completion_tokens * length
-    return load.wide * (masks + rows * prompt * 2 * model.hidden)
+    return load.wide * (masks + rows * prompt * 2 * model.queries)
 
 
 def activation_memory(model: Architecture, load: Load) -> int:
@@ -187,7 +201,7 @@ def activation_memory(model: Architecture, load: Load) -> int:
     each layer keeps everything, and prompts are shared; during the pass their cache takes
     r · (p + c) · layers · 2k. The last norm keeps 8·t·h, with adapters 4·t·h.
 
-    The vision tower keeps the same for its p patches, and its merger p·v·(8 + 3w), with adapters
+    The vision tower keeps the same for its p patches, and each merger p·v·(8 + 3w), with adapters
     p·v·(4 + 3w). A frozen tower keeps nothing. The LM head computes tiles of at most 4,096 tokens ×
     32,768 words in float32. If it is trained, its gradient is summed in float32, 4·V·h. The result
     is within a fifth of what PyTorch keeps for a pass of the playground's model.
@@ -201,10 +215,11 @@ def activation_memory(model: Architecture, load: Load) -> int:
     deepspeed = load.sharding in ("zero2", "zero3")
     stream = load.wide if adapted or deepspeed else 4  # the residual stream's
     hidden, width = model.hidden, model.vision_hidden
-    layer = layer_memory(tokens, hidden, model.intermediate, hidden, load.wide, adapted)
-    layer += attention_memory(model, load)
-    block = layer_memory(patches, width, model.vision_intermediate, width, load.wide, adapted)
-    merger = patches * width * (norm + 3 * load.wide)
+    layer = decoder_layer_memory(model, tokens, load) + attention_memory(model, load)
+    # An MLP without a gate keeps two values of its width, not four.
+    mlp = model.vision_intermediate // (1 if model.vision_gated else 2)
+    block = layer_memory(patches, width, mlp, width, load.wide, adapted)
+    merger = model.mergers * patches * width * (norm + 3 * load.wide)
     if load.freeze_vision:
         seen = 0
     elif load.recompute:
