@@ -98,7 +98,8 @@ def _split(seen: Any, counts: list[int]) -> list[Any]:
 
 def _dummy_features(backbone: Any) -> list[torch.Tensor]:
     """Return everything that the tower makes of one block of black patches."""
-    config, side = backbone.config.vision_config, backbone.visual.spatial_merge_size
+    config = backbone.config.vision_config
+    side = config.spatial_merge_size
     width = config.in_channels * config.temporal_patch_size * config.patch_size**2
     device = backbone.get_input_embeddings().weight.device
     seen = backbone.get_image_features(
