@@ -111,6 +111,8 @@ def load_model(
         model = AutoModelForImageTextToText.from_pretrained(
             path, dtype=kind, use_safetensors=True, **more
         )
+    except EngineError:
+        raise
     except (OSError, ValueError) as error:
         raise EngineError(_explain(name_or_path, error)) from error
     return model.eval()
