@@ -154,10 +154,9 @@ def layer_memory(
     queries and output of attention), keys and values (2k), and four values of the MLP (gate, up,
     activated gate, product). In float32 it keeps n values of the two norms. Without adapters n = 4;
     c = 4 in float32 and c = 7 under autocast, where every linear layer keeps a copy of its input.
-    With adapters on frozen weights n = 2 and c = 5. k is the width of the keys in attention. It is
-    h if a padding mask makes attention repeat the keys for all heads. Attention (SDPA) keeps no
-    other matrix than this mask, see `attention_memory`. The result is within a fifth of what
-    PyTorch keeps for layers of the playground's model.
+    With adapters on frozen weights n = 2 and c = 5. k is the width of all key heads.
+    Attention (SDPA) keeps no other matrix than a mask, see `attention_memory`. The result is within
+    a fifth of what PyTorch keeps for layers of the playground's model.
     """
     norms = 2 if adapted else 4
     inputs = 5 if adapted else 4 if wide == 4 else 7
@@ -175,15 +174,15 @@ def attention_memory(model: Architecture, load: Load) -> int:
     """Return what one decoder layer keeps to share prompts.
 
     Each of r rollouts of a group has its own copy of the keys and values of its p prompt tokens,
-    r · p · 2h. The mask of a group is that of one rollout: u · c · (p + c) for u prompts and c
-    completion tokens. A micro-batch of one row per prompt needs neither. (There is no mask over
-    whole packed rows.)
+    r · p · 2k. The mask of a group is that of one rollout, once for each of the h / k heads that
+    share keys: u · c · (p + c) · h / k for u prompts and c completion tokens. A micro-batch of one
+    row per prompt needs neither. (There is no mask over whole packed rows.)
     """
     rows, prompts, said = load.micro_batch, prompts_of_micro_batch(load), load.completion_tokens
     if rows == prompts:
         return 0
-    masks = prompts * said * (load.prompt_tokens + said)
-    return load.wide * (masks + rows * load.prompt_tokens * 2 * model.hidden)
+    masks = prompts * said * (load.prompt_tokens + said) * model.hidden // model.kv
+    return load.wide * (masks + rows * load.prompt_tokens * 2 * model.kv)
 
 
 def activation_memory(model: Architecture, load: Load) -> int:
@@ -207,7 +206,7 @@ def activation_memory(model: Architecture, load: Load) -> int:
     deepspeed = load.sharding in ("zero2", "zero3")
     stream = load.wide if adapted or deepspeed else 4  # the residual stream's
     hidden, width = model.hidden, model.vision_hidden
-    layer = layer_memory(tokens, hidden, model.intermediate, hidden, load.wide, adapted)
+    layer = layer_memory(tokens, hidden, model.intermediate, model.kv, load.wide, adapted)
     layer += attention_memory(model, load)
     block = layer_memory(patches, width, model.vision_intermediate, width, load.wide, adapted)
     merger = patches * width * (norm + 3 * load.wide)

@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from p2r import data
@@ -160,30 +160,31 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Serves the attention of transformers: as SDPA, and with `packing` within each group.
 
-    Queries, keys and values are (B, heads, N, width); returns (B, N, heads, width). There is no
-    mask of N × N: the prompt attends to itself, and the completions of a group are a batch of
-    sequences that continue the prompt.
+    Queries, keys and values are (B, heads, N, width), with fewer heads of keys than of queries;
+    returns (B, N, heads, width). There is no mask of N × N: the prompt attends to itself, and the
+    completions of a group are a batch of sequences that continue the prompt. Keys are not repeated
+    for all heads, also while sampling.
     """
-    if packing is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
-    # Grouped keys would keep the CPU from its fast kernel.
-    key, value = (repeat_kv(states, query.size(1) // states.size(1)) for states in (key, value))
     attend = partial(
         scaled_dot_product_attention,
         scale=settings.get("scaling"),
         dropout_p=settings.get("dropout", 0.0),
     )
+    if packing is None and query.size(2) == 1:  # one token of each row, while sampling
+        return _attend_folded(attend, query, key, value, attention_mask), None
+    if packing is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     sizes = [group.tokens for group in packing]
     parts = zip(*(states[0].split(sizes, 1) for states in (query, key, value)), strict=True)
     found = [
         states
         for group, part in zip(packing, parts, strict=True)
-        for states in _attend(attend, group, *part)
+        for states in _attend_group(attend, group, *part)
     ]
     return torch.cat(found)[None], None
 
 
-def _attend(
+def _attend_group(
     attend: Callable[..., torch.Tensor],
     group: Group,
     query: torch.Tensor,
@@ -199,14 +200,34 @@ def _attend(
     found = []
     if alone:
         whole = [states[None, :, :alone] for states in (query, key, value)]
-        found.append(attend(*whole, is_causal=True)[0].transpose(0, 1))
+        found.append(attend(*whole, is_causal=True, enable_gqa=True)[0].transpose(0, 1))
     if len(lengths) < 2:
         return found
     query, *said = (_unfold(states[:, prefix:], lengths) for states in (query, key, value))
     before = [states[:, :prefix].expand(len(lengths), -1, -1, -1) for states in (key, value)]
     key, value = (torch.cat(both, 2) for both in zip(before, said, strict=True))
-    seen = attend(query, key, value, attn_mask=group.mask).transpose(1, 2)
+    seen = _attend_folded(attend, query, key, value, group.mask)
     return [*found, *(each[:count] for each, count in zip(seen, lengths, strict=True))]
+
+
+def _attend_folded(
+    attend: Callable[..., torch.Tensor],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return the output of attention, (B, tokens, heads, width).
+
+    The queries of all heads that share keys are folded into one sequence. Otherwise the kernels
+    that take a mask would need a copy of the keys for each head.
+    """
+    shared = query.size(1) // key.size(1)
+    folded = query.unflatten(1, (-1, shared)).flatten(2, 3)
+    if mask is not None and mask.size(-2) > 1:
+        mask = mask.repeat(*[1] * (mask.dim() - 2), shared, 1)
+    seen = attend(folded, key, value, attn_mask=mask)
+    return seen.unflatten(2, (shared, -1)).flatten(1, 2).transpose(1, 2)
 
 
 def _unfold(states: torch.Tensor, lengths: tuple[int, ...]) -> torch.Tensor:

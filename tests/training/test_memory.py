@@ -292,7 +292,7 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recom
         elsewhere += 4 * sizes.vocabulary * sizes.hidden
     if recompute:  # the layer that is computed a second time, later
         tokens = 2 * prompt + 8 * response
-        args = (sizes.hidden, sizes.intermediate, sizes.hidden, 4, adapted)
+        args = (sizes.hidden, sizes.intermediate, sizes.kv, 4, adapted)
         elsewhere += layer_memory(tokens, *args) + attention_memory(sizes, load)
     assert activation_memory(sizes, load) - elsewhere == pytest.approx(kept, rel=0.15)
 

@@ -153,7 +153,7 @@ CASES = {
     "empty completions": (["short", "text", "still"], [[0, 6, 0, 3], [0, 0], [8]]),
     "text only": (["text"], [[7, 2, 5]]),
     "one completion of each": (["twin", "long"], [[8], [5]]),
-    "groups of 16": (["short", "twin"], [[6] * 16, [*range(1, 17)]]),
+    "groups of 16": (["text", "short"], [[6] * 16, [*range(16)]]),
 }
 
 
