@@ -33,7 +33,6 @@ from p2r.training.memory import (
     Load,
     activation_memory,
     attention_memory,
-    cache_memory,
     decoder_layer_memory,
     estimate_memory,
     fits,
@@ -42,7 +41,7 @@ from p2r.training.memory import (
     rollout_memory,
     state_memory,
 )
-from p2r.training.shared_prompts import Prompts, share_prompts, sharing
+from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import Frames, fit_size
 
@@ -271,9 +270,7 @@ def test_activations_of_a_layer_are_within_a_fifth(dtype, adapted, autocast):
 def test_activations_of_a_whole_pass_are_within_a_seventh(
     family, frozen, adapted, recompute, qwen3_folder
 ):
-    """Of eight responses to two prompts with a video, up to the LM head, as the loss computes it:
-    with gradient checkpointing every row by itself, without it each prompt once.
-    """
+    """Of eight responses to two prompts with a video, up to the LM head, as a packed row."""
     name = qwen3_folder if family == "qwen3_vl" else "playground/base"
     model, processor = data.load_model(name).train(), data.load_processor(name)
     if adapted:
@@ -284,7 +281,7 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(
     if recompute:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()  # as peft has it: else nothing before the adapters is
-    share_prompts(model)
+    accept_packed_rows(model)
     noise = np.random.default_rng(0).integers(0, 255, (8, 56, 56, 3), dtype=np.uint8)
     places = list(range(8))
     frames = Frames(noise, [i / 2 for i in places], places, 2.0, 4.0, 8, "pyav", "x.mp4")
@@ -300,12 +297,9 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(
     vision = [prompts[row] for row in rows]
 
     def forward():
-        if recompute:
-            flat = {key: [row[key] for row in vision] for key in data.VISION_KEYS}
-            model.model(**batch, **data.to_model_inputs(flat), use_cache=False)
-        else:
-            with sharing(model, Prompts.of(vision, prompt, torch.device("cpu"))):
-                model.model(**batch)
+        packed = pack(model, *batch.values(), response, vision)
+        del packed.inputs["shift_labels"]
+        model.model(**packed.inputs, use_cache=False)
 
     kept = kept_for_backward(model, forward)
     sizes = read_sizes(model.config.to_dict())
@@ -320,10 +314,8 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(
     if not adapted:
         elsewhere += 4 * sizes.vocabulary * sizes.hidden
     if recompute:  # the layer that is computed a second time, later
-        tokens = 8 * (prompt + response)
+        tokens = 2 * prompt + 8 * response
         elsewhere += decoder_layer_memory(sizes, tokens, load) + attention_memory(sizes, load)
-    else:  # no tensor of the backward pass
-        elsewhere += cache_memory(sizes, load, 8)
     assert activation_memory(sizes, load) - elsewhere == pytest.approx(kept, rel=0.15)
 
 
