@@ -73,11 +73,12 @@ def test_log_probs_are_those_of_the_models_own_forward_pass(
     trainer, batch, _ = scripted(model_folder, media, questions, tmp_path, [FULL, "two"])
     trainer.args.gradient_checkpointing = checkpointing
     ours = logps(trainer, batch, batch["vision"])
+    model = data.load_model(model_folder)  # as transformers has it
     for row, response in enumerate(trainer.step.completions):
         prompt = trainer.step.prompts[row]
         vision = {key: value for key, value in prompt.vision.items() if value is not None}
         with torch.no_grad():
-            logits = trainer.model(
+            logits = model(
                 input_ids=torch.tensor([prompt.ids + response]),
                 mm_token_type_ids=torch.tensor([prompt.types + [0] * len(response)]),
                 **vision,
