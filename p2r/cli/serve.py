@@ -1,7 +1,8 @@
-"""The verb that serves a model."""
+"""The verbs that serve and export models: `p2r serve` and `p2r export`."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import sys
@@ -12,22 +13,41 @@ from typing import Annotated, Any
 
 import typer
 
-from p2r.cli.options import DryRunOption, SetOption, app, print_dry_run
+from p2r.cli.options import DryRunOption, JsonOption, SetOption, app, print_dry_run
 
 LOCAL_JUDGE = "Qwen/Qwen2.5-7B-Instruct"  # the model and port of the preset `local-judge`
 JUDGE_PORT = 8001
 
 
 @app.command(
-    epilog="Example: p2r serve --recipe 7b --port 8000, and in another shell: p2r generate "
-    "--run runs/x --recipe 7b --set generate.engine=server",
+    epilog="Example: p2r serve --model runs/x/pa_grpo\n\nExample: p2r serve --recipe 7b --port "
+    "8000, and in another shell: p2r generate --run runs/x --recipe 7b "
+    "--set generate.engine=server",
 )
 def serve(
-    recipe: Annotated[str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file.")] = "tiny",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="tiny, 3b, 7b or a YAML file. Default: that of the model's run, otherwise tiny.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model folder, hub id or playground/NAME. Default: the teacher."),
+        typer.Option(
+            help="A stage of a run (RUN/pa_grpo), an exported folder, another model folder, a hub "
+            "id or playground/NAME. Default: the teacher.",
+        ),
     ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Send questions as they are, and return replies as one text. Default: a stage of "
+            "a run and an exported model are asked in their template, and replies have "
+            "observation, reasoning and content.",
+        ),
+    ] = False,
     host: Annotated[
         str, typer.Option(help="Address. Needs VLLM_API_KEY if others can reach it.")
     ] = "127.0.0.1",
@@ -56,17 +76,25 @@ def serve(
 ) -> None:
     """Serve a model with vLLM until Ctrl-C.
 
-    Uses the settings of a recipe. Any OpenAI-style client can use the server. The engine `server`
-    of p2r sends exactly the frames that training uses.
+    Uses the settings of a recipe. Any OpenAI-style client can use the server. A trained model is
+    asked in its template, and its replies have observation, reasoning and content. The engine
+    `server` of p2r sends exactly the frames that training uses.
     """
     from p2r.engines.vllm_server import VllmServer
+    from p2r.export.model import chat_template_of, is_stage
     from p2r.runs.recipe import load_recipe
 
-    resolved = load_recipe(recipe, set)
+    in_run = model is not None and is_stage(model)
+    resolved = load_recipe(
+        recipe or (Path(model).parent / "recipe.yaml" if in_run else "tiny"), set
+    )
     served = model or (LOCAL_JUDGE if judge else resolved.models.teacher)
     is_shown = sys.stderr.isatty()
-    if not dry_run:
-        log = log or Path(tempfile.mkdtemp(prefix="p2r-serve-")) / "vllm.log"
+    folder = None if dry_run else Path(tempfile.mkdtemp(prefix="p2r-serve-"))
+    template = None if plain or judge else chat_template_of(served, folder)
+    served = str(Path(served) / "model") if in_run else served
+    if folder is not None:
+        log = log or folder / "vllm.log"
     server = VllmServer(
         resolved,
         served,
@@ -76,6 +104,7 @@ def serve(
         wait=wait,
         rollouts=rollouts,
         text_only=judge,
+        chat_template=template,
         on_wait=_show_wait if is_shown else lambda seconds: None,
     )
     if dry_run:
@@ -101,3 +130,49 @@ def _interrupt(*_: Any) -> None:
 
 def _show_wait(seconds: float) -> None:
     print(f"\rwaiting for the server: {seconds:.0f} s", end="", file=sys.stderr)
+
+
+export_app = typer.Typer(
+    name="export", help="Export models and results for other programs.", no_args_is_help=True
+)
+app.add_typer(export_app)
+
+
+@export_app.command(
+    "model",
+    epilog="Example: p2r export model runs/x/pa_grpo --out my-model\n\n"
+    "Example: p2r export model runs/x/pa_grpo --out my-model --push ORG/NAME",
+)
+def export_model(
+    stage: Annotated[
+        Path, typer.Argument(metavar="RUN/STAGE", help="A finished training, such as RUN/pa_grpo.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write. It must be new or empty.")],
+    adapters: Annotated[
+        bool, typer.Option("--adapters", help="The LoRA adapters instead of the merged weights.")
+    ] = False,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="ORG/NAME", help="Also upload the folder to the hub."),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="With --push: make it public. Default: private.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a trained model as a folder that vLLM and transformers use without p2r.
+
+    The folder has weights, a processor with the pixels of the training, a chat template that asks
+    in the template of the training, a generation config, a reasoning parser for vLLM and a card.
+    """
+    from p2r.export.model import export_model, push_model
+
+    folder = export_model(stage, out, adapters=adapters)
+    files = sorted(file.name for file in folder.iterdir())
+    url = push_model(folder, push, not public) if push else None
+    if as_json:
+        print(json.dumps({"folder": str(folder), "files": files, "url": url}, indent=1))
+        return
+    print(f"{folder}: {', '.join(files)}")
+    if url:
+        print(url)
