@@ -1,8 +1,7 @@
-"""The verbs that serve and export models: `p2r serve` and `p2r export`."""
+"""The verb that serves a model."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from p2r.cli.options import DryRunOption, JsonOption, SetOption, app, print_dry_run
+from p2r.cli.options import DryRunOption, SetOption, app, print_dry_run
 
 LOCAL_JUDGE = "Qwen/Qwen2.5-7B-Instruct"  # the model and port of the preset `local-judge`
 JUDGE_PORT = 8001
@@ -130,49 +129,3 @@ def _interrupt(*_: Any) -> None:
 
 def _show_wait(seconds: float) -> None:
     print(f"\rwaiting for the server: {seconds:.0f} s", end="", file=sys.stderr)
-
-
-export_app = typer.Typer(
-    name="export", help="Export models and results for other programs.", no_args_is_help=True
-)
-app.add_typer(export_app)
-
-
-@export_app.command(
-    "model",
-    epilog="Example: p2r export model runs/x/pa_grpo --out my-model\n\n"
-    "Example: p2r export model runs/x/pa_grpo --out my-model --push ORG/NAME",
-)
-def export_model(
-    stage: Annotated[
-        Path, typer.Argument(metavar="RUN/STAGE", help="A finished training, such as RUN/pa_grpo.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write. It must be new or empty.")],
-    adapters: Annotated[
-        bool, typer.Option("--adapters", help="The LoRA adapters instead of the merged weights.")
-    ] = False,
-    push: Annotated[
-        str | None,
-        typer.Option("--push", metavar="ORG/NAME", help="Also upload the folder to the hub."),
-    ] = None,
-    public: Annotated[
-        bool, typer.Option("--public", help="With --push: make it public. Default: private.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Export a trained model as a folder that vLLM and transformers use without p2r.
-
-    The folder has weights, a processor with the pixels of the training, a chat template that asks
-    in the template of the training, a generation config, a reasoning parser for vLLM and a card.
-    """
-    from p2r.export.model import export_model, push_model
-
-    folder = export_model(stage, out, adapters=adapters)
-    files = sorted(file.name for file in folder.iterdir())
-    url = push_model(folder, push, not public) if push else None
-    if as_json:
-        print(json.dumps({"folder": str(folder), "files": files, "url": url}, indent=1))
-        return
-    print(f"{folder}: {', '.join(files)}")
-    if url:
-        print(url)
