@@ -19,7 +19,7 @@ from p2r.runs import read_json
 pytest_plugins = ["small_fixtures"]
 pytestmark = pytest.mark.slow
 # The number of questions in the paper's subset of each file, if it is not ten.
-ASKED = {"videommmu": 30, "mvbench": 20, "tempcompass": 80, "vcrbench": 9}
+ASKED = {"mlvu": 20, "videommmu": 30, "mvbench": 20, "tempcompass": 80, "vcrbench": 9}
 
 
 @pytest.fixture(scope="module")
