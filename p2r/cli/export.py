@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli.options import JsonOption, RootOption, app
+from p2r.cli.options import DryRunOption, JsonOption, RootOption, app, print_dry_run
 
 export_app = typer.Typer(
     name="export", help="Export models and results for other programs.", no_args_is_help=True
@@ -36,6 +36,7 @@ def export_model(
     public: Annotated[
         bool, typer.Option("--public", help="With --push: make it public. Default: private.")
     ] = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a trained model as a folder that vLLM and transformers use without p2r.
@@ -43,8 +44,11 @@ def export_model(
     The folder has weights, a processor with the pixels of the training, a chat template that asks
     in the template of the training, a generation config, a reasoning parser for vLLM and a card.
     """
-    from p2r.export.model import export_model, push_model
+    from p2r.export.model import export_model, preview_export, push_model
 
+    if dry_run:
+        print_dry_run(preview_export(stage, out, adapters=adapters, repository=push))
+        return
     folder = export_model(stage, out, adapters=adapters)
     files = sorted(file.name for file in folder.iterdir())
     url = push_model(folder, push, not public) if push else None
@@ -62,7 +66,7 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 @export_app.command(
     "lmms-task",
     epilog="Example: p2r export lmms-task validation.json --benchmark mmvu --data-root media "
-    "--out tasks\n\nExample: python -m lmms_eval --model p2r --model_args "
+    "--out tasks\n\nExample: lmms-eval --model p2r --model_args "
     "pretrained=runs/x/pa_grpo --include_path tasks --tasks p2r_mmvu",
 )
 def export_task(

@@ -19,6 +19,7 @@ from p2r.files.atomic import read_json, write_json, write_text
 from p2r.files.hub import upload_folder
 from p2r.runs.folder import check_run
 from p2r.runs.recipe import Recipe, load_recipe
+from p2r.template import style_name
 from p2r.template.chat_template import SWITCH, ask_in_style
 
 if TYPE_CHECKING:
@@ -45,11 +46,6 @@ class TrainedModel:
         """The prompt style: the name of a built-in one, or the text of a prompt file."""
         return self.recipe.style
 
-    @property
-    def name(self) -> str:
-        """A name for the model: run and stage."""
-        return f"{self.stage.resolve().parent.name}-{self.stage.name}"
-
 
 def is_stage(folder: str | Path) -> bool:
     """Return whether a path is a finished training in a run, `RUN/pa_grpo`."""
@@ -75,9 +71,7 @@ def export_model(folder: str | Path, out: str | Path, *, adapters: bool = False)
     `adapters` exports the LoRA adapters instead of the merged weights. Raises `UserError` if the
     stage has no model, or no adapters, or if `out` exists and is not empty.
     """
-    trained, out = find_trained(folder), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not empty: give another --out")
+    trained, out = _check(folder, out, adapters)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as draft:
         _write(trained, Path(draft), adapters)
@@ -85,6 +79,29 @@ def export_model(folder: str | Path, out: str | Path, *, adapters: bool = False)
         for file in Path(draft).iterdir():
             shutil.move(file, out)
     return out
+
+
+def preview_export(
+    folder: str | Path, out: str | Path, *, adapters: bool = False, repository: str | None = None
+) -> list[str]:
+    """Check what `export_model` checks; return the plan."""
+    trained, out = _check(folder, out, adapters)
+    what = "adapters" if adapters else "merged weights"
+    style = style_name(trained.style)
+    lines = [f"{what} of {trained.stage}, with the prompt style {style}, to {out}"]
+    return [*lines, *([f"then to {repository} on the hub"] if repository else [])]
+
+
+def _check(folder: str | Path, out: str | Path, adapters: bool) -> tuple[TrainedModel, Path]:
+    trained, out = find_trained(folder), Path(out)
+    if adapters and not (trained.stage / "adapters").is_dir():
+        raise UserError(
+            f"{trained.stage} has no adapters, because the training changed all weights: export it "
+            "without --adapters"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty: give another --out")
+    return trained, out
 
 
 def push_model(folder: Path, repository: str, private: bool) -> str:
@@ -112,13 +129,7 @@ def _write(trained: TrainedModel, folder: Path, adapters: bool) -> None:
 
 
 def _copy_adapters(trained: TrainedModel, folder: Path) -> None:
-    found = trained.stage / "adapters"
-    if not found.is_dir():
-        raise UserError(
-            f"{trained.stage} has no adapters, because the training changed all weights: export it "
-            "without --adapters"
-        )
-    for file in found.iterdir():
+    for file in (trained.stage / "adapters").iterdir():
         if file.suffix in (".safetensors", ".json"):
             shutil.copyfile(file, folder / file.name)
     config = read_json(folder / "adapter_config.json")
