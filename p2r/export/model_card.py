@@ -54,13 +54,13 @@ def write_model_card(
         style=style_name(style),
         recipe=recipe,
         data=_data(stage),
-        settings=hide_keys(show_unseen(_settings(recipe, stage.name))),
+        settings=show_unseen(_settings(recipe, stage.name)),
         results=results,
         judges=sorted({row["judge"] for row in results} - {"none"}),
         version=__version__,
     )
     file = folder / "README.md"
-    write_text(file, text)
+    write_text(file, hide_keys(text))
     return file
 
 

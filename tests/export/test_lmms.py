@@ -134,7 +134,7 @@ def test_lmms_eval_runs_the_task_with_the_model(task, tmp_path):
         command,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         cwd=tmp_path,
         env={
             **os.environ,
@@ -147,8 +147,8 @@ def test_lmms_eval_runs_the_task_with_the_model(task, tmp_path):
     assert logs, done.stdout[-2000:] + done.stderr[-3000:]
     (log,) = logs
     samples = [json.loads(line) for line in log.read_text().splitlines()]
-    assert len(samples) == 5 and sum(sample["format"] for sample in samples) >= 3
+    assert len(samples) == 5 and all({"official", "format"} <= sample.keys() for sample in samples)
     imported = import_result("lmms-eval", log, "playground")
     asked = list(read_questions(task / "small.jsonl"))
-    assert [item.id for item in imported.items] == [question.id for question in asked]
-    assert all("<observation>" in item.output for item in imported.items[:2])
+    assert {item.id for item in imported.items} == {question.id for question in asked}
+    assert sum(item.output.startswith("<observation>") for item in imported.items) >= 3
