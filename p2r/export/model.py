@@ -150,6 +150,7 @@ def _set_pixels(processor: Any, video: VideoSettings) -> None:
 
     The processor samples at a rate, up to a number of frames. p2r samples that number of frames
     from a video of any length, or all of a shorter one. A very high rate makes both the same.
+    Sampling is off by default: vLLM samples the frames itself before it calls the processor.
     """
     smallest = video.factor**2
     frames, images = processor.video_processor, processor.image_processor
@@ -158,7 +159,7 @@ def _set_pixels(processor: Any, video: VideoSettings) -> None:
         "shortest_edge": smallest,
         "longest_edge": video.image_pixels or video.train_pixels,
     }
-    frames.do_sample_frames, frames.fps, frames.num_frames = True, 1000, None
+    frames.do_sample_frames, frames.fps, frames.num_frames = False, 1000, None
     frames.min_frames, frames.max_frames = 2, video.train_frames
     frames.cap_pixels_per_frame = False
 

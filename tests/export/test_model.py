@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import plain_transformers
 import pytest
 import yaml
 from small import VIDEO
+from transformers.video_utils import VideoMetadata
 
 from p2r.cli import run_cli
 from p2r.data import encode_prompts, load_processor
@@ -162,6 +164,15 @@ def test_p2r_asks_an_exported_model_with_its_own_prompt_only(exported, model_fol
         assert ids[0].equal(ids[1])
 
 
+def test_the_processor_takes_frames_that_vllm_has_sampled(exported):
+    """The metadata then describes the whole video, not the frames."""
+    whole = VideoMetadata(total_num_frames=64, fps=8.0, frames_indices=list(range(0, 64, 11)))
+    frames = np.zeros((6, 64, 96, 3), np.uint8)
+    text = "<|vision_start|><|video_pad|><|vision_end|>"
+    found = load_processor(exported)(text=[text], videos=[frames], video_metadata=[whole])
+    assert found["video_grid_thw"].tolist() == [[3, 6, 8]]  # 42 × 56 pixels, patches of 7
+
+
 def test_an_unknown_problem_type_is_refused(exported):
     processor = load_processor(exported)
     with pytest.raises(Exception, match="problem_type must be one of multiple choice"):
@@ -197,7 +208,7 @@ def test_transformers_alone_builds_the_prompt_of_p2r(exported, media):
     problem, *options = plain_transformers.CHOICE.split("\n")
     choice = Question(id="c", problem=problem, options=options, problem_type="multiple choice")
     ask = {"id": "n", "problem": "How many?", "problem_type": "numerical", "path": clip.name}
-    # transformers takes every second frame of 8 frames, p2r the first to the last of them.
+    # transformers chooses other frames of the 8, but as many and at the same rate.
     frames = sample_frames(clip, **{**VIDEO, "max_frames": 6})
     ours = encode_prompts(processor, [Question(**ask)], [frames], "brief")
     assert found["video"] == ours["input_ids"][0].tolist()

@@ -53,7 +53,7 @@ def main(folder: str, clip: str) -> None:
         text("How many?"),
         {"type": "video", "video": frames},
         problem_type="numerical",
-        processor_kwargs={"video_metadata": [about]},
+        processor_kwargs={"video_metadata": [about], "do_sample_frames": True},
     )
     written = model.generate(**video, max_new_tokens=3, min_new_tokens=3)
     print(
