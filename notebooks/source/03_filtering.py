@@ -67,7 +67,7 @@ for verdict in OracleJudge().judge([asked] * 3, observations):
 #
 # Difficulty ●○○○○ · importance ●●●○○ · 3 minutes
 #
-# Read the question below. Write a sufficient observation of one sentence.
+# Read the question below. Write a sufficient observation of one sentence, in the style of the observations above.
 # %%
 sign = Question(id="sign", problem="What does the sign say?", problem_type="OCR", answer="STOP")
 workshop.show_question(sign)
