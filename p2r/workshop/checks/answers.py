@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp
 from typing import Any
 
 from p2r.judges.prompt import build_judge_prompt
@@ -124,11 +123,6 @@ def test_injection(attack: str | None, question: Question) -> None:
 def test_passes(passes: float | None, steps: int, batch_size: int, traces: int) -> None:
     """Check how often a training saw each trace."""
     check_answer(passes, near(steps * batch_size / traces, 0.1), "steps × batch size / traces")
-
-
-def test_probability(probability: float | None, loss: float) -> None:
-    """Check the geometric mean of the probabilities behind a loss."""
-    check_answer(probability, near(exp(-loss)), "e to the power of minus the loss")
 
 
 # ---- 05 rewards and judges
