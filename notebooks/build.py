@@ -31,6 +31,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,11 @@ def draw(figures: list[dict[str, Any]]) -> list[str]:
     """Return PNG pictures of Plotly figures in base64, drawn by Chromium with Plotly's script."""
     if not figures:
         return []
+    with ThreadPoolExecutor(1) as threads:  # Playwright runs once per thread: tests use it too
+        return threads.submit(_draw, figures).result()
+
+
+def _draw(figures: list[dict[str, Any]]) -> list[str]:
     import base64
     import io
 

@@ -15,7 +15,7 @@ TEMPLATES = str(Path(__file__).parent / "templates")
 PLOTLY = "application/vnd.plotly.v1+json"
 LONGEST_CODE = 14  # lines of a code cell on a slide
 # The parts of a notebook that a slide does not need.
-_NOT_SHOWN = re.compile(r"^(<details>|\*\*Needs\*\*|Solutions: )", re.MULTILINE)
+_NOT_SHOWN = ("**Needs**", "Solutions: ")
 
 
 def to_html(book: nbformat.NotebookNode, title: str) -> str:
@@ -62,8 +62,11 @@ def slide_deck(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _without_needs(text: str) -> str:
+    """Return a text without hints, and without the paragraphs for readers of the notebook."""
+    if text.startswith("<details>"):
+        return ""
     parts = re.split(r"\n\n+", text.strip())
-    return "\n\n".join(part for part in parts if not _NOT_SHOWN.match(part))
+    return "\n\n".join(part for part in parts if not part.startswith(_NOT_SHOWN))
 
 
 def _kind(text: str) -> str:

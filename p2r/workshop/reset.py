@@ -142,32 +142,35 @@ def _changed_notebooks(root: Path) -> list[Path]:
     """Return the notebooks whose cells differ from their source, or that hold new outputs."""
     build = _builder(root)
     return [
-        build.path_of(name, solution)
+        path
         for name in build.source_names()
         for solution in (False, True)
-        if not build.is_current(name, solution) or _is_changed(root, build.path_of(name, solution))
+        if (path := build.path_of(name, solution)).is_file()
+        if not build.is_current(name, solution) or _has_new_outputs(root, path)
     ]
 
 
-def _is_changed(root: Path, path: Path) -> bool:
-    """Return whether a notebook has outputs that git does not know."""
-    same = ["git", "-C", str(root), "diff", "--quiet", "HEAD", "--", str(path)]
-    if shutil.which("git") and (code := subprocess.run(same, capture_output=True).returncode) < 2:
-        return code == 1
-    return '"output_type"' in path.read_text(encoding="utf-8")
+def _has_new_outputs(root: Path, path: Path) -> bool:
+    text, committed = path.read_text(encoding="utf-8"), _committed(root, path)
+    return '"output_type"' in text if committed is None else text != committed
+
+
+def _committed(root: Path, path: Path) -> str | None:
+    """Return a file as in the last commit; None without git, or if git does not know the file."""
+    if not shutil.which("git"):
+        return None
+    place = f"HEAD:./{path.relative_to(root).as_posix()}"
+    shown = subprocess.run(["git", "-C", str(root), "show", place], capture_output=True)
+    return shown.stdout.decode("utf-8") if shown.returncode == 0 else None
 
 
 def restore_notebooks(root: Path, paths: Sequence[Path]) -> None:
-    """Write notebooks as the project has them: from git, otherwise from their sources."""
-    if not paths:
-        return
+    """Write notebooks as the last commit has them, or without outputs from their sources."""
     build = _builder(root)
-    restore = ["git", "-C", str(root), "checkout", "--quiet", "HEAD", "--", *map(str, paths)]
-    from_git = bool(shutil.which("git"))
-    from_git = from_git and subprocess.run(restore, capture_output=True).returncode == 0
     for path in paths:
         name, solution = path.stem, path.parent.name == "solutions"
-        if not from_git or not build.is_current(name, solution):
+        path.write_text(_committed(root, path) or "", encoding="utf-8")
+        if not path.stat().st_size or not build.is_current(name, solution):
             path.write_text(build.to_text(build.build(name, solution)), encoding="utf-8")
 
 
