@@ -16,7 +16,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from playwright.sync_api import expect
-from small import write_video
+
+from p2r.playground.splits import write_split
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 pytest_plugins = ["browser_fixture"]
@@ -35,7 +36,7 @@ CELLS = {
     "player": "widgets.player('clip.mp4', max_frames=4, max_pixels=3136, factor=14)",
     "live": (
         "import time\n\nwith widgets.LiveCurves({'reward': 'r'}, 'A training') as curves:\n"
-        "    for step in curves.steps(3000):\n        time.sleep(0.1)\n"
+        "    for step in curves.steps(3000):\n        time.sleep(0.5)\n"
         "        curves.add({'step': step, 'r': step / 10})"
     ),
 }
@@ -50,7 +51,8 @@ KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 @pytest.fixture
 def lab(tmp_path):
     """JupyterLab on a notebook with every widget; yields the address of the notebook."""
-    write_video(tmp_path / "clip.mp4", 16, 56, 56, 4, seed=0)
+    write_split(tmp_path / "clips", "train", 1)
+    next(tmp_path.glob("clips/**/*.mp4")).rename(tmp_path / "clip.mp4")
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), tmp_path / "w.ipynb")
     for name, values in SETTINGS.items():
@@ -110,12 +112,13 @@ def test_every_widget_works_in_jupyterlab(lab, chromium, tmp_path):
 
 
 def use_every_widget(page, shots: Path) -> None:
-    """Run the notebook with the keyboard, then use each widget with the keyboard."""
+    """Run the notebook, then use each widget with the keyboard."""
     cells = page.locator(".jp-CodeCell")
     expect(cells).to_have_count(len(CELLS))
-    for number in range(len(CELLS)):
-        cells.nth(number).locator(".cm-content").focus()
-        page.keyboard.press("Control+Enter")
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
+    cells.last.locator(".cm-content").click()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Above Selected Cell", exact=True).click()
     places = {name: cells.nth(number) for number, name in enumerate(CELLS)}
 
     def shoot(name: str) -> None:
@@ -147,9 +150,11 @@ def use_every_widget(page, shots: Path) -> None:
     )
     expect(places["trace_editor"].get_by_text("Sufficient: yes.")).to_be_visible()
     shoot("trace_editor")
-    assert places["player"].locator("video").evaluate("video => video.duration") > 3
+    assert places["player"].locator("video").evaluate("video => video.duration") > 2
 
     places["live"] = live
+    live.locator(".cm-content").focus()
+    page.keyboard.press("Control+Enter")
     stop = live.get_by_role("button", name="Stop")
     expect(live.locator(".js-plotly-plot .main-svg").first).to_be_visible()
     stop.focus()

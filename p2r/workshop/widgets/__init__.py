@@ -142,7 +142,9 @@ def player(clip: str | Path, **settings: Any) -> Panel:
         source = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
         figure = NotebookFigure(go.Image(source=source))
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
-        figure.update_layout(height=220, margin={"l": 0, "r": 0, "t": 0, "b": 0}, template="none")
+        height = round(sheet.height * min(1.5, 880 / sheet.width))
+        margin = {"l": 0, "r": 0, "t": 0, "b": 0}
+        figure.update_layout(height=height, margin=margin, template="none")
         times = ", ".join(f"{time:.2f}" for time in sampled.timestamps)
         text = f"The model sees {len(sampled)} frames, at {times} s. It sees nothing between them."
         return Picture(figure, text, video)
