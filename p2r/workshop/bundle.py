@@ -42,7 +42,7 @@ INSTALL = """#!/bin/sh
 # Makes .venv from the wheels in this folder. Needs no network.
 set -e
 cd "$(dirname "$0")"
-PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/wheels" make install EXTRAS={extras} "$@"
+PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/wheels" make install PYTHON=python{python} EXTRAS={extras} "$@"
 """
 Say = Callable[[str], None]
 
@@ -109,7 +109,8 @@ def _write_start(folder: Path, extras: Sequence[str]) -> None:
     where = f"{platform.system()} ({platform.machine()})"
     (folder / "START.md").write_text(START.format(python=python, platform=where), encoding="utf-8")
     script = folder / "install.sh"
-    script.write_text(INSTALL.format(extras=",".join(extras)), encoding="utf-8")
+    content = INSTALL.format(python=python, extras=",".join(extras))
+    script.write_text(content, encoding="utf-8")
     script.chmod(0o755)
 
 
