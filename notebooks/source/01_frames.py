@@ -222,9 +222,8 @@ for each in own:
     shown = shown or each
     count, height, width, _ = sampled.frames.shape
     gap = sampled.duration / max(1, count - 1)
-    print(f"{each.name}: {sampled.duration:.1f} s, {count} frames of {height} × {width}", end=", ")
-    tokens = video_tokens(count, height // 28 * 28, width // 28 * 28)
-    print(f"one every {gap:.2f} s, {tokens} tokens")
+    tokens = video_tokens(count, height, width)
+    print(f"{each.name}: {sampled.duration:.1f} s, sampled every {gap:.2f} s, {tokens} tokens")
 # %%
 widgets.player(shown, max_frames=16, max_pixels=128 * 28 * 28) if shown else None
 # %% [markdown]

@@ -22,6 +22,7 @@ from p2r.playground.splits import write_split
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 pytest_plugins = ["browser_fixture"]
 ROOT = Path(__file__).parents[2]
+PATIENCE = 300_000  # the kernel imports torch first, which is slow on a busy machine
 START = (
     "from p2r.records import Question\nfrom p2r.workshop import widgets\n\n"
     "sign = Question(id='q', problem='What does the sign say?', problem_type='OCR', answer='STOP')"
@@ -97,8 +98,8 @@ def wait_for(address: str, server: subprocess.Popen) -> None:
 
 def test_every_widget_works_in_jupyterlab(lab, chromium, tmp_path):
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     # JupyterLab may ask which kernel to use, in a dialog that can appear at any time.
     select = page.get_by_role("button", name="Select", exact=True)
     page.add_locator_handler(select, lambda button: button.click())
