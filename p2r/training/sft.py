@@ -49,6 +49,7 @@ from p2r.training.tuning import (
     training_dtype,
 )
 from p2r.training.vision_pass import unify_vision_passes
+from p2r.training.vision_windows import batch_windows
 from p2r.video import Clips, FrameCache
 
 log = logging.getLogger(__name__)
@@ -248,6 +249,7 @@ def train_sft(
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    batch_windows(trainer.model)
     if workers().num_processes > 1:
         unify_vision_passes(trainer.model)
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")

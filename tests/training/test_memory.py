@@ -23,7 +23,6 @@ from p2r.training.memory import (
     Load,
     activation_memory,
     attention_memory,
-    cache_memory,
     estimate_memory,
     fits,
     layer_memory,
@@ -40,7 +39,7 @@ from p2r.training.model_size import (
     most_vision_tokens,
     vision_tokens,
 )
-from p2r.training.shared_prompts import Prompts, share_prompts, sharing
+from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import Frames, fit_size
 
@@ -249,9 +248,7 @@ def test_activations_of_a_layer_are_within_a_fifth(dtype, adapted, autocast):
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recompute):
-    """Of eight responses to two prompts with a video, up to the LM head, as the loss computes it:
-    with gradient checkpointing every row by itself, without it each prompt once.
-    """
+    """Of eight responses to two prompts with a video, up to the LM head, as a packed row."""
     model = data.load_model("playground/base").train()
     processor = data.load_processor("playground/base")
     if adapted:
@@ -261,7 +258,7 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recom
     if recompute:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()  # as peft has it: else nothing before the adapters is
-    share_prompts(model)
+    accept_packed_rows(model)
     noise = np.random.default_rng(0).integers(0, 255, (8, 56, 56, 3), dtype=np.uint8)
     places = list(range(8))
     frames = Frames(noise, [i / 2 for i in places], places, 2.0, 4.0, 8, "pyav", "x.mp4")
@@ -277,12 +274,9 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recom
     vision = [prompts[row] for row in rows]
 
     def forward():
-        if recompute:
-            flat = {key: [row[key] for row in vision] for key in data.VISION_KEYS}
-            model.model(**batch, **data.to_model_inputs(flat), use_cache=False)
-        else:
-            with sharing(model, Prompts.of(vision, prompt, torch.device("cpu"))):
-                model.model(**batch)
+        packed = pack(model, *batch.values(), response, vision)
+        del packed.inputs["shift_labels"]
+        model.model(**packed.inputs, use_cache=False)
 
     kept = kept_for_backward(model, forward)
     sizes = Architecture.of(model.config.to_dict())
@@ -297,11 +291,9 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recom
     if not adapted:
         elsewhere += 4 * sizes.vocabulary * sizes.hidden
     if recompute:  # the layer that is computed a second time, later
-        tokens = 8 * (prompt + response)
-        args = (sizes.hidden, sizes.intermediate, sizes.hidden, 4, adapted)
+        tokens = 2 * prompt + 8 * response
+        args = (sizes.hidden, sizes.intermediate, sizes.kv, 4, adapted)
         elsewhere += layer_memory(tokens, *args) + attention_memory(sizes, load)
-    else:  # no tensor of the backward pass
-        elsewhere += cache_memory(sizes, load, 8)
     assert activation_memory(sizes, load) - elsewhere == pytest.approx(kept, rel=0.15)
 
 
