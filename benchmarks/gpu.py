@@ -41,10 +41,11 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from trl.trainer.utils import selective_log_softmax
 
 from p2r import data
+from p2r.families import family_of_model, published_configs, read_sizes
+from p2r.families.sizes import Architecture, count_parameters, vision_tokens
 from p2r.files.atomic import write_json
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.training.memory import GIB, Load, estimate_memory, peak_memory
-from p2r.training.model_size import PUBLISHED, Architecture, count_parameters, vision_tokens
 from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.preflight import measured_peak
 from p2r.training.tuning import freeze_vision, lora_config
@@ -102,7 +103,7 @@ def config_of(shape: Shape) -> Qwen2_5_VLConfig:
     """Return the config of a shape, without any file from the network."""
     if shape.name == "tiny":
         return Qwen2_5_VLConfig.from_pretrained(data.PLAYGROUND_MODELS / "base")
-    sizes = dict(PUBLISHED[load_recipe(shape.recipe).models.base])
+    sizes = dict(published_configs()[load_recipe(shape.recipe).models.base])
     vision = sizes.pop("vision_config")
     tied = sizes.pop("tie_word_embeddings")
     sizes.pop("model_type")
@@ -157,7 +158,7 @@ def build_batch(
     config: Qwen2_5_VLConfig, recipe: Recipe, shape: Shape, device: torch.device
 ) -> Batch:
     """Return `GROUP` rollouts of one prompt with a 16:9 video, of random tokens and patches."""
-    sizes = Architecture.of(config.to_dict())
+    sizes = read_sizes(config.to_dict())
     video, vision = recipe.video, config.vision_config
     height, width = fit_size(720, 1280, video.train_pixels, video.factor)
     grid = (
@@ -358,7 +359,7 @@ def measure_shape(shape: Shape, device: torch.device, clock: Clock, report: dict
     """Add the results of a shape to `report`, part by part, so that a failure loses no part."""
     recipe = load_recipe(shape.recipe)
     config = config_of(shape)
-    sizes = Architecture.of(config.to_dict())
+    sizes = read_sizes(config.to_dict())
     dtype = getattr(torch, recipe.models.dtype)
     batch = build_batch(config, recipe, shape, device)
     report |= {
@@ -378,7 +379,7 @@ def measure_shape(shape: Shape, device: torch.device, clock: Clock, report: dict
     adapters = recipe.model_copy(update={"tuning": _lora(recipe)})
 
     def adapt(base: Any) -> Any:
-        adapted = peft.get_peft_model(base, lora_config(adapters.tuning))
+        adapted = peft.get_peft_model(base, lora_config(adapters.tuning, family_of_model(base)))
         if adapters.tuning.freeze_vision:
             freeze_vision(adapted)
         adapted.enable_input_require_grads()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from p2r.training.model_size import Architecture, count_parameters, count_trained
+from p2r.families.sizes import Architecture, count_parameters, count_trained
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 Sampler = Literal["transformers", "vllm", "vllm-server"]
@@ -163,6 +163,18 @@ def layer_memory(
     return tokens * (4 * norms * hidden + wide * (inputs * hidden + 2 * kv + 4 * intermediate))
 
 
+def decoder_layer_memory(model: Architecture, tokens: int, load: Load) -> int:
+    """Return what a decoder layer keeps for `tokens` tokens, see `layer_memory`.
+
+    Queries and the output of attention have the width q, not h: 2·(q − h) more. Norms of queries
+    and keys keep two values of their width in float32, with adapters one.
+    """
+    adapted = load.lora_rank is not None
+    wide = model.kv + model.queries - model.hidden
+    layer = layer_memory(tokens, model.hidden, model.intermediate, wide, load.wide, adapted)
+    return layer + tokens * 4 * (1 if adapted else 2) * model.normed
+
+
 def prompts_of_micro_batch(load: Load) -> int:
     """Return how many distinct prompts a micro-batch has: its rows are in order of their groups."""
     group = -(-load.rollouts // load.prompts)
@@ -181,7 +193,7 @@ def attention_memory(model: Architecture, load: Load) -> int:
     rows, prompts, said = load.micro_batch, prompts_of_micro_batch(load), load.completion_tokens
     if rows == prompts:
         return 0
-    masks = prompts * said * (load.prompt_tokens + said) * model.hidden // model.kv
+    masks = prompts * said * (load.prompt_tokens + said) * model.queries // model.kv
     return load.wide * (masks + rows * load.prompt_tokens * 2 * model.kv)
 
 
@@ -193,7 +205,7 @@ def activation_memory(model: Architecture, load: Load) -> int:
     layer at a time again (`layer_memory`, `attention_memory`). Without checkpointing each layer
     keeps everything. The last norm keeps 8·t·h, with adapters 4·t·h.
 
-    The vision tower keeps the same for its p patches, and its merger p·v·(8 + 3w), with adapters
+    The vision tower keeps the same for its p patches, and each merger p·v·(8 + 3w), with adapters
     p·v·(4 + 3w). A frozen tower keeps nothing. The LM head computes tiles of at most 4,096 tokens ×
     32,768 words in float32. If it is trained, its gradient is summed in float32, 4·V·h. The result
     is within a fifth of what PyTorch keeps for a pass of the playground's model.
@@ -206,10 +218,11 @@ def activation_memory(model: Architecture, load: Load) -> int:
     deepspeed = load.sharding in ("zero2", "zero3")
     stream = load.wide if adapted or deepspeed else 4  # the residual stream's
     hidden, width = model.hidden, model.vision_hidden
-    layer = layer_memory(tokens, hidden, model.intermediate, model.kv, load.wide, adapted)
-    layer += attention_memory(model, load)
-    block = layer_memory(patches, width, model.vision_intermediate, width, load.wide, adapted)
-    merger = patches * width * (norm + 3 * load.wide)
+    layer = decoder_layer_memory(model, tokens, load) + attention_memory(model, load)
+    # An MLP without a gate keeps two values of its width, not four.
+    mlp = model.vision_intermediate // (1 if model.vision_gated else 2)
+    block = layer_memory(patches, width, mlp, width, load.wide, adapted)
+    merger = model.mergers * patches * width * (norm + 3 * load.wide)
     if load.freeze_vision:
         seen = 0
     elif load.recompute:
