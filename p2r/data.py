@@ -37,6 +37,7 @@ from p2r.families import family_of_processor, find_family
 from p2r.files.media import resolve_media
 from p2r.records import Medium, Question
 from p2r.template import build_messages
+from p2r.template.chat_template import SWITCH
 from p2r.video import clips_of
 
 if TYPE_CHECKING:
@@ -218,7 +219,10 @@ def prompt_text(processor: Any, question: Question, style: str, media: bool) -> 
     if not media:
         for message in messages:
             message["content"] = [part for part in message["content"] if part["type"] == "text"]
-    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    as_is = {SWITCH: False} if SWITCH in processor.chat_template else {}
+    return processor.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **as_is
+    )
 
 
 def _encode_each(

@@ -121,6 +121,21 @@ def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
+def plain_client_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return arguments of vLLM's server for clients that send video files.
+
+    vLLM samples and resizes the frames of a file. Frames that p2r sends are within these limits
+    and stay as they are.
+    """
+    video = recipe.video
+    most = max(video.train_pixels, video.eval_pixels, video.image_pixels or 0)
+    size = {"shortest_edge": video.factor**2, "longest_edge": most}
+    return {
+        "mm_processor_kwargs": {**PROCESSOR_SETTINGS, "do_resize": True, "size": size},
+        "media_io_kwargs": {"video": {"num_frames": video.eval_frames}},
+    }
+
+
 def text_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
     """Return the arguments of `vllm.LLM` for a text model, such as a judge."""
     vllm = recipe.vllm
