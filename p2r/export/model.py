@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.engines.vllm_server import PARSER
 from p2r.errors import UserError
 from p2r.export.model_card import write_model_card
+from p2r.families import family_of_processor
 from p2r.files.atomic import read_json, write_json, write_text
 from p2r.files.hub import upload_folder
 from p2r.runs.folder import check_run
@@ -154,14 +155,20 @@ def _set_pixels(processor: Any, video: VideoSettings) -> None:
     """
     smallest = video.factor**2
     frames, images = processor.video_processor, processor.image_processor
-    frames.size = {"shortest_edge": smallest, "longest_edge": video.train_pixels}
+    whole = family_of_processor(processor).limits_whole_video
+    frames.size = {
+        "shortest_edge": smallest,
+        "longest_edge": video.train_pixels * (video.train_frames if whole else 1),
+    }
     images.size = {
         "shortest_edge": smallest,
         "longest_edge": video.image_pixels or video.train_pixels,
     }
     frames.do_sample_frames, frames.fps, frames.num_frames = False, 1000, None
     frames.min_frames, frames.max_frames = 2, video.train_frames
-    frames.cap_pixels_per_frame = False
+    frames.cap_pixels_per_frame = whole
+    if whole:
+        frames.max_video_tokens = video.train_pixels // smallest  # of a frame
 
 
 def _generation(trained: TrainedModel) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class Family:
     `decoder_layers` and `vision_layers` are regular expressions for the names of the linear layers
     that get adapters. `tower` is the name of the vision tower in the model.
     `video_fields` are the model inputs with one value per video, besides pixels and grid.
+    `limits_whole_video` tells whether the size limits of the video processor count the pixels of
+    all frames together.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Family:
     vision_layers: str
     tower: str = "model.visual"
     video_fields: tuple[str, ...] = ()
+    limits_whole_video: bool = False
 
     def tower_of(self, model: Any) -> Any:
         """Return the vision tower of a model without adapters."""

@@ -135,4 +135,5 @@ FAMILY = Family(
         r"visual\.(blocks\.\d+\.\w+\.(qkv|proj|linear_fc[12])"
         r"|(merger|deepstack_merger_list\.\d+)\.linear_fc[12])"
     ),
+    limits_whole_video=True,
 )

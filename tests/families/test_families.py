@@ -17,6 +17,8 @@ from p2r.families import (
 )
 from p2r.families.sizes import most_moment_tokens, most_vision_tokens
 
+pytest_plugins = ["small_fixtures"]
+
 
 def test_every_family_is_found_by_its_model_type():
     assert list(all_families()) == ["qwen2_5_vl", "qwen3_vl"]
@@ -51,3 +53,21 @@ def test_plans_import_no_library_of_models():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["model_folder", "qwen3_folder"])
+def test_an_exported_processor_limits_the_pixels_of_each_frame(folder, request):
+    """Qwen3-VL's own limit is on all frames together, so a short clip could have larger frames."""
+    import numpy as np
+
+    from p2r import data
+    from p2r.export.model import _set_pixels
+    from p2r.runs.recipe import load_recipe
+
+    processor = data.load_processor(request.getfixturevalue(folder))
+    _set_pixels(processor, load_recipe("tiny").video)  # at most 8 frames of 56 × 56 pixels
+    for count in (2, 8):
+        clip = np.zeros((count, 112, 112, 3), dtype=np.uint8)
+        made = processor.video_processor([clip], return_metadata=False)
+        assert made["video_grid_thw"].tolist() == [[count // 2, 8, 8]]
