@@ -97,6 +97,10 @@ def write_files(folder: Path) -> None:
     for name in clips:
         shutil.copy(folder / "clip.mp4", folder / "media" / name)
     (folder / "data").symlink_to("media")
+    (folder / "notebooks" / "source").mkdir(parents=True)  # for `p2r workshop`
+    shutil.copy(ROOT / "notebooks" / "build.py", folder / "notebooks")
+    (folder / "prebuilt" / "workshop").mkdir(parents=True)
+    (folder / "prebuilt" / "workshop" / "recipe.yaml").write_text("")
     asked = [
         {
             "problem_id": n,
