@@ -85,8 +85,12 @@ $(VENV)/.engines: $(INSTALLED)
 		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
 	fi || echo "no vLLM on this machine: its tests will be skipped"
 	$(DEEPSPEED) || echo "no DeepSpeed: the tests of ZeRO-2 and ZeRO-3 will be skipped"
-	$(PIP) --no-deps lmms-eval loguru || echo "no lmms-eval: the comparison with it will be skipped"
+	$(PIP) --no-deps lmms-eval loguru $(LMMS) || echo "no lmms-eval: the comparison with it will be skipped"
 	touch $@
+
+# What lmms-eval's own command imports, beyond its scoring functions.
+LMMS = sacrebleu evaluate pytablewriter portalocker tabulate colorama lxml DataProperty mbstrdecoder \
+	pathvalidate tabledata tcolorpy typepy
 
 # DeepSpeed, for the tests on two CPU workers. Its source does not build with the locked setuptools, so
 # it is built with another one from a temporary folder.
