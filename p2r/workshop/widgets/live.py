@@ -90,6 +90,7 @@ class LiveCurves:
 
     def __enter__(self) -> LiveCurves:
         self.shown = display(self._repr_mimebundle_(), raw=True, display_id=True)
+        deliver_clicks_at_once(self.button)
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> bool:
@@ -105,6 +106,15 @@ class LiveCurves:
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle = self.widget._repr_mimebundle_(**options) or {}
         return {**bundle, PLOTLY: figure_data(self.figure), "text/plain": self.describe()}
+
+
+def deliver_clicks_at_once(button: ipywidgets.Button) -> None:
+    """Let the clicks of a button arrive while a cell runs.
+
+    ipykernel 7 sends a click to the thread that used the button last. That is the thread of the
+    cell, which is busy. Without this note, the click goes to a thread of its own (a subshell).
+    """
+    vars(button.comm).pop("_reply_subshell_id", None)
 
 
 @contextmanager
