@@ -27,7 +27,7 @@ def to_html(book: nbformat.NotebookNode, title: str) -> str:
 
 
 def to_slides(book: nbformat.NotebookNode, title: str) -> str:
-    """Return a notebook as slides: a row for each `##` heading, the rest of it below."""
+    """Return a notebook as slides."""
     from nbconvert import SlidesExporter
 
     exporter = SlidesExporter(template_name="slides", extra_template_basedirs=[TEMPLATES])
@@ -41,8 +41,8 @@ def _named(title: str) -> dict[str, dict[str, str]]:
 def slide_deck(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return a copy whose cells are marked for slides.
 
-    A `##` heading begins a slide, a `###` heading and a code cell a slide below it, and "What this
-    shows" is uncovered by a click. Left out are hints, checks, parameters and long code. Code
+    A `##` heading, a `###` heading and a code cell begin a slide, and "What this shows" appears with
+    the next key. Left out are hints, checks, parameters and long code. Code
     whose output is a figure shows only the figure.
     """
     deck = nbformat.v4.new_notebook(metadata=book.metadata)

@@ -72,12 +72,15 @@ def test_slides_and_pages_open_from_disk_and_show_every_figure(book, open_page, 
     assert page.locator("img").evaluate_all("all => all.map(i => i.naturalWidth)") == [300]
 
     slides = open_page((tmp_path / "slides.html").as_uri())
-    slides.wait_for_function("Reveal.isReady()")
     assert slides.get_by_role("heading", name="00 · Tour").is_visible()
     for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
         slides.keyboard.press(key)
-    assert slides.locator("section.present img").is_visible()
+    assert slides.locator("section.shown img").is_visible()
     assert not slides.get_by_text("plots.bars").is_visible()
+    told = slides.get_by_text("Two bars.")
+    assert not told.is_visible()
+    slides.keyboard.press(" ")
+    assert told.is_visible() and slides.locator("footer").inner_text() == "4 / 5"
     result = slides.locator(".fragment", has_text="Two bars.")
     assert "visible" not in result.get_attribute("class")
     slides.keyboard.press("Space")
