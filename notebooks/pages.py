@@ -41,9 +41,9 @@ def _named(title: str) -> dict[str, dict[str, str]]:
 def slide_deck(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return a copy whose cells are marked for slides.
 
-    A `##` heading, a `###` heading and a code cell begin a slide, and "What this shows" appears with
-    the next key. Left out are hints, checks, parameters and long code. Code
-    whose output is a figure shows only the figure.
+    A `##` heading, a `###` heading and a code cell begin a slide, and "What this shows" appears
+    with the next key. Left out are hints, checks, parameters and long code. Code whose output is a
+    figure shows only the figure.
     """
     deck = nbformat.v4.new_notebook(metadata=book.metadata)
     for cell in book.cells:

@@ -81,7 +81,3 @@ def test_slides_and_pages_open_from_disk_and_show_every_figure(book, open_page, 
     assert not told.is_visible()
     slides.keyboard.press(" ")
     assert told.is_visible() and slides.locator("footer").inner_text() == "4 / 5"
-    result = slides.locator(".fragment", has_text="Two bars.")
-    assert "visible" not in result.get_attribute("class")
-    slides.keyboard.press("Space")
-    assert "visible" in result.get_attribute("class")
