@@ -52,29 +52,37 @@ def _forward(
 def _one_call(
     backbone: Any, pixels: dict[str, torch.Tensor], grids: dict[str, Any]
 ) -> Iterator[None]:
-    """Let the forward pass of the model call the tower once, whichever media it has."""
+    """Let the forward pass of the model call the tower once, whichever media it has.
+
+    The tower always follows the embedding of the tokens: workers that share weights gather them in
+    one order.
+    """
     if len(pixels) == 1:
         yield
     elif pixels:
-        counts = [len(grids[f"{kind}_grid_thw"]) for kind in pixels]
-        seen = backbone.get_image_features(
-            torch.cat(list(pixels.values())),
-            torch.cat([grids[f"{kind}_grid_thw"] for kind in pixels]),
-        )
-        parts = zip(pixels, _split(seen, counts), strict=True)
+        compute = backbone.get_image_features
+        parts: dict[str, Any] = {}
+
+        def features(kind: str, *_: Any, **__: Any) -> Any:
+            if not parts:
+                grid = [grids[f"{kind}_grid_thw"] for kind in pixels]
+                seen = compute(torch.cat(list(pixels.values())), torch.cat(grid))
+                parts.update(zip(pixels, _split(seen, [*map(len, grid)]), strict=True))
+            return parts[kind]
+
         try:
-            for kind, part in parts:
-                setattr(backbone, f"get_{kind}_features", lambda *_, part=part, **__: part)
+            for kind in pixels:
+                setattr(backbone, f"get_{kind}_features", partial(features, kind))
             yield
         finally:
             del backbone.get_image_features, backbone.get_video_features
     else:
-        unseen = 0.0 * sum(features.sum() for features in _dummy_features(backbone))
-        # Added to the embeddings, so that the backward pass reaches the tower after the decoder, as
-        # on the workers with media.
-        handle = backbone.get_input_embeddings().register_forward_hook(
-            lambda module, inputs, embeds: embeds + unseen.to(embeds.dtype)
-        )
+
+        def add_unseen(module: Any, inputs: Any, embeds: torch.Tensor) -> torch.Tensor:
+            unseen = sum(features.sum() for features in _dummy_features(backbone))
+            return embeds + 0.0 * unseen.to(embeds.dtype)
+
+        handle = backbone.get_input_embeddings().register_forward_hook(add_unseen)
         try:
             yield
         finally:
