@@ -288,7 +288,7 @@ def test_a_plain_client_gets_observation_reasoning_and_content(serving, media):
     client = OpenAI(base_url=serving[1], api_key="none")
     clip = base64.b64encode((media / "long.mp4").read_bytes()).decode()
     parts = [
-        {"type": "text", "text": "How many objects are in the video?"},
+        {"type": "text", "text": "How many objects are there?"},
         {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{clip}"}},
     ]
     ask = {"model": TEACHER, "messages": [{"role": "user", "content": parts}]}
@@ -337,6 +337,7 @@ def test_rollouts_at_the_server_use_the_new_weights(serving, changing, media, tm
         "rl.temperature=0",
         "rl.max_tokens=24",
         f"server.base_url={serving[1]}",
+        f"server.model={TEACHER}",
     ]
     model = data.resolve_model(TEACHER)
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, changing, tmp_path / "x")
