@@ -212,7 +212,10 @@ def test_more_generations_than_the_batch_allows(capsys):
 
 def test_rollouts_are_divided_among_the_workers():
     rl = load_recipe("7b").rl
-    assert [divide_rollouts(rl, processes) for processes in (1, 7, 8)] == [56, 8, 7]
+    assert [divide_rollouts(rl, processes) for processes in (1, 8)] == [8, 1]
+    assert divide_rollouts(load_recipe("7b", ["rl.micro_batch=8"]).rl, 7) == 1
+    with pytest.raises(UserError, match=r"change rl.micro_batch \(to 4, for example\)"):
+        divide_rollouts(rl, 7)
     with pytest.raises(UserError, match=r"change rl.micro_batch, rl.prompts_per_step"):
         divide_rollouts(rl, 3)
 
