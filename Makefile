@@ -10,7 +10,7 @@ RUN ?= runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 QUICK := not slow and not browser and not vllm and not ray and not distributed and not gpu
 
-.PHONY: help demo test quick lint check coverage fuzz docs map notebooks lab app bench install format clean
+.PHONY: help demo test quick lint check coverage fuzz docs map notebooks lab bundle app bench install format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -52,6 +52,9 @@ notebooks: $(INSTALLED)  ## the notebooks and their solutions, from notebooks/so
 lab: $(INSTALLED)  ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
+bundle: $(INSTALLED)  ## a folder for a course without network: wheels, models, a finished run
+	$(BIN)/p2r workshop bundle build/p2r-workshop
+
 app: $(INSTALLED)  ## the case browser on RUN
 	$(BIN)/p2r app $(RUN)
 
@@ -82,8 +85,12 @@ $(VENV)/.engines: $(INSTALLED)
 		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
 	fi || echo "no vLLM on this machine: its tests will be skipped"
 	$(DEEPSPEED) || echo "no DeepSpeed: the tests of ZeRO-2 and ZeRO-3 will be skipped"
-	$(PIP) --no-deps lmms-eval loguru || echo "no lmms-eval: the comparison with it will be skipped"
+	$(PIP) --no-deps lmms-eval loguru $(LMMS) || echo "no lmms-eval: the comparison with it will be skipped"
 	touch $@
+
+# What lmms-eval's own command imports, beyond its scoring functions.
+LMMS = sacrebleu evaluate pytablewriter portalocker tabulate colorama lxml DataProperty mbstrdecoder \
+	pathvalidate tabledata tcolorpy typepy
 
 # DeepSpeed, for the tests on two CPU workers. Its source does not build with the locked setuptools, so
 # it is built with another one from a temporary folder.

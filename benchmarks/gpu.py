@@ -7,9 +7,9 @@
 The models have the shapes of Qwen2.5-VL-3B and -7B and random weights, so nothing is downloaded.
 One prompt with a video of 16 frames has 8 rollouts of random tokens. For each shape:
 
-1. Log-probs of the rollouts on every path are compared with the ordinary path: shared prompts,
-   gradient checkpointing, new adapters (LoRA), trained adapters with checkpointing and with shared
-   prompts. A path passes if the mean difference is at most `TOLERANCE`.
+1. Log-probs of the rollouts on every path are compared with the ordinary path: shared prompts (one
+   packed row), with gradient checkpointing, new adapters (LoRA), trained adapters with shared
+   prompts and with checkpointing. A path passes if the mean difference is at most `TOLERANCE`.
 2. The parts of a step are timed: vision tower, sampling, log-probs, and an update (forward,
    backward, optimiser). The update runs with adapters, and on the 3B shape with all weights.
 3. The peak memory of each update is divided by the estimate of `p2r doctor`.
@@ -41,12 +41,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from trl.trainer.utils import selective_log_softmax
 
 from p2r import data
+from p2r.families import family_of_model, published_configs, read_sizes
+from p2r.families.sizes import Architecture, count_parameters, vision_tokens
 from p2r.files.atomic import write_json
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.training.memory import GIB, Load, estimate_memory, peak_memory
-from p2r.training.model_size import PUBLISHED, Architecture, count_parameters, vision_tokens
+from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.preflight import measured_peak
-from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import fit_size
 
@@ -102,7 +103,7 @@ def config_of(shape: Shape) -> Qwen2_5_VLConfig:
     """Return the config of a shape, without any file from the network."""
     if shape.name == "tiny":
         return Qwen2_5_VLConfig.from_pretrained(data.PLAYGROUND_MODELS / "base")
-    sizes = dict(PUBLISHED[load_recipe(shape.recipe).models.base])
+    sizes = dict(published_configs()[load_recipe(shape.recipe).models.base])
     vision = sizes.pop("vision_config")
     tied = sizes.pop("tie_word_embeddings")
     sizes.pop("model_type")
@@ -129,6 +130,7 @@ def build_model(config: Qwen2_5_VLConfig, device: torch.device, dtype: torch.dty
     with torch.device(device):
         model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype)
     model.generation_config.eos_token_id = None  # every sample has the wanted length
+    accept_packed_rows(model)
     return model.eval()
 
 
@@ -156,7 +158,7 @@ def build_batch(
     config: Qwen2_5_VLConfig, recipe: Recipe, shape: Shape, device: torch.device
 ) -> Batch:
     """Return `GROUP` rollouts of one prompt with a 16:9 video, of random tokens and patches."""
-    sizes = Architecture.of(config.to_dict())
+    sizes = read_sizes(config.to_dict())
     video, vision = recipe.video, config.vision_config
     height, width = fit_size(720, 1280, video.train_pixels, video.factor)
     grid = (
@@ -194,16 +196,16 @@ def build_batch(
 
 def log_probs(model: Any, batch: Batch, shared: bool = False) -> torch.Tensor:
     """Return the log-probs of the completion tokens, (rows, tokens)."""
-    kept = batch.completion + 1
-    forward = partial(model, **batch.inputs, **batch.flat(), use_cache=False, logits_to_keep=kept)
-    if shared:
-        prompts = Prompts.of(batch.vision, batch.prompt, batch.inputs["input_ids"].device)
-        with sharing(model, prompts):
-            output = forward()
-    else:
-        output = forward()
-    logits = output.logits[:, -kept:-1].float()
-    return selective_log_softmax(logits, batch.inputs["input_ids"][:, -batch.completion :])
+    ids, kept = batch.inputs["input_ids"], batch.completion + 1
+    if not shared:
+        output = model(**batch.inputs, **batch.flat(), use_cache=False, logits_to_keep=kept)
+        return selective_log_softmax(output.logits[:, :-1].float(), ids[:, 1 - kept :])
+    packed = pack(model, *batch.inputs.values(), batch.completion, batch.vision)
+    labels = packed.inputs.pop("shift_labels")[0]
+    scored = (labels != data.IGNORED).nonzero()[:, 0]
+    output = model(**packed.inputs, use_cache=False, logits_to_keep=scored)
+    found = selective_log_softmax(output.logits.float(), labels[None, scored])
+    return found.view(len(ids), batch.completion)  # one group of equal lengths, in order
 
 
 def compare_paths(model: Any, adapt: Callable[[Any], Any], batch: Batch, limit: float) -> dict:
@@ -231,11 +233,11 @@ def compare_paths(model: Any, adapt: Callable[[Any], Any], batch: Batch, limit: 
 
 
 def _recomputed(model: Any, batch: Batch) -> torch.Tensor:
-    """Return log-probs of a pass with gradient checkpointing; switch it off again."""
+    """Return log-probs of a packed row with gradient checkpointing; switch it off again."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     try:
-        return log_probs(model, batch).detach()
+        return log_probs(model, batch, shared=True).detach()
     finally:
         model.eval()
         model.gradient_checkpointing_disable()
@@ -313,7 +315,7 @@ def measure_update(
 
     def update() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss = -log_probs(model, micro).mean()
+            loss = -log_probs(model, micro, shared=True).mean()
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -331,7 +333,7 @@ def measure_update(
         recompute=recompute,
         micro_batch=shape.micro_batch,
         rollouts=shape.micro_batch,
-        prompts=shape.micro_batch,  # the update of this benchmark does not share prompts
+        prompts=1,
         prompt_tokens=batch.prompt,
         completion_tokens=batch.completion,
         patches=len(batch.vision[0]["pixel_values_videos"]),
@@ -357,7 +359,7 @@ def measure_shape(shape: Shape, device: torch.device, clock: Clock, report: dict
     """Add the results of a shape to `report`, part by part, so that a failure loses no part."""
     recipe = load_recipe(shape.recipe)
     config = config_of(shape)
-    sizes = Architecture.of(config.to_dict())
+    sizes = read_sizes(config.to_dict())
     dtype = getattr(torch, recipe.models.dtype)
     batch = build_batch(config, recipe, shape, device)
     report |= {
@@ -373,12 +375,11 @@ def measure_shape(shape: Shape, device: torch.device, clock: Clock, report: dict
     model = build_model(config, device, dtype)
     report["build_s"] = time.perf_counter() - start
     assert sum(p.numel() for p in model.parameters()) == report["parameters"]
-    share_prompts(model)
     report["parts"] = time_parts(model, batch, shape, clock)
     adapters = recipe.model_copy(update={"tuning": _lora(recipe)})
 
     def adapt(base: Any) -> Any:
-        adapted = peft.get_peft_model(base, lora_config(adapters.tuning))
+        adapted = peft.get_peft_model(base, lora_config(adapters.tuning, family_of_model(base)))
         if adapters.tuning.freeze_vision:
             freeze_vision(adapted)
         adapted.enable_input_require_grads()

@@ -1,7 +1,12 @@
-"""Measures the time of one RL step with the tiny recipe, for four trainers.
+"""Measures the time of one RL step with the tiny model, for four trainers.
 
     python benchmarks/step.py --rounds 5
+    python benchmarks/step.py --rounds 2 --shape long --checkpointing
     python benchmarks/step.py --json --set rl.prompts_per_step=2 --set rl.max_tokens=16
+
+`--shape tiny` is the tiny recipe. `--shape long` has the proportions of real videos: four prompts
+of more than 1,000 tokens and eight rollouts of 200 tokens for each. It compares `trl` and `process`
+alone. `--checkpointing` turns gradient checkpointing on, as the recipes for GPUs do.
 
 The four trainers are:
 - `trl`: TRL's plain `GRPOTrainer`. It cannot train on videos, so it gets the frames of each video
@@ -24,14 +29,18 @@ The results are medians over the rounds:
 - `over_trl`: time of `process` / time of `trl`. Below 1, ours is faster.
 - `judge_delay_adds_s`: how many seconds `slow judge` takes longer than `process`.
 - `decodes_per_video`: how many times `process` decoded each video, over all rounds.
-- `peak_mb`: the peak memory of the OS process, with all four trainers.
+- `added_mb`: for each trainer, the peak memory during a step minus the memory before that step.
+- `peak_mb`: the peak memory of the OS process, with all trainers.
+- `prompt_tokens`: the mean length of a prompt, for `trl` and for the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
+import math
 import os
 import resource
 import statistics
@@ -39,6 +48,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from operator import sub, truediv
@@ -61,11 +71,24 @@ from p2r.runs import use_threads
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.template import build_prompt
 from p2r.training.grpo import grpo_arguments
+from p2r.training.preflight import measured_peak
 from p2r.training.step import FramesOf, Step, score
 from p2r.training.step_judge import Judged
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
 
+SHAPES: dict[str, list[str]] = {  # settings beside those of the tiny recipe
+    "tiny": [],
+    "long": [
+        "video.train_frames=16",
+        "video.train_pixels=28224",
+        "rl.prompts_per_step=4",
+        "rl.group_size=8",
+        "rl.micro_batch=8",
+        "rl.max_tokens=200",
+    ],
+}
+TRAINERS = ("trl", "outcome", "process", "slow judge")
 PARTS = ("decode", "encode", "generate", "judge", "judge_wait", "log_probs", "backward")
 
 
@@ -154,12 +177,24 @@ class TimedTrainer(TrainerCallback):
         self.started_cpu = 0.0
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
+        self.added: list[float] = []  # MiB
+        self.tokens = 0.0  # of all prompts and responses of a step
         self.parts: dict[str, list[float]] = {part: [] for part in PARTS}
 
     def step(self, seed: int) -> None:
         """Train one step. Trainers with equal prompts and seeds sample equal rollouts."""
         torch.manual_seed(seed)
-        self.trainer.train()
+        with contextlib.suppress(AttributeError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)  # give memory of other trainers back to the system
+        before = resident_mb()
+        with measured_peak(torch.device("cpu")) as peak:
+            self.trainer.train()
+        self.added.append((peak["peak_mib"] or math.nan) - before)
+
+    def forget_first(self) -> None:
+        """Remove the first step, a warm-up."""
+        for values in (self.seconds, self.cpu_seconds, self.added, *self.parts.values()):
+            del values[:1]
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.started, self.started_cpu = time.perf_counter(), time.process_time()
@@ -169,6 +204,7 @@ class TimedTrainer(TrainerCallback):
         self.cpu_seconds.append(time.process_time() - self.started_cpu)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict, **_: Any) -> None:
+        self.tokens = logs.get("num_tokens", self.tokens)
         for part, values in self.parts.items():
             if f"time/{part}" in logs:
                 values.append(logs[f"time/{part}"])
@@ -177,16 +213,31 @@ class TimedTrainer(TrainerCallback):
         return statistics.median(self.seconds)
 
 
-def step_arguments(recipe: Recipe, processor: Any, folder: Path) -> GRPOConfig:
+def resident_mb() -> float:
+    """Return the resident memory of this OS process in MiB, NaN where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return math.nan
+    return pages * resource.getpagesize() / 2**20
+
+
+def step_arguments(recipe: Recipe, processor: Any, folder: Path, checkpointing: bool) -> GRPOConfig:
     """Return arguments for one step that saves nothing. Responses have the maximum length."""
     arguments = grpo_arguments(recipe, processor, folder)
+    arguments.gradient_checkpointing = checkpointing
     arguments.save_strategy = "no"
     arguments.generation_kwargs["min_new_tokens"] = recipe.rl.max_tokens
     return arguments
 
 
 def our_trainer(
-    recipe: Recipe, questions: list[Question], frames_of: FramesOf, judge: Judge, folder: Path
+    recipe: Recipe,
+    questions: list[Question],
+    frames_of: FramesOf,
+    folder: Path,
+    checkpointing: bool,
+    judge: Judge,
 ) -> FixedResponseTrainer:
     processor = data.load_processor(recipe.models.base)
     prompts = [build_prompt(question, recipe.models.prompt) for question in questions]
@@ -199,7 +250,7 @@ def our_trainer(
         style=recipe.models.prompt,
         on_rollouts=lambda cases: None,
         trace_fields={},
-        args=step_arguments(recipe, processor, folder),
+        args=step_arguments(recipe, processor, folder, checkpointing),
         train_dataset=Dataset.from_list(
             [{"prompt": p, "question": q.id} for p, q in zip(prompts, questions, strict=True)]
         ),
@@ -208,10 +259,16 @@ def our_trainer(
 
 
 def plain_trainer(
-    recipe: Recipe, questions: list[Question], frames_of: FramesOf, folder: Path
+    recipe: Recipe,
+    questions: list[Question],
+    frames_of: FramesOf,
+    folder: Path,
+    checkpointing: bool,
 ) -> GRPOTrainer:
     """Return TRL's trainer, with the frames of a video as images and the reasoning reward."""
     processor = data.load_processor(recipe.models.base)
+    pixels = processor.image_processor.size  # the frames have their final size
+    pixels["longest_edge"] = max(pixels["longest_edge"], recipe.video.train_pixels)
     processor.tokenizer.padding_side = "left"  # TRL expects left-padded token types
     by_id = {question.id: question for question in questions}
 
@@ -233,14 +290,16 @@ def plain_trainer(
     return GRPOTrainer(
         data.resolve_model(recipe.models.base),
         reward_funcs=[reward],
-        args=step_arguments(recipe, processor, folder),
+        args=step_arguments(recipe, processor, folder, checkpointing),
         train_dataset=Dataset.from_list(rows),
         processing_class=processor,
     )
 
 
-def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
-    """Return all numbers. The first round is a warm-up and does not count."""
+def measure(
+    recipe: Recipe, rounds: int, delay: float, names: Sequence[str], checkpointing: bool
+) -> dict[str, Any]:
+    """Return all numbers of the trainers `names`. The first round does not count."""
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name, SlowServer(delay) as server:
         folder = Path(name)
@@ -248,46 +307,52 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
         lines = (folder / "questions.jsonl").read_text().splitlines()
         questions = [Question.model_validate_json(line) for line in lines]
         read = partial(data.read_frames, root=folder, **data.train_settings(recipe.video))
-        caches = {side: FrameCache() for side in ("trl", "outcome", "process", "slow judge")}
-        sides = {"trl": TimedTrainer(plain_trainer(
-            recipe, questions, partial(read, cache=caches["trl"]), folder
-        ))}  # fmt: skip
-        for side, credit, judge in (
-            ("outcome", "outcome", make_judge("oracle")),
-            ("process", "process", make_judge("oracle")),
-            ("slow judge", "process", ClaudeJudge()),
-        ):
-            changed = recipe.model_copy(
-                update={"rl": recipe.rl.model_copy(update={"credit": credit})}
-            )
+        caches = {side: FrameCache() for side in names}
+        sides = {}
+        for side in names:
             frames_of = partial(read, cache=caches[side])
-            sides[side] = TimedTrainer(our_trainer(changed, questions, frames_of, judge, folder))
+            if side == "trl":
+                trainer = plain_trainer(recipe, questions, frames_of, folder, checkpointing)
+            else:
+                credit = "outcome" if side == "outcome" else "process"
+                changed = recipe.model_copy(
+                    update={"rl": recipe.rl.model_copy(update={"credit": credit})}
+                )
+                judge = ClaudeJudge() if side == "slow judge" else make_judge("oracle")
+                trainer = our_trainer(changed, questions, frames_of, folder, checkpointing, judge)
+            sides[side] = TimedTrainer(trainer)
         order = list(sides.values())
         for number in range(rounds + 1):
             for side in order:
                 side.step(seed=number)
             order.append(order.pop(0))  # no trainer is always first
         for side in sides.values():
-            del side.seconds[:1], side.cpu_seconds[:1]
-            for values in side.parts.values():
-                del values[:1]
+            side.forget_first()
     seconds = {name: side.seconds for name, side in sides.items()}
 
-    def within_rounds(compare: Any, one: str, other: str) -> float:
-        return statistics.median(map(compare, seconds[one], seconds[other]))
+    def within_rounds(
+        compare: Any, one: str, other: str, values: dict[str, list[float]] = seconds
+    ) -> float | None:
+        if one not in values or other not in values:
+            return None
+        return statistics.median(map(compare, values[one], values[other]))
 
     rollouts = recipe.rl.prompts_per_step * recipe.rl.group_size
+    cpu = {name: side.cpu_seconds for name, side in sides.items()}
     return {
         "process_over_outcome": within_rounds(truediv, "process", "outcome"),
-        "cpu_process_over_outcome": statistics.median(
-            map(truediv, sides["process"].cpu_seconds, sides["outcome"].cpu_seconds)
-        ),
+        "cpu_process_over_outcome": within_rounds(truediv, "process", "outcome", cpu),
         "over_trl": within_rounds(truediv, "process", "trl"),
         "judge_delay_adds_s": within_rounds(sub, "slow judge", "process"),
         "decodes_per_video": caches["process"].decoded / len(questions),
+        "added_mb": {name: statistics.median(side.added) for name, side in sides.items()},
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "rounds": rounds,
         "rollouts": rollouts,
+        "checkpointing": checkpointing,
+        "prompt_tokens": {
+            name: side.tokens / rollouts - recipe.rl.max_tokens for name, side in sides.items()
+        },
         "tokens_per_rollout": recipe.rl.max_tokens,
         "judge_calls_per_step": server.calls / (rounds + 1),
         "seconds": {name: side.median() for name, side in sides.items()},
@@ -300,17 +365,23 @@ def measure(recipe: Recipe, rounds: int, delay: float) -> dict[str, Any]:
 
 def print_table(found: dict[str, Any]) -> None:
     print(f"one step of {found['rollouts']} rollouts × {found['tokens_per_rollout']} tokens, "
+          f"gradient checkpointing {'on' if found['checkpointing'] else 'off'}; "
           f"seconds, medians of {found['rounds']} rounds")  # fmt: skip
-    print(f"{'':<12}{'step':>8}" + "".join(f"{part:>12}" for part in PARTS))
+    print(f"{'':<12}{'step':>8}{'added MiB':>12}{'prompt':>8}"
+          + "".join(f"{part:>12}" for part in PARTS))  # fmt: skip
     for name, seconds in found["seconds"].items():
         parts = found["parts"][name]
         cells = (f"{parts[part]:>12.3f}" if part in parts else f"{'':>12}" for part in PARTS)
-        print(f"{name:<12}{seconds:>8.2f}" + "".join(cells))
-    print(f"process over outcome {found['process_over_outcome']:.3f} "
-          f"({found['cpu_process_over_outcome']:.3f} in CPU time), "
-          f"over TRL {found['over_trl']:.3f}; "
-          f"the slow judge ({found['judge_calls_per_step']:.0f} calls a step) adds "
-          f"{found['judge_delay_adds_s']:.2f} s")  # fmt: skip
+        print(f"{name:<12}{seconds:>8.2f}{found['added_mb'][name]:>12.0f}"
+              f"{found['prompt_tokens'][name]:>8.0f}" + "".join(cells))  # fmt: skip
+    if found["over_trl"] is not None:
+        print(f"process over TRL {found['over_trl']:.3f}")
+    if found["process_over_outcome"] is not None:
+        print(f"process over outcome {found['process_over_outcome']:.3f} "
+              f"({found['cpu_process_over_outcome']:.3f} in CPU time)")  # fmt: skip
+    if found["judge_delay_adds_s"] is not None:
+        print(f"the slow judge ({found['judge_calls_per_step']:.0f} calls a step) adds "
+              f"{found['judge_delay_adds_s']:.2f} s")  # fmt: skip
     print(f"decodes per video {found['decodes_per_video']:.2f}, peak {found['peak_mb']:.0f} MB")
 
 
@@ -320,15 +391,19 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5, help="steps of each trainer (default 5)")
     parser.add_argument("--delay", type=float, default=1.0, help="seconds per call of slow judge")
+    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="sizes (default tiny)")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing on")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="override a recipe value, like rl.max_tokens=16")  # fmt: skip
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be 1 or more")
-    changes = ["rl.steps=1", "rl.learning_rate=0.0", *options.set]
+    changes = ["rl.steps=1", "rl.learning_rate=0.0", *SHAPES[options.shape], *options.set]
+    recipe = load_recipe("tiny", changes)
+    names = TRAINERS if options.shape == "tiny" else ("trl", "process")
     with contextlib.redirect_stdout(sys.stderr):  # the trainers print too
-        found = measure(load_recipe("tiny", changes), options.rounds, options.delay)
+        found = measure(recipe, options.rounds, options.delay, names, options.checkpointing)
     if options.json:
         print(json.dumps(found))
     else:

@@ -3,6 +3,8 @@
     python notebooks/build.py             # write notebooks/*.ipynb and notebooks/solutions/*.ipynb
     python notebooks/build.py --check     # exit code 1 if a notebook is not up to date
     python notebooks/build.py --execute 06_from_scratch       # run it, keep outputs and pictures
+    python notebooks/build.py --slides    # slides to teach with: build/pages/NAME.slides.html
+    python notebooks/build.py --html      # pages to read; exit code 1 if one misses a figure
 
 A source, `notebooks/source/NAME.py`, is a Python file in the percent format. A line `# %% [KIND]`
 begins a cell:
@@ -29,6 +31,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ import nbformat
 FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "source"
 SOLUTIONS = FOLDER / "solutions"
+PAGES = FOLDER.parent / "build" / "pages"
 MEASURED = FOLDER / "measured.json"  # seconds and megabytes of every notebook, by --execute
 KINDS = ("code", "define", "parameters", "exercise", "solution", "markdown", "hint")
 TEXT = ("markdown", "hint")
@@ -233,6 +237,11 @@ def draw(figures: list[dict[str, Any]]) -> list[str]:
     """Return PNG pictures of Plotly figures in base64, drawn by Chromium with Plotly's script."""
     if not figures:
         return []
+    with ThreadPoolExecutor(1) as threads:  # Playwright runs once per thread: tests use it too
+        return threads.submit(_draw, figures).result()
+
+
+def _draw(figures: list[dict[str, Any]]) -> list[str]:
     import base64
     import io
 
@@ -262,6 +271,31 @@ def draw(figures: list[dict[str, Any]]) -> list[str]:
     return pictures
 
 
+def write_pages(names: list[str], folder: Path, slides: bool, html: bool) -> None:
+    """Write slides and pages of the stored notebooks; exit with 1 if a page misses a figure."""
+    import pages
+
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = []
+    for name in names:
+        for solution in (False, True):
+            book = nbformat.read(path_of(name, solution), as_version=4)
+            title = f"{name} with solutions" if solution else name
+            if slides and not solution:
+                path = folder / f"{name}.slides.html"
+                path.write_text(pages.to_slides(book, title), encoding="utf-8")
+                print(path)
+            if html:
+                path = folder / f"{name}{'.solution' if solution else ''}.html"
+                page = pages.to_html(book, title)
+                path.write_text(page, encoding="utf-8")
+                outputs = any(cell.get("outputs") for cell in book.cells)
+                print(path, "" if outputs else "(without outputs: run --execute first)")
+                missing += [str(path)] * pages.missing_figures(book, page)
+    if missing:
+        sys.exit(f"figures are missing in {', '.join(sorted(set(missing)))}: run --execute again")
+
+
 # -------------------------------------------------------------------------------------------- main
 
 
@@ -271,9 +305,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if one is old")
     parser.add_argument("--execute", action="store_true", help="run the notebooks, keep outputs")
     parser.add_argument("--runs", type=Path, help="with --execute: the folder of the run")
+    parser.add_argument("--slides", action="store_true", help="write slides of the notebooks")
+    parser.add_argument("--html", action="store_true", help="write the notebooks as HTML pages")
+    parser.add_argument("--to", type=Path, default=PAGES, help="with --slides and --html: a folder")
     parser.add_argument("names", nargs="*", help="default: all")
     chosen = parser.parse_args()
     names = chosen.names or source_names()
+    if chosen.slides or chosen.html:
+        write_pages(names, chosen.to, chosen.slides, chosen.html)
+        return
     if chosen.check:
         old = [f"{path_of(n, s)}" for n in names for s in (False, True) if not is_current(n, s)]
         if old:

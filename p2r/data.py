@@ -1,4 +1,4 @@
-"""Builds the inputs of Qwen2.5-VL: frames, tokens and labels.
+"""Builds the inputs of models: frames, tokens and labels. Families differ in `p2r.families`.
 
 Sampling, the losses and evaluation all build their inputs here, so all of them see the same prompt.
 Frames arrive as `p2r.video.Frames`, already sampled and resized. This module does not resize,
@@ -19,6 +19,7 @@ transformers_tokenizers.apply()
 
 # ruff: noqa: E402
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,25 +29,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    AutoProcessor,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-)
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from p2r.errors import DataError, EngineError
+from p2r.families import family_of_processor, find_family
 from p2r.files.media import resolve_media
 from p2r.records import Medium, Question
 from p2r.template import build_messages
+from p2r.template.chat_template import SWITCH
 from p2r.video import clips_of
 
 if TYPE_CHECKING:
+    from p2r.families.base import Family
     from p2r.runs.recipe import VideoSettings
     from p2r.video import Clips, FrameCache, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-MODEL_TYPE = "qwen2_5_vl"
 PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
 VISION_KEYS = (
     "pixel_values",
@@ -93,11 +92,7 @@ def check_model(name_or_path: str | Path) -> str:
         kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
         raise EngineError(f"{file} is not the config of a model: {error}") from error
-    if kind != MODEL_TYPE:
-        raise EngineError(
-            f"model {str(name_or_path)!r} has no video support here: its type is {kind!r}; use a "
-            f"model of type {MODEL_TYPE!r} (Qwen2.5-VL)"
-        )
+    find_family(kind, str(name_or_path))
     return path
 
 
@@ -105,34 +100,33 @@ def load_model(
     name_or_path: str | Path,
     dtype: str | torch.dtype = "float32",
     more: Mapping[str, Any] = MappingProxyType({}),
-) -> Qwen2_5_VLForConditionalGeneration:
-    """Load a Qwen2.5-VL in evaluation mode, only from safetensors; raises `EngineError`.
+) -> Any:
+    """Load a model in evaluation mode, only from safetensors; raises `EngineError`.
 
     `more` are further arguments of `from_pretrained`.
     """
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
     path = check_model(name_or_path)
     try:
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        find_family(AutoConfig.from_pretrained(path).model_type, str(name_or_path))
+        model = AutoModelForImageTextToText.from_pretrained(
             path, dtype=kind, use_safetensors=True, **more
         )
+    except EngineError:
+        raise
     except (OSError, ValueError) as error:
         raise EngineError(_explain(name_or_path, error)) from error
     return model.eval()
 
 
-def load_processor(name_or_path: str | Path) -> Qwen2_5_VLProcessor:
+def load_processor(name_or_path: str | Path) -> Any:
     """Load a model's processor (tokenizer, image and video processor); raises `EngineError`."""
     path = check_model(name_or_path)
     try:
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise EngineError(_explain(name_or_path, error)) from error
-    if not isinstance(processor, Qwen2_5_VLProcessor):
-        raise EngineError(
-            f"model {str(name_or_path)!r} has no video support here: its processor is a "
-            f"{type(processor).__name__}; use a model with a Qwen2_5_VLProcessor"
-        )
+    family_of_processor(processor, str(name_or_path))
     return processor
 
 
@@ -193,7 +187,7 @@ def eval_settings(video: VideoSettings) -> dict[str, Any]:
 
 
 def encode_prompts(
-    processor: Qwen2_5_VLProcessor,
+    processor: Any,
     questions: Sequence[Question],
     frames: Sequence[Clips],
     style: str = "full",
@@ -203,7 +197,8 @@ def encode_prompts(
     `frames[i]` are the frames of `questions[i]` (see `read_frames`). Returns `input_ids`,
     `attention_mask` and `mm_token_type_ids` (0 text, 1 image, 2 video) of shape (B, L), and lists
     of B entries for `VISION_KEYS`: patches (rows, channels × temporal patch × patch²), grid (N, 3)
-    in patches and seconds per temporal patch (N,) for N media of a kind. Raises `DataError`.
+    in patches and, for Qwen2.5-VL, seconds per temporal patch (N,) for N media of a kind. Raises
+    `DataError`.
     """
     samples = _encode_each(processor, questions, frames, style)
     return _pad(samples, processor.tokenizer.pad_token_id, left=True)
@@ -218,17 +213,20 @@ def to_model_inputs(batch: Mapping[str, Any], device: torch.device | str | None 
     return {key: value.to(device) for key, value in inputs.items()}
 
 
-def prompt_text(processor: Qwen2_5_VLProcessor, question: Question, style: str, media: bool) -> str:
+def prompt_text(processor: Any, question: Question, style: str, media: bool) -> str:
     """Return a question in the chat template, up to the start of the response."""
     messages = build_messages(question, style)
     if not media:
         for message in messages:
             message["content"] = [part for part in message["content"] if part["type"] == "text"]
-    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    as_is = {SWITCH: False} if SWITCH in processor.chat_template else {}
+    return processor.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **as_is
+    )
 
 
 def _encode_each(
-    processor: Qwen2_5_VLProcessor,
+    processor: Any,
     questions: Sequence[Question],
     frames: Sequence[Clips],
     style: str,
@@ -246,7 +244,7 @@ def _encode_each(
                 images.append(clip.frames[0])
             else:
                 videos.append(clip.frames)
-                metadata.append(VideoMetadata(total_num_frames=len(clip), fps=clip.sampled_fps))
+                metadata.append(_metadata(clip))
     media_inputs: dict[str, Any] = {}
     if images:
         media_inputs["images"] = images
@@ -269,10 +267,34 @@ def _encode_each(
         for ids, types in zip(encoded["input_ids"], encoded["mm_token_type_ids"], strict=True)
     ]
     grids = {"image": encoded.get("image_grid_thw"), "video": encoded.get("video_grid_thw")}
-    _add_vision(samples, questions, frames, grids, encoded)
+    _add_vision(samples, questions, frames, grids, encoded, family_of_processor(processor))
     for sample, question in zip(samples, questions, strict=True):
         check_tokens_match(processor, sample, question.id)
     return samples
+
+
+def _metadata(clip: Frames) -> VideoMetadata:
+    """Describe a video that consists of our frames, at their sampled rate."""
+    count = len(clip)
+    return VideoMetadata(
+        total_num_frames=count, fps=clip.sampled_fps, frames_indices=list(range(count))
+    )
+
+
+def prompt_ids(processor: Any, question: Question, frames: Clips, style: str) -> list[int]:
+    """Return the token ids of a prompt, with its vision tokens, without reading any pixel."""
+    replaced: dict[str, list[str]] = {"image": [], "video": []}
+    for medium, clip in pair_media(question, frames):
+        kind = medium.data_type
+        vision = processor.image_processor if kind == "image" else processor.video_processor
+        count, height, width, _ = clip.shape
+        moments = 1 if kind == "image" else math.ceil(count / vision.temporal_patch_size)
+        grid = torch.tensor([[moments, height // vision.patch_size, width // vision.patch_size]])
+        shown = {f"{kind}_grid_thw": grid, "video_metadata": [_metadata(clip)]}
+        replaced[kind].append(getattr(processor, f"replace_{kind}_token")(shown, 0))
+    text = prompt_text(processor, question, style, frames is not None)
+    (text,), _ = processor.get_text_with_replacements([text], replaced["image"], replaced["video"])
+    return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _add_vision(
@@ -281,6 +303,7 @@ def _add_vision(
     frames: Sequence[Clips],
     grids: Mapping[str, torch.Tensor | None],
     encoded: Mapping[str, Any],
+    family: Family,
 ) -> None:
     """Split the flat patches of the processor and add to each sample its own."""
     rows = {
@@ -288,7 +311,7 @@ def _add_vision(
         "video": iter(_split(encoded.get("pixel_values_videos"), grids["video"])),
     }
     grid = {kind: iter(() if g is None else g.split(1)) for kind, g in grids.items()}
-    seconds = iter(encoded.get("second_per_grid_ts") or ())
+    per_video = {key: iter(encoded.get(key) or ()) for key in family.video_fields}
     for sample, question, clips in zip(samples, questions, frames, strict=True):
         sample.update(dict.fromkeys(VISION_KEYS))
         kinds = Counter(medium.data_type for medium, _ in pair_media(question, clips))
@@ -297,10 +320,10 @@ def _add_vision(
             sample[f"pixel_values{suffix}"] = torch.cat(list(islice(rows[kind], count)))
             sample[f"{kind}_grid_thw"] = torch.cat(list(islice(grid[kind], count)))
         if count := kinds["video"]:
-            # The model truncates these values with int(). A value of 0.9999999 instead of 1.0 would
-            # put all frames at the same time.
-            times = [round(float(value), 6) for value in islice(seconds, count)]
-            sample["second_per_grid_ts"] = torch.tensor(times)
+            for key, values in per_video.items():
+                # Qwen2.5-VL truncates the seconds of a temporal patch with int(). A value of
+                # 0.9999999 instead of 1.0 would put all frames at the same time.
+                sample[key] = torch.tensor([round(float(v), 6) for v in islice(values, count)])
 
 
 def _split(patches: torch.Tensor | None, grids: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
@@ -319,7 +342,7 @@ def pair_media(question: Question, frames: Clips) -> list[tuple[Medium, Frames]]
     return list(zip(media, clips, strict=False))
 
 
-def check_frames(processor: Qwen2_5_VLProcessor, question: Question, frames: Clips) -> None:
+def check_frames(processor: Any, question: Question, frames: Clips) -> None:
     """Check that the model can take the frames without a change; raises `DataError`."""
     for medium, clip in pair_media(question, frames):
         image = medium.data_type == "image"
@@ -340,7 +363,7 @@ def check_frames(processor: Qwen2_5_VLProcessor, question: Question, frames: Cli
             )
 
 
-def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str) -> None:
+def check_tokens_match(processor: Any, sample: Batch, name: str) -> None:
     """Check that the prompt has one placeholder token per vision feature; raises `DataError`."""
     for kind in ("image", "video"):
         grid = sample[f"{kind}_grid_thw"]
@@ -359,7 +382,7 @@ def check_tokens_match(processor: Qwen2_5_VLProcessor, sample: Batch, name: str)
 
 
 def encode_example(
-    processor: Qwen2_5_VLProcessor,
+    processor: Any,
     question: Question,
     frames: Clips,
     response: str,

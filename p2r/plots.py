@@ -102,17 +102,20 @@ class NotebookFigure(go.Figure):
             super()._ipython_display_()
 
 
-def contact_sheet(frames: Frames, side: int = 112) -> Image.Image:
-    """Return the sampled frames in a row, each with its time above it."""
+def contact_sheet(frames: Frames, side: int = 112, columns: int = 8) -> Image.Image:
+    """Return the sampled frames in rows, each with its time above it."""
     _, height, width, _ = frames.shape
     scale = side / height
     cell = (max(1, round(width * scale)), side)
-    sheet = Image.new("RGB", (len(frames) * (cell[0] + 4), side + 16), "white")
+    columns = min(columns, len(frames))
+    rows = -(-len(frames) // columns)
+    sheet = Image.new("RGB", (columns * (cell[0] + 4), rows * (side + 16)), "white")
     draw = ImageDraw.Draw(sheet)
     for place, (pixels, time) in enumerate(zip(frames.frames, frames.timestamps, strict=True)):
-        left = place * (cell[0] + 4)
-        draw.text((left + 2, 2), f"{time:.2f} s", fill="black")
-        sheet.paste(Image.fromarray(pixels).resize(cell, Image.Resampling.NEAREST), (left, 16))
+        left, top = place % columns * (cell[0] + 4), place // columns * (side + 16)
+        draw.text((left + 2, top + 2), f"{time:.2f} s", fill="black")
+        picture = Image.fromarray(pixels).resize(cell, Image.Resampling.NEAREST)
+        sheet.paste(picture, (left, top + 16))
     return sheet
 
 

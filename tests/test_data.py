@@ -1,6 +1,7 @@
 """Model inputs: videos, an image and text in one batch; labels; tokens match features."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from small import VIDEO
 from torch.testing import assert_close
+from transformers.video_utils import VideoMetadata
 
 from p2r import data
 from p2r.errors import DataError, EngineError
@@ -30,13 +32,21 @@ def model(model_folder):
     return data.load_model(model_folder)
 
 
+@pytest.fixture(scope="module", params=["model_folder", "qwen3_folder"])
+def loaded(request):
+    """The processor and the tiny model of each family."""
+    folder = request.getfixturevalue(request.param)
+    return data.load_processor(folder), data.load_model(folder)
+
+
 @pytest.fixture(scope="module")
 def frames(questions, media):
     cache = FrameCache(None)
     return [data.read_frames(q, root=media, cache=cache, **VIDEO) for q in questions]
 
 
-def test_a_batch_mixes_videos_of_two_grids_an_image_and_text(processor, questions, frames):
+def test_a_batch_mixes_videos_of_two_grids_an_image_and_text(loaded, questions, frames):
+    processor, _ = loaded
     batch = data.encode_prompts(processor, questions, frames, "brief")
     grids = [None if grid is None else grid.tolist() for grid in batch["video_grid_thw"]]
     assert grids == [[[4, 8, 8]], [[4, 8, 8]], [[2, 4, 8]], None, None]
@@ -49,6 +59,9 @@ def test_a_batch_mixes_videos_of_two_grids_an_image_and_text(processor, question
     assert batch["attention_mask"][:, -1].all(), "prompts are padded on the left"
     ends = {tuple(row[-4:].tolist()) for row in batch["input_ids"]}
     assert len(ends) == 1, "every prompt ends where the response begins"
+    for row, (question, shown) in enumerate(zip(questions, frames, strict=True)):
+        ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
+        assert data.prompt_ids(processor, question, shown, "brief") == ids, "without the pixels"
 
 
 @pytest.mark.parametrize("settings_of", [data.train_settings, data.eval_settings])
@@ -79,14 +92,14 @@ SEVERAL = Question(
 )
 
 
-def test_a_question_with_several_media_shows_all_of_them(processor, model, questions, media):
+def test_a_question_with_several_media_shows_all_of_them(loaded, questions, media):
+    processor, model = loaded
     cache = FrameCache(None)
     clips = data.read_frames(SEVERAL, root=media, cache=cache, **VIDEO)
     assert [len(clip) for clip in clips] == [3, 1, 4], "bounds of the first video alone"
     batch = data.encode_prompts(processor, [SEVERAL, questions[4]], [clips, None], "brief")
     assert batch["video_grid_thw"][0].tolist() == [[2, 8, 8], [2, 4, 8]]
     assert batch["image_grid_thw"][0].tolist() == [[1, 6, 4]]
-    assert batch["second_per_grid_ts"][0].tolist() == [1.0, 0.5]
     pads = {processor.video_token_id: "v", processor.image_token_id: "i"}
     order = [pads[token] for token in batch["input_ids"][0].tolist() if token in pads]
     assert "".join(order) == "v" * 32 + "i" * 6 + "v" * 16
@@ -116,17 +129,34 @@ def test_seconds_per_grid_are_those_of_the_sampled_frames(processor, questions, 
     assert seconds == [1.0, 1.0, 0.5, None, None]
 
 
-def test_each_prompt_of_a_mixed_batch_gives_the_logits_it_gives_alone(
-    processor, model, questions, frames
-):
+def test_times_are_text_before_the_frames(qwen3_folder, questions, frames):
+    """Each time is the mean of two frames, from the first frame of the clip on."""
+    processor = data.load_processor(qwen3_folder)
+    batch = data.encode_prompts(processor, questions, frames, "brief")
+    times = [re.findall("<([0-9.]+) seconds>", processor.decode(ids)) for ids in batch["input_ids"]]
+    slow, fast = ["0.2", "1.2", "2.2", "3.2"], ["0.1", "0.6"]
+    assert times == [slow, slow, fast, [], []]
+    assert batch["second_per_grid_ts"] == [None] * 5
+
+
+def test_a_mixed_batch_gives_the_logits_of_the_processors_own_inputs(loaded, questions, frames):
+    processor, model = loaded
     mixed = data.to_model_inputs(data.encode_prompts(processor, questions, frames, "brief"))
     with torch.no_grad():
         together = model(**mixed).logits[:, -1]
         for row, (question, shown) in enumerate(zip(questions, frames, strict=True)):
-            alone = data.to_model_inputs(
-                data.encode_prompts(processor, [question], [shown], "brief")
-            )
-            assert_close(together[row], model(**alone).logits[0, -1], atol=1e-4, rtol=1e-4)
+            given = {}
+            if question.data_type == "image":
+                given = {"images": [shown.frames[0]], "images_kwargs": {"do_resize": False}}
+            elif shown is not None:
+                times = {"total_num_frames": len(shown), "fps": shown.sampled_fps}
+                times["frames_indices"] = list(range(len(shown)))
+                as_they_are = {"do_resize": False, "do_sample_frames": False}
+                settings = {**as_they_are, "video_metadata": [VideoMetadata(**times)]}
+                given = {"videos": [shown.frames], "videos_kwargs": settings}
+            text = data.prompt_text(processor, question, "brief", shown is not None)
+            own = processor(text=[text], return_tensors="pt", **given)
+            assert_close(together[row], model(**own).logits[0, -1], atol=1e-4, rtol=1e-4)
 
 
 def test_the_model_sees_the_video(processor, model, questions, frames):

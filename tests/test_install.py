@@ -93,7 +93,9 @@ def test_every_package_is_installed():
     include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = set(find_packages(str(ROOT), **include["packages"]["find"]))
     folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("p2r/**/*.py")}
-    assert {".".join(folder.parts) for folder in folders} - found == {"p2r.patches.vllm_hooks"}
+    assert {".".join(folder.parts) for folder in folders} - found == {
+        *("p2r.patches.vllm_hooks", "p2r.engines.vllm_plugin")
+    }
     assert not any(name.startswith("apps") for name in found)
 
 

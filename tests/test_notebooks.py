@@ -12,15 +12,20 @@ import nbformat
 import pytest
 from notebook_kernel import notebook_kernel
 
+from p2r import stages, workshop
+from p2r.workshop.reset import copy_run
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "notebooks"))
 import build  # noqa: E402
+import pages  # noqa: E402
 
 NAMES = build.source_names()
 BOTH = pytest.mark.parametrize("solution", [False, True], ids=["learner", "solution"])
 EACH = pytest.mark.parametrize("name", NAMES)
 # The first one needs results of all stages and makes them. The others find them.
 ORDER = ["08_evaluation", *(name for name in NAMES if name != "08_evaluation")]
+RAN: dict[str, nbformat.NotebookNode] = {}  # executed notebooks that a later test reads
 EXERCISE = re.compile(
     r"### Exercise \d+: .+\n\nDifficulty ([●○]{5}) · importance ([●○]{5}) · (\d+) minutes?\n"
 )
@@ -87,6 +92,31 @@ def test_a_solution_passes_all_checks(name, kernel, folder):
     said = printed(book)
     assert sum(line.startswith("passed") for line in said) == count_checks(book) >= 1
     assert not any("making it now" in line for line in said)
+    if name == "01_frames":
+        RAN[name] = book
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_page_shows_every_figure_of_an_executed_notebook(kernel, folder):
+    book = RAN.get("01_frames") or run(kernel, folder, "01_frames", solution=True)
+    build.add_pictures(book)
+    page = pages.to_html(book, "01")
+    assert page.count("data:image/png") >= 5 and pages.missing_figures(book, page) == 0
+
+
+@pytest.mark.slow
+def test_a_late_group_starts_at_07_with_a_finished_run(folder, tmp_path, capsys):
+    finished = folder.parent / "runs" / "workshop"
+    if not finished.is_dir():
+        pytest.skip("the tests of this file make the run: start them too")
+    copy_run(finished, tmp_path / "workshop", start_at=7)
+    run = workshop.begin(tmp_path / "workshop", "quick")
+    assert workshop.need(run, "sft model").is_dir() and not run.path("pa_grpo").exists()
+    stages.generate(run)
+    stages.filter(run)
+    assert stages.sft(run) == run.path("sft", "model")
+    assert "making it now" not in capsys.readouterr().out
 
 
 # ---- without running them

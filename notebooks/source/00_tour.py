@@ -10,7 +10,9 @@
 #
 # **Needs** {measured}. Reads the tiny teacher that comes with p2r. Writes eight clips into the run folder, `../runs/workshop`.
 #
-# Work through a notebook from top to bottom. **Predict** asks for a guess before you run the next cell: write it down, then look. An exercise cell has a gap. Fill it, run it, then run the check below.
+# Work through a notebook from top to bottom. **Predict** asks for a guess before you run the next cell: write it down, then look. An exercise cell has a gap: replace `None`, or the line with `raise`, by your answer. Run the cell, then run the check below it. If you have no answer, the check says so, and the notebook goes on.
+#
+# New words are explained where they first appear, and in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -23,7 +25,7 @@ run = workshop.begin(RUN, SCALE, SEED)
 # %% [markdown]
 # ## Toy numbers: four answers to one question
 #
-# Take a group of four rollouts. Each rollout gets two rewards. Perception: was the **observation** sufficient to deduce the right answer? Reasoning: was the **answer** right?
+# A *rollout* is one response that the model writes during training. Several rollouts of one question are a *group*. Here is a group of four. Each rollout gets two *rewards*, numbers that say how good it is. Perception: was the **observation** sufficient to deduce the right answer? Reasoning: was the **answer** right?
 #
 # | rollout | observation | answer | |
 # |---|---|---|---|
@@ -32,7 +34,7 @@ run = workshop.begin(RUN, SCALE, SEED)
 # | 3 | not sufficient | right | lucky |
 # | 4 | not sufficient | wrong | |
 #
-# An advantage says how much better a rollout is than the average of its group. GRPO computes the advantage from the reward of the answer and gives it to *all* tokens. PA-GRPO gives observation tokens the advantage of the perception reward, and all other tokens the advantage of the reasoning reward.
+# An *advantage* says how much better a rollout is than the average of its group. A positive advantage makes tokens more likely, a negative one makes them less likely. A *token* is a piece of text: a word or a part of a word. GRPO, the usual method, computes the advantage from the reward of the answer and gives it to *all* tokens. PA-GRPO gives observation tokens the advantage of the perception reward, and all other tokens the advantage of the reasoning reward.
 #
 # **Predict:** which sign does the observation of the lucky rollout 3 get from GRPO, and which from PA-GRPO?
 # %%
@@ -46,13 +48,13 @@ print("rollout   PA-GRPO: observation, rest    GRPO: observation, rest")
 for number, (mine, theirs) in enumerate(zip(pa_grpo, grpo, strict=True), 1):
     print(f"{number:>7}{mine[0]:>+17.2f}{mine[1]:>+11.2f}{theirs[0]:>+19.2f}{theirs[1]:>+11.2f}")
 # %% [markdown]
-# **What this shows.** GRPO rewards the observation of the lucky rollout as much as the observation of the good one. It also punishes the good observation of rollout 2 for the bad reasoning that follows. PA-GRPO does neither. This is the main idea of the paper. The other notebooks apply it correctly to every token.
+# **What this shows.** Rollout 3 is the lucky one. GRPO rewards its observation as much as the observation of the good one. It also punishes the good observation of rollout 2 for the bad reasoning that follows. PA-GRPO does neither. This is the main idea of the paper. The other notebooks apply it correctly to every token.
 #
 # ### Exercise 1: praised and blamed
 #
 # Difficulty ●○○○○ · importance ●●●●● · 2 minutes
 #
-# Which rollouts have an observation that is *not* sufficient, but get a positive advantage for it from GRPO? Which have a sufficient observation, but get a negative advantage? Give two lists of rollout numbers.
+# Look at GRPO's column for the observation. `praised`: the rollouts whose observation is *not* sufficient, but gets a positive advantage. `blamed`: the rollouts whose observation is sufficient, but gets a negative advantage. Give two lists of rollout numbers.
 # %% [exercise]
 praised, blamed = None, None  # for example [1], [2, 4]
 # %% [solution]
@@ -99,7 +101,7 @@ for text in (completion.text, broken):
 #
 # Difficulty ●○○○○ · importance ●●●○○ · 3 minutes
 #
-# Write a response with the right format for perception and a wrong format for reasoning.
+# Write a response whose perception has the right format and whose reasoning has a wrong format. Look at the tags of the response above.
 # %% [exercise]
 response = None  # a text in quotes
 # %% [solution]
@@ -109,13 +111,13 @@ checks.test_broken_response(response)
 # %% [hint]
 # Leave out one segment of reasoning.
 # %% [markdown]
-# Edit a response here and see its parts, the process of every token and the verdict of the judge change as you type.
+# Edit a response here. Its parts, the process of every token and the verdict of the *judge* change as you type. The judge decides whether the observation is sufficient (notebook 03).
 # %%
 widgets.trace_editor(question, engine.tokenizer)
 # %% [markdown]
 # ## Which token gets which credit
 #
-# Use the text of the teacher for the lucky rollout 3 of the toy group, and give every token its advantage.
+# Suppose that the text of the teacher is rollout 3 of the toy group, the lucky one. Then every one of its tokens gets this advantage:
 # %%
 import torch
 

@@ -10,10 +10,12 @@
 #
 # **Needs** {measured}. Reads nothing. Writes the training and test questions with their videos into the run (`data/`, about 10 MB).
 # %% [parameters]
+import os
+
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
 RUN = "../runs/workshop"
-CLIP = None  # the path of your own clip; None: a clip of the playground
+CLIPS = os.environ.get("P2R_CLIPS")  # a folder with clips of your own; None: you have none yet
 # %%
 from p2r import plots, workshop
 from p2r.workshop import checks, widgets
@@ -23,7 +25,7 @@ folder = workshop.need(run, "playground").parent
 # %% [markdown]
 # ## Toy numbers: one circle
 #
-# A scene is a list of objects on a stage of 56 × 56. Moving objects move 6 units per second. Each object has at most one event.
+# A scene is a list of objects on a stage of 56 × 56. Moving objects move 6 units per second. Each object has at most one event: it stops, vanishes, or changes otherwise.
 #
 # **Predict:** a circle starts at x = 12, moves right, and stops at 2 s. Where is it at 1 s, and where at 3 s?
 # %%
@@ -40,7 +42,7 @@ from p2r.playground.drawing import draw
 
 plots.contact_sheet(draw(scene))
 # %% [markdown]
-# **What this shows.** Every frame depends only on the scene and the time. *Several* frames together show where an object starts, how it moves and where it stops. A single image is not enough.
+# **What this shows.** The circle moves 6 units per second until 2 s, then it stays. Every frame depends only on the scene and the time. *Several* frames together show where an object starts, how it moves and where it stops. A single image is not enough.
 #
 # ### Exercise 1: where is the triangle?
 #
@@ -74,7 +76,7 @@ for total, count in ((10, 4), (5, 8), (128, 8)):
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 8 minutes
 #
-# Write `indices(total, count)` so that it gives the same lists. Use `round`.
+# Write `indices(total, count)`: the indices of `count` frames of a clip with `total` frames, as `uniform_indices` gives them. Round with `round`.
 # %% [exercise]
 def indices(total: int, count: int) -> list[int]:
     """Return at most `count` frame indices, evenly from 0 to total - 1."""
@@ -96,10 +98,8 @@ indices = checks.test_indices(indices)
 # %% [markdown]
 # ## A clip
 #
-# `sample_frames` opens a file with decord. If decord cannot read it, `sample_frames` uses PyAV. It keeps the true time of every frame.
+# `sample_frames` opens a file with the library decord. If decord cannot read the file, it uses the library PyAV. It keeps the true time of every frame. `settings` are those of the recipe: how many frames, and how large.
 # %%
-from pathlib import Path
-
 from p2r import data
 from p2r.formats import read_questions
 from p2r.video import sample_frames
@@ -107,7 +107,7 @@ from p2r.video import sample_frames
 questions = list(read_questions(folder / "train.jsonl"))
 about_stops = [q for q in questions if "stop" in f"{q.problem} {q.answer} {q.options}"]
 question = (about_stops or questions)[0]
-clip = Path(CLIP) if CLIP else folder / question.path
+clip = folder / question.path
 settings = data.eval_settings(run.recipe.video)
 frames = sample_frames(clip, **settings)
 info = frames.info()
@@ -124,7 +124,7 @@ widgets.player(clip, **settings)
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
-# An event happens at `time`. The model sees frames at `timestamps`, and the first frame at or after the event shows it. Write `event_window`: the last sampled time before the event, and the first one at or after it. Return None if no frame shows the change: the event is after the last frame, or not after the first.
+# An event happens at `time`. The model sees frames at `timestamps`, and the first frame at or after the event shows it. Write `event_window`: the last sampled time before the event, and the first one at or after it. Return None if the frames do not show the change: the event is after the last frame, or it is not later than the first one.
 # %% [exercise]
 def event_window(time: float, timestamps: list[float]) -> tuple[float, float] | None:
     """Return the two sampled times between which an event shows."""
@@ -146,7 +146,7 @@ event_window = checks.test_event_window(event_window)
 # %% [markdown]
 # ## The price of a frame
 #
-# Qwen2.5-VL cuts frames into patches of 14 pixels. It merges 2 × 2 patches over two frames into one token, so one token stands for 28 × 28 pixels of two frames. Frames are made smaller until they fit `max_pixels`. Both sides are then multiples of 28.
+# Qwen2.5-VL cuts frames into patches of 14 × 14 pixels. It merges 2 × 2 patches of two frames that follow each other into one token. So one token stands for 28 × 28 pixels of two frames. Frames are made smaller until they fit `max_pixels`. Both sides are then multiples of 28.
 #
 # ### Exercise 4: count the tokens
 #
@@ -190,7 +190,7 @@ widgets.frame_budget()
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 3 minutes
 #
-# You may spend 2,500 tokens on a clip whose frames have 280 × 504 pixels. What is the largest even number of frames that you can afford?
+# You may spend 2,500 tokens on a clip whose frames have 280 × 504 pixels. What is the largest even number of frames that fits into this budget?
 # %% [exercise]
 most = None
 # %% [solution]
@@ -198,12 +198,41 @@ most = max(count for count in range(2, 200, 2) if video_tokens(count, 280, 504) 
 # %%
 checks.test_most_frames(most, height=280, width=504, budget=2500)
 # %% [markdown]
+# ## A clip of your own
+#
+# Real clips are longer, larger and less even than those of the playground. Record one of 5 to 20 seconds: put three objects on a table, move one of them, hide another.
+#
+# - **Phone:** record a video and copy the file to this computer.
+# - **Webcam on Linux:** `ffmpeg -f v4l2 -i /dev/video0 -t 10 clip.mp4` in a terminal. On a Mac: `ffmpeg -f avfoundation -framerate 30 -i 0 -t 10 clip.mp4`. On Windows, use the app *Camera*.
+#
+# Put the files into a folder and set `CLIPS` to it in the first code cell, or start JupyterLab with `P2R_CLIPS=FOLDER`. Film only people who agree. The clips stay on this computer.
+#
+# **Predict:** how many tokens will your clip cost with the paper's training size, and is that all of it or only a part?
+# %%
+from p2r.video import VideoError
+
+own = workshop.own_clips(CLIPS)
+shown = None  # the first clip that can be read
+for each in own:
+    try:
+        sampled = sample_frames(each, max_frames=16, max_pixels=128 * 28 * 28)
+    except VideoError as error:
+        print(error)
+        continue
+    shown = shown or each
+    count, height, width, _ = sampled.frames.shape
+    gap = sampled.duration / max(1, count - 1)
+    tokens = video_tokens(count, height, width)
+    print(f"{each.name}: {sampled.duration:.1f} s, sampled every {gap:.2f} s, {tokens} tokens")
+# %%
+widgets.player(shown, max_frames=16, max_pixels=128 * 28 * 28) if shown else None
+# %% [markdown]
+# **What this shows.** A clip of any length costs at most 16 frames, so in a long clip the frames are far apart. Move something quickly between two of them, and no model will see it.
+#
 # ## Files that cannot be read
 #
 # A data set of a hundred thousand clips contains some broken files. Each broken file gives one line with the reason, and the other files are still read.
 # %%
-from p2r.video import VideoError
-
 bad = run.path("bad", "notes.mp4")
 bad.write_text("This is text, not a video.")
 for path in (bad, run.path("bad", "missing.mp4")):

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · CoT generation: a teacher writes traces
 #
-# No data set has human-written observations and thoughts for 260,000 questions. A strong model, the teacher, writes them: one trace per question.
+# No data set has human-written observations and thoughts for 260,000 questions. A strong model, the *teacher*, writes them: one trace per question. A *trace* is a response with everything that is known about how it was made.
 #
 # **After this notebook you can**
 # - read the prompt that asks for the three segments
@@ -24,7 +24,7 @@ print(len(questions), "questions")
 # %% [markdown]
 # ## Toy numbers: the prompt, in words
 #
-# Generation, training and inference use the same prompt. Real models get the full prompt. The tiny models learned the form from examples, so a short reminder is enough for them.
+# A *prompt* is the text that the model gets: the question, and how to answer it. Generation, training and inference use the same prompt. Large models get the full prompt. The tiny models learned the form from examples, so a short reminder is enough for them.
 #
 # **Predict:** how many words does it take to explain the three segments to a model that has never seen them?
 # %%
@@ -39,7 +39,9 @@ for style in ("brief", "full"):
 #
 # ## One question, three samples
 #
-# **Predict:** the teacher first answers greedily (temperature 0), then twice at temperature 1. What will differ: the facts it describes, its reasoning, or its answer?
+# The *temperature* says how much chance there is when the model chooses the next token. At temperature 0 it always takes the most likely one (*greedy*).
+#
+# **Predict:** the teacher first answers at temperature 0, then twice at temperature 1. What will differ: the facts it describes, its reasoning, or its answer?
 # %%
 from p2r import data
 from p2r.engines import Request, Sampling, load_engine
@@ -57,7 +59,7 @@ for temperature, seed in ((0, 0), (1, 1), (1, 2)):
 #
 # ## All questions
 #
-# Sampling is greedy, as in the paper. Each trace is written to a journal as soon as it is finished. You can stop the cell at any time (■, or the keys I, I) and run it again: it continues with the questions that have no trace yet.
+# Sampling is greedy, as in the paper. Each trace is written to a *journal*, the file `generate.jsonl`, as soon as it is finished. You can stop the cell at any time (■, or the keys I, I) and run it again: it continues with the questions that have no trace yet.
 #
 # **Predict:** what share of the traces will follow the template?
 # %%
@@ -69,7 +71,7 @@ print(len(cases), "traces,", len(journal.errors()), "questions that could not be
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 5 minutes
 #
-# `parse(text)` splits a response; `parse(text).ok` is True if the format of both processes is right. Write `template_share(texts)`: the share of texts that follow the template.
+# `parse(text)` splits a response, and `parse(text).ok` is True if the format of both processes is right. Write `template_share(texts)`: the share of texts that follow the template.
 # %% [exercise]
 from p2r.template import parse
 
@@ -99,7 +101,7 @@ print(f"{cut} cut off; faults: {dict(faults)}")
 # %%
 plots.lengths(cases, "Length of the two processes")
 # %% [markdown]
-# **What this shows.** The length of perception depends on how many facts are described, that of reasoning on the question. The length rewards of notebook 05 are set to these ranges (`rl.length_ranges` in the recipe).
+# **What this shows.** How long the observation is depends on the number of facts in it. How long the reasoning is depends on the question. The length rewards of notebook 05 are set to these ranges (`rl.length_ranges` in the recipe).
 #
 # ### Exercise 2: generate again
 #
@@ -130,7 +132,7 @@ print("tokens of perception:", trace.perception_tokens, "of", trace.completion_t
 #
 # Difficulty ●○○○○ · importance ●○○○○ · 3 minutes
 #
-# Count the words of each observation. How many words has the longest one? (`cases[i].trace.observation` is None if there is no observation.)
+# How many words has the longest observation of all `cases`? The text of one is `case.trace.observation`. It is None if there is no observation.
 # %% [exercise]
 longest = None
 # %% [solution]

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 04 · SFT: the base learns to look first
 #
-# The base model can see, but it answers directly. A short training on the kept traces teaches it the template.
+# The base model can see, but it answers directly. *SFT* (supervised fine-tuning) trains a model to repeat given responses word by word. A short SFT on the kept traces teaches the template.
 #
 # **After this notebook you can**
 # - say which tokens the loss counts, and write that loss
 # - read the loss curve of a fine-tuning on traces
-# - compare the base and the SFT model on held-out scenes
+# - compare the base and the SFT model on held-out scenes, that is, on scenes that no training has seen
 #
 # **Needs** {measured}; two minutes more if you have not run notebooks 02 and 03. Reads `sft.jsonl`. Writes `sft/model` and `eval/`.
 # %% [parameters]
@@ -26,7 +26,7 @@ print(len(kept), "traces to learn from")
 # %% [markdown]
 # ## Toy numbers: where is the loss?
 #
-# An example is a prompt (with the video's tokens) followed by a response. Tokens with the label −100 do not count in the loss.
+# The *loss* is the number that training makes smaller: it is large where the model gave the right token a small probability. An example is a prompt (with the tokens of the video) followed by a response. Each token has a *label*: the token that the model should predict. Tokens with the label −100 do not count in the loss.
 #
 # **Predict:** which part of an example counts: all tokens, all except the video's tokens, or only the response?
 # %%
@@ -93,7 +93,7 @@ masked_loss = checks.test_masked_loss(masked_loss)
 # %% [markdown]
 # ## Train
 #
-# The curve moves while the cell trains. Stop interrupts it; run the cell again to continue from the last checkpoint.
+# The curves move while the cell trains. *Token accuracy* is the share of tokens that the model predicts as its first choice. The Stop button ends the training; run the cell again to continue from the last checkpoint.
 #
 # **Predict:** the base knows all these words, but not this form. Will the loss fall slowly and evenly, or fast at first and then hardly at all?
 # %%
@@ -105,13 +105,13 @@ print(len(metrics), "steps of", run.recipe.sft.batch_size, "traces; model in", m
 # %%
 plots.training(metrics, keys, "SFT")
 # %% [markdown]
-# **What this shows.** The loss starts low, because the base knows the words. The template takes about a dozen steps. The rest of the loss is the choice of the next fact to describe. The training stops early on purpose (exercise 3). With more steps the model would copy more of the teacher's habit, and the reward would have less left to improve.
+# **What this shows.** The loss starts low, because the base knows the words. The template takes about a dozen steps. The rest of the loss is the choice of the next fact to describe. The training stops early on purpose: exercise 3 asks how early. With more steps the model would copy more of the teacher's habit, and the reward would have less left to improve.
 #
 # ### Exercise 3: how often was each trace seen?
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
 #
-# How many times did the training see each trace, on average? (`run.recipe.sft`, `len(kept)`, `len(metrics)`)
+# How many times did the training see each trace, on average? A step trains on `run.recipe.sft.batch_size` traces, `len(metrics)` is the number of steps, and `len(kept)` the number of traces.
 # %% [exercise]
 passes = None
 # %% [solution]
@@ -125,7 +125,7 @@ checks.test_passes(passes, len(metrics), run.recipe.sft.batch_size, len(kept))
 #
 # Difficulty ●●○○○ · importance ●●○○○ · 3 minutes
 #
-# A loss is a mean negative log-probability. Which probability did the model give to the right token, as a geometric mean?
+# A loss is a mean of −log p (with the natural logarithm). Which probability did the model give to the right token on average? Average means here the geometric mean: the probability whose logarithm is the mean of all log p.
 # %% [exercise]
 def mean_probability(loss: float) -> float:
     """Return the geometric mean of the probabilities of the right tokens."""
@@ -147,9 +147,9 @@ print(f"{mean_probability(metrics[-1]['loss']):.0%}")
 # %% [markdown]
 # ## Base and SFT model on held-out scenes
 #
-# Both models answer the same scenes with the same prompt, greedily. Sufficiency is the oracle's verdict on the observation. A response without a readable observation counts as not sufficient.
+# Both models answer the same questions with the same prompt, at temperature 0. Sufficiency is the oracle's verdict on the observation. A response without a readable observation counts as not sufficient.
 #
-# **Predict:** the base answers with a single word, for any prompt. What is its accuracy if the answer must be in the answer segment? What is its accuracy if the prompt asks only for the answer (`base_direct`)? The SFT model must first write an observation and its thinking. Will it do better?
+# **Predict:** the base answers with a single word, for any prompt. What is its accuracy if the answer must be inside `<answer>`? What is its accuracy if the prompt asks only for the answer (`base_direct`)? The SFT model must first write an observation and its thinking. Will it do better than `base_direct`?
 # %%
 from rich.console import Console
 
@@ -167,7 +167,7 @@ Console().print(results_table(results))
 # %%
 plots.results(results, "Held-out scenes, with 95 % intervals")
 # %% [markdown]
-# **What this shows.** The model has learned the form almost completely, but sufficiency is still far below that. The SFT set contained only sufficient observations, but the habit of leaving out facts has changed only in part. Imitation shows *that* good traces describe the right facts, not *why*. The reward has to teach that.
+# **What this shows.** The model follows the template almost always, but far fewer of its observations are sufficient. The SFT set contained only sufficient observations, but the habit of leaving out facts has changed only in part. Imitation shows *that* good traces describe the right facts, not *why*. The reward has to teach that.
 # %%
 for case in cases[:2]:
     workshop.show_case(case)

@@ -32,6 +32,8 @@ workshop.need(run, "traces")
 # ### Exercise 1: several facts
 #
 # Difficulty ●○○○○ · importance ●●●○○ · 3 minutes
+#
+# A question needs `needed` facts. Each is described with probability `chance`, independently of the others. Return the probability that all of them are described.
 # %% [exercise]
 def sufficient_share(chance: float, needed: int) -> float:
     """Return how likely all `needed` facts are described, each with probability `chance`."""
@@ -51,11 +53,11 @@ shares = {f"{n} needed": [sufficient_share(p, n) for p in chances] for n in (1, 
 title = "Share of sufficient observations"
 plots.lines(chances, shares, title, "probability that a needed fact is described")
 # %% [markdown]
-# **What this shows.** Counts and comparisons need two or three facts at the same time: p² and p³. The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
+# **What this shows.** Counts and comparisons need two or three facts at the same time, so the share is p² or p³. The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
 #
 # ## The reward of a process (eq. 5)
 #
-# R = accuracy + format + length. The accuracy of perception is the judge's verdict. The accuracy of reasoning is the accuracy of the answer. The length bonus of 0.2 is paid only if accuracy and format are both earned and the length of the segment is in range.
+# R = accuracy + format + length, for each process. The format is worth 1 if the tags of the process are right. The accuracy of perception is the judge's verdict. The accuracy of reasoning is the accuracy of the answer. The length bonus of 0.2 is paid only if accuracy and format are both earned and the length of the segment is in range.
 #
 # **Predict** the five sums, for lengths from 20 to 80 tokens.
 # %%
@@ -73,11 +75,11 @@ for accuracy, format_ok, tokens in (
 # %% [markdown]
 # **What this shows.** Length alone earns nothing. An unknown verdict is not a zero: such a rollout is left out.
 #
-# The next widget shows the traces of the teacher. Move both ends of the range.
+# The next widget shows how long the observations of the teacher are. Move both ends of the range. To keep it simple, each observation counts as right here if the template is kept.
 # %%
 cases = [case for case in stages.generate(run).cases() if case.trace.perception_tokens]
 lengths = [case.trace.perception_tokens for case in cases]
-right = [bool(case.trace.observation) for case in cases]
+right = [not case.trace.problems for case in cases]
 ends = run.recipe.rl.length_ranges.perception
 widgets.length_range(lengths, right, tuple(ends))
 
@@ -87,7 +89,7 @@ widgets.length_range(lengths, right, tuple(ends))
 #
 # ## Groups without a signal
 #
-# If all rewards in a group are equal, all advantages are zero, and the model learns nothing from the group.
+# If all rewards in a group are equal, all advantages are zero, and the model learns nothing from the group. Such a group is called *collapsed*.
 #
 # ### Exercise 2: the share of groups with a signal
 #
@@ -111,13 +113,13 @@ signal = checks.test_signal(signal)
 # %% [hint]
 # Two cases give no signal: all right, or all wrong.
 # %% [markdown]
-# **Predict:** there are 8 rollouts, and each answer is right with probability 0.95. What share of the groups gives a signal? And if there is a second reward, with probability 0.5?
+# **Predict:** there are 8 rollouts, and each answer is right with probability 0.95. What share of the groups gives a signal? What is this share if there is also a second reward, which each rollout earns with probability 0.5?
 # %%
 chances = [0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98]
-second = 1 - signal(0.5, 8)
+no_second = 1 - signal(0.5, 8)
 curves = {
     "answer alone": [round(signal(p, 8), 3) for p in chances],
-    "answer or observation": [round(1 - (1 - signal(p, 8)) * second, 3) for p in chances],
+    "answer or observation": [round(1 - (1 - signal(p, 8)) * no_second, 3) for p in chances],
 }
 plots.lines(chances, curves, "Share of groups of 8 with a signal", "chance of a right answer")
 
@@ -156,6 +158,8 @@ widgets.judge_noise()
 # ### Exercise 4: when do verdicts tell nothing?
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 1 minute
+#
+# At which error rate do the verdicts of a judge tell nothing about the truth?
 # %% [exercise]
 error_rate = None
 # %% [solution]
@@ -191,7 +195,7 @@ checks.test_lucky(response, sign)
 # %%
 widgets.trace_editor(sign)
 # %% [markdown]
-# **What this shows.** The oracle rejects an observation that contradicts itself, for example one with two different signs. An LLM judge that knows the right answer may accept a list of guesses. For this reason the judge's prompt says that a claim alone is not evidence. And for this reason you compare a judge with people (notebook 09).
+# **What this shows.** The oracle rejects an observation that contradicts itself, for example one with two different signs. A language model as the judge knows the right answer and may accept a list of guesses. Therefore its prompt says that a claim alone is not evidence, and therefore people check the verdicts of a judge (notebook 09).
 #
 # ## Summary
 #

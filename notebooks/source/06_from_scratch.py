@@ -58,7 +58,7 @@ for tokens in (["Two.", "</observation>", " <think>"], ["Two.", "</observation",
 #
 # Difficulty ●●○○○ · importance ●●●●● · 10 minutes
 #
-# Write `border(tokens)`. It returns how many tokens at the start of a response belong to perception. Return 0 if there is no `<observation>` or if it never ends. If there are several observations, use the first one.
+# Write `border(tokens)`. It returns how many tokens at the start of a response belong to perception: all tokens that begin before the end of `</observation>`, also those before `<observation>`. Return 0 if there is no `<observation>` or if it never ends. If there are several observations, use the first one.
 # %% [exercise]
 def border(tokens: list[str]) -> int:
     """Return how many leading tokens of a response belong to perception."""
@@ -94,7 +94,7 @@ border = checks.test_border(border)
 #
 # - **accuracy**: the judge's verdict for perception, the score of the answer for reasoning; from 0 to 1
 # - **format**: 1 if the tags of the process are right, else 0
-# - **length**: 0.2 if accuracy *and* format are not zero *and* the number of tokens is in the range, both ends included
+# - **length**: 0.2 if accuracy *and* format are above zero *and* the number of tokens is in the range (both ends belong to the range), else 0
 #
 # **Predict:** why is the length reward tied to the other two? What would a model learn if it were not?
 #
@@ -136,7 +136,7 @@ reward = checks.test_reward(reward)
 #
 # Difficulty ●●●○○ · importance ●●●●● · 15 minutes
 #
-# `rewards` is a tensor (N, 2): a row for each rollout, the columns are perception and reasoning. The rollouts of a group are consecutive rows. Use the unbiased standard deviation plus 0.0001. An unknown reward (NaN) is left out of mean and standard deviation, and its advantage is 0. So is the advantage of a reward that is the only known one.
+# `rewards` is a tensor (N, 2): a row for each rollout, the columns are perception and reasoning. The first `group_size` rows are the first group, the next ones the second, and so on. Use the unbiased standard deviation (divide by n − 1) and add 0.0001 to it, so that nothing is divided by 0. An unknown reward (NaN) is left out of mean and standard deviation, and its advantage is 0. If only one reward of a group is known, its advantage is 0 too.
 # %% [exercise]
 def advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
     """Return the advantages (N, 2) of both processes within their groups, eq. (6)."""
@@ -221,17 +221,19 @@ spread = checks.test_spread(spread)
 # %% [markdown]
 # ## The loss (eq. 7)
 #
-# For every token, with ρ = π / π_old:
+# π is the probability that the model gives to a token now, and π_old the probability when the token was sampled. For every token, with the ratio ρ = π / π_old and the advantage A:
 #
 # min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) − β KL
 #
-# The loss is minus the mean of that: over the tokens of each response first, then over the responses.
+# The first term rewards a token with a positive A for becoming more likely, but not beyond 1 + ε. The KL term, with the weight β, keeps the model near the model before training. The loss is minus the mean of all this: the mean over the tokens of each response first, then over the responses.
 #
 # **Predict:** A is positive and ρ is already 1.5. Does the clipped term still push the token up?
 #
 # ### Exercise 6: the clipped term
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+#
+# Write the first term, min(ρ A, clip(ρ, 1 − ε, 1 + ε) A). `ratio` is ρ and `advantage` is A, two tensors of the same shape; `epsilon` is a number. `tensor.clamp(low, high)` clips.
 # %% [exercise]
 def clipped(ratio, advantage, epsilon):
     """Return the clipped term of every token."""
@@ -261,7 +263,7 @@ plots.lines(ratios.tolist(), curves, "The clipped term", "ratio ρ")
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 5 minutes
 #
-# The KL term keeps the policy near the SFT model. Per token, with r = log π_ref − log π, the estimate is exp(r) − r − 1. It is never negative, and 0 only if both are equal.
+# The *policy* is the model that is trained, the *reference* a frozen copy of the SFT model. For each token, with r = log π_ref − log π, the KL term is exp(r) − r − 1. It is never negative, and 0 only if both are equal.
 # %% [exercise]
 def kl(log_probs, reference):
     """Return the KL term of every token from the log-probs of policy and reference."""
@@ -284,7 +286,7 @@ kl = checks.test_kl(kl)
 #
 # Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 #
-# Put the two terms together. All tensors are (N, T). `old` are the log-probs of the policy that sampled the rollouts.
+# Put the two terms together. All tensors are (N, T): a row for each response, a column for each token. `log_probs`, `old` and `reference` are log π, log π_old and log π_ref, so ρ is the exponential of a difference.
 # %% [exercise]
 def loss(log_probs, old, reference, token_advantages, mask, epsilon, beta):
     """Return the loss of eq. (7) with the sign reversed: a number to minimise."""
@@ -306,7 +308,7 @@ loss = checks.test_loss(loss)
 # %% [markdown]
 # ## The trainer
 #
-# A model, its frozen copy as the reference, and questions with frames. The first two functions are given: `roll_out` samples a group of responses for each question, `score` gives every response its two rewards.
+# A model, its frozen copy as the reference, and questions with frames. The first two functions are given: `roll_out` samples a group of responses for each question, `score` gives every response its two rewards with your functions.
 # %%
 processor = data.load_processor(start)
 tokenizer, judge = processor.tokenizer, make_judge(settings.judge)
@@ -412,7 +414,7 @@ log_probs = checks.test_log_probs(log_probs, policy, rollouts)
 #
 # Difficulty ●●●●○ · importance ●●●●● · 20 minutes
 #
-# Put all parts together: score the rollouts, compute the advantages with `credit` (a function like `advantages`), give every token its advantage, compute the log-probs of the policy and, without gradient, of the reference, and return the loss and the rewards. The rollouts are used for one update, so `old` are the policy's log-probs without gradient (`detach`).
+# Put all parts together: score the rollouts, compute the advantages with `credit` (a function like `advantages`), give every token its advantage, compute the log-probs of the policy and, without gradient, of the reference, and return the loss and the rewards. Each rollout is used for one update only, so `old` are the log-probs of the policy itself, without gradient: `detach()`.
 # %% [exercise]
 def step_loss(policy, reference, rollouts: Rollouts, credit=advantages):
     """Return the loss of one step, with its gradient, and the rewards (N, 2)."""
@@ -484,7 +486,7 @@ plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share 
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 10 minutes
 #
-# Set `BETA = 0.0` and run `train` again. Which curve changes? What would happen in a training of a thousand steps?
+# In a new cell, set `BETA = 0.0` and run `train(advantages, "without KL")`. Compare its curves with those above. The policy may now move away from the SFT model without a penalty. What could happen to its sentences in a training of a thousand steps? (This needs your own `step_loss` from exercise 10: p2r's ignores `BETA`.)
 #
 # ## Summary
 #

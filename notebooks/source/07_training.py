@@ -24,7 +24,7 @@ settings = run.recipe.rl
 # %% [markdown]
 # ## Toy numbers: a rare success
 #
-# **Predict** the advantages of the perception rewards 0, 0, 0, 0 and 1, 0, 0, 0.
+# **Predict** the advantages of the perception rewards 0, 0, 0, 0 and 1, 0, 0, 0. The third row of the output has four equal rewards too, and in the last one a reward is unknown (`nan`).
 # %%
 import numpy as np
 
@@ -42,7 +42,7 @@ for perception in ([0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 0, np.nan, 0]):
 #
 # Difficulty ●●○○○ · importance ●●○○○ · 4 minutes
 #
-# One of eight rollouts is right (reward 1), the others are wrong (reward 0). Compute the advantage of the right one. (Use the unbiased standard deviation.)
+# One of eight rollouts is right (reward 1), the others are wrong (reward 0). Compute the advantage of the right one: its reward minus the mean, divided by the standard deviation. Divide by n − 1 in the standard deviation.
 # %% [exercise]
 advantage = None
 # %% [solution]
@@ -64,7 +64,7 @@ checks.test_group_rewards(group_rewards)
 # %% [markdown]
 # ## Train
 #
-# In each step, the model writes rollouts for several questions. The rollouts are judged and scored. Then the model is updated once. The SFT model is the reference of the KL term. The curves move while the cell trains. Stop interrupts the training; run the cell again to continue from its last checkpoint.
+# In each step, the model writes rollouts for several questions. The rollouts are judged and scored. Then the model is updated once. The KL term keeps it near the SFT model. The curves move while the cell trains. The Stop button ends the training; run the cell again to continue from its last checkpoint.
 #
 # **Predict** for the run below: which of the two accuracies will rise more? How will the share of collapsed groups change?
 # %%
@@ -111,6 +111,8 @@ def lost_share(rewards: np.ndarray, group_size: int) -> float:
 lost_share = checks.test_lost_share(lost_share)
 # %% [markdown]
 # ## Inside one group
+#
+# The next table has a row for each rollout of one group: the two rewards (R_P for perception, R_R for reasoning), the two advantages (A_P, A_R), and what the observation says after its first sentence.
 # %%
 from itertools import groupby
 
@@ -127,7 +129,7 @@ print("   R_P    R_R    A_P    A_R  observation")
 for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], strict=True):
     row = (looked.total, thought.total, *advantages)
     shown = "".join("      –" if number is None else f"{number:>+7.2f}" for number in row)
-    print(shown, "", (case.trace.observation or "–").partition("notice ")[2][:95])
+    print(shown, "", (case.trace.observation or "–").partition(". ")[2][:95])
 # %% [markdown]
 # **What this shows.** Within one group, the observation of a rollout can get a positive advantage and its answer a negative one, or the reverse.
 #
@@ -159,13 +161,13 @@ workshop.compare(variants, "rl")
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
 #
-# Choose one row of the table above, write down what you expect, and add the variant. Then compare.
+# Choose one row of the table above and write down what you expect. Then add the variant to the cell above, run it again, and compare.
 #
 # ### Exercise 5: which variant drifted most?
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
 #
-# Give the name of the variant with the largest `kl` in the table.
+# Give the name of the variant with the largest `kl` in the printed table, in quotes.
 # %% [exercise]
 drifted = None
 # %% [solution]
@@ -177,4 +179,4 @@ checks.test_best_variant(drifted, drift)
 # %% [markdown]
 # ## Summary
 #
-# Two rewards and two advantages, each for its own tokens. A group is lost only if both collapse. One setting at a time, each in its own run folder. Next: [08 · evaluation](08_evaluation.ipynb).
+# There are two rewards and two advantages, each for its own tokens. A group is lost only if both rewards collapse. To learn what a setting does, change it alone, in a run folder of its own. Next: [08 · evaluation](08_evaluation.ipynb).

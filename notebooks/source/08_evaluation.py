@@ -23,6 +23,8 @@ workshop.need(run, "rl model")
 # %% [markdown]
 # ## Toy numbers: how precise is a mean?
 #
+# A 95 % *interval* is a range that contains the true value in 95 of 100 such experiments.
+#
 # **Predict:** 6 of 10 answers are right, then 60 of 100, then 600 of 1,000. How wide are the 95 % intervals?
 # %%
 from p2r.scoring import mean_interval
@@ -60,9 +62,9 @@ plots.results(results, "Held-out scenes, with 95 % intervals")
 #
 # ## The same questions, in pairs
 #
-# All models answered the same questions, so their results are pairs. Overlapping intervals do *not* mean that two models are equal: most of the width comes from easy and hard questions, and this part is equal for both. Look at the interval of the difference between the two answers to each question, and at the questions that only one of the models gets right.
+# All models answered the same questions, so their results are pairs. Overlapping intervals do *not* mean that two models are equal. Most of the width of an interval comes from easy and hard questions, and these are the same for both models. Look at the interval of the difference between the two answers to each question, and at the questions that only one of the models gets right.
 #
-# **Predict:** the two intervals for the accuracy of SFT and PA-GRPO overlap. Does the interval of their difference contain 0?
+# **Predict:** suppose that the accuracy intervals of SFT and PA-GRPO overlap. Must the interval of their difference contain 0?
 #
 # ### Exercise 1: compare in pairs
 #
@@ -110,7 +112,7 @@ from p2r.evaluation.results import read_result
 files = [run.path("results", f"{name}.json") for name in ("sft", "pa_grpo")]
 Markdown(comparison_markdown(compare(*map(read_result, files))))
 # %% [markdown]
-# Each row is one comparison. *B − A* is the mean difference of the pairs with its 95 % interval. *p* is McNemar's exact test: it counts only the questions on which the models differ (*only A*, *only B*) and asks whether a fair coin would split them as unevenly. Many parts make many tests, so one small p among them proves little.
+# Each row is one comparison. *B − A* is the mean difference of the pairs with its 95 % interval. *p* comes from McNemar's exact test. It counts only the questions that one of the models gets right (*only A*, *only B*). Its p is the probability that a fair coin would split these questions at least as unevenly. A small p, below 0.05, says that chance alone is a poor explanation. A table with many rows makes many tests, so one small p among them proves little.
 #
 # ## Luck and skill
 #
@@ -121,13 +123,13 @@ from p2r.scoring.thoughts import perception_by_answer
 for name in ("sft", "pa_grpo"):
     plots.perception_by_answer(perception_by_answer(cases[name]), name).show()
 # %% [markdown]
-# **What this shows.** The lower left cell is luck: the answer is right, but it does not follow from the observation. The upper right cell is a failure of reasoning: the observation was sufficient. A reward for the outcome cannot tell the two left cells apart.
+# **What this shows.** The lower left cell is luck: the answer is right, but it does not follow from the observation. The upper right cell is a failure of reasoning: the observation was sufficient, and the answer is wrong. A reward for the outcome cannot tell the two left cells apart.
 #
 # ### Exercise 2: lucky answers
 #
 # Difficulty ●○○○○ · importance ●●●○○ · 3 minutes
 #
-# How many right answers of the PA-GRPO model come with an insufficient observation? Read the table, or use `store.count`.
+# How many right answers of the PA-GRPO model come with an insufficient observation? Read the table, or count with `store.count(Filters(…))`. `Filters` takes `stage` (a tuple of names, see below), `verdict` ("yes" or "no") and `outcome` ("right" or "wrong").
 # %%
 from p2r.cases.store import CaseStore, Filters
 from p2r.pipeline import collect_cases
@@ -147,7 +149,7 @@ checks.test_count(count, table["insufficient"]["right"])
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 4 minutes
 #
-# Which problem type has the lowest accuracy under PA-GRPO? (`stages.evaluate` returns a result with `per_type`. The last result is still in `result`.)
+# Which problem type has the lowest accuracy under PA-GRPO? The result of the last evaluation, that of PA-GRPO, is still in `result`. Look into `result["per_type"]`.
 # %% [exercise]
 hardest = None  # a problem type, in quotes
 # %% [solution]
@@ -159,7 +161,7 @@ checks.test_lowest(hardest, means)
 # %% [markdown]
 # ## Beside the paper
 #
-# The paper evaluates Qwen2.5-VL-7B on seven benchmarks. Its Table 2 takes away one reward at a time. The same experiment here is a variant for each row.
+# The paper evaluates Qwen2.5-VL-7B on seven benchmarks. Its Table 2 takes away one reward at a time. The last column has the setting that makes the same change here, for `workshop.vary` (notebook 07).
 #
 # | Table 2 of the paper | average of 7 benchmarks | here |
 # |---|--:|---|
@@ -170,7 +172,7 @@ checks.test_lowest(hardest, means)
 # | GRPO, only the answer's reward | 56.4 | `rl.credit=outcome` |
 # | without the reasoning reward | 55.3 | `rl.rewards=[perception, length]` |
 #
-# The tiny models live in another world than the benchmarks, so compare signs, not sizes. `p2r eval --help` evaluates a real model on the benchmarks, and `p2r eval compare` compares two result files in pairs.
+# The tiny models know only the playground, so do not compare the numbers. Compare which rows are better or worse than PA-GRPO. `p2r eval --help` evaluates a real model on the benchmarks, and `p2r eval compare` compares two result files in pairs.
 #
 # ## Summary
 #

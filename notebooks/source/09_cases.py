@@ -10,10 +10,13 @@
 #
 # **Needs** {measured}; six minutes more if you have not run notebooks 02 to 07. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`.
 # %% [parameters]
+import os
+
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
 RUN = "../runs/workshop"
 NAME = "me"  # your name: labels are stored under it
+CLIPS = os.environ.get("P2R_CLIPS")  # a folder with clips of your own; None: you have none yet
 # %%
 from p2r import plots, stages, workshop
 from p2r.workshop import checks
@@ -40,6 +43,8 @@ print(len(cases), "cases")
 # ### Exercise 1: the kind of a case
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+#
+# Write the table as a function. `right` is about the answer; `sufficient` and `truthful` are about the observation.
 # %% [exercise]
 def kind_of(right: bool, sufficient: bool, truthful: bool) -> str:
     """Return the kind of a case, one of the five names of the table."""
@@ -119,7 +124,7 @@ for number, case in enumerate(map(hide_verdict, sample), 1):
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
 #
-# True: sufficient. False: not sufficient. None: you cannot say.
+# Replace `mine` by a list of six values, one for each observation: True (sufficient), False (not sufficient), or None (you cannot say). For example `mine = [True, None, True, False, True, True]`.
 # %% [exercise]
 mine = [None] * len(sample)
 # %% [solution]
@@ -142,7 +147,7 @@ for number, (label, case) in enumerate(zip(mine, sample, strict=True), 1):
 #
 # Difficulty ●●●○○ · importance ●●●○○ · 8 minutes
 #
-# If 90 % of observations are sufficient, two raters who always say yes agree in 90 % of cases and know nothing. Cohen's kappa is (p − e) / (1 − e), with p the share of equal answers and e the share that chance alone would give: both say yes, or both say no, each with the own rate.
+# If 90 % of observations are sufficient, two raters who always say yes agree in 90 % of cases and know nothing. Cohen's kappa is (p − e) / (1 − e). p is the share of equal answers. e is the share of equal answers by chance: the probability that both say yes, plus the probability that both say no, if each rater answers independently with his or her own share of yes.
 # %% [exercise]
 def kappa(first: list[bool], second: list[bool]) -> float:
     """Return Cohen's kappa of two raters."""
@@ -164,7 +169,7 @@ kappa = checks.test_kappa(kappa)
 # %% [markdown]
 # ## In a group
 #
-# Every person labels in the browser under a name of their own, all in one run folder or each in a copy (copies of `labels.jsonl` can be joined). Run the next cell again while others label: it shows the agreement of every two people so far.
+# Every person labels in the browser under a different name. All use one run folder. Or each person uses a copy of it, and at the end you append the lines of all files `labels.jsonl` to one of them. Run the next cell again while others label: it shows the agreement of every two people so far.
 # %%
 from p2r.cases.agreement import agreement_between_annotators
 from p2r.cases.labels import CaseLabel, LabelFile
@@ -178,10 +183,37 @@ for pair, found in agreement_between_annotators(file.labels()).items():
     print(" and ".join(pair), f"agree on {found.accuracy.value:.0%} of {found.n} cases")
 print(len(file.labels()), "labels by", len({label.annotator for label in file.labels()}), "people")
 # %% [markdown]
-# **What this shows.** Two people rarely agree on everything. A judge cannot be better than the agreement of the people who measure it: the paper's judges agree with people on 82 to 95 % of 200 cases, and better judges train better models.
+# **What this shows.** Two people rarely agree on everything. If people disagree about a case, no judge can agree with all of them. The paper's judges agree with people on 82 to 95 % of 200 cases, and better judges train better models.
 # %%
 browser.close()
 # %% [markdown]
+# ## Clips of your own
+#
+# Notebook 01 says how to record a clip. Set `CLIPS` in the first code cell to its folder. Then the next cell asks a model about every clip.
+#
+# The tiny models know only the moving shapes of the playground.
+#
+# **Predict:** what will the tiny teacher see in a real clip?
+# %%
+from p2r.engines.ask import ask_model
+
+MODEL = "playground/teacher"
+ASKED = "What happens in the clip?"
+if workshop.own_clips(CLIPS):
+    for piece in ask_model(run.recipe, MODEL, CLIPS, ASKED):
+        print(piece, end="")
+# %% [markdown]
+# **What this shows.** The tiny teacher invents circles and squares: a hallucination in perfect form. No rule for the format notices it, only a look at the clip does.
+#
+# p2r ships no real clips and no traces of a large model. With a GPU or a key, a terminal answers the same question with a model that knows the real world. On a GPU with 24 GB:
+#
+#     p2r ask FOLDER "What happens in the clip?" --model Qwen/Qwen2.5-VL-3B-Instruct --recipe 3b-1x24gb
+#
+# With the key of a server that takes pictures (ADDRESS ends with `/v1`; the frames leave your computer):
+#
+#     export OPENAI_API_KEY=…
+#     p2r ask FOLDER "What happens in the clip?" --model NAME --set eval.engine=server --set server.base_url=ADDRESS --set server.media=images
+#
 # ## Summary
 #
-# Five kinds of cases, each with another remedy. Labels are blind, and agreement is measured beyond chance. Next: [10 · on GPUs](10_gpus.ipynb).
+# There are five kinds of cases, and each has another remedy. Labels are given without seeing the verdict, and kappa measures agreement beyond chance. Next: [10 · on GPUs](10_gpus.ipynb).

@@ -4,7 +4,7 @@
 # The commands that trained the tiny models train Qwen2.5-VL. Only the recipe changes. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cells start the run if they find a GPU, and print the commands if not.
 #
 # **After this notebook you can**
-# - compute the memory of a training, and say what adapters change
+# - compute the memory of a training, and say what adapters change (*adapters*, also called LoRA, are small matrices that are trained in place of all weights)
 # - say what the judge will cost
 # - start the stages on one GPU or on several
 #
@@ -75,7 +75,7 @@ for line in describe_plan(budget.rl):
     print(line)
 make_console().print(budget_table(budget))
 # %% [markdown]
-# **What this shows.** Each stage has its own peak. RL needs most: the policy, its reference, the rollouts and, in the same card, vLLM. Times are estimates (±40 %). They are for the paper's data: 260,000 questions, 1,000 steps. A first run of your own takes a hundred steps.
+# **What this shows.** Each stage has its own peak. RL needs most: the policy, its reference, the rollouts and, on the same card, vLLM, the library that samples. Times are estimates (±40 %). They are for the paper's data: 260,000 questions, 1,000 steps. A first run of your own takes a hundred steps.
 #
 # ### Exercise 2: rollouts per GPU
 #
@@ -95,7 +95,7 @@ checks.test_rollouts_per_gpu(per_gpu, prompts=7, group_size=8, gpus=8)
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# A judge reads every rollout of every step. `tokens` are the input and output tokens of one call, `price` the dollars per million of each. Equal observations are judged once, so this is the most it can cost.
+# A judge reads every rollout of every step. `tokens` is a pair: the input and the output tokens of one call. `price` is a pair too: the dollars for a million input tokens and for a million output tokens. Equal observations are judged only once, so the true cost is lower.
 # %% [exercise]
 def judge_dollars(rollouts: int, steps: int, tokens: tuple, price: tuple) -> float:
     """Return the most dollars that the judge of a training costs."""
@@ -160,7 +160,7 @@ for command in commands:
     if ready:
         subprocess.run(command, check=True)
 # %% [markdown]
-# **What this shows.** The commands are those of the tiny models. In a notebook they run as subprocesses, so that a crash of a GPU does not end the notebook, and so that several GPUs work at all.
+# **What this shows.** The commands are those of the tiny models. In a notebook they run as subprocesses. So a crash on the GPU does not end the notebook, and a training can use several GPUs.
 #
 # ## Faster, larger
 #
@@ -172,13 +172,13 @@ for command in commands:
 # | train on several GPUs | `configs/zero3.yaml`, `configs/zero2.yaml` or `configs/fsdp2.yaml`; one batch size, any number of GPUs |
 # | look at the results | `p2r app RUN`, or notebooks 08 and 09 with `RUN` set to this run |
 #
-# **Predict:** which stage of your own plan would you try first with 20 questions, and what could still go wrong with all of them?
+# **Predict:** you try one stage with 20 questions first, and it works. What could still go wrong with all questions?
 #
 # ### Exercise 4: your own plan (open)
 #
 # Difficulty ●●○○○ · importance ●●●●● · 15 minutes
 #
-# Choose a card that you can rent. Set SCALE, read the plan, and write down: hours of each stage, dollars for the card, dollars for the judge, and what you would try first with 20 questions.
+# Choose a GPU that you can rent. Set SCALE in the first code cell, run the cells of the plan again, and write down: the hours of each stage, the dollars for the GPU, the dollars for the judge, and what you would try first with 20 questions.
 #
 # ## Summary
 #

@@ -212,7 +212,7 @@ def _read_task(file: Path) -> list[str]:
     '--option "A. left" --option "B. right"',
 )
 def ask(
-    video: Annotated[Path, typer.Argument(help="A video or an image.")],
+    video: Annotated[Path, typer.Argument(help="A video, an image, or a folder of videos.")],
     question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[
         str, typer.Option(help="Model folder, hub id or playground/NAME.")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from p2r.cli.complete import complete_runs
-from p2r.cli.options import DryRunOption, JsonOption, app, print_dry_run
+from p2r.cli.options import DryRunOption, JsonOption, app, print_dry_run, print_json
 
 LONGEST_EXAMPLE = 300  # characters
 RunArgument = Annotated[
@@ -70,6 +70,7 @@ def cards(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the data set, if there is only one.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write data cards.
 
@@ -88,9 +89,11 @@ def cards(
         raise typer.BadParameter(
             f"two data sets are named {', '.join(sorted(twice))}: write their cards separately"
         )
-    for card in made:
-        for path in write_card(card, out):
-            print(path)
+    files = [path for card in made for path in write_card(card, out)]
+    if as_json:
+        print_json(files)
+    else:
+        print(*files, sep="\n")
 
 
 data_app = typer.Typer(
@@ -163,6 +166,7 @@ def export(
             "--strings/--values", help="Write every value as a string, as in the RL release."
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Convert kept traces or a file to another format.
 
@@ -173,7 +177,10 @@ def export(
     if to not in FORMATS:
         raise typer.BadParameter(f"--to is one of {', '.join(FORMATS)}, not {to!r}")
     files, count = convert(source, target, to, parts, strings)
-    print(f"{count} records in {', '.join(map(str, files))}")
+    if as_json:
+        print_json({"records": count, "files": files})
+    else:
+        print(f"{count} records in {', '.join(map(str, files))}")
 
 
 data_app.command("convert", epilog="Example: p2r data convert a.json b.json.gz --to videop2r")(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from p2r.cli.eval_options import (
 )
 from p2r.cli.options import (
     DryRunOption,
+    JsonOption,
     MoveRootOption,
     QuestionsOption,
     RecipeOption,
@@ -30,11 +30,13 @@ from p2r.cli.options import (
     move_data_root,
     open_run,
     print_dry_run,
+    print_json,
     report_unanswered,
     with_options,
 )
 from p2r.errors import UserError
 from p2r.evaluation.benchmarks import find_benchmark
+from p2r.files.atomic import read_json
 from p2r.runs.recipe import read_style
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class Answering:
     questions: QuestionsOption = None
     data_root: RootOption = None
     dry_run: DryRunOption = False
+    as_json: JsonOption = False
     recipe: RecipeOption = None
     set: SetOption = None
 
@@ -147,13 +150,17 @@ def run_model(
             run, model, name, entry.name, questions, data_root, style, _print_manifest
         )
     collect(run)
-    from p2r.cli.tables import evaluation_table, make_console
+    from p2r.evaluation.run import result_path
 
-    make_console().print(evaluation_table(result))
-    if entry is not None:
-        from p2r.evaluation.run import result_path
+    scores = read_json(result_path(run, name))
+    if asked.as_json:
+        print_json(result | {"scores": {k: v for k, v in scores.items() if k != "items"}})
+    else:
+        from p2r.cli.tables import evaluation_table, make_console
 
-        print_numbers(json.loads(result_path(run, name).read_text(encoding="utf-8")))
+        make_console().print(evaluation_table(result))
+        if entry is not None:
+            print_numbers(scores)
     report_unanswered(run.folder / "eval" / f"{name}.errors.jsonl", len(result["unreadable"]))
 
 
@@ -185,10 +192,10 @@ def transfer(
         run, model, f"{name}-transfer", file, benchmark, questions, data_root, style
     )
     collect(run)
-    left_out = json.loads(written[0].read_text(encoding="utf-8"))["made"]["left_out"]
+    left_out = read_json(written[0])["made"]["left_out"]
     for reason, count in left_out.items():
         print(f"{count} questions {reason}", file=sys.stderr)
-    print_report(written)
+    print_report(written, asked.as_json)
 
 
 def _print_manifest(manifest: Manifest) -> None:

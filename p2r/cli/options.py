@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -99,6 +100,12 @@ DryRunOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a report as JSON, in one worker of `accelerate launch`."""
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(value, indent=1, default=str))
 
 
 def with_options(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

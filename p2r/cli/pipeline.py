@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from p2r.cli.options import (
     DryRunOption,
+    JsonOption,
     MoveRootOption,
     QuestionsOption,
     RayOption,
@@ -22,6 +24,7 @@ from p2r.cli.options import (
     open_run,
     parse_shard,
     print_dry_run,
+    print_json,
     report_unanswered,
 )
 
@@ -95,6 +98,7 @@ def filter(
     shard: ShardOption = None,
     ray: RayOption = False,
     dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Steps 2 and 3: keep good traces for training.
 
@@ -116,12 +120,18 @@ def filter(
 
     if estimate:
         found = stages.estimate_filter(opened)
+        if as_json:
+            print_json([asdict(each) for each in found])
+            return
         for each in found:
             make_console().print(estimate_table(each))
         if not found:
             print("this judge uses no server: judging is free")
         return
     table = stages.filter(opened, shard=part, ray=ray)
+    if as_json:
+        print_json({"funnel": table})
+        return
     if table is None:
         print(
             "this part is judged. The SFT set is written when all parts are judged, or by "

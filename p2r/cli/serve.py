@@ -19,15 +19,34 @@ JUDGE_PORT = 8001
 
 
 @app.command(
-    epilog="Example: p2r serve --recipe 7b --port 8000, and in another shell: p2r generate "
-    "--run runs/x --recipe 7b --set generate.engine=server",
+    epilog="Example: p2r serve --model runs/x/pa_grpo\n\nExample: p2r serve --recipe 7b --port "
+    "8000, and in another shell: p2r generate --run runs/x --recipe 7b "
+    "--set generate.engine=server",
 )
 def serve(
-    recipe: Annotated[str, typer.Option("--recipe", help="tiny, 3b, 7b or a YAML file.")] = "tiny",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="tiny, 3b, 7b or a YAML file. Default: that of the model's run, otherwise tiny.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model folder, hub id or playground/NAME. Default: the teacher."),
+        typer.Option(
+            help="A stage of a run (RUN/pa_grpo), an exported folder, another model folder, a hub "
+            "id or playground/NAME. Default: the teacher.",
+        ),
     ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Send questions as they are, and return replies as one text. Default: a stage of "
+            "a run and an exported model are asked in their template, and replies have "
+            "observation, reasoning and content.",
+        ),
+    ] = False,
     host: Annotated[
         str, typer.Option(help="Address. Needs VLLM_API_KEY if others can reach it.")
     ] = "127.0.0.1",
@@ -56,17 +75,25 @@ def serve(
 ) -> None:
     """Serve a model with vLLM until Ctrl-C.
 
-    Uses the settings of a recipe. Any OpenAI-style client can use the server. The engine `server`
-    of p2r sends exactly the frames that training uses.
+    Uses the settings of a recipe. Any OpenAI-style client can use the server. A trained model is
+    asked in its template, and its replies have observation, reasoning and content. The engine
+    `server` of p2r sends exactly the frames that training uses.
     """
     from p2r.engines.vllm_server import VllmServer
+    from p2r.export.model import chat_template_of, is_stage
     from p2r.runs.recipe import load_recipe
 
-    resolved = load_recipe(recipe, set)
+    in_run = model is not None and is_stage(model)
+    resolved = load_recipe(
+        recipe or (Path(model).parent / "recipe.yaml" if in_run else "tiny"), set
+    )
     served = model or (LOCAL_JUDGE if judge else resolved.models.teacher)
     is_shown = sys.stderr.isatty()
-    if not dry_run:
-        log = log or Path(tempfile.mkdtemp(prefix="p2r-serve-")) / "vllm.log"
+    folder = None if dry_run else Path(tempfile.mkdtemp(prefix="p2r-serve-"))
+    template = None if plain or judge else chat_template_of(served, folder)
+    served = str(Path(served) / "model") if in_run else served
+    if folder is not None:
+        log = log or folder / "vllm.log"
     server = VllmServer(
         resolved,
         served,
@@ -76,6 +103,7 @@ def serve(
         wait=wait,
         rollouts=rollouts,
         text_only=judge,
+        chat_template=template,
         on_wait=_show_wait if is_shown else lambda seconds: None,
     )
     if dry_run:

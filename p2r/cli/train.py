@@ -10,6 +10,7 @@ import typer
 
 from p2r.cli.options import (
     DryRunOption,
+    JsonOption,
     MoveRootOption,
     QuestionsOption,
     RecipeOption,
@@ -23,6 +24,7 @@ from p2r.cli.options import (
     move_data_root,
     open_run,
     print_dry_run,
+    print_json,
     print_plan,
 )
 
@@ -117,6 +119,7 @@ def study(
     ] = "credit",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
     recipe: RecipeOption = None,
     set: SetOption = None,
 ) -> None:
@@ -142,7 +145,11 @@ def study(
     from p2r.cli.tables import make_console, study_table
     from p2r.studies.base import run_study
 
-    make_console().print(study_table(run_study(found, opened, chosen)))
+    measured = run_study(found, opened, chosen)
+    if as_json:
+        print_json(measured)
+    else:
+        make_console().print(study_table(measured))
 
 
 def _print_dry_run(

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from p2r.datasets.paper import CITATION, PAPER, PAPER_KEPT, UNKNOWN_TERMS, mix_rows, terms_of
 from p2r.errors import UserError
 from p2r.files.atomic import write_json, write_text
+from p2r.files.safe_text import escape_markdown as escape
 from p2r.files.safe_text import show_unseen
 
 LONGEST_EXAMPLE = 4000  # characters
@@ -127,12 +128,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(map(escape, row))} |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)
-
-
-def escape(text: str) -> str:
-    """Return text for Markdown in one line, without markup, HTML and invisible characters."""
-    plain = show_unseen(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
 
 
 def fence(text: str) -> str:

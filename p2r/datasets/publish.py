@@ -9,8 +9,8 @@ from pathlib import Path
 from p2r.datasets.cards import write_card
 from p2r.datasets.describe import card_of
 from p2r.datasets.items import EXPORTED, export_record, read_items
-from p2r.errors import UserError
 from p2r.files.atomic import replacing
+from p2r.files.hub import upload_folder
 from p2r.files.jsonlines import to_line
 
 
@@ -26,7 +26,7 @@ def push(source: Path, repository: str, *, folder: Path | None = None, private: 
         if folder is not None:
             shutil.copytree(staged, folder, dirs_exist_ok=True)
             return str(folder)
-        return _upload(staged, repository, private)
+        return upload_folder(staged, repository, "dataset", private, "--folder")
 
 
 def preview_push(
@@ -48,25 +48,3 @@ def _stage(source: Path, folder: Path, repository: str) -> None:
     page, croissant = write_card(card_of(source, repository.rpartition("/")[2]), folder)
     page.rename(folder / "README.md")
     croissant.rename(folder / "croissant.json")
-
-
-def _upload(staged: Path, repository: str, private: bool) -> str:
-    import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    hub = HfApi()
-    try:
-        url = hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-        hub.upload_folder(repo_id=repository, repo_type="dataset", folder_path=staged)
-    except (HfHubHTTPError, HFValidationError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"the hub refused {repository!r} ({reason}): check its name and `hf auth login`"
-        ) from error
-    except httpx.TransportError as error:
-        raise UserError(
-            f"the hub cannot be reached ({error}): run the same command again later, or write the "
-            "set to a folder with --folder"
-        ) from error
-    return str(url)

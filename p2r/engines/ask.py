@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from p2r.runs import quiet_libraries, use_threads
 from p2r.runs.recipe import Recipe
 from p2r.scoring import accuracy
 from p2r.template import SEGMENTS, answer_of, parse
-from p2r.video import Frames, sample_frames
+from p2r.video import Frames, VideoError, find_clips, sample_frames
 
 _TAG = re.compile(rf"<(/?)({'|'.join(SEGMENTS)})>")
 _LONGEST_TAG = max(len(f"</{name}>") for name in SEGMENTS)
@@ -107,14 +108,29 @@ def ask_model(
 ) -> Iterator[str]:
     """Yield the answer as text to print, with each segment under a heading.
 
-    Raises `UserError`, `VideoError`, `EngineError`.
+    `media` may be a folder of videos: the question is asked about each of them, and a video that
+    cannot be read gives one line. Raises `UserError`, `VideoError`, `EngineError`.
     """
     question = make_question(problem, options, problem_type)
-    answers = ask_clip(recipe, media, question, lambda: nullcontext(load_to_ask(recipe, model)))
-    frames = next(answers).frames
+    engine = functools.cache(lambda: load_to_ask(recipe, model))
+    clips = find_clips(media)
+    for place, clip in enumerate(clips or [media]):
+        answers = ask_clip(recipe, clip, question.model_copy(), lambda: nullcontext(engine()))
+        yield "\n\n" if place else ""
+        try:
+            frames = next(answers).frames
+        except VideoError as error:
+            if not clips:
+                raise
+            yield str(error)
+            continue
+        yield f"{_describe(clip, frames)}\n"
+        yield from with_headings(answer.piece for answer in answers)
+
+
+def _describe(clip: Path, frames: Frames) -> str:
     height, width = frames.frames.shape[1:3]
-    yield f"{media.name}: {len(frames)} frames of {width} x {height} through {frames.decoder}\n"
-    yield from with_headings(answer.piece for answer in answers)
+    return f"{clip.name}: {len(frames)} frames of {width} x {height} through {frames.decoder}"
 
 
 def preview_ask(
@@ -128,10 +144,13 @@ def preview_ask(
     """Check the clip, the question and the model of `ask_model`; return the plan."""
     question = make_question(problem, options, problem_type)
     check_model(model)
-    frames = next(ask_clip(recipe, media, question, lambda: nullcontext())).frames
-    height, width = frames.frames.shape[1:3]
+    if clips := find_clips(media):
+        lines = [f"{len(clips)} videos of {media}"]
+    else:
+        frames = next(ask_clip(recipe, media, question, lambda: nullcontext())).frames
+        lines = [_describe(media, frames)]
     return [
-        f"{media.name}: {len(frames)} frames of {width} x {height} through {frames.decoder}",
+        *lines,
         f"{question.problem_type} question with {len(question.options)} options for {model}",
     ]
 

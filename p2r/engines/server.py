@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ from p2r.records import Medium
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import build_messages, prompt_hash, strip_control_tokens
+from p2r.template.chat_template import SWITCH
 from p2r.video import Frames
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class ServerEngine:
         self.name = recipe.server.model or self.model
         self.style = style
         self.logprobs = logprobs
+        self._is_vllm = False  # known after the first request to the server
         self._loading = threading.Lock()
         self.identity = {
             "engine": "server",
@@ -146,6 +149,10 @@ class ServerEngine:
             max_retries=self.settings.attempts - 1,
             **client_options(DefaultHttpxClient, self.settings.base_url),
         )
+        if not self._exact:
+            with suppress(APIError):  # the request itself reports what is wrong
+                found = client.with_options(max_retries=0, timeout=30).models.list()
+                self._is_vllm = any(model.owned_by == "vllm" for model in found)
         payload = self._payload(request, sampling)
         known = {key: payload.pop(key) for key in ("model", "messages")}
         try:
@@ -249,7 +256,9 @@ class ServerEngine:
         except (APIError, ValueError):
             return
         served = models.get("data") if isinstance(models, dict) else None
-        names = [m.get("id") for m in served or [] if isinstance(m, dict)]
+        served = [m for m in served or [] if isinstance(m, dict)]
+        self._is_vllm = any(m.get("owned_by") == "vllm" for m in served)
+        names = [m.get("id") for m in served]
         if names and self.name not in names:
             raise EngineError(
                 f"the server at {address} has no model {self.name!r} (it has "
@@ -270,6 +279,8 @@ class ServerEngine:
             tokenizer = self.processor.tokenizer
             payload = sampling_settings(tokenizer, sampling, request.key)
             payload |= {"return_token_ids": True, "logprobs": self.logprobs}
+        if self._is_vllm or self._exact:  # the prompt is complete: send it as it is
+            payload["chat_template_kwargs"] = {SWITCH: False}
         content: list[dict[str, Any]] = []
         media = iter(pair_media(request.question, request.frames))
         for part in build_messages(request.question, self.style)[0]["content"]:

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, TextIteratorStreamer
@@ -19,9 +19,6 @@ from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import banned_token_ids, prompt_hash
 from p2r.video import clips_of
-
-if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLForConditionalGeneration
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +62,7 @@ class TransformersEngine:
         }
 
     @cached_property
-    def model(self) -> Qwen2_5_VLForConditionalGeneration:
+    def model(self) -> Any:
         """The model, loaded at the first use, so that a finished stage never loads it."""
         return load_model(self.name, self.dtype).to(self.device)
 

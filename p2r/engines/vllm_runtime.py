@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from p2r.data import check_frames, prompt_text, resolve_model
+from p2r.data import check_frames, prompt_ids, prompt_text, resolve_model
 from p2r.engines import Sampling
 from p2r.errors import DataError, EngineError
 from p2r.records import Question
@@ -27,6 +27,7 @@ from p2r.video import Clips, Frames, clips_of
 PACKAGE = Path(__file__).parents[1]
 JUDGE_LENGTH = 8192  # tokens of a judge's prompt and reply
 TEXT_TOKENS = 2048  # room in a prompt for the problem, options and instructions
+MOMENT_TOKENS = 10  # text before two frames of a video, at most, of all families
 GIB = 2**30
 CPU_CACHE_GB = 1.0
 
@@ -93,7 +94,7 @@ def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
         max(video.factor, math.isqrt(most) // video.factor * video.factor)
         for most in (pixels, video.image_pixels or pixels)
     )
-    seen = math.ceil(frames / 2) * pixels // video.factor**2
+    seen = math.ceil(frames / 2) * (pixels // video.factor**2 + MOMENT_TOKENS)
     written = max(recipe.generate.max_tokens, recipe.eval.max_tokens, recipe.rl.max_tokens)
     length = vllm.max_length or min(seen + TEXT_TOKENS + written, _longest(model))
     cache = vllm.kv_cache_gb or (CPU_CACHE_GB if cpu else None)
@@ -118,6 +119,21 @@ def vllm_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
         "enforce_eager": cpu if vllm.eager is None else vllm.eager,
     }
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def plain_client_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return arguments of vLLM's server for clients that send video files.
+
+    vLLM samples and resizes the frames of a file. Frames that p2r sends are within these limits
+    and stay as they are.
+    """
+    video = recipe.video
+    most = max(video.train_pixels, video.eval_pixels, video.image_pixels or 0)
+    size = {"shortest_edge": video.factor**2, "longest_edge": most}
+    return {
+        "mm_processor_kwargs": {**PROCESSOR_SETTINGS, "do_resize": True, "size": size},
+        "media_io_kwargs": {"video": {"num_frames": video.eval_frames}},
+    }
 
 
 def text_settings(recipe: Recipe, model: str | Path) -> dict[str, Any]:
@@ -238,7 +254,9 @@ def native_prompt(processor: Any, question: Question, frames: Clips, style: str)
     """
     one_medium(question)
     check_frames(processor, question, frames)
-    prompt: dict[str, Any] = {"prompt_token_ids": _prompt_ids(processor, question, frames, style)}
+    text = prompt_text(processor, question, style, frames is not None)
+    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    prompt: dict[str, Any] = {"prompt_token_ids": ids}
     if (media := native_media(question, next(iter(clips_of(frames)), None))) is not None:
         prompt["multi_modal_data"] = media
     return prompt
@@ -252,33 +270,19 @@ def check_prompt(
     Raises `DataError`.
     """
     kind = question.data_type
+    ours = prompt_ids(processor, question, frames, style)
     pads = {processor.image_token_id, processor.video_token_id}
-    features = 0
-    for clip in clips_of(frames):
-        part = processor.video_processor if kind == "video" else processor.image_processor
-        count, height, width, _ = clip.shape
-        block = part.patch_size * part.merge_size
-        times = 1 if kind == "image" else math.ceil(count / part.temporal_patch_size)
-        features += times * (height // block) * (width // block)
-    tokens = sum(token in pads for token in ids)
+    tokens, features = (sum(token in pads for token in each) for each in (ids, ours))
     if tokens != features:
         raise DataError(
             f"question {question.id!r}: vLLM's prompt has {tokens} {kind} tokens, but the {kind} "
             f"has {features} features"
         )
-    text = [token for token in ids if token not in pads]
-    if text != [
-        token for token in _prompt_ids(processor, question, frames, style) if token not in pads
-    ]:
+    if list(ids) != ours:
         raise DataError(
             f"question {question.id!r}: vLLM's prompt differs from ours: check that it serves the "
             "same model with the same chat template"
         )
-
-
-def _prompt_ids(processor: Any, question: Question, frames: Clips, style: str) -> list[int]:
-    text = prompt_text(processor, question, style, frames is not None)
-    return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 # ----------------------------------------------------------------------------------------- sampling

@@ -24,6 +24,7 @@ from p2r.data import check_model
 from p2r.engines.vllm_runtime import (
     check_vllm,
     command_line,
+    plain_client_settings,
     text_settings,
     vllm_environment,
     vllm_settings,
@@ -32,6 +33,9 @@ from p2r.errors import EngineError
 from p2r.runs.recipe import Recipe
 
 MODULE = "vllm.entrypoints.openai.api_server"
+# The plugin that separates the parts of a reply; vLLM loads it by its path.
+PARSER = Path(__file__).parent / "vllm_plugin" / "process_aware_parser.py"
+PARSER_NAME = "process_aware"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE = 15.0  # seconds that the server has to end before it is killed
 _FAULT = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
@@ -42,7 +46,9 @@ class VllmServer:
 
     `rollouts`: accept new weights from RL. `text_only`: any text model, such as a judge. `host`:
     the default is reachable from this machine only; any other host needs a key (VLLM_API_KEY). The
-    server's output goes to `log`. Raises `EngineError`.
+    server's output goes to `log`. `chat_template`: a file that asks plain questions in the
+    process-aware template; replies then have `observation`, `reasoning` and `content`. Raises
+    `EngineError`.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class VllmServer:
         wait: float = 900.0,
         rollouts: bool = False,
         text_only: bool = False,
+        chat_template: Path | None = None,
         on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         check_vllm()
@@ -70,6 +77,8 @@ class VllmServer:
         self.wait, self.on_wait = wait, on_wait
         self.name = model if text_only else recipe.server.model or model
         settings = text_settings(recipe, model) if text_only else vllm_settings(recipe, model)
+        if chat_template is not None:
+            settings |= plain_client_settings(recipe)
         self.arguments = [
             *("--host", host, "--port", str(port)),
             # A trainer asks for the model by its folder.
@@ -78,6 +87,9 @@ class VllmServer:
             *(() if text_only else ("--trust-request-mm-kwargs",)),
             *command_line(settings),
         ]
+        if chat_template is not None:
+            parser = ("--reasoning-parser-plugin", str(PARSER), "--reasoning-parser", PARSER_NAME)
+            self.arguments += ["--chat-template", str(chat_template), *parser]
         # INFO: the log shows how far the start is.
         self.environment = vllm_environment({"VLLM_LOGGING_LEVEL": "INFO", **os.environ})
         if rollouts:

@@ -1,4 +1,4 @@
-"""Make untrusted text safe to show in terminals, HTML and spreadsheets.
+"""Make untrusted text safe to show in terminals, HTML, Markdown and spreadsheets.
 
 Text from models, judges, annotators and file names can contain invisible characters that change
 how the visible ones look, and cells that a spreadsheet would run as formulas.
@@ -50,3 +50,9 @@ def spreadsheet_cell(value: Any) -> Any:
     text = _HALF.sub("\ufffd", value).replace("\0", "\ufffd")
     begins = text.lstrip()[:1]
     return f"'{text}" if begins in _FORMULA or text[:1] in ("\t", "\r", "\n") else text
+
+
+def escape_markdown(text: str) -> str:
+    """Return text for Markdown in one line, without markup, HTML and invisible characters."""
+    plain = show_unseen(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)

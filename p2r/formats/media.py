@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from p2r.formats.bounds import add_windows, read_window
 from p2r.formats.values import TEXT_ONLY, BadValue, blank, data_type_of, literal, short, usual_keys
 from p2r.records import DataType, Medium
+from p2r.video.folder import VIDEO_SUFFIXES
 
 IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 # The keys of media files, in the order in which they count.
@@ -27,7 +28,6 @@ IMAGE_KEYS = (
 # Keys that may also hold something else: they count if their value ends like a media file.
 MAYBE_KEYS = ("file", "filename", "file_name", "visual", "visuals", "vid", "video_id", "image_id")
 MEDIA_KEYS = (*PATH_KEYS, *VIDEO_KEYS, *IMAGE_KEYS)
-_VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"}
 NO_MEDIA = (
     f"no media: none of {', '.join(MEDIA_KEYS[:1] + VIDEO_KEYS[:4] + IMAGE_KEYS[:4])} names a "
     'file (data_type "text" marks a question without media)'
@@ -174,7 +174,10 @@ def _files(key: str, value: Any, about: Mapping[str, Any] | None = None) -> Iter
         if isinstance(value, str):
             if value.strip() not in ("", "None", "nan", "null"):  # nulls in a file of strings
                 path = value.strip().removeprefix("file://")
-                if key not in MAYBE_KEYS or PurePosixPath(path).suffix.lower() in _VIDEOS | IMAGES:
+                if (
+                    key not in MAYBE_KEYS
+                    or PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES | IMAGES
+                ):
                     yield _File(path, about or {})
             return
     if isinstance(value, list | tuple):

@@ -314,7 +314,7 @@ class RlSettings(Section):
     group_size: PositiveInt = 8
     """Rollouts per question."""
     micro_batch: PositiveInt = 8
-    """Rollouts per forward pass of the loss."""
+    """Rollouts per forward pass of the loss. Those of one question share their prompt in it."""
     learning_rate: NonNegativeFloat = 1e-6
     """Highest learning rate."""
     scheduler: Scheduler = "cosine"

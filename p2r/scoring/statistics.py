@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 _FEW = 64  # distinct values
 
@@ -79,4 +78,6 @@ def mcnemar(only_a: int, only_b: int) -> float:
     chance of a split at least as uneven as this one, if both models were equally likely to be the
     one that is right. It is 1 if there is no such item.
     """
+    from scipy.stats import binomtest  # takes a second to import
+
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0

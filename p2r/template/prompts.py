@@ -51,7 +51,7 @@ ANSWER_FORMS = {
     "free-form": "The answer is a short phrase or one sentence.",
     "regression": "The answer is one number, your best estimate, for example 12.5.",
 }
-_STYLES_WITH_FORM = ("full", "think")
+STYLES_WITH_FORM = ("full", "think")
 _PLACEHOLDER = re.compile(r"<(?:video|image)>")
 
 
@@ -87,7 +87,7 @@ def build_prompt(question: Question, style: str = "full") -> str:
             media=question.media_word,
         )
     instructions = INSTRUCTIONS[style].replace("{media}", question.media_word)
-    ours = [form, instructions] if style in _STYLES_WITH_FORM else [instructions]
+    ours = [form, instructions] if style in STYLES_WITH_FORM else [instructions]
     return "\n".join(theirs + ours)
 
 

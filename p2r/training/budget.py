@@ -11,6 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from p2r.errors import UserError
+from p2r.families.sizes import (
+    Architecture,
+    count_parameters,
+    most_moment_tokens,
+    most_vision_tokens,
+)
 from p2r.judges import asks_nothing, check_spec
 from p2r.judges.estimate import CHARACTERS_PER_TOKEN, USUAL_REPLY
 from p2r.judges.make import members_of
@@ -18,7 +24,6 @@ from p2r.judges.prices import BATCH_DISCOUNT, Usage, find_price
 from p2r.judges.prompt import build_judge_prompt
 from p2r.runs.recipe import Recipe
 from p2r.training.memory import CARDS, GIB, USABLE, estimate_memory, fits, peak_memory
-from p2r.training.model_size import Architecture, count_parameters, most_vision_tokens
 from p2r.training.plan import TYPICAL, Plan, count_text, judge_of, plan_rl, read_architecture
 
 ERROR = 0.4  # of every time
@@ -123,7 +128,7 @@ def _writing(
     recipe: Recipe, model: str, settings: Any, questions: int, frames: int, pixels: int
 ) -> _Writing:
     sizes = read_architecture(model)
-    text = count_text(model, [TYPICAL], recipe.style)
+    text = count_text(model, [TYPICAL], recipe.style) + most_moment_tokens(sizes, frames)
     most = most_vision_tokens(sizes, frames, pixels)
     return _Writing(
         model=model,

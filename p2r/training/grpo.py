@@ -16,6 +16,7 @@ from trl import GRPOConfig
 
 from p2r import data
 from p2r.errors import DataError, PreflightError, TrainingError
+from p2r.families import family_of_processor
 from p2r.files.user_code import source_of
 from p2r.judges import Judge
 from p2r.records import Case, Question
@@ -145,7 +146,7 @@ def train_grpo(
             [{"prompt": build_prompt(q, recipe.style), "question": q.id} for q in rows]
         ),
         processing_class=processor,
-        peft_config=lora_config(recipe.tuning),
+        peft_config=lora_config(recipe.tuning, family_of_processor(processor)),
         callbacks=[
             StepLog(out / "metrics.jsonl"),
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),

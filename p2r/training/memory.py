@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from p2r.training.model_size import Architecture, count_parameters, count_trained
+from p2r.families.sizes import Architecture, count_parameters, count_trained
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 Sampler = Literal["transformers", "vllm", "vllm-server"]
@@ -154,46 +154,63 @@ def layer_memory(
     queries and output of attention), keys and values (2k), and four values of the MLP (gate, up,
     activated gate, product). In float32 it keeps n values of the two norms. Without adapters n = 4;
     c = 4 in float32 and c = 7 under autocast, where every linear layer keeps a copy of its input.
-    With adapters on frozen weights n = 2 and c = 5. k is the width of the keys in attention. It is
-    h if a padding mask makes attention repeat the keys for all heads. Attention (SDPA) keeps no
-    other matrix than this mask, see `attention_memory`. The result is within a fifth of what
-    PyTorch keeps for layers of the playground's model.
+    With adapters on frozen weights n = 2 and c = 5. k is the width of all key heads.
+    Attention (SDPA) keeps no other matrix than a mask, see `attention_memory`. The result is within
+    a fifth of what PyTorch keeps for layers of the playground's model.
     """
     norms = 2 if adapted else 4
     inputs = 5 if adapted else 4 if wide == 4 else 7
     return tokens * (4 * norms * hidden + wide * (inputs * hidden + 2 * kv + 4 * intermediate))
 
 
-def attention_memory(model: Architecture, load: Load) -> int:
-    """Return what one decoder layer keeps for padding and shared prompts.
+def decoder_layer_memory(model: Architecture, tokens: int, load: Load) -> int:
+    """Return what a decoder layer keeps for `tokens` tokens, see `layer_memory`.
 
-    The padding mask has w bytes for each query and key of every row: r · (p + c)² for r rollouts of
-    p prompt and c completion tokens. With u shared prompts it is u · p² + r · c · (p + c), and
-    every rollout keeps its own copy of its prompt's keys and values: r · p · 2h.
+    Queries and the output of attention have the width q of all query heads, not h: 2·(q − h) more.
+    Norms of queries and keys keep two values of their width in float32, with adapters one.
     """
-    rows, prompt = load.micro_batch, load.prompt_tokens
-    length = prompt + load.completion_tokens
-    if load.recompute:
-        return load.wide * rows * length**2
-    masks = min(rows, load.prompts) * prompt**2 + rows * load.completion_tokens * length
-    return load.wide * (masks + rows * prompt * 2 * model.hidden)
+    adapted = load.lora_rank is not None
+    wide = model.kv + model.queries - model.hidden
+    layer = layer_memory(tokens, model.hidden, model.intermediate, wide, load.wide, adapted)
+    return layer + tokens * 4 * (1 if adapted else 2) * model.normed
+
+
+def prompts_of_micro_batch(load: Load) -> int:
+    """Return how many distinct prompts a micro-batch has: its rows are in order of their groups."""
+    group = -(-load.rollouts // load.prompts)
+    crossed = 0 if group % load.micro_batch == 0 or load.micro_batch % group == 0 else 1
+    return min(-(-load.micro_batch // group) + crossed, load.micro_batch, load.prompts)
+
+
+def attention_memory(model: Architecture, load: Load) -> int:
+    """Return what one decoder layer keeps to share prompts.
+
+    Each of r rollouts of a group has its own copy of the keys and values of its p prompt tokens,
+    r · p · 2k. The mask of a group is that of one rollout, once for each of the q / k heads that
+    share keys: u · c · (p + c) · q / k for u prompts and c completion tokens. A micro-batch of one
+    row per prompt needs neither. (There is no mask over whole packed rows.)
+    """
+    rows, prompts, said = load.micro_batch, prompts_of_micro_batch(load), load.completion_tokens
+    if rows == prompts:
+        return 0
+    masks = prompts * said * (load.prompt_tokens + said) * model.queries // model.kv
+    return load.wide * (masks + rows * load.prompt_tokens * 2 * model.kv)
 
 
 def activation_memory(model: Architecture, load: Load) -> int:
     """Return what the forward pass of a micro-batch keeps for the backward pass.
 
-    With gradient checkpointing each layer keeps only its input, t·h values, and the backward pass
-    computes one layer at a time again (`layer_memory`, `attention_memory`). Without checkpointing
-    each layer keeps everything, and prompts are shared; during the pass their cache takes
-    r · (p + c) · layers · 2k. The last norm keeps 8·t·h, with adapters 4·t·h.
+    A prompt is computed once for all its rollouts: t tokens are u · p + r · c. With gradient
+    checkpointing each layer keeps only its input, t·h values, and the backward pass computes one
+    layer at a time again (`layer_memory`, `attention_memory`). Without checkpointing each layer
+    keeps everything. The last norm keeps 8·t·h, with adapters 4·t·h.
 
-    The vision tower keeps the same for its p patches, and its merger p·v·(8 + 3w), with adapters
+    The vision tower keeps the same for its p patches, and each merger p·v·(8 + 3w), with adapters
     p·v·(4 + 3w). A frozen tower keeps nothing. The LM head computes tiles of at most 4,096 tokens ×
     32,768 words in float32. If it is trained, its gradient is summed in float32, 4·V·h. The result
     is within a fifth of what PyTorch keeps for a pass of the playground's model.
     """
-    # Without gradient checkpointing a prompt is computed once for all its rollouts.
-    prompts = load.micro_batch if load.recompute else min(load.micro_batch, load.prompts)
+    prompts = prompts_of_micro_batch(load)
     tokens = prompts * load.prompt_tokens + load.micro_batch * load.completion_tokens
     patches = prompts * load.patches
     adapted = load.lora_rank is not None
@@ -201,10 +218,11 @@ def activation_memory(model: Architecture, load: Load) -> int:
     deepspeed = load.sharding in ("zero2", "zero3")
     stream = load.wide if adapted or deepspeed else 4  # the residual stream's
     hidden, width = model.hidden, model.vision_hidden
-    layer = layer_memory(tokens, hidden, model.intermediate, hidden, load.wide, adapted)
-    layer += attention_memory(model, load)
-    block = layer_memory(patches, width, model.vision_intermediate, width, load.wide, adapted)
-    merger = patches * width * (norm + 3 * load.wide)
+    layer = decoder_layer_memory(model, tokens, load) + attention_memory(model, load)
+    # An MLP without a gate keeps two values of its width, not four.
+    mlp = model.vision_intermediate // (1 if model.vision_gated else 2)
+    block = layer_memory(patches, width, mlp, width, load.wide, adapted)
+    merger = model.mergers * patches * width * (norm + 3 * load.wide)
     if load.freeze_vision:
         seen = 0
     elif load.recompute:
@@ -217,7 +235,7 @@ def activation_memory(model: Architecture, load: Load) -> int:
     head = 4 * scored * min(model.vocabulary, 32768)
     if not adapted:
         head += 4 * model.vocabulary * hidden
-    again = max(layer, block) if load.recompute else cache_memory(model, load, load.micro_batch)
+    again = max(layer, block) if load.recompute else 0
     return read + seen + head + again
 
 

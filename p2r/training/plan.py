@@ -13,24 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from p2r.errors import UserError
+from p2r.families import published_configs, read_sizes
+from p2r.families.sizes import (
+    Architecture,
+    count_parameters,
+    count_trained,
+    most_moment_tokens,
+    most_vision_tokens,
+    vision_tokens,
+)
 from p2r.records import Question
 from p2r.runs.recipe import Recipe, RlSettings, SftSettings
 from p2r.template import build_prompt
 from p2r.training.memory import CARDS, GIB, Load, Sharding, estimate_memory, fits, peak_memory
-from p2r.training.model_size import (
-    PUBLISHED,
-    Architecture,
-    count_parameters,
-    count_trained,
-    most_vision_tokens,
-    vision_tokens,
-)
 from p2r.video import fit_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CHAT_TOKENS = 21  # tokens that Qwen2.5-VL's chat template adds to the text of a question
+CHAT_TOKENS = 21  # most tokens that a chat template adds to the text of a question (Qwen2.5-VL)
 CHARACTERS_PER_TOKEN = 4.5  # of English prompts; most have fewer
 # A question of typical length, used if there is no data set.
 TYPICAL = Question(
@@ -119,6 +120,7 @@ def plan_rl(
     most = most_vision_tokens(sizes, video.train_frames, video.train_pixels)
     wide = fit_size(720, 1280, video.train_pixels, video.factor)
     text = count_text(model, questions or [TYPICAL], recipe.style)
+    text += most_moment_tokens(sizes, video.train_frames)
     if most + text + rl.max_tokens > sizes.positions:
         raise UserError(
             f"{most} video + {text} text + {rl.max_tokens} response tokens are more than "
@@ -250,7 +252,7 @@ def _check_settings(recipe: Recipe, gpus: int, sharding: str) -> None:
 
 
 def read_architecture(model: str) -> Architecture:
-    """Return a model's sizes from its folder, from `PUBLISHED`, or from the local cache of the hub.
+    """Return a model's sizes from its folder, the published configs, or the local cache of the hub.
 
     Raises `EngineError` for a model without video support, `UserError` if its sizes are unknown.
     """
@@ -259,8 +261,9 @@ def read_architecture(model: str) -> Architecture:
     from p2r.data import check_model
 
     path = check_model(model)
-    if path in PUBLISHED:
-        return Architecture.of(PUBLISHED[path])
+    known = published_configs()
+    if path in known:
+        return read_sizes(known[path])
     file = Path(path) / "config.json"
     cached = None if file.is_file() else try_to_load_from_cache(path, "config.json")
     if isinstance(cached, str):
@@ -269,9 +272,9 @@ def read_architecture(model: str) -> Architecture:
     if not file.is_file():
         raise UserError(
             f"the sizes of model {model!r} are not on this machine: give a folder with its "
-            f"config.json, or one of {', '.join(PUBLISHED)}"
+            f"config.json, or one of {', '.join(known)}"
         )
-    return Architecture.of(json.loads(file.read_text(encoding="utf-8")))
+    return read_sizes(json.loads(file.read_text(encoding="utf-8")))
 
 
 def count_text(model: str, questions: Sequence[Question], style: str) -> int:

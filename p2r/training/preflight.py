@@ -244,9 +244,8 @@ def measure_longest(
     count = settings.micro_batch
     while count * workers % settings.group_size:  # TRL scores whole groups
         count += settings.micro_batch
-    # The questions alternate. The rows of a step are shuffled too, so this is the worst case for
-    # shared prompts.
-    rows = rows_of(list(islice(cycle(longest), count)))
+    groups = (question for question in cycle(longest) for _ in range(settings.group_size))
+    rows = rows_of(list(islice(groups, count)))
     token = trainer.processing_class.tokenizer("a", add_special_tokens=False)["input_ids"][0]
 
     def say(prompts: list[list[int]], *_: Any) -> tuple[list, list | None]:

@@ -22,12 +22,13 @@ from trl import SFTConfig, SFTTrainer
 
 from p2r import data
 from p2r.errors import DataError, TrainingError
+from p2r.families import family_of_model, read_sizes
+from p2r.families.sizes import Architecture, most_moment_tokens, most_vision_tokens
 from p2r.records import Case, Question
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render, style_name
 from p2r.training.finish import save_final
-from p2r.training.model_size import Architecture, most_vision_tokens
 from p2r.training.plan import accumulation
 from p2r.training.stage import (
     ExactResume,
@@ -49,6 +50,7 @@ from p2r.training.tuning import (
     training_dtype,
 )
 from p2r.training.vision_pass import unify_vision_passes
+from p2r.training.vision_windows import batch_windows
 from p2r.video import Clips, FrameCache
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class TraceTrainer(ExactResume, SFTTrainer):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        # transformers says that Qwen2.5-VL cannot take the number of tokens of an update, so it
+        # transformers says that these models cannot take the number of tokens of an update, so it
         # would average the means of micro-batches. TRL computes the loss itself and can take it.
         self.model_accepts_loss_kwargs = True
 
@@ -235,19 +237,20 @@ def train_sft(
     model = data.load_model(base, training_dtype(recipe), quantisation(recipe)).train()
     if recipe.tuning.freeze_vision:
         freeze_vision(model)
-    lengths = estimate_lengths(collator, Architecture.of(config.to_dict()), recipe.video)
+    lengths = estimate_lengths(collator, read_sizes(config.to_dict()), recipe.video)
     trainer = TraceTrainer(
         model,
         args=arguments,
         data_collator=collator,
         train_dataset=Dataset.from_dict({"example": list(range(len(usable))), "length": lengths}),
         processing_class=processor,
-        peft_config=lora_config(recipe.tuning),
+        peft_config=lora_config(recipe.tuning, family_of_model(model)),
         callbacks=[
             StepLog(out / "metrics.jsonl"),
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    batch_windows(trainer.model)
     if workers().num_processes > 1:
         unify_vision_passes(trainer.model)
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
@@ -297,6 +300,7 @@ def estimate_lengths(
             image = medium.data_type == "image"
             pixels = (image and video.image_pixels) or video.train_pixels
             seen[-1] += most_vision_tokens(model, 1 if image else video.train_frames, pixels)
+            seen[-1] += 0 if image else most_moment_tokens(model, video.train_frames)
     counts = collator.processor.tokenizer(texts)["input_ids"]
     return [len(ids) + vision for ids, vision in zip(counts, seen, strict=True)]
 

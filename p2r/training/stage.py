@@ -144,8 +144,9 @@ def checkpoint_on_error(trainer: Trainer) -> Iterator[None]:
 class ExactResume:
     """A mixin for trainers: a resume loads all weights of the checkpoint, or fails.
 
-    transformers 5.17 saves a Qwen2.5-VL under older parameter names. On a resume it looks for the
-    new names, finds none, prints a warning and continues from the start model.
+    transformers 5.17 saves some models, such as Qwen2.5-VL, under older parameter names. On a
+    resume it looks for the new names, finds none, prints a warning and continues from the start
+    model.
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

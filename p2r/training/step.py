@@ -289,8 +289,7 @@ def loss_inputs(step: Step, mask: torch.Tensor, settings: RlSettings) -> dict[st
     """Return the inputs of `loss` and of the log for this worker's rows.
 
     `mask` (B, T) is 1 on completion tokens.
-    The lists and tensors all have B rows, so that TRL can shuffle them and split them into
-    micro-batches.
+    The lists and tensors all have B rows, so that they can be split into micro-batches.
     """
     lengths = torch.tensor(
         [case.trace.perception_tokens for case in step.cases[step.own]], device=mask.device

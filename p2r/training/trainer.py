@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
-from trl.trainer.utils import nanmax, nanmin
+from trl.trainer.utils import nanmax, nanmin, split_tensor_dict
 
 from p2r import data
 from p2r.errors import TrainingError
@@ -26,12 +26,14 @@ from p2r.rewards import PROCESSES, process_masks, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
 from p2r.training import temporal
+from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.reference_check import check_reference
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.stage import ExactResume, checkpoint_on_error
 from p2r.training.step import FramesOf, Prompt, Step
 from p2r.training.step_judge import JudgeWatch, StepJudge
 from p2r.training.vision_pass import unify_vision_passes
+from p2r.training.vision_windows import batch_windows
 
 
 class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
@@ -76,15 +78,33 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self.rollout_func = self.roll_out  # set here: as an argument it makes TRL print a warning
         for each in (self.model, self.ref_model):
             if each is not None:
+                model = self.accelerator.unwrap_model(each)
+                batch_windows(model)
                 if self.accelerator.num_processes > 1:
-                    unify_vision_passes(self.accelerator.unwrap_model(each))
-                share_prompts(self.accelerator.unwrap_model(each))
+                    unify_vision_passes(model)
+                share_prompts(model)
+                accept_packed_rows(model)
         if self.is_fsdp_enabled:
             # `generate` of transformers reads this. Then a worker that has sampled its last token
             # takes part in the forward passes of the others until all are done.
             self.model._is_fsdp_managed_module = True
 
     # ------------------------------------------------------------------------ sampling and scoring
+
+    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """Serves `Trainer.training_step` and `prediction_step`: return the next micro-batch.
+
+        As TRL's own method, but without its shuffling, so that the rollouts of a group stay in one
+        micro-batch and share their prompt. All micro-batches belong to one update, so their order
+        does not matter.
+        """
+        if not self.model.training:
+            return self._generate_and_score_completions(generation_batch)
+        count = self.args.steps_per_generation
+        if self._step % (count * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(batch, count)
+        return self._buffered_inputs[self._step % count]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Serves `GRPOTrainer._prepare_inputs`, which asks for a new batch once per step.
@@ -156,8 +176,12 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         """Let TRL sample a completion for each prompt, with transformers or vLLM."""
         ids = [prompt.ids for prompt in prompts]
         fields = {"mm_token_type_ids": [prompt.types for prompt in prompts]}
-        fields |= _flat(self.step.vision)
-        with self._sharing(self.model, self.step.vision, max(map(len, ids)), sampling=True):
+        vision = self.step.vision
+        # Positions need the grid of every row. Pixels are passed once per prompt, by `sharing`.
+        grids = [key for key in data.VISION_KEYS if not key.startswith("pixel_values")]
+        fields |= data.to_model_inputs({key: [row[key] for row in vision] for key in grids})
+        shared = Prompts.of(vision, self.accelerator.device)
+        with sharing(self.accelerator.unwrap_model(self.model), shared):
             return self._generate_single_turn(ids, None, fields, self.step.group_size)
 
     def perception(self, **columns: Any) -> list[float | None]:
@@ -197,23 +221,23 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             raise ValueError(f"{count} rows but vision inputs of {len(vision)}")
         types = self._token_types(input_ids, logits_to_keep)
         size = batch_size or count
-        results = []
+        logps, entropies = [], []
         with nullcontext() if torch.is_grad_enabled() else self.step.timed("log_probs"):
             for start in range(0, count, size):
                 rows = slice(start, start + size)
-                seeing = partial(model, **_flat(vision[rows], input_ids.device))
-                with self._sharing(model, vision[rows], input_ids.size(1) - logits_to_keep):
-                    results.append(
-                        super()._get_per_token_logps_and_entropies(
-                            seeing,
-                            input_ids[rows],
-                            attention_mask[rows],
-                            logits_to_keep,
-                            compute_entropy=compute_entropy,
-                            mm_token_type_ids=types[rows],
-                        )
-                    )
-        logps, entropies, _ = zip(*results, strict=True)
+                packed = pack(
+                    self.accelerator.unwrap_model(model),
+                    input_ids[rows],
+                    attention_mask[rows],
+                    types[rows],
+                    logits_to_keep,
+                    vision[rows],
+                )
+                with self.accelerator.autocast():
+                    output = model(**packed.inputs, fused_lm_head=True)
+                logps.append(packed.unpack(output.log_probs))
+                if compute_entropy:
+                    entropies.append(packed.unpack(output.entropy))
         return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
 
     def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
@@ -270,13 +294,6 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             step.seconds.clear()
         return output
 
-    def _sharing(self, model, vision: Sequence[data.Batch], length: int, sampling: bool = False):
-        """Compute each distinct prompt once, unless gradient checkpointing forbids to keep it."""
-        if self.args.gradient_checkpointing and torch.is_grad_enabled() and not sampling:
-            return nullcontext()
-        prompts = Prompts.of(vision, length, self.accelerator.device)
-        return sharing(self.accelerator.unwrap_model(model), prompts)
-
     # ----------------------------------------------------------------------------------------- logs
 
     def _log(self, values: Mapping[str, float]) -> None:
@@ -324,10 +341,3 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             if tokens:
                 names = [f"{process}/{name}" for name in terms]
                 self._log(dict(zip(names, (total / tokens for total in sums), strict=True)))
-
-
-def _flat(vision: Sequence[data.Batch], device: torch.device | None = None) -> dict[str, Any]:
-    """Join the vision inputs of some rows into the flat tensors that a model takes."""
-    return data.to_model_inputs(
-        {key: [row[key] for row in vision] for key in data.VISION_KEYS}, device
-    )

@@ -18,12 +18,9 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from p2r import data
 from p2r.errors import TrainingError
+from p2r.families import family_of_model
+from p2r.families.base import Family
 from p2r.runs.recipe import Recipe, TuningSettings
-
-# The layers that get adapters: every linear layer of the decoder and, unless it is frozen, of the
-# vision tower with its merger. (The patch embedding is a convolution and gets none.)
-_DECODER = r"language_model\.layers\.\d+\.\w+\.(q|k|v|o|gate|up|down)_proj"
-_VISION = r"visual\.(blocks\.\d+\.\w+\.(qkv|proj|gate_proj|up_proj|down_proj)|merger\.mlp\.[02])"
 
 
 def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
@@ -109,15 +106,20 @@ def training_dtype(recipe: Recipe) -> str:
     return recipe.models.dtype if kept else "float32"
 
 
-def lora_config(tuning: TuningSettings) -> LoraConfig | None:
+def lora_config(tuning: TuningSettings, family: Family) -> LoraConfig | None:
     """Return the adapters of a recipe; None if the recipe trains all weights.
+
+    Every linear layer of the decoder gets one. So does every linear layer of the vision tower with
+    its mergers, unless the tower is frozen.
 
     New adapters change nothing: before the first update the model equals the start model. RL uses
     the model without its adapters as the reference of the KL term.
     """
     if tuning.lora_rank is None:
         return None
-    places = _DECODER if tuning.freeze_vision else f"({_DECODER}|{_VISION})"
+    places = family.decoder_layers
+    if not tuning.freeze_vision:
+        places = f"({places}|{family.vision_layers})"
     return LoraConfig(
         r=tuning.lora_rank,
         lora_alpha=tuning.lora_alpha,
@@ -128,13 +130,13 @@ def lora_config(tuning: TuningSettings) -> LoraConfig | None:
 
 
 def freeze_vision(model: Any) -> None:
-    """Freeze the vision tower and its merger, and run them without gradient.
+    """Freeze the vision tower and its mergers, and run them without gradient.
 
     Gradient checkpointing makes the inputs of every tower require a gradient. Without `no_grad` the
     frozen tower would still keep its activations and run a backward pass.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    tower = base.model.visual
+    tower = family_of_model(base).tower_of(base)
     tower.requires_grad_(False)
     tower.forward = torch.no_grad()(tower.forward)
 

@@ -1,6 +1,7 @@
 """Open videos and pictures, sample and resize their frames, and cache them."""
 
 from p2r.errors import VideoError
+from p2r.video.folder import find_clips
 from p2r.video.frames import (
     Clips,
     FrameCache,
@@ -20,6 +21,7 @@ __all__ = [
     "VideoError",
     "check_media",
     "clips_of",
+    "find_clips",
     "fit_size",
     "is_animated",
     "sample_frames",

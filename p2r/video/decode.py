@@ -148,7 +148,7 @@ def find_stream(container: InputContainer) -> VideoStream:
     streams = [s for s in container.streams.video if s not in covers]
     if not streams:
         kinds = sorted({s.type for s in container.streams if s not in covers})
-        raise Unreadable(f"holds no video, only {' and '.join(kinds) or 'nothing'}")
+        raise Unreadable("holds no video" + (f", only {' and '.join(kinds)}" if kinds else ""))
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     codec = stream.codec_context

@@ -1,6 +1,14 @@
 """Shared by the notebooks: the run, its variants, earlier stages; `checks` and `widgets`."""
 
-from p2r.workshop.notebook import SCALES, begin, need, read_metrics, show_case, show_question
+from p2r.workshop.notebook import (
+    SCALES,
+    begin,
+    need,
+    own_clips,
+    read_metrics,
+    show_case,
+    show_question,
+)
 from p2r.workshop.variants import compare, compare_models, vary
 
 __all__ = [
@@ -9,6 +17,7 @@ __all__ = [
     "compare",
     "compare_models",
     "need",
+    "own_clips",
     "read_metrics",
     "show_case",
     "show_question",

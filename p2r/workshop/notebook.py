@@ -20,6 +20,7 @@ from p2r.errors import UserError
 from p2r.records import Case, Question
 from p2r.runs import Run, open_run, version_of
 from p2r.runs.recipe import load_recipe
+from p2r.video import find_clips
 
 Stage = Literal["playground", "traces", "sft set", "sft model", "rl model"]
 
@@ -132,6 +133,20 @@ def read_metrics(run: Run, stage: str) -> list[dict[str, float]]:
     """Return the metrics of a training stage ("sft", "pa_grpo", …), one mapping per step."""
     text = run.path(stage, "metrics.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def own_clips(folder: str | Path | None) -> list[Path]:
+    """Return the clips in a folder of the learner, or print how to set it.
+
+    The notebooks take `folder` from the environment variable P2R_CLIPS.
+    """
+    if folder is None:
+        print("no clips of your own yet: set CLIPS to a folder with videos")
+        return []
+    clips = find_clips(folder)
+    if not clips:
+        print(f"no videos in {folder}: set CLIPS to a folder with videos (.mp4, .mov, .webm, …)")
+    return clips
 
 
 def show_question(question: Question) -> None:

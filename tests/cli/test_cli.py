@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,11 +262,15 @@ def test_ask_with_a_bad_type(capsys, media, model_folder):
     assert "--option" in error_of(capsys, *asked, "--type", "multiple choice")
 
 
-def test_ask_streams_an_answer(capsys, media, model_folder):
-    for clip in ("long.mp4", "still.png"):
-        asked = ["ask", str(media / clip), "What?", "--model", str(model_folder)]
+def test_ask_streams_an_answer(capsys, media, model_folder, tmp_path):
+    shutil.copy(media / "long.mp4", tmp_path)
+    (tmp_path / "broken.mp4").write_text("This is text.")
+    for clip in (media / "still.png", tmp_path):  # a picture, a folder of videos
+        asked = ["ask", str(clip), "What?", "--model", str(model_folder)]
         assert run_cli([*asked, "--set", "eval.max_tokens=8"]) == 0
-        assert capsys.readouterr().out.startswith(f"{clip}: ")
+        shown = capsys.readouterr().out
+        assert shown.startswith(("still.png: ", f"cannot read {tmp_path / 'broken.mp4'}: "))
+    assert "\nlong.mp4: " in shown
 
 
 def test_ask_about_a_real_clip(capsys, model_folder):

@@ -196,6 +196,20 @@ def test_untrusted_text_stays_text_in_a_card(run):
     assert escape("a | b\n`c`") == r"a \| b \`c\`" and fence("``` x").startswith("````text\n")
 
 
+def test_reports_are_json_on_request(run, tmp_path, capsys):
+    def printed(*command: str):
+        assert run_cli([*command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    out = str(tmp_path / "out.json")
+    folder = str(run.folder)
+    assert printed("filter", "--run", folder)["funnel"]["all"]["kept"] == 5
+    assert printed("filter", "--run", folder, "--estimate") == []
+    found = printed("data", "export", folder, out, "--to", "llama-factory")
+    assert found == {"records": 5, "files": [out]}
+    assert all(Path(file).is_file() for file in printed("cards", folder, "--out", str(tmp_path)))
+
+
 def test_published_files_are_those_of_the_cards(run, tmp_path, capsys):
     mlcroissant = pytest.importorskip("mlcroissant")
     out = tmp_path / "published"

@@ -8,6 +8,7 @@ replies are no verdicts. Transport, tokens and books are real.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import math
@@ -37,6 +38,7 @@ from p2r.errors import EngineError
 from p2r.judges.database import Database
 from p2r.judges.ledger import Ledger
 from p2r.records import Question
+from p2r.runs import open_run
 from p2r.runs.recipe import load_recipe
 from p2r.template import VISION_TOKENS
 from p2r.video import sample_frames
@@ -225,12 +227,16 @@ def test_training_samples_from_the_weights_of_its_step(found):
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory):
-    """`p2r serve` with the teacher: its subprocess and address."""
+    """`p2r serve` with the teacher as a stage of a run: its subprocess and address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("serve")
-    command = ["serve", "--recipe", "tiny", "--port", str(port), "--log", str(folder / "log")]
+    run = open_run(folder / "run", "tiny", [f"server.model={TEACHER}"]).folder
+    (run / "pa_grpo").mkdir()
+    (run / "pa_grpo" / "model").symlink_to(data.resolve_model(TEACHER))
+    command = ["serve", "--model", str(run / "pa_grpo"), "--port", str(port)]
+    command += ["--log", str(folder / "log")]
     output = folder / "output"
     with output.open("w") as writing:
         process = subprocess.Popen(
@@ -275,6 +281,31 @@ def test_server_streams_the_text_of_generate(serving, expected, requests):
     assert "".join(at_server(serving[1]).stream(requests[0], GREEDY)) == expected["long"].text
 
 
+def test_a_plain_client_gets_observation_reasoning_and_content(serving, media):
+    """A video file and a plain question, with any OpenAI-style client; also as a stream."""
+    from openai import OpenAI
+
+    client = OpenAI(base_url=serving[1], api_key="none")
+    clip = base64.b64encode((media / "long.mp4").read_bytes()).decode()
+    parts = [
+        {"type": "text", "text": "How many objects are there?"},
+        {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{clip}"}},
+    ]
+    ask = {"model": TEACHER, "messages": [{"role": "user", "content": parts}]}
+    ask |= {"temperature": 0, "max_tokens": 120}
+    message = client.chat.completions.create(**ask).choices[0].message
+    whole = {name: getattr(message, name) for name in ("observation", "reasoning", "content")}
+    assert all(whole.values()) and not any("<" in text for text in whole.values())
+    pieces = dict.fromkeys(whole, "")
+    for chunk in client.chat.completions.create(**ask, stream=True):
+        for name in pieces:
+            pieces[name] += getattr(chunk.choices[0].delta, name, None) or ""
+    assert pieces == whole
+    off = {"chat_template_kwargs": {"enable_process_aware": False}}
+    message = client.chat.completions.create(**ask, extra_body=off).choices[0].message
+    assert not getattr(message, "observation", None) and not message.reasoning
+
+
 def test_a_run_generates_through_the_server(serving, media, questions, tmp_path):
     """From the command line. Every trace has its sampling, prompt hash, frames and pixels."""
     file = tmp_path / "questions.jsonl"
@@ -306,6 +337,7 @@ def test_rollouts_at_the_server_use_the_new_weights(serving, changing, media, tm
         "rl.temperature=0",
         "rl.max_tokens=24",
         f"server.base_url={serving[1]}",
+        f"server.model={TEACHER}",
     ]
     model = data.resolve_model(TEACHER)
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, changing, tmp_path / "x")

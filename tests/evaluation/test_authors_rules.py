@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from authors_rules import (
     Outcome,
+    longvideobench,
+    lvbench,
+    mlvu,
     mmvu,
     mvbench,
     tempcompass,
@@ -41,6 +44,12 @@ def authors_score(asked: Asked, output: str) -> Outcome:
         return videomme.score(output, record["answer"])
     if asked.benchmark == "mvbench":
         return mvbench.score(output, record["candidates"], record["answer"])
+    if asked.benchmark == "mlvu":
+        return mlvu.score(output, record["candidates"], record["answer"])
+    if asked.benchmark == "lvbench":
+        return lvbench.score(output, record["answer"])
+    if asked.benchmark == "longvideobench":
+        return longvideobench.score(output, record["correct_choice"])
     if asked.benchmark == "vsibench":
         return vsibench.score(record["question_type"], output, record["ground_truth"])
     if asked.benchmark == "videommmu":
@@ -203,6 +212,35 @@ def test_tempcompass_averages_by_task_dimension_and_aspect():
         assert round(100 * parts[name], 1) == theirs[name]
 
 
+def test_mlvu_averages_over_tasks():
+    items = _scored("mlvu", {"task": ("plotQA", "needle", "count")})
+    theirs = mlvu.summarise((item.parts["task"], item.score["official"]) for item in items)
+    mean, parts = official_parts(items, "mlvu")
+    assert 100 * mean == pytest.approx(theirs.pop("Avg"))
+    assert {name: 100 * parts[name] for name in theirs} == pytest.approx(theirs)
+
+
+def test_lvbench_counts_a_question_for_each_of_its_types():
+    kinds = ("reasoning", "reasoning; summarization", "event understanding")
+    items = _scored("lvbench", {"question types": kinds, "video type": ("sport", "tv")})
+    theirs = lvbench.summarise(
+        (item.parts["question types"].split("; "), item.score["official"]) for item in items
+    )
+    mean, parts = official_parts(items, "lvbench")
+    assert mean == pytest.approx(theirs.pop("acc"))
+    assert {name: parts[name] for name in theirs} == pytest.approx(theirs)
+
+
+def test_longvideobench_averages_over_questions():
+    items = _scored("longvideobench", {"duration": ("15 s", "60 s"), "question": ("S2E", "T3O")})
+    theirs = longvideobench.summarise(
+        (item.parts["duration"], item.parts["question"], item.score["official"]) for item in items
+    )
+    mean, parts = official_parts(items, "longvideobench")
+    assert mean == pytest.approx(theirs.pop("Overall"))
+    assert {name: parts[name] for name in theirs} == pytest.approx(theirs)
+
+
 def test_vcrbench_averages_steps_over_items_that_have_a_number():
     draw = random.Random(4)
     names = [f"{kind}_{what}" for kind in ("Video", "logic", "overall") for what in MEASURES]
@@ -238,6 +276,22 @@ def test_authors_rules_on_cases_worked_out_by_hand():
     assert mvbench.score("", ["up", "left"], "left").score == 1.0
     assert mvbench.score_later("", ["up", "left"], "left").score == 0.0
     assert mvbench.score("b)", ["up", "left"], "left", "(").score == 1.0
+    assert mlvu.score("no (A) but (B)", ["up", "left"], "up").score == 1.0
+    assert [mlvu.score(said, ["up", "left"], "left").score for said in ("B", "B.", ")B")] == [
+        1,
+        0,
+        0,
+    ]
+    assert mlvu.score("@", ["up", "left"], "down").score == 1.0
+    assert [lvbench.score(said, "B").score for said in ("(B) x", " B x", "The B", "b")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
+    assert lvbench.polish("x (A (B) c") == "A" and lvbench.polish("()") == ""
+    assert longvideobench.score("The answer is: Below, C", 1).score == 1.0
+    assert longvideobench.score("none", 1) == Outcome(0.0)
     assert vsibench.score("object_counting", "3 chairs", "4").score == pytest.approx(0.6)
     assert vsibench.score("route_planning", " B", "B").score == 0.0
     assert videommmu.score("open", "", [], "4").score is None

@@ -19,7 +19,7 @@ from p2r.runs import read_json
 pytest_plugins = ["small_fixtures"]
 pytestmark = pytest.mark.slow
 # The number of questions in the paper's subset of each file, if it is not ten.
-ASKED = {"videommmu": 30, "mvbench": 20, "tempcompass": 80, "vcrbench": 9}
+ASKED = {"mlvu": 20, "videommmu": 30, "mvbench": 20, "tempcompass": 80, "vcrbench": 9}
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,14 @@ def arguments(run, model, name, files, clips):
 @pytest.mark.parametrize("name", WRITERS)
 def test_ten_clips_end_to_end(name, clips, model_folder, tmp_path, capsys):
     files = write_benchmark(name, tmp_path / "files")
-    assert run_cli(arguments(tmp_path / "run", model_folder, name, files, clips)) == 0
+    command = arguments(tmp_path / "run", model_folder, name, files, clips)
+    assert run_cli([*command, "--json"]) == 0
     shown = capsys.readouterr()
     asked = ASKED.get(name, 10)
     assert f"{asked} questions" in shown.err, "the manifest is reported before the run"
     result = read_json(tmp_path / "run" / "results" / f"tiny-{name}.json")
+    printed = json.loads(shown.out)
+    assert printed["metrics"]["format"]["n"] == printed["scores"]["n"] == result["n"]
     unreadable = result["counts"]["unreadable"]
     assert unreadable == asked // 5 if name != "vcrbench" else unreadable == 2
     assert result["n"] == len(result["items"]) == asked - unreadable

@@ -162,6 +162,55 @@ def _videomme(folder: Path, clips: tuple[str, ...]) -> Path:
     return path
 
 
+def _mlvu(folder: Path, clips: tuple[str, ...]) -> Path:
+    for name in ("2_needle", "7_topic_reasoning"):
+        records = [
+            {
+                "video": clip,
+                "duration": 300,
+                "question": "What is shown?",
+                "candidates": CHOICES,
+                "answer": CHOICES[index % 4],
+                "question_type": name[2:],
+            }
+            for index, clip in enumerate(clips)
+        ]
+        _json(folder / "json" / f"{name}.json", records)
+    summary = {"video": clips[0], "question": "Summarise.", "answer": "It ends."}
+    _json(folder / "json" / "9_summary.json", [summary | {"question_type": "summary"}])
+    return folder / "json"
+
+
+def _lvbench(folder: Path, clips: tuple[str, ...]) -> Path:
+    lines = [f"({letter}) {text}" for letter, text in zip("ABCD", CHOICES, strict=True)]
+    question = {"question": "\n".join(["What is shown?", *lines]), "answer": "B"}
+    question |= {"question_type": ["event understanding", "reasoning"]}
+    videos = [
+        {"key": Path(clip).stem, "type": "tv", "path": clip, "qa": [{"uid": str(n), **question}]}
+        for n, clip in enumerate(clips)
+    ]
+    path = folder / "video_info.meta.jsonl"
+    path.write_text("".join(json.dumps(video) + "\n" for video in videos))
+    return path
+
+
+def _longvideobench(folder: Path, clips: tuple[str, ...]) -> Path:
+    records = [
+        {
+            "id": f"{Path(clip).stem}_{index}",
+            "video_path": clip,
+            "path": clip,
+            "question": "What is shown?",
+            "candidates": CHOICES,
+            "correct_choice": 1,
+            "duration_group": (15, 60, 600, 3600)[index % 4],
+            "question_category": ("S2E", "T3O")[index % 2],
+        }
+        for index, clip in enumerate(clips)
+    ]
+    return _json(folder / "lvb_val.json", records)
+
+
 WRITERS = {
     "vsibench": _vsibench,
     "videommmu": _videommmu,
@@ -170,4 +219,7 @@ WRITERS = {
     "mvbench": _mvbench,
     "tempcompass": _tempcompass,
     "videomme": _videomme,
+    "mlvu": _mlvu,
+    "lvbench": _lvbench,
+    "longvideobench": _longvideobench,
 }

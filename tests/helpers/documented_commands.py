@@ -33,6 +33,7 @@ from small import write_video
 
 from p2r.cases.store import write_cases
 from p2r.cli import app, run_cli
+from p2r.data import resolve_model
 from p2r.pipeline.funnel import funnel
 from p2r.records import Case
 from p2r.runs import open_run
@@ -96,6 +97,10 @@ def write_files(folder: Path) -> None:
     for name in clips:
         shutil.copy(folder / "clip.mp4", folder / "media" / name)
     (folder / "data").symlink_to("media")
+    (folder / "notebooks" / "source").mkdir(parents=True)  # for `p2r workshop`
+    shutil.copy(ROOT / "notebooks" / "build.py", folder / "notebooks")
+    (folder / "prebuilt" / "workshop").mkdir(parents=True)
+    (folder / "prebuilt" / "workshop" / "recipe.yaml").write_text("")
     asked = [
         {
             "problem_id": n,
@@ -131,6 +136,10 @@ def write_files(folder: Path) -> None:
 
 def _begin(run: Path, recipe: str | None, overrides: list[str]) -> None:
     """Begin a run that has the kept traces of an earlier filter, if it is new."""
+    if run.parent.parent.name == "runs":  # a stage of a run
+        _begin(run.parent, recipe, overrides)
+        _train(run)
+        return
     if run.is_dir():
         return
     open_run(run, recipe, overrides)
@@ -141,6 +150,14 @@ def _begin(run: Path, recipe: str | None, overrides: list[str]) -> None:
     (run / "funnel.json").write_text(json.dumps({"judge": "oracle", "table": table}))
     (run / "data_root").write_text("../../media\n")
     write_cases(run / "cases.parquet", [Case.model_validate(case.model_dump())])
+
+
+def _train(stage: Path) -> None:
+    """Give a stage a finished model with adapters, if the run has none there."""
+    if stage.suffix or stage.exists():
+        return
+    (stage / "adapters").mkdir(parents=True)
+    (stage / "model").symlink_to(resolve_model("playground/base"))
 
 
 # ---- running a block
@@ -183,7 +200,8 @@ def _run_p2r(words: list[str]) -> None:
     named = PLACEHOLDERS | ({"FILE": "outputs.jsonl"} if words[:2] == ["eval", "import"] else {})
     words = [named.get(word, word) for word in words]
     command, given = _parse(words)
-    runs = [Path(value) for value in _paths(given) if value.parts[:1] == ("runs",)]
+    places = [*_paths(given), Path(str(given.get("model") or ""))]
+    runs = [value for value in places if value.parts[:1] == ("runs",)]
     begins = command in ("generate", "demo") or given.get("cases") is not None
     if not begins:
         for run in runs:

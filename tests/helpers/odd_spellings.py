@@ -1,4 +1,4 @@
-"""Generates odd spellings of model outputs for the seven benchmarks.
+"""Generates odd spellings of model outputs for the benchmarks.
 
 `pairs(benchmark, count, seed)` yields distinct (question, output) pairs. Everything is drawn from
 the seed, so a pair comes back with the same seed. A question is a record in the shape of the
@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from string import ascii_letters, ascii_uppercase, digits
 from typing import Any
 
-BENCHMARKS = ("tempcompass", "videomme", "mvbench", "vsibench", "mmvu", "videommmu", "vcrbench")
+BENCHMARKS = (
+    *("tempcompass", "videomme", "mvbench", "vsibench", "mmvu", "videommmu", "vcrbench"),
+    *("mlvu", "lvbench", "longvideobench"),
+)
 
 _WIDE = str.maketrans(
     ascii_letters + digits + ".():",
@@ -376,6 +379,54 @@ def _vcrbench() -> list[Asked]:
     return asked
 
 
+def _mlvu() -> list[Asked]:
+    return [
+        _choice(
+            "mlvu",
+            {"question": "Which one is it?", "candidates": list(texts), "answer": texts[right]},
+            texts,
+            right,
+            "needle",
+        )
+        for texts, right in _SETS
+    ]
+
+
+def _lvbench() -> list[Asked]:
+    asked = []
+    for place, (texts, right) in enumerate(_SETS):
+        lines = [f"({letter}) {text}" for letter, text in zip("ABCD", texts, strict=False)]
+        record = {
+            "uid": str(place),
+            "key": "v",
+            "question": "\n".join(["Which one is it?", *lines]),
+            "answer": ascii_uppercase[right],
+            "question_type": ["reasoning", "summarization"],
+        }
+        asked.append(_choice("lvbench", record, texts, right))
+    return asked
+
+
+def _longvideobench() -> list[Asked]:
+    return [
+        _choice(
+            "longvideobench",
+            {
+                "id": f"v_{place}",
+                "video_path": "v.mp4",
+                "question": "Which one is it?",
+                "candidates": list(texts),
+                "correct_choice": right,
+                "duration_group": 15,
+                "question_category": "S2E",
+            },
+            texts,
+            right,
+        )
+        for place, (texts, right) in enumerate(_SETS)
+    ]
+
+
 _QUESTIONS = {
     "tempcompass": _tempcompass,
     "videomme": _videomme,
@@ -384,6 +435,9 @@ _QUESTIONS = {
     "mmvu": _mmvu,
     "videommmu": _videommmu,
     "vcrbench": _vcrbench,
+    "mlvu": _mlvu,
+    "lvbench": _lvbench,
+    "longvideobench": _longvideobench,
 }
 
 

@@ -5,6 +5,7 @@ The folders are made once for all workers of pytest-xdist. Tests only read them.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,26 @@ from p2r.records import Case, Question, Trace
 from p2r.template import render
 
 
+def random_model(folder: Path, family: str) -> None:
+    """Save a random tiny model of a family with its processor."""
+    from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
+
+    corpus = [render("I see two.", "So.", "2"), "How many? What is the colour of the red one?"]
+    tokenizer = build_tokenizer(corpus * 4, vocabulary=320)
+    build_processor(tokenizer, family).save_pretrained(folder)
+    build_model(tokenizer, seed=0, family=family).save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A random tiny Qwen2.5-VL with its processor, as a folder."""
+    return make_once(tmp_path_factory, "model", partial(random_model, family="qwen2_5_vl"))
 
-    def make(folder: Path) -> None:
-        from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 
-        corpus = [render("I see two.", "So.", "2"), "How many? What is the colour of the red one?"]
-        tokenizer = build_tokenizer(corpus * 4, vocabulary=320)
-        build_processor(tokenizer).save_pretrained(folder)
-        build_model(tokenizer, seed=0).save_pretrained(folder)
-
-    return make_once(tmp_path_factory, "model", make)
+@pytest.fixture(scope="session")
+def qwen3_folder(tmp_path_factory) -> Path:
+    """A random tiny Qwen3-VL with its processor, as a folder."""
+    return make_once(tmp_path_factory, "qwen3", partial(random_model, family="qwen3_vl"))
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +73,12 @@ def taught_folder(model_folder, media, questions, tmp_path_factory) -> Path:
     """The tiny model after SFT: it keeps the template; half of its observations are sufficient and
     half of its answers are correct.
     """
+    make = partial(teach, model=model_folder, media=media, questions=questions)
+    return make_once(tmp_path_factory, "taught", make) / "model"
+
+
+def teach(folder: Path, model: Path, media: Path, questions: list[Question]) -> None:
+    """Train a model by SFT on good and bad traces; its model is in `folder/model`."""
     cases = []
     for question in (questions[0], questions[2], questions[3]):
         for observation in ("I see two.", "I see."):
@@ -73,13 +87,7 @@ def taught_folder(model_folder, media, questions, tmp_path_factory) -> Path:
                 cases.append(
                     Case(question=question, trace=Trace(question_id=question.id, text="", **trace))
                 )
+    from p2r.training.sft import train_sft
 
-    def make(folder: Path) -> None:
-        from p2r.training.sft import train_sft
-
-        recipe = small_recipe(
-            model_folder, "sft.max_steps=32", "sft.batch_size=4", "sft.learning_rate=2e-3"
-        )
-        train_sft(recipe, cases, folder, data_root=media)
-
-    return make_once(tmp_path_factory, "taught", make) / "model"
+    recipe = small_recipe(model, "sft.max_steps=32", "sft.batch_size=4", "sft.learning_rate=2e-3")
+    train_sft(recipe, cases, folder, data_root=media)

@@ -77,10 +77,8 @@ def test_generate_is_killed_and_resumed(tmp_path, many, media, model_folder):
         *("--set", "generate.max_tokens=8", "--set", "threads=1"),
     ]
     journal = run / "generate.jsonl"
-    kills = 0
-    for wanted in sorted(random.sample(range(1, NUMBER - 20), 2)):
-        kills += kill_when(p2r(*command), lambda wanted=wanted: count_lines(journal) >= wanted)
-    assert kills == 2
+    wanted = random.randrange(1, NUMBER - 20)
+    assert kill_when(p2r(*command), lambda: count_lines(journal) >= wanted)
     before = journal.read_bytes()
     finish(*command)
     after = journal.read_bytes()

@@ -17,6 +17,7 @@ PRESETS = [
     ("qwen2.5-vl-3b-1x24gb", 1, 24),
     ("qwen2.5-vl-7b-1x80gb", 1, 80),
     ("qwen2.5-vl-7b-8x80gb", 8, 80),
+    ("qwen3-vl-8b-1x80gb", 1, 80),
 ]
 
 

@@ -26,6 +26,7 @@ from p2r.training.dry_run import dry_run
 from p2r.training.memory import fits
 from p2r.training.plan import plan_rl
 
+pytest_plugins = ["small_fixtures"]
 pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -102,19 +103,28 @@ def test_zero2_keeps_all_weights_on_each_gpu(monkeypatch):
     assert plugin.zero_stage == 2 and plugin.zero3_init_flag is False
 
 
-def test_fsdp2_wraps_the_layers_of_both_towers_and_saves_whole_weights(monkeypatch):
+@pytest.mark.parametrize(
+    ("folder", "layers"),
+    [
+        ("model_folder", {"Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"}),
+        ("qwen3_folder", {"Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"}),
+    ],
+)
+def test_fsdp2_wraps_the_layers_of_both_towers_and_saves_whole_weights(
+    folder, layers, request, monkeypatch
+):
     launched(monkeypatch, "fsdp2.yaml")
     plugin = FullyShardedDataParallelPlugin()
     assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
     assert plugin.state_dict_type.name == "FULL_STATE_DICT"
-    model = data.load_model("playground/base")
+    model = data.load_model(request.getfixturevalue(folder))
     plugin.set_auto_wrap_policy(model)
     wrapped = {
         type(module).__name__
         for module in model.modules()
         if plugin.auto_wrap_policy(module, False, 0)
     }
-    assert wrapped == {"Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"}
+    assert wrapped == layers
 
 
 @pytest.mark.parametrize(("name", "sharding"), [("zero3.yaml", "zero3"), ("fsdp2.yaml", "fsdp2")])

@@ -221,7 +221,7 @@ def test_the_settings_are_those_of_the_paper_and_not_trl_defaults(model_folder, 
     }
     assert {name: getattr(arguments, name) for name in chosen} == chosen
     # All rollouts of a step are one batch of one update.
-    assert arguments.steps_per_generation == arguments.gradient_accumulation_steps == 56
+    assert arguments.steps_per_generation == arguments.gradient_accumulation_steps == 56 // 7
 
 
 def test_the_weights_follow_their_rows_into_the_micro_batches(

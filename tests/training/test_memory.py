@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,28 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.models.qwen2_vl import Qwen2VLVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from p2r import data
-from p2r.records import Question
-from p2r.runs.recipe import TuningSettings
-from p2r.training.memory import (
-    GIB,
-    Load,
-    activation_memory,
-    attention_memory,
-    cache_memory,
-    estimate_memory,
-    fits,
-    layer_memory,
-    peak_memory,
-    rollout_memory,
-    state_memory,
-)
-from p2r.training.model_size import (
-    PUBLISHED,
+from p2r.families import family_of_model, published_configs, read_sizes
+from p2r.families.sizes import (
     Architecture,
     count_adapters,
     count_parameters,
@@ -40,17 +26,39 @@ from p2r.training.model_size import (
     most_vision_tokens,
     vision_tokens,
 )
-from p2r.training.shared_prompts import Prompts, share_prompts, sharing
+from p2r.records import Question
+from p2r.runs.recipe import TuningSettings
+from p2r.training.memory import (
+    GIB,
+    Load,
+    activation_memory,
+    attention_memory,
+    decoder_layer_memory,
+    estimate_memory,
+    fits,
+    layer_memory,
+    peak_memory,
+    rollout_memory,
+    state_memory,
+)
+from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import Frames, fit_size
 
+pytest_plugins = ["small_fixtures"]
 pytestmark = pytest.mark.slow
-MODELS = {"3b": "Qwen/Qwen2.5-VL-3B-Instruct", "7b": "Qwen/Qwen2.5-VL-7B-Instruct"}
+# By name: the hub id, and the count that the hub shows for the model's safetensors.
+MODELS = {
+    "3b": ("Qwen/Qwen2.5-VL-3B-Instruct", 3_754_622_976),
+    "7b": ("Qwen/Qwen2.5-VL-7B-Instruct", 8_292_166_656),
+    "qwen3 4b": ("Qwen/Qwen3-VL-4B-Instruct", 4_437_815_808),
+    "qwen3 8b": ("Qwen/Qwen3-VL-8B-Instruct", 8_767_123_696),
+}
 TEACHERS = [
     ("Qwen/Qwen2.5-VL-32B-Instruct", 33_452_718_336),
     ("Qwen/Qwen2.5-VL-72B-Instruct", 73_410_777_344),
 ]
-SEVEN = Architecture.of(PUBLISHED[MODELS["7b"]])
+SEVEN = read_sizes(published_configs()["Qwen/Qwen2.5-VL-7B-Instruct"])
 TINY = {
     "sharding": "none",
     "gpus": 1,
@@ -68,10 +76,15 @@ TINY = {
 }
 
 
-def meta_model(name: str) -> Qwen2_5_VLForConditionalGeneration:
+def meta_model(name: str) -> torch.nn.Module:
     """The model of the published config, without any weight."""
     with torch.device("meta"):
-        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**PUBLISHED[MODELS[name]]))
+        config = AutoConfig.for_model(**published_configs()[MODELS[name][0]])
+        return AutoModelForImageTextToText.from_config(config)
+
+
+def sizes_of(name: str) -> Architecture:
+    return read_sizes(published_configs()[MODELS[name][0]])
 
 
 def trainable(model: torch.nn.Module) -> int:
@@ -85,28 +98,27 @@ def bytes_of(tensors) -> int:
 # ---- parameters
 
 
-@pytest.mark.parametrize(("name", "published"), [("3b", 3_754_622_976), ("7b", 8_292_166_656)])
-def test_parameters_are_those_of_the_real_model(name, published):
-    """`published`: the count that the hub shows for the model's safetensors."""
-    model, counts = meta_model(name), count_parameters(Architecture.of(PUBLISHED[MODELS[name]]))
-    assert sum(counts.values()) == trainable(model) == published
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_are_those_of_the_real_model(name):
+    model, counts = meta_model(name), count_parameters(sizes_of(name))
+    assert sum(counts.values()) == trainable(model) == MODELS[name][1]
     assert counts["vision"] == trainable(model.model.visual)
     language = trainable(model.model.language_model)
     embeddings = model.get_input_embeddings().weight.numel()
     assert counts["decoder"] == language - embeddings
-    assert counts["embeddings"] == embeddings * (1 if name == "3b" else 2)
+    assert counts["embeddings"] == embeddings * (1 if name in ("3b", "qwen3 4b") else 2)
 
 
 @pytest.mark.parametrize(("name", "published"), TEACHERS)
 def test_parameters_of_the_teachers_are_those_of_the_hub(name, published):
-    assert sum(count_parameters(Architecture.of(PUBLISHED[name])).values()) == published
+    assert sum(count_parameters(read_sizes(published_configs()[name])).values()) == published
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_trained_parameters_with_a_frozen_vision_tower(name):
     model = meta_model(name)
     freeze_vision(model)
-    sizes = Architecture.of(PUBLISHED[MODELS[name]])
+    sizes = sizes_of(name)
     assert count_trained(sizes, None, True) == trainable(model)
     assert count_trained(sizes, None, False) == sum(count_parameters(sizes).values())
 
@@ -116,15 +128,17 @@ def test_trained_parameters_with_a_frozen_vision_tower(name):
 def test_trained_parameters_with_adapters(name, frozen):
     model = meta_model(name)
     with torch.device("meta"):
-        model.add_adapter(lora_config(TuningSettings(lora_rank=16, freeze_vision=frozen)))
-    sizes = Architecture.of(PUBLISHED[MODELS[name]])
+        tuning = TuningSettings(lora_rank=16, freeze_vision=frozen)
+        model.add_adapter(lora_config(tuning, family_of_model(model)))
+    sizes = sizes_of(name)
     assert count_adapters(sizes, 16, frozen) == count_trained(sizes, 16, frozen) == trainable(model)
 
 
-def test_the_sizes_of_a_saved_model_are_read_from_its_config():
+@pytest.mark.parametrize("folder", ["model_folder", "qwen3_folder"])
+def test_the_sizes_of_a_saved_model_are_read_from_its_config(folder, request):
     """transformers saves the decoder's sizes in a separate section."""
-    model = data.load_model("playground/base")
-    counts = count_parameters(Architecture.of(model.config.to_dict()))
+    model = data.load_model(request.getfixturevalue(folder))
+    counts = count_parameters(read_sizes(model.config.to_dict()))
     assert sum(counts.values()) == trainable(model)
 
 
@@ -171,7 +185,7 @@ def test_weights_gradients_and_optimiser_are_exact(tuning):
     if tuning.freeze_vision:
         freeze_vision(model)
     if tuning.lora_rank:
-        model.add_adapter(lora_config(tuning))
+        model.add_adapter(lora_config(tuning, family_of_model(model)))
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(trained, foreach=False)
     for weight in trained:
@@ -181,7 +195,7 @@ def test_weights_gradients_and_optimiser_are_exact(tuning):
         value for state in optimiser.state.values() for value in state.values() if value.dim()
     ]
     load = Load(**{**TINY, **tuning.model_dump(include={"lora_rank", "freeze_vision"})})
-    estimate = state_memory(Architecture.of(model.config.to_dict()), load)
+    estimate = state_memory(read_sizes(model.config.to_dict()), load)
     assert estimate["weights"] == bytes_of(model.parameters())
     assert estimate["gradients"] == bytes_of(weight.grad for weight in trained)
     assert estimate["optimiser"] == bytes_of(moments)
@@ -218,8 +232,8 @@ def kept_for_backward(model, forward) -> int:
 def test_activations_of_a_layer_are_within_a_fifth(dtype, adapted, autocast):
     model = data.load_model("playground/base", dtype).train()
     if adapted:
-        model.add_adapter(lora_config(TuningSettings(lora_rank=4)))
-    sizes = Architecture.of(model.config.to_dict())
+        model.add_adapter(lora_config(TuningSettings(lora_rank=4), family_of_model(model)))
+    sizes = read_sizes(model.config.to_dict())
     decoder, tower = model.model.language_model, model.model.visual
     wide = 2 if autocast else 4
 
@@ -245,23 +259,29 @@ def test_activations_of_a_layer_are_within_a_fifth(dtype, adapted, autocast):
     assert estimate == pytest.approx(kept, rel=0.2)
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("adapted", [False, True])
-@pytest.mark.parametrize("frozen", [False, True])
-def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recompute):
-    """Of eight responses to two prompts with a video, up to the LM head, as the loss computes it:
-    with gradient checkpointing every row by itself, without it each prompt once.
-    """
-    model = data.load_model("playground/base").train()
-    processor = data.load_processor("playground/base")
+@pytest.mark.parametrize(
+    ("family", "frozen", "adapted", "recompute"),
+    [
+        *itertools.product(["qwen2_5_vl"], [False, True], [False, True], [False, True]),
+        ("qwen3_vl", False, False, False),
+        ("qwen3_vl", True, True, True),
+    ],
+)
+def test_activations_of_a_whole_pass_are_within_a_seventh(
+    family, frozen, adapted, recompute, qwen3_folder
+):
+    """Of eight responses to two prompts with a video, up to the LM head, as a packed row."""
+    name = qwen3_folder if family == "qwen3_vl" else "playground/base"
+    model, processor = data.load_model(name).train(), data.load_processor(name)
     if adapted:
-        model.add_adapter(lora_config(TuningSettings(lora_rank=4, freeze_vision=frozen)))
+        tuning = TuningSettings(lora_rank=4, freeze_vision=frozen)
+        model.add_adapter(lora_config(tuning, family_of_model(model)))
     if frozen:
         freeze_vision(model)
     if recompute:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()  # as peft has it: else nothing before the adapters is
-    share_prompts(model)
+    accept_packed_rows(model)
     noise = np.random.default_rng(0).integers(0, 255, (8, 56, 56, 3), dtype=np.uint8)
     places = list(range(8))
     frames = Frames(noise, [i / 2 for i in places], places, 2.0, 4.0, 8, "pyav", "x.mp4")
@@ -277,15 +297,12 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recom
     vision = [prompts[row] for row in rows]
 
     def forward():
-        if recompute:
-            flat = {key: [row[key] for row in vision] for key in data.VISION_KEYS}
-            model.model(**batch, **data.to_model_inputs(flat), use_cache=False)
-        else:
-            with sharing(model, Prompts.of(vision, prompt, torch.device("cpu"))):
-                model.model(**batch)
+        packed = pack(model, *batch.values(), response, vision)
+        del packed.inputs["shift_labels"]
+        model.model(**packed.inputs, use_cache=False)
 
     kept = kept_for_backward(model, forward)
-    sizes = Architecture.of(model.config.to_dict())
+    sizes = read_sizes(model.config.to_dict())
     changed = {
         "micro_batch": 8,
         "prompt_tokens": prompt,
@@ -297,11 +314,8 @@ def test_activations_of_a_whole_pass_are_within_a_seventh(frozen, adapted, recom
     if not adapted:
         elsewhere += 4 * sizes.vocabulary * sizes.hidden
     if recompute:  # the layer that is computed a second time, later
-        tokens = 8 * (prompt + response)
-        args = (sizes.hidden, sizes.intermediate, sizes.hidden, 4, adapted)
-        elsewhere += layer_memory(tokens, *args) + attention_memory(sizes, load)
-    else:  # no tensor of the backward pass
-        elsewhere += cache_memory(sizes, load, 8)
+        tokens = 2 * prompt + 8 * response
+        elsewhere += decoder_layer_memory(sizes, tokens, load) + attention_memory(sizes, load)
     assert activation_memory(sizes, load) - elsewhere == pytest.approx(kept, rel=0.15)
 
 
@@ -312,7 +326,7 @@ def test_the_cache_of_rollouts_is_exact():
     with torch.no_grad():
         cache = model(input_ids=ids, use_cache=True).past_key_values
     held = sum(bytes_of((layer.keys, layer.values)) for layer in cache.layers)
-    sizes = Architecture.of(model.config.to_dict())
+    sizes = read_sizes(model.config.to_dict())
     more = rollout_memory(sizes, Load(**{**TINY, "completion_tokens": 51}))
     less = rollout_memory(sizes, Load(**TINY))
     assert (more - less) * 150 == held
@@ -359,7 +373,7 @@ def test_checkpointing_saves_memory_and_a_frozen_tower_keeps_nothing():
     assert activation_memory(SEVEN, large()) < all_kept / 5
     seeing = activation_memory(SEVEN, large(micro_batch=4))
     blind = activation_memory(SEVEN, large(micro_batch=4, freeze_vision=True))
-    assert seeing - blind == 4 * 4096 * SEVEN.vision_hidden * (4 * SEVEN.vision_layers + 14)
+    assert seeing - blind == 4096 * SEVEN.vision_hidden * (4 * SEVEN.vision_layers + 14)
 
 
 def test_the_peak_counts_only_the_larger_phase():

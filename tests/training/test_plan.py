@@ -73,7 +73,7 @@ def blind_folder(tmp_path) -> Path:
 def test_doctor_describes_7b_on_eight_gpus(capsys):
     assert run_cli(["doctor", "--recipe", "7b", "--gpus", "8"]) == 0
     said = capsys.readouterr().out
-    assert "7 prompts × 8 rollouts = 56 rollouts, 1 optimiser update (7 micro-batches of 1" in said
+    assert "7 prompts × 8 rollouts = 56 rollouts, 1 optimiser update (1 micro-batches of 7" in said
     assert "at most 1,024 of video (16 frames" in said and "at most 768" in said
     assert "8,292,166,656 of 8,292,166,656" in said
     parts = ("weights", "gradients", "optimiser", "reference", "copies", "activations", "rollouts")
@@ -212,7 +212,10 @@ def test_more_generations_than_the_batch_allows(capsys):
 
 def test_rollouts_are_divided_among_the_workers():
     rl = load_recipe("7b").rl
-    assert [divide_rollouts(rl, processes) for processes in (1, 7, 8)] == [56, 8, 7]
+    assert [divide_rollouts(rl, processes) for processes in (1, 8)] == [8, 1]
+    assert divide_rollouts(load_recipe("7b", ["rl.micro_batch=8"]).rl, 7) == 1
+    with pytest.raises(UserError, match=r"change rl.micro_batch \(to 4, for example\)"):
+        divide_rollouts(rl, 7)
     with pytest.raises(UserError, match=r"change rl.micro_batch, rl.prompts_per_step"):
         divide_rollouts(rl, 3)
 

@@ -8,6 +8,7 @@ from small import read_lines, small_recipe, stopped_at_line
 from test_sft import cases_of
 
 from p2r import data
+from p2r.families import family_of_model
 from p2r.training.grpo import train_grpo
 from p2r.training.sft import train_sft
 from p2r.training.tuning import lora_config
@@ -139,7 +140,7 @@ def test_without_its_adapters_the_policy_is_the_start_model(
     model = data.load_model(taught_folder)
     with torch.no_grad():
         start = model(**inputs).logits
-        model.add_adapter(lora_config(recipe.tuning))
+        model.add_adapter(lora_config(recipe.tuning, family_of_model(model)))
         assert torch.equal(model(**inputs).logits, start), "new adapters change nothing"
         for name, weight in model.named_parameters():
             if "lora_B" in name:

@@ -21,10 +21,16 @@ BATCHES = {  # questions of the fixture by place: videos, image, text only
 }
 
 
+@pytest.fixture(scope="module", params=["model_folder", "qwen3_folder"])
+def folder(request):
+    """The tiny model of each family."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="module")
-def models(model_folder):
+def models(folder):
     """The model, and the same model with one vision pass that counts the calls of its tower."""
-    ordinary, unified = (data.load_model(model_folder).train() for _ in range(2))
+    ordinary, unified = (data.load_model(folder).train() for _ in range(2))
     unify_vision_passes(unified)
     unified.calls = 0
 
@@ -36,8 +42,8 @@ def models(model_folder):
 
 
 @pytest.fixture
-def batch(request, model_folder, media, questions):
-    processor, cache = data.load_processor(model_folder), FrameCache(None)
+def batch(request, folder, media, questions):
+    processor, cache = data.load_processor(folder), FrameCache(None)
     examples = [
         data.encode_example(
             processor,

@@ -103,7 +103,6 @@ ANSWERS = {
     "position": (((18, 28), (18.0, 28)), ((12, 28), (18.0, 28))),
     "new_traces": ((0,), (4,)),
     "passes": ((2.0, 4, 8, 16), (4.0, 4, 8, 16)),
-    "probability": ((0.497, 0.7), (0.7, 0.7)),
     "error_rate": ((0.5,), (0.9,)),
     "observation": (("The sign says STOP.", SIGN), ("The sign says SHOP.", SIGN)),
     "injection": (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp
 from typing import Any
 
 from p2r.judges.prompt import build_judge_prompt
@@ -78,7 +77,9 @@ def test_longest(count: int | None, cases: Sequence[Case]) -> None:
 def test_kept_by_answer(count: int | None, funnel: Mapping[str, Any]) -> None:
     """Check how many traces a filter of answers alone would keep."""
     right = funnel["all"]["right answer"]
-    check_answer(count, lambda number: number == right, "which bar counts right answers?")
+    check_answer(
+        count, lambda number: number == right, "which row of the funnel counts right answers?"
+    )
 
 
 def test_strict(count: int | None, cases: Sequence[Case]) -> None:
@@ -93,9 +94,9 @@ def test_observation(observation: str | None, question: Question) -> None:
     def fits(text: str) -> bool:
         (verdict,) = OracleJudge().judge([question], [text])
         print("oracle:", verdict.rationale)
-        return bool(verdict.sufficient) and text.strip().count(".") == 1
+        return bool(verdict.sufficient) and "." not in text.strip().rstrip(".")
 
-    check_answer(observation, fits, "one sentence, in the words of the scene's facts")
+    check_answer(observation, fits, 'one sentence in the style of "A big red circle moves left."')
 
 
 def test_injection(attack: str | None, question: Question) -> None:
@@ -124,11 +125,6 @@ def test_passes(passes: float | None, steps: int, batch_size: int, traces: int) 
     check_answer(passes, near(steps * batch_size / traces, 0.1), "steps × batch size / traces")
 
 
-def test_probability(probability: float | None, loss: float) -> None:
-    """Check the geometric mean of the probabilities behind a loss."""
-    check_answer(probability, near(exp(-loss)), "e to the power of minus the loss")
-
-
 # ---- 05 rewards and judges
 
 
@@ -144,7 +140,11 @@ def test_lucky(response: str | None, question: Question) -> None:
         print(f"format {parsed.format_ok}, answer {right}, sufficient {verdict.sufficient}")
         return parsed.ok and right == 1 and verdict.sufficient is False
 
-    check_answer(response, fits, "describe something needless, then give the right answer")
+    check_answer(
+        response,
+        fits,
+        "describe something that the question does not need, then give the right answer",
+    )
 
 
 def test_error_rate(rate: float | None) -> None:

@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ EVENTS: tuple[Event, ...] = (
     ("ball passes", 14.2, 15.0),
     ("light flashes", 21.3, 21.5),
 )
+LARGEST_VIDEO = 20_000_000  # bytes of a file that a notebook may contain
 DETAILS: tuple[Detail, ...] = (("face", 90), ("jersey number", 30), ("street sign", 14))
 
 
@@ -127,12 +129,10 @@ def trace_editor(question: Question, tokenizer: Any = None, judge: str = "oracle
 def player(clip: str | Path, **settings: Any) -> Panel:
     """Show a video beside the frames that a model would see of it.
 
-    `settings` are those of `p2r.video.sample_frames`, without the number of frames.
+    `settings` are those of `p2r.video.sample_frames`; `max_frames` is where the slider starts.
     """
     path = Path(clip)
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    kind = {".webm": "webm", ".ogv": "ogg"}.get(path.suffix.lower(), "mp4")
-    video = f'<video controls loop width="280" src="data:video/{kind};base64,{encoded}"></video>'
+    video = _video_tag(path)
 
     def draw(frames: int) -> Picture:
         sampled = sample_frames(path, **(settings | {"max_frames": frames}))
@@ -142,10 +142,21 @@ def player(clip: str | Path, **settings: Any) -> Panel:
         source = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
         figure = NotebookFigure(go.Image(source=source))
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
-        figure.update_layout(height=220, margin={"l": 0, "r": 0, "t": 0, "b": 0}, template="none")
+        height = round(sheet.height * min(1.5, 880 / sheet.width))
+        margin = {"l": 0, "r": 0, "t": 0, "b": 0}
+        figure.update_layout(height=height, margin=margin, template="none")
         times = ", ".join(f"{time:.2f}" for time in sampled.timestamps)
         text = f"The model sees {len(sampled)} frames, at {times} s. It sees nothing between them."
         return Picture(figure, text, video)
 
-    most = settings.get("max_frames", 8)
-    return Panel(draw, {"frames": slider(ipywidgets.IntSlider, most, 1, 32, "frames")})
+    start = settings.get("max_frames", 8)
+    return Panel(draw, {"frames": slider(ipywidgets.IntSlider, start, 1, 32, "frames")})
+
+
+def _video_tag(path: Path) -> str:
+    """Return a video player as HTML. The file is part of it, so a large one is left out."""
+    if path.stat().st_size > LARGEST_VIDEO:
+        return f"<p>{escape(path.name)} is too large for this notebook: open it in a player.</p>"
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    kind = {".webm": "webm", ".ogv": "ogg"}.get(path.suffix.lower(), "mp4")
+    return f'<video controls loop width="280" src="data:video/{kind};base64,{encoded}"></video>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from p2r import plots
 from p2r.runs import Run
 from p2r.workshop.widgets.panel import PLOTLY, FigureView, figure_data
 
-PAUSE = 1.0  # seconds between two looks at a metrics file
+PAUSE = 1.0  # seconds between two drawings, and between two looks at a metrics file
 
 
 class LiveCurves:
@@ -38,6 +39,7 @@ class LiveCurves:
         self.rows: list[dict[str, Any]] = []
         self.stopped = False
         self.shown: DisplayHandle | None = None  # None outside IPython
+        self._drawn = 0.0  # the time of the last drawing
         self.button = ipywidgets.Button(
             description="Stop", icon="stop", tooltip="end the training after this step"
         )
@@ -51,8 +53,13 @@ class LiveCurves:
         return plots.training(self.rows, self.keys, self.title, self.y_title)
 
     def add(self, *rows: Mapping[str, Any]) -> None:
-        """Add the metrics of one or more steps and draw the curves again."""
+        """Add the metrics of one or more steps; draw the curves again, at most once a second."""
         self.rows += [dict(row) for row in rows]
+        if time.monotonic() - self._drawn >= PAUSE:  # a browser draws a figure slowly
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
         self.view.show(self.figure, self.describe())
 
     def describe(self) -> str:
@@ -83,10 +90,12 @@ class LiveCurves:
 
     def __enter__(self) -> LiveCurves:
         self.shown = display(self._repr_mimebundle_(), raw=True, display_id=True)
+        deliver_clicks_at_once(self.button)
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> bool:
         self.button.disabled = True
+        self._draw()
         if self.shown is not None:  # so that the saved notebook has the whole curves
             self.shown.update(self._repr_mimebundle_(), raw=True)
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
@@ -97,6 +106,15 @@ class LiveCurves:
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle = self.widget._repr_mimebundle_(**options) or {}
         return {**bundle, PLOTLY: figure_data(self.figure), "text/plain": self.describe()}
+
+
+def deliver_clicks_at_once(button: ipywidgets.Button) -> None:
+    """Let the clicks of a button arrive while a cell runs.
+
+    ipykernel 7 sends a click to the thread that used the button last. That is the thread of the
+    cell, which is busy. Without this note, the click goes to a thread of its own (a subshell).
+    """
+    vars(button.comm).pop("_reply_subshell_id", None)
 
 
 @contextmanager

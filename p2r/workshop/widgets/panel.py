@@ -39,7 +39,9 @@ class FigureView(ipywidgets.Output):
         super().__init__(layout={"height": f"{height}px", "overflow": "hidden"})
 
     def show(self, figure: go.Figure, text: str = "") -> None:
-        """Replace the figure."""
+        """Replace the figure, and take over its height."""
+        if figure.layout.height:
+            self.layout.height = f"{figure.layout.height}px"
         data = {PLOTLY: figure_data(figure), "text/plain": text or "a figure"}
         self.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
@@ -59,7 +61,7 @@ class Panel:
         self.sentence = ipywidgets.HTML()
         self.extra = ipywidgets.HTML()
         self.widget = ipywidgets.VBox(
-            [ipywidgets.VBox(list(self.controls.values())), self.sentence, self.view, self.extra]
+            [ipywidgets.VBox(list(self.controls.values())), self.sentence, self.extra, self.view]
         )
         for control in self.controls.values():
             control.observe(self._refresh, names="value")

@@ -216,6 +216,8 @@ def length_reward(
     for end in length_range:
         figure.add_vline(x=end, line={"dash": "dash"})
     figure.update_xaxes(title="tokens (bins of 5)")
+    most = int(np.histogram(lengths, edges)[0].max())
+    figure.update_yaxes(title="responses", dtick=max(1, most // 5))
     _layout(figure, f"Length range {low} to {high}").update_layout(barmode="stack", bargap=0.05)
     text = (
         f"{earned.sum()} of {len(lengths)} responses earn the bonus; {out_of_range.sum()} right "
@@ -262,7 +264,9 @@ def read_trace(
         f"{'kept' if parsed.format_ok['reasoning'] else 'broken'}. "
         f"Sufficient: {'unknown' if sufficient is None else 'yes' if sufficient else 'no'}."
     )
-    return Picture(_layout(NotebookFigure(table), "", 300), text, token_strip(tokens, looked))
+    figure = _layout(NotebookFigure(table), "", 280)
+    figure.update_layout(margin={"l": 4, "r": 4, "t": 10, "b": 4})
+    return Picture(figure, text, token_strip(tokens, looked))
 
 
 def token_strip(tokens: Sequence[str], looked: int) -> str:

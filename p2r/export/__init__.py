@@ -1,0 +1,1 @@
+"""Export for other programs: trained models, results, and plugins."""

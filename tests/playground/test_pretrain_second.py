@@ -1,0 +1,85 @@
+"""Pre-training of the second world: heads that look back, rows to copy, and resuming."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from p2r import data
+from p2r.playground.second import circuits, gates, pretrain
+from p2r.playground.second.curriculum import CURRICULUM, MAKERS, MODELS, Stage
+from p2r.playground.tiny_model import build_model
+
+STAGE = Stage("few", {"few": 0.5, "look up": 0.5}, steps=4, batch=2, check_every=2)
+
+
+@torch.no_grad()
+def test_untrained_heads_look_back():
+    tokenizer = data.load_processor("playground/teacher").tokenizer
+    model = build_model(tokenizer, rope_theta=pretrain.ROPE_THETA)
+    circuits.calm_writers(model)
+    circuits.look_back(model)
+    model.set_attn_implementation("eager")
+    ids = torch.randint(8, len(tokenizer), (1, 40), generator=torch.Generator().manual_seed(0))
+    seen = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True)
+    heads = seen.attentions[0][0]  # (heads, queries, keys)
+    for head, offset in ((0, 1), (1, 2)):
+        assert heads[head].diagonal(-offset)[10:].min() > 0.9
+    for head, (near, far) in ((2, (0, 6)), (3, (3, 11))):
+        window = sum(
+            heads[head].diagonal(-offset)[11 - offset :] for offset in range(near, far + 1)
+        )
+        assert window.min() > 0.7
+
+
+@pytest.mark.parametrize("make", [circuits.random_repeats, circuits.random_records])
+def test_every_label_can_be_copied(make):
+    """The pair of a label and the token before it stands earlier in the row."""
+    batch = make(random.Random(0), 600, 8)
+    assert batch["input_ids"].shape == batch["labels"].shape == (32, 64)
+    assert batch["input_ids"].min() >= 8 and (batch["labels"] != -100).float().mean() > 0.3
+    for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        for place, label in enumerate(labels):
+            if label != -100:
+                pairs = [*pairwise(ids[:place])]
+                assert label == ids[place] and (ids[place - 1], label) in pairs
+
+
+def test_stages_have_known_makers_and_their_own_seeds():
+    stages = (*CURRICULUM, *MODELS)
+    assert all(set(stage.mix) <= set(MAKERS) for stage in stages)
+    firsts = [pretrain.seeds_of(stage) for stage in stages]
+    for first, following, stage in zip(firsts, firsts[1:], stages, strict=False):
+        assert first + stage.steps * stage.batch <= following
+
+
+@pytest.mark.slow
+def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(gates, "COUNT", 2)
+    monkeypatch.setattr(gates, "look_up_skill", lambda model, processor: {"sign": 0.5})
+    monkeypatch.setattr(pretrain, "seeds_of", lambda stage: 7)
+    start = data.resolve_model("playground/teacher")
+    pretrain.train(STAGE, start, tmp_path / "whole")
+
+    update, calls = pretrain._update, []
+
+    def killed(*given):
+        calls.append(None)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return update(*given)
+
+    monkeypatch.setattr(pretrain, "_update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.train(STAGE, start, tmp_path / "killed")
+    assert json.loads((tmp_path / "killed" / "state.json").read_text())["step"] == 2
+    pretrain.train(STAGE, start, tmp_path / "killed")
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    done = json.loads((tmp_path / "killed" / "done.json").read_text())
+    assert done["steps"] == 4 and done["check"]["look up, worst kind"] == 0.5
