@@ -1,11 +1,11 @@
 """Trains the tiny models of the second world from scratch.
 
-    python -m p2r.playground.second.pretrain --out FOLDER
+    python -m p2r.playground.pretraining.train --out FOLDER
 
-`p2r.playground.second.curriculum` lists the stages. Each stage writes its model into a folder with
-its name, and a line for every check into `log.jsonl`. A stage whose folder is complete is skipped.
-A stage that was interrupted continues at its last check. The vision tower starts from that of the
-first world's teacher.
+`p2r.playground.pretraining.curriculum` lists the stages. Each stage writes its model into a folder
+with its name, and a line for every check into `log.jsonl`. A stage whose folder is complete is
+skipped. A stage that was interrupted continues at its last check. The vision tower starts from that
+of the first world's teacher.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save_file
 
 from p2r import data
 from p2r.files.atomic import write_text
-from p2r.playground.second import circuits, gates
-from p2r.playground.second.batches import make_batch
-from p2r.playground.second.curriculum import CURRICULUM, FIRST_SEED, MODELS, Stage, draw_maker
+from p2r.playground.pretraining import circuits, gates
+from p2r.playground.pretraining.batches import make_batch
+from p2r.playground.pretraining.curriculum import CURRICULUM, FIRST_SEED, MODELS, Stage, draw_maker
 from p2r.playground.second.examples import corpus
 from p2r.playground.tiny_model import (
     SPECIAL_TOKENS,

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from p2r import data
-from p2r.playground.second import circuits, gates, pretrain
-from p2r.playground.second.curriculum import CURRICULUM, MAKERS, MODELS, Stage
+from p2r.playground.pretraining import circuits, gates, train
+from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
 from p2r.playground.tiny_model import build_model
 
 STAGE = Stage("few", {"few": 0.5, "look up": 0.5}, steps=4, batch=2, check_every=2)
@@ -21,7 +21,7 @@ STAGE = Stage("few", {"few": 0.5, "look up": 0.5}, steps=4, batch=2, check_every
 @torch.no_grad()
 def test_untrained_heads_look_back():
     tokenizer = data.load_processor("playground/teacher").tokenizer
-    model = build_model(tokenizer, rope_theta=pretrain.ROPE_THETA)
+    model = build_model(tokenizer, rope_theta=train.ROPE_THETA)
     circuits.calm_writers(model)
     circuits.look_back(model)
     model.set_attn_implementation("eager")
@@ -53,7 +53,7 @@ def test_every_label_can_be_copied(make):
 def test_stages_have_known_makers_and_their_own_seeds():
     stages = (*CURRICULUM, *MODELS)
     assert all(set(stage.mix) <= set(MAKERS) for stage in stages)
-    firsts = [pretrain.seeds_of(stage) for stage in stages]
+    firsts = [train.seeds_of(stage) for stage in stages]
     for first, following, stage in zip(firsts, firsts[1:], stages, strict=False):
         assert first + stage.steps * stage.batch <= following
 
@@ -62,11 +62,11 @@ def test_stages_have_known_makers_and_their_own_seeds():
 def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     monkeypatch.setattr(gates, "COUNT", 2)
     monkeypatch.setattr(gates, "look_up_skill", lambda model, processor: {"sign": 0.5})
-    monkeypatch.setattr(pretrain, "seeds_of", lambda stage: 7)
+    monkeypatch.setattr(train, "seeds_of", lambda stage: 7)
     start = data.resolve_model("playground/teacher")
-    pretrain.train(STAGE, start, tmp_path / "whole")
+    train.train(STAGE, start, tmp_path / "whole")
 
-    update, calls = pretrain._update, []
+    update, calls = train._update, []
 
     def killed(*given):
         calls.append(None)
@@ -74,11 +74,11 @@ def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return update(*given)
 
-    monkeypatch.setattr(pretrain, "_update", killed)
+    monkeypatch.setattr(train, "_update", killed)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(STAGE, start, tmp_path / "killed")
+        train.train(STAGE, start, tmp_path / "killed")
     assert json.loads((tmp_path / "killed" / "state.json").read_text())["step"] == 2
-    pretrain.train(STAGE, start, tmp_path / "killed")
+    train.train(STAGE, start, tmp_path / "killed")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     done = json.loads((tmp_path / "killed" / "done.json").read_text())

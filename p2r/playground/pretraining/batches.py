@@ -9,7 +9,7 @@ import torch
 
 from p2r import data
 from p2r.playground.drawing import draw, draw_strange
-from p2r.playground.second.curriculum import Stage, draw_maker
+from p2r.playground.pretraining.curriculum import Stage, draw_maker
 from p2r.playground.second.examples import Example, style_of
 
 

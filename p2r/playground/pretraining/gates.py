@@ -9,8 +9,8 @@ import torch
 
 from p2r import data, template
 from p2r.playground.card import make_writer
-from p2r.playground.second.batches import encode
-from p2r.playground.second.curriculum import FIRST_HELD_OUT, MAKERS, Stage
+from p2r.playground.pretraining.batches import encode
+from p2r.playground.pretraining.curriculum import FIRST_HELD_OUT, MAKERS, Stage
 from p2r.playground.second.examples import STYLE, look_up
 from p2r.playground.second.questions import KINDS
 from p2r.playground.truth import exact_match

@@ -1,0 +1,1 @@
+"""Pre-training of the tiny models of the second world."""
