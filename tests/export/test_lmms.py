@@ -19,7 +19,6 @@ from p2r.evaluation.benchmark import Item
 from p2r.evaluation.results import Result, import_result, write_result
 from p2r.export.lmms_model import Answers
 from p2r.export.lmms_task import doc_to_text, doc_to_visual, process_results
-from p2r.formats import read_questions
 from p2r.template import INSTRUCTIONS, render
 
 pytest_plugins = ["small_fixtures"]
@@ -149,6 +148,6 @@ def test_lmms_eval_runs_the_task_with_the_model(task, tmp_path):
     samples = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(samples) == 5 and all({"official", "format"} <= sample.keys() for sample in samples)
     imported = import_result("lmms-eval", log, "playground")
-    asked = list(read_questions(task / "small.jsonl"))
-    assert {item.id for item in imported.items} == {question.id for question in asked}
+    # lmms-eval numbers the questions of the file.
+    assert sorted(item.id for item in imported.items) == ["0", "1", "2", "3", "4"]
     assert sum(item.output.startswith("<observation>") for item in imported.items) >= 3
