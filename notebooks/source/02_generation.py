@@ -132,7 +132,7 @@ print("tokens of perception:", trace.perception_tokens, "of", trace.completion_t
 #
 # Difficulty ●○○○○ · importance ●○○○○ · 3 minutes
 #
-# How many words has the longest observation of all `cases`? The text of one is `case.trace.observation`. It is None if there is no observation.
+# Find the longest observation in `cases` and count its words. The text of an observation is `case.trace.observation`. It is None if the response has no observation.
 # %% [exercise]
 longest = None
 # %% [solution]

@@ -58,7 +58,7 @@ for tokens in (["Two.", "</observation>", " <think>"], ["Two.", "</observation",
 #
 # Difficulty ●●○○○ · importance ●●●●● · 10 minutes
 #
-# Write `border(tokens)`. It returns how many tokens at the start of a response belong to perception: all tokens that begin before the end of `</observation>`, also those before `<observation>`. Return 0 if there is no `<observation>` or if it never ends. If there are several observations, use the first one.
+# Write `border(tokens)`. It returns the number of tokens that belong to perception. These are all tokens that begin before the end of `</observation>`. Tokens before `<observation>` count too. Return 0 if there is no `<observation>` or no `</observation>`. If there are several observations, use the first one.
 # %% [exercise]
 def border(tokens: list[str]) -> int:
     """Return how many leading tokens of a response belong to perception."""

@@ -125,6 +125,16 @@ class Clips:
             counts > 0,
         )
 
+    def mean_over(self, axis: str, items: Sequence[Item], values: Values) -> Interval:
+        """Return the mean over the groups of an axis, for example "task", with its interval."""
+        known = list(values)
+        return combine(
+            [
+                self.group([known[position] for position in positions], positions, seed)
+                for seed, positions in enumerate(split_positions(items, axis).values())
+            ]
+        )
+
     def interval(self, values: Values, positions: Sequence[int] | None = None) -> Interval:
         """Return the mean of the known values with its interval."""
         if not self.clustered:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.data import eval_settings, read_frames
 from p2r.engines import Request, Sampling, load_engine
+from p2r.errors import UserError
 from p2r.export.lmms_task import TASK_PREFIX, question_of
 from p2r.export.model import find_trained, is_stage
 from p2r.files.media import MediaError
@@ -110,11 +111,13 @@ class Answers:
 
     def loglikelihood(self, requests: Any) -> Any:
         """Refuse tasks that compare probabilities of options."""
-        raise NotImplementedError("the model p2r writes answers: use a generate_until task")
+        raise UserError("the model p2r only writes answers: choose a task of type generate_until")
 
     def generate_until_multi_round(self, requests: Any) -> Any:
         """Refuse tasks of several rounds."""
-        raise NotImplementedError("the model p2r answers one question: use a generate_until task")
+        raise UserError(
+            "the model p2r answers single questions: choose a task of type generate_until"
+        )
 
 
 def _plain_question(messages: Sequence[dict[str, Any]]) -> tuple[Question, Path]:
@@ -127,7 +130,7 @@ def _plain_question(messages: Sequence[dict[str, Any]]) -> tuple[Question, Path]
     problem, options = split_options(text)
     media = [part for part in parts if part["type"] in ("video", "image")]
     if len(media) > 1 or (media and not isinstance(media[0]["url"], str)):
-        raise NotImplementedError("the model p2r takes one file of a video or image per question")
+        raise UserError("the model p2r takes one video file or image file per question")
     path = Path(media[0]["url"]).resolve() if media else None
     question = Question(
         id="",

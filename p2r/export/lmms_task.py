@@ -23,6 +23,7 @@ from p2r.evaluation.results import read_result
 from p2r.evaluation.score import score_item
 from p2r.files.atomic import replacing, write_text
 from p2r.files.jsonlines import to_line
+from p2r.files.media import resolve_media
 from p2r.formats import read_questions
 from p2r.records import Question
 from p2r.template import build_prompt, lettered_options, parse
@@ -49,7 +50,8 @@ def write_task(
     """Write a task of lmms-eval to the folder `out`; return its YAML file.
 
     `benchmark` names the rule of scoring (default: accuracy by problem type). Raises `UserError` if
-    there are no questions.
+    there are no questions or a question has several media, and `MediaError` if the path of a clip
+    leaves the media folder.
     """
     root = (data_root or (questions if questions.is_dir() else questions.parent)).resolve()
     entry = find_benchmark(benchmark) if benchmark else built_in_benchmark()
@@ -72,14 +74,19 @@ def write_task(
 
 def _doc(question: Question, root: Path, benchmark: str) -> dict[str, Any]:
     """Return the record of a question; all values are text, so that every record has one type."""
-    medium = question.media[0] if question.media else None
+    if len(question.media) > 1:
+        raise UserError(
+            f"question {question.id!r} has {len(question.media)} media files, but a task takes one "
+            "per question: leave it out"
+        )
+    file = resolve_media(root, question.media[0].path) if question.media else ""
     return {
         "id": question.id,
         "problem": question.problem,
         "options": json.dumps(question.options, ensure_ascii=False),
         "answer": question.answer,
         "problem_type": question.problem_type,
-        "video": str(root / medium.path) if medium else "",
+        "video": str(file),
         "benchmark": benchmark,
         "root": str(root),
         _EMBEDDED: question.model_dump_json(),
@@ -167,16 +174,20 @@ def write_samples(result: Path, out: Path) -> Path:
     The log is `out/MODEL/TIME_samples_p2r_BENCHMARK.jsonl`, where lmms-eval puts its own.
     """
     found = read_result(result)
-    model = "".join(c if c.isalnum() or c in "-_." else "_" for c in found.model) or "model"
     time = datetime.fromtimestamp(result.stat().st_mtime, UTC).strftime("%Y%m%d_%H%M%S")
-    task = TASK_PREFIX + found.benchmark.replace(":", "_")
-    file = out / model / f"{time}_samples_{task}.jsonl"
+    task = TASK_PREFIX + _file_name(found.benchmark)
+    file = out / (_file_name(found.model) or "model") / f"{time}_samples_{task}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as lines:
         for place, item in enumerate(found.items):
             score_item(found.benchmark, item)
             lines.write(to_line(_sample(place, item)))
     return file
+
+
+def _file_name(text: str) -> str:
+    """Return a name from a result file as the name of a file, which leads to no other folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text).lstrip(".")
 
 
 def _sample(place: int, item: Item) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from p2r.template.chat_template import SWITCH, ask_in_style
 if TYPE_CHECKING:
     from p2r.runs.sections import VideoSettings
 
-# Files of the model folder that the export makes anew.
+# Files that the export writes itself. It does not copy them from the model folder.
 _MADE = ("chat_template.jinja", "generation_config.json", "card.json", "README.md")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2r.families.base import Family
-from p2r.families.sizes import Architecture
+from p2r.families.sizes import Architecture, shared_sizes
 
 _VISION = {
     "depth": 32,
@@ -21,56 +21,37 @@ _VISION = {
     "fullatt_block_indexes": [7, 15, 23, 31],
     "tokens_per_second": 2,
 }
+
+
 # The keys that sizes depend on, from the config.json of the models at huggingface.co/Qwen.
+def _config(
+    hidden: int,
+    intermediate: int,
+    layers: int,
+    heads: tuple[int, int],
+    vocabulary: int = 152064,
+    seen: int = 3420,
+) -> dict[str, Any]:
+    """Return a config; `heads` are those of queries and keys, `seen` is the tower's MLP width."""
+    return {
+        "model_type": "qwen2_5_vl",
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads[0],
+        "num_key_value_heads": heads[1],
+        "max_position_embeddings": 128000,
+        "tie_word_embeddings": hidden == 2048,
+        "vision_config": {**_VISION, "intermediate_size": seen, "out_hidden_size": hidden},
+    }
+
+
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "Qwen/Qwen2.5-VL-3B-Instruct": {
-        "model_type": "qwen2_5_vl",
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 128000,
-        "tie_word_embeddings": True,
-        "vision_config": {**_VISION, "out_hidden_size": 2048},
-    },
-    "Qwen/Qwen2.5-VL-7B-Instruct": {
-        "model_type": "qwen2_5_vl",
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": 128000,
-        "tie_word_embeddings": False,
-        "vision_config": {**_VISION, "out_hidden_size": 3584},
-    },
-    "Qwen/Qwen2.5-VL-32B-Instruct": {
-        "model_type": "qwen2_5_vl",
-        "vocab_size": 152064,
-        "hidden_size": 5120,
-        "intermediate_size": 27648,
-        "num_hidden_layers": 64,
-        "num_attention_heads": 40,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 128000,
-        "tie_word_embeddings": False,
-        "vision_config": {**_VISION, "intermediate_size": 3456, "out_hidden_size": 5120},
-    },
-    "Qwen/Qwen2.5-VL-72B-Instruct": {
-        "model_type": "qwen2_5_vl",
-        "vocab_size": 152064,
-        "hidden_size": 8192,
-        "intermediate_size": 29568,
-        "num_hidden_layers": 80,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 128000,
-        "tie_word_embeddings": False,
-        "vision_config": {**_VISION, "intermediate_size": 3456, "out_hidden_size": 8192},
-    },
+    "Qwen/Qwen2.5-VL-3B-Instruct": _config(2048, 11008, 36, (16, 2), 151936),
+    "Qwen/Qwen2.5-VL-7B-Instruct": _config(3584, 18944, 28, (28, 4)),
+    "Qwen/Qwen2.5-VL-32B-Instruct": _config(5120, 27648, 64, (40, 8), seen=3456),
+    "Qwen/Qwen2.5-VL-72B-Instruct": _config(8192, 29568, 80, (64, 8), seen=3456),
 }
 
 
@@ -105,20 +86,9 @@ def read_sizes(config: Mapping[str, Any]) -> Architecture:
             "decoder": layers * (2 * (h + h) + 2 * (h + k) + 3 * (h + i)),
             "vision": blocks * (4 * v + 2 * v + 3 * (v + w)) + 3 * merged + h,
         },
-        vocabulary=text["vocab_size"],
-        hidden=h,
-        intermediate=i,
-        layers=layers,
-        heads=heads,
+        **shared_sizes(text, vision),
         queries=h,
         kv=k,
-        positions=text["max_position_embeddings"],
-        vision_hidden=v,
-        vision_intermediate=w,
-        vision_layers=blocks,
-        patch=patch,
-        merge=vision["spatial_merge_size"],
-        temporal_patch=temporal,
     )
 
 

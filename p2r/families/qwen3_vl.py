@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from p2r.families.base import Family
-from p2r.families.sizes import Architecture
+from p2r.families.sizes import Architecture, shared_sizes
 
 MOMENT_TOKENS = 10  # "<999.9 seconds>" and two markers: Qwen has one token for every digit
 
@@ -102,20 +102,9 @@ def read_sizes(config: Mapping[str, Any]) -> Architecture:
             "decoder": layers * (2 * (h + q) + 2 * (h + k) + 3 * (h + i)),
             "vision": blocks * (4 * v + 2 * v + 2 * (v + w)) + (deepstack + 1) * (3 * merged + h),
         },
-        vocabulary=text["vocab_size"],
-        hidden=h,
-        intermediate=i,
-        layers=layers,
-        heads=heads,
+        **shared_sizes(text, vision),
         queries=q,
         kv=k,
-        positions=text["max_position_embeddings"],
-        vision_hidden=v,
-        vision_intermediate=w,
-        vision_layers=blocks,
-        patch=patch,
-        merge=vision["spatial_merge_size"],
-        temporal_patch=temporal,
         normed=q + k,
         mergers=deepstack + 1,
         vision_gated=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,27 @@ class Architecture:
     def factor(self) -> int:
         """The side length, in pixels, of the block behind one vision token."""
         return self.patch * self.merge
+
+
+def shared_sizes(text: Mapping[str, Any], vision: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes that configs of all families name in the same way.
+
+    `text` and `vision` are the parts of a `config.json` about the decoder and the vision tower.
+    """
+    return {
+        "vocabulary": text["vocab_size"],
+        "hidden": text["hidden_size"],
+        "intermediate": text["intermediate_size"],
+        "layers": text["num_hidden_layers"],
+        "heads": text["num_attention_heads"],
+        "positions": text["max_position_embeddings"],
+        "vision_hidden": vision["hidden_size"],
+        "vision_intermediate": vision["intermediate_size"],
+        "vision_layers": vision["depth"],
+        "patch": vision["patch_size"],
+        "merge": vision["spatial_merge_size"],
+        "temporal_patch": vision["temporal_patch_size"],
+    }
 
 
 def vision_tokens(model: Architecture, frames: int, height: int, width: int) -> int:

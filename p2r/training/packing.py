@@ -161,9 +161,9 @@ def packed_attention(
     """Serves the attention of transformers: as SDPA, and with `packing` within each group.
 
     Queries, keys and values are (B, heads, N, width), with fewer heads of keys than of queries;
-    returns (B, N, heads, width). There is no mask of N × N: the prompt attends to itself, and the
-    completions of a group are a batch of sequences that continue the prompt. Keys are not repeated
-    for all heads, also while sampling.
+    returns (B, N, heads, width). No mask of size N × N is made. The prompt attends to itself, and
+    the completions of a group are a batch of sequences that continue the prompt. Keys are not
+    repeated for all heads, also while sampling.
     """
     attend = partial(
         scaled_dot_product_attention,

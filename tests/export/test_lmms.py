@@ -15,10 +15,18 @@ import yaml
 
 from p2r.cli import run_cli
 from p2r.data import resolve_model
+from p2r.errors import UserError
 from p2r.evaluation.benchmark import Item
 from p2r.evaluation.results import Result, import_result, write_result
 from p2r.export.lmms_model import Answers
-from p2r.export.lmms_task import doc_to_text, doc_to_visual, process_results
+from p2r.export.lmms_task import (
+    doc_to_text,
+    doc_to_visual,
+    process_results,
+    write_samples,
+    write_task,
+)
+from p2r.records import Medium, Question, more_media
 from p2r.template import INSTRUCTIONS, render
 
 pytest_plugins = ["small_fixtures"]
@@ -104,6 +112,35 @@ def test_result_files_become_sample_logs_and_back(tmp_path, capsys):
     names = ("id", "output", "truth", "problem", "options", "problem_type", "clip")
     for item, read in zip(items, back, strict=True):
         assert [getattr(read, n) for n in names] == [getattr(item, n) for n in names]
+
+
+@pytest.mark.parametrize("path", ["../secret.mp4", "/etc/secret.mp4"])
+def test_a_clip_outside_the_media_folder_is_refused(path, tmp_path, capsys):
+    asked = {"id": "1", "problem": "?", "problem_type": "OCR", "answer": "a", "path": path}
+    file = tmp_path / "asked.jsonl"
+    file.write_text(json.dumps(asked) + "\n")
+    command = ["export", "lmms-task", str(file), "--out", str(tmp_path / "tasks")]
+    assert run_cli(command) == 2
+    assert "secret.mp4" in capsys.readouterr().err
+    assert not list((tmp_path / "tasks").glob("*.jsonl"))
+
+
+def test_a_task_takes_one_medium_for_each_question(tmp_path):
+    meta = more_media([Medium(path="b.mp4")])
+    asked = {"problem": "?", "problem_type": "OCR", "answer": "a", "path": "a.mp4", "meta": meta}
+    question = Question(id="two", **asked)
+    file = tmp_path / "asked.jsonl"
+    file.write_text(question.model_dump_json() + "\n")
+    with pytest.raises(UserError, match="'two' has 2 media files"):
+        write_task(file, tmp_path / "tasks")
+
+
+@pytest.mark.parametrize("model", ["../../x", "..", "/etc/x"])
+def test_the_log_of_a_result_stays_in_its_folder(model, tmp_path):
+    item = Item(id="1", output="A", truth="A", problem_type="OCR", options=[])
+    result = write_result(Result("playground", model, [item]), tmp_path / "result.json")
+    log = write_samples(result, tmp_path / "logs").resolve()
+    assert log.is_relative_to((tmp_path / "logs").resolve())
 
 
 @pytest.mark.slow

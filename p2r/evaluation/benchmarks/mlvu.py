@@ -25,7 +25,7 @@ from p2r.evaluation.benchmark import (
     Record,
     ask_plainly,
 )
-from p2r.evaluation.metrics import Clips, combine, split_positions
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.records import base_fields, first, lettered, options_of, text_of
 from p2r.evaluation.rules import apply_rule
 
@@ -96,11 +96,7 @@ def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
     """Return M-Avg, the mean over tasks, and the mean over questions (micro)."""
     clips = Clips.of(items)
     scores = [item.score[extractor] for item in items]
-    tasks = [
-        clips.group([scores[position] for position in positions], positions, seed)
-        for seed, positions in enumerate(split_positions(items, "task").values())
-    ]
-    return {"M-Avg": combine(tasks), "micro": clips.interval(scores)}
+    return {"M-Avg": clips.mean_over("task", items, scores), "micro": clips.interval(scores)}
 
 
 BENCHMARK = Benchmark(

@@ -25,7 +25,7 @@ from p2r.evaluation.benchmark import (
     Record,
     ask_plainly,
 )
-from p2r.evaluation.metrics import Clips, combine, split_positions
+from p2r.evaluation.metrics import Clips
 from p2r.evaluation.records import base_fields, first, lettered, options_of, plain_name, text_of
 from p2r.evaluation.rules import apply_rule
 
@@ -109,11 +109,7 @@ def parts(items: Sequence[Item], extractor: str) -> dict[str, Interval]:
     """Return the mean over questions (micro) and the mean over tasks (macro)."""
     clips = Clips.of(items)
     scores = [item.score[extractor] for item in items]
-    tasks = [
-        clips.group([scores[position] for position in positions], positions, seed)
-        for seed, positions in enumerate(split_positions(items, "task").values())
-    ]
-    return {"micro": clips.interval(scores), "macro": combine(tasks)}
+    return {"micro": clips.interval(scores), "macro": clips.mean_over("task", items, scores)}
 
 
 BENCHMARK = Benchmark(

@@ -84,12 +84,7 @@ def random_repeats(
             label += [-100] * (len(between) + 1) + part[start + 1 :]
         ids.append(row[:length])
         labels.append(label[:length])
-    tokens = torch.tensor(ids)
-    return {
-        "input_ids": tokens,
-        "attention_mask": torch.ones_like(tokens),
-        "labels": torch.tensor(labels),
-    }
+    return _inputs(ids, labels)
 
 
 def random_records(
@@ -117,6 +112,10 @@ def random_records(
             label += [-100, *record[1:]]
         ids.append(row[:length])
         labels.append(label[:length])
+    return _inputs(ids, labels)
+
+
+def _inputs(ids: list[list[int]], labels: list[list[int]]) -> dict[str, torch.Tensor]:
     tokens = torch.tensor(ids)
     return {
         "input_ids": tokens,

@@ -7,13 +7,11 @@ from typing import Any
 
 import torch
 
-from p2r import data, template
-from p2r.playground.card import make_writer
+from p2r import data
+from p2r.playground import card
 from p2r.playground.pretraining.batches import encode
 from p2r.playground.pretraining.curriculum import FIRST_HELD_OUT, MAKERS, Stage
-from p2r.playground.second.examples import STYLE, look_up
 from p2r.playground.second.questions import KINDS
-from p2r.playground.truth import exact_match
 
 COUNT = 64
 PER_KIND = 20
@@ -61,18 +59,6 @@ def token_skill(name: str, model: Any, processor: Any, stage: Stage) -> float:
 
 def look_up_skill(model: Any, processor: Any) -> dict[str, float]:
     """Return the share of right answers from notes in the prompt, by kind of question."""
-    asked = [
-        look_up(f"held out {n}", (kind,), lacking=0.0).question
-        for kind in KINDS
-        for n in range(PER_KIND)
-    ]
-    none = [None] * len(asked)
-    texts = make_writer(model, processor)(asked, none, [""] * len(asked), f"{STYLE}-think")
-    rights = [
-        float(exact_match(question, template.parse(text).answer))
-        for question, text in zip(asked, texts, strict=True)
-    ]
-    return {
-        kind: sum(rights[place * PER_KIND :][:PER_KIND]) / PER_KIND
-        for place, kind in enumerate(KINDS)
-    }
+    questions = card.card_questions(PER_KIND, "validation")
+    table = card.look_up_skill(card.make_writer(model, processor), questions)
+    return {kind: table[kind]["mean"] for kind in KINDS}
