@@ -37,7 +37,6 @@ from p2r.cli.options import (
 from p2r.errors import UserError
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.files.atomic import read_json
-from p2r.runs.recipe import read_style
 
 if TYPE_CHECKING:
     from p2r.evaluation.questions import Manifest
@@ -108,6 +107,8 @@ class Answering:
         """Return the prompt style that the options give; a prompt file is read."""
         if self.direct and self.style not in (None, "direct"):
             raise UserError(f"--direct and --style {self.style} differ: give one of them")
+        from p2r.runs.recipe import read_style
+
         return "direct" if self.direct else self.style and read_style(self.style)
 
 
