@@ -23,6 +23,7 @@ FREE_KEYS = (
     "report_to",
     "keep",
     "engine",
+    "models.attention",
     "generate.engine",
     "generate.batch_size",
     "generate.patience",

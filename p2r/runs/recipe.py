@@ -42,6 +42,7 @@ __all__ = [
     "Credit",
     "EngineName",
     "JudgingSettings",
+    "Models",
     "QualitySettings",
     "Recipe",
     "RlSettings",

@@ -42,6 +42,9 @@ class Models(Section):
     """The model that writes the chain-of-thought traces."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Number format of the weights."""
+    attention: Literal["auto", "sdpa", "flash_attention_2"] = "auto"
+    """Attention of transformers: PyTorch's `sdpa`, or flash attention (auto: flash attention on a
+    GPU in bfloat16 if flash-attn is installed, else `sdpa`). Packed rows always use `sdpa`."""
     prompt: str = "full"
     """The prompt: `full` instructions, `brief` (one short line), or a file (see Prompt files)."""
     agnostic_prompt: str | None = None

@@ -41,8 +41,8 @@ from p2r.training.step import FramesOf
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.training.tuning import (
     freeze_vision,
+    load_arguments,
     lora_config,
-    quantisation,
     shared_arguments,
     training_dtype,
 )
@@ -255,7 +255,7 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         model_init_kwargs={
             "dtype": training_dtype(recipe),
             "use_safetensors": True,
-            **quantisation(recipe),
+            **load_arguments(recipe),
         },
     )
 

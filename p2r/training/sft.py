@@ -43,9 +43,9 @@ from p2r.training.stage import (
 )
 from p2r.training.tuning import (
     freeze_vision,
+    load_arguments,
     lora_config,
     need_library,
-    quantisation,
     shared_arguments,
     training_dtype,
 )
@@ -234,7 +234,7 @@ def train_sft(
     arguments = sft_arguments(
         recipe, out / "checkpoints"
     )  # before the model, for ZeRO-3 to shard it
-    model = data.load_model(base, training_dtype(recipe), quantisation(recipe)).train()
+    model = data.load_model(base, training_dtype(recipe), load_arguments(recipe)).train()
     if recipe.tuning.freeze_vision:
         freeze_vision(model)
     lengths = estimate_lengths(collator, read_sizes(config.to_dict()), recipe.video)
