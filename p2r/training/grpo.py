@@ -24,6 +24,7 @@ from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
+from p2r.training.media import shared_frames
 from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
 from p2r.training.preflight import FrameSizes, Preflight
 from p2r.training.stage import (
@@ -47,6 +48,7 @@ from p2r.training.tuning import (
     training_dtype,
 )
 from p2r.training.validation import Validation, hold_out
+from p2r.training.vision_once import feature_cache
 from p2r.video import FrameCache
 
 # These settings decide when a run gives up or whether it starts. They do not change its results.
@@ -92,7 +94,7 @@ def train_grpo(
         check_vllm()
     out.mkdir(parents=True, exist_ok=True)
     use_threads(recipe)
-    cache = frames or FrameCache(None)
+    cache = frames or shared_frames(recipe.video)
     frames_of = partial(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
@@ -154,6 +156,7 @@ def train_grpo(
     )
     if recipe.tuning.freeze_vision:
         freeze_vision(trainer.model)
+        trainer.vision_once.cache = feature_cache(recipe.video)
     if rl.rollouts != "transformers":
         from p2r.training.vllm_rollouts import attach_vllm
 

@@ -32,6 +32,7 @@ from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.stage import ExactResume, checkpoint_on_error
 from p2r.training.step import FramesOf, Prompt, Step
 from p2r.training.step_judge import JudgeWatch, StepJudge
+from p2r.training.vision_once import VisionOnce
 from p2r.training.vision_pass import unify_vision_passes
 from p2r.training.vision_windows import batch_windows
 
@@ -75,6 +76,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 "each row asks"
             )
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
+        self.vision_once = VisionOnce(self.accelerator)
         self.rollout_func = self.roll_out  # set here: as an argument it makes TRL print a warning
         for each in (self.model, self.ref_model):
             if each is not None:
@@ -180,7 +182,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         # Positions need the grid of every row. Pixels are passed once per prompt, by `sharing`.
         grids = [key for key in data.VISION_KEYS if not key.startswith("pixel_values")]
         fields |= data.to_model_inputs({key: [row[key] for row in vision] for key in grids})
-        shared = Prompts.of(vision, self.accelerator.device)
+        seen = self.vision_once.see(self.model, vision, trained=True)
+        shared = Prompts.of(seen, self.accelerator.device)
         with sharing(self.accelerator.unwrap_model(self.model), shared):
             return self._generate_single_turn(ids, None, fields, self.step.group_size)
 
@@ -216,6 +219,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         each row: `vision`, or by default those of the step.
         """
         vision = self.step.vision if vision is None else vision
+        vision = self.vision_once.see(model, vision, trained=model is not self.ref_model)
         count = input_ids.size(0)
         if count != len(vision):
             raise ValueError(f"{count} rows but vision inputs of {len(vision)}")

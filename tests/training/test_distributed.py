@@ -62,6 +62,8 @@ EXTRA = {  # what the start of a config does besides
     },
     "fsdp2": {"kill_at": 2},
 }
+# One worker pads its examples. These pack them, into one to two passes.
+BUDGET = {"ddp": ["sft.token_budget=250"], "zero3": ["sft.token_budget=250"]}
 SHARED_GROUP = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
 DDP = {
     "compute_environment": "LOCAL_MACHINE",
@@ -91,7 +93,7 @@ def job(name: str, out: Path, paths: list[str], workers: int) -> dict:
     return {
         **dict(zip(("model", "media", "questions"), paths, strict=True)),
         "out": str(out),
-        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}"],
+        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}", *BUDGET.get(name, [])],
         "sft": ["long", "text", "still", "broken", "short", "twin", "text", "still"],
         "rl": ["long", "broken", "still", "text"],
         **EXTRA.get(name, {}),
