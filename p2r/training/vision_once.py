@@ -82,10 +82,13 @@ class ConstantTower:
 
     def _see(self, row: data.Batch) -> data.Batch:
         known = row.setdefault("features", {})
-        if self.key not in known:
-            features = {name: self._features(row, name) for name in PIXELS}
-            known[self.key] = {key: row[key] for key in data.VISION_KEYS} | features
-        return known[self.key]
+        pixels, seen = known.get(self.key, ({}, {}))
+        if not pixels or any(row[name] is not pixels[name] for name in PIXELS):
+            pixels = {name: row[name] for name in PIXELS}  # a copy of a row may have other pixels
+            seen = {key: row[key] for key in data.VISION_KEYS}
+            seen |= {name: self._features(row, name) for name in PIXELS}
+            row["features"] = {**known, self.key: (pixels, seen)}
+        return seen
 
     def _features(self, row: data.Batch, name: str) -> torch.Tensor | None:
         pixels, grid = row[name], row[PIXELS[name]]
