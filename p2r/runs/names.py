@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2r.runs.recipe import Credit
+from p2r.runs.recipe import Credit, RlSettings
 
 # The folder of RL under each credit scheme; also its name in results.
 RL_STAGES: dict[Credit, str] = {
@@ -11,7 +11,16 @@ RL_STAGES: dict[Credit, str] = {
     "shared": "grpo_shared",
     "decoupled": "grpo_decoupled",
     "temporal": "t_grpo",
+    "turn": "mt_grpo",
+    "critic": "critic",
+    "critic_process": "critic_process",
 }
+# The same with the implicit perception loss (`rl.perception_loss`). GRPO with it is PAPO.
+PAPO_STAGES: dict[Credit, str] = {
+    credit: "papo" if credit == "outcome" else f"{stage}_papo"
+    for credit, stage in RL_STAGES.items()
+}
+TRAINED_STAGES = ("sft", *RL_STAGES.values(), *PAPO_STAGES.values())
 # The label of each model of a run in tables and figures.
 MODEL_LABELS = {
     "base": "base",
@@ -20,4 +29,16 @@ MODEL_LABELS = {
     "grpo": "SFT + GRPO",
     "pa_grpo": "SFT + PA-GRPO",
     "t_grpo": "SFT + T-GRPO",
+    "grpo_shared": "SFT + GRPO, shared reward",
+    "grpo_decoupled": "SFT + GRPO, decoupled",
+    "mt_grpo": "SFT + MT-GRPO",
+    "critic": "SFT + PPO with a critic",
+    "critic_process": "SFT + PPO with a critic, both rewards",
+    "papo": "SFT + PAPO",
+    "pa_grpo_papo": "SFT + PA-GRPO + PAPO",
 }
+
+
+def rl_stage(rl: RlSettings) -> str:
+    """Return the folder of RL with these settings; also the name of its model in results."""
+    return (PAPO_STAGES if rl.perception_loss else RL_STAGES)[rl.credit]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r.files.journal import journal_files
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import TRAINED_STAGES
 
 # These settings change how fast a stage runs, what it keeps on disk or when it gives up. They do
 # not change its result, so a run may change them at any time.
@@ -114,7 +114,7 @@ def _begun(folder: Path) -> Iterator[tuple[str, str]]:
             yield stage, f"{stage}.*"
     trained = [
         name
-        for name in ("sft", *RL_STAGES.values())
+        for name in TRAINED_STAGES
         if (folder / name / "made.json").is_file() or (folder / name / "model").is_dir()
     ]
     if "sft" in trained:

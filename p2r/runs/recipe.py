@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 from p2r.errors import UserError
 from p2r.runs.fields import Credit, EngineName, Section
 from p2r.runs.plugins import check_trackers, find_plugins
+from p2r.runs.rl_section import RlSettings
 from p2r.runs.sections import (
     EvalSettings,
     FilterSettings,
@@ -25,7 +26,6 @@ from p2r.runs.sections import (
     Models,
     PlaygroundSettings,
     QualitySettings,
-    RlSettings,
     ServerSettings,
     SftSettings,
     TuningSettings,

@@ -14,7 +14,7 @@ from p2r.errors import EngineError, UserError
 from p2r.files.journal import Shard, journal_files
 from p2r.judges import asks_nothing
 from p2r.runs import Run, check_run
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import TRAINED_STAGES
 from p2r.runs.ownership import begun_stages
 from p2r.stages.data_set import check_filter
 from p2r.stages.inputs import SPLITS, recall_source
@@ -185,10 +185,10 @@ def _root(run: Run, given: Path | None, file: Path | None) -> Path:
 
 def _model(run: Run, model: str, engine: str | None = None) -> Lines:
     """Describe a model. A stage of the run may still have to train it."""
-    trained = model in ("sft", *RL_STAGES.values())
+    trained = model in TRAINED_STAGES
     if not trained and "/" not in model and not Path(model).is_dir():
         raise EngineError(
-            f"no model {model!r}: give a stage of the run (sft, {', '.join(RL_STAGES.values())}), "
+            f"no model {model!r}: give a stage of the run ({', '.join(TRAINED_STAGES)}), "
             "a folder, a hub id or playground/NAME"
         )
     if not trained:

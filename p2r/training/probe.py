@@ -63,6 +63,8 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
             setattr(trainer, name, value)
         trainer.state.num_input_tokens_seen = seen
         trainer.model.train(training)
+        if trainer.critic is not None:
+            trainer.critic.forget()
         for parameter in trainer.model.parameters():  # DeepSpeed's own `zero_grad` differs
             parameter.grad = None
         if torch.cuda.is_available():
