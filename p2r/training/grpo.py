@@ -26,7 +26,7 @@ from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
-from p2r.training.media import ReadAhead, shared_frames
+from p2r.training.media import ReadAhead, ReadNextStep, shared_frames
 from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
 from p2r.training.preflight import FrameSizes, Preflight
 from p2r.training.stage import (
@@ -166,8 +166,8 @@ def train_grpo(
         recipe.style,
         lambda question, reason: record_skipped(out, [(question, reason)]),
     )
-    ahead = ReadAhead(frames_of, batches_of(rows, rl), rl.updates)
-    trainer.add_callback(ahead)
+    ahead = ReadAhead(frames_of)
+    trainer.add_callback(ReadNextStep(ahead, batches_of(rows, rl), rl.updates))
     if recipe.tuning.freeze_vision:
         freeze_vision(trainer.model)
         trainer.vision_once.cache = feature_cache(recipe.video)

@@ -7,7 +7,7 @@ usable example takes its place in the batch. No example is cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render, style_name
 from p2r.training.finish import save_final
-from p2r.training.media import shared_frames
+from p2r.training.media import ReadAhead, shared_frames
 from p2r.training.packing import accept_packed_rows
 from p2r.training.plan import accumulation
 from p2r.training.sft_batches import (
@@ -72,6 +72,7 @@ class TraceTrainer(ExactResume, SFTTrainer):
     """
 
     token_budget: int | None = None
+    announce: Callable[[int], None] | None = None  # gets each example before its batch
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -88,6 +89,7 @@ class TraceTrainer(ExactResume, SFTTrainer):
             (train_dataset or self.train_dataset)["length"],
             self.args.train_batch_size * together,
             self.args.seed,
+            self.announce,
         )
 
     def training_step(
@@ -203,7 +205,12 @@ def train_sft(
     if workers().num_processes > 1:
         unify_vision_passes(trainer.model)
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    ahead = ReadAhead(collator.frames_of)
+    trainer.announce = lambda index: ahead.submit(collator.questions[index])
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        ahead.close()
     return save_final(trainer, processor, out, recipe.keep)
 
 

@@ -28,11 +28,19 @@ class LengthGroups(Sampler[int]):
     """A random order in which neighbours have similar lengths, by the rule of transformers.
 
     The sampler of transformers uses the global random generator, and a resume in the middle of an
-    epoch does not restore its state. This order depends only on seed and epoch.
+    epoch does not restore its state. This order depends only on seed and epoch. `announce` gets the
+    index of each example while the batch before it is in use.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        announce: Callable[[int], None] | None = None,
+    ) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+        self.announce = announce
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -40,7 +48,17 @@ class LengthGroups(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = get_length_grouped_indices(list(self.lengths), self.batch_size, generator=generator)
-        return iter(order)
+        if self.announce is None:
+            return iter(order)
+        return self._announce_ahead(order, self.announce)
+
+    def _announce_ahead(self, order: list[int], announce: Callable[[int], None]) -> Iterator[int]:
+        for index in order[: self.batch_size]:
+            announce(index)
+        for place, index in enumerate(order, start=self.batch_size):
+            if place < len(order):
+                announce(order[place])
+            yield index
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; accelerate calls this when an epoch begins."""
