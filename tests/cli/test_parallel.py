@@ -55,11 +55,10 @@ def test_parts_are_merged(model_folder, media, questions, tmp_path, capsys, monk
     asked.write_text("".join(question.model_dump_json() + "\n" for question in questions))
 
     def run(name: str, *more: str) -> int:
-        return run_cli(
-            ["eval", "run", "--run", str(tmp_path / name), "--model", str(model_folder)]
-            + ["--questions", str(asked), "--data-root", str(media), "--judge", "none"]
-            + ["--set", "eval.max_tokens=4", "--set", "eval.batch_size=1", "--name", "m", *more]
-        )
+        where = ["--run", str(tmp_path / name), "--questions", str(asked), "--name", "m"]
+        settings = ["--set", "eval.max_tokens=4", "--set", "eval.batch_size=1", "--judge", "none"]
+        media_folder = ["--model", str(model_folder), "--data-root", str(media)]
+        return run_cli(["eval", "run", *where, *media_folder, *settings, *more])
 
     assert run("whole") == 0
     whole = read_results(tmp_path / "whole")
