@@ -30,7 +30,7 @@ FIRST_SEED = 100_000_000  # the splits use other seeds
 FIRST_HELD_OUT = 90_000_000
 
 # Kinds of questions that need two sentences, or a sentence that is found by what it says.
-TWO_STEPS = ("mover time", "mover colour", "changer motion", "compare", "partner", "chain")
+TWO_STEPS = ("mover time", "mover colour", "changer motion", "compare", "chain")
 
 Make = Callable[[int], Example]  # returns the example of a seed
 
