@@ -61,7 +61,7 @@ def test_the_card_knows_a_reader_from_a_looker():
     }
     assert card["gates"]["right from given notes, worst kind"]["reached"]
     text = format_card(card)
-    assert text.startswith("One point of sufficiency is worth 0.") and text.count("\n| ") == 24
+    assert text.startswith("One point of sufficiency is worth 0.") and text.count("\n| ") == 23
 
     card = make_card(looker, PER_KIND)
     assert card["source followed"]["all"]["video"] == 1.0

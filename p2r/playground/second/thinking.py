@@ -1,9 +1,9 @@
 """Thinking that follows from notes only.
 
-`think_from` repeats the sentences that hold the needed facts, then names the answer. If the question
-describes an object ("the object that moves left"), the thinking repeats the sentences in order until
-one fits. If a needed fact is missing, the thinking says so, and the answer is a guess: each answer is
-equally likely.
+`think_from` repeats the sentences that hold the needed facts, then names the answer. If the
+question describes an object ("the object that moves left"), the thinking repeats the sentences in
+order until one fits. If a needed fact is missing, the thinking says so, and the answer is a guess:
+each answer is equally likely.
 "cannot tell" is the answer only if it is an option.
 """
 
