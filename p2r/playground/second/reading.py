@@ -116,8 +116,12 @@ def read_comparison(notes: Notes, a: str, b: str) -> Solution:
     for fact, used in ((one, ()), (two, (one,))):
         for part in ("size", "motion"):
             _part(fact, part, used)
-    sizes, motions = f"{one.size} and {two.size}", f"{one.motion} and {two.motion}"
-    remark = f"{sizes[:1].upper()}{sizes[1:]}, {motions}."
+    size = "same" if one.size == two.size else "other"
+    motion = "same" if one.motion == two.motion else "other"
+    remark = (
+        f"{str(one.size).capitalize()} and {two.size}: {size} size. "
+        f"{str(one.motion).capitalize()} and {two.motion}: {motion} motion."
+    )
     return Solution(compare(one, two), (one, two), remark=remark)
 
 
