@@ -27,15 +27,15 @@ class MissingFact(Exception):
 
 
 class Solution(NamedTuple):
-    """An answer in words, and the facts it comes from, in the order in which they are read.
+    """An answer in words, and the facts it comes from.
 
-    `passed`: the facts that are read before the one that fits. `remark`: what follows from the
-    facts, before the answer.
+    `read`: the facts that are read to find those (default: no others). `remark`: what follows from
+    the facts, before the answer.
     """
 
     value: str
     used: tuple[Fact | str, ...]
-    passed: tuple[Fact, ...] = ()
+    read: tuple[Fact, ...] = ()
     remark: str = ""
 
 
@@ -58,19 +58,22 @@ def _part(fact: Fact, part: str, used: Sequence[Fact] = ()) -> str:
     return str(value)
 
 
-def _search(notes: Notes, what: str, fits: Callable[[Fact], bool]) -> tuple[Fact, tuple[Fact, ...]]:
-    """Read the notes in order. Return the first fact that fits, and the facts before it.
+def _search(
+    notes: Notes, what: str, fits: Callable[[Fact], bool], used: tuple[Fact, ...] = ()
+) -> tuple[Fact, ...]:
+    """Read the notes in order until a fact fits. Return the facts that were read, `used` first.
 
     Tiny models cannot find a sentence by what it says at its end. They can repeat the notes and
     stop at the sentence that fits.
     """
     for place, fact in enumerate(notes.objects):
         if fits(fact):
-            return _read(notes, fact.name, notes.objects[:place]), notes.objects[:place]
-    raise MissingFact(f"No {what} is described.", notes.objects)
+            read = (*used, *notes.objects[:place])
+            return (*read, _read(notes, fact.name, read))
+    raise MissingFact(f"No {what} is described.", (*used, *notes.objects))
 
 
-def _mover(notes: Notes, way: str) -> tuple[Fact, tuple[Fact, ...]]:
+def _mover(notes: Notes, way: str) -> tuple[Fact, ...]:
     motion = f"moves {way}"
     return _search(notes, f"object that {motion}", lambda fact: fact.motion == motion)
 
@@ -92,21 +95,21 @@ def read_sign(notes: Notes) -> Solution:
 
 def read_mover_time(notes: Notes, way: str) -> Solution:
     """Answer when the object that moves in a direction has its event."""
-    fact, passed = _mover(notes, way)
-    return Solution(_part(fact, "time", passed), (fact,), passed)
+    *before, fact = read = _mover(notes, way)
+    return Solution(_part(fact, "time", before), (fact,), read)
 
 
 def read_mover_colour(notes: Notes, way: str) -> Solution:
     """Answer the colour of the object that moves in a direction."""
-    fact, passed = _mover(notes, way)
-    return Solution(fact.colour, (fact,), passed)
+    read = _mover(notes, way)
+    return Solution(read[-1].colour, read[-1:], read)
 
 
 def read_changer_motion(notes: Notes, time: str) -> Solution:
     """Answer how the object with an event at a time moves."""
     what = f"object with an event at {time} s"
-    fact, passed = _search(notes, what, lambda fact: str(fact.time) == time)
-    return Solution(_part(fact, "motion", passed), (fact,), passed)
+    *before, fact = read = _search(notes, what, lambda fact: str(fact.time) == time)
+    return Solution(_part(fact, "motion", before), (fact,), read)
 
 
 def read_comparison(notes: Notes, a: str, b: str) -> Solution:
@@ -119,8 +122,8 @@ def read_comparison(notes: Notes, a: str, b: str) -> Solution:
     size = "same" if one.size == two.size else "other"
     motion = "same" if one.motion == two.motion else "other"
     remark = (
-        f"{str(one.size).capitalize()} and {two.size}: {size} size. "
-        f"{str(one.motion).capitalize()} and {two.motion}: {motion} motion."
+        f"They are {one.size} and {two.size}: {size} size; "
+        f"{one.motion} and {two.motion}: {motion} motion."
     )
     return Solution(compare(one, two), (one, two), remark=remark)
 
@@ -139,7 +142,5 @@ def read_chain(notes: Notes, name: str) -> Solution:
     if shape is None:
         _part(one, "event")
         raise MissingFact("It hits no object.", (one,))
-    two = next((fact for fact in notes.objects if fact.shape == shape), None)
-    if two is None:
-        raise MissingFact(f"No {shape} is described.", (one,))
-    return Solution(two.colour, (one, _read(notes, two.name, (one,))))
+    read = _search(notes, shape, lambda fact: fact.shape == shape, (one,))
+    return Solution(read[-1].colour, (one, read[-1]), read)

@@ -55,8 +55,8 @@ def think_from(
     values = {option.partition(". ")[2]: option[0] for option in asked.options}
     lead, told, remark = "So", True, ""
     try:
-        value, facts, passed, remark = solve(asked.problem, notes)
-        used = (*passed, *facts)
+        value, used, read, remark = solve(asked.problem, notes)
+        used = read or used
         if values and value not in values:
             raise MissingFact(f"No option says {value}.", used)
     except MissingFact as missing:
