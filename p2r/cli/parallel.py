@@ -40,13 +40,8 @@ def run_parts(count: int | None, shard: str | None, ray: bool) -> None:
         raise UserError(f"{OPTION} divides the questions itself: leave out --shard and --ray")
     command = [sys.executable, "-m", "p2r", *without_option(ARGUMENTS.get())]
     children = [
-        subprocess.Popen(
-            [*command, "--shard", f"{part}/{count}"],
-            env={**os.environ, **environment, "TQDM_POSITION": str(part)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        for part, environment in enumerate(divide_machine(count, os.environ))
+        start([*command, "--shard", f"{part}/{count}"], {**more, "TQDM_POSITION": str(part)})
+        for part, more in enumerate(divide_machine(count, os.environ))
     ]
     try:
         codes = [child.wait() for child in children]
@@ -60,6 +55,14 @@ def run_parts(count: int | None, shard: str | None, ray: bool) -> None:
         raise UserError(
             f"part {', '.join(failed)} failed, see above; the same command continues the rest"
         )
+
+
+def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a part without its results on the screen; its progress and errors are shown."""
+    nothing = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, stdin=nothing, stdout=nothing
+    )
 
 
 def without_option(arguments: Sequence[str]) -> list[str]:

@@ -40,7 +40,7 @@ def read_results(folder: Path) -> list[dict]:
 class HereInTurn:
     """Runs `python -m p2r …` in this OS process, in place of a subprocess."""
 
-    def __init__(self, command: list[str], **_: object) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         assert command[1:3] == ["-m", "p2r"]
         self.code = run_cli(command[3:])
 
@@ -50,7 +50,7 @@ class HereInTurn:
 
 @pytest.mark.slow
 def test_parts_are_merged(model_folder, media, questions, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("subprocess.Popen", HereInTurn)
+    monkeypatch.setattr("p2r.cli.parallel.start", HereInTurn)
     asked = tmp_path / "questions.jsonl"
     asked.write_text("".join(question.model_dump_json() + "\n" for question in questions))
 
