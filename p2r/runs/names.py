@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from p2r.runs.recipe import Credit
+from pathlib import Path
+
+from p2r.runs.fields import Credit
 
 # The folder of RL under each credit scheme; also its name in results.
 RL_STAGES: dict[Credit, str] = {
@@ -19,5 +21,15 @@ MODEL_LABELS = {
     "sft": "SFT",
     "grpo": "SFT + GRPO",
     "pa_grpo": "SFT + PA-GRPO",
+    "pa_grpo_grounded": "SFT + grounded PA-GRPO",
     "t_grpo": "SFT + T-GRPO",
 }
+
+
+def trained_stages(folder: Path) -> list[str]:
+    """Return the names of the trainings that have begun in a run: SFT first, then RL."""
+    order = ("sft", *RL_STAGES.values())
+    begun = {
+        path.parent.name for made in ("made.json", "model") for path in folder.glob(f"*/{made}")
+    }
+    return sorted(begun, key=lambda name: (order.index(name) if name in order else 99, name))
