@@ -77,7 +77,10 @@ def resolve_model(name_or_path: str | Path) -> str:
             )
         return name
     if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
-        known = ", ".join(sorted(f"playground/{p.name}" for p in PLAYGROUND_MODELS.glob("*/")))
+        found = (file.parent for file in PLAYGROUND_MODELS.rglob("config.json"))
+        known = ", ".join(
+            sorted(f"playground/{p.relative_to(PLAYGROUND_MODELS).as_posix()}" for p in found)
+        )
         raise EngineError(f"no embedded model {name!r}: use one of {known or 'none'}")
     return str(PLAYGROUND_MODELS / embedded)
 

@@ -130,8 +130,10 @@ class Desk:
         try:
             spec = self.judges()[judge]
             # The cost is recorded in the run whose recipe names the judge.
-            asks = make_judge(spec) if run is None else run_judge(run, spec)
-            return asks.judge([asked.case.question], [observation])[0]
+            root = asked.media.parent  # of judges that see frames
+            question = asked.case.question.model_copy(update={"path": asked.media.name})
+            asks = make_judge(spec, data_root=root) if run is None else run_judge(run, spec, root)
+            return asks.judge([question], [observation])[0]
         except ValueError as error:
             return Verdict(sufficient=None, rationale=str(error), judge=judge)
 
@@ -144,7 +146,7 @@ class Desk:
         from p2r.judges import runs_user_code
 
         recipe = self._recipe()
-        specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
+        specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle", "grounded"]
         return {
             spec if isinstance(spec, str) else json.dumps(spec): spec
             for spec in specs

@@ -110,6 +110,12 @@ def _check_begun_stages(folder: Path, begun: Recipe, resolved: Recipe) -> None:
             )
 
 
+def kept_root(folder: Path) -> Path | None:
+    """Return the media folder that a stage of a run has set; None if no stage has."""
+    kept = folder / "data_root"
+    return folder / kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
+
+
 def claim(path: Path, made: dict[str, Any]) -> None:
     """Record the settings that a journal is made with in `path`, or check that they are the same.
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from p2r.errors import EngineError, UserError
 from p2r.files.journal import Shard, journal_files
 from p2r.judges import asks_nothing
-from p2r.runs import Run, check_run
+from p2r.runs import Run, check_run, kept_root
 from p2r.runs.names import RL_STAGES
 from p2r.runs.ownership import begun_stages
 from p2r.stages.data_set import check_filter
 from p2r.stages.inputs import SPLITS, recall_source
 from p2r.stages.training import check_target, read_traces
-from p2r.training.dry_run import check_media, kept_root, launched_workers, note_missing_key
+from p2r.training.dry_run import check_media, launched_workers, note_missing_key
 from p2r.training.plan import accumulation
 
 Lines = list[str]
