@@ -26,6 +26,15 @@ MODEL_LABELS = {
 }
 
 
+# Splits of the playground's second world. The evaluation of a model on one is named MODEL-SPLIT.
+OTHER_SPLITS = ("ambiguous", "new_domain", "long")
+
+
+def is_of_split(stage: str) -> bool:
+    """Return whether an evaluation is about another split than the test split."""
+    return stage.endswith(tuple(f"-{split}" for split in OTHER_SPLITS))
+
+
 def trained_stages(folder: Path) -> list[str]:
     """Return the names of the trainings that have begun in a run: SFT first, then RL."""
     order = ("sft", *RL_STAGES.values())

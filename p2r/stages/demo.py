@@ -20,6 +20,7 @@ from p2r.errors import UserError
 from p2r.pipeline import collect_cases
 from p2r.playground.truth import told_sentences
 from p2r.runs import Run, write_json
+from p2r.runs.names import OTHER_SPLITS
 from p2r.scoring import mean_interval
 from p2r.stages.probes import follow_sources
 
@@ -29,8 +30,6 @@ SECOND_WORLD = (
     *("accuracy", "exact", "sufficiency", "sufficient and true"),
     *("faithful", "sentences told", "mismatch", "format"),
 )
-# Splits of the second world that have tables of their own.
-OTHER_SPLITS = ("ambiguous", "new_domain", "long")
 LONGER = 8  # a clip of the split "long" gets so many times more frames
 
 
