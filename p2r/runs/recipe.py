@@ -15,17 +15,16 @@ import yaml
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
+from p2r.runs.demo_sections import DemoSettings, PlaygroundSettings
 from p2r.runs.fields import Credit, EngineName, Section
 from p2r.runs.names import RL_STAGES
 from p2r.runs.plugins import check_trackers, find_plugins
 from p2r.runs.sections import (
-    DemoSettings,
     EvalSettings,
     FilterSettings,
     GenerateSettings,
     JudgingSettings,
     Models,
-    PlaygroundSettings,
     QualitySettings,
     RlSettings,
     ServerSettings,
