@@ -16,6 +16,7 @@ from p2r.browser.library import Library
 from p2r.browser.markup import shorten
 from p2r.errors import UserError
 from p2r.records import Case, Question, Verdict
+from p2r.runs import shipped_models
 from p2r.video import Frames
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Desk:
                 key=lambda file: (file.parent.parent.name != "pa_grpo", file),
             ):
                 found[f"{name}: {config.parent.parent.name}"] = str(config.parent)
-        return {**found, **{f"playground: {n}": f"playground/{n}" for n in ("teacher", "base")}}
+        shipped = {f"playground: {n.removeprefix('playground/')}": n for n in shipped_models()}
+        return {**found, **dict(sorted(shipped.items(), key=lambda item: "base" in item[1]))}
 
     def is_tiny(self) -> bool:
         """Return whether the models of the runs are the tiny ones of the playground."""

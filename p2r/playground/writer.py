@@ -15,7 +15,7 @@ from p2r.records import Question
 from p2r.video import Frames
 
 BATCH = 50
-MAX_TOKENS = 160
+MAX_TOKENS = 200
 # Writes responses: questions, frames (None: text only), beginnings of the responses, prompt style.
 # A beginning is part of the response that it returns.
 Writer = Callable[[Sequence[Question], Iterable[Frames | None], Sequence[str], str], list[str]]

@@ -58,10 +58,10 @@ def looker(questions, frames, given, style):
 
 def test_the_card_knows_a_reader_from_a_looker():
     card = make_card(reader, PER_KIND)
-    assert [row["mean"] for row in card["look up in text"].values()] == [1.0] * 11
+    assert [row["mean"] for row in card["look up in text"].values()] == [1.0] * (len(KINDS) + 1)
     assert card["copied"] == {"sentences": 1.0, "words": 1.0, "n": card["copied"]["n"]}
     assert card["answer from true notes"]["all"] == {
-        "mean": 1.0, "low": 1.0, "high": 1.0, "n": 10 * PER_KIND
+        "mean": 1.0, "low": 1.0, "high": 1.0, "n": len(KINDS) * PER_KIND
     }  # fmt: skip
     assert card["source followed"]["all"]["note"] == 1.0
     found = card["traces"]["all"]
@@ -74,7 +74,7 @@ def test_the_card_knows_a_reader_from_a_looker():
     gate = card["gates"]["right from given notes, worst kind"]
     assert gate["reached"] and gate["state"] == "open: too few questions" and gate["n"] == PER_KIND
     text = format_card(card)
-    assert text.startswith("One point of sufficiency is worth 0.") and text.count("\n| ") == 25
+    assert text.startswith("One point of sufficiency is worth 0.") and text.count("\n| ") == 24
 
     card = make_card(looker, PER_KIND)
     assert card["source followed"]["all"]["video"] == 1.0
@@ -124,7 +124,7 @@ def test_gates_are_passed_open_or_not_asked():
 def test_a_habit_has_a_card_without_a_model():
     """Mismatch, luck and sufficient observations with a false sentence have rates above 0."""
     found = habit_card("careless", 6)["traces"]["all"]
-    assert 0 < found["mismatch"] < 0.2
+    assert 0 < found["mismatch"] < 0.3
     assert found["exact given insufficient"] > found["guessing"] + 0.05
     assert 0.8 < found["faithful"] < 0.99
     assert found["sufficient"] > found["sufficient and true"]
