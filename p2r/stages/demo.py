@@ -49,7 +49,7 @@ class Report(Protocol):
         """Every model is evaluated."""
 
     def splits(self, results: Mapping[str, Results]) -> None:
-        """Every model is evaluated on the other splits, if the recipe has any."""
+        """The trained models are evaluated on the other splits, if the recipe has any."""
 
 
 def run_demo(run: Run, report: Report) -> Results:
@@ -176,7 +176,8 @@ def evaluate_all(run: Run) -> Results:
 
 
 def evaluate_splits(run: Run) -> dict[str, Results]:
-    """Return the metrics of every model on the other splits that the recipe has."""
+    """Return the metrics of the trained models on the other splits that the recipe has."""
+    trained = {name: model for name, model in models_of(run).items() if name != "base"}
     sizes, video = run.recipe.playground.sizes(), run.recipe.video
     longer = video.model_copy(update={"eval_frames": LONGER * video.eval_frames})
     found: dict[str, Results] = {}
@@ -189,7 +190,7 @@ def evaluate_splits(run: Run) -> dict[str, Results]:
         shown = Run(run.folder, recipe)
         found[split] = {
             name: stages.evaluate(shown, model, f"{name}-{split}", split=split)[1]["metrics"]
-            for name, model in models_of(run).items()
+            for name, model in trained.items()
         }
     return found
 

@@ -188,11 +188,11 @@ def test_the_tables_of_the_second_world(tmp_path, monkeypatch):
     assert results["base"]["sentences told"]["unit"] == "sentences"
     assert results["base"]["follows note"]["n"] == 3
     splits = demo.evaluate_splits(run)
-    assert {split: found["base"]["exact"]["n"] for split, found in splits.items()} == {
+    assert {split: found["pa_grpo_grounded"]["exact"]["n"] for split, found in splits.items()} == {
         "ambiguous": 2,
         "long": 1,
     }
-    made = json.loads((run.folder / "eval" / "base-long.json").read_text())["made"]
+    made = json.loads((run.folder / "eval" / "pa_grpo_grounded-long.json").read_text())["made"]
     assert made["frames"]["max_frames"] == 64
 
     report = DemoReport(Console(width=80, record=True, file=io.StringIO()))
