@@ -44,7 +44,7 @@ class Sight:
 
     def _read(self, question: Question, medium: Medium) -> tuple[tuple[Picture, ...], str]:
         path = resolve_media(self.root, medium.path)
-        state = path.stat() if path.is_file() else None
+        state = path.stat() if path.exists() else None
         key = f"{medium.model_dump_json()} {state and (state.st_size, state.st_mtime_ns)}"
         with self._lock:
             found = self._shown.get(key)
