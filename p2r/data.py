@@ -36,6 +36,7 @@ from p2r.errors import DataError, EngineError
 from p2r.families import family_of_processor, find_family
 from p2r.files.media import resolve_media
 from p2r.records import Medium, Question
+from p2r.runs.models import SHIPPED, shipped_models
 from p2r.template import build_messages
 from p2r.template.chat_template import SWITCH
 from p2r.video import clips_of
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from p2r.video import Clips, FrameCache, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
+PLAYGROUND_MODELS = SHIPPED
 VISION_KEYS = (
     "pixel_values",
     "image_grid_thw",
@@ -77,7 +78,7 @@ def resolve_model(name_or_path: str | Path) -> str:
             )
         return name
     if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
-        known = ", ".join(sorted(f"playground/{p.name}" for p in PLAYGROUND_MODELS.glob("*/")))
+        known = ", ".join(shipped_models())
         raise EngineError(f"no embedded model {name!r}: use one of {known or 'none'}")
     return str(PLAYGROUND_MODELS / embedded)
 

@@ -327,7 +327,8 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
     """Draw metrics of several models with their 95 % intervals, in percent."""
     figure = NotebookFigure()
     for place, (model, metrics) in enumerate(results.items()):
-        known = {name: value for name, value in metrics.items() if value["n"]}
+        shares = {k: value for k, value in metrics.items() if "unit" not in value}
+        known = {name: value for name, value in shares.items() if value["n"]}
         means = [100 * value["mean"] for value in known.values()]
         highs = [100 * value["high"] for value in known.values()]
         lows = [100 * value["low"] for value in known.values()]

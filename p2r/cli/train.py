@@ -80,6 +80,13 @@ def rl(
             "Default: rl.credit."
         ),
     ] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Train an arm of the demo (`demo.arms` in the recipe), in place of --credit.",
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model to start from. Default: the run's SFT model.")
     ] = None,
@@ -96,18 +103,21 @@ def rl(
 
     if credit is not None and credit not in stages.RL_STAGES:
         raise ValueError(f"unknown credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
+    if credit is not None and arm is not None:
+        raise ValueError("--arm has a credit scheme of its own: leave out --credit")
     if dry_run:
         overrides = [*(set or []), *([f"rl.credit={credit}"] if credit else [])]
-        _print_dry_run(run, recipe, overrides, model, questions, data_root)
+        _print_dry_run(run, recipe, overrides, model, questions, data_root, arm)
         return
     if run is None:
         raise ValueError("no run folder is given: pass --run FOLDER")
     # Only a run with --model may be new. So a misspelt run folder is an error, not a new run.
     opened = open_run(run, recipe, set, must_exist=resume or model is None)
     if resume:
-        check_begun(opened.folder / stages.RL_STAGES[credit or opened.recipe.rl.credit])
+        stage = arm or stages.RL_STAGES[credit or opened.recipe.rl.credit]
+        check_begun(opened.folder / stage)
     move_data_root(opened, move_root, data_root, questions)
-    print(f"RL model: {stages.rl(opened, credit, questions, data_root, model)}")
+    print(f"RL model: {stages.rl(opened, credit, questions, data_root, model, arm)}")
     collect(opened)
 
 
@@ -159,6 +169,7 @@ def _print_dry_run(
     model: str | None,
     questions: Path | None,
     data_root: Path | None,
+    arm: str | None = None,
 ) -> None:
     from p2r.runs import check_run
     from p2r.runs.recipe import load_recipe
@@ -167,6 +178,7 @@ def _print_dry_run(
     if run is not None and recipe is None:
         check_run(run)
     resolved = load_recipe(recipe or (run / "recipe.yaml" if run else "tiny"), overrides)
+    resolved = resolved.of_arm(arm) if arm else resolved
     plan, notes = dry_run(resolved, run=run, model=model, questions=questions, data_root=data_root)
     if os.environ.get("RANK", "0") == "0":
         print_plan(plan)

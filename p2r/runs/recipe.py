@@ -15,7 +15,9 @@ import yaml
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
+from p2r.runs.demo_sections import DemoSettings, PlaygroundSettings
 from p2r.runs.fields import Credit, EngineName, Section
+from p2r.runs.names import RL_STAGES
 from p2r.runs.plugins import check_trackers, find_plugins
 from p2r.runs.sections import (
     EvalSettings,
@@ -23,7 +25,6 @@ from p2r.runs.sections import (
     GenerateSettings,
     JudgingSettings,
     Models,
-    PlaygroundSettings,
     QualitySettings,
     RlSettings,
     ServerSettings,
@@ -103,6 +104,20 @@ class Recipe(Section):
     tuning: TuningSettings = Field(default_factory=TuningSettings)
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
+    demo: DemoSettings = Field(default_factory=DemoSettings)
+
+    def of_arm(self, name: str) -> Recipe:
+        """Return the recipe of an RL training: an arm of the demo, or the stage of a credit scheme.
+
+        Raises `UserError` for another name.
+        """
+        schemes = {stage: {"credit": credit} for credit, stage in RL_STAGES.items()}
+        if name not in self.demo.arms and name not in schemes:
+            known = ", ".join(dict.fromkeys([*self.demo.arms, *schemes]))
+            raise UserError(f"no RL training {name!r}: choose one of {known}")
+        changes = schemes.get(name, {}) | self.demo.arms.get(name, {})
+        changed = RlSettings.model_validate(self.rl.model_dump() | changes)
+        return self.model_copy(update={"rl": changed})
 
     @property
     def style(self) -> str:

@@ -402,29 +402,3 @@ class EvalSettings(Section):
     """Nucleus sampling: share of probability to sample from."""
     max_tokens: PositiveInt = 1024
     """Most tokens per response."""
-
-
-class PlaygroundSettings(Section):
-    """Scenes per split of the synthetic world. The splits share no seed."""
-
-    train: NonNegativeInt = 0
-    """Scenes for generation, SFT and RL."""
-    validation: NonNegativeInt = 0
-    """Scenes for trying settings."""
-    test: NonNegativeInt = 0
-    """Held-out scenes for evaluation."""
-    ambiguous: NonNegativeInt = 0
-    """Scenes that hide what the question needs: "cannot tell" is right (generation 2)."""
-    new_domain: NonNegativeInt = 0
-    """Scenes of colours, shapes and signs that no other split has (generation 2)."""
-    long: NonNegativeInt = 0
-    """Clips of eight scenes, 32 s (generation 2)."""
-    false_notes: NonNegativeInt = 0
-    """Scenes with a note that contradicts the video (generation 2)."""
-    generation: Literal[1, 2] = 1
-    """The world: 1 is the world of the shipped models."""
-
-    def sizes(self) -> dict[str, int]:
-        """Return the number of scenes of each split that has any."""
-        sizes = {name: size for name, size in self if name != "generation"}
-        return {name: size for name, size in sizes.items() if size}

@@ -26,13 +26,14 @@ def evaluate(
     questions: Path | None = None,
     data_root: Path | None = None,
     style: str | None = None,
+    split: str | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Evaluate a model; returns its cases and the content of `eval/STAGE.json`.
 
     `style`: the prompt style, or the text of a prompt file (default: the style that SFT teaches, in
-    all functions here).
+    all functions here). `split`: another split of the playground than the test split.
     """
-    asked, root = find_questions(run, "eval", questions, data_root)
+    asked, root = find_questions(run, "eval", questions, data_root, split=split)
     return _evaluator(run, model, style)(asked, root, stage)
 
 

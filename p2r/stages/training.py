@@ -82,12 +82,15 @@ def rl(
     questions: Path | None = None,
     data_root: Path | None = None,
     start_model: str | None = None,
+    arm: str | None = None,
 ) -> Path:
-    """Train the SFT model by RL with a credit scheme. Returns the model's folder, `STAGE/model`."""
-    recipe = run.recipe
-    if credit is not None:
-        recipe = recipe.model_copy(update={"rl": recipe.rl.model_copy(update={"credit": credit})})
-    stage = RL_STAGES[recipe.rl.credit]
+    """Train the SFT model by RL. Returns the model's folder, `STAGE/model`.
+
+    `credit`: the credit scheme (default: the recipe's). `arm`: an arm of the demo, in place of a
+    credit scheme (see `demo.arms` in the recipe).
+    """
+    stage = arm or RL_STAGES[credit or run.recipe.rl.credit]
+    recipe = run.recipe.of_arm(stage)
     out = run.folder / stage
     start = start_model or str(run.folder / "sft" / "model")
     if not finished_model(out):
