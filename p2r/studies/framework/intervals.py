@@ -34,7 +34,9 @@ MEANING = {
 }
 
 
-def measure_grid(grid: np.ndarray, clips: Sequence[int] | np.ndarray | None = None) -> dict[str, Any]:
+def measure_grid(
+    grid: np.ndarray, clips: Sequence[int] | np.ndarray | None = None
+) -> dict[str, Any]:
     """Return {"mean", "low", "high", "n", "per_seed", "over_seeds", "over_both"} of a grid.
 
     `clips` has the number of the clip of each column, if clips have several questions. Then
