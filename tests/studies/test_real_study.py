@@ -54,7 +54,8 @@ def test_a_study_that_is_stopped_continues_and_makes_nothing_twice(tmp_path):
     result = run_study(STUDY, run, [7], report=lines.append)
     assert [folder.stat().st_mtime_ns for folder in trained] == before
     assert result["questions"] == 3 and list(result["curves"]["lost"]) == ["pa_grpo", "pa_grpo_1"]
-    assert result["views"]["test"]["arms"]["sft"]["format"]["mean"] > 0
+    tokens = result["views"]["test"]["arms"]["sft"]["tokens"]
+    assert tokens["n"] == 3 and 0 < tokens["mean"] <= 40
     assert set(result["view_differences"]["mixed - test"]) == {"sft", "pa_grpo", "pa_grpo_1"}
     assert result["seconds"]["pa_grpo"] > 0
     assert list(result["views"]["int8"]["seconds_per_question"]) == ["sft"]
