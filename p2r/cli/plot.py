@@ -1,4 +1,4 @@
-"""`p2r plot`: figures over several training stages from their stored metrics, and of data sets."""
+"""`p2r plot`: figures over several training stages from their stored metrics, and of data and studies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import typer
 from p2r.cli.options import app
 from p2r.errors import UserError
 
+STUDY_FIGURES = ("study", "study-curves")
+
 
 @app.command(
     epilog="Example: p2r plot collapse runs/x/grpo runs/x/pa_grpo --out collapse.html (Fig. 6c). "
-    "Of a data set: p2r plot mix runs/x"
+    "Of a data set: p2r plot mix runs/x. Of a study: p2r plot study runs/x/study_credit.json"
 )
 def plot(
     name: Annotated[
@@ -22,15 +24,16 @@ def plot(
         typer.Argument(
             metavar="FIGURE",
             help="Of RL stages: collapse, accuracy, format, length-reward, reward, length (tokens) "
-            "or mismatch. Of a data set: mix (problem types) or segments (words).",
+            "or mismatch. Of a data set: mix (problem types) or segments (words). "
+            "Of a study: study or study-curves.",
         ),
     ],
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="STAGE|DATA...",
+            metavar="STAGE|DATA|STUDY...",
             help="Folders of RL stages (RUN/pa_grpo), or one data set: a run (its kept traces) or "
-            "a file.",
+            "a file. Or the result of one study (RUN/study_NAME.json).",
         ),
     ],
     out: Annotated[
@@ -49,8 +52,10 @@ def plot(
         figure = plots.compare_stages(name, rows, window)
     elif name in plots.DATA_FIGURES:
         figure = _draw_data(name, sources)
+    elif name in STUDY_FIGURES:
+        figure = _draw_study(name, sources, window)
     else:
-        known = ", ".join((*plots.COMPARISONS, *plots.DATA_FIGURES))
+        known = ", ".join((*plots.COMPARISONS, *plots.DATA_FIGURES, *STUDY_FIGURES))
         raise UserError(f"no figure {name!r}: use one of {known}")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".html":
@@ -85,6 +90,17 @@ def _draw_data(name: str, sources: list[Path]) -> Any:
     observed = [_words(trace.observation) for trace in traces]
     reasoned = [_words(trace.think) + _words(trace.answer) for trace in traces]
     return plots.segments(observed, reasoned)
+
+
+def _draw_study(name: str, sources: list[Path], window: int) -> Any:
+    """Return a figure of the result of one study."""
+    from p2r import plots
+    from p2r.studies.framework.result import read_result
+
+    if len(sources) > 1:
+        raise UserError(f"figure {name} shows one study: give one study_NAME.json")
+    result = read_result(sources[0])
+    return plots.study(result) if name == "study" else plots.study_curves(result, window)
 
 
 def _words(text: str | None) -> int:

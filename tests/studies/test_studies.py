@@ -230,6 +230,11 @@ def test_result_has_every_view_difference_part_curve_and_budget(run, made, tmp_p
         "(66.7 83.3 66.7)",
     ):
         assert text in page
+    for name in ("study", "study-curves"):
+        out = str(tmp_path / f"{name}.json")
+        assert run_cli(["plot", name, str(run.folder / "study_toy.json"), "--out", out]) == 0
+        drawn = json.loads((tmp_path / f"{name}.json").read_text())
+        assert {"SFT + PA-GRPO"} <= {line["name"] for line in drawn["data"]}
     for name in ("toy.svg", "toy-curves.svg"):
         picture = (tmp_path / name).read_text()
         assert f"]({name})" in page and "SFT + PA-GRPO" in picture and "nan" not in picture

@@ -1,6 +1,6 @@
 """Static pictures of a study as SVG text. They need no other library and no browser.
 
-`p2r.plots.study` and `p2r.plots.study_curve` draw the same as Plotly figures.
+`p2r.plots.study` and `p2r.plots.study_curves` draw the same as Plotly figures.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from p2r.plots import COLOURS
+from p2r.plots import COLOURS, running_mean
 from p2r.studies.framework.tables import shown_metrics
 
 ROW, PANEL, LABELS, TOP = 22, 210, 210, 46  # pixels
 _DASHES = ("none", "6 3", "2 2")  # more arms than colours
+_BANDS = 4  # more arms are drawn without their intervals
 _STYLE = "font-family:system-ui,sans-serif;font-size:12px;fill:#222"
 
 
@@ -40,7 +41,7 @@ def draw_views(result: Mapping[str, Any]) -> str:
         values = [_interval(values.get(metric), percent) for *_, values in rows]
         left = LABELS + PANEL * number
         low, high, ticks = _axis(value for triple in values if triple for value in triple)
-        scale = _scale(low, high, left + 12, left + PANEL - 14)
+        scale = _scale(low, high, left + 22, left + PANEL - 22)
         shapes.append(_text(left + PANEL / 2, 18, metric + (" (%)" if percent else ""), "middle"))
         for tick in ticks:
             shapes += [
@@ -60,27 +61,24 @@ def draw_views(result: Mapping[str, Any]) -> str:
 
 
 def draw_curves(result: Mapping[str, Any]) -> str:
-    """Return a picture: a panel per curve, with a line per arm and its interval over the seeds."""
+    """Return a picture: a panel per curve, with a line per arm and its interval over the seeds.
+
+    Lines and intervals are running means over a twelfth of the steps. An interval that is much
+    wider than the curves differ is cut at the border of its panel. With many arms, only the means
+    are drawn.
+    """
     width, height = 300, 200
     shapes: list[str] = []
-    arms = list(result["labels"])
+    arms = list(dict.fromkeys(arm for curves in result["curves"].values() for arm in curves))
     for place, (name, curves) in enumerate(result["curves"].items()):
-        left, top = 40 + (place % 3) * (width + 40), 30 + (place // 3) * (height + 60)
-        steps = [step for curve in curves.values() for step in curve["steps"]]
+        left, top = 50 + (place % 3) * (width + 50), 30 + (place // 3) * (height + 60)
+        lines = {arm: _smooth(curve) for arm, curve in curves.items() if curve["steps"]}
+        steps = [step for curve in lines.values() for step in curve["steps"]]
         if not steps:
             continue
-        ends = [
-            value
-            for curve in curves.values()
-            for key in ("mean", "low", "high")
-            for value in curve[key]
-            if value is not None
-        ]
-        low, high, ticks = _axis(ends)
-        x, y = (
-            _scale(min(steps), max(steps), left, left + width),
-            _scale(low, high, top + height, top),
-        )
+        low, high, ticks = _axis(_visible(lines.values()))
+        x = _scale(min(steps), max(steps), left, left + width)
+        y = _scale(low, high, top + height, top)
         shapes.append(_text(left + width / 2, top - 10, name, "middle"))
         for tick in ticks:
             shapes += [
@@ -88,30 +86,49 @@ def draw_curves(result: Mapping[str, Any]) -> str:
                 _text(left - 4, y(tick) + 4, f"{tick:g}", "end"),
             ]
         shapes.append(_text(left + width, top + height + 16, f"step {max(steps)}", "end"))
-        for arm, curve in curves.items():
-            colour = COLOURS[arms.index(arm) % len(COLOURS)]
-            if None not in curve["low"]:
-                area = [*zip(curve["steps"], curve["low"], strict=True)]
-                area += [*zip(curve["steps"], curve["high"], strict=True)][::-1]
-                points = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in area)
-                shapes.append(f'<polygon points="{points}" fill="{colour}" opacity="0.12"/>')
-            points = " ".join(
-                f"{x(s):.1f},{y(v):.1f}" for s, v in zip(curve["steps"], curve["mean"], strict=True)
-            )
-            dash = _DASHES[arms.index(arm) // len(COLOURS) % len(_DASHES)]
+        for arm, curve in lines.items():
+            colour, dash = _line_style(arms.index(arm))
+            if None not in curve["low"] and len(lines) <= _BANDS:
+                ends = [*zip(curve["steps"], curve["low"], strict=True)]
+                ends += [*zip(curve["steps"], curve["high"], strict=True)][::-1]
+                area = [(x(step), y(min(max(value, low), high))) for step, value in ends]
+                shapes.append(f'<polygon points="{_points(area)}" fill="{colour}" opacity="0.12"/>')
+            mean = [(x(s), y(v)) for s, v in zip(curve["steps"], curve["mean"], strict=True)]
             shapes.append(
-                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
-                f'stroke-dasharray="{dash}"/>'
+                f'<polyline points="{_points(mean)}" fill="none" stroke="{colour}" '
+                f'stroke-width="2" stroke-dasharray="{dash}"/>'
             )
-    rows = math.ceil(len(result["curves"]) / 3)
-    bottom = 30 + rows * (height + 60)
+    bottom = 30 + math.ceil(len(result["curves"]) / 3) * (height + 60)
     for place, arm in enumerate(arms):
-        across, down = 40 + (place % 5) * 200, bottom + 20 * (place // 5)
-        shapes.append(
-            _line(across, down - 4, across + 18, down - 4, COLOURS[place % len(COLOURS)], 2)
-        )
-        shapes.append(_text(across + 24, down, result["labels"][arm], "start"))
-    return _picture(3 * (width + 40) + 20, bottom + 20 * math.ceil(len(arms) / 5), shapes)
+        across, down = 50 + (place % 4) * 250, bottom + 20 * (place // 4)
+        colour, dash = _line_style(place)
+        shapes.append(_line(across, down - 4, across + 24, down - 4, colour, 2, dash))
+        shapes.append(_text(across + 30, down, result["labels"].get(arm, arm), "start"))
+    return _picture(3 * (width + 50) + 20, bottom + 20 * math.ceil(len(arms) / 4), shapes)
+
+
+def _smooth(curve: Mapping[str, Any]) -> dict[str, list[Any]]:
+    window = max(1, len(curve["steps"]) // 12)
+    lines = {key: running_mean(curve[key], window) for key in ("mean", "low", "high")}
+    return {"steps": curve["steps"], **lines}
+
+
+def _visible(lines: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Return the values that an axis must show: all means, and intervals that are not too wide."""
+    lines = list(lines)
+    means = [value for line in lines for value in line["mean"] if value is not None]
+    span = (max(means) - min(means)) or abs(max(means)) or 1.0
+    least, most = min(means) - span / 2, max(means) + span / 2
+    ends = [v for line in lines for key in ("low", "high") for v in line[key] if v is not None]
+    return means + [min(max(value, least), most) for value in ends]
+
+
+def _line_style(place: int) -> tuple[str, str]:
+    return COLOURS[place % len(COLOURS)], _DASHES[place // len(COLOURS) % len(_DASHES)]
+
+
+def _points(places: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
 
 def _interval(measured: Any, percent: bool) -> tuple[float, float, float] | None:
@@ -145,9 +162,11 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1) -> str:
+def _line(
+    x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1, dash: str = "none"
+) -> str:
     ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="{colour}" stroke-width="{width}"/>'
+    return f'<line {ends} stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>'
 
 
 def _picture(width: float, height: float, shapes: Sequence[str]) -> str:
