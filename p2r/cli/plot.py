@@ -1,4 +1,4 @@
-"""`p2r plot`: figures over several training stages from their stored metrics, and of data and studies."""
+"""`p2r plot`: figures of training stages, from their stored metrics, of data sets and studies."""
 
 from __future__ import annotations
 

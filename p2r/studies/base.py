@@ -31,8 +31,9 @@ class Answers(Protocol):
 class Pose(Protocol):
     """Changes the questions of a view before a model is asked.
 
-    `repr(pose)` must tell two poses apart, as that of a frozen dataclass does. `needs` names the
-    cells whose answers the pose reads: (view, arm), where None is the arm itself.
+    Two different poses must have different texts `repr(pose)`, as frozen dataclasses have. `needs`
+    names the cells whose answers the pose reads: (view, arm), where None is the arm itself. A pose
+    that gives the model an observation which is not its own sets `observes = False`.
     """
 
     @property

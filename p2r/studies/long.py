@@ -4,9 +4,9 @@ A long clip has eight scenes, one after the other (32 s). A model sees 8 to 64 f
 observes eight windows of 8 frames each and then answers from all observations, without the video
 (`windowed`). `prompt tokens` measure the memory: they grow with the frames, but not with windows.
 
-Missing: streaming, in which the model observes while the video runs and forgets the frames. The
-windows are its first half: they need no frame budget, but every window is asked with the question
-known. Peak memory is not measured; on a GPU use `p2r doctor --recipe NAME`.
+Missing: streaming. There, a model observes while the video runs, before it knows the question, and
+forgets the frames. `windowed` needs no frame budget either, but it knows the question. Peak memory
+is not measured; on a GPU use `p2r doctor --recipe NAME`.
 """
 
 from p2r.studies.base import GRPO, PA_GRPO, SFT, Study, View

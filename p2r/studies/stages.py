@@ -1,6 +1,6 @@
 """Which stages and which rewards does VideoP2R need (Table 2)?
 
-SFT is trained anew for every seed, and RL starts from the SFT model of the same seed. `without_…`
+Every seed trains its own SFT model, and RL starts from the SFT model of the same seed. `without_…`
 leaves one reward out; `shared` puts both rewards on all tokens. The base model does not know the
 template, so it is also asked for the bare answer.
 """

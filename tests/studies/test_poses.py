@@ -28,7 +28,7 @@ def respond(question: Question, text: str, sufficient: bool | None = True) -> Ca
     return Case(question=question, trace=trace, verdict=Verdict(sufficient=sufficient))
 
 
-def ask_nobody(view: str, arm: str | None = None) -> list[Case]:
+def no_answers(view: str, arm: str | None = None) -> list[Case]:
     raise AssertionError("this pose reads no answers")
 
 
@@ -37,7 +37,7 @@ def ask_nobody(view: str, arm: str | None = None) -> list[Case]:
 
 def test_a_false_note_begins_the_response_and_shows_which_source_is_followed():
     question = make_question("false_notes", 3, 2)
-    (posed,) = FalseNote()([question], ask_nobody)
+    (posed,) = FalseNote()([question], no_answers)
     assert posed.begin.startswith("<observation>Based on the question, I need to notice")
     assert posed.begin.endswith(f"{question.meta['note']}</observation>")
     right = respond(posed, f"{posed.begin} <think>So.</think><answer>{question.answer}</answer>")
@@ -64,7 +64,7 @@ def test_a_reader_gets_notes_in_front_of_the_question_with_or_without_the_video(
 
 def test_windows_are_asked_one_by_one_and_their_observations_are_joined():
     question = make_question("long", 0, 2)
-    windows = Windows(8, 4.0)([question], ask_nobody)
+    windows = Windows(8, 4.0)([question], no_answers)
     assert [window.window["start"] for window in windows] == [4.0 * place for place in range(8)]
     assert len({window.id for window in windows}) == 8
     chapter = question.meta["chapter"]
@@ -97,6 +97,11 @@ def run(tmp_path, monkeypatch):
         question = make_question("train", index, 2)
         case = respond(question, render("I see.", "So.", "x"), sufficient=index % 2 == 0)
         case.accuracy = float(index < 6)
+        if index == 7:  # the filter asks no judge about a wrong answer
+            told = " ".join(missing_facts(question, ""))
+            case = respond(question, render(f"I see. {told}", "So.", "x")).model_copy(
+                update={"accuracy": 0.0, "verdict": None}
+            )
         traces.append(case)
     kept = [case for case in traces[:6] if case.verdict.sufficient]
     for file, cases in (("cases/cot.jsonl", traces), ("sft.jsonl", kept)):
@@ -113,8 +118,11 @@ def test_an_arm_can_learn_other_traces(run):
     assert len(every) == 3  # as many as the filter kept
     for case in Generated(right=True)(run, run.recipe):
         assert case.accuracy == 1
-    for case in Generated(sufficient=True)(run, run.recipe):
-        assert case.verdict.sufficient
+    found = {case.question.id for case in Generated(sufficient=True)(run, run.recipe)}
+    several = [run.recipe.model_copy(update={"seed": seed}) for seed in range(8)]
+    for recipe in several:
+        found |= {case.question.id for case in Generated(sufficient=True)(run, recipe)}
+    assert found == {f"train-{index:05d}" for index in (0, 2, 4, 6, 7)}
     other = run.recipe.model_copy(update={"seed": 5})
     assert Generated()(run, run.recipe) == every
     assert {c.question.id for c in Generated()(run, other)} != {c.question.id for c in every}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from p2r.errors import UserError
 from p2r.formats import read_cases, read_questions
+from p2r.judges import judge_observations
+from p2r.judges.run_judge import run_judge
 from p2r.pipeline import read_kept
 from p2r.playground import truth
 from p2r.playground.second.questions import notice
@@ -41,7 +43,8 @@ class Kept:
 class Generated:
     """As many traces as the filter kept, drawn from all that pass some of its steps.
 
-    `right`: the answer is right. `sufficient`: the judge said so. Both together are the filter.
+    `right`: the answer is right. `sufficient`: the judge of the filter says so; it is asked about
+    traces that the filter did not show it. Both together are the filter.
     """
 
     right: bool = False
@@ -54,13 +57,23 @@ class Generated:
         passed = [
             case for case in read_cases(file) if parse(case.trace.text).ok and self._fits(case)
         ]
+        if self.sufficient:
+            passed = _judge(passed, run, recipe)
         count = min(len(read_kept(run)), len(passed))
         return random.Random(f"generated {recipe.seed}").sample(passed, count)
 
     def _fits(self, case: Case) -> bool:
         right = case.accuracy is not None and case.accuracy >= RIGHT_ACCURACY
-        sufficient = case.verdict is not None and case.verdict.sufficient is True
-        return (right or not self.right) and (sufficient or not self.sufficient)
+        return right or not self.right
+
+
+def _judge(cases: list[Case], run: Run, recipe: Recipe) -> list[Case]:
+    """Return the cases with a sufficient observation."""
+    unknown = [case for case in cases if case.verdict is None]
+    verdicts = judge_observations(unknown, run_judge(run, recipe.filter.judge))
+    for case, verdict in zip(unknown, verdicts, strict=True):
+        case.verdict = verdict
+    return [case for case in cases if case.verdict and case.verdict.sufficient]
 
 
 @dataclass(frozen=True)

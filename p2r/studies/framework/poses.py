@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from p2r.errors import UserError
 from p2r.evaluation.transfer import transfer_questions
@@ -56,6 +57,7 @@ class FalseNote:
     So the model only thinks and answers. Does the answer follow the note or the video?
     """
 
+    observes: ClassVar[bool] = False
     needs: tuple[tuple[str, str | None], ...] = ()
 
     def __call__(self, questions: Sequence[Question], answers: Answers) -> list[Question]:

@@ -62,7 +62,8 @@ class Table:
 
     def _observes(self, arm: Arm) -> bool:
         """Return whether an arm is asked for observations in this view."""
-        if self.view.style in ("direct", "agnostic"):
+        given = not getattr(self.view.pose, "observes", True)
+        if given or self.view.style in ("direct", "agnostic"):
             return False
         return self.plan.recipe(arm.overrides).sft.target == "process"
 

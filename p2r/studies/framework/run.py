@@ -91,8 +91,8 @@ def needed_by(unit: Unit) -> list[Unit]:
     return [*unit.model.trainings, *unit.needs]
 
 
-def work_through(plan: Plan, report: Report) -> dict[str, str]:
-    """Do all units that are open, with other workers beside this one.
+def work_through(plan: Plan, report: Report, workers: int = 1) -> dict[str, str]:
+    """Do all units that are open, as one of so many workers.
 
     Returns the units that failed, with the reason. A unit that needs a failed one fails too.
     """
@@ -119,7 +119,7 @@ def work_through(plan: Plan, report: Report) -> dict[str, str]:
                 continue
             try:
                 if not unit.is_done:
-                    report(_describe_progress(plan, units, unit))
+                    report(_describe_progress(plan, units, unit, workers))
                     _work(plan.main, unit)
             except (ValueError, OSError) as error:
                 failed[name] = str(error)
@@ -145,10 +145,10 @@ def _work(main: Run, unit: Unit) -> None:
         times.write(to_line(row))
 
 
-def _describe_progress(plan: Plan, units: Sequence[Unit], unit: Unit) -> str:
+def _describe_progress(plan: Plan, units: Sequence[Unit], unit: Unit, workers: int) -> str:
     done = sum(each.is_done for each in units)
     left = estimate_left(plan.main, units)
-    about = "" if left is None else f"; about {show_seconds(left)} left"
+    about = "" if left is None else f"; about {show_seconds(left / workers)} left"
     return f"[{done + 1}/{len(units)}] {describe_unit(unit)}{about}"
 
 
@@ -209,7 +209,7 @@ def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:
     for place in range(jobs):
         os.environ["TQDM_POSITION"] = str(place)  # a line for each progress bar
         child = context.Process(
-            target=_work_here, args=(spec, plan.main.folder, plan.seeds, threads)
+            target=_work_here, args=(spec, plan.main.folder, plan.seeds, threads, jobs)
         )
         child.start()
         children.append(child)
@@ -220,12 +220,12 @@ def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:
         raise KeyboardInterrupt
 
 
-def _work_here(spec: str, folder: Path, seeds: Sequence[int], threads: int) -> None:
+def _work_here(spec: str, folder: Path, seeds: Sequence[int], threads: int, jobs: int) -> None:
     """Work in a subprocess that ends when its parent ends."""
     end_with_parent()
     recipe = load_recipe(folder / "recipe.yaml", [f"threads={threads}"])
     try:
-        work_through(Plan(load_study(spec), Run(folder, recipe), seeds), _print_line)
+        work_through(Plan(load_study(spec), Run(folder, recipe), seeds), _print_line, jobs)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

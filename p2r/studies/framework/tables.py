@@ -42,7 +42,7 @@ def header(result: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     """Return the names of metrics with their unit, unless it is percent."""
     units = result["units"]
     return [
-        f"{name}, {units[name]}" if units.get(name, "%") not in ("%", name) else name
+        name if (unit := units.get(name, "%")) == "%" or unit in name else f"{name}, {unit}"
         for name in metrics
     ]
 

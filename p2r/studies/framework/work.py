@@ -331,7 +331,7 @@ def _given(name: str, path: str) -> Model:
 
 
 def repr_of(chosen: Any) -> str:
-    """Return a text that tells functions and records apart, in every OS process."""
+    """Return a text that names a function or a record, the same in every OS process."""
     if chosen is None or not hasattr(chosen, "__qualname__"):
         return repr(chosen)
     return f"{chosen.__module__.rpartition('.')[2]}.{chosen.__qualname__}"
