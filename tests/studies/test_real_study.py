@@ -22,7 +22,7 @@ SMALL = (
 )
 STUDY = Study(
     "small",
-    arms=(SFT, PA_GRPO, at_step(PA_GRPO, 1, every=1)),
+    arms=(SFT, PA_GRPO, at_step(PA_GRPO, 2, every=1)),
     differences=(("pa_grpo", "sft"),),
     views=(
         "test",
@@ -53,10 +53,12 @@ def test_a_study_that_is_stopped_continues_and_makes_nothing_twice(tmp_path):
     before = [folder.stat().st_mtime_ns for folder in trained]
     result = run_study(STUDY, run, [7], report=lines.append)
     assert [folder.stat().st_mtime_ns for folder in trained] == before
-    assert result["questions"] == 3 and list(result["curves"]["lost"]) == ["pa_grpo", "pa_grpo_1"]
+    assert result["questions"] == 3 and list(result["curves"]["lost"]) == ["pa_grpo", "pa_grpo_2"]
     tokens = result["views"]["test"]["arms"]["sft"]["tokens"]
     assert tokens["n"] == 3 and 0 < tokens["mean"] <= 40
-    assert set(result["view_differences"]["mixed - test"]) == {"sft", "pa_grpo", "pa_grpo_1"}
+    assert set(result["view_differences"]["mixed - test"]) == {"sft", "pa_grpo", "pa_grpo_2"}
+    final, last = (result["views"]["test"]["arms"][arm] for arm in ("pa_grpo", "pa_grpo_2"))
+    assert final == last  # the last checkpoint is the final model
     assert result["seconds"]["pa_grpo"] > 0
     assert list(result["views"]["int8"]["seconds_per_question"]) == ["sft"]
     plan = Plan(STUDY, run, [7])
