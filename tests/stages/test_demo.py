@@ -141,10 +141,16 @@ def test_a_finished_demo_shows_its_results_at_once(finished):
     assert (run / "results.json").read_text() == before
 
 
-def test_a_study_over_seeds_uses_the_run_as_one_seed(finished):
+def test_a_study_over_seeds_uses_the_run_as_one_seed(finished, tmp_path):
     run, _ = finished
-    run_here("study", "--run", str(run), "--seeds", "0,1")
-    written = json.loads((run / "study_credit.json").read_text())
+    file = tmp_path / "both.py"
+    file.write_text(
+        "from p2r.studies.base import GRPO, PA_GRPO, Study\n"
+        'STUDY = Study("both", (GRPO, PA_GRPO), (("pa_grpo", "grpo"),), show=("accuracy",))\n'
+    )
+    run_here("study", str(file), "--run", str(run), "--seeds", "0,1", "--jobs", "2")
+    written = json.loads((run / "study_both.json").read_text())
+    assert not list(run.glob("studies/models/*-seed0-*/*/model"))  # those of the run are used
     assert written["seeds"] == [0, 1] and written["questions"] == 12
     own = json.loads((run / "results.json").read_text())["pa_grpo"]["accuracy"]["mean"]
     assert written["pa_grpo"]["accuracy"]["per_seed"][0] == pytest.approx(own, abs=1e-5)
