@@ -45,6 +45,16 @@ CURVES: dict[str, tuple[str, dict[str, str]]] = {
         | {"both": "joint/collapse"},
     ),
     "Length": ("tokens", {"perception": "perception/tokens", "reasoning": "reasoning/tokens"}),
+    "Truth": (
+        "share",
+        {
+            "true sentences": "faithful",
+            "sufficient and true": "sufficient and true",
+            "exact answers": "exact",
+        },
+    ),
+    "Implicit perception loss": ("", {"KL": "masked_kl", "entropy, masked": "masked_entropy"}),
+    "Critic": ("", {"loss": "critic/loss", "explained variance": "critic/explained"}),
     "Think–answer mismatch": ("share", {"mismatch": "mismatch", "rollouts": "reasoning/mismatch"}),
     "Drift from the start model": ("", {"KL": "kl", "entropy": "entropy"}),
     "Loss": ("", {"loss": "loss"}),
@@ -81,6 +91,7 @@ COMPARISONS: dict[str, tuple[str, str, dict[str, str]]] = {
         {"perception": "perception/tokens", "reasoning": "reasoning/tokens"},
     ),
     "mismatch": ("Think-answer mismatch", "share of rollouts", {"mismatch": "mismatch"}),
+    "truth": ("True sentences", "share", {"faithful": "faithful"}),
 }
 # Figures of a data set: name -> title.
 DATA_FIGURES = {"mix": "Records by problem type", "segments": "Length of the segments"}

@@ -28,8 +28,8 @@ def plot(
         str,
         typer.Argument(
             metavar="FIGURE",
-            help="Of RL stages: collapse, accuracy, format, length-reward, reward, length (tokens) "
-            "or mismatch. Of a data set: mix (problem types) or segments (words).",
+            help="Of RL stages: collapse, accuracy, format, length-reward, reward, length "
+            "(tokens), mismatch or truth. Of a data set: mix (problem types) or segments (words).",
         ),
     ],
     sources: Annotated[
@@ -115,7 +115,7 @@ def _labels(stages: list[Path]) -> dict[str, Path]:
 def _read(stage: Path) -> list[dict[str, Any]]:
     """Return the rows of a stage, with the share of lost groups as "lost"."""
     from p2r.browser.curves_view import read_metrics
-    from p2r.rewards import rewards_in_use
+    from p2r.rewards import CRITICS, rewards_in_use
     from p2r.runs import read_json
 
     rows = read_metrics(stage / "metrics.jsonl")
@@ -123,7 +123,7 @@ def _read(stage: Path) -> list[dict[str, Any]]:
         raise UserError(f"{stage} has no metrics.jsonl with steps: give the folder of a stage")
     made = stage / "made.json"
     settings = read_json(made).get("rl") if made.is_file() else None
-    if settings:
+    if settings and settings["credit"] not in CRITICS:  # a critic compares no rollouts of a group
         key = LOST[rewards_in_use(settings["credit"], settings["rewards"])]
         rows = [{**row, "lost": row.get(key)} for row in rows]
     return rows

@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from p2r.rewards import EPSILON, process_masks, rewards_in_use
+from p2r.rewards import EPSILON, TOLERANCE, process_masks, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training.shared_prompts import backbone_of
 from p2r.training.step import Step
@@ -156,7 +156,8 @@ class Critic:
         step.metrics = {"critic/explained": explained, "critic/known_tokens": count}
         scaled = raw
         if settings.scale_rewards == "group":
-            scaled = torch.where(known, (raw - mean) / (deviation + EPSILON), 0.0)
+            equal = deviation <= TOLERANCE * max(1.0, abs(mean))  # no token is better than another
+            scaled = torch.where(known, (raw - mean) * (not equal) / (deviation + EPSILON), 0.0)
         step.token_advantages = scaled
         means = [
             (scaled * part).sum(1) / part.sum(1).clamp(min=1)
@@ -172,8 +173,9 @@ class Critic:
         """Return over all known tokens of the step: their number, the mean and the deviation of the
         advantages, and the share of the targets' variance that the head explains.
         """
-        sums = [known.sum(), raw.sum(), raw.square().sum(), targets.sum(), targets.square().sum()]
-        total = self.accelerator.reduce(torch.stack([each.double() for each in sums]))
+        both = [part.double() for part in (raw, targets)]
+        sums = [known.sum().double(), *(f.sum() for part in both for f in (part, part.square()))]
+        total = self.accelerator.reduce(torch.stack(sums), reduction="sum")
         count, *rest = total.tolist()
         mean, square, target, target_square = (each / max(count, 1.0) for each in rest)
         variance, spread = (max(square - mean**2, 0.0), max(target_square - target**2, 0.0))
