@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from p2r.pipeline.funnel import FUNNEL_STEPS
 from p2r.records import Case
+from p2r.rewards import CRITICS, rewards_in_use
 from p2r.runs.names import MODEL_LABELS
 from p2r.video import Frames
 
@@ -93,6 +94,22 @@ COMPARISONS: dict[str, tuple[str, str, dict[str, str]]] = {
     "mismatch": ("Think-answer mismatch", "share of rollouts", {"mismatch": "mismatch"}),
     "truth": ("True sentences", "share", {"faithful": "faithful"}),
 }
+# The metric of a stage's lost groups, by the process rewards that its credit scheme learns from.
+LOST = {
+    ("perception", "reasoning"): "joint/collapse",
+    ("perception",): "perception/collapse",
+    ("reasoning",): "reasoning/collapse",
+}
+
+
+def lost_metric(credit: str, rewards: Sequence[str]) -> str | None:
+    """Return the metric of the groups that a credit scheme learns nothing from.
+
+    None for a critic: it does not compare the rollouts of a group.
+    """
+    return None if credit in CRITICS else LOST[rewards_in_use(credit, rewards)]
+
+
 # Figures of a data set: name -> title.
 DATA_FIGURES = {"mix": "Records by problem type", "segments": "Length of the segments"}
 DASHES = ("solid", "dash", "dot")
@@ -353,6 +370,53 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
             },
         )
     return _styled(figure, title, y="%").update_layout(barmode="group")
+
+
+def study(result: Mapping[str, Any], metric: str) -> go.Figure:
+    """Draw a metric of a study: a point and an interval for every arm and view.
+
+    The interval is over seeds and questions. `result` is that of
+    `p2r.studies.framework.result.read_result`.
+    """
+    unit = result["units"].get(metric, "%")
+    scale = 100 if unit == "%" else 1
+    figure = NotebookFigure()
+    for place, (arm, label) in enumerate(result["labels"].items()):
+        found = {
+            view: values["arms"][arm][metric]
+            for view, values in result["views"].items()
+            if values["arms"].get(arm, {}).get(metric, {}).get("n")
+        }
+        ends = [value.get("over_both") or value for value in found.values()]
+        means = [value["mean"] * scale for value in found.values()]
+        figure.add_scatter(
+            x=list(found),
+            y=[round(mean, 2) for mean in means],
+            name=escape(label),
+            mode="markers",
+            marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
+            marker_color=COLOURS[place % len(COLOURS)],
+            error_y={
+                "array": [end["high"] * scale - m for end, m in zip(ends, means, strict=True)],
+                "arrayminus": [m - end["low"] * scale for end, m in zip(ends, means, strict=True)],
+            },
+        )
+    return _styled(figure, metric, y=unit).update_layout(scattermode="group")
+
+
+def study_curve(result: Mapping[str, Any], name: str) -> go.Figure:
+    """Draw a curve of a study over the steps of RL: the mean over the seeds of every arm."""
+    curves = result["curves"][name]
+    figure = NotebookFigure()
+    for place, (arm, curve) in enumerate(curves.items()):
+        figure.add_scatter(
+            x=curve["steps"],
+            y=[drawable(value) for value in curve["mean"]],
+            name=escape(result["labels"].get(arm, arm)),
+            mode="lines",
+            line={"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]},
+        )
+    return _styled(figure, name, "optimiser step")
 
 
 def perception_by_answer(table: Mapping[str, Mapping[str, int]], title: str) -> go.Figure:

@@ -11,13 +11,6 @@ import typer
 from p2r.cli.options import app
 from p2r.errors import UserError
 
-# The metric of a stage's lost groups, by the process rewards that its credit scheme learns from.
-LOST = {
-    ("perception", "reasoning"): "joint/collapse",
-    ("perception",): "perception/collapse",
-    ("reasoning",): "reasoning/collapse",
-}
-
 
 @app.command(
     epilog="Example: p2r plot collapse runs/x/grpo runs/x/pa_grpo --out collapse.html (Fig. 6c). "
@@ -114,8 +107,8 @@ def _labels(stages: list[Path]) -> dict[str, Path]:
 
 def _read(stage: Path) -> list[dict[str, Any]]:
     """Return the rows of a stage, with the share of lost groups as "lost"."""
+    from p2r import plots
     from p2r.browser.curves_view import read_metrics
-    from p2r.rewards import CRITICS, rewards_in_use
     from p2r.runs import read_json
 
     rows = read_metrics(stage / "metrics.jsonl")
@@ -123,7 +116,6 @@ def _read(stage: Path) -> list[dict[str, Any]]:
         raise UserError(f"{stage} has no metrics.jsonl with steps: give the folder of a stage")
     made = stage / "made.json"
     settings = read_json(made).get("rl") if made.is_file() else None
-    if settings and settings["credit"] not in CRITICS:  # a critic compares no rollouts of a group
-        key = LOST[rewards_in_use(settings["credit"], settings["rewards"])]
+    if settings and (key := plots.lost_metric(settings["credit"], settings["rewards"])):
         rows = [{**row, "lost": row.get(key)} for row in rows]
     return rows

@@ -228,24 +228,24 @@ def ledger_table(calls: list[dict[str, Any]]) -> Table:
     return grid_table("judge calls of all stages", rows, left=2)
 
 
-def study_table(study: dict[str, Any]) -> Table:
-    """Return the means of a study in percent: one row per arm, and one for their difference.
+def study_tables(result: dict[str, Any]) -> list[Table]:
+    """Return the tables of a study's result: one per view, per part, and per pair of views."""
+    from p2r.studies.framework import tables
 
-    Each cell also has the mean of every seed.
-    """
-
-    def cell(result: dict[str, Any]) -> str:
-        means = ("–" if mean is None else f"{100 * mean:.1f}" for mean in result["per_seed"])
-        return f"{format_interval(result)}\n({' '.join(means)})"
-
-    rows = [
-        [MODEL_LABELS.get(name, name), *map(cell, study[name].values())]
-        for name in study
-        if name not in ("seeds", "questions")
+    seeds = ", ".join(map(str, result["seeds"]))
+    found = [
+        grid_table(f"{name}: seeds {seeds}; % [95 %] (each seed)", rows)
+        for name in result["views"]
+        if (rows := tables.view_rows(result, name, seeds=True, between="\n"))
     ]
-    seeds = ", ".join(map(str, study["seeds"]))
-    title = f"seeds {seeds}; {study['questions']} held-out questions; % [95 %] (each seed)"
-    return grid_table(title, [["model", *study["difference"]], *rows])
+    for name, view in result["views"].items():
+        for axis in view["by"]:
+            found.append(grid_table(name, tables.part_rows(result, name, axis), left=3))
+    for pair in result["view_differences"]:
+        found.append(grid_table("", tables.view_difference_rows(result, pair)))
+    if result["curves"]:
+        found.append(grid_table("rollouts, by arm", tables.curve_rows(result)))
+    return found
 
 
 def _safe(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The verbs for training: SFT, RL, studies over seeds."""
+"""The verbs for training: SFT and RL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 from p2r.cli.options import (
     DryRunOption,
-    JsonOption,
     MoveRootOption,
     QuestionsOption,
     RecipeOption,
@@ -24,7 +23,6 @@ from p2r.cli.options import (
     move_data_root,
     open_run,
     print_dry_run,
-    print_json,
     print_plan,
 )
 
@@ -111,47 +109,6 @@ def rl(
     move_data_root(opened, move_root, data_root, questions)
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model)}")
     collect(opened)
-
-
-@app.command(epilog="Example: p2r study credit --run runs/demo --seeds 0,1,2")
-def study(
-    run: RunOption,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the study: a module of p2r.studies.")
-    ] = "credit",
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-    recipe: RecipeOption = None,
-    set: SetOption = None,
-) -> None:
-    """Run a study over several seeds.
-
-    The study "credit" compares PA-GRPO and GRPO. It starts from the run's SFT model and evaluates
-    on the run's test split. For the run's own seed, it uses the RL models that the run already has.
-    """
-    opened = open_run(run, recipe, set, must_exist=True, dry_run=dry_run)
-    try:
-        chosen = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise ValueError(f"--seeds {seeds!r} must be whole numbers, like 0,1,2") from None
-
-    from p2r.studies import load_study
-
-    found = load_study(name)
-    if dry_run:
-        from p2r.stages.preview import preview_study
-
-        print_dry_run(preview_study(opened, found.arms, chosen))
-        return
-    from p2r.cli.tables import make_console, study_table
-    from p2r.studies.base import run_study
-
-    measured = run_study(found, opened, chosen)
-    if as_json:
-        print_json(measured)
-    else:
-        make_console().print(study_table(measured))
 
 
 def _print_dry_run(

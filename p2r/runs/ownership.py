@@ -65,7 +65,14 @@ PLAYGROUND_SPLITS = (
     *("train", "validation", "test"),
     *("ambiguous", "new_domain", "long", "false_notes"),
 )
-_EVERY_MODEL = ("seed", "models.dtype", "models.prompt", "video.factor", "video.image_pixels")
+_EVERY_MODEL = (
+    "seed",
+    "models.dtype",
+    "models.prompt",
+    "video.factor",
+    "video.image_pixels",
+    "video.sampling",
+)
 _TAUGHT = ("sft.target", "models.agnostic_prompt")  # they choose the prompt of what SFT teaches
 _TRAINED = (*_EVERY_MODEL, *_TAUGHT, "video.train_*", "tuning.*")
 _JUDGED = ("judging.*",)

@@ -8,6 +8,7 @@ the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,7 @@ __all__ = [
     "SftSettings",
     "TuningSettings",
     "VideoSettings",
+    "change_recipe",
     "find_plugins",
     "load_recipe",
     "preset_names",
@@ -133,7 +135,16 @@ def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -
     if path.name == "recipe.yaml":  # of a run
         for section, values in OLDER_RUNS.items():
             settings[section] = values | (settings.get(section) or {})
-    for override in overrides or []:
+    return _validate(settings, overrides or [], path)
+
+
+def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with `section.key=value` overrides. Raises `UserError`."""
+    return _validate(recipe.model_dump(mode="json"), overrides, Path(recipe.name))
+
+
+def _validate(settings: dict[str, Any], overrides: Sequence[str], path: Path) -> Recipe:
+    for override in overrides:
         _override(settings, override)
     try:
         return Recipe.model_validate(settings, context={"folder": path.parent})

@@ -66,6 +66,11 @@ class VideoSettings(Section):
     """Most frames per video in evaluation."""
     eval_pixels: PositiveInt = 256 * 28 * 28
     """Most pixels per frame in evaluation."""
+    sampling: Literal["uniform", "adaptive"] = "uniform"
+    """Frames evenly over the video, or more of them where much changes. The paper: uniform."""
+    eval_change: str = ""
+    """Change the frames in evaluation, for example `blur:2` or `FILE.py:NAME`; see
+    `p2r.video.changes`. Not for `server.media=file`, which sends the file itself."""
     image_pixels: PositiveInt | None = 256 * 28 * 28
     """Most pixels of an image, in training and evaluation (none: as a frame). The default, 256
     tokens, is that of Video-R1; the paper only states the limit of video frames."""

@@ -8,15 +8,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 from p2r import stages
 from p2r.errors import UserError
+from p2r.files.own_process import end_with_parent
 from p2r.pipeline import collect_cases
 from p2r.runs import Run, write_json
 from p2r.runs.recipe import Credit
@@ -104,9 +103,7 @@ def train_both(run: Run, **inputs: Any) -> None:
 
 def _train_one(run: Run, credit: Credit, inputs: dict[str, Any]) -> None:
     """Train in a subprocess that ends when its parent ends."""
-    ended = multiprocessing.parent_process().sentinel
-    watch = threading.Thread(target=lambda: wait([ended]) and os._exit(1), daemon=True)
-    watch.start()
+    end_with_parent()
     try:
         stages.rl(run, credit, **inputs)
     except (ValueError, OSError) as error:

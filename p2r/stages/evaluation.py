@@ -36,6 +36,19 @@ def evaluate(
     return _evaluator(run, model, style)(asked, root, stage)
 
 
+def evaluate_questions(
+    run: Run,
+    model: str,
+    stage: str,
+    asked: list[Question],
+    data_root: Path,
+    style: str | None = None,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Evaluate a model like `evaluate`, on questions in memory. The run's own questions stay."""
+    root = claim_data_root(run, data_root, data_root)
+    return _evaluator(run, model, style)(asked, root, stage)
+
+
 def evaluate_benchmark(
     run: Run,
     model: str,

@@ -25,6 +25,7 @@ import numpy as np
 from p2r.errors import VideoError
 from p2r.files.atomic import replacing
 from p2r.video.decoders import WORKERS, DecodeFailure, decode
+from p2r.video.sampling import adaptive_indices
 
 MAX_FRAMES = 16
 MAX_PIXELS = 128 * 28 * 28
@@ -323,6 +324,27 @@ class FrameCache:
             ):
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
             self._busy.pop(key, None)
+
+
+CANDIDATES = 4  # times as many frames are read as adaptive sampling chooses
+
+
+def sample_adaptively(
+    cache: FrameCache, path: str | os.PathLike[str], max_frames: int = MAX_FRAMES, **settings: Any
+) -> Frames:
+    """Return at most `max_frames` frames, more of them where much changes.
+
+    They are chosen among an even sample of `CANDIDATES` times as many frames.
+    """
+    found = cache.get(path, max_frames=CANDIDATES * max_frames, **settings)
+    places = adaptive_indices(found.frames, max_frames)
+    return replace(
+        found,
+        frames=found.frames[places],
+        timestamps=[found.timestamps[place] for place in places],
+        indices=[found.indices[place] for place in places],
+        max_frames=max_frames,
+    )
 
 
 def _size(found: Frames | VideoError) -> int:

@@ -3,8 +3,8 @@
 Each config is one start of the real `accelerate launch` with two workers over gloo, with the
 shipped config where there is one. A start takes long, so one start does several trainings. A set-up
 trains SFT, then RL, on the tiny model. The data have a clip that cannot be read, an image and a
-text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO, RL of all
-weights is PA-GRPO.
+text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO with masked
+frames (PAPO), RL of all weights is PA-GRPO.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SETTINGS = [
     "rl.preflight=1",
 ]
 CONFIGS = {"ddp": None, "zero2": "zero2.yaml", "zero3": "zero3.yaml", "fsdp2": "fsdp2.yaml"}
-LORA = ["tuning.lora_rank=4", "rl.credit=temporal", "rl.micro_batch=6"]
+LORA = ["tuning.lora_rank=4", "rl.credit=temporal", "rl.micro_batch=6", "rl.perception_loss=0.02"]
 SETUPS = ["ddp", "ddp lora", "zero2", "zero3", "zero3 lora", "fsdp2"]
 EXTRA = {  # what the start of a config does besides
     "one": {"adapters": LORA},
