@@ -106,7 +106,7 @@ def missing_facts(question: Question, observation: str) -> list[str]:
     if not has_scene(question) or generation_of(question) != 2:
         return []
     try:
-        _, used = solve(question.problem, scene_notes(question))
+        used = solve(question.problem, scene_notes(question)).used
     except MissingFact:  # the right answer is "cannot tell"
         used = ()
     notes = read_notes(observation)

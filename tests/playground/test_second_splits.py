@@ -24,7 +24,7 @@ def test_every_split_has_its_kinds_equally_often():
     kinds = {"ambiguous": {kind for kind, _ in AMBIGUOUS}, "long": set(LONG)}
     for split in splits_of(2):
         expected = kinds.get(split, set(KINDS))
-        block = {"ambiguous": 9, "long": 4}.get(split, 10)
+        block = {"ambiguous": len(AMBIGUOUS), "long": len(LONG)}.get(split, len(KINDS))
         questions = [make_question(split, index, 2) for index in range(block)]
         counts = Counter(question.meta["kind"] for question in questions)
         assert set(counts) == expected and len(set(counts.values())) == 1

@@ -29,8 +29,9 @@ from p2r.playground.second.habits import BASE, CARELESS, COMPLETE, TARGETED, TEA
 FIRST_SEED = 100_000_000  # the splits use other seeds
 FIRST_HELD_OUT = 90_000_000
 
-# Kinds of questions that need two sentences, or a sentence that is found by what it says.
-TWO_STEPS = ("mover time", "mover colour", "changer motion", "compare", "partner", "chain")
+# Kinds of questions that need two sentences, or a sentence that is found by what it says. The hard
+# ones are drawn twice as often.
+TWO_STEPS = ("mover time", "mover colour", *("changer motion", "compare", "chain") * 2)
 
 Make = Callable[[int], Example]  # returns the example of a seed
 

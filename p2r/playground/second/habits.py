@@ -70,8 +70,8 @@ def describe(
 ) -> str:
     """Return sentences about the scene, chosen by the habit; at least one.
 
-    They are in the order of the scene, or in random order (`shuffle`). A needed object that is not
-    visible has a sentence too: it cannot be seen.
+    They are in the order of the scene, or in random order (`shuffle`); the sign comes last. A
+    needed object that is not visible has a sentence too: it cannot be seen.
     """
     notes = Notes.of(scene)
     facts: dict[str, Fact | str] = {fact.name: fact for fact in notes.objects}
@@ -87,6 +87,7 @@ def describe(
             chosen = [name for name in chosen if name in kept]
     if shuffle:
         rng.shuffle(chosen)
+        chosen.sort(key=lambda name: name == "sign")
     return " ".join(_say(rng, facts[name], habit, domain) for name in chosen)
 
 

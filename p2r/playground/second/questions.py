@@ -26,6 +26,7 @@ from p2r.playground.second.language import (
     Notes,
 )
 from p2r.playground.second.reading import (
+    COMPARISONS,
     MissingFact,
     Solution,
     compare,
@@ -35,7 +36,6 @@ from p2r.playground.second.reading import (
     read_mover_colour,
     read_mover_time,
     read_part,
-    read_partner,
     read_sign,
 )
 from p2r.playground.second.words import EVENTS, SEEN, TIMES, Domain
@@ -44,9 +44,6 @@ from p2r.records import Question
 
 LETTERS = "ABCD"
 CANNOT_TELL = "cannot tell"
-COMPARISONS = tuple(
-    f"{size} size, {motion} motion" for size in ("same", "other") for motion in ("same", "other")
-)
 
 
 class SceneQuestion(NamedTuple):
@@ -174,16 +171,6 @@ def _pair(notes: Notes, rng: random.Random, wanted: str) -> tuple[str, ...] | No
     return (pair[0].name, pair[1].name) if compare(*pair) == wanted else None
 
 
-def _partner_with_motion(notes: Notes, rng: random.Random, motion: str) -> tuple[str, ...] | None:
-    times = [fact.time for fact in notes.objects]
-    found = [fact for fact in notes.objects if fact.time and times.count(fact.time) == 2]
-
-    def wanted(fact: Fact) -> bool:
-        return any(o.motion == motion for o in found if o.time == fact.time and o is not fact)
-
-    return _pick(rng, found, wanted)
-
-
 def _hitter(notes: Notes, rng: random.Random, wanted: None) -> tuple[str, ...] | None:
     return _pick(rng, [fact for fact in notes.objects if fact.hit], lambda fact: True)
 
@@ -265,14 +252,9 @@ KINDS: dict[str, Kind] = {
         notice="the object with the event at {} s",
     ),
     "compare": Kind(
-        "Compare the {} and the {}.",
+        "In what are the {} and the {} alike?",
         *(_CHOICE, _draw_comparison, _pair, read_comparison, lambda domain: COMPARISONS),
         notice="the {} and the {}",
-    ),
-    "partner": Kind(
-        "How does the other object move that has its event together with the {}?",
-        *(_CHOICE, _draw_motion, _partner_with_motion, read_partner, _motions),
-        notice="the {} and its partner",
     ),
     "chain": Kind(
         "What colour is the object that the {} hits?",
@@ -280,7 +262,7 @@ KINDS: dict[str, Kind] = {
         notice="the {} and the object that it hits",
     ),
 }
-TWO_SENTENCES = ("compare", "partner", "chain")
+TWO_SENTENCES = ("compare", "chain")
 _PATTERNS = {
     name: re.compile(re.escape(kind.form).replace(r"\{\}", r"(\w+(?: \w+)?)"))
     for name, kind in KINDS.items()

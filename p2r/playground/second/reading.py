@@ -6,14 +6,16 @@ the arguments of the question, and returns the answer with the facts that it com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from p2r.playground.second.language import UNSEEN, Fact, Notes
 
+COMPARISONS = ("both", "size only", "motion only", "nothing")
+
 
 class MissingFact(Exception):
-    """The notes lack a needed fact. `used` are the facts that were found before.
+    """The notes lack a needed fact. `used` are the facts that were read before.
 
     `unseen`: the notes say that the fact cannot be seen.
     """
@@ -25,10 +27,16 @@ class MissingFact(Exception):
 
 
 class Solution(NamedTuple):
-    """An answer in words, and the facts it comes from, in the order in which they are read."""
+    """An answer in words, and the facts it comes from.
+
+    `read`: the facts that are read to find those (default: no others). `remark`: what follows from
+    the facts, before the answer.
+    """
 
     value: str
     used: tuple[Fact | str, ...]
+    read: tuple[Fact, ...] = ()
+    remark: str = ""
 
 
 def _read(notes: Notes, name: str, used: Sequence[Fact] = ()) -> Fact:
@@ -50,15 +58,24 @@ def _part(fact: Fact, part: str, used: Sequence[Fact] = ()) -> str:
     return str(value)
 
 
-def _only(notes: Notes, what: str, found: Sequence[Fact], used: Sequence[Fact] = ()) -> Fact:
-    if len(found) != 1:
-        raise MissingFact(f"{'More than one' if found else 'No'} {what} is described.", used)
-    return _read(notes, found[0].name, used)
+def _search(
+    notes: Notes, what: str, fits: Callable[[Fact], bool], used: tuple[Fact, ...] = ()
+) -> tuple[Fact, ...]:
+    """Read the notes in order until a fact fits. Return the facts that were read, `used` first.
+
+    Tiny models cannot find a sentence by what it says at its end. They can repeat the notes and
+    stop at the sentence that fits.
+    """
+    for place, fact in enumerate(notes.objects):
+        if fits(fact):
+            read = (*used, *notes.objects[:place])
+            return (*read, _read(notes, fact.name, read))
+    raise MissingFact(f"No {what} is described.", (*used, *notes.objects))
 
 
-def _mover(notes: Notes, way: str) -> Fact:
-    found = [fact for fact in notes.objects if fact.motion == f"moves {way}"]
-    return _only(notes, f"object that moves {way}", found)
+def _mover(notes: Notes, way: str) -> tuple[Fact, ...]:
+    motion = f"moves {way}"
+    return _search(notes, f"object that {motion}", lambda fact: fact.motion == motion)
 
 
 def read_part(part: str, notes: Notes, name: str) -> Solution:
@@ -78,47 +95,44 @@ def read_sign(notes: Notes) -> Solution:
 
 def read_mover_time(notes: Notes, way: str) -> Solution:
     """Answer when the object that moves in a direction has its event."""
-    fact = _mover(notes, way)
-    return Solution(_part(fact, "time"), (fact,))
+    *before, fact = read = _mover(notes, way)
+    return Solution(_part(fact, "time", before), (fact,), read)
 
 
 def read_mover_colour(notes: Notes, way: str) -> Solution:
     """Answer the colour of the object that moves in a direction."""
-    fact = _mover(notes, way)
-    return Solution(fact.colour, (fact,))
+    read = _mover(notes, way)
+    return Solution(read[-1].colour, read[-1:], read)
 
 
 def read_changer_motion(notes: Notes, time: str) -> Solution:
     """Answer how the object with an event at a time moves."""
-    found = [fact for fact in notes.objects if str(fact.time) == time]
-    fact = _only(notes, f"object with an event at {time} s", found)
-    return Solution(_part(fact, "motion"), (fact,))
+    what = f"object with an event at {time} s"
+    *before, fact = read = _search(notes, what, lambda fact: str(fact.time) == time)
+    return Solution(_part(fact, "motion", before), (fact,), read)
 
 
 def read_comparison(notes: Notes, a: str, b: str) -> Solution:
-    """Answer whether two named objects have the same size and the same motion."""
+    """Answer in what two named objects are alike: size, motion, both or nothing."""
     one = _read(notes, a)
     two = _read(notes, b, (one,))
     for fact, used in ((one, ()), (two, (one,))):
         for part in ("size", "motion"):
             _part(fact, part, used)
-    return Solution(compare(one, two), (one, two))
+    size = "same" if one.size == two.size else "other"
+    motion = "same" if one.motion == two.motion else "other"
+    remark = (
+        f"They are {one.size} and {two.size}: {size} size; "
+        f"{one.motion} and {two.motion}: {motion} motion."
+    )
+    return Solution(compare(one, two), (one, two), remark=remark)
 
 
 def compare(one: Fact, two: Fact) -> str:
-    """Return the comparison of two facts in words."""
-    size = "same" if one.size == two.size else "other"
-    motion = "same" if one.motion == two.motion else "other"
-    return f"{size} size, {motion} motion"
-
-
-def read_partner(notes: Notes, name: str) -> Solution:
-    """Answer how the object moves that has its event together with a named one."""
-    one = _read(notes, name)
-    time = _part(one, "time")
-    found = [fact for fact in notes.objects if str(fact.time) == time and fact.name != name]
-    two = _only(notes, f"other object with an event at {time} s", found, (one,))
-    return Solution(_part(two, "motion", (one,)), (one, two))
+    """Return in what two facts are alike: one of `COMPARISONS`."""
+    if one.size == two.size:
+        return "both" if one.motion == two.motion else "size only"
+    return "motion only" if one.motion == two.motion else "nothing"
 
 
 def read_chain(notes: Notes, name: str) -> Solution:
@@ -128,6 +142,5 @@ def read_chain(notes: Notes, name: str) -> Solution:
     if shape is None:
         _part(one, "event")
         raise MissingFact("It hits no object.", (one,))
-    found = [fact for fact in notes.objects if fact.shape == shape]
-    two = _only(notes, shape, found, (one,))
-    return Solution(two.colour, (one, two))
+    read = _search(notes, shape, lambda fact: fact.shape == shape, (one,))
+    return Solution(read[-1].colour, (one, read[-1]), read)

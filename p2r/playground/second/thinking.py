@@ -1,7 +1,9 @@
 """Thinking that follows from notes only.
 
-`think_from` repeats the sentences that hold the needed facts, then names the answer. If a needed
-fact is missing, the thinking says so, and the answer is a guess: each answer is equally likely.
+`think_from` repeats the sentences that hold the needed facts, then names the answer. If the
+question describes an object ("the object that moves left"), the thinking repeats the sentences in
+order until one fits. If a needed fact is missing, the thinking says so, and the answer is a guess:
+each answer is equally likely.
 "cannot tell" is the answer only if it is an option.
 """
 
@@ -51,18 +53,19 @@ def think_from(
         notes = read_notes(notes)
     rng = rng or random.Random(f"guess {notes} {asked.problem} {asked.options}")
     values = {option.partition(". ")[2]: option[0] for option in asked.options}
-    lead, told, lacking = "So", True, ""
+    lead, told, remark = "So", True, ""
     try:
-        value, used = solve(asked.problem, notes)
+        value, used, read, remark = solve(asked.problem, notes)
+        used = read or used
         if values and value not in values:
             raise MissingFact(f"No option says {value}.", used)
     except MissingFact as missing:
-        used, lacking = missing.used, str(missing)
+        used, remark = missing.used, str(missing)
         if CANNOT_TELL in values:
             value, told = CANNOT_TELL, missing.unseen
         else:
             value, told, lead = _guess(rng, asked, values, domain), False, "I guess"
-    said = " ".join(filter(None, (*map(describe_fact, used), lacking)))
+    said = " ".join(filter(None, (*map(describe_fact, used), remark)))
     option = f", option {values[value]}" if values else ""
     return Thought(
         think=f"{START}{said[:1].lower()}{said[1:]} {lead} {value}{option}.",
