@@ -81,7 +81,8 @@ class View:
 
     `split` is a split of the playground (default: the view's name); "test" is the questions of
     `p2r eval`. `overrides` hold for the evaluation only, for example `video.eval_change=blur:2`.
-    `pose` changes the questions. `arms` limits the view to some arms. A `hidden` view is an input
+    `pose` changes the questions. `style` is the prompt style; "agnostic" asks for thinking and
+    answer without an observation. `arms` limits the view to some arms. A `hidden` view is an input
     of other views and not a result.
     """
 

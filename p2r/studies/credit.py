@@ -4,9 +4,13 @@ All models start from the run's SFT model and see the same questions in the same
 numbers of rollouts and updates. What a scheme computes beside that is in the table of arms: T-GRPO
 samples more, PAPO reads each response twice, a critic needs one more forward pass. GRPO, T-GRPO,
 `critic` and PAPO need no judge. Without R_P the advantage of R_R goes to all tokens, which is GRPO.
+In the view `false_notes` the response begins with an observation that contradicts the video.
 """
 
-from p2r.studies.base import GRPO, PA_GRPO, Arm, Study
+from p2r.evaluation.paper import TABLE_2
+from p2r.studies.base import GRPO, PA_GRPO, Arm, Paper, Study, View
+from p2r.studies.framework.poses import FalseNote
+from p2r.studies.stages import ROWS
 
 OTHERS = (
     Arm("shared", ("rl.credit=shared",), label="both rewards on all tokens"),
@@ -20,15 +24,18 @@ OTHERS = (
     Arm("critic_process", ("rl.credit=critic_process",), label="critic, R_P and R_R"),
     Arm("turn", ("rl.credit=turn",), label="SFT + MT-GRPO"),
 )
+ARMS = (GRPO, PA_GRPO, *OTHERS)
+PAPER = {name: TABLE_2[row]["average"] for name, row in ROWS.items()}
 STUDY = Study(
     "credit",
-    arms=(GRPO, PA_GRPO, *OTHERS),
+    arms=ARMS,
     differences=(("pa_grpo", "grpo"), *(("pa_grpo", arm.name) for arm in OTHERS)),
-    views=("test", "false_notes"),
+    views=("test", View("false_notes", pose=FalseNote())),
     show=("accuracy", "sufficiency", "format", "mismatch", "exact", "faithful", "follows note"),
     curves=(
         *("lost", "accuracy", "sufficiency", "faithful", "mismatch"),
         *("perception/collapse", "reasoning/collapse"),
     ),
+    paper=Paper("Table 2", {a.name: PAPER[a.name] for a in ARMS if a.name in PAPER}),
     doc=__doc__,
 )

@@ -329,13 +329,12 @@ class FrameCache:
 CANDIDATES = 4  # times as many frames are read as adaptive sampling chooses
 
 
-def sample_adaptively(
-    cache: FrameCache, path: str | os.PathLike[str], max_frames: int = MAX_FRAMES, **settings: Any
-) -> Frames:
+def sample_adaptively(cache: FrameCache, path: str | os.PathLike[str], **settings: Any) -> Frames:
     """Return at most `max_frames` frames, more of them where much changes.
 
     They are chosen among an even sample of `CANDIDATES` times as many frames.
     """
+    max_frames = settings.pop("max_frames", MAX_FRAMES)
     found = cache.get(path, max_frames=CANDIDATES * max_frames, **settings)
     places = adaptive_indices(found.frames, max_frames)
     return replace(

@@ -11,6 +11,7 @@ from p2r.playground.second.questions import CANNOT_TELL
 from p2r.records import Case
 from p2r.scoring.answers import extract_choice, option_texts
 from p2r.studies.base import Measure, Study
+from p2r.studies.framework.learned_judge import oracle_says
 
 
 def follows(source: truth.Source) -> Measure:
@@ -32,6 +33,14 @@ def says_cannot_tell(case: Case) -> float | None:
     if letter is None:
         return None
     return float(extract_choice(case.trace.answer, case.question.options) == letter)
+
+
+def agrees_with_oracle(case: Case) -> float | None:
+    """Return 1 if the verdict is that of the oracle; None if one of them is unknown."""
+    if case.verdict is None or case.verdict.sufficient is None or not case.trace.observation:
+        return None
+    known = oracle_says(case.question, case.trace.observation)
+    return None if known is None else float(known == case.verdict.sufficient)
 
 
 def _tokens(case: Case) -> float | None:

@@ -52,6 +52,8 @@ def _parts(study: Study, result: Mapping[str, Any], command: str, pictures: list
             tables.markdown(tables.curve_rows(result)),
             f"![{study.name}: over the steps]({pictures[1]})\n",
         ]
+    if len(rows := tables.time_rows(result)) > 1:
+        parts += ["### Time\n", tables.markdown(rows)]
     for title, name in (
         ("What it says", "says"),
         ("What it does not say", "does not say"),

@@ -22,7 +22,7 @@ from p2r.studies.framework.budget import budgets
 from p2r.studies.framework.curves import study_curves
 from p2r.studies.framework.intervals import MEANING, measure_grid
 from p2r.studies.framework.measures import measures_of
-from p2r.studies.framework.work import Plan
+from p2r.studies.framework.work import Plan, name_of
 
 FORMAT = 2
 _OLD = ("seeds", "questions", "difference")
@@ -104,10 +104,10 @@ class Table:
 
 
 def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Return the result of a study whose work is done. `seconds` are those of each training."""
+    """Return the result of a study whose work is done. `seconds` are those of each part."""
     study = plan.study
     tables = {view.name: Table(plan, view) for view in plan.shown}
-    views = {name: _describe(table) for name, table in tables.items()}
+    views = {name: _describe(table, seconds) for name, table in tables.items()}
     first = next(iter(views.values()))
     differences = list(first["differences"].values())
     curves, curve_differences = study_curves(plan)
@@ -135,7 +135,7 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def _describe(table: Table) -> dict[str, Any]:
+def _describe(table: Table, seconds: Mapping[str, float]) -> dict[str, Any]:
     arms = [arm.name for arm in table.arms]
     return {
         "split": table.view.source,
@@ -148,7 +148,23 @@ def _describe(table: Table) -> dict[str, Any]:
             if a in arms and b in arms
         },
         "by": table.parts(),
+        "seconds_per_question": _answer_seconds(table, seconds),
     }
+
+
+def _answer_seconds(table: Table, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds per question of each arm, over the cells whose time is known.
+
+    The time of a cell holds loading the model and scoring the answers. Of a cell that was
+    interrupted, it is the time of the last try.
+    """
+    found = {}
+    for arm in table.arms:
+        cells = [table.plan.cell(arm.name, seed, table.view.name) for seed in table.plan.seeds]
+        known = [seconds[name_of(cell)] for cell in cells if name_of(cell) in seconds]
+        if known and table.questions:
+            found[arm.name] = round(sum(known) / len(known) / len(table.questions), 4)
+    return found
 
 
 def _view_differences(plan: Plan, tables: Mapping[str, Table]) -> dict[str, Any]:
@@ -222,6 +238,7 @@ def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
                 "arms": arms,
                 "differences": {"difference": result["difference"]},
                 "by": {},
+                "seconds_per_question": {},
             }
         },
         "view_differences": {},

@@ -27,7 +27,7 @@ from p2r.studies.base import Study
 from p2r.studies.framework.budget import check_equal
 from p2r.studies.framework.curves import read_rows
 from p2r.studies.framework.result import make_result, result_file
-from p2r.studies.framework.work import Cell, Plan, Training
+from p2r.studies.framework.work import Cell, Plan, Training, name_of
 
 Report = Callable[[str], None]
 Unit = Training | Cell
@@ -66,11 +66,6 @@ def run_study(
 
 def _open_units(plan: Plan) -> list[Unit]:
     return [unit for unit in plan.work() if not unit.is_done]
-
-
-def name_of(unit: Unit) -> str:
-    """Return the name of a unit of work, unique in the run."""
-    return unit.name if isinstance(unit, Training) else f"{unit.model.name}/{unit.stage}"
 
 
 def kind_of(unit: Unit) -> str:

@@ -148,6 +148,22 @@ def budget_rows(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def time_rows(result: Mapping[str, Any]) -> Rows:
+    """Return the seconds per question: a row per arm, a column per view."""
+    views = {n: view.get("seconds_per_question") or {} for n, view in result["views"].items()}
+    arms = [arm for arm in result["labels"] if any(arm in found for found in views.values())]
+    return [
+        ["seconds per question", *views],
+        *(
+            [
+                result["labels"][arm],
+                *(f"{f[arm]:.3f}" if arm in f else NO_VALUE for f in views.values()),
+            ]
+            for arm in arms
+        ),
+    ]
+
+
 def markdown(rows: Rows) -> str:
     """Return rows as a Markdown table; the first row is the head."""
     safe = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]

@@ -20,7 +20,7 @@ from p2r.files.jsonlines import from_line, to_line
 from p2r.records import Case
 from p2r.runs import Run, model_fingerprint, read_json, replacing, write_text
 from p2r.runs.names import rl_stage
-from p2r.runs.recipe import Recipe, change_recipe, load_recipe
+from p2r.runs.recipe import AGNOSTIC, Recipe, change_recipe, load_recipe
 from p2r.stages.evaluation import evaluate_questions
 from p2r.studies.base import Arm, Stage, Study, View
 from p2r.studies.framework.keys import digest, stage_settings
@@ -148,12 +148,16 @@ class Cell:
         if self.is_done:
             return
         assert self.main is not None
-        asked = questions_of(self.main, self.view.source)[: self.run.recipe.eval.questions]
+        settings = self.run.recipe.eval
+        asked = questions_of(self.main, self.view.source)[: settings.questions]
         if self.view.pose is not None:
             asked = self.view.pose(asked, self._answers)
-        evaluate_questions(
-            self.run, self.model.path, self.stage, asked, media_root(self.main), self.view.style
-        )
+        style = self.view.style
+        if style == "agnostic":
+            style = AGNOSTIC.get(self.run.recipe.models.prompt, "think")
+        whole = settings.model_copy(update={"questions": None})  # a pose may ask more questions
+        run = Run(self.run.folder, self.run.recipe.model_copy(update={"eval": whole}))
+        evaluate_questions(run, self.model.path, self.stage, asked, media_root(self.main), style)
 
     def _answers(self, view: str, arm: str | None = None) -> list[Case]:
         return next(
@@ -161,6 +165,11 @@ class Cell:
             for cell in self.needs
             if cell.view.name == view and cell.arm == (arm or self.arm)
         )
+
+
+def name_of(unit: Training | Cell) -> str:
+    """Return the name of a unit of work, unique in the run."""
+    return unit.name if isinstance(unit, Training) else f"{unit.model.name}/{unit.stage}"
 
 
 class Plan:
@@ -234,12 +243,13 @@ class Plan:
             self._add(needed, units)
         units.setdefault(("cell", cell.model.name, cell.stage), cell)
 
-    def recipe(self, overrides: Sequence[str]) -> Recipe:
-        """Return the recipe of the run with some other values."""
+    def recipe(self, overrides: Sequence[str], seed: int | None = None) -> Recipe:
+        """Return the recipe of the run with some other values, and with another seed."""
         key = tuple(overrides)
         if key not in self._recipes:
             self._recipes[key] = change_recipe(self.main.recipe, key)
-        return self._recipes[key]
+        recipe = self._recipes[key]
+        return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
     def model(self, name: str, seed: int) -> Model:
         """Return the model of an arm for a seed."""
@@ -249,7 +259,7 @@ class Plan:
 
     def _make_model(self, arm: Arm, seed: int) -> Model:
         model = self._start(arm, seed)
-        recipe = self.recipe((*arm.overrides, f"seed={seed}"))
+        recipe = self.recipe(arm.overrides, seed)
         for kind in arm.train:
             model = self._train(arm, kind, recipe, model, seed)
         return model
@@ -293,7 +303,7 @@ class Plan:
         model = self.model(arm.name, seed)
         # Models that no seed has trained give the same answers for every seed.
         own = seed if model.trainings else self.main.recipe.seed
-        recipe = self.recipe((*arm.overrides, *view.overrides, f"seed={own}"))
+        recipe = self.recipe((*arm.overrides, *view.overrides), own)
         needs = tuple(
             self.cell(by or arm.name, seed, name)
             for name, by in (view.pose.needs if view.pose else ())
