@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from p2r.errors import UserError
@@ -57,6 +57,9 @@ class Arm:
     `traces` chooses the traces of SFT (default: those that the run's filter kept), and `questions`
     the questions of RL (default: those of the run). Both get the run and the recipe of the arm.
     `world` is the first generation of the playground that the arm works with.
+
+    `at` evaluates a checkpoint of RL instead of the final model: that of this step. The arm must
+    keep it, with `keep=all` and a fitting `rl.save_steps`; see `at_step`.
     """
 
     name: str
@@ -67,12 +70,27 @@ class Arm:
     traces: Traces | None = None
     questions: Questions | None = None
     world: int = 1
+    at: int | None = None
 
 
 BASE = Arm("base", start="base", train=(), label="base")
 SFT = Arm("sft", train=(), label="SFT")
 GRPO = Arm("grpo", ("rl.credit=outcome",), label="SFT + GRPO")
 PA_GRPO = Arm("pa_grpo", ("rl.credit=process",), label="SFT + PA-GRPO")
+
+
+def at_step(arm: Arm, step: int, every: int) -> Arm:
+    """Return an arm as it was after some steps of RL. Checkpoints are kept every `every` steps.
+
+    All steps of one arm, with the same `every`, share one training.
+    """
+    return replace(
+        arm,
+        name=f"{arm.name}_{step}",
+        label=f"{arm.label or arm.name}, step {step}",
+        overrides=(*arm.overrides, "keep=all", f"rl.save_steps={every}"),
+        at=step,
+    )
 
 
 @dataclass(frozen=True)

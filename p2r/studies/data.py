@@ -12,7 +12,7 @@ from p2r.studies.base import Arm, Study
 from p2r.studies.framework.examples import Generated, Kept
 
 TRACES = {
-    "all": Kept(1.0),
+    "all": None,  # those of the run
     "part_50": Kept(0.5),
     "part_25": Kept(0.25),
     "part_10": Kept(0.1),

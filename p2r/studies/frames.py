@@ -4,7 +4,8 @@ Every arm trains SFT and PA-GRPO from the base model with its own frames, then a
 others. A clip of the playground has 15 frames, so a limit of 16 shows all of them. `adaptive` takes
 more frames where much changes.
 
-Missing: clips longer than those of training; see the study `long`.
+Missing: other models than the playground's, whose smallest frame is 28 × 28 pixels. For clips that
+are longer than those of training, see the study `long`.
 """
 
 from p2r.studies.base import Arm, Study, View

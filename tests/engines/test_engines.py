@@ -147,9 +147,10 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 
 def test_an_engine_that_does_not_exist_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="no engine 'vlm': use one of int8, server, transformers, vllm"):
+    known = "no engine 'vlm': use one of int8, server, transformers, vllm"
+    with pytest.raises(UserError, match=known):
         load_recipe("tiny", ["generate.engine=vlm"])
-    with pytest.raises(EngineError, match="no engine 'vlm': use one of int8, server, transformers, vllm"):
+    with pytest.raises(EngineError, match=known):
         load_engine(load_recipe("tiny"), "playground/base", engine="vlm")
 
 

@@ -67,6 +67,13 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+# Metrics of the observation: unknown for models and views without one.
+OF_OBSERVATIONS = (
+    *("sufficiency", "format", "faithful", "sufficient and true", "sentences"),
+    "observation tokens",
+)
+
+
 def measures_of(study: Study) -> Mapping[str, Measure]:
     """Return the metrics of a study, its own ones last."""
     return MEASURES | dict(study.metrics)

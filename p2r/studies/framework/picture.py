@@ -14,6 +14,7 @@ from p2r.plots import COLOURS
 from p2r.studies.framework.tables import shown_metrics
 
 ROW, PANEL, LABELS, TOP = 22, 210, 210, 46  # pixels
+_DASHES = ("none", "6 3", "2 2")  # more arms than colours
 _STYLE = "font-family:system-ui,sans-serif;font-size:12px;fill:#222"
 
 
@@ -97,8 +98,10 @@ def draw_curves(result: Mapping[str, Any]) -> str:
             points = " ".join(
                 f"{x(s):.1f},{y(v):.1f}" for s, v in zip(curve["steps"], curve["mean"], strict=True)
             )
+            dash = _DASHES[arms.index(arm) // len(COLOURS) % len(_DASHES)]
             shapes.append(
-                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
+                f'stroke-dasharray="{dash}"/>'
             )
     rows = math.ceil(len(result["curves"]) / 3)
     bottom = 30 + rows * (height + 60)

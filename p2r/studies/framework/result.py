@@ -21,7 +21,7 @@ from p2r.studies.base import Arm, View
 from p2r.studies.framework.budget import budgets
 from p2r.studies.framework.curves import study_curves
 from p2r.studies.framework.intervals import MEANING, measure_grid
-from p2r.studies.framework.measures import measures_of
+from p2r.studies.framework.measures import OF_OBSERVATIONS, measures_of
 from p2r.studies.framework.work import Plan, name_of
 
 FORMAT = 2
@@ -49,13 +49,22 @@ class Table:
         measures = measures_of(plan.study)
         self.grids: dict[str, Grid] = {arm.name: {} for arm in self.arms}
         for arm in self.arms:
+            observes = self._observes(arm)
             for name, measure in measures.items():
-                self.grids[arm.name][name] = self._grid(answers[arm.name], measure.of)
+                has_value = observes or name not in OF_OBSERVATIONS
+                of = measure.of if has_value else _unknown
+                self.grids[arm.name][name] = self._grid(answers[arm.name], of)
         self.metrics = [
             name
             for name in measures
             if any(not np.isnan(self.grids[arm.name][name]).all() for arm in self.arms)
         ]
+
+    def _observes(self, arm: Arm) -> bool:
+        """Return whether an arm is asked for observations in this view."""
+        if self.view.style in ("direct", "agnostic"):
+            return False
+        return self.plan.recipe(arm.overrides).sft.target == "process"
 
     def _read(self, arm: Arm) -> list[list[Case]]:
         """Return the cases by seed. Cells that are equal for all seeds are read once."""
@@ -101,6 +110,10 @@ class Table:
                     "arms": {arm.name: self.measures(arm.name, chosen) for arm in self.arms},
                 }
         return found
+
+
+def _unknown(case: Case) -> None:
+    """Return that a metric is unknown."""
 
 
 def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Training:
     @cached_property
     def found(self) -> Path | None:
         """The stage folder of an equal training that the run or an older study made before."""
-        if self.arm.traces or self.arm.questions:
+        if self.arm.traces or self.arm.questions or self.arm.at is not None:
             return None
         kind: Stage = "sft" if self.stage == "sft" else "rl"
         wanted = stage_settings(self.run.recipe, kind)
@@ -262,6 +262,9 @@ class Plan:
         recipe = self.recipe(arm.overrides, seed)
         for kind in arm.train:
             model = self._train(arm, kind, recipe, model, seed)
+        if arm.at is not None and model.training is not None:
+            checkpoint = model.training.out / "checkpoints" / f"checkpoint-{arm.at}"
+            return Model(f"{model.name}-step{arm.at}", str(checkpoint), model.training)
         return model
 
     def _start(self, arm: Arm, seed: int) -> Model:
@@ -284,7 +287,8 @@ class Plan:
             models = recipe.models.model_copy(update={"base": start.path})
             recipe = recipe.model_copy(update={"models": models})
         chosen = arm.traces if kind == "sft" else arm.questions
-        key = digest(stage, stage_settings(recipe, kind), start.name, repr_of(chosen))
+        kept = recipe.rl.save_steps if arm.at is not None else None
+        key = digest(stage, stage_settings(recipe, kind), start.name, repr_of(chosen), kept)
         name = f"{stage}-seed{seed}-{key}"
         run = Run(self.main.folder / "studies" / "models" / name, recipe)
         training = Training(name, stage, run, self.main, start, arm, seed)
