@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from small import read_lines, stopped_at_line
-from small_rl import FULL, Scripted, generation, make_trainer, scripted
+from small_rl import FULL, generation, scripted
 from test_exactness import BLIND, FOG, LOST, WRONG
 from test_grpo import train
 from torch.testing import assert_close
@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from p2r import data
 from p2r.records import Case
 from p2r.training.critic import FILE, token_advantages, token_rewards, value_loss
+from p2r.training.probe import undone
 
 pytest_plugins = ["small_fixtures"]
 slow = pytest.mark.slow
@@ -79,21 +80,21 @@ def test_a_new_head_gives_the_normalised_rewards(model_folder, media, questions,
         model_folder, media, questions, tmp_path, said, f"rl.credit={credit}"
     )
     mask = batch["completion_mask"].bool()
-    raw = torch.zeros(mask.shape)
-    known = mask.clone()
+    raw, known, looked = torch.zeros(mask.shape), mask.clone(), torch.zeros_like(mask)
     for row, case in enumerate(cases):
         border = case.trace.perception_tokens
+        looked[row, :border] = True
         raw[row] = case.reasoning.total
         if credit == "critic_process":
             known[row, :border] &= case.perception.total is not None
             raw[row, :border] += case.perception.total or 0.0
-    assert torch.equal(batch["known"], known)
     assert torch.equal(known, mask) == (credit == "critic")
-    values = raw[known]
-    expected = (raw - values.mean()) / (values.std(correction=0) + 1e-4)
-    expected = torch.where(known, expected, 0.0)
+    expected = torch.zeros(mask.shape)
+    for part in [known] if credit == "critic" else [known & looked, known & ~looked]:
+        values = raw[part]
+        scaled = (raw - values.mean()) / (values.std(correction=0) + 1e-4)
+        expected = torch.where(part, scaled, expected)
     assert_close(batch["advantages"], expected, atol=1e-4, rtol=1e-4)
-    assert_close(batch["targets"], torch.where(known, raw, 0.0), atol=1e-5, rtol=0)
     for row, case in enumerate(cases):
         border, end = case.trace.perception_tokens, case.trace.completion_tokens
         means = expected[row, :border].mean().item(), expected[row, border:end].mean().item()
@@ -103,20 +104,22 @@ def test_a_new_head_gives_the_normalised_rewards(model_folder, media, questions,
 
 
 @slow
-def test_the_head_learns_and_the_policy_gets_no_gradient_from_it(
-    model_folder, media, questions, tmp_path
-):
-    settings = ["rl.credit=critic", "rl.beta=0.0", "rl.critic.learning_rate=0.01"]
-    trainer, batch, _ = scripted(model_folder, media, questions, tmp_path, [FULL, LOST], *settings)
-    batch["advantages"] = torch.zeros_like(batch["advantages"])
-    losses = []
-    for _ in range(12):
-        trainer.model.zero_grad()
-        trainer.compute_loss(trainer.model, batch).backward()
-        losses.append(trainer._metrics["train"]["critic/loss"][-1])
-        trainer.critic.step()
-    assert not any(p.grad.any() for p in trainer.model.parameters() if p.grad is not None)
-    assert losses[-1] < 0.5 * losses[0]
+def test_the_head_learns_and_the_policy_does_not_change(model_folder, media, questions, tmp_path):
+    settings = ["rl.credit=critic", "rl.critic.learning_rate=0.01", "rl.critic.updates=20"]
+    trainer, _, _ = scripted(model_folder, media, questions, tmp_path, [FULL, LOST], *settings)
+    before = {key: weight.clone() for key, weight in trainer.model.state_dict().items()}
+    for _ in range(2):
+        trainer._generate_and_score_completions(generation(questions[:1], 2))
+    logged = trainer._metrics["train"]
+    assert logged["critic/loss"][-1] < 0.2 * logged["critic/loss"][0]
+    assert logged["critic/explained"][-1] > logged["critic/explained"][0] == pytest.approx(0)
+    after = trainer.model.state_dict()
+    assert all(torch.equal(weight, after[key]) for key, weight in before.items())
+    kept = trainer.critic.state()
+    with undone(trainer):  # as in the preflight
+        trainer._generate_and_score_completions(generation(questions[:1], 2))
+        assert not torch.equal(trainer.critic.head[-1].bias, kept["head"]["3.bias"])
+    assert torch.equal(trainer.critic.head[-1].bias, kept["head"]["3.bias"])
 
 
 @slow
@@ -129,27 +132,6 @@ def test_if_all_rewards_are_equal_or_unknown_no_token_has_an_advantage(
         )
         assert not batch["advantages"].any()
         assert all(case.perception_advantage == case.reasoning_advantage == 0 for case in cases)
-
-
-@slow
-def test_micro_batches_do_not_change_what_the_head_learns(model_folder, media, questions, tmp_path):
-    learned = []
-    for size in (2, 4):
-        trainer, _ = make_trainer(
-            Scripted, model_folder, media, questions[:2], tmp_path / str(size),
-            "rl.credit=critic_process", "rl.group_size=4", f"rl.micro_batch={size}",
-            "rl.max_grad_norm=1000",
-        )  # fmt: skip
-        trainer.model.train()
-        trainer.responses = [FULL, LOST, FOG, WRONG, LOST, BLIND, FULL, "2"]
-        trainer.current_gradient_accumulation_steps = 8 // size
-        trainer._prepare_inputs(generation(questions[:2], 4))
-        for batch in trainer._buffered_inputs:
-            trainer.compute_loss(trainer.model, batch)
-        learned.append([p.grad.clone() for p in trainer.critic.head.parameters()])
-        assert learned[-1][-1].abs() > 0
-    for mine, theirs in zip(*learned, strict=True):
-        assert_close(mine, theirs, atol=1e-6, rtol=1e-4)
 
 
 VARIANTS = {
