@@ -19,6 +19,7 @@ from plotly.subplots import make_subplots
 
 from p2r.pipeline.funnel import FUNNEL_STEPS
 from p2r.records import Case
+from p2r.rewards import CRITICS, rewards_in_use
 from p2r.runs.names import MODEL_LABELS
 from p2r.video import Frames
 
@@ -46,6 +47,16 @@ CURVES: dict[str, tuple[str, dict[str, str]]] = {
         | {"both": "joint/collapse"},
     ),
     "Length": ("tokens", {"perception": "perception/tokens", "reasoning": "reasoning/tokens"}),
+    "Truth": (
+        "share",
+        {
+            "true sentences": "faithful",
+            "sufficient and true": "sufficient and true",
+            "exact answers": "exact",
+        },
+    ),
+    "Implicit perception loss": ("", {"KL": "masked_kl", "entropy, masked": "masked_entropy"}),
+    "Critic": ("", {"loss": "critic/loss", "explained variance": "critic/explained"}),
     "Think–answer mismatch": ("share", {"mismatch": "mismatch", "rollouts": "reasoning/mismatch"}),
     "Drift from the start model": ("", {"KL": "kl", "entropy": "entropy"}),
     "Loss": ("", {"loss": "loss"}),
@@ -82,6 +93,7 @@ COMPARISONS: dict[str, tuple[str, str, dict[str, str]]] = {
         {"perception": "perception/tokens", "reasoning": "reasoning/tokens"},
     ),
     "mismatch": ("Think-answer mismatch", "share of rollouts", {"mismatch": "mismatch"}),
+    "truth": ("True sentences", "share", {"faithful": "faithful"}),
 }
 # The metric of a stage's lost groups, by the process rewards that its credit scheme learns from.
 LOST = {
@@ -89,6 +101,16 @@ LOST = {
     ("perception",): "perception/collapse",
     ("reasoning",): "reasoning/collapse",
 }
+
+
+def lost_metric(credit: str, rewards: Sequence[str]) -> str | None:
+    """Return the metric of the groups that a credit scheme learns nothing from.
+
+    None for a critic: it does not compare the rollouts of a group.
+    """
+    return None if credit in CRITICS else LOST[rewards_in_use(credit, rewards)]
+
+
 # Figures of a data set: name -> title.
 DATA_FIGURES = {"mix": "Records by problem type", "segments": "Length of the segments"}
 DASHES = ("solid", "dash", "dot")

@@ -23,8 +23,8 @@ def plot(
         str,
         typer.Argument(
             metavar="FIGURE",
-            help="Of RL stages: collapse, accuracy, format, length-reward, reward, length (tokens) "
-            "or mismatch. Of a data set: mix (problem types) or segments (words). "
+            help="Of RL stages: collapse, accuracy, format, length-reward, reward, length "
+            "(tokens), mismatch or truth. Of a data set: mix (problem types) or segments (words). "
             "Of a study: study or study-curves.",
         ),
     ],
@@ -125,7 +125,6 @@ def _read(stage: Path) -> list[dict[str, Any]]:
     """Return the rows of a stage, with the share of lost groups as "lost"."""
     from p2r import plots
     from p2r.browser.curves_view import read_metrics
-    from p2r.rewards import rewards_in_use
     from p2r.runs import read_json
 
     rows = read_metrics(stage / "metrics.jsonl")
@@ -133,7 +132,6 @@ def _read(stage: Path) -> list[dict[str, Any]]:
         raise UserError(f"{stage} has no metrics.jsonl with steps: give the folder of a stage")
     made = stage / "made.json"
     settings = read_json(made).get("rl") if made.is_file() else None
-    if settings:
-        key = plots.LOST[rewards_in_use(settings["credit"], settings["rewards"])]
+    if settings and (key := plots.lost_metric(settings["credit"], settings["rewards"])):
         rows = [{**row, "lost": row.get(key)} for row in rows]
     return rows

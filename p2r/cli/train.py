@@ -98,6 +98,7 @@ def rl(
 ) -> None:
     """Train the SFT model with PA-GRPO or GRPO."""
     from p2r import stages
+    from p2r.runs.names import rl_stage
 
     if credit is not None and credit not in stages.RL_STAGES:
         raise ValueError(f"unknown credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
@@ -112,8 +113,8 @@ def rl(
     # Only a run with --model may be new. So a misspelt run folder is an error, not a new run.
     opened = open_run(run, recipe, set, must_exist=resume or model is None)
     if resume:
-        stage = arm or stages.RL_STAGES[credit or opened.recipe.rl.credit]
-        check_begun(opened.folder / stage)
+        settings = opened.recipe.rl.model_copy(update={"credit": credit} if credit else {})
+        check_begun(opened.folder / (arm or rl_stage(settings)))
     move_data_root(opened, move_root, data_root, questions)
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model, arm)}")
     collect(opened)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator
 
 from p2r.runs.fields import Section
-from p2r.runs.sections import RlSettings
+from p2r.runs.rl_section import RlSettings
 
 # Folders and names of results that a run has besides its RL trainings.
 RESERVED = ("base", "cases", "data", "eval", "probes", "results", "sft", "studies")

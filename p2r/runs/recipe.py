@@ -20,6 +20,7 @@ from p2r.runs.demo_sections import DemoSettings, PlaygroundSettings
 from p2r.runs.fields import Credit, EngineName, Section
 from p2r.runs.names import RL_STAGES
 from p2r.runs.plugins import check_trackers, find_plugins
+from p2r.runs.rl_section import RlSettings
 from p2r.runs.sections import (
     EvalSettings,
     FilterSettings,
@@ -27,7 +28,6 @@ from p2r.runs.sections import (
     JudgingSettings,
     Models,
     QualitySettings,
-    RlSettings,
     ServerSettings,
     SftSettings,
     TuningSettings,

@@ -14,7 +14,7 @@ from p2r.errors import EngineError, UserError
 from p2r.files.journal import Shard, journal_files
 from p2r.judges import asks_nothing
 from p2r.runs import Run, check_run, kept_root
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import TRAINED_STAGES
 from p2r.runs.ownership import begun_stages
 from p2r.stages.data_set import check_filter
 from p2r.stages.inputs import SPLITS, recall_source
@@ -186,7 +186,7 @@ def _root(run: Run, given: Path | None, file: Path | None) -> Path:
 
 def _model(run: Run, model: str, engine: str | None = None) -> Lines:
     """Describe a model. A stage of the run may still have to train it."""
-    stages = ("sft", *dict.fromkeys([*RL_STAGES.values(), *run.recipe.demo.arms]))
+    stages = tuple(dict.fromkeys([*TRAINED_STAGES, *run.recipe.demo.arms]))
     trained = model in stages
     if not trained and "/" not in model and not Path(model).is_dir():
         raise EngineError(

@@ -23,6 +23,7 @@ from p2r.judges.make import members_of
 from p2r.judges.pictures import usual_tokens
 from p2r.judges.prices import BATCH_DISCOUNT, Usage, find_price
 from p2r.judges.prompt import build_judge_prompt
+from p2r.rewards import CRITICS
 from p2r.runs.recipe import Recipe
 from p2r.training.memory import CARDS, GIB, USABLE, estimate_memory, fits, peak_memory
 from p2r.training.plan import TYPICAL, Plan, count_text, judge_of, plan_rl, read_architecture
@@ -230,6 +231,7 @@ def _sft(recipe: Recipe, rl: Plan, examples: int, card: int) -> StageBudget:
         prompt_tokens=prompt,
         completion_tokens=recipe.generate.max_tokens,
         sampler="vllm-server",
+        copies=1,
     )
     memory = estimate_memory(sizes, work)
     batch = sft.global_batch or sft.batch_size * sft.accumulation * load.gpus
@@ -267,7 +269,9 @@ def _rl(recipe: Recipe, plan: Plan, card: int) -> StageBudget:
         slowest = rl.max_tokens * TRANSFORMERS_TOKEN if rl.rollouts == "transformers" else 0.0
         sampling += max(writing, slowest)
     tokens = rollouts * (prompt + min(RESPONSE_TOKENS, rl.max_tokens))
-    passes = _flops_of_update(plan) + (2 * plan.parameters if load.reference else 0)
+    # PAPO reads each response twice. A critic needs one more pass of the policy.
+    forward = load.reference + (rl.credit in CRITICS)
+    passes = load.copies * _flops_of_update(plan) + 2 * plan.parameters * forward
     training = tokens * passes / (load.gpus * SPEEDS[card][0] * TRAINING_SHARE)
     seconds = rl.steps * (sampling + training + STEP_SECONDS)
     judge = judge_of(recipe)

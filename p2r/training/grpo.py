@@ -1,4 +1,4 @@
-"""The RL stage: PA-GRPO (credit=process) and GRPO (credit=outcome) from the SFT model.
+"""The RL stage: PA-GRPO (credit=process), GRPO (credit=outcome) and others from the SFT model.
 
 One step of the training is in `p2r.training.step`.
 """
@@ -20,6 +20,7 @@ from p2r.families import family_of_processor
 from p2r.files.user_code import source_of
 from p2r.judges import Judge
 from p2r.records import Case, Question
+from p2r.rewards import CRITICS
 from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
@@ -274,6 +275,12 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
 def _unused_keys(rl: RlSettings) -> set[str]:
     """Return the keys that do nothing, so that runs from before these keys can be resumed."""
     unused = set() if rl.validate_every else {"validate_every", "validate_questions"}
+    if rl.credit not in ("turn", *CRITICS):
+        unused.add("discount")
+    if rl.credit not in CRITICS:
+        unused.add("critic")
+    if not rl.perception_loss:
+        unused |= {"perception_loss", "mask_ratio", "double_entropy"}
     return unused | {"reward"}  # compared by its source
 
 

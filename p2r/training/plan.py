@@ -143,6 +143,7 @@ def plan_rl(
         completion_tokens=rl.max_tokens,
         patches=most * sizes.merge**2,
         sampler=rl.rollouts,
+        copies=2 if rl.perception_loss else 1,
     )
     return Plan(
         recipe=recipe,

@@ -36,8 +36,9 @@ from p2r.rewards import PROCESSES, rewards_in_use
 from p2r.runs import write_json
 from p2r.template import answer_of
 from p2r.training.probe import round_up, rows_of, same_randomness, sample_groups, undone
-from p2r.training.step import FramesOf, rollout_metrics
+from p2r.training.step import FramesOf
 from p2r.training.step_judge import judged_verdicts
+from p2r.training.step_metrics import rollout_metrics
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import Frames
 

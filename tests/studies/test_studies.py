@@ -163,6 +163,22 @@ def test_a_study_must_name_its_arms_and_give_them_equal_compute(run):
     assert found["short"]["rollouts"] == 9 * 64 and found["pa_grpo"]["rollouts"] == 60 * 64
 
 
+def test_the_credit_study_compares_pa_grpo_with_every_scheme(run):
+    study = studies.load_study("credit")
+    plan = Plan(study, run, SEEDS)
+    check_equal(plan)
+    assert {b for a, b in study.differences if a == "pa_grpo"} == {*study.arm_names} - {"pa_grpo"}
+    stages = {arm: found["stages"] for arm, found in budgets(plan).items()}
+    assert stages["turn"] == ["mt_grpo"] and stages["papo"] == ["papo"]
+    assert stages["no_perception"] == stages["no_length"] == ["pa_grpo"]
+    assert len({plan.model(arm, 0).name for arm in study.arm_names}) == len(study.arms)
+    passes = {arm: (found["forward"], found["backward"]) for arm, found in budgets(plan).items()}
+    assert passes["grpo"] == passes["pa_grpo"] == (2, 1)
+    assert passes["critic"] == (3, 1) and passes["papo"] == (3, 2)
+    rollouts = {arm: found["rollouts"] for arm, found in budgets(plan).items()}
+    assert rollouts["t_grpo"] == 1.5 * rollouts["papo"] == 1.5 * rollouts["critic"]
+
+
 # ---- working and resuming
 
 
@@ -217,6 +233,11 @@ def test_result_has_every_view_difference_part_curve_and_budget(run, made, tmp_p
     assert lost["pa_grpo"]["steps"] == [1, 2] and lost["grpo"]["last"]["mean"] == pytest.approx(0.2)
     assert lost["pa_grpo"]["mean"] == pytest.approx([0.1, 0.2])
     assert result["curves"]["accuracy"]["grpo"]["mean"] == [0.5, 1.0]  # of the rollouts
+    apart = result["curve_differences"]["lost"]
+    assert list(apart) == ["pa_grpo - grpo"], "SFT has no steps of RL"
+    own, other = (lost[arm]["last"]["per_seed"] for arm in ("pa_grpo", "grpo"))
+    gaps = [a - b for a, b in zip(own, other, strict=True)]
+    assert apart["pa_grpo - grpo"]["last"]["per_seed"] == pytest.approx(gaps)
     assert result["skipped"] and result["seconds"]["sft"] is None
     page = write_page(STUDY, result, tmp_path, "p2r study toy --run runs/x").read_text()
     for text in (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from p2r.errors import UserError
-from p2r.runs.recipe import Recipe
+from p2r.rewards import CRITICS
+from p2r.runs.recipe import Recipe, RlSettings
 from p2r.studies.framework.work import Plan
 
 # The recipe keys that decide how much a stage reads and computes.
@@ -45,7 +46,9 @@ def check_equal(plan: Plan) -> None:
 def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
     """Return what training one model of each arm takes, all its stages together.
 
-    T-GRPO samples a second group of half the size, which `rollouts` counts too.
+    T-GRPO samples a second group of half the size, which `rollouts` counts too. `forward` and
+    `backward` are the passes over a response in RL: the policy, the reference, a critic's values.
+    PAPO reads each response twice.
     """
     found: dict[str, dict[str, Any]] = {}
     for arm in plan.arms:
@@ -67,5 +70,13 @@ def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
                 * (each.group_size + each.group_size // 2 * (each.credit == "temporal"))
                 for each in rl
             ),
+            "forward": sum(map(forward_passes, rl)),
+            "backward": sum((1 + bool(each.perception_loss)) * each.updates for each in rl),
         }
     return found
+
+
+def forward_passes(rl: RlSettings) -> int:
+    """Return the forward passes over a response: of every update, and those before the first."""
+    before = (rl.beta > 0) + (rl.credit in CRITICS) + (rl.updates > 1)
+    return before + (1 + bool(rl.perception_loss)) * rl.updates

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from p2r.files.jsonlines import from_line
-from p2r.plots import LOST, drawable
+from p2r.plots import drawable, lost_metric
 from p2r.records import Case
-from p2r.rewards import rewards_in_use
 from p2r.runs import read_json, write_json
 from p2r.studies.base import Measure
 from p2r.studies.framework.intervals import t_interval
@@ -50,9 +49,9 @@ def log_curves(out: Path, credit: str, rewards: Sequence[str]) -> dict[str, Rows
     "lost" is the share of groups in which all rewards are equal that the credit scheme uses.
     """
     found: dict[str, Rows] = defaultdict(dict)
-    lost = LOST[rewards_in_use(credit, rewards)]
+    lost = lost_metric(credit, rewards)
     for row in read_rows(out / "metrics.jsonl"):
-        for name, value in {**row, "lost": row.get(lost)}.items():
+        for name, value in {**row, "lost": row.get(lost) if lost else None}.items():
             if name != "step" and (number := drawable(value)) is not None:
                 found[name][int(row["step"])] = number
     return dict(found)
@@ -77,25 +76,40 @@ def training_curves(training: Training, own: Mapping[str, Measure]) -> dict[str,
     return log_curves(training.out, rl.credit, rl.rewards) | found
 
 
-def study_curves(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Return the curves of a study: name -> arm -> {"steps", "mean", "low", "high", "last"}.
+def study_curves(plan: Plan) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return the curves of a study and their differences.
 
-    "mean" is over the seeds, with the 95 % t interval over the seeds. "last" is the mean of the
-    last steps, with the value of every seed.
+    Curves: name -> arm -> {"steps", "mean", "low", "high", "last"}. "mean" is over the seeds, with
+    the 95 % t interval over the seeds. "last" is the mean of the last steps, with the value of
+    every seed. Differences: name -> "ARM - ARM" -> the same, paired by seed and step.
     """
-    curves: dict[str, dict[str, Any]] = {name: {} for name in plan.study.curves}
-    for arm in plan.arms:
-        if "rl" not in arm.train or not curves:
-            continue
-        by_seed = [
+    if not plan.study.curves:
+        return {}, {}
+    by_arm = {
+        arm.name: [
             training_curves(training, dict(plan.study.metrics))
             for seed in plan.seeds
             if (training := plan.model(arm.name, seed).training) is not None
         ]
-        for name in curves:
+        for arm in plan.arms
+        if "rl" in arm.train
+    }
+    curves: dict[str, dict[str, Any]] = {}
+    differences: dict[str, dict[str, Any]] = {}
+    for name in plan.study.curves:
+        for arm, by_seed in by_arm.items():
             if rows := [found[name] for found in by_seed if name in found]:
-                curves[name][arm.name] = _over_seeds(rows)
-    return {name: arms for name, arms in curves.items() if arms}
+                curves.setdefault(name, {})[arm] = _over_seeds(rows)
+        for a, b in plan.study.differences:
+            pairs = zip(by_arm.get(a, ()), by_arm.get(b, ()), strict=False)
+            rows = [_minus(x[name], y[name]) for x, y in pairs if name in x and name in y]
+            if rows:
+                differences.setdefault(name, {})[f"{a} - {b}"] = _over_seeds(rows)
+    return curves, differences
+
+
+def _minus(first: Rows, second: Rows) -> Rows:
+    return {step: value - second[step] for step, value in first.items() if step in second}
 
 
 def _over_seeds(rows: Sequence[Rows]) -> dict[str, Any]:

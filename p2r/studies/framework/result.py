@@ -124,6 +124,7 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
     views = {name: _describe(table, seconds) for name, table in tables.items()}
     first = next(iter(views.values()))
     differences = list(first["differences"].values())
+    curves, curve_differences = study_curves(plan)
     return {
         "seeds": plan.seeds,
         "questions": first["questions"],
@@ -139,7 +140,8 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
         "intervals": MEANING,
         "views": views,
         "view_differences": _view_differences(plan, tables),
-        "curves": study_curves(plan),
+        "curves": curves,
+        "curve_differences": curve_differences,
         "budgets": budgets(plan),
         "seconds": _seconds(plan, seconds),
         "skipped": plan.skipped,
@@ -255,6 +257,7 @@ def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
         },
         "view_differences": {},
         "curves": {},
+        "curve_differences": {},
         "budgets": {},
         "seconds": {},
         "skipped": {},

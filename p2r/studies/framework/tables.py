@@ -110,9 +110,12 @@ def part_rows(result: Mapping[str, Any], view: str, axis: str) -> Rows:
 
 
 def curve_rows(result: Mapping[str, Any]) -> Rows:
-    """Return the value of every curve at the end of RL, a row per arm."""
-    curves = result["curves"]
+    """Return the value of every curve at the end of RL: a row per arm, then per difference."""
+    more = result.get("curve_differences", {})
+    curves = {name: arms | more.get(name, {}) for name, arms in result["curves"].items()}
     arms = list(dict.fromkeys(arm for found in curves.values() for arm in found))
+    labels = {arm: _pair(arm, result["labels"]) if " - " in arm else arm for arm in arms}
+    labels |= result["labels"]
 
     def cell(name: str, arm: str) -> str:
         last = curves[name].get(arm, {}).get("last")
@@ -120,13 +123,15 @@ def curve_rows(result: Mapping[str, Any]) -> Rows:
 
     return [
         ["last steps of RL", *curves],
-        *([result["labels"].get(arm, arm), *(cell(name, arm) for name in curves)] for arm in arms),
+        *([labels[arm], *(cell(name, arm) for name in curves)] for arm in arms),
     ]
 
 
 def budget_rows(result: Mapping[str, Any]) -> Rows:
     """Return settings, data and compute of every arm."""
-    rows = [["arm", "settings", "stages", "SFT examples", "rollouts", "minutes per model"]]
+    passes = ("forward", "backward")  # of a response in RL
+    heads = ("SFT examples", "rollouts", *(f"{name} passes" for name in passes))
+    rows = [["arm", "settings", "stages", *heads, "minutes per model"]]
     for arm, budget in result["budgets"].items():
         seconds = result["seconds"].get(arm)
         rows.append(
@@ -136,6 +141,7 @@ def budget_rows(result: Mapping[str, Any]) -> Rows:
                 ", ".join(budget["stages"]) or NO_VALUE,
                 str(budget["sft_examples"]),
                 str(budget["rollouts"]),
+                *(str(budget.get(name, NO_VALUE)) for name in passes),
                 NO_VALUE if seconds is None else f"{seconds / 60:.1f}",
             ]
         )

@@ -19,7 +19,7 @@ from p2r.errors import UserError
 from p2r.files.jsonlines import from_line, to_line
 from p2r.records import Case
 from p2r.runs import Run, model_fingerprint, read_json, replacing, write_text
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import rl_stage
 from p2r.runs.recipe import AGNOSTIC, Recipe, change_recipe, load_recipe
 from p2r.stages.evaluation import evaluate_questions
 from p2r.studies.base import Arm, Stage, Study, View
@@ -51,7 +51,7 @@ class Training:
     """One training: a stage of a run folder, from a start model."""
 
     name: str
-    stage: str  # the folder in the run: "sft" or one of RL_STAGES
+    stage: str  # the folder in the run: "sft" or a folder of RL
     run: Run
     main: Run
     start: Model
@@ -282,7 +282,7 @@ class Plan:
         return _given(stages.name_of_model(arm.start), arm.start)
 
     def _train(self, arm: Arm, kind: Stage, recipe: Recipe, start: Model, seed: int) -> Model:
-        stage = "sft" if kind == "sft" else RL_STAGES[recipe.rl.credit]
+        stage = "sft" if kind == "sft" else rl_stage(recipe.rl)
         if kind == "sft":
             models = recipe.models.model_copy(update={"base": start.path})
             recipe = recipe.model_copy(update={"models": models})
