@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import is_flash_attn_2_available
 from transformers.video_utils import VideoMetadata
 
 from p2r.errors import DataError, EngineError
@@ -45,7 +46,7 @@ from p2r.video.frames import sample_adaptively
 
 if TYPE_CHECKING:
     from p2r.families.base import Family
-    from p2r.runs.recipe import VideoSettings
+    from p2r.runs.recipe import Models, VideoSettings
     from p2r.video import Clips, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -120,6 +121,14 @@ def load_model(
     except (OSError, ValueError) as error:
         raise EngineError(_explain(name_or_path, error)) from error
     return model.eval()
+
+
+def choose_attention(models: Models) -> str:
+    """Return the attention of transformers for the recipe's `models.attention`."""
+    if models.attention != "auto":
+        return models.attention
+    flash = models.dtype == "bfloat16" and is_flash_attn_2_available()
+    return "flash_attention_2" if flash else "sdpa"
 
 
 def load_processor(name_or_path: str | Path) -> Any:

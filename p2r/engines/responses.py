@@ -55,6 +55,11 @@ class ResponseJournal:
         failed = MergedJournal(self.errors_path).records()
         return [{"key": key, **record} for key, record in failed if key not in answered]
 
+    def is_complete(self, questions: Sequence[Question]) -> bool:
+        """Return whether each question has an outcome, a response or an error."""
+        others = MergedJournal(self.path), MergedJournal(self.errors_path)
+        return all(any(f"{q.id}/0" in other for other in others) for q in questions)
+
     def write(
         self,
         questions: Sequence[Question],

@@ -23,6 +23,7 @@ FREE_KEYS = (
     "report_to",
     "keep",
     "engine",
+    "models.attention",
     "generate.engine",
     "generate.batch_size",
     "generate.patience",
@@ -30,7 +31,9 @@ FREE_KEYS = (
     "eval.engine",
     "eval.batch_size",
     "video.timeout",
+    "video.cache_gb",
     "sft.save_steps",
+    "sft.token_budget",
     "rl.credit",  # each credit scheme is a stage with its own folder
     "rl.rollouts",
     "rl.micro_batch",

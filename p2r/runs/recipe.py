@@ -44,6 +44,7 @@ __all__ = [
     "Credit",
     "EngineName",
     "JudgingSettings",
+    "Models",
     "QualitySettings",
     "Recipe",
     "RlSettings",

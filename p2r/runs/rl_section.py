@@ -90,6 +90,11 @@ class RlSettings(Section):
     """Questions per step."""
     group_size: PositiveInt = 8
     """Rollouts per question."""
+    dynamic_sampling: Literal["none", "all", "any", "perception", "reasoning"] = "none"
+    """Replace groups without a learning signal by groups of other questions (DAPO): groups whose
+    rewards are equal for `all` processes in use, for `any` of them, or for one process."""
+    dynamic_rounds: PositiveInt = 3
+    """How often a step may sample other groups, if `dynamic_sampling` is on."""
     micro_batch: PositiveInt = 8
     """Rollouts per forward pass of the loss. Those of one question share their prompt in it."""
     learning_rate: NonNegativeFloat = 1e-6

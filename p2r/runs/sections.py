@@ -38,6 +38,9 @@ class Models(Section):
     """The model that writes the chain-of-thought traces."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Number format of the weights."""
+    attention: Literal["auto", "sdpa", "flash_attention_2"] = "auto"
+    """Attention of transformers: PyTorch's `sdpa`, or flash attention (auto: flash attention on a
+    GPU in bfloat16 if flash-attn is installed, else `sdpa`). Packed rows always use `sdpa`."""
     prompt: str = "full"
     """The prompt: `full` instructions, `brief` (one short line), or a file (see Prompt files)."""
     agnostic_prompt: str | None = None
@@ -78,6 +81,9 @@ class VideoSettings(Section):
     """Height and width are multiples of this number."""
     timeout: float = 30.0
     """Seconds that decoding one file may take."""
+    cache_gb: NonNegativeFloat = 10.0
+    """Most GiB of frames that SFT and RL keep on disk for later steps and runs, in P2R_CACHE or the
+    user's cache folder; a frozen vision tower keeps as much of its features (0: none)."""
 
 
 class GenerateSettings(Section):
@@ -252,6 +258,10 @@ class SftSettings(Section):
     """Examples per forward pass of each GPU."""
     accumulation: PositiveInt = 2
     """Forward passes per step, if `global_batch` is none."""
+    token_budget: PositiveInt | None = None
+    """Most tokens per forward pass of each GPU. The examples of a step are then packed without
+    padding into as few passes as possible; the result is the same (none: `batch_size` examples per
+    pass, padded)."""
     learning_rate: NonNegativeFloat = 1e-6
     """Highest learning rate."""
     warmup_steps: NonNegativeInt = 0

@@ -39,12 +39,12 @@ class Group:
 
     `prefix` is the number of tokens that all completions see. `lengths` are the tokens of each
     completion. `mask` (longest, prefix + longest) is True where a token of a completion attends to
-    a token of the prompt or of its completion.
+    a token of the prompt or of its completion (None: there are no completions).
     """
 
     prefix: int
     lengths: tuple[int, ...]
-    mask: torch.Tensor
+    mask: torch.Tensor | None
 
     @property
     def tokens(self) -> int:

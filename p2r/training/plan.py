@@ -178,6 +178,11 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
             f"credit={rl.credit} rewards observations, but with sft.target=agnostic the model "
             "writes no observations: set rl.credit=outcome, or sft.target=process"
         )
+    if rl.dynamic_sampling in ("perception", "reasoning") and rl.dynamic_sampling not in used:
+        raise UserError(
+            f"rl.dynamic_sampling={rl.dynamic_sampling}, but the training does not learn from the "
+            f"{rl.dynamic_sampling} reward: set rl.dynamic_sampling=all, or change rl.credit"
+        )
     if rl.group_size < 2:
         raise UserError(
             "rl.group_size is 1: an advantage compares at least 2 rollouts, set 2 or more"

@@ -233,12 +233,13 @@ def measure_longest(
 ) -> dict[str, Any]:
     """Run one micro-batch of the longest prompts with `max_tokens` each, forward and backward.
 
+    The longest of the questions whose media are opened: `sizes` has those.
     Returns tokens, seconds and the peak memory (MiB) of this worker. Raises `PreflightError` if it
     does not fit.
     """
     settings, workers = trainer.settings, trainer.accelerator.num_processes
     longest = sorted(
-        questions,
+        [question for question in questions if question.id in sizes] or questions,
         key=lambda q: count_prompt(trainer.processing_class, q, sizes.get(q.id), trainer.style),
         reverse=True,
     )[: settings.prompts_per_step]

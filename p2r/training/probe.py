@@ -20,7 +20,14 @@ from p2r.training.step import Step
 from p2r.training.step_judge import JudgeWatch
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
-_REPLACED = ("on_rollouts", "watch", "step", "judge", "settings")  # attributes of the trainer
+_REPLACED = (
+    "on_rollouts",
+    "watch",
+    "step",
+    "judge",
+    "settings",
+    "substitutes",
+)  # attributes of the trainer
 
 
 def round_up(trainer: ProcessAwareGRPOTrainer, groups: int) -> int:
@@ -57,6 +64,7 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
     kept |= {name: getattr(trainer, name) for name in _REPLACED}
     training, seen = trainer.model.training, trainer.state.num_input_tokens_seen
     critic = trainer.critic and trainer.critic.state()
+    trainer.substitutes = None
     try:
         yield
     finally:

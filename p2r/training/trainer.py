@@ -27,6 +27,7 @@ from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
 from p2r.training import temporal
 from p2r.training.critic import Critic, collected_states
+from p2r.training.dynamic_sampling import replace_collapsed
 from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.perception_loss import Reading, has_media, mask_vision, perception_losses
 from p2r.training.reference_check import check_reference
@@ -40,6 +41,8 @@ from p2r.training.step_metrics import (
     process_sums,
     rollout_metrics,
 )
+from p2r.training.substitutes import Substitutes
+from p2r.training.vision_once import VisionOnce
 from p2r.training.vision_pass import unify_vision_passes
 from p2r.training.vision_windows import batch_windows
 
@@ -83,6 +86,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 "each row asks"
             )
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
+        self.vision_once = VisionOnce(self.accelerator)
+        self.substitutes: Substitutes | None = None  # of unreadable questions
         self.rollout_func = self.roll_out  # set here: as an argument it makes TRL print a warning
         for each in (self.model, self.ref_model):
             if each is not None:
@@ -138,6 +143,10 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             first_row=self.accelerator.process_index * len(inputs),
             trace_fields=self.trace_fields,
         )
+        if self.substitutes is not None:
+            step.questions = self.substitutes.fill(
+                step.questions, step.number, step.first_row, step.group_size
+            )
         batch = super()._generate_and_score_completions(inputs)
         if self.settings.credit in CRITICS:
             self._ask_critic(batch)
@@ -185,6 +194,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             step, self.processing_class, self.frames_of, self.style, self._sample_from, ends
         )
         pa_grpo.judge(step, self.judge)
+        if self.settings.dynamic_sampling != "none" and self.substitutes is not None:
+            replace_collapsed(self, ends)
         if self.settings.credit == "temporal":
             self._sample_shuffled(ends)
         return {
@@ -217,18 +228,24 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         # Positions need the grid of every row. Pixels are passed once per prompt, by `sharing`.
         grids = [key for key in data.VISION_KEYS if not key.startswith("pixel_values")]
         fields |= data.to_model_inputs({key: [row[key] for row in vision] for key in grids})
-        shared = Prompts.of(vision, self.accelerator.device)
+        seen = self.vision_once.see(self.model, vision, trained=True)
+        shared = Prompts.of(seen, self.accelerator.device)
         with sharing(self.accelerator.unwrap_model(self.model), shared):
             return self._generate_single_turn(ids, None, fields, self.step.group_size)
 
     def perception(self, **columns: Any) -> list[float | None]:
         """Serves `GRPOTrainer._calculate_rewards` as its first reward: score, then return R_P."""
-        with self.step.timed("judge_wait"):
-            judged = self.judge.answer()
-        pa_grpo.score(self.step, judged, self._tokenizer, self.settings)
+        if not self.step.cases:  # dynamic sampling has scored the step already
+            self.score_step()
         if self.settings.credit == "temporal":
             self._log(temporal.add_temporal_rewards(self.step, self._shuffled))
         return [case.perception.total for case in self.step.cases[self.step.own]]
+
+    def score_step(self) -> None:
+        """Wait for the verdicts of the step, then score it."""
+        with self.step.timed("judge_wait"):
+            judged = self.judge.answer()
+        pa_grpo.score(self.step, judged, self._tokenizer, self.settings)
 
     def reasoning(self, **columns: Any) -> list[float | None]:
         """Serves `GRPOTrainer._calculate_rewards` as its second reward: return R_R."""
@@ -255,6 +272,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         state before each token, (B, T, hidden), without gradient.
         """
         vision = self.step.vision if vision is None else vision
+        vision = self.vision_once.see(model, vision, trained=model is not self.ref_model)
         count = input_ids.size(0)
         if count != len(vision):
             raise ValueError(f"{count} rows but vision inputs of {len(vision)}")

@@ -21,6 +21,8 @@ import pytest
 import torch
 import yaml
 from small import read_lines
+from test_dynamic_sampling import POOL, asked_in, both
+from test_dynamic_sampling import train as train_by_question
 from torch.testing import assert_close
 from train_distributed import run_job
 from train_steps import GROUP, PROMPTS, STEPS, VARIANTS, train_steps
@@ -62,6 +64,10 @@ EXTRA = {  # what the start of a config does besides
     },
     "fsdp2": {"kill_at": 2},
 }
+# Names of questions ("!": cannot be read) and settings of dynamic sampling.
+DRAWN = [[*POOL, "b!", "p!"], "rl.dynamic_sampling=any", "rl.dynamic_rounds=2"]
+# One worker pads its examples. These pack them, into one to two passes.
+BUDGET = {"ddp": ["sft.token_budget=250"], "zero3": ["sft.token_budget=250"]}
 SHARED_GROUP = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
 DDP = {
     "compute_environment": "LOCAL_MACHINE",
@@ -91,7 +97,7 @@ def job(name: str, out: Path, paths: list[str], workers: int) -> dict:
     return {
         **dict(zip(("model", "media", "questions"), paths, strict=True)),
         "out": str(out),
-        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}"],
+        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}", *BUDGET.get(name, [])],
         "sft": ["long", "text", "still", "broken", "short", "twin", "text", "still"],
         "rl": ["long", "broken", "still", "text"],
         **EXTRA.get(name, {}),
@@ -141,7 +147,9 @@ def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory
         calls = [["train_distributed", "run_job", [what]]]
         if name == "ddp":
             shared = [str(out / "shared group"), str(taught_folder), str(media), *SHARED_GROUP]
+            drawn = [str(out / "drawn"), str(model_folder), str(media), *DRAWN]
             calls += [["train_steps", "train_steps", steps], ["test_grpo", "train", shared]]
+            calls.append(["test_dynamic_sampling", "train", drawn])
         if "kill_at" in what:
             assert launch(name, out, calls) != 0
             assert not (out / "done.json").exists() and (out / "rl" / "checkpoints").is_dir()
@@ -307,6 +315,17 @@ def test_groups_advantages_and_losses_equal_those_of_one_worker(variant, trained
                 continue
             assert theirs[name] == pytest.approx(mine[name], rel=1e-4, abs=1e-6), name
     assert abs(one["metrics"][-1]["loss"]) > 1e-4 and one["metrics"][-1]["kl"] > 1e-4
+
+
+def test_two_workers_draw_the_same_questions_as_one(trained, model_folder, media, tmp_path):
+    """For unreadable videos and collapsed groups. A group of two is on both workers."""
+    train_by_question(tmp_path / "one", model_folder, media, *DRAWN)
+    (tmp_path / "two").symlink_to(trained("ddp") / "drawn")
+    assert asked_in(tmp_path / "one") == asked_in(tmp_path / "two")
+    for one, two in both(tmp_path, "one", "two"):
+        for key in one:
+            if key.startswith(("dynamic", "reward", "judge/calls", "loss", "grad_norm")):
+                assert two[key] == pytest.approx(one[key], abs=1e-5), key
 
 
 def test_two_workers_may_share_a_group(trained):
