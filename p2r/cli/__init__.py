@@ -22,7 +22,7 @@ import p2r
 
 # Each module registers its verbs. The order of the modules is the order in `p2r --help`.
 # isort: off
-from p2r.cli import browse, pipeline, data, serve, export, train  # noqa: F401
+from p2r.cli import browse, pipeline, data, serve, export, train, study  # noqa: F401
 from p2r.cli import evaluate, eval_outputs, plot, recipe, runs, workshop, doctor  # noqa: F401
 from p2r.cli.options import app
 

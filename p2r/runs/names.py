@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from p2r.runs.recipe import Credit, RlSettings
+from pathlib import Path
+
+from p2r.runs.fields import Credit
+from p2r.runs.rl_section import RlSettings
 
 # The folder of RL under each credit scheme; also its name in results.
 RL_STAGES: dict[Credit, str] = {
@@ -28,6 +31,7 @@ MODEL_LABELS = {
     "sft": "SFT",
     "grpo": "SFT + GRPO",
     "pa_grpo": "SFT + PA-GRPO",
+    "pa_grpo_grounded": "SFT + grounded PA-GRPO",
     "t_grpo": "SFT + T-GRPO",
     "grpo_shared": "SFT + GRPO, shared reward",
     "grpo_decoupled": "SFT + GRPO, decoupled",
@@ -37,6 +41,27 @@ MODEL_LABELS = {
     "papo": "SFT + PAPO",
     "pa_grpo_papo": "SFT + PA-GRPO + PAPO",
 }
+
+
+# Splits of the playground's second world. The evaluation of a model on one is named MODEL-SPLIT.
+OTHER_SPLITS = ("ambiguous", "new_domain", "long")
+
+
+def is_of_split(stage: str) -> bool:
+    """Return whether an evaluation is about another split than the test split."""
+    return stage.endswith(tuple(f"-{split}" for split in OTHER_SPLITS))
+
+
+def trained_stages(folder: Path) -> list[str]:
+    """Return the names of the trainings that have begun in a run: SFT first, then RL."""
+    begun = {
+        path.parent.name for made in ("made.json", "model") for path in folder.glob(f"*/{made}")
+    }
+    return sorted(begun, key=lambda name: (_place(name), name))
+
+
+def _place(name: str) -> int:
+    return TRAINED_STAGES.index(name) if name in TRAINED_STAGES else len(TRAINED_STAGES)
 
 
 def rl_stage(rl: RlSettings) -> str:

@@ -39,6 +39,8 @@ class CriticSettings(Section):
 
     learning_rate: PositiveFloat = 1e-3
     """Learning rate of the head."""
+    updates: PositiveInt = 8
+    """Updates of the head on each batch of rollouts. They need no pass of the policy."""
     gae_lambda: float = Field(1.0, ge=0, le=1)
     """λ of GAE: 1 compares each token's value with the final reward, 0 with the next value."""
 

@@ -69,6 +69,11 @@ class VideoSettings(Section):
     """Most frames per video in evaluation."""
     eval_pixels: PositiveInt = 256 * 28 * 28
     """Most pixels per frame in evaluation."""
+    sampling: Literal["uniform", "adaptive"] = "uniform"
+    """Frames evenly over the video, or more of them where much changes. The paper: uniform."""
+    eval_change: str = ""
+    """Change the frames in evaluation, for example `blur:2` or `FILE.py:NAME`; see
+    `p2r.video.changes`. Not for `server.media=file`, which sends the file itself."""
     image_pixels: PositiveInt | None = 256 * 28 * 28
     """Most pixels of an image, in training and evaluation (none: as a frame). The default, 256
     tokens, is that of Video-R1; the paper only states the limit of video frames."""
@@ -312,29 +317,3 @@ class EvalSettings(Section):
     """Nucleus sampling: share of probability to sample from."""
     max_tokens: PositiveInt = 1024
     """Most tokens per response."""
-
-
-class PlaygroundSettings(Section):
-    """Scenes per split of the synthetic world. The splits share no seed."""
-
-    train: NonNegativeInt = 0
-    """Scenes for generation, SFT and RL."""
-    validation: NonNegativeInt = 0
-    """Scenes for trying settings."""
-    test: NonNegativeInt = 0
-    """Held-out scenes for evaluation."""
-    ambiguous: NonNegativeInt = 0
-    """Scenes that hide what the question needs: "cannot tell" is right (generation 2)."""
-    new_domain: NonNegativeInt = 0
-    """Scenes of colours, shapes and signs that no other split has (generation 2)."""
-    long: NonNegativeInt = 0
-    """Clips of eight scenes, 32 s (generation 2)."""
-    false_notes: NonNegativeInt = 0
-    """Scenes with a note that contradicts the video (generation 2)."""
-    generation: Literal[1, 2] = 1
-    """The world: 1 is the world of the shipped models."""
-
-    def sizes(self) -> dict[str, int]:
-        """Return the number of scenes of each split that has any."""
-        sizes = {name: size for name, size in self if name != "generation"}
-        return {name: size for name, size in sizes.items() if size}

@@ -32,16 +32,31 @@ def evaluate(
     questions: Path | None = None,
     data_root: Path | None = None,
     style: str | None = None,
+    split: str | None = None,
     *,
     ray: bool = False,
 ) -> Evaluated:
     """Evaluate a model; returns its cases and the content of `eval/STAGE.json`.
 
     `style`: the prompt style, or the text of a prompt file (default: the style that SFT teaches, in
-    all functions here). `ray`: on a Ray cluster.
+    all functions here). `split`: another split of the playground than the test split. `ray`: on a
+    Ray cluster.
     """
-    asked, root = _find_questions(run, questions, data_root)
+    asked, root = _find_questions(run, questions, data_root, split)
     return _evaluator(run, model, style, ray)(asked, root, stage)
+
+
+def evaluate_questions(
+    run: Run,
+    model: str,
+    stage: str,
+    asked: list[Question],
+    data_root: Path,
+    style: str | None = None,
+) -> Evaluated:
+    """Evaluate a model like `evaluate`, on questions in memory. The run's own questions stay."""
+    root = claim_data_root(run, data_root, data_root)
+    return _evaluator(run, model, style)(asked, root, stage)
 
 
 def evaluate_benchmark(
@@ -98,11 +113,11 @@ def answer_shard(
 
 
 def _find_questions(
-    run: Run, questions: Path | None, data_root: Path | None
+    run: Run, questions: Path | None, data_root: Path | None, split: str | None = None
 ) -> tuple[list[Question], Path]:
     # Shards may start together, but only one must write the playground.
     with exclusive(run.path(".questions.lock")):
-        return find_questions(run, "eval", questions, data_root)
+        return find_questions(run, "eval", questions, data_root, split=split)
 
 
 def _read_benchmark(

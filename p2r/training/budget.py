@@ -20,6 +20,7 @@ from p2r.families.sizes import (
 from p2r.judges import asks_nothing, check_spec
 from p2r.judges.estimate import CHARACTERS_PER_TOKEN, USUAL_REPLY
 from p2r.judges.make import members_of
+from p2r.judges.pictures import usual_tokens
 from p2r.judges.prices import BATCH_DISCOUNT, Usage, find_price
 from p2r.judges.prompt import build_judge_prompt
 from p2r.rewards import CRITICS
@@ -291,7 +292,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
     """
     check_spec(judge)
     prompt = build_judge_prompt(TYPICAL, OBSERVATION, recipe.judging.prompt)
-    usage = Usage(round(len(prompt) / CHARACTERS_PER_TOKEN), USUAL_REPLY)
+    text = len(prompt) / CHARACTERS_PER_TOKEN
     total = 0.0
     for member in members_of(judge):
         model = _model_of(recipe, member)
@@ -300,6 +301,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
         price = find_price(model, recipe.judging.prices)
         if price is None:
             return None
+        usage = Usage(round(text + usual_tokens(member)), USUAL_REPLY)
         cost = price.cost(usage) * calls
         total += cost * (BATCH_DISCOUNT if batch and member["kind"] == "claude" else 1)
     return total
@@ -307,7 +309,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
 
 def _model_of(recipe: Recipe, member: dict[str, Any]) -> str | None:
     """Return the model that a judge asks; None for a judge without a server."""
-    if member["kind"] == "claude":
+    if member["kind"] in ("claude", "vision"):
         return member.get("model", recipe.judging.model)
     return member.get("model") if "url" in member else None
 

@@ -2,15 +2,17 @@
 
 PPO in place of group statistics. The head reads the policy's last hidden state before each token
 and predicts the rewards that are still to come. Generalised advantage estimation (GAE, arXiv
-1506.02438) makes the advantages, which are normalised over all tokens of a step. The loss of the
-policy is eq. (7) with these advantages.
+1506.02438) makes the advantages. They are normalised over all tokens of a step, with both rewards
+over those of each process, because perception tokens expect both rewards and reasoning tokens one.
+The loss of the policy is eq. (7) with these advantages.
 
 - `critic`: R_R is paid at the last token of the response.
 - `critic_process`: R_P is paid at the last token of perception too.
 
-The head is trained in the same step. It gets no gradient into the policy: its input is detached. So
-it works in the same way with adapters and with every way of dividing the policy over workers. Each
-worker holds the whole head; gradients are averaged. Checkpoints hold it, exported models do not.
+The head is trained in the same step, after the advantages are computed, with some updates on the
+kept states. The policy gets no gradient from it. So it works in the same way with adapters and with
+every way of dividing the policy over workers. Each worker holds the whole head; gradients are
+averaged. Checkpoints hold it, exported models do not.
 λ is 1 by default, because a new head knows nothing (VC-PPO, arXiv 2503.01491). Differences from PPO
 for language models: the head is small and shares the policy's features, its loss is not clipped,
 and the KL term stays in the loss.
@@ -18,8 +20,9 @@ and the KL term stays in the loss.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from p2r.rewards import EPSILON, process_masks, rewards_in_use
+from p2r.rewards import EPSILON, TOLERANCE, process_masks, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training.shared_prompts import backbone_of
 from p2r.training.step import Step
@@ -128,14 +131,15 @@ class Critic:
         self.optimizer = torch.optim.AdamW(
             self.head.parameters(), settings.critic.learning_rate, weight_decay=0.0
         )
+        self._learned: tuple[torch.Tensor, ...] = ()  # states, targets, known, mask of a step
 
     def values(self, states: torch.Tensor) -> torch.Tensor:
         """Return the value of each hidden state, (B, T, hidden) → (B, T)."""
         with torch.autocast(states.device.type, enabled=False):
             return self.head(states.float())[..., 0]
 
-    def assess(self, step: Step, states: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
-        """Fill the advantages of a scored step; return the targets of the head for `learn`.
+    def assess(self, step: Step, states: torch.Tensor, mask: torch.Tensor) -> None:
+        """Fill the advantages of a scored step, and keep what `learn` needs.
 
         `states` (B, T, hidden) and `mask` (B, T) are those of this worker's rows. All workers must
         call this together. The recorded advantage of a process is the mean over its tokens.
@@ -152,68 +156,79 @@ class Critic:
         known = mask.bool() & ~raw.isnan()
         raw = torch.where(known, raw, 0.0)
         targets = torch.where(known, raw + values, 0.0)
-        count, mean, deviation, explained = self._moments(raw, targets, known)
-        step.metrics = {"critic/explained": explained, "critic/known_tokens": count}
-        scaled = raw
+        self._learned = states, targets, known, mask
+        *_, explained = self._moments(raw, targets, known)
+        step.metrics = {"critic/explained": explained}
+        processes = process_masks(lengths, mask)
+        step.token_advantages = raw
         if settings.scale_rewards == "group":
-            scaled = torch.where(known, (raw - mean) / (deviation + EPSILON), 0.0)
-        step.token_advantages = scaled
+            parts = processes if len(used) == 2 else [mask.bool()]
+            step.token_advantages = sum(self._normalised(raw, targets, known & p) for p in parts)
         means = [
-            (scaled * part).sum(1) / part.sum(1).clamp(min=1)
-            for part in process_masks(lengths, mask)
+            (step.token_advantages * part).sum(1) / part.sum(1).clamp(min=1) for part in processes
         ]
         rows = gather_object(torch.stack(means, 1).tolist())
         step.advantages = torch.tensor(rows, dtype=step.rewards.dtype)
-        return {"targets": targets, "known": known}
+
+    def _normalised(
+        self, raw: torch.Tensor, targets: torch.Tensor, known: torch.Tensor
+    ) -> torch.Tensor:
+        """Return advantages with mean 0 and deviation 1 over the known tokens of the step."""
+        mean, deviation, _ = self._moments(raw, targets, known)
+        equal = deviation <= TOLERANCE * max(1.0, abs(mean))  # no token is better than another
+        return torch.where(known, (raw - mean) * (not equal) / (deviation + EPSILON), 0.0)
 
     def _moments(
         self, raw: torch.Tensor, targets: torch.Tensor, known: torch.Tensor
-    ) -> tuple[float, float, float, float]:
-        """Return over all known tokens of the step: their number, the mean and the deviation of the
-        advantages, and the share of the targets' variance that the head explains.
+    ) -> tuple[float, float, float]:
+        """Return over known tokens of all workers: mean and deviation of the advantages, and the
+        share of the targets' variance that the head explains.
         """
-        sums = [known.sum(), raw.sum(), raw.square().sum(), targets.sum(), targets.square().sum()]
-        total = self.accelerator.reduce(torch.stack([each.double() for each in sums]))
+        both = [torch.where(known, part, 0.0).double() for part in (raw, targets)]
+        sums = [known.sum().double(), *(f.sum() for part in both for f in (part, part.square()))]
+        total = self.accelerator.reduce(torch.stack(sums), reduction="sum")
         count, *rest = total.tolist()
         mean, square, target, target_square = (each / max(count, 1.0) for each in rest)
         variance, spread = (max(square - mean**2, 0.0), max(target_square - target**2, 0.0))
         explained = 1 - variance / spread if spread > EPSILON else float("nan")
-        return count, mean, variance**0.5, explained
+        return mean, variance**0.5, explained
 
-    def learn(self, states: torch.Tensor, batch: Mapping[str, Any], share: float) -> float:
-        """Add the gradients of a micro-batch, which is `share` of the step.
+    def learn(self) -> float:
+        """Train the head on the step that `assess` saw last; return its loss before the training.
 
-        `batch` has what `assess` returned. Returns the mean loss of all workers.
+        The states are kept, so the updates need no pass of the policy. All workers must call this
+        together.
         """
-        with torch.enable_grad():
-            loss = value_loss(
-                self.values(states), batch["targets"], batch["known"], batch["completion_mask"]
-            )
-            (loss * share).backward()
-        return self.accelerator.reduce(loss.detach(), reduction="mean").item()
+        states, *wanted = self._learned
+        losses = [self._update(states, *wanted) for _ in range(self.settings.critic.updates)]
+        self._learned = ()
+        return self.accelerator.reduce(losses[0], reduction="mean").item()
 
-    def step(self) -> None:
-        """Update the head with the gradients of all workers."""
+    def _update(self, states: torch.Tensor, *wanted: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            loss = value_loss(self.values(states), *wanted)
+            loss.backward()
         for parameter in self.head.parameters():
-            if parameter.grad is not None:
-                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+            parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop the gradients that are not used yet."""
         self.optimizer.zero_grad()
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of the head and its optimiser."""
+        return deepcopy({"head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()})
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Set what `state` returned."""
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def save(self, checkpoint: Path) -> None:
         """Write the head and its optimiser into a checkpoint."""
-        state = {"head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(state, checkpoint / FILE)
+        torch.save(self.state(), checkpoint / FILE)
 
     def load(self, checkpoint: Path) -> None:
         """Read what `save` wrote."""
-        state = torch.load(
-            checkpoint / FILE, map_location=self.accelerator.device, weights_only=True
-        )
-        self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        device = self.accelerator.device
+        self.set_state(torch.load(checkpoint / FILE, map_location=device, weights_only=True))

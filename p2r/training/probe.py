@@ -63,6 +63,7 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
     kept = {name: deepcopy(getattr(trainer, name)) for name in ("_metrics", "_logs")}
     kept |= {name: getattr(trainer, name) for name in _REPLACED}
     training, seen = trainer.model.training, trainer.state.num_input_tokens_seen
+    critic = trainer.critic and trainer.critic.state()
     trainer.substitutes = None
     try:
         yield
@@ -72,7 +73,7 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
         trainer.state.num_input_tokens_seen = seen
         trainer.model.train(training)
         if trainer.critic is not None:
-            trainer.critic.forget()
+            trainer.critic.set_state(critic)
         for parameter in trainer.model.parameters():  # DeepSpeed's own `zero_grad` differs
             parameter.grad = None
         if torch.cuda.is_available():

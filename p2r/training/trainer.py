@@ -149,7 +149,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             )
         batch = super()._generate_and_score_completions(inputs)
         if self.settings.credit in CRITICS:
-            batch |= self._ask_critic(batch)
+            self._ask_critic(batch)
         else:
             pa_grpo.advantages(step, self.settings)
         batch |= pa_grpo.loss_inputs(step, batch["completion_mask"], self.settings)
@@ -165,9 +165,11 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             if self.accelerator.is_main_process:
                 self.on_rollouts(step.cases)
             self.watch.check(step.cases)
+            if self.settings.credit in CRITICS:  # last, so that a step that fails teaches nothing
+                self._log({"critic/loss": self.critic.learn()})
         return batch
 
-    def _ask_critic(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _ask_critic(self, batch: dict[str, Any]) -> None:
         """Fill the advantages of the step from the critic, with one more pass of the policy."""
         states: list[torch.Tensor] = []
         with torch.no_grad():
@@ -178,9 +180,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 batch_size=self.args.per_device_train_batch_size,
                 states=states,
             )
-        targets = self.critic.assess(self.step, torch.cat(states), batch["completion_mask"])
+        self.critic.assess(self.step, torch.cat(states), batch["completion_mask"])
         pa_grpo.record_advantages(self.step)
-        return targets
 
     def roll_out(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
         """Serves `GRPOTrainer._generate`, as its public hook `rollout_func`: sample, then judge.
@@ -316,8 +317,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         Equal to TRL's loss with `loss_type="grpo"` if each response has one advantage.
         """
         self.step.loss_began = pa_grpo.now()
-        states: list[torch.Tensor] | None = [] if "targets" in inputs else None
-        real, *masked = self._read_responses(model, inputs, states)
+        real, *masked = self._read_responses(model, inputs)
         logps = real.log_probs
         if self.model.training and self.state.global_step == 0 and self.beta != 0:
             check_reference(
@@ -339,15 +339,9 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             terms |= masked_terms
         loss, found = pa_grpo.loss(inputs, logps, settings.epsilon, self.beta, form, more)
         self._log_loss(inputs, terms | found)
-        parts = self.current_gradient_accumulation_steps if self.model.training else 1
-        if states and self.model.training:
-            rows = states[0][: len(inputs["targets"])]
-            self._log({"critic/loss": self.critic.learn(rows, inputs, 1 / parts)})
-        return loss / parts
+        return loss / (self.current_gradient_accumulation_steps if self.model.training else 1)
 
-    def _read_responses(
-        self, model: Any, inputs: Mapping[str, Any], states: list[torch.Tensor] | None
-    ) -> list[Reading]:
+    def _read_responses(self, model: Any, inputs: Mapping[str, Any]) -> list[Reading]:
         """Return how the policy reads the responses: with the real frames and, for PAPO, masked.
 
         One forward pass computes both, so that every way of dividing a model over workers works.
@@ -360,7 +354,6 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             inputs["completion_ids"].size(1),
             compute_entropy=True,
             vision=vision,
-            states=states,
         )
         pairs = zip(log_probs.chunk(copies), entropies.chunk(copies), strict=True)
         return [Reading(*pair) for pair in pairs]
@@ -376,8 +369,6 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         step = self.step
         step.seconds["backward"] += pa_grpo.now() - step.loss_began
         if self.accelerator.sync_gradients:
-            if self.critic is not None:
-                self.critic.step()
             self._log({f"time/{part}": seconds for part, seconds in step.seconds.items()})
             step.seconds.clear()
         return output

@@ -24,6 +24,7 @@ from p2r.errors import VideoError
 from p2r.files.atomic import replacing
 from p2r.files.disk_cache import DiskCache
 from p2r.video.decoders import WORKERS, DecodeFailure, decode
+from p2r.video.sampling import adaptive_indices
 
 MAX_FRAMES = 16
 MAX_PIXELS = 128 * 28 * 28
@@ -331,6 +332,26 @@ class FrameCache:
 def _read_frames(path: Path) -> Frames:
     with np.load(path, allow_pickle=False) as stored:
         return Frames(frames=stored["frames"], **json.loads(str(stored["meta"])))
+
+
+CANDIDATES = 4  # times as many frames are read as adaptive sampling chooses
+
+
+def sample_adaptively(cache: FrameCache, path: str | os.PathLike[str], **settings: Any) -> Frames:
+    """Return at most `max_frames` frames, more of them where much changes.
+
+    They are chosen among an even sample of `CANDIDATES` times as many frames.
+    """
+    max_frames = settings.pop("max_frames", MAX_FRAMES)
+    found = cache.get(path, max_frames=CANDIDATES * max_frames, **settings)
+    places = adaptive_indices(found.frames, max_frames)
+    return replace(
+        found,
+        frames=found.frames[places],
+        timestamps=[found.timestamps[place] for place in places],
+        indices=[found.indices[place] for place in places],
+        max_frames=max_frames,
+    )
 
 
 def _size(found: Frames | VideoError) -> int:

@@ -3,8 +3,8 @@
 Each config is one start of the real `accelerate launch` with two workers over gloo, with the
 shipped config where there is one. A start takes long, so one start does several trainings. A set-up
 trains SFT, then RL, on the tiny model. The data have a clip that cannot be read, an image and a
-text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO, RL of all
-weights is PA-GRPO.
+text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO with masked
+frames (PAPO), RL of all weights is PA-GRPO.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,11 +25,10 @@ from test_dynamic_sampling import POOL, asked_in, both
 from test_dynamic_sampling import train as train_by_question
 from torch.testing import assert_close
 from train_distributed import run_job
-from train_steps import GROUP, PROMPTS, STEPS, train_steps
+from train_steps import GROUP, PROMPTS, STEPS, VARIANTS, train_steps
 
 from p2r import data
 from p2r.records import Case, Question
-from p2r.rewards import NORMALISATIONS
 from p2r.training.stage import PATIENCE
 
 pytest_plugins = ["small_fixtures"]
@@ -51,7 +51,7 @@ SETTINGS = [
     "rl.preflight=1",
 ]
 CONFIGS = {"ddp": None, "zero2": "zero2.yaml", "zero3": "zero3.yaml", "fsdp2": "fsdp2.yaml"}
-LORA = ["tuning.lora_rank=4", "rl.credit=temporal", "rl.micro_batch=6"]
+LORA = ["tuning.lora_rank=4", "rl.credit=temporal", "rl.micro_batch=6", "rl.perception_loss=0.02"]
 SETUPS = ["ddp", "ddp lora", "zero2", "zero3", "zero3 lora", "fsdp2"]
 EXTRA = {  # what the start of a config does besides
     "one": {"adapters": LORA},
@@ -279,23 +279,25 @@ def test_workers_wait_for_each_other_for_hours(trained):
 # ---- groups of rollouts that cross the border between two workers
 
 
-@pytest.mark.parametrize("normalise", NORMALISATIONS)
-def test_groups_advantages_and_losses_equal_those_of_one_worker(normalise, trained):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_groups_advantages_and_losses_equal_those_of_one_worker(variant, trained):
     """Groups of 4 in micro-batches of 3 cross the borders of micro-batches and workers."""
-    one, two = (torch.load(trained(name) / "steps" / f"{normalise}.pt") for name in ("one", "ddp"))
+    one, two = (torch.load(trained(name) / "steps" / f"{variant}.pt") for name in ("one", "ddp"))
     assert len(one["cases"]) == len(two["cases"]) == STEPS * PROMPTS * GROUP
+    advantages = defaultdict(list)
     for mine, theirs in zip(one["cases"], two["cases"], strict=True):
         for trace in (mine["trace"], theirs["trace"]):
             trace["model"] = ""
+        for process in ("perception_advantage", "reasoning_advantage"):
+            both = mine.pop(process), theirs.pop(process)
+            assert both[1] == pytest.approx(both[0], abs=1e-4 if "critic" in variant else 0)
+            advantages[process].append(both[0])
         assert json.dumps(mine) == json.dumps(theirs)
-    advantages = [
-        (case["perception_advantage"], case["reasoning_advantage"]) for case in one["cases"]
-    ]
-    assert any(looked != reasoned for looked, reasoned in advantages)
+    assert advantages["perception_advantage"] != advantages["reasoning_advantage"]
     # Times are not compared. Means over the tokens of a micro-batch depend on the micro-batches.
     # The losses of later steps show that the weights agree. Weights with almost no gradient may
     # differ, because Adam turns rounding errors into full steps.
-    by_cut = ("entropy", "kl", "clip_ratio")
+    by_cut = ("entropy", "kl", "clip_ratio", "masked_")
     names = [
         name
         for name in one["metrics"][0]
@@ -303,6 +305,8 @@ def test_groups_advantages_and_losses_equal_those_of_one_worker(normalise, train
     ]
     assert {"perception/kl", "reasoning/entropy"} <= {*names}
     assert {"loss", "grad_norm", "judge/calls", "reasoning/collapse"} <= {*names}
+    if "critic" in variant:
+        assert {"critic/loss", "critic/explained", "perception/masked_kl"} <= {*names}
     assert len(one["metrics"]) == STEPS
     for mine, theirs in zip(one["metrics"], two["metrics"], strict=True):
         for name in names:
