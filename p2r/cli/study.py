@@ -31,7 +31,7 @@ _EXAMPLES = (
 )
 
 
-@app.command(epilog=f"Examples: {' · '.join(_EXAMPLES)}")
+@app.command(epilog=f"Example: {' · '.join(_EXAMPLES)}")
 def study(
     name: Annotated[
         str,
