@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 from p2r.pipeline.funnel import FUNNEL_STEPS
 from p2r.records import Case
 from p2r.rewards import CRITICS, rewards_in_use
-from p2r.runs.names import MODEL_LABELS
+from p2r.runs.names import model_label
 from p2r.video import Frames
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -364,7 +364,7 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
         figure.add_bar(
             x=list(known),
             y=[round(mean, 1) for mean in means],
-            name=MODEL_LABELS.get(model, model),
+            name=model_label(model),
             marker_color=COLOURS[place % len(COLOURS)],
             error_y={
                 "array": [round(h - m, 1) for h, m in zip(highs, means, strict=True)],

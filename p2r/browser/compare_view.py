@@ -13,6 +13,7 @@ from markupsafe import Markup
 from p2r.browser.address import MAX_SIDES, Side, View
 from p2r.browser.find_view import clear_link, list_active
 from p2r.browser.markup import CaseRow, render
+from p2r.browser.words import stage_words
 from p2r.cases.selection import Filters
 from p2r.records import Case
 
@@ -51,6 +52,7 @@ def render_sides(
     """
     patterns = itertools.product(("right", "wrong"), repeat=len(view.sides))
     first = [pattern for pattern in patterns if counts.get(pattern)]
+    named = "{} · " if len({row["run"] for row in stages}) > 1 else ""
     return render(
         "sides.html",
         view=view,
@@ -59,7 +61,10 @@ def render_sides(
         clear=clear_link(view),
         kept=[pair for pair in view.pairs() if pair[0] not in ("side", "sheet", "result")],
         choices=[
-            (f"{row['run']}|{row['stage']}", f"{row['run']} · {row['stage']} ({row['n']:,})")
+            (
+                f"{row['run']}|{row['stage']}",
+                f"{named.format(row['run'])}{stage_words(row['stage'])} ({row['n']:,})",
+            )
             for row in stages
         ],
         counts=counts,

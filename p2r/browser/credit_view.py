@@ -21,6 +21,7 @@ from p2r.browser.markup import CaseRow, number, render
 from p2r.browser.words import SCHEME_WORDS, STAGE_SCHEMES
 from p2r.records import Trace
 from p2r.rewards import EPSILON, PROCESSES, collapsed, credit_advantages
+from p2r.runs.names import RL_STAGES
 
 # At most so many tokens are shown one by one.
 MOST_TOKENS = 3000
@@ -81,13 +82,16 @@ class GroupCredit:
         used = "reasoning" if COLUMNS[column] == "outcome" else process
         rewards = self.rewards[:, PROCESSES.index(used)]
         value = getattr(self.credits[column][place], process)
+        known = rewards[~np.isnan(rewards)]
         if column == "given":
-            return f"recorded by the run: {number(value, '+')}"
+            own = self.credits["pa"][place]
+            if self.scheme == SCHEME_WORDS["turn"] and process == "perception":
+                return f"own {number(own.perception, '+')}, reasoning {number(own.reasoning, '+')}"
+            return "recorded by the run"
         if self.collapsed[used]:
-            return f"all rewards of {used} are equal, or fewer than two are known: 0"
+            return f"{used} rewards are equal: 0" if len(known) > 1 else "fewer than 2 rewards: 0"
         if math.isnan(rewards[place]):
             return "the reward is unknown: 0"
-        known = rewards[~np.isnan(rewards)]
         mean, spread = number(known.mean()), number(known.std(ddof=1) + EPSILON)
         return f"({number(rewards[place])} − {mean}) / {spread} = {number(value, '+')}"
 
@@ -133,7 +137,8 @@ def credit_group(rows: Sequence[CaseRow]) -> GroupCredit | None:
 def name_scheme(given: np.ndarray, computed: dict[str, np.ndarray], stage: str = "") -> str:
     """Return the name of the schemes that give the recorded advantages; "" if none is recorded.
 
-    `stage` is that of the rollouts. It names the schemes that cannot be computed here.
+    `stage` is that of the rollouts. It decides between schemes that both fit, and names the schemes
+    that cannot be computed here.
     """
     known = ~np.isnan(given)
     if not known.any():
@@ -145,6 +150,9 @@ def name_scheme(given: np.ndarray, computed: dict[str, np.ndarray], stage: str =
         for scheme, values in computed.items()
         if np.abs(values - given)[known].max() < _SAME
     ]
+    named = next((s for s, name in RL_STAGES.items() if stage == f"rl-{name}"), "")
+    if SCHEME_WORDS.get(named) in fitting:
+        return SCHEME_WORDS[named]
     return " and ".join(fitting[:2]) or "another scheme"
 
 

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.runs.names import MODEL_LABELS
+from p2r.runs.names import is_of_split, model_label, model_place
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -87,9 +87,9 @@ def draw_run(
 ) -> list[dict[str, Any]]:
     """Return sections with figures for Plotly.
 
-    A section is {"stage", "steps", "figures": [{"title", "figure", "wide", "flat"}]}. First come
-    the evaluated models, then the trainings with RL in one figure for each measure, then the
-    stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0. `window`:
+    A section is {"stage", "label", "steps", "figures": [{"title", "figure", "wide", "flat"}]}.
+    First come the evaluated models, then the trainings with RL in one figure for each measure,
+    then the stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0. `window`:
     running mean over so many steps. Names of folders and files are escaped, because Plotly reads
     markup in its labels.
     """
@@ -97,12 +97,21 @@ def draw_run(
 
     sections = []
     if results := read_results(run):
-        figure = _prepare("Evaluated models, with 95 % intervals", _draw_results(results))
-        sections.append(
-            {"stage": "evaluation", "steps": None, "figures": [{**figure, "wide": True}]}
-        )
-    stages = {stage: _thin(read_metrics(file)) for stage, file in find_metrics(run).items()}
+        named = sorted(results.items(), key=lambda item: model_place(item[0]))
+        figures = [
+            {**_prepare(title, _draw_results(chosen)), "wide": True}
+            for title, other in (
+                ("Evaluated models, with 95 % intervals", False),
+                ("The same on other splits", True),
+            )
+            if (chosen := {name: row for name, row in named if is_of_split(name) is other})
+        ]
+        sections.append({"stage": "evaluation", "steps": None, "figures": figures})
+    files = sorted(find_metrics(run).items(), key=lambda item: model_place(item[0]))
+    stages = {stage: _thin(read_metrics(file)) for stage, file in files}
     together = [*_draw_together(stages, window), *_draw_untrue(untrue, window)]
+    if len(stages) > 3:  # long legends
+        together = [{**figure, "wide": True} for figure in together]
     if together:
         sections.append({"stage": "all trainings", "steps": None, "figures": together})
     for stage, rows in stages.items():
@@ -111,7 +120,14 @@ def draw_run(
         drawn["Time per step"] = plots.step_time(rows)
         figures = [_prepare(title, figure) for title, figure in drawn.items() if figure is not None]
         if figures:
-            sections.append({"stage": stage, "steps": rows[-1]["step"], "figures": figures})
+            sections.append(
+                {
+                    "stage": stage,
+                    "label": f"training: {model_label(stage)}",
+                    "steps": rows[-1]["step"],
+                    "figures": figures,
+                }
+            )
     return sections
 
 
@@ -122,7 +138,7 @@ def _draw_together(
     from p2r import plots
 
     named = {
-        MODEL_LABELS.get(stage, stage): rows
+        model_label(stage): rows
         for stage, rows in stages.items()
         if any(key.startswith("perception/") for row in rows[:1] for key in row)
     }
@@ -142,7 +158,7 @@ def _draw_untrue(rows: Sequence[Mapping[str, Any]], window: int) -> list[dict[st
 
     series: dict[str, dict[int, float]] = {}
     for row in rows:
-        name = MODEL_LABELS.get(row["stage"].removeprefix("rl-"), row["stage"])
+        name = model_label(row["stage"].removeprefix("rl-"))
         series.setdefault(escape(name), {})[row["step"]] = row["share"]
     if not series:
         return []

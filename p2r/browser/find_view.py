@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from p2r.browser.address import TELLING, View
 from p2r.browser.markup import CaseRow, render
-from p2r.browser.words import FAILURE_WORDS, OUTCOME_WORDS, TRUTH_WORDS, VERDICT_WORDS
+from p2r.browser.words import FAILURE_WORDS, OUTCOME_WORDS, TRUTH_WORDS, VERDICT_WORDS, stage_words
 from p2r.cases.export import KINDS
 from p2r.cases.selection import FIELDS, RANGES, Filters, limit_text
 from p2r.cases.store import CaseStore, Neighbours
@@ -108,7 +108,9 @@ def list_active(view: View, working: Filters | None = None) -> list[tuple[str, s
     for name in (*CHOICES, "question_id", "failure"):
         for value in getattr(filters, name):
             rest = tuple(other for other in getattr(filters, name) if other != value)
-            said = FAILURE_WORDS.get(value, value) if name == "failure" else value
+            said = {"failure": FAILURE_WORDS.get(value, value), "stage": stage_words(value)}.get(
+                name, value
+            )
             words = f"{CHOICES.get(name, name.replace('_id', ''))}: {said}"
             set_.append((words, view.narrowed(**{name: rest})))
     for name, label in FLAGS.items():
@@ -186,6 +188,6 @@ def _link_stages(store: CaseStore, view: View) -> list[tuple[str, str, str, bool
     chosen = view.filters.stage
     links = [("", "all stages", view.narrowed(stage=()), not chosen)]
     return links + [
-        (stage, stage or "none", view.narrowed(stage=(stage,)), chosen == (stage,))
+        (stage, stage_words(stage), view.narrowed(stage=(stage,)), chosen == (stage,))
         for stage in counts
     ]

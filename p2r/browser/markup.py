@@ -26,8 +26,10 @@ from p2r.browser.words import (
     GLOSSARY,
     MEANINGS,
     OUTCOME_WORDS,
+    TAG_WORDS,
     TRUTH_WORDS,
     VERDICT_WORDS,
+    stage_words,
 )
 from p2r.cases.selection import RIGHT_ACCURACY
 from p2r.files.safe_text import show_unseen
@@ -60,7 +62,13 @@ def outcome_of(case: Case) -> str:
 def describe_case(case: Case) -> list[str]:
     """Return the words under which a case is known: problem type, source, run, stage, step …"""
     q, t = case.question, case.trace
-    words = [q.problem_type, q.data_type, q.source, t.run, t.stage]
+    words = [
+        q.problem_type,
+        q.data_type,
+        q.source,
+        t.run,
+        stage_words(t.stage) if t.stage else None,
+    ]
     words += [] if t.step is None else [f"step {t.step}"]
     words += [f"rollout {t.rollout}"] if t.rollout else []
     return [word for word in words if word]
@@ -150,6 +158,8 @@ def _environment() -> Environment:
         number=number,
         comma="{:,}".format,
         as_json=as_json,
+        stage=stage_words,
+        tag=lambda tag: TAG_WORDS.get(tag, tag),
     )
     environment.globals.update(
         VERDICTS=VERDICT_WORDS,

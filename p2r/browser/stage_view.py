@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2r.browser.words import CELLS
-from p2r.runs.names import MODEL_LABELS
-
-_ORDER = [*MODEL_LABELS]
+from p2r.browser.words import CELLS, stage_words
+from p2r.runs.names import model_place
 
 
 @dataclass
@@ -31,11 +29,7 @@ class StageCounts:
     @property
     def label(self) -> str:
         """The name of the stage as pages show it."""
-        kind, _, name = self.stage.partition("-")
-        known = MODEL_LABELS.get(name)
-        if known is None or kind not in ("eval", "rl"):
-            return self.stage or "no stage"
-        return f"{'evaluation' if kind == 'eval' else 'training'}: {known}"
+        return stage_words(self.stage)
 
     @property
     def known(self) -> int:
@@ -74,4 +68,4 @@ def count_stages(rows: Iterable[Mapping[str, Any]]) -> list[StageCounts]:
 def _place(counts: StageCounts) -> tuple[bool, int]:
     kind, _, name = counts.stage.partition("-")
     evaluated = kind == "eval"
-    return not evaluated, _ORDER.index(name) if evaluated and name in _ORDER else len(_ORDER)
+    return not evaluated, model_place(name) if evaluated else 0

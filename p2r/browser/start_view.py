@@ -16,16 +16,23 @@ from p2r.browser.curves_view import read_results
 from p2r.browser.library import Library
 from p2r.browser.markup import render
 from p2r.browser.stage_view import StageCounts, count_stages
-from p2r.browser.words import CELLS
+from p2r.browser.words import CELLS, MEANINGS
 from p2r.cases.selection import Filters
 from p2r.cases.store import CaseStore
 from p2r.errors import StoreError
 from p2r.records import Case
-from p2r.runs.names import MODEL_LABELS, is_of_split
+from p2r.runs.names import is_of_split, model_label, model_place
 
 _CANDIDATES = 24
+_MOST_STAGES = 12
 _SHORT = 600  # characters of an observation that fits on the page
-_METRICS = ("accuracy", "sufficient", "faithful")
+# Metric of the evaluation -> its name on the page.
+_METRICS = {
+    "accuracy": "accuracy: right answers",
+    "sufficiency": "sufficient observations",
+    "sufficient and true": "observations that are sufficient and true",
+    "faithful": "true sentences in the observations",
+}
 
 
 def render_start(library: Library, view: View) -> Markup:
@@ -36,7 +43,7 @@ def render_start(library: Library, view: View) -> Markup:
     shown = shown or [stage for stage in stages if stage.known]
     chosen = {}
     for cell in CELLS:
-        case = choose_case(store, cell, shown)
+        case = choose_case(store, cell, sorted(shown, key=_rank))
         if case is not None:
             chosen[cell] = (case, explain(case), _to_cell(view, cell, case))
     return render(
@@ -44,16 +51,22 @@ def render_start(library: Library, view: View) -> Markup:
         view=View(big=view.big),
         count=store.count(),
         runs=list(library.folders),
-        stages=shown[:6],
+        stages=shown[:_MOST_STAGES],
         chosen=chosen,
+        missing=[MEANINGS[cell] for cell in CELLS if cell not in chosen],
         results=list(_read_headlines(library.folders)),
         read_only=library.read_only,
         has_groups=bool(store.groups(limit=1)),
     )
 
 
+def _rank(stage: StageCounts) -> tuple[bool, bool]:
+    """Rank the stages for examples: other splits first, PA-GRPO on the test split last."""
+    return not is_of_split(stage.stage), stage.stage == "eval-pa_grpo"
+
+
 def choose_case(store: CaseStore, cell: tuple[str, str], stages: list[StageCounts]) -> Case | None:
-    """Return an instructive case of a cell: from the last evaluated stage, short, and with text.
+    """Return an instructive case of a cell: from the last stage that has one, short, with text.
 
     A case that is "seen and solved" should be true as well, where that is known.
     """
@@ -85,14 +98,13 @@ def _read_headlines(folders: Mapping[str, Path]) -> Iterator[tuple[str, list[dic
     """Yield (metric of a run, rows of the evaluated models) for the metrics that models share."""
     for run, folder in folders.items():
         results = {n: row for n, row in read_results(folder).items() if not is_of_split(n)}
-        order = [*MODEL_LABELS]
-        names = sorted(results, key=lambda n: order.index(n) if n in order else len(order))
-        for metric in _METRICS:
+        names = sorted(results, key=model_place)
+        for metric, words in _METRICS.items():
             rows = [
-                {"model": MODEL_LABELS.get(name, name), **results[name][metric]}
+                {"model": model_label(name), **results[name][metric]}
                 for name in names
                 if metric in results[name] and 0 <= results[name][metric]["mean"] <= 1
             ]
             if rows:
-                title = metric if len(folders) == 1 else f"{run}: {metric}"
+                title = words if len(folders) == 1 else f"{run}: {words}"
                 yield title, rows

@@ -5,6 +5,8 @@ Every page takes its words from here, so that one thing has one name.
 
 from __future__ import annotations
 
+from p2r.runs.names import model_label
+
 # Verdict of the judge, or outcome of the answer -> (style, mark, word).
 VERDICT_WORDS = {
     "yes": ("good", "✓", "sufficient"),
@@ -72,6 +74,17 @@ STAGE_SCHEMES = {
     "rl-critic": "a critic, mean of the tokens",
     "rl-critic_process": "a critic with both rewards, mean of the tokens",
 }
+STAGE_WORDS = {"": "no stage", "cot": "teacher", "asked": "asked here"}
+STAGE_KINDS = {"eval": "evaluation", "rl": "training"}
+# Tag of a trace -> the words that pages show. The filter names the last step that a trace passed.
+TAG_WORDS = {
+    "kept": "kept for SFT",
+    "dropped: generated": "not kept for SFT: format broken",
+    "dropped: on template": "not kept for SFT: answer wrong",
+    "dropped: right answer": "not kept for SFT: observation not sufficient",
+    "dropped: answer unknown": "not kept for SFT: answer not scored",
+    "dropped: verdict unknown": "not kept for SFT: no verdict",
+}
 # Term -> (how it is written, its meaning).
 GLOSSARY = {
     "observation": (
@@ -117,6 +130,16 @@ GLOSSARY = {
         "GRPO",
         "All tokens of a response get one advantage, from the reward of the answer.",
     ),
+    "MT-GRPO": (
+        "MT-GRPO",
+        "The observation gets its own advantage plus that of the reasoning. The reasoning gets "
+        "its own.",
+    ),
+    "critic": (
+        "critic",
+        "A second model predicts the reward at every token (PPO). Each token has its own "
+        "advantage. The browser shows the mean of a process.",
+    ),
     "group": ("group", "The rollouts of one question at one step. Advantages compare them."),
     "collapsed": (
         "collapsed",
@@ -137,3 +160,11 @@ GLOSSARY = {
         "words, so read it as a hint.",
     ),
 }
+
+
+def stage_words(stage: str | None) -> str:
+    """Return the name of a stage as pages show it: `eval-sft` is "evaluation: SFT"."""
+    kind, _, name = (stage or "").partition("-")
+    if name and kind in STAGE_KINDS:
+        return f"{STAGE_KINDS[kind]}: {model_label(name)}"
+    return STAGE_WORDS.get(stage or "", stage or "")

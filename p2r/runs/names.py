@@ -44,12 +44,26 @@ MODEL_LABELS = {
 
 
 # Splits of the playground's second world. The evaluation of a model on one is named MODEL-SPLIT.
-OTHER_SPLITS = ("ambiguous", "new_domain", "long")
+OTHER_SPLITS = {"ambiguous": "ambiguous clips", "new_domain": "a new domain", "long": "long clips"}
 
 
 def is_of_split(stage: str) -> bool:
     """Return whether an evaluation is about another split than the test split."""
     return stage.endswith(tuple(f"-{split}" for split in OTHER_SPLITS))
+
+
+def model_label(name: str) -> str:
+    """Return the label of an evaluated model: `pa_grpo-long` is "SFT + PA-GRPO on long clips"."""
+    for split, words in OTHER_SPLITS.items():
+        if name.endswith(f"-{split}"):
+            return f"{model_label(name.removesuffix(f'-{split}'))} on {words}"
+    return MODEL_LABELS.get(name, name)
+
+
+def model_place(name: str) -> int:
+    """Return the place of a model in the order of `MODEL_LABELS`; unknown ones come last."""
+    order = [*MODEL_LABELS]
+    return order.index(name) if name in order else len(order)
 
 
 def trained_stages(folder: Path) -> list[str]:

@@ -162,7 +162,7 @@ def test_every_tab_shows_the_filters_that_it_applies(address, open_page):
     page.locator("#bar [data-tab=gallery]").click()
     expect(page.locator("#main .active .chip")).to_have_count(2)
     page.locator("#main .active .chip", has_text="text").click()
-    expect(page.locator("#main .active .chip")).to_have_text(["stage: eval-sft×"])
+    expect(page.locator("#main .active .chip")).to_have_text(["stage: evaluation: SFT×"])
     page.locator("#bar [data-tab=groups]").click()
     expect(page.locator("#list")).to_contain_text("No question has several rollouts")
     page.get_by_role("link", name="clear all").click()

@@ -32,6 +32,7 @@ from p2r.browser.pages import render_page
 from p2r.browser.site import Story, choose_story, export_site, read_story, zip_site
 from p2r.browser.stage_view import count_stages
 from p2r.browser.waiting import free_port, wait_on
+from p2r.browser.words import stage_words
 from p2r.cases.agreement import krippendorff_alpha
 from p2r.cases.labels import CaseLabel
 from p2r.cases.selection import Filters
@@ -74,7 +75,7 @@ def test_credit_says_who_gives_it_and_shows_the_arithmetic(library):
     said = words_of(show(library, f"case={scenic_id(2)}")["main"])
     for words in (
         "this run gave (GRPO) PA-GRPO would give GRPO would give",
-        "+0.73 recorded by the run: +0.73 −1.10 (1.00 − 1.60) / 0.55 = −1.10",
+        "+0.73 recorded by the run −1.10 (1.00 − 1.60) / 0.55 = −1.10",
         "A P this run gave (GRPO)",
     ):
         assert words in said
@@ -90,7 +91,7 @@ def test_advantages_of_no_known_scheme_and_unknown_rewards_are_named():
     group = credit_group(rows)
     assert group.scheme == "another scheme"
     assert group.arithmetic(2, "pa", "perception") == "the reward is unknown: 0"
-    assert "all rewards of reasoning are equal" in group.arithmetic(0, "grpo", "perception")
+    assert group.arithmetic(0, "grpo", "perception") == "reasoning rewards are equal: 0"
     for stage, name in (("rl-critic", "a critic, mean of the tokens"), ("rl-t_grpo", "T-GRPO")):
         assert credit_group([row | {"trace.stage": stage} for row in rows]).scheme == name
     turn = credit_advantages("turn", [[2.0, 1.0], [1.0, 1.5], [1.0, 1.0]], 3)
@@ -100,7 +101,14 @@ def test_advantages_of_no_known_scheme_and_unknown_rewards_are_named():
         | {"perception_advantage": a, "reasoning_advantage": b}
         for row, (p, r), (a, b) in zip(rows, rewards, turn.tolist(), strict=True)
     ]  # fmt: skip
-    assert credit_group(named).scheme == "MT-GRPO"
+    group = credit_group(named)
+    assert group.scheme == "MT-GRPO"
+    assert group.arithmetic(0, "given", "perception") == "own +1.15, reasoning −0.58"
+    # If several schemes give the same advantages, the stage says which one it was.
+    flat = [row | {"perception_reward": 1.0, "perception_advantage": row["reasoning_advantage"]}
+            for row in named]  # fmt: skip
+    assert credit_group(flat).scheme == "GRPO and one shared reward"
+    assert credit_group([row | {"trace.stage": "rl-mt_grpo"} for row in flat]).scheme == "MT-GRPO"
     bare = [row | {"perception_advantage": None, "reasoning_advantage": None} for row in rows]
     assert list(credit_group(bare).columns()) == ["pa", "grpo"]
 
@@ -190,6 +198,44 @@ def test_an_empty_address_is_the_start_page_and_every_view_has_a_link(library):
     titles = {tab: show(library, f"tab={tab}")["title"] for tab in TABS}
     assert len(set(titles.values())) == len(TABS) and titles["runs"] == "Runs · p2r"
     assert show(library, f"case={scenic_id(2)}")["title"] == f"right by luck: {PROBLEM} · p2r"
+
+
+def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path):
+    names = ("base", "pa_grpo", "critic", "pa_grpo-ambiguous")
+    assert [stage_words(stage) for stage in ("eval-pa_grpo-long", "rl-mt_grpo", "cot", "mine")] == [
+        "evaluation: SFT + PA-GRPO on long clips", "training: SFT + MT-GRPO", "teacher", "mine",
+    ]  # fmt: skip
+    run = write_scenic_run(tmp_path / "scenic")
+    cases = [scenic_case(k, f"eval-{name}", "scenic") for name in names for k in range(4)]
+    teacher = scenic_case(2, "cot", "scenic").model_copy(
+        update={
+            "tags": ["dropped: right answer"],
+            "perception_advantage": None,
+            "reasoning_advantage": None,
+        }
+    )
+    write_cases(run, [*cases, teacher])
+    interval = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+    (run / "eval").mkdir()
+    for name in names:
+        metrics = {"accuracy": interval, "sufficiency": interval}
+        (run / "eval" / f"{name}.json").write_text(json.dumps({"metrics": metrics}))
+    library = Library(CaseStore([run]))
+    start = show(library, "")["main"]
+    assert "evaluation: SFT + PA-GRPO on ambiguous clips" in words_of(start)
+    assert "sufficient observations 95 % interval" in words_of(start)
+    linked = re.findall(r'href="([^"]*)" data-go data-cell', start)
+    assert len(linked) == 4 and all("stage=eval-pa_grpo&amp;" in link for link in linked)
+    page = show(library, "tab=cases&stage=eval-pa_grpo-ambiguous")
+    assert "stage: evaluation: SFT + PA-GRPO on ambiguous clips" in words_of(page["side"])
+    page = words_of(show(library, "case=scenic/cot/51/q001/2")["main"])
+    assert "not kept for SFT: observation not sufficient" in page
+    assert "so it has no credit" in page
+    evaluation = draw_run(run)[0]["figures"]
+    assert [[bars["name"] for bars in drawn["figure"]["data"]] for drawn in evaluation] == [
+        ["base", "SFT + PA-GRPO", "SFT + PPO with a critic"],
+        ["SFT + PA-GRPO on ambiguous clips"],
+    ]
 
 
 def test_a_filter_opens_its_first_case(library):

@@ -310,12 +310,14 @@ window.p2r = (() => {
   }
   async function saveLabel(form, then = false) {
     const said = $('.label-said', form);
-    if (!form.reportValidity()) return;
+    // A key that is pressed while a label is saved belongs to the next case.
+    if (form.dataset.saving || !form.reportValidity()) return;
     const data = {...Object.fromEntries(new FormData(form)), case: form.dataset.case,
       blind: form.dataset.blind === '1', key: key()};
     data.annotator = data.annotator.trim();
     if (!data.annotator) { said.textContent = 'enter your name: a label needs an annotator'; return; }
     said.textContent = 'saving …';
+    form.dataset.saving = '1';
     try {
       const answer = await fetch('p2r/label', {method: 'POST', body: JSON.stringify(data),
         headers: {'content-type': 'application/json'}});
@@ -330,7 +332,7 @@ window.p2r = (() => {
       if (after) after.textContent = 'saved';
     } catch (error) {
       said.textContent = error.message;
-    }
+    } finally { delete form.dataset.saving; }
   }
 
   // ---- saved views: named addresses, stored in this browser
@@ -404,6 +406,7 @@ window.p2r = (() => {
   function choose(place) {
     const radio = document.querySelectorAll('#label input[type=radio]')[place];
     if (!radio) return null;
+    if (radio.form.dataset.saving) return radio;
     radio.checked = true;
     radio.focus({preventScroll: true});
     return radio;

@@ -50,7 +50,7 @@ window.p2rPlots = (() => {
     const known = new Map([...place.querySelectorAll('.plot')].map((plot) => [plot.dataset.name, plot]));
     const blocks = page.sections.map((section) => {
       const block = element('section', 'stage');
-      block.append(element('h3', '', section.stage + (section.steps ? ` · step ${section.steps}` : '')));
+      block.append(element('h3', '', (section.label ?? section.stage) + (section.steps ? ` · step ${section.steps}` : '')));
       const grid = element('div', 'plots');
       const flat = element('details', 'section-fold');
       flat.append(element('summary', '', 'curves that are 0 at every step'));
