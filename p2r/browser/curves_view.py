@@ -89,9 +89,9 @@ def draw_run(
 
     A section is {"stage", "label", "steps", "figures": [{"title", "figure", "wide", "flat"}]}.
     First come the evaluated models, then the trainings with RL in one figure for each measure,
-    then the stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0. `window`:
-    running mean over so many steps. Names of folders and files are escaped, because Plotly reads
-    markup in its labels.
+    then the stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0.
+    `window`: running mean over so many steps. Names of folders and files are escaped, because
+    Plotly reads markup in its labels.
     """
     from p2r import plots
 
