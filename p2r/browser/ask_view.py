@@ -15,6 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from p2r.browser.address import View
+from p2r.browser.banner import explain
 from p2r.browser.desk import (
     ANSWER_SECONDS,
     MAX_QUESTION,
@@ -245,6 +246,7 @@ def _draw(question: Question, clip: tuple[str, str], frames: Frames, answers: li
         {
             "model": said.model,
             "case": said.done.case if said.done else None,
+            "banner": explain(said.done.case) if said.done else None,
             "segments": _segments(said.text),
             "writing": _writing(said.text) if said.is_open and said.text else None,
             "waits": said.is_open and not said.text,

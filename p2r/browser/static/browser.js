@@ -424,6 +424,11 @@ window.p2r = (() => {
     if (event.ctrlKey || event.metaKey || event.altKey || $('#help')?.open) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable=true]')) {
       if (event.key === 'Escape') event.target.blur();
+      // Enter in a text of the label form does what its button says: save, then next.
+      if (event.key === 'Enter' && event.target.matches('#label input:not([type=radio], [type=checkbox])')) {
+        event.preventDefault();
+        return void saveLabel(event.target.form, true);
+      }
       if (!event.target.matches('[type=radio], [type=range]') || event.key === ' ') return;
       if (event.key === 'Enter' && event.target.matches('[type=radio]')) event.preventDefault();
     }
