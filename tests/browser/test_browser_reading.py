@@ -179,13 +179,16 @@ def test_ten_cases_are_labelled_with_the_keyboard_alone(scenic, open_page):
     expect(page.locator("article.case")).not_to_have_attribute("data-case", case)
     seen = {case}
     for n in range(1, 10):
-        expect(page.locator("#label .place")).to_contain_text(f"{n} labelled" if n else "case 1 of")
+        expect(page.locator("#label .place")).to_contain_text(f"{n} labelled")
         case = page.locator("article.case").get_attribute("data-case")
         seen.add(case)
-        page.keyboard.press("2" if n % 2 else "1")
-        page.keyboard.press("Enter")
-        if n == 0:  # keys pressed while the label is saved do not change it
-            page.keyboard.press("3")
+        if n == 1:  # keys that come while a label is saved do not change the label
+            page.evaluate(
+                """() => ['2', 'Enter', '3', 'Enter'].forEach(
+                    key => document.dispatchEvent(new KeyboardEvent('keydown', {key})))"""
+            )
+        else:
+            page.keyboard.press("2" if n % 2 else "1")
             page.keyboard.press("Enter")
         expect(page.locator("article.case")).not_to_have_attribute("data-case", case)
     page.keyboard.press("u")
