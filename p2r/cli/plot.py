@@ -49,7 +49,9 @@ def plot(
     from p2r import plots
 
     if out.suffix not in (".html", ".json", *PICTURES):
-        raise UserError(f"cannot write {out}: its name must end in .html, .json, .png, .svg or .pdf")
+        raise UserError(
+            f"cannot write {out}: its name must end in .html, .json, .png, .svg or .pdf"
+        )
     if name in plots.COMPARISONS:
         rows = {label: _read(stage) for label, stage in _labels(sources).items()}
         figure = plots.compare_stages(name, rows, window)
