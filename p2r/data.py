@@ -83,7 +83,8 @@ def resolve_model(name_or_path: str | Path) -> str:
         return name
     if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
         known = ", ".join(shipped_models())
-        raise EngineError(f"no embedded model {name!r}: use one of {known or 'none'}")
+        how = "; docs/playground.md says how to make it" if embedded.startswith("second/") else ""
+        raise EngineError(f"no embedded model {name!r}: use one of {known or 'none'}{how}")
     return str(PLAYGROUND_MODELS / embedded)
 
 

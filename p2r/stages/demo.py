@@ -56,6 +56,8 @@ def run_demo(run: Run, report: Report) -> Results:
 
     If the recipe has other splits of the second world, their results are in `splits.json`.
     """
+    from p2r.data import resolve_model
+
     started = time.monotonic()
 
     @contextmanager
@@ -66,6 +68,8 @@ def run_demo(run: Run, report: Report) -> Results:
         now = time.monotonic()
         report.end(now - begun, now - started)
 
+    for model in (run.recipe.models.teacher, run.recipe.models.base):
+        resolve_model(model)  # a missing model ends the demo before its first stage
     with stage("0  playground: scenes, questions, videos"):
         for split in run.recipe.playground.sizes():
             stages.make_playground(run, split)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from shared_folder import make_once
 from small import small_recipe, write_video
@@ -32,6 +33,25 @@ def random_model(folder: Path, family: str) -> None:
 def model_folder(tmp_path_factory) -> Path:
     """A random tiny Qwen2.5-VL with its processor, as a folder."""
     return make_once(tmp_path_factory, "model", partial(random_model, family="qwen2_5_vl"))
+
+
+@pytest.fixture(scope="session")
+def thin_folder(model_folder, tmp_path_factory) -> Path:
+    """Two layers of the tiny model and of its vision tower: for what takes time by layer."""
+    return make_once(tmp_path_factory, "thin", partial(thin_model, whole=model_folder))
+
+
+def thin_model(folder: Path, whole: Path) -> None:
+    """Save a random model like that in `whole`, with two layers and two vision blocks."""
+    from transformers import AutoConfig, AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+    config = AutoConfig.from_pretrained(whole)
+    kinds = ["full_attention"] * 2
+    config.text_config.update({"num_hidden_layers": 2, "layer_types": kinds})
+    config.vision_config.update({"depth": 2, "fullatt_block_indexes": [0, 1]})
+    torch.manual_seed(0)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    AutoProcessor.from_pretrained(whole).save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

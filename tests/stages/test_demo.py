@@ -63,18 +63,17 @@ def run_here(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, str]:
-    """A demo that was killed twice at random moments and then finished: its run and its output."""
+    """A demo that was killed at a random moment and then finished: its run and its output."""
     run = tmp_path_factory.mktemp("demo") / "run"
-    for _ in range(2):
-        child = subprocess.Popen(
-            [sys.executable, "-m", "p2r", *command(run)],
-            env={**os.environ, "P2R_NO_APP": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(random.uniform(5, 25))
-        child.kill()
-        child.wait()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "p2r", *command(run)],
+        env={**os.environ, "P2R_NO_APP": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(random.uniform(8, 30))
+    child.kill()
+    child.wait()
     return run, run_here(*command(run))
 
 

@@ -125,10 +125,10 @@ def launch(name: str, out: Path, calls: list) -> int:
 
 
 @pytest.fixture(scope="module")
-def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory):
+def trained(thin_folder, taught_folder, media, questions_file, tmp_path_factory):
     """Return the out folder of a set-up (or of one worker: "one", "one lora"), trained once."""
     folder, found = tmp_path_factory.mktemp("distributed"), set()
-    paths = [str(path) for path in (model_folder, media, questions_file)]
+    paths = [str(path) for path in (thin_folder, media, questions_file)]
 
     def train(name: str) -> Path:
         if name.endswith(" lora"):  # in the start of its config
@@ -147,7 +147,7 @@ def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory
         calls = [["train_distributed", "run_job", [what]]]
         if name == "ddp":
             shared = [str(out / "shared group"), str(taught_folder), str(media), *SHARED_GROUP]
-            drawn = [str(out / "drawn"), str(model_folder), str(media), *DRAWN]
+            drawn = [str(out / "drawn"), str(thin_folder), str(media), *DRAWN]
             calls += [["train_steps", "train_steps", steps], ["test_grpo", "train", shared]]
             calls.append(["test_dynamic_sampling", "train", drawn])
         if "kill_at" in what:
@@ -211,11 +211,11 @@ def test_losses_equal_those_of_one_worker(setup, stage, trained):
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
-def test_the_final_model_loads_and_is_that_of_one_worker(setup, stage, trained, model_folder):
+def test_the_final_model_loads_and_is_that_of_one_worker(setup, stage, trained, thin_folder):
     """AdamW turns rounding errors of almost zero gradients into full updates, so a few weights
     differ by an update; all together the updates are the same.
     """
-    before = data.load_model(model_folder if stage == "sft" else trained(setup) / "sft" / "model")
+    before = data.load_model(thin_folder if stage == "sft" else trained(setup) / "sft" / "model")
     one = data.load_model(trained(single(setup)) / stage / "model").state_dict()
     two = data.load_model(trained(setup) / stage / "model").state_dict()
     names = [name for name, old in before.state_dict().items() if old.is_floating_point()]
@@ -317,9 +317,9 @@ def test_groups_advantages_and_losses_equal_those_of_one_worker(variant, trained
     assert abs(one["metrics"][-1]["loss"]) > 1e-4 and one["metrics"][-1]["kl"] > 1e-4
 
 
-def test_two_workers_draw_the_same_questions_as_one(trained, model_folder, media, tmp_path):
+def test_two_workers_draw_the_same_questions_as_one(trained, thin_folder, media, tmp_path):
     """For unreadable videos and collapsed groups. A group of two is on both workers."""
-    train_by_question(tmp_path / "one", model_folder, media, *DRAWN)
+    train_by_question(tmp_path / "one", thin_folder, media, *DRAWN)
     (tmp_path / "two").symlink_to(trained("ddp") / "drawn")
     assert asked_in(tmp_path / "one") == asked_in(tmp_path / "two")
     for one, two in both(tmp_path, "one", "two"):

@@ -14,6 +14,7 @@ from p2r import data
 from p2r.cli import run_cli
 from p2r.errors import EngineError, UserError
 from p2r.records import Question
+from p2r.runs.models import shipped_models
 from p2r.runs.recipe import FOLDER, load_recipe
 from p2r.template import build_prompt
 from p2r.training.dry_run import check_media
@@ -144,6 +145,9 @@ def _count_with_qwen(file: Path) -> int:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_dry_run_of_every_recipe_needs_nothing(name, capsys):
+    start = load_recipe(name).models.base
+    if start.startswith("playground/") and start not in shipped_models():
+        pytest.skip(f"{start} is not trained yet")
     assert run_cli(["rl", "--recipe", name, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert f"recipe {name}:" in said and "fits a card of" in said
