@@ -33,8 +33,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import is_flash_attn_2_available
 from transformers.video_utils import VideoMetadata
 
-from p2r.errors import DataError, EngineError
+from p2r.errors import DataError, EngineError, UserError
 from p2r.families import family_of_processor, find_family
+from p2r.files.hub import check_hub_model
 from p2r.files.media import resolve_media
 from p2r.records import Medium, Question
 from p2r.runs.models import SHIPPED, shipped_models
@@ -101,6 +102,20 @@ def check_model(name_or_path: str | Path) -> str:
     return path
 
 
+def find_model(name_or_path: str | Path) -> str:
+    """Check a model as `check_model` does, and that its hub id is in the cache or on the hub.
+
+    Raises `EngineError` within seconds if the hub does not answer or does not have the model.
+    """
+    path = check_model(name_or_path)
+    if not Path(path).exists():
+        try:
+            check_hub_model(path)
+        except UserError as error:
+            raise EngineError(_explain(name_or_path, error)) from error
+    return path
+
+
 def load_model(
     name_or_path: str | Path,
     dtype: str | torch.dtype = "float32",
@@ -111,7 +126,7 @@ def load_model(
     `more` are further arguments of `from_pretrained`.
     """
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
-    path = check_model(name_or_path)
+    path = find_model(name_or_path)
     try:
         find_family(AutoConfig.from_pretrained(path).model_type, str(name_or_path))
         model = AutoModelForImageTextToText.from_pretrained(
@@ -134,7 +149,7 @@ def choose_attention(models: Models) -> str:
 
 def load_processor(name_or_path: str | Path) -> Any:
     """Load a model's processor (tokenizer, image and video processor); raises `EngineError`."""
-    path = check_model(name_or_path)
+    path = find_model(name_or_path)
     try:
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +262,17 @@ def test_models_are_named_by_folder_and_read_only_from_safetensors(model_folder,
 def test_attention_is_flash_where_it_is_installed(monkeypatch, installed, settings, chosen):
     monkeypatch.setattr(data, "is_flash_attn_2_available", lambda: installed)
     assert data.choose_attention(Models(base="b", teacher="t", **settings)) == chosen
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_at_once(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for offline in (False, True):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        for load in (data.load_processor, data.load_model):
+            begun = time.monotonic()
+            with pytest.raises(EngineError, match=r"me/absent.*the hub cannot be reached"):
+                load("me/absent")
+            assert time.monotonic() - begun < 5

@@ -97,7 +97,7 @@ def cards(
 
 
 data_app = typer.Typer(
-    name="data", help="Check, convert and publish data files.", no_args_is_help=True
+    name="data", help="Get, check, convert and publish data files.", no_args_is_help=True
 )
 app.add_typer(data_app)
 FileArgument = Annotated[
@@ -235,6 +235,54 @@ def contamination(
     if found["unreadable"]:
         console.print(counts_table("unreadable clips", found["unreadable"], "clip"))
     return int(bool(found["overlaps"]))
+
+
+@data_app.command(epilog="Example: p2r data get video-r1 --out data --only '*260k.json'")
+def get(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="video-r1, a benchmark, or ORG/NAME of a dataset on the hub."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Output folder. Default: data/NAME.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="PATTERN", help="Files to get, for example '*.json'."),
+    ] = None,
+    media: Annotated[
+        bool,
+        typer.Option("--media", help="Get all files, with the media. Default: only the texts."),
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Download a public data set from the Hugging Face hub.
+
+    Shows its license, size and destination first. After an interruption, the same command keeps
+    the finished files. Checks the size and checksum of every file. Archives stay packed.
+    """
+    from p2r.datasets.public import check_space, download_set, find_set
+
+    wanted = find_set(name, only or (), media)
+    folder = out or Path("data") / wanted.repository.rpartition("/")[2]
+    plan = [
+        f"{wanted.repository}, revision {wanted.revision[:12]}, license: {wanted.license}",
+        f"{len(wanted.files)} of {wanted.total} files, {wanted.size / 1e9:,.3f} GB, to {folder}",
+    ]
+    if dry_run:
+        check_space(wanted, folder)
+        print_dry_run(plan)
+        return
+    if not as_json:
+        print(*plan, sep="\n", flush=True)
+    files = download_set(wanted, folder)
+    if as_json:
+        print_json({"license": wanted.license, "revision": wanted.revision, "files": files})
+    else:
+        print(*files, sep="\n")
 
 
 @data_app.command(epilog="Example: p2r data push runs/x name/my-traces --folder published")

@@ -12,6 +12,7 @@ from p2r.cli.options import app
 from p2r.errors import UserError
 
 STUDY_FIGURES = ("study", "study-curves")
+PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".eps")
 
 
 @app.command(
@@ -47,6 +48,10 @@ def plot(
     """
     from p2r import plots
 
+    if out.suffix not in (".html", ".json", *PICTURES):
+        raise UserError(
+            f"cannot write {out}: its name must end in .html, .json, .png, .svg or .pdf"
+        )
     if name in plots.COMPARISONS:
         rows = {label: _read(stage) for label, stage in _labels(sources).items()}
         figure = plots.compare_stages(name, rows, window)
@@ -63,11 +68,19 @@ def plot(
     elif out.suffix == ".json":
         figure.write_json(out)
     else:
-        try:
-            figure.write_image(out)
-        except ValueError as error:  # no kaleido, or another ending
-            raise UserError(f"cannot write {out} ({error}): give a .html file") from error
+        _write_image(figure, out)
     print(out)
+
+
+def _write_image(figure: Any, out: Path) -> None:
+    """Write a picture. Raises `UserError` if kaleido or its browser is missing."""
+    try:
+        figure.write_image(out)
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            f"cannot draw {out}: {out.suffix} files need kaleido and Chrome (pip install kaleido, "
+            "then kaleido_get_chrome). Without them, give a .html or .json file"
+        ) from error
 
 
 def _draw_data(name: str, sources: list[Path]) -> Any:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from p2r.data import check_model
+from p2r.data import check_model, find_model
 from p2r.engines.vllm_runtime import (
     check_vllm,
     command_line,
@@ -73,6 +73,7 @@ class VllmServer:
                 f"others can reach a server on {host}: set VLLM_API_KEY in its environment "
                 "(and the same key as OPENAI_API_KEY for p2r), or leave out --host"
             )
+        self.model = None if text_only else model
         self.host, self.port, self.log = host, port, log
         self.wait, self.on_wait = wait, on_wait
         self.name = model if text_only else recipe.server.model or model
@@ -116,6 +117,8 @@ class VllmServer:
 
     def start(self) -> None:
         """Start the server and return at once; see `wait_until_healthy`."""
+        if self.model is not None:
+            find_model(self.model)
         _check_port(self.host, self.port)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:

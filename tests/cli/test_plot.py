@@ -104,6 +104,20 @@ def test_errors_say_what_to_give(stages, tmp_path, capsys):
     assert not (tmp_path / "f.html").exists()
 
 
+def test_a_picture_needs_kaleido(stages, tmp_path, capsys, monkeypatch):
+    def write_image(figure, out):
+        raise RuntimeError("Image export requires the Kaleido package")
+
+    monkeypatch.setattr("plotly.graph_objects.Figure.write_image", write_image)
+    for name, said in (
+        ("f.png", "need kaleido and Chrome (pip install kaleido"),
+        ("f.svg", "give a .html or .json file"),
+        ("f.doc", "must end in .html, .json, .png"),
+    ):
+        assert run_cli(["plot", "collapse", *stages, "--out", str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_the_running_mean_leaves_out_unknown_steps():
     assert running_mean([1.0, None, 3.0, 5.0], 2) == [1.0, 1.0, 3.0, 4.0]
     assert running_mean([None, 2.0], 1) == [None, 2.0]

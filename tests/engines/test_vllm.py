@@ -88,7 +88,9 @@ def changing(questions) -> list[Question]:
 
 
 @pytest.fixture(scope="module")
-def found(requests, too_long, questions, changing, model_folder, media, tmp_path_factory) -> dict:
+def found(
+    requests, too_long, questions, changing, model_folder, qwen3_folder, media, tmp_path_factory
+) -> dict:
     """The results of `vllm_child`: vLLM in a subprocess, offline and inside a trainer."""
     folder = tmp_path_factory.mktemp("child")
     task = {
@@ -99,6 +101,7 @@ def found(requests, too_long, questions, changing, model_folder, media, tmp_path
             "greedy": GREEDY,
             "drawn": DRAWN,
         },
+        "qwen3": {"model": str(qwen3_folder), "requests": requests[:5], "greedy": GREEDY},
         "rollouts": {
             "model": str(model_folder),
             "media": media,
@@ -151,6 +154,11 @@ def test_offline_equals_transformers_token_for_token(found, expected, too_long):
     answers = without(by_key(found["offline"]["greedy"]), too_long)
     assert answers == expected
     assert len({tuple(c.token_ids) for c in answers.values()}) > 2, "all answers are one"
+
+
+def test_qwen3_vl_equals_transformers_token_for_token(found, requests, qwen3_folder):
+    engine = TransformersEngine(str(qwen3_folder), dtype="float32", style="full")
+    assert by_key(found["qwen3"]) == by_key(engine.generate(requests[:5], GREEDY))
 
 
 def test_sampling_does_not_depend_on_what_else_is_asked(found):

@@ -34,6 +34,7 @@ from small import write_video
 from p2r.cases.store import write_cases
 from p2r.cli import app, run_cli
 from p2r.data import resolve_model
+from p2r.datasets.public import known_sets
 from p2r.pipeline.funnel import funnel
 from p2r.records import Case
 from p2r.runs import open_run
@@ -200,6 +201,9 @@ def _run_p2r(words: list[str]) -> None:
     named = PLACEHOLDERS | ({"FILE": "outputs.jsonl"} if words[:2] == ["eval", "import"] else {})
     words = [named.get(word, word) for word in words]
     command, given = _parse(words)
+    if words[:2] == ["data", "get"]:  # it needs the hub
+        assert given["name"] in known_sets(), f"no public set {given['name']!r}"
+        return
     places = [*_paths(given), Path(str(given.get("model") or ""))]
     runs = [value for value in places if value.parts[:1] == ("runs",)]
     begins = command in ("generate", "demo") or given.get("cases") is not None

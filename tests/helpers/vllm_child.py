@@ -18,9 +18,21 @@ from p2r.errors import EngineError
 def main(folder: Path) -> None:
     task = pickle.loads((folder / "task.pickle").read_bytes())
     found: dict[str, Any] = {"offline": offline(**task["offline"])}
+    found["qwen3"] = qwen3(**task["qwen3"])
     found["rollouts"] = rollouts(**task["rollouts"])
     found["training"] = training(**task["training"])
     (folder / "found.pickle").write_bytes(pickle.dumps(found))
+
+
+def qwen3(model: str, requests: list, greedy: Any) -> list:
+    """The completions of a model of the other family."""
+    from p2r.engines import load_engine
+    from p2r.runs.recipe import load_recipe
+
+    engine = load_engine(load_recipe("tiny"), model, engine="vllm")
+    found = list(engine.generate(requests, greedy))
+    engine.close()
+    return found
 
 
 def offline(model: str, requests: list, long: list, greedy: Any, drawn: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import kill_at_line, read_lines, small_recipe
+from small import kill_at_line, read_lines, small_recipe, stopped_at_line
 from small_rl import FULL, RuleJudge, SilentJudge, generation, make_trainer, scripted
 from torch.testing import assert_close
 
@@ -209,6 +209,30 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     (out / "checkpoints").mkdir()  # left by a kill right after the model was put in place
     train(out, taught_folder, media)
     assert not (out / "checkpoints").exists()
+
+
+def test_with_two_updates_the_second_is_clipped_and_an_interrupted_batch_is_repeated(
+    taught_folder, media, tmp_path
+):
+    """The first update of a batch has the ratio 1. The interruption is between both updates."""
+    settings = ("rl.updates=2", "rl.learning_rate=1e-3", "rl.epsilon=0.05")
+    ends = []
+    for name in ("whole", "resumed"):
+        out = tmp_path / name
+        if name == "resumed":
+            with stopped_at_line(3):
+                train(out, taught_folder, media, *settings)
+        train(out, taught_folder, media, *settings)
+        ends.append(read_lines(out / "metrics.jsonl"))
+        assert len(read_lines(out / "rollouts.jsonl")) == 2 * 2 * 8, "two batches for four updates"
+    whole, resumed = ends
+    clipped = [row["clip_ratio/region_mean"] for row in whole]
+    assert clipped[0] == clipped[2] == 0 and clipped[1] > 0 and clipped[3] > 0
+    assert "reward" in whole[0] and "reward" not in whole[1]
+    kept = ("step", "loss", "kl", "clip_ratio/region_mean")
+    assert [[row[key] for key in kept] for row in resumed] == [
+        [row[key] for key in kept] for row in whole
+    ], "bit for bit"
 
 
 def test_the_settings_of_large_models_take_the_same_path(model_folder, media, tmp_path):

@@ -1,0 +1,99 @@
+"""A small Hugging Face hub on this machine: one dataset, served over HTTP with ranges."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(ThreadingHTTPServer):
+    """The files of the dataset `repository`; `sent` lists each download as (path, range)."""
+
+    def __init__(self, repository: str, files: dict[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.repository, self.files = repository, files
+        self.stated = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        self.sent: list[tuple[str, str | None]] = []
+        self.longest = 2**30  # bytes of a reply; a shorter one is a broken connection
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers what `huggingface_hub` asks for a download."""
+
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        api, place = f"/api/datasets/{self.server.repository}", self.server.repository
+        if path.startswith(f"{api}/tree/"):
+            self.reply_json([self.entry(name) for name in self.server.files])
+        elif path.startswith(api):
+            about = {"id": place, "sha": REVISION, "siblings": []}
+            self.reply_json(about | {"cardData": {"license": "apache-2.0"}})
+        elif path.startswith(f"/datasets/{place}/resolve/"):
+            self.reply_file(unquote(path.split("/resolve/")[1].partition("/")[2]))
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def entry(self, name: str) -> dict:
+        size, digest = len(self.server.files[name]), self.server.stated[name]
+        lfs = {"oid": digest, "size": size, "pointerSize": 100}
+        return {"type": "file", "path": name, "oid": digest[:40], "size": size, "lfs": lfs}
+
+    def reply_json(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def reply_file(self, name: str) -> None:
+        content, wanted = self.server.files[name], self.headers.get("Range")
+        start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        for header, value in {
+            "X-Repo-Commit": REVISION,
+            "ETag": f'"{self.server.stated[name]}"',
+            "X-Linked-ETag": f'"{self.server.stated[name]}"',
+            "X-Linked-Size": str(len(content)),
+            "Content-Length": str(len(content) - start),
+            "Accept-Ranges": "bytes",
+            "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}",
+        }.items():
+            self.send_header(header, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.server.sent.append((name, wanted))
+            self.wfile.write(content[start : start + self.server.longest])
+            self.close_connection = True
+
+    def log_message(self, *arguments: object) -> None:
+        """Write no log."""
+
+
+@contextmanager
+def serve_hub(repository: str, files: dict[str, bytes]) -> Iterator[Hub]:
+    """Serve a dataset while the block runs."""
+    hub = Hub(repository, files)
+    thread = threading.Thread(target=hub.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.shutdown()
+        thread.join()
+        hub.server_close()
