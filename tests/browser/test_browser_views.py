@@ -119,7 +119,7 @@ def test_curves_grow_while_a_stage_is_running(run, serve, tmp_path, open_page):
     metrics.touch()
     page = open_page(link(serve(run), tab="runs"))
     expect(page.locator(".stage h3").first).to_have_text("evaluation")
-    expect(page.locator(".stage h3").last).to_have_text("pa_grpo · step 5")
+    expect(page.locator(".stage h3").last).to_have_text("training: SFT + PA-GRPO · step 5")
     for title in ("Reward of perception, by part", "Collapsed groups", "Time per step"):
         expect(page.locator(".plotcard", has_text=title).locator(".main-svg").first).to_be_visible()
     # Figures show file names as text.
@@ -128,7 +128,7 @@ def test_curves_grow_while_a_stage_is_running(run, serve, tmp_path, open_page):
     expect(page.locator("[data-live]")).to_have_text("live: a stage is running")
     with metrics.open("a") as lines:
         lines.write("\n" + json.dumps(metrics_row(7)) + "\n")
-    expect(page.locator(".stage h3").last).to_have_text("pa_grpo · step 7")
+    expect(page.locator(".stage h3").last).to_have_text("training: SFT + PA-GRPO · step 7")
     page.get_by_label("light or dark theme").click()
     expect(page.locator(".main-svg").first).to_be_visible()
 
