@@ -18,7 +18,7 @@ from p2r.errors import UserError
 from p2r.files.own_process import end_with_parent
 from p2r.pipeline import collect_cases
 from p2r.playground.truth import told_sentences
-from p2r.runs import Run, write_json
+from p2r.runs import Run, finished_model, write_json
 from p2r.runs.names import OTHER_SPLITS
 from p2r.scoring import mean_interval
 from p2r.stages.probes import follow_sources
@@ -107,15 +107,18 @@ def train_arms(run: Run, arms: Sequence[str], **inputs: Any) -> None:
     import torch
 
     cores = os.cpu_count() or 1
-    if torch.cuda.is_available() or cores < 2 or len(arms) < 2:
-        for arm in arms:
+    alone = torch.cuda.is_available() or cores < 2 or len(arms) < 2
+    beside = [] if alone else [arm for arm in arms if not finished_model(run.folder / arm)]
+    for arm in arms:
+        if arm not in beside:
             stages.rl(run, arm=arm, **inputs)
+    if not beside:
         return
     threads = run.recipe.threads or max(1, cores // len(arms))
     recipe = run.recipe.model_copy(update={"threads": threads})
     context = multiprocessing.get_context("spawn")
     children = []
-    for place, arm in enumerate(arms):
+    for place, arm in enumerate(beside):
         os.environ["TQDM_POSITION"] = str(place)  # a line for each progress bar
         children.append(
             context.Process(target=_train_one, args=(Run(run.folder, recipe), arm, inputs))

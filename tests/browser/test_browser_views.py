@@ -60,7 +60,7 @@ def test_three_models_are_compared_on_the_same_question(address, open_page):
     page.keyboard.press("c")
     columns = page.locator(".compare .side-title")
     expect(columns).to_have_count(3)
-    expect(columns.nth(2)).to_contain_text("eval-pa_grpo")
+    expect(columns.nth(2)).to_contain_text("evaluation: SFT + PA-GRPO")
     expect(page.locator(".compare h2")).to_contain_text("number 500")
     marked = page.locator(".compare .panel.see").nth(1).locator("mark")
     expect(marked).to_have_text(["right", "1"])
