@@ -374,7 +374,7 @@ def test_a_run_folder_cannot_make_the_page_run_its_code(tmp_path, judge):
     recipe = load_recipe("tiny").model_dump(mode="json")
     recipe["rl"]["judge"] = given
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    assert list(Desk(Library(CaseStore([run]))).judges()) == ["oracle"]
+    assert list(Desk(Library(CaseStore([run]))).judges()) == ["oracle", "grounded"]
     assert not (tmp_path / "ran").exists()
 
 
