@@ -234,7 +234,7 @@ window.p2r = (() => {
     else if ('print' in data) window.print();
     else if ('saveNext' in data) saveLabel(target.form, true);
     else if ('theme' in data) setTheme(!document.body.classList.contains('dark'));
-    else if ('help' in data) $('#help').showModal();
+    else if ('help' in data) help();
     else if ('refresh' in data) go(location.search, {history: 'replace', refresh: true});
     else if ('credit' in data) window.p2rTokens.setCredit(target);
     else if ('saveView' in data) saveView();
@@ -242,6 +242,11 @@ window.p2r = (() => {
   });
 
   // Projector mode is in the address, so that a link keeps it.
+  // The focus is on the title: on the first button, a long list would open scrolled to its end.
+  function help() {
+    $('#help').showModal();
+    $('#help-title').focus();
+  }
   function project() {
     const query = new URLSearchParams(location.search);
     query.has('big') ? query.delete('big') : query.set('big', '1');
@@ -401,7 +406,7 @@ window.p2r = (() => {
     c: () => $('#compare-link')?.click(),
     l: () => { const form = $('#label'); form?.scrollIntoView({block: 'center'});
       $('input[type=radio]:checked, input[type=radio]', form ?? document)?.focus(); return form; },
-    '?': () => $('#help').showModal(),
+    '?': () => help(),
   };
   function choose(place) {
     const radio = document.querySelectorAll('#label input[type=radio]')[place];
