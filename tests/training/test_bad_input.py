@@ -132,7 +132,7 @@ def test_a_data_set_without_the_column_question(model_folder, questions, tmp_pat
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("rl.credit=all", "'process', 'shared', 'outcome', 'decoupled', 'temporal', 'turn', 'critic' or"),
+        ("rl.credit=all", "'decoupled', 'temporal', 'turn', 'critic' or 'critic_process'"),
         ("rl.normalize=process", "unknown key 'rl.normalize'"),
         ("rl.judge_timeout=0", "greater than 0"),
         ("sft.target=observation", "'process' or 'agnostic'"),
