@@ -103,7 +103,7 @@ def check_model(name_or_path: str | Path) -> str:
 
 
 def find_model(name_or_path: str | Path) -> str:
-    """Check a model as `check_model` does, and that its hub id is in the cache or on the hub.
+    """Check a model like `check_model`, and check that a hub id is in the cache or on the hub.
 
     Raises `EngineError` within seconds if the hub does not answer or does not have the model.
     """

@@ -36,7 +36,7 @@ _NO_JUDGE = "no judge"
 _NO_SECOND = "no second model"
 _WORKING = Markup('<p class="empty" role="status">1. reading the clip …</p>')
 _WARNING = (
-    "The models of the demo and of the playground have 2.7 million parameters. They know coloured "
+    "The models of the demo and of the playground have 2.8 million parameters. They know coloured "
     "shapes that move, and signs; about any other clip they invent something."
 )
 # A larger upload has no player: only its frames are shown.

@@ -1,4 +1,4 @@
-"""Get a public data set from the Hugging Face hub: a known name, a benchmark, or ORG/NAME."""
+"""Downloads a public data set from the Hugging Face hub: a known name, a benchmark or ORG/NAME."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def known_sets() -> dict[str, str]:
 def find_set(name: str, only: Sequence[str] = (), media: bool = False) -> PublicSet:
     """Ask the hub for a set. Nothing is downloaded.
 
-    The files are those that match `only`; without it, all with `media`, otherwise the texts.
+    `only` are patterns of file names. Without patterns, `media` chooses all files; otherwise only
+    the text files are chosen.
     Raises `UserError` if the set is unknown, the hub cannot be reached, or no file matches.
     """
     known = known_sets()
@@ -79,8 +80,8 @@ def find_set(name: str, only: Sequence[str] = (), media: bool = False) -> Public
     chosen = tuple(f for f in files if any(fnmatch(f.path, pattern) for pattern in patterns))
     if not chosen:
         raise UserError(
-            f"{repository} has {len(files)} files, and none matches {', '.join(patterns)}: give "
-            "--only PATTERN, or --media for all"
+            f"{repository} has {len(files)} files, but none matches {', '.join(patterns)}: give "
+            "another --only PATTERN, or --media for all files"
         )
     stated = (about.card_data.get("license") if about.card_data else None) or "none stated"
     return PublicSet(repository, str(about.sha), str(stated), chosen, len(files))
@@ -92,21 +93,21 @@ def check_space(wanted: PublicSet, folder: Path) -> None:
     missing = sum(f.size for f in wanted.files if not (folder / f.path).is_file())
     if missing > (free := shutil.disk_usage(place).free):
         raise UserError(
-            f"{wanted.repository} needs {missing / 1e9:.1f} GB, and the disk of {folder} has "
-            f"{free / 1e9:.1f} GB free: give another --out, or fewer files with --only"
+            f"{wanted.repository} needs {missing / 1e9:.1f} GB, but the disk of {folder} has only "
+            f"{free / 1e9:.1f} GB free: give another --out, or choose fewer files with --only"
         )
 
 
 def download_set(wanted: PublicSet, folder: Path) -> list[Path]:
     """Download the files of a set and check their sizes and checksums; return their paths.
 
-    A file continues after a broken connection. The same call again keeps finished files. Raises
-    `UserError`, or `DataError` if a file is not the hub's.
+    After a broken connection, the download of a file continues. If called again, finished files are
+    kept. Raises `UserError`, and `DataError` if a file differs from the file on the hub.
     """
     from huggingface_hub import snapshot_download
 
     check_space(wanted, folder)
-    names = [f.path.replace("[", "[[]") for f in wanted.files]  # file names are patterns
+    names = [f.path.replace("[", "[[]") for f in wanted.files]  # the hub reads names as patterns
     with hub_errors(wanted.repository, "dataset"):
         snapshot_download(
             wanted.repository,

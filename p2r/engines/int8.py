@@ -1,7 +1,8 @@
-"""The transformers engine with weights of 8 bits: what a small device would compute.
+"""The transformers engine with weights rounded to 8 bits, as on a small device.
 
-The weights of every linear layer are rounded to 255 levels per output channel, then used as
-numbers of the recipe's type. The answers are those of weight-only int8; time and memory are not.
+The weights of every linear layer are rounded to 255 levels per output channel. The computation
+still uses the number format of the recipe. So the answers are those of weight-only int8, but time
+and memory are not.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Int8Engine(TransformersEngine):
 
     @cached_property
     def model(self) -> Any:
-        """The model with rounded weights, loaded at the first use."""
+        """The model with rounded weights. It is loaded at first use."""
         return round_weights(TransformersEngine.model.func(self))  # type: ignore[attr-defined]
 
 

@@ -56,7 +56,7 @@ class ResponseJournal:
         return [{"key": key, **record} for key, record in failed if key not in answered]
 
     def is_complete(self, questions: Sequence[Question]) -> bool:
-        """Return whether each question has an outcome, a response or an error."""
+        """Return whether each question has a response or an error."""
         others = MergedJournal(self.path), MergedJournal(self.errors_path)
         return all(any(f"{q.id}/0" in other for other in others) for q in questions)
 

@@ -282,7 +282,10 @@ class ServerEngine:
         if self._is_vllm or self._exact:  # the prompt is complete: send it as it is
             payload["chat_template_kwargs"] = {SWITCH: False}
         if request.question.begin:
-            raise EngineError("a server cannot continue a given beginning: use engine transformers")
+            raise EngineError(
+                "a server cannot continue a response whose beginning is given: use the engine "
+                "transformers"
+            )
         content: list[dict[str, Any]] = []
         media = iter(pair_media(request.question, request.frames))
         for part in build_messages(request.question, self.style)[0]["content"]:

@@ -131,14 +131,14 @@ def answer(
     style: str,
     plan: WorkPlan = DEFAULT_PLAN,
 ) -> tuple[list[Question], ResponseJournal]:
-    """Let a model answer the questions, or the part of them that `plan` names.
+    """Let a model answer the questions, or only the part that `plan` names.
 
     Returns the questions that the recipe chooses, and the journal `eval/STAGE.jsonl`.
     """
     settings = recipe.eval
     chosen = list(questions[: settings.questions])
     if not chosen:
-        raise UserError("there are no questions to evaluate on: give a file with questions")
+        raise UserError("no questions to evaluate: give a file with at least one question")
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
     claim(run.path("eval", f"{stage}.made.json"), engine.identity)
     journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))

@@ -50,8 +50,8 @@ def write_task(
     """Write a task of lmms-eval to the folder `out`; return its YAML file.
 
     `benchmark` names the rule of scoring (default: accuracy by problem type). Raises `UserError` if
-    there are no questions or a question has several media, and `MediaError` if the path of a clip
-    leaves the media folder.
+    there are no questions or a question has several media, and `MediaError` if a clip is outside
+    the media folder.
     """
     root = (data_root or (questions if questions.is_dir() else questions.parent)).resolve()
     entry = find_benchmark(benchmark) if benchmark else built_in_benchmark()
@@ -186,7 +186,7 @@ def write_samples(result: Path, out: Path) -> Path:
 
 
 def _file_name(text: str) -> str:
-    """Return a name from a result file as the name of a file, which leads to no other folder."""
+    """Return a text as a safe file name: it has no separator, so the file stays in its folder."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text).lstrip(".")
 
 

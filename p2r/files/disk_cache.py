@@ -1,7 +1,7 @@
 """A folder of cached files that several OS processes share, with a limit on its size.
 
-A cache holds only what can be computed again. So a damaged file counts as missing, a full disk
-costs speed and not the run, and the files that were used least recently are deleted first.
+A cache holds only what can be computed again. So a damaged file counts as missing, and a full disk
+makes a run slower but does not stop it. The least recently used files are deleted first.
 """
 
 from __future__ import annotations
@@ -35,15 +35,18 @@ def cache_folder() -> Path:
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:  # the user has no home folder
-        raise StoreError("there is no folder for caches: set P2R_CACHE to a folder") from error
+        raise StoreError(
+            "p2r does not know where to put its caches, because there is no home folder: set "
+            "P2R_CACHE to a folder"
+        ) from error
     return cache / "p2r"
 
 
 class DiskCache:
     """Files by key in one folder. Threads and OS processes may share the folder.
 
-    `max_bytes` limits the size of all files together (None: no limit). The limit is checked after
-    every twentieth of it that this object writes.
+    `max_bytes` limits the size of all files together (None: no limit). Each time this object has
+    written a twentieth of the limit, it checks the size.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class DiskCache:
         except FileNotFoundError:
             return None
         except Exception as error:  # libraries raise many types for a damaged file
-            log.info("%s is damaged and made again: %s", path, error)
+            log.info("the cached file %s is damaged, so it is made again: %s", path, error)
             return None
         with suppress(OSError):
             os.utime(path)  # the time of the last use
@@ -79,7 +82,7 @@ class DiskCache:
                 save(file)
             size = path.stat().st_size
         except OSError as error:
-            log.warning("%s cannot keep a file and goes on without it: %s", self.folder, error)
+            log.warning("cannot write to the cache %s, going on without it: %s", self.folder, error)
             return
         if self.max_bytes is None:
             return
@@ -91,15 +94,15 @@ class DiskCache:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Run the block for a key in one OS process at a time. A few other keys wait too."""
+        """Let one OS process at a time run the block for a key. Some keys share a lock."""
         number = int(self.path(key).name[:8], 16) % LOCKS
         lock = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / f".lock-{number}")
             lock.acquire()
-        except (OSError, NotImplementedError) as error:  # some network disks have no locks
-            log.info("%s has no locks: %s", self.folder, error)
+        except (OSError, NotImplementedError) as error:  # some network disks do not support locks
+            log.info("%s does not support locks: %s", self.folder, error)
             lock = None
         try:
             yield
@@ -108,7 +111,7 @@ class DiskCache:
                 lock.release()
 
     def _delete_oldest(self, max_bytes: int) -> None:
-        """Delete the files that were used least recently if all together are over the limit."""
+        """Delete the least recently used files if the total size is over the limit."""
         try:
             with FileLock(self.folder / ".lock-limit", timeout=0):
                 files = list(self._files())
@@ -120,7 +123,7 @@ class DiskCache:
                     size -= each
                     if size <= ROOM * max_bytes:
                         return
-        except (Timeout, OSError, NotImplementedError):  # another process does it
+        except (Timeout, OSError, NotImplementedError):  # another OS process is deleting
             return
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:

@@ -1,4 +1,4 @@
-"""Speak with the Hugging Face hub: check that it answers, and upload a folder."""
+"""Talks to the Hugging Face hub: checks that it answers, and uploads a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_REPLY = 5.0  # seconds that the hub has to answer
 
 @contextmanager
 def hub_errors(repository: str, kind: Kind, advice: str = "") -> Iterator[None]:
-    """Turn errors of the hub's client into a `UserError` that says what to do.
+    """Turn errors of the hub's client into a `UserError` with advice.
 
     `advice` says what to do if the hub cannot be reached.
     """
@@ -34,7 +34,7 @@ def hub_errors(repository: str, kind: Kind, advice: str = "") -> Iterator[None]:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"the hub cannot be reached for the {kind} {repository!r} ({reason}): "
-            f"{advice or 'check the network, HF_ENDPOINT and HF_HUB_OFFLINE, and run it again'}"
+            f"{advice or 'check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then try again'}"
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -47,7 +47,7 @@ def hub_errors(repository: str, kind: Kind, advice: str = "") -> Iterator[None]:
 def check_hub_model(repository: str) -> None:
     """Raise `UserError` within seconds if a model is neither in the cache nor on the hub.
 
-    Loading a model would try each of its files several times, for minutes.
+    Without this check, loading a model would try each of its files several times, for minutes.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
 

@@ -1,6 +1,7 @@
-"""Whether this OS process belongs to p2r alone, so that p2r may end it; workers that end in time.
+"""Tells if p2r owns this OS process and may end it; ends workers together with their parent.
 
-The command line does. A notebook kernel, a script or a server that uses p2r as a library does not.
+p2r owns the OS process of its command line. It does not own a notebook kernel, a script or a server
+that uses p2r as a library.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def sees_media(judge: Any) -> bool:
 def judge_key(question: Question, observation: str, media: bool = False, frames: str = "") -> str:
     """Return the key of a judgement: a hash of everything that the judge sees.
 
-    `media`: the judge sees the media too; `frames` is a hash of the frames, if they are known.
+    `media`: the judge also sees the media. `frames`: a hash of the frames, if they were read.
     """
     shown = (
         question.problem,

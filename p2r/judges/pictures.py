@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FRAMES, PIXELS = 8, 448 * 448  # of a video, and of one frame, by default
-PIXELS_PER_TOKEN = 750  # of Claude; Qwen2.5-VL has 784
+FRAMES, PIXELS = 8, 448 * 448  # defaults: frames per video, pixels per frame
+PIXELS_PER_TOKEN = 750  # for Claude; for Qwen2.5-VL it is 784
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Picture:
 
     @property
     def tokens(self) -> int:
-        """The most tokens that a server counts for the picture.
+        """An upper bound of the tokens that a server counts for the picture.
 
         Servers count about one token for 750 pixels (Claude) or 784 pixels (Qwen2.5-VL), or a fixed
         number for a small picture.
@@ -52,7 +52,7 @@ def pictures_of(prompt: str) -> tuple[Picture, ...]:
 
 
 def usual_tokens(member: Mapping[str, Any]) -> float:
-    """Return the tokens of the frames that a judge sees, from its settings (0: it sees none)."""
+    """Return the usual number of tokens of the frames that a judge sees (0: it sees none)."""
     if member["kind"] != "vision":
         return 0.0
     return member.get("frames", FRAMES) * member.get("pixels", PIXELS) / PIXELS_PER_TOKEN

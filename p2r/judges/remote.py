@@ -77,7 +77,7 @@ class RemoteJudge(BaseJudge):
     Verdicts and results show its `name`. Its `identity` also has the server, so that the cache does
     not mix servers. `guidance` is additional text in every request, for example worked examples.
     `prompt` is the text of a prompt file. The hashes of both are part of name and identity.
-    `default` is the text of a prompt file in place of the usual prompt, if there is no `prompt`.
+    `default` is the text that is used without `prompt` ("": the prompt of `p2r.judges.prompt`).
     `sight` reads the frames that the judge sees (None: it sees none). `key_variable` is the
     environment variable with the key.
     """

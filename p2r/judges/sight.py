@@ -1,4 +1,4 @@
-"""Reads what a multimodal judge sees: frames of a question's media, as pictures."""
+"""Reads the frames that a multimodal judge sees, from the media of a question."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sight:
         return tuple(p for medium in question.media for p in self._read(question, medium)[0])
 
     def digest(self, question: Question) -> str:
-        """Return a hash of the pixels of these frames and of their times."""
+        """Return a hash of the pixels and the times of all frames that the judge sees."""
         return " ".join(self._read(question, medium)[1] for medium in question.media)
 
     def _read(self, question: Question, medium: Medium) -> tuple[tuple[Picture, ...], str]:

@@ -61,7 +61,8 @@ def format_interval(interval: dict[str, Any] | None, digits: int = 0, between: s
     """Format a mean and its interval in percent, as `63.0 [57–68]`; a dash if there is none.
 
     `digits` is the number of decimals of the interval, `between` separates its ends. Use ", "
-    for numbers that may be negative. A number with a `unit` is no share: it has two decimals.
+    for numbers that may be negative. A number with a `unit` is not a percentage: it is shown as it
+    is, with two decimals.
     """
     if not interval or interval["mean"] is None:
         return "–"

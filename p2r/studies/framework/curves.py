@@ -23,7 +23,7 @@ LAST = 10  # steps at the end of the training, for one number per curve
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a file of JSON lines; [] if there is no file."""
+    """Read a JSON lines file. Skip an incomplete last line. Return [] if the file is missing."""
     if not file.is_file():
         return []
     lines = file.read_text(encoding="utf-8").split("\n")[:-1]
