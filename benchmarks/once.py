@@ -1,17 +1,17 @@
-"""Measures work that is left out: padding in SFT, and repeated passes of a frozen vision tower.
+"""Measures the work that p2r avoids: padding in SFT, and repeated passes of a frozen vision tower.
 
     python benchmarks/once.py
     python benchmarks/once.py --rounds 5 --json
 
 - `sft`: forward and backward passes over 32 examples, videos and texts with responses of 10 to 200
-  tokens, in updates of 16 that the recipe's `group_by_length` has put together. `padded` has
+  tokens. An update has 16 examples of similar length, as with `sft.group_by_length`. `padded` has
   batches of eight, `packed` has rows of at most `--budget` tokens without padding.
 - `rl`: one step of RL with a frozen vision tower, a prompt with 16 frames, four rollouts of 30
   tokens in micro-batches of two. `each pass` calls the tower in every pass, `once` computes the
   features of a prompt once, `disk` reads the features that an earlier run has computed.
 
-Both use the tiny model on the CPU, all sides in turns in one OS process. The results are medians of
-the ratios within a round.
+Both use the tiny model on the CPU. The compared ways take turns in one OS process. The results are
+medians of the ratios within a round.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ LOST = {
 
 
 def lost_metric(credit: str, rewards: Sequence[str]) -> str | None:
-    """Return the metric of the groups that a credit scheme learns nothing from.
+    """Return the metric that counts the groups from which a credit scheme learns nothing.
 
     None for a critic: it does not compare the rollouts of a group.
     """

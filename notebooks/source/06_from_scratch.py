@@ -58,7 +58,7 @@ for tokens in (["Two.", "</observation>", " <think>"], ["Two.", "</observation",
 #
 # Difficulty ●●○○○ · importance ●●●●● · 10 minutes
 #
-# Write `border(tokens)`. It returns the number of tokens that belong to perception. These are all tokens that begin before the end of `</observation>`. Tokens before `<observation>` count too. Return 0 if there is no `<observation>` or no `</observation>`. If there are several observations, use the first one.
+# Write `border(tokens)`. It returns how many tokens belong to perception. Count all tokens from the start of the response up to and including `</observation>`, also the tokens before `<observation>`. If a token contains the end of `</observation>` and more text, count it too. Return 0 if there is no `<observation>` or no `</observation>`. If there are several observations, use the first one.
 # %% [exercise]
 def border(tokens: list[str]) -> int:
     """Return how many leading tokens of a response belong to perception."""

@@ -137,7 +137,7 @@ def credit_group(rows: Sequence[CaseRow]) -> GroupCredit | None:
 def name_scheme(given: np.ndarray, computed: dict[str, np.ndarray], stage: str = "") -> str:
     """Return the name of the schemes that give the recorded advantages; "" if none is recorded.
 
-    `stage` is that of the rollouts. It decides between schemes that both fit, and names the schemes
+    `stage` is the stage of the rollouts. It decides if several schemes fit, and it names schemes
     that cannot be computed here.
     """
     known = ~np.isnan(given)

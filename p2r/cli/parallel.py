@@ -1,4 +1,4 @@
-"""`--parallel N`: run a command as N subprocesses, each on its part of the questions and GPUs."""
+"""`--parallel N`: runs a command as N subprocesses, each with its part of questions and GPUs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_parts(count: int | None, shard: str | None, ray: bool) -> None:
     ]
     try:
         codes = [child.wait() for child in children]
-    except BaseException:  # Ctrl-C: a terminal has sent it to the subprocesses too
+    except BaseException:  # for example Ctrl-C, which a terminal also sends to the subprocesses
         for child in children:
             child.terminate()
         for child in children:
@@ -58,7 +58,7 @@ def run_parts(count: int | None, shard: str | None, ray: bool) -> None:
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a part without its results on the screen; its progress and errors are shown."""
+    """Start a part. Show its progress and errors, but not its results."""
     nothing = subprocess.DEVNULL
     return subprocess.Popen(
         command, env={**os.environ, **environment}, stdin=nothing, stdout=nothing
@@ -90,7 +90,7 @@ def divide_machine(count: int, environ: Mapping[str, str]) -> list[dict[str, str
     each = len(devices) // count
     if not each:
         raise UserError(
-            f"{OPTION} {count}, but there are {len(devices)} GPUs: give at most as many"
+            f"{OPTION} {count} needs {count} GPUs, but there are {len(devices)}: give a smaller N"
         )
     return [
         {"CUDA_VISIBLE_DEVICES": ",".join(devices[part * each : (part + 1) * each])}

@@ -1,4 +1,4 @@
-"""`p2r plot`: figures of training stages, from their stored metrics, of data sets and studies."""
+"""`p2r plot`: figures of training stages (from their stored metrics), data sets and studies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plot(
 ) -> None:
     """Draw the curves of several RL stages in one figure, or a figure of a data set.
 
-    A group is lost (figure collapse) if all of the rewards that the stage learns from are equal.
+    A group is lost (figure collapse) if all rewards that the stage learns from are equal.
     """
     from p2r import plots
 

@@ -52,7 +52,7 @@ def study(
     seeds: Annotated[
         str | None,
         typer.Option(
-            help=f"Seeds, separated by commas. Default: those of the stored result, or {SEEDS}."
+            help=f"Seeds, separated by commas. Default: the seeds of the stored result, or {SEEDS}."
         ),
     ] = None,
     jobs: Annotated[
@@ -83,8 +83,8 @@ def study(
 ) -> None:
     """Train and evaluate the arms of a study over several seeds.
 
-    A study that was stopped continues with the same command. Finished parts are never made again,
-    and studies share equal models. The result is RUN/study_NAME.json.
+    A study that was stopped continues with the same command. Finished parts are never done again,
+    and studies share models with the same settings. The result is RUN/study_NAME.json.
     """
     from p2r.studies import load_study
 
@@ -174,7 +174,7 @@ def _list_units(study: Any, run: Any, seeds: list[int], as_json: bool) -> None:
     shown = [[row["unit"], row["state"], row["kind"]] for row in rows]
     make_console().print(grid_table("", [["part", "state", "kind"], *shown], left=3))
     done = sum(row["state"] == "done" for row in rows)
-    about = "unknown: nothing like it is done" if left is None else show_seconds(left)
+    about = "unknown, because no similar part is done" if left is None else show_seconds(left)
     print(f"{done} of {len(rows)} parts are done; time left with one worker: {about}")
     for what, reason in plan.skipped.items():
         print(f"{what} is skipped: {reason}")

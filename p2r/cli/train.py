@@ -103,7 +103,7 @@ def rl(
     if credit is not None and credit not in stages.RL_STAGES:
         raise ValueError(f"unknown credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
     if credit is not None and arm is not None:
-        raise ValueError("--arm has a credit scheme of its own: leave out --credit")
+        raise ValueError("an arm already has a credit scheme: leave out --credit or --arm")
     if dry_run:
         overrides = [*(set or []), *([f"rl.credit={credit}"] if credit else [])]
         _print_dry_run(run, recipe, overrides, model, questions, data_root, arm)

@@ -4,12 +4,12 @@
     python -m p2r.playground.card --model runs/x/sft/model --sft tiny2 --out card.json
     python -m p2r.playground.card --habit teacher
 
-The card begins with what one point of sufficient observations is worth in points of accuracy, and
+The card begins with the points of accuracy that one point of sufficient observations is worth, and
 with the gates (`p2r.playground.gates`). Its tables have one row per kind of question. An answer
-counts only if it is exactly right. With `--out`, every finished part is kept: the same command
-continues after an interruption. `--sft RECIPE` also checks the gates of the model after the
-recipe's SFT, whose rollouts RL would learn from. `--habit` needs no model: its traces are written
-from the truth, with the mistakes of a habit.
+counts only if it is exactly right. With `--out`, every finished part is kept: after an
+interruption, the same command continues. `--sft RECIPE` says that the model is the result of this
+recipe's SFT, and checks two more gates. `--habit` needs no model: its traces are written from the
+truth, with the mistakes of a habit.
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ def answer_from(
     notes: Sequence[str],
     frames: Iterable[Frames | None] | None = None,
 ) -> list[str]:
-    """Return responses that begin with an observation with these notes; the video is shown.
+    """Return responses that begin with an observation of these notes. The video is shown.
 
-    `frames`: those of the videos (default: the scenes are drawn).
+    `frames`: the frames of the videos (default: drawn from the scenes).
     """
     given = [
         f"<observation>{notice(question.problem)} {note}</observation>"
@@ -294,7 +294,7 @@ def make_card(
     """Return all skills of a model, the top line and the gates.
 
     `groups` measures the groups of rollouts, for a model after SFT. `file` keeps every finished
-    part; a file of the same model (`made`) is continued.
+    part; if the file is about the same model (`made`), its parts are not measured again.
     """
     questions = card_questions(per_kind)
     false = card_questions(per_kind, "card_false_notes")
@@ -331,7 +331,7 @@ def habit_card(name: str, per_kind: int = PER_KIND) -> dict[str, Any]:
 def model_card(
     name: str, per_kind: int = PER_KIND, recipe: str | None = None, file: Path | None = None
 ) -> dict[str, Any]:
-    """Return the card of a model. `recipe`: the model is that after this recipe's SFT."""
+    """Return the card of a model. `recipe`: the model is the result of this recipe's SFT."""
     model, processor = data.load_model(name, "float32"), data.load_processor(name)
     made = {"model": model_fingerprint(data.resolve_model(name))}
     groups = None
@@ -353,7 +353,7 @@ def main() -> None:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--model", help="model folder or playground/NAME")
     chosen.add_argument("--habit", choices=HABITS, help="traces from the truth, without a model")
-    parser.add_argument("--sft", metavar="RECIPE", help="the model is that after this recipe's SFT")
+    parser.add_argument("--sft", metavar="RECIPE", help="the model is from this recipe's SFT")
     parser.add_argument("--out", type=Path, help="write the card as JSON into this file")
     parser.add_argument("--per-kind", type=int, default=PER_KIND, help="questions of each kind")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")

@@ -1,7 +1,7 @@
 """The gates of the second world: numbers that its models must reach, read from a card.
 
-A gate is *passed* if its number is in the range and enough questions were asked, else *open*. The
-gates of the model after SFT are *not asked* on a card of another model.
+A gate is *passed* if its number is in the range and enough questions were asked, otherwise *open*.
+Two gates are for a model after SFT. They are *not asked* if the card is about another model.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ def build_model(
 ) -> Any:
     """Return a tiny model with random weights from the seed, in evaluation mode.
 
-    With the usual `rope_theta` of 10,000 few dimensions of a small head tell near tokens apart; the
-    second generation uses 300.
+    With the usual `rope_theta` of 10,000, only a few dimensions of a small head can tell near
+    tokens apart. So the second generation uses 300.
     """
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     text: dict[str, Any] = {

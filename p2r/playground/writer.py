@@ -16,8 +16,8 @@ from p2r.video import Frames
 
 BATCH = 50
 MAX_TOKENS = 200
-# Writes responses: questions, frames (None: text only), beginnings of the responses, prompt style.
-# A beginning is part of the response that it returns.
+# Writes responses from questions, frames (None: text only), beginnings of the responses, and prompt
+# style. The returned responses include their beginnings.
 Writer = Callable[[Sequence[Question], Iterable[Frames | None], Sequence[str], str], list[str]]
 
 
@@ -125,7 +125,7 @@ def habit_writer(habit: Habit) -> Writer:
 
 
 def scene_question(question: Question) -> SceneQuestion:
-    """Return the question about a scene that a record of the second world was made from."""
+    """Return the scene question from which a record of the second world was made."""
     values = {option[0]: option.partition(". ")[2] for option in question.options}
     return SceneQuestion(
         kind=question.meta["kind"],

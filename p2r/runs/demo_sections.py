@@ -30,7 +30,7 @@ class DemoSettings(Section):
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED:
                 raise ValueError(
                     f"{name!r} cannot be the name of an arm: use small letters, digits and _, "
-                    f"and none of {', '.join(RESERVED)}"
+                    f"and not one of these names: {', '.join(RESERVED)}"
                 )
             try:
                 RlSettings.model_validate(changes)
@@ -51,7 +51,8 @@ class PlaygroundSettings(Section):
     test: NonNegativeInt = 0
     """Held-out scenes for evaluation."""
     ambiguous: NonNegativeInt = 0
-    """Scenes that hide what the question needs: "cannot tell" is right (generation 2)."""
+    """Scenes for the answer "cannot tell": two in three hide what the question needs (generation
+    2)."""
     new_domain: NonNegativeInt = 0
     """Scenes of colours, shapes and signs that no other split has (generation 2)."""
     long: NonNegativeInt = 0
@@ -59,7 +60,8 @@ class PlaygroundSettings(Section):
     false_notes: NonNegativeInt = 0
     """Scenes with a note that contradicts the video (generation 2)."""
     generation: Literal[1, 2] = 1
-    """The world: 1 is that of the models `playground/NAME`, 2 that of `playground/second/NAME`."""
+    """The world. Generation 1 goes with the models `playground/NAME`, 2 with
+    `playground/second/NAME`."""
 
     def sizes(self) -> dict[str, int]:
         """Return the number of scenes of each split that has any."""

@@ -111,7 +111,7 @@ def _check_begun_stages(folder: Path, begun: Recipe, resolved: Recipe) -> None:
 
 
 def kept_root(folder: Path) -> Path | None:
-    """Return the media folder that a stage of a run has set; None if no stage has."""
+    """Return the media folder that a stage of the run has stored; None if there is none."""
     kept = folder / "data_root"
     return folder / kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
 

@@ -18,7 +18,7 @@ RL_STAGES: dict[Credit, str] = {
     "critic": "critic",
     "critic_process": "critic_process",
 }
-# The same with the implicit perception loss (`rl.perception_loss`). GRPO with it is PAPO.
+# The same with the implicit perception loss (`rl.perception_loss`). GRPO with this loss is PAPO.
 PAPO_STAGES: dict[Credit, str] = {
     credit: "papo" if credit == "outcome" else f"{stage}_papo"
     for credit, stage in RL_STAGES.items()
@@ -48,7 +48,7 @@ OTHER_SPLITS = {"ambiguous": "ambiguous clips", "new_domain": "a new domain", "l
 
 
 def is_of_split(stage: str) -> bool:
-    """Return whether an evaluation is about another split than the test split."""
+    """Return whether an evaluation is on a split other than the test split."""
     return stage.endswith(tuple(f"-{split}" for split in OTHER_SPLITS))
 
 

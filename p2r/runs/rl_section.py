@@ -62,7 +62,7 @@ class RlSettings(Section):
     """Share of patches that are black in the masked frames of `perception_loss`."""
     double_entropy: NonNegativeFloat = 0.03
     """Weight η of the entropies on real and on masked frames, if `perception_loss` is on. The
-    entropies are minimised, so that the KL divergence cannot grow through random text."""
+    entropies are minimised. Otherwise the KL divergence could grow through random text."""
     normalise: Literal["sequence", "process"] = "sequence"
     """Give the same weight to all tokens of a response, or to both of its processes."""
     rewards: list[Reward] = Field(default_factory=lambda: list(get_args(Reward)))
@@ -91,12 +91,12 @@ class RlSettings(Section):
     group_size: PositiveInt = 8
     """Rollouts per question."""
     dynamic_sampling: Literal["none", "all", "any", "perception", "reasoning"] = "none"
-    """Replace groups without a learning signal by groups of other questions (DAPO): groups whose
-    rewards are equal for `all` processes in use, for `any` of them, or for one process."""
+    """Replace groups of rollouts without a learning signal by groups of other questions (DAPO):
+    groups in which all rewards are equal, for `all` processes in use, `any` of them, or one."""
     dynamic_rounds: PositiveInt = 3
     """How often a step may sample other groups, if `dynamic_sampling` is on."""
     micro_batch: PositiveInt = 8
-    """Rollouts per forward pass of the loss. Those of one question share their prompt in it."""
+    """Rollouts per forward pass of the loss. Rollouts of the same question share their prompt."""
     learning_rate: NonNegativeFloat = 1e-6
     """Highest learning rate."""
     scheduler: Scheduler = "cosine"

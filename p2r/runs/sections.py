@@ -83,7 +83,7 @@ class VideoSettings(Section):
     """Seconds that decoding one file may take."""
     cache_gb: NonNegativeFloat = 10.0
     """Most GiB of frames that SFT and RL keep on disk for later steps and runs, in P2R_CACHE or the
-    user's cache folder; a frozen vision tower keeps as much of its features (0: none)."""
+    user's cache folder. The features of a frozen vision tower may use as much again (0: none)."""
 
 
 class GenerateSettings(Section):

@@ -29,7 +29,7 @@ SECOND_WORLD = (
     *("accuracy", "exact", "sufficiency", "sufficient and true"),
     *("faithful", "sentences told", "mismatch", "format"),
 )
-LONGER = 8  # a clip of the split "long" gets so many times more frames
+LONGER = 8  # clips of the split "long" get this many times as many frames
 
 
 class Report(Protocol):
@@ -98,7 +98,7 @@ def run_demo(run: Run, report: Report) -> Results:
 
 
 def train_arms(run: Run, arms: Sequence[str], **inputs: Any) -> None:
-    """Train RL arms of a recipe: side by side on a CPU, else one by one.
+    """Train RL arms of a recipe: at the same time on a CPU, otherwise one after the other.
 
     An arm is a name in `demo.arms`, or the folder of a credit scheme. On a CPU, each of several
     tiny trainings runs fastest on few threads. Three trainings of one thread each keep two cores
@@ -162,8 +162,8 @@ def models_of(run: Run) -> dict[str, str]:
 def evaluate_all(run: Run) -> Results:
     """Return the metrics of every model on the test split.
 
-    For the second world they also have the number of sentences told. If the recipe has false
-    notes, they also have the source that answers follow.
+    In the second world, the number of sentences told is one of the metrics. If the recipe has false
+    notes, the metrics also say which source the answers follow.
     """
     results: Results = {}
     for name, model in models_of(run).items():

@@ -39,8 +39,8 @@ def evaluate(
     """Evaluate a model; returns its cases and the content of `eval/STAGE.json`.
 
     `style`: the prompt style, or the text of a prompt file (default: the style that SFT teaches, in
-    all functions here). `split`: another split of the playground than the test split. `ray`: on a
-    Ray cluster.
+    all functions here). `split`: a split of the playground other than the test split. `ray`:
+    work on a Ray cluster.
     """
     asked, root = _find_questions(run, questions, data_root, split)
     return _evaluator(run, model, style, ray)(asked, root, stage)
@@ -54,7 +54,7 @@ def evaluate_questions(
     data_root: Path,
     style: str | None = None,
 ) -> Evaluated:
-    """Evaluate a model like `evaluate`, on questions in memory. The run's own questions stay."""
+    """Evaluate a model like `evaluate`, on questions in memory. The run keeps its own questions."""
     root = claim_data_root(run, data_root, data_root)
     return _evaluator(run, model, style)(asked, root, stage)
 
@@ -115,7 +115,7 @@ def answer_shard(
 def _find_questions(
     run: Run, questions: Path | None, data_root: Path | None, split: str | None = None
 ) -> tuple[list[Question], Path]:
-    # Shards may start together, but only one must write the playground.
+    # Shards may start at the same time, but only one may write the playground.
     with exclusive(run.path(".questions.lock")):
         return find_questions(run, "eval", questions, data_root, split=split)
 

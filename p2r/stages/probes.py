@@ -1,4 +1,4 @@
-"""Probes of models of the second world: which source does an answer follow, note or video?"""
+"""Probes of models of the second world: does an answer follow the note or the video?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPLIT = "false_notes"
 
 
 def follow_sources(run: Run, model: str, name: str) -> dict[str, dict[str, Any]]:
-    """Return the shares of answers that follow the note, and the video, if the note is false.
+    """Return the share of answers that follow a false note, and the share that follow the video.
 
     The response begins with an observation that contradicts the video (the split "false_notes").
     The other answers follow neither. `probes/NAME.json` keeps the result, with every answer.

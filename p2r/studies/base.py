@@ -21,7 +21,7 @@ Stage = Literal["sft", "rl"]
 
 
 class Answers(Protocol):
-    """The answers that a view can use: those of other cells with the same seed."""
+    """The answers of other cells with the same seed, which a view can use."""
 
     def __call__(self, view: str, arm: str | None = None) -> Sequence[Case]:
         """Return the cases of a view, of the same arm or of another one."""
@@ -33,7 +33,7 @@ class Pose(Protocol):
 
     Two different poses must have different texts `repr(pose)`, as frozen dataclasses have. `needs`
     names the cells whose answers the pose reads: (view, arm), where None is the arm itself. A pose
-    that gives the model an observation which is not its own sets `observes = False`.
+    that gives the model an observation from elsewhere sets `observes = False`.
     """
 
     @property
@@ -57,10 +57,10 @@ class Arm:
 
     `traces` chooses the traces of SFT (default: those that the run's filter kept), and `questions`
     the questions of RL (default: those of the run). Both get the run and the recipe of the arm.
-    `world` is the first generation of the playground that the arm works with.
+    `world` is the lowest generation of the playground that has what the arm needs.
 
-    `at` evaluates a checkpoint of RL instead of the final model: that of this step. The arm must
-    keep it, with `keep=all` and a fitting `rl.save_steps`; see `at_step`.
+    `at` evaluates the checkpoint of this RL step instead of the final model. The arm must keep this
+    checkpoint, with `keep=all` and a fitting `rl.save_steps`; see `at_step`.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Paper:
     """Values that the paper prints, by arm (or by view, if `of` is "view"), in percent.
 
     `metric` is the metric of the study that is compared with them. Only the order of two values is
-    compared, because the models and the questions are others.
+    compared, because the paper has other models and questions.
     """
 
     where: str
@@ -147,7 +147,7 @@ class Study:
 
     `differences` are pairs of arms, `view_differences` pairs of views of one arm: the study reports
     the first minus the second. `show` are the metrics of table and figure; the result file has all.
-    `metrics` are further metrics. `by` divides the questions of a view into parts. `curves` are
+    `metrics` are additional metrics. `by` divides the questions of a view into parts. `curves` are
     metrics of the rollouts, or keys of `metrics.jsonl`, over the steps of RL.
 
     The arms must train with equal data and compute. `varies` lists the recipe keys of
@@ -216,7 +216,7 @@ _FIELD = re.compile(r"(Says|Does not say|Missing):\s*(.*)", re.DOTALL)
 
 
 def read_docstring(doc: str) -> dict[str, str]:
-    """Return the parts of a study's docstring. A part that is not there is ""."""
+    """Return the parts of a study's docstring. A missing part is ""."""
     first, *rest = [" ".join(p.split()) for p in doc.strip().split("\n\n")]
     parts = {"question": first, "about": "", "says": "", "does not say": "", "missing": ""}
     name = "about"

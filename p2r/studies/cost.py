@@ -1,11 +1,12 @@
 """What do process-aware answers cost, and do cheaper ways to compute keep them?
 
-The models answer in float32, in bfloat16 and with weights of 8 bits; alone and in batches. The
-table of seconds per question is of the machine that ran the study. A model that keeps its traces
-has the same format and the same share of sufficient observations.
+The models answer in float32, in bfloat16 and with weights of 8 bits, one question at a time and in
+batches. The seconds per question are those of the machine that ran the study. If a cheaper way
+keeps the answers, format and share of sufficient observations stay the same.
 
-Missing: energy. Multiply the seconds by the power of the machine (`powercap` or `nvidia-smi`). The
-time of int8: the engine `int8` rounds weights but computes with floating-point numbers.
+Missing: energy. Multiply the seconds by the power of the machine (`powercap` or `nvidia-smi`). Also
+missing: the time of real int8. The engine `int8` rounds the weights but computes with
+floating-point numbers.
 """
 
 from p2r.studies.base import GRPO, PA_GRPO, SFT, Study, View

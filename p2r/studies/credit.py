@@ -1,7 +1,7 @@
-"""Does a reward of its own for perception make observations and answers better than GRPO?
+"""Does a separate reward for perception improve observations and answers, compared with GRPO?
 
 All models start from the run's SFT model and see the same questions in the same order, with equal
-numbers of rollouts and updates. What a scheme computes beside that is in the table of arms: T-GRPO
+numbers of rollouts and updates. The table of arms shows what a scheme computes in addition: T-GRPO
 samples more, PAPO reads each response twice, a critic needs one more forward pass. GRPO, T-GRPO,
 `critic` and PAPO need no judge. Without R_P the advantage of R_R goes to all tokens, which is GRPO.
 In the view `false_notes` the response begins with an observation that contradicts the video.

@@ -1,9 +1,10 @@
 """How many CoT traces does SFT need, how clean must they be, and does RL make up for it?
 
 Every arm has the same number of SFT steps. `part_…` learns a share of the kept traces. The others
-learn as many traces as the filter kept, but from all that follow the template (`unfiltered`), those
-with a right answer (`right`), and those with a sufficient observation (`sufficient`, also with a
-wrong answer). PA-GRPO then trains each SFT model; its curves show how fast.
+learn as many traces as the filter kept. They are drawn from all traces that follow the template
+(`unfiltered`), from those with a right answer (`right`), or from those with a sufficient
+observation, even if the answer is wrong (`sufficient`). PA-GRPO then trains each SFT model; its
+curves show how fast.
 
 Missing: the data of other projects (Table 9). Give them as `--cases` to `p2r sft` in another run.
 """

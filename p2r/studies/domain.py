@@ -2,7 +2,7 @@
 
 Zero-shot: SFT, GRPO and PA-GRPO of the run. Few-shot: the PA-GRPO model learns 8, 32 or 128 ideal
 traces of new scenes, in the same number of SFT steps; the control learns 128 traces of known
-scenes. The view `test` shows what is forgotten.
+scenes. The view `test` shows what the models forget.
 """
 
 from p2r.studies.base import GRPO, PA_GRPO, SFT, Arm, Study

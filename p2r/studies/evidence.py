@@ -1,8 +1,8 @@
 """Do models say "cannot tell" if the video does not show what the question needs?
 
-In the split `ambiguous`, the evidence is there (answerable), covered, absent or in the dark. Four
-ways to train are compared: GRPO, PA-GRPO, PA-GRPO with the grounded judge, and PA-GRPO whose
-training questions have 200 such questions among them.
+In the split `ambiguous`, the evidence is visible (`answerable`), covered, absent or in the dark.
+Four ways to train are compared: GRPO, PA-GRPO, PA-GRPO with the grounded judge, and PA-GRPO whose
+training questions include 200 ambiguous ones.
 """
 
 from p2r.records import Case, Question

@@ -1,4 +1,4 @@
-"""How many frames, how large, and chosen in which way: in training and at inference?
+"""How many frames, how large, and chosen how, in training and at inference?
 
 Every arm trains SFT and PA-GRPO from the base model with its own frames, then answers with all
 others. A clip of the playground has 15 frames, so a limit of 16 shows all of them. `adaptive` takes

@@ -9,7 +9,7 @@ from p2r.records import ProcessReward
 from p2r.rewards import Rollout
 from p2r.studies.base import PA_GRPO, Arm, Study
 
-LEAST, MOST, NOTICE = 10, 30, 20  # tokens of a sentence, and of the first one, which tells no fact
+LEAST, MOST, NOTICE = 10, 30, 20  # tokens per sentence, and of the first one, which has no fact
 BONUS = 0.2
 
 

@@ -2,7 +2,8 @@
 
 A long clip has eight scenes, one after the other (32 s). A model sees 8 to 64 frames of it, or
 observes eight windows of 8 frames each and then answers from all observations, without the video
-(`windowed`). `prompt tokens` measure the memory: they grow with the frames, but not with windows.
+(`windowed`). `prompt tokens` stand for memory: they grow with the number of frames, but not with
+the number of windows.
 
 Missing: streaming. There, a model observes while the video runs, before it knows the question, and
 forgets the frames. `windowed` needs no frame budget either, but it knows the question. Peak memory

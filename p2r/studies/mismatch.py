@@ -3,8 +3,8 @@
 The rule of `p2r.scoring.thoughts.mismatch` reads the thinking; no LLM is asked. All arms start from
 the run's SFT model.
 
-Does not say: how models mismatch that were trained on other traces, as the rows of other projects
-in Table 6.
+Does not say: how often models trained on other traces mismatch, such as the models of other
+projects in Table 6.
 """
 
 from p2r.evaluation.paper import TABLE_6

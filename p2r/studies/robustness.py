@@ -1,8 +1,9 @@
 """What do hidden, blurred, noisy, lost or mixed frames do to observations, verdicts and answers?
 
 The frames are changed in the evaluation only (`video.eval_change`). A judge that reads text cannot
-see that a frame is hidden. Where `sufficiency` stays and `faithful` falls, the perception reward
-pays for sentences that the video does not show. A grounded judge asks for `sufficient and true`.
+see that a frame is hidden. If `sufficiency` stays the same and `faithful` falls, the perception
+reward pays for sentences that the video does not show. A grounded judge pays only for observations
+that are `sufficient and true`.
 """
 
 from p2r.studies.base import GRPO, PA_GRPO, SFT, Study, View

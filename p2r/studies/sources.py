@@ -4,7 +4,7 @@ In the view `false_notes` the response begins with an observation that contradic
 answer follows the note, the video or neither. Each model is asked at the start of RL, after a
 third, after two thirds and at the end.
 
-Missing: the steps are those of the recipe `tiny` (60). For another number of steps, copy this file.
+The run needs `rl.steps=60`, as in the recipe `tiny`. For another number of steps, copy this file.
 """
 
 from p2r.studies.base import GRPO, PA_GRPO, SFT, Arm, Study, View, at_step

@@ -1,18 +1,19 @@
 """A critic (`rl.credit=critic` and `critic_process`): a value head gives every token an advantage.
 
-PPO in place of group statistics. The head reads the policy's last hidden state before each token
-and predicts the rewards that are still to come. Generalised advantage estimation (GAE, arXiv
-1506.02438) makes the advantages. They are normalised over all tokens of a step, with both rewards
-over those of each process, because perception tokens expect both rewards and reasoning tokens one.
+This is PPO: advantages do not come from the statistics of a group. The head reads the policy's last
+hidden state before each token and predicts the rewards that are still to come. Generalised
+advantage estimation (GAE, arXiv 1506.02438) makes the advantages. They are normalised over all
+tokens of a step. With both rewards they are normalised over the tokens of each process, because a
+perception token can still earn both rewards and a reasoning token only one.
 The loss of the policy is eq. (7) with these advantages.
 
 - `critic`: R_R is paid at the last token of the response.
 - `critic_process`: R_P is paid at the last token of perception too.
 
-The head is trained in the same step, after the advantages are computed, with some updates on the
-kept states. The policy gets no gradient from it. So it works in the same way with adapters and with
-every way of dividing the policy over workers. Each worker holds the whole head; gradients are
-averaged. Checkpoints hold it, exported models do not.
+The head is trained in the same step, after the advantages are computed, with a few updates on the
+stored hidden states. The policy gets no gradient from the head. So the head works in the same way
+with adapters, and however the policy is divided among workers. Each worker holds the whole head;
+gradients are averaged. Checkpoints hold the head, exported models do not.
 λ is 1 by default, because a new head knows nothing (VC-PPO, arXiv 2503.01491). Differences from PPO
 for language models: the head is small and shares the policy's features, its loss is not clipped,
 and the KL term stays in the loss.
@@ -175,14 +176,14 @@ class Critic:
     ) -> torch.Tensor:
         """Return advantages with mean 0 and deviation 1 over the known tokens of the step."""
         mean, deviation, _ = self._moments(raw, targets, known)
-        equal = deviation <= TOLERANCE * max(1.0, abs(mean))  # no token is better than another
+        equal = deviation <= TOLERANCE * max(1.0, abs(mean))  # all tokens are equally good
         return torch.where(known, (raw - mean) * (not equal) / (deviation + EPSILON), 0.0)
 
     def _moments(
         self, raw: torch.Tensor, targets: torch.Tensor, known: torch.Tensor
     ) -> tuple[float, float, float]:
-        """Return over known tokens of all workers: mean and deviation of the advantages, and the
-        share of the targets' variance that the head explains.
+        """Return mean and deviation of the advantages, and the share of the targets' variance that
+        the head explains, over the known tokens of all workers.
         """
         both = [torch.where(known, part, 0.0).double() for part in (raw, targets)]
         sums = [known.sum().double(), *(f.sum() for part in both for f in (part, part.square()))]
@@ -194,7 +195,7 @@ class Critic:
         return mean, variance**0.5, explained
 
     def learn(self) -> float:
-        """Train the head on the step that `assess` saw last; return its loss before the training.
+        """Train the head on the last step of `assess`; return its loss before the training.
 
         The states are kept, so the updates need no pass of the policy. All workers must call this
         together.
@@ -220,7 +221,7 @@ class Critic:
         return deepcopy({"head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()})
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Set what `state` returned."""
+        """Restore the head and its optimiser from a result of `state`."""
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -229,6 +230,6 @@ class Critic:
         torch.save(self.state(), checkpoint / FILE)
 
     def load(self, checkpoint: Path) -> None:
-        """Read what `save` wrote."""
+        """Restore the head and its optimiser from a checkpoint of `save`."""
         device = self.accelerator.device
         self.set_state(torch.load(checkpoint / FILE, map_location=device, weights_only=True))

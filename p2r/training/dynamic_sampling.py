@@ -1,8 +1,8 @@
-"""Dynamic sampling (DAPO, arXiv 2503.14476): collapsed groups of a step are replaced by new ones.
+"""Dynamic sampling (DAPO, arXiv 2503.14476): replaces the collapsed groups of a step by new groups.
 
 A group whose rewards are all equal has no advantage and teaches nothing. With `rl.dynamic_sampling`
 a step scores its rollouts at once, draws other questions for the collapsed groups, samples them,
-and repeats this up to `rl.dynamic_rounds` times. A group that is still collapsed then stays.
+and repeats this up to `rl.dynamic_rounds` times. After that, collapsed groups stay in the step.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from p2r.training.step import Step
 
 
 def collapsed_groups(step: Step, settings: RlSettings) -> list[int]:
-    """Return the places of the groups of a scored step that are to be replaced.
+    """Return the places of the groups of a scored step that must be replaced.
 
-    "all": those that have collapsed for every process that the training learns from; "any": for at
-    least one of them; "perception" or "reasoning": for that process.
+    "all": groups that have collapsed for every process that the training learns from; "any": for at
+    least one of these processes; "perception" or "reasoning": for that process.
     """
     flat = np.asarray(collapsed(step.rewards.numpy(), step.group_size), dtype=bool)
     wanted = settings.dynamic_sampling
@@ -39,9 +39,10 @@ def collapsed_groups(step: Step, settings: RlSettings) -> list[int]:
 
 
 def replace_collapsed(trainer: Any, ends: set[int]) -> None:
-    """Replace collapsed groups of the trainer's step, whose rollouts are sampled and being judged.
+    """Replace collapsed groups of the trainer's step.
 
-    All workers must call this together. Afterwards the step is scored.
+    Before, its rollouts must be sampled and sent to the judge. Afterwards, the step is scored. All
+    workers must call this together.
     """
     step, settings = trainer.step, trainer.settings
     trainer.score_step()
@@ -75,7 +76,7 @@ def _sample_groups(trainer: Any, asked: dict[int, Question], ends: set[int]) -> 
     rows = _rows_of(step, list(asked), step.own)
     before = len(_rows_of(step, list(asked), slice(0, step.first_row)))
     questions = [asked[row // step.group_size] for row in rows]
-    # All workers sample together. A worker without rows samples one row, which nobody uses.
+    # All workers sample together. A worker without rows samples one row, which is thrown away.
     idle = not rows and workers().num_processes > 1
     new = replace(
         Step(questions or step.questions[:1], step.group_size, step.number, before),
@@ -102,13 +103,13 @@ def _sample_groups(trainer: Any, asked: dict[int, Question], ends: set[int]) -> 
 
 
 def _rows_of(step: Step, places: Sequence[int], part: slice) -> list[int]:
-    """Return the rows, among those of all workers, of the groups at `places` inside a part."""
+    """Return the rows of the groups at `places` inside a part. Rows count over all workers."""
     chosen = set(places)
     return [row for row in range(part.start, part.stop) if row // step.group_size in chosen]
 
 
 def _put(step: Step, new: Step, places: list[int]) -> float:
-    """Put the groups of `new` into a step; return what the judge took for those that leave it."""
+    """Put the groups of `new` into a step; return the cost of the verdicts on those replaced."""
     rows = _rows_of(step, places, slice(0, len(step.cases)))
     cost = 0.0
     for row, case, rewards in zip(rows, new.cases, new.rewards, strict=True):

@@ -1,4 +1,4 @@
-"""Counts the arithmetic of a model and of an RL step: the floor under the time of a step.
+"""Counts the arithmetic of a model and of an RL step: no step can be faster than its arithmetic.
 
 All counts are FLOPs of matrix products (a multiplication and an addition are two), as PyTorch's
 `FlopCounterMode` counts them. Norms, rotations and softmax are left out: they are below one percent

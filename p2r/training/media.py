@@ -1,4 +1,4 @@
-"""The frames of a training: a cache that all runs share, and decoding ahead of the next step."""
+"""The frames of a training: a cache that all runs share, and decoding before the next step."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class ReadAhead:
         self._waiting = threading.Semaphore(self.LIMIT)
 
     def submit(self, *questions: Question) -> None:
-        """Start to decode the media of some questions; an error is raised where they are used."""
+        """Start to decode the media of some questions. Errors are raised when they are used."""
         for question in questions:
             if self._waiting.acquire(blocking=False):
                 future = self._threads.submit(self.frames_of, question)
                 future.add_done_callback(lambda _: self._waiting.release())
 
     def close(self) -> None:
-        """Stop; videos that are not begun are not decoded."""
+        """Stop. Videos whose decoding has not begun are not decoded."""
         self._threads.shutdown(cancel_futures=True)
 
 

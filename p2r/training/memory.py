@@ -190,7 +190,7 @@ def attention_memory(model: Architecture, load: Load) -> int:
     Each of r rollouts of a group has its own copy of the keys and values of its p prompt tokens,
     r · p · 2k. The mask of a group is that of one rollout, once for each of the q / k heads that
     share keys: u · c · (p + c) · q / k for u prompts and c completion tokens. A micro-batch of one
-    row per prompt needs neither. Packed rows have no mask of their own.
+    row per prompt needs neither. Packed rows need no mask.
     """
     rows, prompts, said = load.micro_batch, prompts_of_micro_batch(load), load.completion_tokens
     if rows == prompts:

@@ -167,7 +167,7 @@ def packed_attention(
     Queries, keys and values are (B, heads, N, width), with fewer heads of keys than of queries;
     returns (B, N, heads, width). No mask of size N × N is made. The prompt attends to itself, and
     the completions of a group are a batch of sequences that continue the prompt. Keys are not
-    repeated for all heads, also while sampling.
+    repeated for all heads. This is also true while sampling.
     """
     attend = partial(
         scaled_dot_product_attention,

@@ -12,8 +12,8 @@ Differences from the authors' code (github.com/MikeWangWZHL/PAPO):
 - The entropy is that of the distribution of each token. Their code takes −log π of the sampled
   token, whose gradient is 0 on average.
 - Tokens are averaged like those of eq. (7), so that γ and β have the same unit.
-- A video loses the same places in all frames, as in VideoMAE (arXiv 2203.12602). In a picture of
-  their data a black place is lost; in the next frame of a video it could be seen again.
+- In a video, the same places are black in all frames, as in VideoMAE (arXiv 2203.12602). Their data
+  has pictures. In a video, a place that is black in one frame could be seen in the next frame.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ import torch
 from p2r import data
 from p2r.records import Question
 
-MOST_KL = 10.0  # of one token; beyond it the gradient is 0, as in the authors' code
+MOST_KL = 10.0  # per token; above this value the gradient is 0, as in the authors' code
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the policy gives a batch of responses: log-prob and entropy of each token, (B, T)."""
+    """How the policy reads a batch of responses: log-prob and entropy of each token, (B, T)."""
 
     log_probs: torch.Tensor
     entropies: torch.Tensor

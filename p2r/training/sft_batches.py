@@ -1,6 +1,6 @@
 """The batches of SFT: their order, examples that replace unusable ones, and packing by tokens.
 
-With a token budget the examples of an update are divided into micro-batches of at most so many
+With a token budget, the examples of an update are divided into micro-batches of at most this many
 tokens. A micro-batch is one row without padding, in which every example attends to itself alone.
 """
 
@@ -149,8 +149,8 @@ class TraceCollator:
 def fill_bins(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Divide examples into bins of at most `budget` tokens; return the places in each bin.
 
-    The longest example comes first, and goes into the first bin with room for it. A longer example
-    than the budget has a bin of its own.
+    Examples are placed in order of length, the longest first, each into the first bin with room for
+    it. An example that is longer than the budget gets its own bin.
     """
     bins: list[list[int]] = []
     left: list[int] = []
@@ -166,7 +166,7 @@ def fill_bins(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def split_bins(bins: list[list[int]], count: int) -> list[list[int]]:
-    """Divide the fullest bins until there are `count`, at most one for each example."""
+    """Split the fullest bins until there are `count` bins, but at most one for each example."""
     bins = [list(places) for places in bins]
     while len(bins) < count:
         fullest = max(bins, key=len)
@@ -175,9 +175,9 @@ def split_bins(bins: list[list[int]], count: int) -> list[list[int]]:
 
 
 def pack_examples(model: Any, examples: Sequence[data.Batch]) -> data.Batch:
-    """Pack results of `data.encode_example` into one row (1, N); the inputs of `model`.
+    """Pack results of `data.encode_example` into one row (1, N), the inputs of `model`.
 
-    `model` has been through `p2r.training.packing.accept_packed_rows`.
+    Call `p2r.training.packing.accept_packed_rows(model)` before.
     """
     backbone, places, groups = backbone_of(model), [], []
     for example in examples:

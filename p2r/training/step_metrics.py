@@ -96,7 +96,7 @@ def process_sums(inputs: Mapping[str, Any], terms: Terms) -> tuple[list[str], to
 
 
 def process_means(names: Sequence[str], sums: torch.Tensor) -> dict[str, float]:
-    """Return the mean of each term over the tokens of each process that has any."""
+    """Return the mean of each term over the tokens of each process; skip one without tokens."""
     return {
         f"{process}/{name}": total / tokens
         for process, (tokens, *totals) in zip(PROCESSES, sums.tolist(), strict=True)

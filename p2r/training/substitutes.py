@@ -1,8 +1,9 @@
-"""Other questions for a step: in place of unreadable ones and, if asked for, of collapsed groups.
+"""Draws other questions for a step, to replace unreadable questions and collapsed groups.
 
 A training opens only its first questions before it starts. The others are opened when their step
-needs them, so a large data set costs no waiting. All draws depend only on seed, step and the place
-of the group in the step: all workers draw the same, and so does a resumed training.
+needs them, so a training on a large data set starts without a long wait. All draws depend only on
+seed, step and the place of the group in the step. So all workers draw the same questions, and a
+resumed training does too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from p2r.training.step import FramesOf
 
 
 def find_fault(question: Question, frames_of: FramesOf, style: str) -> str | None:
-    """Return why RL cannot ask a question, None if it can. Opens its video."""
+    """Return why RL cannot ask a question; None if it can. Opens the video of the question."""
     if reason := find_no_reward(question):
         return reason
     try:
@@ -57,7 +58,7 @@ class Substitutes:
     def fill(
         self, questions: Sequence[Question], step: int, first_row: int, group_size: int
     ) -> list[Question]:
-        """Begin a step: return its questions, one for each row, in place of unreadable ones others.
+        """Begin a step: return its questions, one for each row, with unreadable questions replaced.
 
         `first_row` is the place of this worker's first row. All workers must call this together.
         Raises `TrainingError` on all workers if no question is left.

@@ -165,7 +165,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             if self.accelerator.is_main_process:
                 self.on_rollouts(step.cases)
             self.watch.check(step.cases)
-            if self.settings.credit in CRITICS:  # last, so that a step that fails teaches nothing
+            if self.settings.credit in CRITICS:  # last: the head must not learn from a failed step
                 self._log({"critic/loss": self.critic.learn()})
         return batch
 

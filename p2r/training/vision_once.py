@@ -1,9 +1,10 @@
-"""The features of a vision tower that does not change are computed once per prompt.
+"""Computes the features of a vision tower that does not change only once per prompt.
 
 A frozen tower gives the same features while sampling and for the log-probs of the old policy, the
-policy and the reference, and in every later step. The tower of the reference never changes. Here
-such a tower sees each prompt once: the features replace the pixels in the inputs of the model. A
-folder that all runs share keeps them on disk. Its key is a hash of the weights and of the pixels.
+policy and the reference, and in every later step. The tower of the reference never changes. This
+module calls such a tower once for each prompt: the features replace the pixels in the inputs of the
+model. A cache on disk keeps them for all runs. The key of a file is a hash of the weights and of
+the pixels.
 
 A tower whose weights are divided among workers (ZeRO-3, FSDP2) is called as usual, because all
 workers must call it together.
@@ -61,7 +62,7 @@ class ConstantTower:
 
     @cached_property
     def key(self) -> str:
-        """A hash of the weights, and of all else that the features depend on."""
+        """A hash of the weights and of everything else that changes the features."""
         weights = [*self.tower.named_parameters(), *self.tower.named_buffers()]
         kind = self._device.type
         with self.autocast():
@@ -119,8 +120,8 @@ class ConstantTower:
 class VisionOnce:
     """The constant towers of a training: that of the reference, and a frozen one of the policy.
 
-    `cache` keeps the features on disk. It is worth its writing time only if the policy's tower is
-    frozen too.
+    `cache` keeps the features on disk. Use it only if the policy's tower is frozen too. Otherwise
+    writing the features takes more time than it saves.
     """
 
     def __init__(self, accelerator: Any, cache: DiskCache | None = None) -> None:
@@ -157,7 +158,7 @@ class _Seen(BaseModelOutputWithPooling):
 def _forward(
     tower: Any, forward: Callable[..., Any], hidden_states: torch.Tensor, grid_thw: Any, **more: Any
 ) -> Any:
-    """Serves the tower's forward pass: features that are given in place of pixels are returned.
+    """Serves the tower's forward pass: if features are given in place of pixels, return them.
 
     Pixels have a row for each patch, features a row for each merged block of patches.
     """

@@ -22,7 +22,7 @@ ATTENTION = "sdpa_called_as_flash"
 def batch_windows(model: Any) -> None:
     """Let the vision tower of a model compute equal windows together; outputs stay the same.
 
-    Flash attention computes all windows in one call, so it stays.
+    Flash attention already computes all windows in one call, so it is kept.
     """
     AttentionInterface.register(ATTENTION, windowed_attention)
     config = backbone_of(model).visual.config

@@ -1,12 +1,12 @@
-"""Changes of sampled frames, for studies of robustness: hidden, blurred, noisy, lost, mixed.
+"""Changes sampled frames, for studies of robustness: covers, blurs, adds noise, drops, shuffles.
 
 A change is written `NAME:VALUE`, and several are joined by `+`: `blur:2+noise:0.1`. Evaluation
 applies the recipe's `video.eval_change` to the frames of every video and image, after sampling and
 resizing. A function of the user is a change too: `FILE.py:NAME` or `package.module:NAME` takes and
 returns `Frames`.
 
-What is drawn at random depends only on the file, so a run gives the same frames every time. The
-changes are pure functions: they return new frames and keep those that they get.
+Random draws depend only on the change and the name of the file, so a run gives the same frames
+every time. The changes are pure functions: they return new frames and do not change their input.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ CHANGES: dict[str, tuple[Change, float]] = {
 
 
 def change_frames(frames: Frames, spec: str) -> Frames:
-    """Return the changed frames; "" changes nothing. Raises `UserError` for an unknown change."""
+    """Return the changed frames ("": unchanged). Raises `UserError` for an unknown change."""
     for change, value, name in _read(spec):
         digest = hashlib.sha256(f"{name} {PurePath(frames.path).name}".encode()).digest()
         random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -95,7 +95,7 @@ def change_frames(frames: Frames, spec: str) -> Frames:
 
 
 def check_change(spec: str) -> str:
-    """Return a change as it is written. Raises `UserError` for an unknown one."""
+    """Return `spec`. Raises `UserError` if it has an unknown change."""
     _read(spec)
     return spec
 
@@ -117,7 +117,7 @@ def _read_one(part: str) -> tuple[Change, float, str]:
             raise ValueError
     except ValueError:
         raise UserError(
-            f"no change of frames {part!r}: use {known} (VALUE is a share from 0 to 1, and pixels "
-            "for blur), or your function as FILE.py:NAME"
+            f"unknown change of frames {part!r}: use {known} (VALUE is a share from 0 to 1; for "
+            "blur, it is in pixels), or your function as FILE.py:NAME"
         ) from None
     return change, value, part

@@ -234,7 +234,7 @@ class FrameCache:
     """A cache of sampled frames: it decodes each file once per settings. Threads may share it.
 
     Memory holds the last used samples, up to `max_bytes` and `max_items`. `folder`, if given, keeps
-    samples as npz files, up to `disk_bytes`: other OS processes and runs that share the folder do
+    samples as npz files, up to `disk_bytes`. Other OS processes and runs that share the folder do
     not decode them again. A file that changes (size or time) is decoded again. Failures are also
     kept, in memory. `decoded` and `hits` count cache misses and hits.
     """
@@ -334,7 +334,7 @@ def _read_frames(path: Path) -> Frames:
         return Frames(frames=stored["frames"], **json.loads(str(stored["meta"])))
 
 
-CANDIDATES = 4  # times as many frames are read as adaptive sampling chooses
+CANDIDATES = 4  # adaptive sampling reads this many times as many frames as it chooses
 
 
 def sample_adaptively(cache: FrameCache, path: str | os.PathLike[str], **settings: Any) -> Frames:

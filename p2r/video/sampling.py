@@ -54,7 +54,7 @@ def adaptive_indices(frames: np.ndarray, count: int) -> list[int]:
     if count >= total or count < 2:
         return uniform_indices(total, count)
     steps = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-    # A small part of the mean change, or of a grey level, keeps still parts from being left out.
+    # A small constant is added, so that parts without change are not left out.
     steps = steps + max(0.1 * float(steps.mean()), 1e-3)
     reached = np.concatenate([[0.0], np.cumsum(steps)])
     chosen: list[int] = []

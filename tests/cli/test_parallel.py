@@ -1,4 +1,4 @@
-"""`p2r eval run` in parts: by hand or with --parallel; the results are those of one process."""
+"""`p2r eval run` in parts: by hand or with --parallel; the results equal those of one worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_subprocesses_do_not_start_others():
 def test_every_part_has_its_gpus(monkeypatch):
     found = divide_machine(2, {"CUDA_VISIBLE_DEVICES": "4,5,6,7,8"})
     assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == ["4,5", "6,7"]
-    with pytest.raises(UserError, match="there are 1 GPUs"):
+    with pytest.raises(UserError, match="needs 2 GPUs, but there are 1"):
         divide_machine(2, {"CUDA_VISIBLE_DEVICES": "4"})
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert divide_machine(4, {"CUDA_VISIBLE_DEVICES": ""}) == [{"OMP_NUM_THREADS": "2"}] * 4

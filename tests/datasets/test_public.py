@@ -67,7 +67,7 @@ def test_a_broken_connection_continues_and_every_byte_is_checked(hub, tmp_path, 
     assert "differs from the file on the hub" in capsys.readouterr().err
 
 
-def test_what_cannot_be_got_is_an_error_at_once(hub, tmp_path, capsys, monkeypatch):
+def test_a_set_that_cannot_be_downloaded_is_an_error_at_once(hub, tmp_path, capsys, monkeypatch):
     from p2r.datasets import public
 
     for arguments, said in (

@@ -1,4 +1,4 @@
-"""The judge that sees frames: what the server gets, the cache, the books, and unreadable media."""
+"""The judge that sees frames: its requests, the cache, costs, and unreadable media."""
 
 from __future__ import annotations
 

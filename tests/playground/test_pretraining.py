@@ -89,7 +89,7 @@ def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_published_models_come_with_their_making(tmp_path, monkeypatch):
+def test_published_models_say_how_they_were_made(tmp_path, monkeypatch):
     """In bfloat16, below the limit, with seeds, settings, log and curve."""
     source, out = tmp_path / "pre", tmp_path / "second"
     trained = Path(data.resolve_model("playground/base"))

@@ -187,7 +187,7 @@ def test_a_resumed_training_draws_the_same(model_folder, media, tmp_path):
         assert {key: one[key] for key in same} == {key: other[key] for key in same}
 
 
-def test_a_process_that_is_not_learnt_is_refused():
+def test_dynamic_sampling_refuses_a_process_that_is_not_trained():
     from p2r.training.plan import check_rl
 
     with pytest.raises(UserError, match=r"rl\.dynamic_sampling=perception"):

@@ -57,7 +57,7 @@ def test_its_gradient_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(loss, [value.requires_grad_() for value in values])
 
 
-def test_equal_readings_and_text_alone_give_nothing_and_a_large_divergence_is_cut():
+def test_equal_readings_and_questions_without_media_add_no_loss_and_a_large_divergence_is_cut():
     real = reading(4)
     losses, terms = perception_losses(real, real, torch.ones(2), 1.0, 0.0)
     assert not losses.any() and not terms["masked_kl"].any()

@@ -56,7 +56,7 @@ def test_what_each_change_does():
 
 @pytest.mark.parametrize("spec", ["blur", "shuffle:1", "noise:2", "drop:x", "fog:0.1", "fog"])
 def test_a_wrong_change_is_an_error_that_lists_the_changes(spec):
-    with pytest.raises(UserError, match=r"no change of frames|fog"):
+    with pytest.raises(UserError, match=r"unknown change of frames|fog"):
         data.eval_settings(load_recipe("tiny", [f"video.eval_change={spec}"]).video)
 
 

@@ -1,10 +1,11 @@
-"""First weights from which copying is learned: calm layers and heads that look back.
+"""First weights from which a model learns to copy: small layers, and heads that look back.
 
-A model copies with two attention heads. The first looks at the token before; the second finds where
-the same token stood earlier and reads what followed. To copy the values of a record, it must also
-know which record a value belongs to: its name stands some tokens before. Tiny models rarely find
-heads that look back by themselves: RoPE makes such a head only from large query and key biases,
-which AdamW moves slowly. So these heads are set by hand, and the rest is learned.
+A model copies with two attention heads. The first head looks at the token before. The second head
+finds an earlier place with the same token and reads the token after it. To copy the values of a
+record, the model must also know to which record a value belongs: the name of the record is some
+tokens before. Tiny models rarely learn heads that look back. With RoPE, such a head needs large
+query and key biases, and AdamW changes these slowly. So these heads are set by hand, and the model
+learns the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-CALM = 0.1  # the layers that write into the residual stream start at this share of their weights
+CALM = 0.1  # weights that write into the residual stream start at this share of their size
 # The key heads of layer 0 that look back: the fastest frequency used (radians per token), the
 # strength of the biases, and the distances of their query heads.
 LOOKS = ((1.0, 6.0, (1, 2)), (0.25, 3.0, (3, 7)))
@@ -26,7 +27,8 @@ LOUD = 5.0  # the output of the heads that look back is this many times larger
 def calm_writers(model: Any, share: float = CALM) -> None:
     """Scale down the weights of the language model that write into the residual stream.
 
-    With large weights the stream grows from layer to layer, and the token's identity drowns.
+    With large weights the stream grows from layer to layer, and the model can no longer read the
+    token in it.
     """
     for layer in model.model.language_model.layers:
         layer.self_attn.o_proj.weight.mul_(share)
@@ -37,9 +39,10 @@ def calm_writers(model: Any, share: float = CALM) -> None:
 def look_back(model: Any) -> None:
     """Make heads of layer 0 look back: at single tokens, and at the last few tokens together.
 
-    RoPE turns queries and keys by their positions. The score of two constant vectors is largest at
-    the distance by which the query is turned beforehand. With all frequencies, a head attends to
-    one token; with the slow ones alone, to all tokens near that distance.
+    RoPE turns queries and keys by their positions. If a constant query is turned beforehand, its
+    score with a constant key is largest at one distance, which depends on this turn. With all
+    frequencies, a head attends to one token. With only the slow frequencies, it attends to all
+    tokens near that distance.
     """
     text = model.config.text_config
     size = text.hidden_size // text.num_attention_heads
@@ -66,8 +69,8 @@ def random_repeats(
 ) -> dict[str, torch.Tensor]:
     """Return rows of random tokens in which parts repeat at random distances.
 
-    Only tokens that repeat what stood before have labels: `input_ids`, `attention_mask` and
-    `labels`, each (rows, length). Tokens are drawn from `first` to `vocabulary`.
+    The result has `input_ids`, `attention_mask` and `labels`, each (rows, length). Only tokens that
+    repeat earlier ones have labels. Tokens are drawn from `first` to `vocabulary`.
     """
 
     def draw(count: int) -> list[int]:
@@ -92,8 +95,8 @@ def random_records(
 ) -> dict[str, torch.Tensor]:
     """Return rows of records, then some of them again, as `random_repeats` does.
 
-    A record is a name of two tokens, then values. Each row has few values, so that what follows a
-    value depends on the name, some tokens before.
+    A record is a name of two tokens, then values. Each row has few different values. So the token
+    after a value depends on the name, which is some tokens before.
     """
     ids, labels = [], []
     for _ in range(rows):

@@ -3,16 +3,17 @@
 All stages draw their scenes on the fly, from seeds that no split uses.
 1. *copy*: random tokens that repeat at random distances, and random records.
 2. *text*: repeat sentences by name, name the letters of options, think from notes. *look up*:
-   mostly questions that need two sentences, or a sentence found by what it says. Without videos.
+   mostly questions that need two sentences, or a sentence that is found by its content. Without
+   videos.
 3. *see*: captions of one or two plain objects. *scenes*: of whole scenes. *events*: pairs of
    scenes with and without an event.
 4. *traces*: descriptions by name, and traces of all habits. In a third of the traces the notes are
-   those of another scene, and only thinking and answer are learned: to look at the video while
-   thinking never helps.
-5. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little,
-   whatever the question is, captions, and direct answers.
+   from another scene, and only thinking and answer are learned. So the model learns that the video
+   does not help while it thinks.
+5. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little
+   and do not depend on the question, captions, and direct answers.
 
-A stage has a gate: a number on held-out examples that must be reached. Training stops there, or at
+A stage has a gate: a number on held-out examples. Training stops when the number is reached, or at
 the last step.
 """
 
@@ -29,7 +30,7 @@ from p2r.playground.second.habits import BASE, CARELESS, COMPLETE, TARGETED, TEA
 FIRST_SEED = 100_000_000  # the splits use other seeds
 FIRST_HELD_OUT = 90_000_000
 
-# Kinds of questions that need two sentences, or a sentence that is found by what it says. The hard
+# Kinds of questions that need two sentences, or a sentence that is found by its content. The hard
 # ones are drawn twice as often.
 TWO_STEPS = ("mover time", "mover colour", *("changer motion", "compare", "chain") * 2)
 
@@ -77,7 +78,7 @@ def _pair(seed: int) -> Example:
 
 
 def _base_trace(seed: int) -> Example:
-    """The question does not change what the base tells: it describes before it reads it."""
+    """Make a trace of the base. Its description does not depend on the question."""
     return examples.trace(seed, BASE)
 
 

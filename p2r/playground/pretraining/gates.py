@@ -21,8 +21,8 @@ _TEXT = ("repeat words", "repeat", "letters", "look up", "two steps")
 def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:
     """Return held-out numbers of a model.
 
-    For each maker of a stage that shows videos: the share of tokens that the model predicts rightly
-    after the right beginning. For look-up: the share of right answers in free generation, by kind
+    For each maker of a stage that shows videos: the share of tokens that the model predicts right
+    after the true beginning. For look-up: the share of right answers in free generation, by kind
     of question, and that of the worst kind.
     """
     model.eval()

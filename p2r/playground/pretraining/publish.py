@@ -37,9 +37,9 @@ def publish(
 ) -> list[Path]:
     """Write the models of a pre-training into `folder`; return their folders.
 
-    `names`: the models, "teacher" and "base". `seed`: that of the first weights. `stage`: take the
-    model of this stage, for a trial before the models are finished. Raises `UserError` if a stage
-    is not finished, or if a model is larger than `MOST_BYTES`.
+    `names`: the models, "teacher" and "base". `seed`: the seed of the first weights. `stage`: take
+    the model of this stage, for a trial before the models are finished. Raises `UserError` if a
+    stage is not finished, or if a model is larger than `MOST_BYTES`.
     """
     written = []
     for name in names:
@@ -55,7 +55,7 @@ def publish(
         data.load_processor(trained).save_pretrained(out)
         size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
         if size > MOST_BYTES:
-            raise UserError(f"{out} has {size:,} bytes of weights: at most {MOST_BYTES:,}")
+            raise UserError(f"{out} has {size:,} bytes of weights, but at most {MOST_BYTES:,} fit")
         write_json(out / "made.json", made)
         written.append(out)
     rows = [*read_log(source)]
@@ -65,7 +65,7 @@ def publish(
 
 
 def stages_of(name: str) -> list[str]:
-    """Return the names of the stages that a model or a stage is made by, in order."""
+    """Return the names of the stages that lead to a model or a stage, in order."""
     before = ["copy", *(stage.name for stage in CURRICULUM)]
     return before[: before.index(name) + 1] if name in before else [*before, name]
 

@@ -58,7 +58,7 @@ def make_models(out: Path, seed: int = 0, last: str = "") -> None:
 
 
 def learn_to_copy(out: Path, seed: int) -> None:
-    """Make the first weights, and train them on random tokens until these are copied."""
+    """Make the first weights, and train them until they copy random tokens."""
     processor = build_processor(build_tokenizer(corpus(FIRST_SEED)))
     model = build_model(processor.tokenizer, seed, rope_theta=ROPE_THETA)
     circuits.calm_writers(model)

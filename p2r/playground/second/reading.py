@@ -29,8 +29,8 @@ class MissingFact(Exception):
 class Solution(NamedTuple):
     """An answer in words, and the facts it comes from.
 
-    `read`: the facts that are read to find those (default: no others). `remark`: what follows from
-    the facts, before the answer.
+    `read`: all facts that are read to find them (default: no others). `remark`: a conclusion from
+    the facts, said before the answer.
     """
 
     value: str
@@ -63,8 +63,8 @@ def _search(
 ) -> tuple[Fact, ...]:
     """Read the notes in order until a fact fits. Return the facts that were read, `used` first.
 
-    Tiny models cannot find a sentence by what it says at its end. They can repeat the notes and
-    stop at the sentence that fits.
+    Tiny models cannot find a sentence by its last words. They can repeat the notes and stop at the
+    sentence that fits.
     """
     for place, fact in enumerate(notes.objects):
         if fits(fact):

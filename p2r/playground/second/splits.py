@@ -3,7 +3,7 @@
 | split | what is in it |
 |---|---|
 | train, validation, test | scenes of four or five objects; nine kinds of questions, equally often |
-| ambiguous | what the question needs is covered, absent or in the dark: "cannot tell" is right |
+| ambiguous | two in three hide what the question needs: there "cannot tell" is right |
 | new_domain | colours, shapes and signs that no other split has |
 | long | eight scenes one after the other (32 s, 64 frames at 2 per second) |
 | false_notes | `meta["note"]` contradicts the video: which of the two does a model follow? |

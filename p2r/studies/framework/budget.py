@@ -39,12 +39,12 @@ def check_equal(plan: Plan) -> None:
             if len(set(found.values())) > 1 and key not in plan.study.varies:
                 raise UserError(
                     f"study {plan.study.name}: the arms have different values of {key} ({found}). "
-                    "Give all arms the same, or add the key to Study.varies"
+                    "Give all arms the same value, or add the key to Study.varies"
                 )
 
 
 def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Return what training one model of each arm takes, all its stages together.
+    """Return the data and compute that training one model of each arm takes, over all its stages.
 
     T-GRPO samples a second group of half the size, which `rollouts` counts too. `forward` and
     `backward` are the passes over a response in RL: the policy, the reference, a critic's values.

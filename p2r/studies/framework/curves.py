@@ -46,7 +46,8 @@ def rollout_curves(file: Path, measures: Mapping[str, Measure]) -> dict[str, Row
 def log_curves(out: Path, credit: str, rewards: Sequence[str]) -> dict[str, Rows]:
     """Return every number of `metrics.jsonl` by step, and "lost".
 
-    "lost" is the share of groups in which all rewards are equal that the credit scheme uses.
+    "lost" is the share of groups without a learning signal: all rewards that the credit scheme uses
+    are equal.
     """
     found: dict[str, Rows] = defaultdict(dict)
     lost = lost_metric(credit, rewards)

@@ -1,7 +1,7 @@
-"""Traces and questions that an arm trains on in place of the run's: parts, other filters, shots.
+"""Other traces and questions for an arm to train on: parts of the run's, other filters, shots.
 
-Each record here is a function of the run and the arm's recipe, as `Arm` takes it. Its text names
-what an arm depends on.
+Each record here is a function of the run and the arm's recipe, as `Arm` takes it. Its `repr` is
+part of the name of the model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from p2r.runs.recipe import Recipe
 from p2r.studies.framework.splits import media_root, training_inputs
 from p2r.template import parse, render
 
-FIRST_SHOT = 500_000  # shots have indices that no split of an evaluation reaches
+FIRST_SHOT = 500_000  # larger than the index of any question of an evaluation
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Kept:
 class Generated:
     """As many traces as the filter kept, drawn from all that pass some of its steps.
 
-    `right`: the answer is right. `sufficient`: the judge of the filter says so; it is asked about
-    traces that the filter did not show it. Both together are the filter.
+    `right`: the answer is right. `sufficient`: the judge of the filter finds the observation
+    sufficient; it is also asked about traces that the filter dropped before. With both, the result
+    is that of the filter.
     """
 
     right: bool = False
@@ -80,7 +81,7 @@ def _judge(cases: list[Case], run: Run, recipe: Recipe) -> list[Case]:
 class Shots:
     """Ideal traces of new questions of a split: true, sufficient, with the right answer.
 
-    The questions are none of those that a study asks.
+    No evaluation asks these questions.
     """
 
     split: str

@@ -3,7 +3,7 @@
 A grid has one row per seed and one column per question. NaN is unknown. The value of a question is
 its mean over the seeds, and the mean is over the questions.
 
-| interval | resamples | it says how far the mean would move with |
+| interval | resamples | how far the mean would move with |
 |---|---|---|
 | `low`, `high` | questions | other questions; the trained models stay |
 | `over_seeds` | (t interval of the means per seed) | other seeds; the questions stay |

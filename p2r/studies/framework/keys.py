@@ -14,7 +14,7 @@ from p2r.files.user_code import source_of
 from p2r.runs.ownership import owners
 from p2r.runs.recipe import Recipe
 
-# The start of a training is named by the model, so the recipe's own name of it is left out.
+# The model that a training starts from is part of the name already, so this key is left out.
 _BY_MODEL = ("models.base",)
 
 

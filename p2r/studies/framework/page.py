@@ -1,4 +1,4 @@
-"""Writes the page of a study: question, command, tables, figures, what it says, the paper."""
+"""Writes the page of a study: question, command, tables, figures, conclusions, and the paper."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ def _agreement(study: Study, result: Mapping[str, Any]) -> str:
     if len(rows) == 1:
         return f"{study.paper.where} has values for none of these differences.\n"
     return (
-        "The paper's models and questions are others, so only the order is compared: in points, "
-        "the paper's difference and ours.\n\n" + tables.markdown(rows)
+        "The paper has other models and questions, so only the order of two values is compared. "
+        "The table has the difference in the paper and in this study, in points.\n\n"
+        + tables.markdown(rows)
     )

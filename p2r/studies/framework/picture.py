@@ -14,8 +14,8 @@ from p2r.plots import COLOURS, running_mean
 from p2r.studies.framework.tables import shown_metrics
 
 ROW, PANEL, LABELS, TOP = 22, 210, 210, 46  # pixels
-_DASHES = ("none", "6 3", "2 2")  # more arms than colours
-_BANDS = 4  # more arms are drawn without their intervals
+_DASHES = ("none", "6 3", "2 2")  # used if there are more arms than colours
+_BANDS = 4  # with more arms, intervals are not drawn
 _STYLE = "font-family:system-ui,sans-serif;font-size:12px;fill:#222"
 
 
@@ -63,9 +63,8 @@ def draw_views(result: Mapping[str, Any]) -> str:
 def draw_curves(result: Mapping[str, Any]) -> str:
     """Return a picture: a panel per curve, with a line per arm and its interval over the seeds.
 
-    Lines and intervals are running means over a twelfth of the steps. An interval that is much
-    wider than the curves differ is cut at the border of its panel. With many arms, only the means
-    are drawn.
+    Lines and intervals are running means over a twelfth of the steps. A very wide interval is cut
+    at the border of its panel. With many arms, only the means are drawn.
     """
     width, height = 300, 200
     shapes: list[str] = []

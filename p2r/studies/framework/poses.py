@@ -25,7 +25,8 @@ class Given:
     """Perception transfer (Table 5): a model reads text, a video, or one of them with notes.
 
     `given` is one of `p2r.evaluation.transfer.INPUTS`. The observations are those of the arm `by`
-    in the view `view`; None: the model's own ones. Questions without an observation are left out.
+    in the view `view`; None: those of the model itself. Questions without an observation are left
+    out.
     """
 
     given: str
@@ -73,7 +74,7 @@ def begin_with(question: Question, sentences: str) -> Question:
 
 @dataclass(frozen=True)
 class Windows:
-    """Every question is asked about each part of its video alone; see `FromWindows`."""
+    """Asks every question about each part of its video separately; see `FromWindows`."""
 
     count: int
     seconds: float
@@ -102,8 +103,8 @@ class Windows:
 class FromWindows:
     """The response begins with the observations of all windows, joined; the video is not shown.
 
-    A sentence is told once. That an object cannot be seen counts only if no window sees it. Memory
-    does not grow with the length of the video.
+    Each sentence is told once. "The object cannot be seen" is told only if no window sees the
+    object. Memory does not grow with the length of the video.
     """
 
     view: str = "windows"

@@ -169,8 +169,8 @@ def _describe(table: Table, seconds: Mapping[str, float]) -> dict[str, Any]:
 def _answer_seconds(table: Table, seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the seconds per question of each arm, over the cells whose time is known.
 
-    The time of a cell holds loading the model and scoring the answers. Of a cell that was
-    interrupted, it is the time of the last try.
+    The time of a cell includes loading the model and scoring the answers. If a cell was
+    interrupted, only the last try counts.
     """
     found = {}
     for arm in table.arms:

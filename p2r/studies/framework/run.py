@@ -45,7 +45,7 @@ def run_study(
 ) -> dict[str, Any]:
     """Train and evaluate every arm with every seed; write and return `study_NAME.json`.
 
-    The same call continues a study that was interrupted, and makes nothing twice. `jobs` workers
+    The same call continues an interrupted study, and does nothing twice. `jobs` workers
     share the work; more than one needs `spec`, the name or file of the study. `report` gets a line
     for every unit of work. Raises `UserError`.
     """
@@ -92,7 +92,7 @@ def needed_by(unit: Unit) -> list[Unit]:
 
 
 def work_through(plan: Plan, report: Report, workers: int = 1) -> dict[str, str]:
-    """Do all units that are open, as one of so many workers.
+    """Do all open units, as one of `workers` workers.
 
     Returns the units that failed, with the reason. A unit that needs a failed one fails too.
     """
@@ -106,7 +106,7 @@ def work_through(plan: Plan, report: Report, workers: int = 1) -> dict[str, str]
             lost = [name_of(other) for other in needed_by(unit) if name_of(other) in failed]
             if unit.is_done or lost:
                 if lost and not unit.is_done:
-                    failed[name] = f"it needs {lost[0]}"
+                    failed[name] = f"it needs {lost[0]}, which failed"
                 waiting.remove(unit)
                 progress = True
                 continue
@@ -153,14 +153,14 @@ def _describe_progress(plan: Plan, units: Sequence[Unit], unit: Unit, workers: i
 
 
 def read_times(run: Run) -> list[dict[str, Any]]:
-    """Return the seconds of every finished unit of work: its name, kind and seconds."""
+    """Return the name, kind and seconds of every finished unit of work."""
     return read_rows(run.folder / "studies" / "times.jsonl")
 
 
 def estimate_left(run: Run, units: Sequence[Unit]) -> float | None:
     """Return the seconds that the open units take with one worker, from those that are done.
 
-    None if no unit of the kind of an open one is done: then nothing can be said.
+    None if an open unit has a kind of which no unit is done.
     """
     known: dict[str, list[float]] = defaultdict(list)
     for row in read_times(run):
@@ -199,10 +199,12 @@ def default_jobs() -> int:
 def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:
     """Let `jobs` workers do the work, and wait for them.
 
-    What they leave undone is done by the caller, so a worker that crashes loses nothing.
+    If a worker crashes, nothing is lost: the caller does the rest of the work.
     """
     if not spec:
-        raise UserError("a study in memory has one worker: give its name or file, or jobs=1")
+        raise UserError(
+            "several workers need the name or file of the study: pass it as `spec`, or use jobs=1"
+        )
     threads = plan.main.recipe.threads or max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
     children = []

@@ -1,4 +1,4 @@
-"""The questions of a run that a study asks: its splits, and which of them the run can have."""
+"""Finds the questions that a study asks in a run, and tells which splits the run cannot have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p2r.stages.inputs import find_questions, make_playground, recall_source
 
 
 def why_absent(run: Run, split: str) -> str | None:
-    """Return why a run cannot have the questions of a split; None if it has or can make them."""
+    """Return why a run cannot have the questions of a split; None if it can."""
     settings = run.recipe.playground
     if (run.folder / "data" / f"{split}.jsonl").is_file() or settings.sizes().get(split):
         return None
@@ -25,7 +25,7 @@ def why_absent(run: Run, split: str) -> str | None:
         return f"playground.{split} is 0: add --set playground.{split}=200"
     if split in splits_of(2):
         return f"the world of this run (playground.generation={settings.generation}) has no {split}"
-    return "it is no split of the playground"
+    return "the playground has no such split"
 
 
 def questions_of(run: Run, split: str) -> list[Question]:

@@ -1,8 +1,8 @@
-"""The work of a study: which models are trained, which cells are answered, and where they are.
+"""The work of a study: the models to train, the cells to answer, and their folders.
 
 A cell is one arm, one seed and one view. Models and answers are in the folder `studies/models` of
 the run. Their names come from their settings (`keys`), so all studies of the run share them. A
-finished training and a finished cell are never made again.
+finished training or cell is never done again.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from p2r.studies.framework.splits import media_root, questions_of, training_inpu
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its name, its folder (or hub id), and the training that makes it, if there is one.
+    """A model: its name, its path (a folder or a hub id), and the training that makes it, if any.
 
-    `folder` of the answers is `studies/models/NAME`.
+    The answers of the model are in the folder `studies/models/NAME`.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Model:
 
     @property
     def trainings(self) -> list[Training]:
-        """The trainings that make the model, from the first one."""
+        """The trainings that make the model, the first one first."""
         if self.training is None:
             return []
         return [*self.training.start.trainings, self.training]
@@ -60,7 +60,7 @@ class Training:
 
     @property
     def out(self) -> Path:
-        """The folder of the stage, in which its metrics and rollouts are."""
+        """The folder of the stage, with its metrics and rollouts."""
         return self.found or self.run.folder / self.stage
 
     @property
@@ -69,7 +69,7 @@ class Training:
 
     @cached_property
     def found(self) -> Path | None:
-        """The stage folder of an equal training that the run or an older study made before."""
+        """The stage folder of an equal training that the run or an older study has finished."""
         if self.arm.traces or self.arm.questions or self.arm.at is not None:
             return None
         kind: Stage = "sft" if self.stage == "sft" else "rl"
@@ -180,7 +180,7 @@ class Plan:
 
     def __init__(self, study: Study, main: Run, seeds: Sequence[int]) -> None:
         if not seeds or len(set(seeds)) < len(seeds):
-            raise UserError("a study needs seeds, each of them once: for example --seeds 0,1,2")
+            raise UserError("a study needs one or more different seeds, for example --seeds 0,1,2")
         self.study, self.main, self.seeds = study, main, list(seeds)
         self.skipped: dict[str, str] = {}
         world = main.recipe.playground.generation
@@ -189,7 +189,7 @@ class Plan:
             if arm.world > world:
                 self.skipped[f"arm {arm.name}"] = f"it needs playground.generation={arm.world}"
             elif arm.start in self._left_out():
-                self.skipped[f"arm {arm.name}"] = f"it starts from {arm.start}, which is left out"
+                self.skipped[f"arm {arm.name}"] = f"it starts from {arm.start}, which is skipped"
             else:
                 self.arms.append(arm)
         self.views = []
@@ -201,7 +201,7 @@ class Plan:
             ]
             if reason or lost:
                 self.skipped[f"view {view.name}"] = (
-                    reason or f"it needs {lost[0]}, which is missing"
+                    reason or f"it needs answers to {lost[0]}, which are missing"
                 )
             else:
                 self.views.append(view)
@@ -331,7 +331,7 @@ def _given(name: str, path: str) -> Model:
 
 
 def repr_of(chosen: Any) -> str:
-    """Return a text that names a function or a record, the same in every OS process."""
+    """Return a text that names a function or a record. It is the same in every OS process."""
     if chosen is None or not hasattr(chosen, "__qualname__"):
         return repr(chosen)
     return f"{chosen.__module__.rpartition('.')[2]}.{chosen.__qualname__}"
