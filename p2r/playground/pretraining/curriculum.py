@@ -2,8 +2,9 @@
 
 All stages draw their scenes on the fly, from seeds that no split uses.
 1. *copy*: random tokens that repeat at random distances, and random records.
-2. *text*: repeat sentences by name, name the letters of options, think from notes. *look up*:
-   mostly questions that need two sentences, or a sentence found by what it says. Without videos.
+2. *text*: repeat sentences by name, name the letters of options, compare, think from notes.
+   *look up*: mostly questions that need two sentences, or a sentence found by what it says. Without
+   videos.
 3. *see*: captions of one or two plain objects. *scenes*: of whole scenes. *events*: pairs of
    scenes with and without an event.
 4. *traces*: descriptions by name, and traces of all habits. In a third of the traces the notes are
@@ -85,6 +86,7 @@ MAKERS: dict[str, Make] = {
     "repeat words": examples.repeat_words,
     "repeat": examples.repeat,
     "letters": examples.name_letters,
+    "parts": examples.compare_parts,
     "look up": lambda seed: examples.look_up(seed, unclear=0.1),
     "two steps": lambda seed: examples.look_up(seed, TWO_STEPS),
     "plain": lambda seed: examples.caption(
@@ -102,11 +104,11 @@ MAKERS: dict[str, Make] = {
     "told": lambda seed: examples.caption(seed, BASE),
 }
 
-_TEXT = {"look up": 0.09, "repeat": 0.04, "letters": 0.02}
+_TEXT = {"look up": 0.1, "repeat": 0.03, "letters": 0.01, "parts": 0.01}
 CURRICULUM = (
     Stage(
         "text",
-        {"repeat words": 0.05, "repeat": 0.25, "letters": 0.1, "look up": 0.6},
+        {"repeat words": 0.05, "repeat": 0.2, "letters": 0.1, "parts": 0.05, "look up": 0.6},
         steps=4000,
         rate=2e-3,
         gate={"look up, worst kind": 0.95},
@@ -115,7 +117,7 @@ CURRICULUM = (
     ),
     Stage(
         "look up",
-        {"look up": 0.35, "two steps": 0.5, "repeat": 0.05, "letters": 0.05, "repeat words": 0.05},
+        {"look up": 0.4, "two steps": 0.35, "repeat": 0.05, "letters": 0.05, "parts": 0.15},
         steps=5000,
         gate={"look up, worst kind": 0.95},
         check_every=500,

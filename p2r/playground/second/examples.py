@@ -1,8 +1,8 @@
 """Examples that the tiny models of the second world learn from.
 
-Text only: `look_up`, `repeat`, `name_letters`, `repeat_words`. With a video: `caption`, `by_name`,
-`direct_answer`, `trace`, `trace_from_other_notes`. Each function makes one example from a seed. So
-the same seed always gives the same example.
+Text only: `look_up`, `repeat`, `name_letters`, `compare_parts`, `repeat_words`. With a video:
+`caption`, `by_name`, `direct_answer`, `trace`, `trace_from_other_notes`. Each function makes one
+example from a seed. So the same seed always gives the same example.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from p2r.playground.second.habits import (
     observe,
     respond,
 )
-from p2r.playground.second.language import join_names, sentences_of
+from p2r.playground.second.language import MOTION_WORDS, join_names, sentences_of
 from p2r.playground.second.questions import KINDS, SceneQuestion, make_asked, to_question
 from p2r.playground.second.splits import AMBIGUOUS, make_ambiguous
 from p2r.playground.second.thinking import think_from
@@ -125,6 +125,20 @@ def name_letters(seed: int | str, domain: Domain = SEEN) -> Example:
     question.problem = problem
     said = " ".join(f"So {text}, option {letter}." for text, letter in pairs)
     return Example(None, question, said)
+
+
+def compare_parts(seed: int | str) -> Example:
+    """Pairs of sizes and of motions; the response says of each pair whether both are the same."""
+    rng = _rng("parts", seed)
+    pairs, said = [], []
+    for _ in range(rng.randint(2, 6)):
+        name, words = rng.choice((("size", SIZES), ("motion", MOTION_WORDS)))
+        one = rng.choice(words)
+        same = rng.random() < 0.5
+        two = one if same else rng.choice([word for word in words if word != one])
+        pairs.append(f"{one} and {two}")
+        said.append(f"{one} and {two}: {'same' if same else 'other'} {name}")
+    return Example(None, _plain(f"Compare {'; '.join(pairs)}."), f"They are {'; '.join(said)}.")
 
 
 def repeat_words(seed: int | str, most: int = 24) -> Example:
@@ -274,7 +288,7 @@ def corpus(first_seed: int, count: int = 3000) -> Iterator[str]:
         yield template.build_prompt(example.question, STYLE) + "\n" + example.response
         yield template.build_prompt(example.question, "direct")
     for seed in range(first_seed, first_seed + count // 3):
-        for make in (look_up, repeat, name_letters, repeat_words):
+        for make in (look_up, repeat, name_letters, compare_parts, repeat_words):
             example = make(seed)
             yield template.build_prompt(example.question, "direct") + "\n" + example.response
     yield from [f"user\n{CAPTION}", "assistant\n", *map(str, range(10))] * 50
