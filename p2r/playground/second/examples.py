@@ -132,7 +132,7 @@ def compare_parts(seed: int | str) -> Example:
     rng = _rng("parts", seed)
     pairs, said = [], []
     for _ in range(rng.randint(2, 6)):
-        name, words = rng.choice((("size", SIZES), ("motion", MOTION_WORDS)))
+        name, words = rng.choice((("size", tuple(SIZES)), ("motion", MOTION_WORDS)))
         one = rng.choice(words)
         same = rng.random() < 0.5
         two = one if same else rng.choice([word for word in words if word != one])
