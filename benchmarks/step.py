@@ -32,6 +32,9 @@ The results are medians over the rounds:
 - `added_mb`: for each trainer, the peak memory during a step minus the memory before that step.
 - `peak_mb`: the peak memory of the OS process, with all trainers.
 - `prompt_tokens`: the mean length of a prompt, for `trl` and for the others.
+- `floor`: the arithmetic of a step of `process` in GFLOP (`p2r.training.flops`), the GFLOP/s of a
+  product of large matrices in the same run, and for each part the seconds that this arithmetic
+  takes at least. The tiny model has small matrices, so its steps are far above their floor.
 """
 
 from __future__ import annotations
@@ -63,6 +66,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from p2r import data
+from p2r.families import read_sizes
 from p2r.judges import Judge, make_judge
 from p2r.judges.kinds.claude import ClaudeJudge
 from p2r.playground.splits import write_split
@@ -70,6 +74,7 @@ from p2r.records import Question
 from p2r.runs import use_threads
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.template import build_prompt
+from p2r.training.flops import StepShape, step_flops
 from p2r.training.grpo import grpo_arguments
 from p2r.training.preflight import measured_peak
 from p2r.training.step import FramesOf, Step, score
@@ -338,6 +343,8 @@ def measure(
         return statistics.median(map(compare, values[one], values[other]))
 
     rollouts = recipe.rl.prompts_per_step * recipe.rl.group_size
+    checked = sides["process"].trainer
+    assert isinstance(checked, ProcessAwareGRPOTrainer)
     cpu = {name: side.cpu_seconds for name, side in sides.items()}
     return {
         "process_over_outcome": within_rounds(truediv, "process", "outcome"),
@@ -354,6 +361,7 @@ def measure(
             name: side.tokens / rollouts - recipe.rl.max_tokens for name, side in sides.items()
         },
         "tokens_per_rollout": recipe.rl.max_tokens,
+        "floor": find_floor(checked, recipe, checkpointing),
         "judge_calls_per_step": server.calls / (rounds + 1),
         "seconds": {name: side.median() for name, side in sides.items()},
         "parts": {
@@ -361,6 +369,41 @@ def measure(
             for name, side in sides.items()
         },
     }
+
+
+def find_floor(
+    trainer: ProcessAwareGRPOTrainer, recipe: Recipe, checkpointing: bool
+) -> dict[str, Any]:
+    """Return the arithmetic of the trainer's step, the speed of this machine, and their ratio."""
+    config, step = trainer.model.config.to_dict(), trainer.step
+    prompt = step.prompts[0]
+    shape = StepShape(
+        prompts=recipe.rl.prompts_per_step,
+        group=recipe.rl.group_size,
+        prompt=round(statistics.mean(len(each.ids) for each in step.prompts)),
+        completion=recipe.rl.max_tokens,
+        grid=tuple(prompt.vision["video_grid_thw"][0].tolist()),
+        reference=recipe.rl.beta > 0,
+        recompute=checkpointing,
+    )
+    parts = step_flops(read_sizes(config), config["vision_config"], shape)
+    speed = matmul_speed()
+    return {
+        "gflop": {part: count / 1e9 for part, count in parts.items()},
+        "gflop_per_s": speed / 1e9,
+        "seconds": {part: count / speed for part, count in parts.items()},
+    }
+
+
+def matmul_speed(size: int = 1024, times: int = 8) -> float:
+    """Return the FLOP/s of a product of two square matrices; the best of some tries."""
+    one = torch.randn(size, size)
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        one @ one
+        found.append(2 * size**3 / (time.perf_counter() - start))
+    return max(found)
 
 
 def print_table(found: dict[str, Any]) -> None:
@@ -382,6 +425,11 @@ def print_table(found: dict[str, Any]) -> None:
     if found["judge_delay_adds_s"] is not None:
         print(f"the slow judge ({found['judge_calls_per_step']:.0f} calls a step) adds "
               f"{found['judge_delay_adds_s']:.2f} s")  # fmt: skip
+    floor, parts = found["floor"], found["parts"]["process"]
+    print(f"arithmetic {sum(floor['gflop'].values()):.0f} GFLOP at {floor['gflop_per_s']:.0f} "
+          "GFLOP/s (a product of large matrices); seconds at least, and measured: "
+          + ", ".join(f"{part} {least:.2f} / {parts[part]:.2f}"
+                      for part, least in floor["seconds"].items()))  # fmt: skip
     print(f"decodes per video {found['decodes_per_video']:.2f}, peak {found['peak_mb']:.0f} MB")
 
 

@@ -30,23 +30,27 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import is_flash_attn_2_available
 from transformers.video_utils import VideoMetadata
 
 from p2r.errors import DataError, EngineError
 from p2r.families import family_of_processor, find_family
 from p2r.files.media import resolve_media
 from p2r.records import Medium, Question
+from p2r.runs.models import SHIPPED, shipped_models
 from p2r.template import build_messages
 from p2r.template.chat_template import SWITCH
-from p2r.video import clips_of
+from p2r.video import FrameCache, clips_of
+from p2r.video.changes import change_frames, check_change
+from p2r.video.frames import sample_adaptively
 
 if TYPE_CHECKING:
     from p2r.families.base import Family
-    from p2r.runs.recipe import VideoSettings
-    from p2r.video import Clips, FrameCache, Frames
+    from p2r.runs.recipe import Models, VideoSettings
+    from p2r.video import Clips, Frames
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-PLAYGROUND_MODELS = Path(__file__).parent / "playground" / "models"
+PLAYGROUND_MODELS = SHIPPED
 VISION_KEYS = (
     "pixel_values",
     "image_grid_thw",
@@ -77,7 +81,7 @@ def resolve_model(name_or_path: str | Path) -> str:
             )
         return name
     if not (PLAYGROUND_MODELS / embedded / "config.json").is_file():
-        known = ", ".join(sorted(f"playground/{p.name}" for p in PLAYGROUND_MODELS.glob("*/")))
+        known = ", ".join(shipped_models())
         raise EngineError(f"no embedded model {name!r}: use one of {known or 'none'}")
     return str(PLAYGROUND_MODELS / embedded)
 
@@ -119,6 +123,14 @@ def load_model(
     return model.eval()
 
 
+def choose_attention(models: Models) -> str:
+    """Return the attention of transformers for the recipe's `models.attention`."""
+    if models.attention != "auto":
+        return models.attention
+    flash = models.dtype == "bfloat16" and is_flash_attn_2_available()
+    return "flash_attention_2" if flash else "sdpa"
+
+
 def load_processor(name_or_path: str | Path) -> Any:
     """Load a model's processor (tokenizer, image and video processor); raises `EngineError`."""
     path = check_model(name_or_path)
@@ -144,6 +156,8 @@ def read_frames(
     root: str | Path,
     cache: FrameCache,
     image_pixels: int | None = None,
+    sampling: str = "uniform",
+    change: str = "",
     **settings: Any,
 ) -> Clips:
     """Return the frames of a question, None for a text-only one.
@@ -151,13 +165,16 @@ def read_frames(
     A question with several media has a tuple with the frames of each. If the question is about a
     part of a video, only this part is sampled. `settings` are arguments of `sample_frames` and hold
     for each medium. `image_pixels`: the most pixels of an image (default: as in a frame of a
-    video). Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
+    video). `sampling` "adaptive" chooses the frames of a video by how much changes. `change`: see
+    `p2r.video.changes`. Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
     """
+    sample = sample_adaptively if sampling == "adaptive" else FrameCache.get
 
     def read(medium: Medium) -> Frames:
         image = image_pixels and medium.data_type == "image"
         chosen = settings | ({"max_pixels": image_pixels} if image else {})
-        return cache.get(resolve_media(root, medium.path), **chosen, **medium.window)
+        found = sample(cache, resolve_media(root, medium.path), **chosen, **medium.window)
+        return change_frames(found, change)
 
     found = tuple(map(read, question.media))
     return found if len(found) > 1 else next(iter(found), None)
@@ -166,8 +183,10 @@ def read_frames(
 def train_settings(video: VideoSettings) -> dict[str, Any]:
     """Return the settings of `read_frames` for training."""
     image = {"image_pixels": video.image_pixels} if video.image_pixels else {}
+    adaptive = {"sampling": "adaptive"} if video.sampling == "adaptive" else {}
     return {
         **image,
+        **adaptive,
         "max_frames": video.train_frames,
         "max_pixels": video.train_pixels,
         "factor": video.factor,
@@ -177,9 +196,11 @@ def train_settings(video: VideoSettings) -> dict[str, Any]:
 
 def eval_settings(video: VideoSettings) -> dict[str, Any]:
     """Return the settings of `read_frames` for inference."""
+    change = {"change": check_change(video.eval_change)} if video.eval_change else {}
     return train_settings(video) | {
         "max_frames": video.eval_frames,
         "max_pixels": video.eval_pixels,
+        **change,
     }
 
 
@@ -214,15 +235,16 @@ def to_model_inputs(batch: Mapping[str, Any], device: torch.device | str | None 
 
 
 def prompt_text(processor: Any, question: Question, style: str, media: bool) -> str:
-    """Return a question in the chat template, up to the start of the response."""
+    """Return a question in the chat template, with the beginning of the response if it is given."""
     messages = build_messages(question, style)
     if not media:
         for message in messages:
             message["content"] = [part for part in message["content"] if part["type"] == "text"]
     as_is = {SWITCH: False} if SWITCH in processor.chat_template else {}
-    return processor.apply_chat_template(
+    text = processor.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, **as_is
     )
+    return text + question.begin
 
 
 def _encode_each(

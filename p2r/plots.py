@@ -15,9 +15,11 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 from PIL import Image, ImageDraw
+from plotly.subplots import make_subplots
 
 from p2r.pipeline.funnel import FUNNEL_STEPS
 from p2r.records import Case
+from p2r.rewards import CRITICS, rewards_in_use
 from p2r.runs.names import MODEL_LABELS
 from p2r.video import Frames
 
@@ -45,6 +47,16 @@ CURVES: dict[str, tuple[str, dict[str, str]]] = {
         | {"both": "joint/collapse"},
     ),
     "Length": ("tokens", {"perception": "perception/tokens", "reasoning": "reasoning/tokens"}),
+    "Truth": (
+        "share",
+        {
+            "true sentences": "faithful",
+            "sufficient and true": "sufficient and true",
+            "exact answers": "exact",
+        },
+    ),
+    "Implicit perception loss": ("", {"KL": "masked_kl", "entropy, masked": "masked_entropy"}),
+    "Critic": ("", {"loss": "critic/loss", "explained variance": "critic/explained"}),
     "Think–answer mismatch": ("share", {"mismatch": "mismatch", "rollouts": "reasoning/mismatch"}),
     "Drift from the start model": ("", {"KL": "kl", "entropy": "entropy"}),
     "Loss": ("", {"loss": "loss"}),
@@ -81,7 +93,24 @@ COMPARISONS: dict[str, tuple[str, str, dict[str, str]]] = {
         {"perception": "perception/tokens", "reasoning": "reasoning/tokens"},
     ),
     "mismatch": ("Think-answer mismatch", "share of rollouts", {"mismatch": "mismatch"}),
+    "truth": ("True sentences", "share", {"faithful": "faithful"}),
 }
+# The metric of a stage's lost groups, by the process rewards that its credit scheme learns from.
+LOST = {
+    ("perception", "reasoning"): "joint/collapse",
+    ("perception",): "perception/collapse",
+    ("reasoning",): "reasoning/collapse",
+}
+
+
+def lost_metric(credit: str, rewards: Sequence[str]) -> str | None:
+    """Return the metric of the groups that a credit scheme learns nothing from.
+
+    None for a critic: it does not compare the rollouts of a group.
+    """
+    return None if credit in CRITICS else LOST[rewards_in_use(credit, rewards)]
+
+
 # Figures of a data set: name -> title.
 DATA_FIGURES = {"mix": "Records by problem type", "segments": "Length of the segments"}
 DASHES = ("solid", "dash", "dot")
@@ -327,7 +356,8 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
     """Draw metrics of several models with their 95 % intervals, in percent."""
     figure = NotebookFigure()
     for place, (model, metrics) in enumerate(results.items()):
-        known = {name: value for name, value in metrics.items() if value["n"]}
+        shares = {k: value for k, value in metrics.items() if "unit" not in value}
+        known = {name: value for name, value in shares.items() if value["n"]}
         means = [100 * value["mean"] for value in known.values()]
         highs = [100 * value["high"] for value in known.values()]
         lows = [100 * value["low"] for value in known.values()]
@@ -342,6 +372,79 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
             },
         )
     return _styled(figure, title, y="%").update_layout(barmode="group")
+
+
+def study(result: Mapping[str, Any]) -> go.Figure:
+    """Draw a study: for every shown metric, a point and an interval per view and arm.
+
+    The interval is over seeds and questions. `result` is the content of `study_NAME.json`, as
+    `p2r.studies.framework.result.read_result` returns it.
+    """
+    rows = [
+        (view if len(result["views"]) > 1 else "", arm, values)
+        for view, found in result["views"].items()
+        for arm, values in found["arms"].items()
+    ]
+    metrics = [name for name in result["show"] if any(name in values for *_, values in rows)]
+    figure = NotebookFigure(
+        make_subplots(cols=max(1, len(metrics)), shared_yaxes=True, subplot_titles=metrics)
+    )
+    for column, metric in enumerate(metrics, start=1):
+        scale = 100 if result["units"].get(metric, "%") == "%" else 1
+        for place, (arm, label) in enumerate(result["labels"].items()):
+            found = [
+                (f"{view}: {label}" if view else label, values[metric])
+                for view, name, values in rows
+                if name == arm and values.get(metric, {}).get("n")
+            ]
+            means = [value["mean"] * scale for _, value in found]
+            ends = [value.get("over_both") or value for _, value in found]
+            figure.add_scatter(
+                x=[round(mean, 2) for mean in means],
+                y=[escape(name) for name, _ in found],
+                name=escape(label),
+                showlegend=False,
+                mode="markers",
+                marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
+                marker_color=COLOURS[place % len(COLOURS)],
+                error_x={
+                    "array": [e["high"] * scale - m for e, m in zip(ends, means, strict=True)],
+                    "arrayminus": [m - e["low"] * scale for e, m in zip(ends, means, strict=True)],
+                },
+                row=1,
+                col=column,
+            )
+    _styled(figure, result["study"]).update_yaxes(autorange="reversed")
+    return figure.update_layout(height=150 + 24 * len(rows))
+
+
+def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
+    """Draw the curves of a study over the steps of RL: the mean over the seeds of every arm.
+
+    `window`: running mean over so many steps. Raises ValueError if the study has no curves.
+    """
+    names = list(result["curves"])
+    if not names:
+        raise ValueError(f"the study {result['study']} has no curves")
+    figure = NotebookFigure(make_subplots(cols=len(names), subplot_titles=names))
+    for column, curves in enumerate(result["curves"].values(), start=1):
+        for arm, curve in curves.items():
+            place = list(result["labels"]).index(arm)
+            figure.add_scatter(
+                x=curve["steps"],
+                y=running_mean([drawable(value) for value in curve["mean"]], window),
+                name=escape(result["labels"][arm]),
+                legendgroup=arm,
+                showlegend=column == 1,
+                mode="lines",
+                line={
+                    "color": COLOURS[place % len(COLOURS)],
+                    "dash": DASHES[place // len(COLOURS) % len(DASHES)],
+                },
+                row=1,
+                col=column,
+            )
+    return _styled(figure, result["study"], "optimiser step")
 
 
 def perception_by_answer(table: Mapping[str, Mapping[str, int]], title: str) -> go.Figure:

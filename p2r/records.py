@@ -19,6 +19,7 @@ RIGHT_ACCURACY = 0.6
 DataType = Literal["video", "image"]
 # Keys of `Question.meta`: the part of the video that a question is about; its media after the first
 WINDOW, MORE_MEDIA = "_window", "_more_media"
+BEGIN = "_begin"  # the beginning of the response, if it is given
 
 
 class Record(BaseModel):
@@ -82,6 +83,12 @@ class Question(Record):
             return []
         first = Medium(path=self.path, data_type=self.data_type, **self.window)
         return [first, *map(Medium.model_validate, self.meta.get(MORE_MEDIA, ()))]
+
+    @property
+    def begin(self) -> str:
+        """The beginning of the response that the model has to continue; "" for none."""
+        begin = self.meta.get(BEGIN)
+        return begin if isinstance(begin, str) else ""
 
     @property
     def media_word(self) -> str:

@@ -188,6 +188,11 @@ def _decoupled(rewards: np.ndarray, group_size: int, scale: bool) -> np.ndarray:
     return _on_all_tokens(_process(rewards, group_size, scale).sum(axis=1, keepdims=True))
 
 
+def _turn(rewards: np.ndarray, group_size: int, scale: bool, discount: float = 1.0) -> np.ndarray:
+    looked, reasoned = _process(rewards, group_size, scale).T
+    return np.stack([looked + discount * reasoned, reasoned], axis=1)
+
+
 def _on_all_tokens(advantages: np.ndarray) -> np.ndarray:
     return np.repeat(advantages, 2, axis=1)
 
@@ -199,18 +204,24 @@ CREDITS: dict[str, Callable[[np.ndarray, int, bool], np.ndarray]] = {
     "outcome": _outcome,  # GRPO: the advantage of the reasoning reward, for all tokens
     "temporal": _outcome,  # T-GRPO: GRPO, with the temporal reward added to the reasoning reward
     "decoupled": _decoupled,  # normalise each reward, use the sum of advantages for all tokens
+    "turn": _turn,  # MT-GRPO: perception is turn 1, reasoning is turn 2
 }
+# With a critic, the advantages are of single tokens and need a model: `p2r.training.critic`.
+CRITICS = ("critic", "critic_process")
+SCHEMES = (*CREDITS, *CRITICS)
+_OUTCOME_ONLY = ("outcome", "temporal", "critic")  # these schemes do not read R_P
 
 
 def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tuple[str, ...]:
     """Return the process rewards ("perception", "reasoning") that a credit scheme learns from.
 
-    `switched_on` are the rewards that the recipe turns on. "outcome" and "temporal" learn from the
-    reasoning reward only. Raises ValueError for an unknown scheme, or if no reward is left.
+    `switched_on` are the rewards that the recipe turns on. "outcome", "temporal" and "critic" learn
+    from the reasoning reward only. Raises ValueError for an unknown scheme, or if no reward is
+    left.
     """
-    if scheme not in CREDITS:
-        raise ValueError(f"unknown credit scheme {scheme!r}: use one of {', '.join(CREDITS)}")
-    read = ("reasoning",) if scheme in ("outcome", "temporal") else PROCESSES
+    if scheme not in SCHEMES:
+        raise ValueError(f"unknown credit scheme {scheme!r}: use one of {', '.join(SCHEMES)}")
+    read = ("reasoning",) if scheme in _OUTCOME_ONLY else PROCESSES
     used = tuple(process for process in read if process in switched_on)
     if not used:
         raise ValueError(
@@ -226,24 +237,33 @@ def credit_advantages(
     group_size: int,
     switched_on: Collection[str] = PROCESSES,
     scale: bool = True,
+    discount: float = 1.0,
 ) -> Any:
     """Return the advantages (N, 2) of perception and reasoning tokens under a scheme of `CREDITS`.
 
+    "turn" is MT-GRPO (arXiv 2505.11821): perception is the first turn, reasoning the second and
+    last one. Both rewards are normalised within the group. Reasoning tokens get A_R, perception
+    tokens A_P + `discount` × A_R, because the answer depends on the observation. With `discount` 1
+    this equals MT-GRPO with its turn coefficient at 1, its default. With 0 it is PA-GRPO.
+
     In "shared", one unknown reward makes the sum unknown: that rollout is excluded from its group
-    and gets 0. In "decoupled", the other reward still counts.
+    and gets 0. In "decoupled" and "turn", the other reward still counts.
 
     `switched_on` are the process rewards that count, as in the ablation of the paper's Table 2. If
     only one is left, its advantage goes to all tokens under every scheme. So the table's row
     without R_P equals process-agnostic RL (both 56.4). Without `scale`, no standard deviation is
-    used, see `process_advantages`. Raises ValueError for an unknown scheme, if no reward is left,
-    or for a shape that does not fit.
+    used, see `process_advantages`. Raises ValueError for an unknown scheme or one of `CRITICS`, if
+    no reward is left, or for a shape that does not fit.
     """
     used = rewards_in_use(scheme, switched_on)
+    if scheme in CRITICS:
+        raise ValueError(f"the advantages of credit {scheme!r} need a model: p2r.training.critic")
     values, as_given = _read(rewards)
     if values.shape[1] != 2:
         raise ValueError(f"credit needs rewards of shape (N, 2), not {values.shape}")
     if len(used) == 2:
-        return as_given(CREDITS[scheme](values, group_size, scale))
+        credit = partial(_turn, discount=discount) if scheme == "turn" else CREDITS[scheme]
+        return as_given(credit(values, group_size, scale))
     column = PROCESSES.index(used[0])
     return as_given(_on_all_tokens(_process(values[:, column : column + 1], group_size, scale)))
 

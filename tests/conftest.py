@@ -3,8 +3,11 @@
 Some tests import transformers or TRL before a module of p2r that needs them patched.
 """
 
+import atexit
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 from p2r.patches import torchvision_operators, trl_vllm
@@ -14,6 +17,10 @@ if HELPERS not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, (HELPERS, os.environ.get("PYTHONPATH", "")))
     )
+
+if "P2R_CACHE" not in os.environ:  # tests leave nothing in the user's cache folder
+    os.environ["P2R_CACHE"] = tempfile.mkdtemp(prefix="p2r-cache-")
+    atexit.register(shutil.rmtree, os.environ["P2R_CACHE"], ignore_errors=True)
 
 torchvision_operators.apply()
 trl_vllm.apply()

@@ -14,7 +14,7 @@ from transformers.video_utils import VideoMetadata
 from p2r import data
 from p2r.errors import DataError, EngineError
 from p2r.records import MORE_MEDIA, WINDOW, Question
-from p2r.runs.recipe import load_recipe
+from p2r.runs.recipe import Models, load_recipe
 from p2r.template import render
 from p2r.video import FrameCache
 
@@ -243,3 +243,21 @@ def test_models_are_named_by_folder_and_read_only_from_safetensors(model_folder,
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(EngineError, match="cannot load model"):
         data.load_model(tmp_path)
+
+
+# ---- attention
+
+
+@pytest.mark.parametrize(
+    ("installed", "settings", "chosen"),
+    [
+        (True, {}, "flash_attention_2"),
+        (True, {"dtype": "float32"}, "sdpa"),  # flash attention has no float32
+        (True, {"attention": "sdpa"}, "sdpa"),
+        (False, {}, "sdpa"),
+        (False, {"attention": "flash_attention_2"}, "flash_attention_2"),
+    ],
+)
+def test_attention_is_flash_where_it_is_installed(monkeypatch, installed, settings, chosen):
+    monkeypatch.setattr(data, "is_flash_attn_2_available", lambda: installed)
+    assert data.choose_attention(Models(base="b", teacher="t", **settings)) == chosen

@@ -197,6 +197,37 @@ def test_decoupled_credit_adds_the_normalised_rewards():
     )
 
 
+@pytest.mark.parametrize("discount", [0.0, 0.5, 1.0])
+def test_turn_credit_adds_the_later_reward_to_the_first_turn(discount):
+    """Against plain loops: a group with unknown rewards, one whose R_P are equal, one all equal."""
+    groups = [REWARDS.tolist(), [[2, 1], [2, 3], [2, 3], [2, NAN]], [[1, 1]] * 4]
+    rewards = [row for group in groups for row in group]
+    found = credit_advantages("turn", rewards, 4, discount=discount)
+    for place, (looked, reasoned) in enumerate(found.tolist()):
+        by_process = []
+        for column in (0, 1):
+            known = [r[column] for r in groups[place // 4] if not math.isnan(r[column])]
+            own = groups[place // 4][place % 4][column]
+            mean = sum(known) / len(known)
+            std = math.sqrt(sum((r - mean) ** 2 for r in known) / (len(known) - 1)) + 1e-4
+            by_process.append(0 if math.isnan(own) else (own - mean) / std)
+        assert reasoned == pytest.approx(by_process[1])
+        assert looked == pytest.approx(by_process[0] + discount * by_process[1])
+
+
+def test_turn_credit_without_later_rewards_is_pa_grpo_bit_for_bit():
+    rewards = torch.tensor(REWARDS, dtype=torch.float32)
+    found = credit_advantages("turn", rewards, 4, discount=0.0)
+    assert torch.equal(found, credit_advantages("process", rewards, 4))
+
+
+def test_a_critic_needs_a_model():
+    assert rewards_in_use("critic") == ("reasoning",)
+    assert rewards_in_use("critic_process") == ("perception", "reasoning")
+    with pytest.raises(ValueError, match="need a model"):
+        credit_advantages("critic", REWARDS, 4)
+
+
 def test_an_unknown_scheme_names_the_known():
     with pytest.raises(ValueError, match=", ".join(CREDITS)):
         credit_advantages("magic", REWARDS, 4)
@@ -238,7 +269,7 @@ def test_without_the_perception_reward_it_is_grpo_on_all_tokens(scheme):
     np.testing.assert_allclose(advantages, np.stack([by_hand, by_hand], axis=1))
 
 
-@pytest.mark.parametrize("scheme", ["process", "shared", "decoupled"])
+@pytest.mark.parametrize("scheme", ["process", "shared", "decoupled", "turn"])
 def test_without_the_reasoning_reward_perception_decides_for_all_tokens(scheme):
     # perception rewards 1, 0, 1 and one unknown: mean 2/3, std sqrt(1/3)
     by_hand = np.array([1 / 3, -2 / 3, 1 / 3, 0]) / (math.sqrt(1 / 3) + 1e-4)

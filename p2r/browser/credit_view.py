@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from p2r.browser.address import View
 from p2r.browser.markup import CaseRow, number, render
-from p2r.browser.words import SCHEME_WORDS
+from p2r.browser.words import SCHEME_WORDS, STAGE_SCHEMES
 from p2r.records import Trace
 from p2r.rewards import EPSILON, PROCESSES, collapsed, credit_advantages
 
@@ -126,15 +126,20 @@ def credit_group(rows: Sequence[CaseRow]) -> GroupCredit | None:
             for name, scheme in COLUMNS.items()
         },
         {process: bool(value) for process, value in zip(PROCESSES, flat, strict=True)},
-        name_scheme(given, computed),
+        name_scheme(given, computed, rows[0].get("trace.stage") or ""),
     )
 
 
-def name_scheme(given: np.ndarray, computed: dict[str, np.ndarray]) -> str:
-    """Return the name of the schemes that give the recorded advantages; "" if none is recorded."""
+def name_scheme(given: np.ndarray, computed: dict[str, np.ndarray], stage: str = "") -> str:
+    """Return the name of the schemes that give the recorded advantages; "" if none is recorded.
+
+    `stage` is that of the rollouts. It names the schemes that cannot be computed here.
+    """
     known = ~np.isnan(given)
     if not known.any():
         return ""
+    if stage in STAGE_SCHEMES:
+        return STAGE_SCHEMES[stage]
     fitting = [
         SCHEME_WORDS[scheme]
         for scheme, values in computed.items()

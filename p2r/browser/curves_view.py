@@ -127,7 +127,7 @@ def _draw_together(
         if any(key.startswith("perception/") for row in rows[:1] for key in row)
     }
     figures = []
-    for name in ("accuracy", "format", "length", "mismatch") if len(named) > 1 else ():
+    for name in ("accuracy", "format", "length", "mismatch", "truth") if len(named) > 1 else ():
         try:
             figure = plots.compare_stages(name, named, window)
         except ValueError:  # no stage has the metric

@@ -16,6 +16,7 @@ from p2r.browser.library import Library
 from p2r.browser.markup import shorten
 from p2r.errors import UserError
 from p2r.records import Case, Question, Verdict
+from p2r.runs import shipped_models
 from p2r.video import Frames
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Desk:
                 key=lambda file: (file.parent.parent.name != "pa_grpo", file),
             ):
                 found[f"{name}: {config.parent.parent.name}"] = str(config.parent)
-        return {**found, **{f"playground: {n}": f"playground/{n}" for n in ("teacher", "base")}}
+        shipped = {f"playground: {n.removeprefix('playground/')}": n for n in shipped_models()}
+        return {**found, **dict(sorted(shipped.items(), key=lambda item: "base" in item[1]))}
 
     def is_tiny(self) -> bool:
         """Return whether the models of the runs are the tiny ones of the playground."""
@@ -130,8 +132,10 @@ class Desk:
         try:
             spec = self.judges()[judge]
             # The cost is recorded in the run whose recipe names the judge.
-            asks = make_judge(spec) if run is None else run_judge(run, spec)
-            return asks.judge([asked.case.question], [observation])[0]
+            root = asked.media.parent  # of judges that see frames
+            question = asked.case.question.model_copy(update={"path": asked.media.name})
+            asks = make_judge(spec, data_root=root) if run is None else run_judge(run, spec, root)
+            return asks.judge([question], [observation])[0]
         except ValueError as error:
             return Verdict(sufficient=None, rationale=str(error), judge=judge)
 
@@ -144,7 +148,7 @@ class Desk:
         from p2r.judges import runs_user_code
 
         recipe = self._recipe()
-        specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle"]
+        specs = [recipe.filter.judge, recipe.rl.judge, recipe.eval.judge, "oracle", "grounded"]
         return {
             spec if isinstance(spec, str) else json.dumps(spec): spec
             for spec in specs

@@ -21,7 +21,7 @@ from p2r.cases.selection import Filters
 from p2r.cases.store import CaseStore
 from p2r.errors import StoreError
 from p2r.records import Case
-from p2r.runs.names import MODEL_LABELS
+from p2r.runs.names import MODEL_LABELS, is_of_split
 
 _CANDIDATES = 24
 _SHORT = 600  # characters of an observation that fits on the page
@@ -84,7 +84,7 @@ def _to_cell(view: View, cell: tuple[str, str], case: Case) -> str:
 def _read_headlines(folders: Mapping[str, Path]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield (metric of a run, rows of the evaluated models) for the metrics that models share."""
     for run, folder in folders.items():
-        results = read_results(folder)
+        results = {n: row for n, row in read_results(folder).items() if not is_of_split(n)}
         order = [*MODEL_LABELS]
         names = sorted(results, key=lambda n: order.index(n) if n in order else len(order))
         for metric in _METRICS:

@@ -64,6 +64,13 @@ SCHEME_WORDS = {
     "outcome": "GRPO",
     "shared": "one shared reward",
     "decoupled": "decoupled rewards",
+    "turn": "MT-GRPO",
+}
+# Stage of rollouts whose credit cannot be computed from the rewards of the group -> its name.
+STAGE_SCHEMES = {
+    "rl-t_grpo": "T-GRPO",
+    "rl-critic": "a critic, mean of the tokens",
+    "rl-critic_process": "a critic with both rewards, mean of the tokens",
 }
 # Term -> (how it is written, its meaning).
 GLOSSARY = {

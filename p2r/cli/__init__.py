@@ -22,11 +22,12 @@ import p2r
 
 # Each module registers its verbs. The order of the modules is the order in `p2r --help`.
 # isort: off
-from p2r.cli import browse, pipeline, data, serve, export, train  # noqa: F401
+from p2r.cli import browse, pipeline, data, serve, export, train, study  # noqa: F401
 from p2r.cli import evaluate, eval_outputs, plot, recipe, runs, workshop, doctor  # noqa: F401
 from p2r.cli.options import app
 
 # isort: on
+from p2r.cli.parallel import ARGUMENTS
 from p2r.cli.surroundings import prepare_surroundings
 from p2r.files.own_process import claim_process
 from p2r.files.safe_text import hide_keys, show_unseen
@@ -63,6 +64,7 @@ def run_cli(arguments: list[str] | None = None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
+    ARGUMENTS.set(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(arguments, prog_name="p2r", standalone_mode=False) or 0
     except Exception as error:

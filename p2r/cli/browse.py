@@ -39,8 +39,9 @@ def demo(
 ) -> None:
     """Run every stage on one recipe, then browse the cases.
 
-    Base, SFT, GRPO and PA-GRPO are compared on held-out scenes. If the command is killed, run it
-    again to continue. With P2R_NO_APP=1, it ends after the results.
+    Base, SFT and the RL trainings of the recipe (`demo.arms`; by default GRPO and PA-GRPO) are
+    compared on held-out scenes. If the command is killed, run it again to continue. With
+    P2R_NO_APP=1, it ends after the results.
     """
     opened = open_run(run, recipe, set, dry_run=dry_run)
     if dry_run:

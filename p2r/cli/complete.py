@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import p2r
+
+# The folder of `p2r.runs.recipe`. Importing that module takes longer than a key press may take.
+RECIPES = Path(p2r.__file__).parent / "runs" / "recipes"
 MOST = 200  # folders to look into, so that a key press takes no time
 
 
 def complete_recipes(incomplete: str) -> list[str]:
     """Return the recipes that begin like the typed text; after NAME+ also the presets."""
-    from p2r.runs.recipe import preset_names, recipe_names
-
     base, plus, _ = incomplete.rpartition("+")
-    names = [f"{base}+{name}" for name in preset_names()] if plus else recipe_names()
-    return [name for name in names if name.startswith(incomplete)]
+    folder = RECIPES / "presets" if plus else RECIPES
+    names = [f"{base}{plus}{path.stem}" for path in folder.glob("*.yaml")]
+    return sorted(name for name in names if name.startswith(incomplete))
 
 
 def complete_runs(incomplete: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,21 +24,24 @@ from p2r.cli.options import (
     JsonOption,
     MoveRootOption,
     QuestionsOption,
+    RayOption,
     RecipeOption,
     RootOption,
     SetOption,
+    ShardOption,
     collect,
     move_data_root,
     open_run,
+    parse_shard,
     print_dry_run,
     print_json,
     report_unanswered,
     with_options,
 )
+from p2r.cli.parallel import ParallelOption, run_parts
 from p2r.errors import UserError
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.files.atomic import read_json
-from p2r.runs.recipe import read_style
 
 if TYPE_CHECKING:
     from p2r.evaluation.questions import Manifest
@@ -108,6 +112,8 @@ class Answering:
         """Return the prompt style that the options give; a prompt file is read."""
         if self.direct and self.style not in (None, "direct"):
             raise UserError(f"--direct and --style {self.style} differ: give one of them")
+        from p2r.runs.recipe import read_style
+
         return "direct" if self.direct else self.style and read_style(self.style)
 
 
@@ -118,13 +124,19 @@ class Answering:
 )
 @with_options(Answering)
 def run_model(
-    asked: Answering, all_questions: AllOption = False, move_root: MoveRootOption = False
+    asked: Answering,
+    all_questions: AllOption = False,
+    move_root: MoveRootOption = False,
+    shard: ShardOption = None,
+    parallel: ParallelOption = None,
+    ray: RayOption = False,
 ) -> None:
     """Measure a model: accuracy, sufficiency, format and mismatch, with 95 % intervals.
 
     On a benchmark, also its official score and a robust score.
     """
     from p2r import stages
+    from p2r.files.journal import exclusive
 
     run, model, name = asked.open()
     questions, data_root, style = asked.questions, asked.data_root, asked.prompt_style()
@@ -138,18 +150,34 @@ def run_model(
         print_dry_run(preview_evaluation(run, model, benchmark, questions, data_root, style))
         return
     move_data_root(run, move_root, data_root, questions)
-    if entry is None or entry.built_in:
-        _, result = stages.evaluate(run, model, name, questions, data_root, style)
-    else:
+    official = None if entry is None or entry.built_in else entry.name
+    if official is not None:
         if questions is None:
             raise UserError(
                 f"--benchmark {asked.benchmark} needs --questions: give its official files"
             )
-        name = f"{name}-{entry.name.replace(':', '-')}"
-        _, result = stages.evaluate_benchmark(
-            run, model, name, entry.name, questions, data_root, style, _print_manifest
-        )
-    collect(run)
+        name = f"{name}-{official.replace(':', '-')}"
+    run_parts(parallel, shard, ray)
+    if part := parse_shard(shard):
+        if ray:
+            raise UserError("Ray divides the questions itself: leave out --shard or --ray")
+        if not stages.answer_shard(run, model, name, part, questions, data_root, style, official):
+            print(
+                "this part is answered. The results are written when all parts are answered, or "
+                "by the same command without --shard"
+            )
+            return
+    # Two parts that end together do not score at the same time.
+    with exclusive(run.path("eval", f".{name}.lock")) if part else nullcontext():
+        if official is None:
+            _, result = stages.evaluate(run, model, name, questions, data_root, style, ray=ray)
+        else:
+            assert questions is not None
+            _, result = stages.evaluate_benchmark(
+                *(run, model, name, official, questions, data_root, style, _print_manifest),
+                ray=ray,
+            )
+        collect(run)
     from p2r.evaluation.run import result_path
 
     scores = read_json(result_path(run, name))

@@ -27,6 +27,7 @@ from p2r.cli.options import (
     print_json,
     report_unanswered,
 )
+from p2r.cli.parallel import ParallelOption, run_parts
 
 
 @app.command(
@@ -41,6 +42,7 @@ def generate(
     recipe: RecipeOption = None,
     set: SetOption = None,
     shard: ShardOption = None,
+    parallel: ParallelOption = None,
     ray: RayOption = False,
     hard: Annotated[
         bool,
@@ -64,6 +66,7 @@ def generate(
         print_dry_run(preview_generate(opened, questions, data_root))
         return
     move_data_root(opened, move_root, data_root, questions)
+    run_parts(parallel, shard, ray)
     from p2r import stages
 
     journal = stages.generate(opened, questions, data_root, shard=part, hard=hard, ray=ray)

@@ -1,4 +1,4 @@
-"""`p2r plot`: figures over several training stages from their stored metrics, and of data sets."""
+"""`p2r plot`: figures of training stages, from their stored metrics, of data sets and studies."""
 
 from __future__ import annotations
 
@@ -11,33 +11,29 @@ import typer
 from p2r.cli.options import app
 from p2r.errors import UserError
 
-# The metric of a stage's lost groups, by the process rewards that its credit scheme learns from.
-LOST = {
-    ("perception", "reasoning"): "joint/collapse",
-    ("perception",): "perception/collapse",
-    ("reasoning",): "reasoning/collapse",
-}
+STUDY_FIGURES = ("study", "study-curves")
 
 
 @app.command(
     epilog="Example: p2r plot collapse runs/x/grpo runs/x/pa_grpo --out collapse.html (Fig. 6c). "
-    "Of a data set: p2r plot mix runs/x"
+    "Of a data set: p2r plot mix runs/x. Of a study: p2r plot study runs/x/study_credit.json"
 )
 def plot(
     name: Annotated[
         str,
         typer.Argument(
             metavar="FIGURE",
-            help="Of RL stages: collapse, accuracy, format, length-reward, reward, length (tokens) "
-            "or mismatch. Of a data set: mix (problem types) or segments (words).",
+            help="Of RL stages: collapse, accuracy, format, length-reward, reward, length "
+            "(tokens), mismatch or truth. Of a data set: mix (problem types) or segments (words). "
+            "Of a study: study or study-curves.",
         ),
     ],
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="STAGE|DATA...",
+            metavar="STAGE|DATA|STUDY...",
             help="Folders of RL stages (RUN/pa_grpo), or one data set: a run (its kept traces) or "
-            "a file.",
+            "a file. Or the result of one study (RUN/study_NAME.json).",
         ),
     ],
     out: Annotated[
@@ -56,8 +52,10 @@ def plot(
         figure = plots.compare_stages(name, rows, window)
     elif name in plots.DATA_FIGURES:
         figure = _draw_data(name, sources)
+    elif name in STUDY_FIGURES:
+        figure = _draw_study(name, sources, window)
     else:
-        known = ", ".join((*plots.COMPARISONS, *plots.DATA_FIGURES))
+        known = ", ".join((*plots.COMPARISONS, *plots.DATA_FIGURES, *STUDY_FIGURES))
         raise UserError(f"no figure {name!r}: use one of {known}")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".html":
@@ -94,6 +92,17 @@ def _draw_data(name: str, sources: list[Path]) -> Any:
     return plots.segments(observed, reasoned)
 
 
+def _draw_study(name: str, sources: list[Path], window: int) -> Any:
+    """Return a figure of the result of one study."""
+    from p2r import plots
+    from p2r.studies.framework.result import read_result
+
+    if len(sources) > 1:
+        raise UserError(f"figure {name} shows one study: give one study_NAME.json")
+    result = read_result(sources[0])
+    return plots.study(result) if name == "study" else plots.study_curves(result, window)
+
+
 def _words(text: str | None) -> int:
     return len((text or "").split())
 
@@ -114,8 +123,8 @@ def _labels(stages: list[Path]) -> dict[str, Path]:
 
 def _read(stage: Path) -> list[dict[str, Any]]:
     """Return the rows of a stage, with the share of lost groups as "lost"."""
+    from p2r import plots
     from p2r.browser.curves_view import read_metrics
-    from p2r.rewards import rewards_in_use
     from p2r.runs import read_json
 
     rows = read_metrics(stage / "metrics.jsonl")
@@ -123,7 +132,6 @@ def _read(stage: Path) -> list[dict[str, Any]]:
         raise UserError(f"{stage} has no metrics.jsonl with steps: give the folder of a stage")
     made = stage / "made.json"
     settings = read_json(made).get("rl") if made.is_file() else None
-    if settings:
-        key = LOST[rewards_in_use(settings["credit"], settings["rewards"])]
+    if settings and (key := plots.lost_metric(settings["credit"], settings["rewards"])):
         rows = [{**row, "lost": row.get(key)} for row in rows]
     return rows

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from p2r.patches.torchvision_operators import declare_operators
-from p2r.runs import version_of
+from p2r.runs import shipped_models, version_of
+from p2r.runs.models import SHIPPED
 
 State = Literal["ok", "note", "fault"]
 NEEDED = (
@@ -112,13 +113,12 @@ def _decoders() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    folder = Path(__file__).parents[1] / "playground" / "models"
-    for name in ("base", "teacher"):
-        weights = list((folder / name).glob("*.safetensors"))
+    for name in sorted({"playground/base", "playground/teacher", *shipped_models()}):
+        weights = list((SHIPPED / name.removeprefix("playground/")).glob("*.safetensors"))
         size = sum(file.stat().st_size for file in weights) / 2**20
         detail = f"{size:.1f} MiB" if weights else "missing"
         advice = "install p2r again: the model files are missing"
-        yield _finding(f"playground/{name}", weights, detail, advice)
+        yield _finding(name, weights, detail, advice)
 
 
 def _optional() -> Iterator[Finding]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from p2r.stages.demo import Results
     from p2r.training.budget import Budget
     from p2r.training.plan import Plan
+
+MOST_COLUMNS = 4  # metrics in one table of the demo: it fits 80 columns
+SPLIT_METRICS = ("exact", "sufficient and true")  # of the tables of other splits
 
 
 class DemoReport:
@@ -42,7 +46,12 @@ class DemoReport:
         self._console.print(funnel_table(table))
 
     def results(self, results: Results) -> None:
-        self._console.print(results_table(results))
+        for columns in _parts(_metrics_of(results), MOST_COLUMNS):
+            self._console.print(results_table(results, columns))
+
+    def splits(self, results: Mapping[str, Results]) -> None:
+        for metric in SPLIT_METRICS:
+            self._console.print(splits_table(results, metric))
 
 
 def make_console() -> Console:
@@ -75,16 +84,45 @@ def counts_table(title: str, counts: dict[str, Any], first: str = "name") -> Tab
     return grid_table(title, [[first, "number"], *rows])
 
 
-def results_table(results: Results) -> Table:
-    """Return means in percent with their 95 % intervals, one row per model."""
+def results_table(results: Results, columns: Sequence[str] = ()) -> Table:
+    """Return means in percent with their 95 % intervals, one row per model.
+
+    `columns`: the metrics (default: all).
+    """
     numbers = {row["accuracy"]["n"] for row in results.values() if "accuracy" in row}
-    columns = list(dict.fromkeys(metric for row in results.values() for metric in row))
+    columns = columns or _metrics_of(results)
     rows = [
         [MODEL_LABELS.get(name, name), *(format_interval(row.get(metric)) for metric in columns)]
         for name, row in results.items()
+        if any(metric in row for metric in columns)
     ]
     title = f"held-out questions (n = {_range(numbers)}), % [95 % interval]"
-    return grid_table(title, [["model", *columns], *rows], no_wrap=True)
+    header = [fill(metric, 12) for metric in columns]  # as wide as the cells
+    return grid_table(title, [["model", *header], *rows], no_wrap=True)
+
+
+def splits_table(splits: Mapping[str, Results], metric: str) -> Table:
+    """Return one metric of every model, one column per split of the playground."""
+    models = dict.fromkeys(name for results in splits.values() for name in results)
+    rows = [
+        [
+            MODEL_LABELS.get(name, name),
+            *(format_interval(results.get(name, {}).get(metric)) for results in splits.values()),
+        ]
+        for name in models
+    ]
+    header = [
+        f"{split.replace('_', ' ')}\n(n = {_count_of(found)})" for split, found in splits.items()
+    ]
+    return grid_table(f"{metric} on other splits, % [95 % interval]", [["model", *header], *rows])
+
+
+def _count_of(results: Results) -> str:
+    return _range({row["accuracy"]["n"] for row in results.values()})
+
+
+def _metrics_of(results: Results) -> list[str]:
+    return list(dict.fromkeys(metric for row in results.values() for metric in row))
 
 
 def evaluation_table(result: dict[str, Any]) -> Table:
@@ -228,29 +266,35 @@ def ledger_table(calls: list[dict[str, Any]]) -> Table:
     return grid_table("judge calls of all stages", rows, left=2)
 
 
-def study_table(study: dict[str, Any]) -> Table:
-    """Return the means of a study in percent: one row per arm, and one for their difference.
+def study_tables(result: dict[str, Any]) -> list[Table]:
+    """Return the tables of a study's result: one per view, per part, and per pair of views."""
+    from p2r.studies.framework import tables
 
-    Each cell also has the mean of every seed.
-    """
-
-    def cell(result: dict[str, Any]) -> str:
-        means = ("–" if mean is None else f"{100 * mean:.1f}" for mean in result["per_seed"])
-        return f"{format_interval(result)}\n({' '.join(means)})"
-
-    rows = [
-        [MODEL_LABELS.get(name, name), *map(cell, study[name].values())]
-        for name in study
-        if name not in ("seeds", "questions")
+    seeds = ", ".join(map(str, result["seeds"]))
+    found = [
+        grid_table(f"{name}: seeds {seeds}; % [95 %] (each seed)", rows)
+        for name in result["views"]
+        if (rows := tables.view_rows(result, name, seeds=True, between="\n"))
     ]
-    seeds = ", ".join(map(str, study["seeds"]))
-    title = f"seeds {seeds}; {study['questions']} held-out questions; % [95 %] (each seed)"
-    return grid_table(title, [["model", *study["difference"]], *rows])
+    for name, view in result["views"].items():
+        for axis in view["by"]:
+            found.append(grid_table(name, tables.part_rows(result, name, axis), left=3))
+    for pair in result["view_differences"]:
+        found.append(grid_table("", tables.view_difference_rows(result, pair)))
+    if len(rows := tables.time_rows(result)) > 1:
+        found.append(grid_table("", rows))
+    if result["curves"]:
+        found.append(grid_table("rollouts, by arm", tables.curve_rows(result)))
+    return found
 
 
 def _safe(text: str) -> str:
     """Make untrusted text safe to show: no markup, no control characters."""
     return escape(show_unseen(text))
+
+
+def _parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _range(numbers: set[int]) -> str:

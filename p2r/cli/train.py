@@ -1,4 +1,4 @@
-"""The verbs for training: SFT, RL, studies over seeds."""
+"""The verbs for training: SFT and RL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 from p2r.cli.options import (
     DryRunOption,
-    JsonOption,
     MoveRootOption,
     QuestionsOption,
     RecipeOption,
@@ -24,7 +23,6 @@ from p2r.cli.options import (
     move_data_root,
     open_run,
     print_dry_run,
-    print_json,
     print_plan,
 )
 
@@ -80,6 +78,13 @@ def rl(
             "Default: rl.credit."
         ),
     ] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Train an arm of the demo (`demo.arms` in the recipe), in place of --credit.",
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model to start from. Default: the run's SFT model.")
     ] = None,
@@ -93,63 +98,26 @@ def rl(
 ) -> None:
     """Train the SFT model with PA-GRPO or GRPO."""
     from p2r import stages
+    from p2r.runs.names import rl_stage
 
     if credit is not None and credit not in stages.RL_STAGES:
         raise ValueError(f"unknown credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
+    if credit is not None and arm is not None:
+        raise ValueError("--arm has a credit scheme of its own: leave out --credit")
     if dry_run:
         overrides = [*(set or []), *([f"rl.credit={credit}"] if credit else [])]
-        _print_dry_run(run, recipe, overrides, model, questions, data_root)
+        _print_dry_run(run, recipe, overrides, model, questions, data_root, arm)
         return
     if run is None:
         raise ValueError("no run folder is given: pass --run FOLDER")
     # Only a run with --model may be new. So a misspelt run folder is an error, not a new run.
     opened = open_run(run, recipe, set, must_exist=resume or model is None)
     if resume:
-        check_begun(opened.folder / stages.RL_STAGES[credit or opened.recipe.rl.credit])
+        settings = opened.recipe.rl.model_copy(update={"credit": credit} if credit else {})
+        check_begun(opened.folder / (arm or rl_stage(settings)))
     move_data_root(opened, move_root, data_root, questions)
-    print(f"RL model: {stages.rl(opened, credit, questions, data_root, model)}")
+    print(f"RL model: {stages.rl(opened, credit, questions, data_root, model, arm)}")
     collect(opened)
-
-
-@app.command(epilog="Example: p2r study credit --run runs/demo --seeds 0,1,2")
-def study(
-    run: RunOption,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the study: a module of p2r.studies.")
-    ] = "credit",
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-    recipe: RecipeOption = None,
-    set: SetOption = None,
-) -> None:
-    """Run a study over several seeds.
-
-    The study "credit" compares PA-GRPO and GRPO. It starts from the run's SFT model and evaluates
-    on the run's test split. For the run's own seed, it uses the RL models that the run already has.
-    """
-    opened = open_run(run, recipe, set, must_exist=True, dry_run=dry_run)
-    try:
-        chosen = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise ValueError(f"--seeds {seeds!r} must be whole numbers, like 0,1,2") from None
-
-    from p2r.studies import load_study
-
-    found = load_study(name)
-    if dry_run:
-        from p2r.stages.preview import preview_study
-
-        print_dry_run(preview_study(opened, found.arms, chosen))
-        return
-    from p2r.cli.tables import make_console, study_table
-    from p2r.studies.base import run_study
-
-    measured = run_study(found, opened, chosen)
-    if as_json:
-        print_json(measured)
-    else:
-        make_console().print(study_table(measured))
 
 
 def _print_dry_run(
@@ -159,6 +127,7 @@ def _print_dry_run(
     model: str | None,
     questions: Path | None,
     data_root: Path | None,
+    arm: str | None = None,
 ) -> None:
     from p2r.runs import check_run
     from p2r.runs.recipe import load_recipe
@@ -167,6 +136,7 @@ def _print_dry_run(
     if run is not None and recipe is None:
         check_run(run)
     resolved = load_recipe(recipe or (run / "recipe.yaml" if run else "tiny"), overrides)
+    resolved = resolved.of_arm(arm) if arm else resolved
     plan, notes = dry_run(resolved, run=run, model=model, questions=questions, data_root=data_root)
     if os.environ.get("RANK", "0") == "0":
         print_plan(plan)

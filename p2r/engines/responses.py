@@ -55,6 +55,11 @@ class ResponseJournal:
         failed = MergedJournal(self.errors_path).records()
         return [{"key": key, **record} for key, record in failed if key not in answered]
 
+    def is_complete(self, questions: Sequence[Question]) -> bool:
+        """Return whether each question has an outcome, a response or an error."""
+        others = MergedJournal(self.path), MergedJournal(self.errors_path)
+        return all(any(f"{q.id}/0" in other for other in others) for q in questions)
+
     def write(
         self,
         questions: Sequence[Question],
@@ -139,20 +144,22 @@ def _check_questions(journal: MergedJournal, wanted: Mapping[str, tuple[Question
 def make_trace(question: Question, completion: Completion, style: str, **fields: Any) -> Trace:
     """Parse a completion into a trace; `fields`: model, run, stage, sampling, media, …
 
-    In the direct style the whole text is the answer. `sampling` says if the text comes from the
+    A beginning that was given is part of the text, but its tokens are not counted. In the direct
+    style the whole text is the answer. `sampling` says if the text comes from the
     server's `reasoning_content`, `problems` if the whole response is there and was not used.
     """
-    parsed = parse(completion.text)
+    text = question.begin + completion.text
+    parsed = parse(text)
     unused = completion.in_reasoning and not completion.text
     if completion.in_reasoning and not unused:
         fields["sampling"] = {**fields.get("sampling", {}), "text_from": "reasoning_content"}
     direct = style == "direct"
     return Trace(
         question_id=question.id,
-        text=completion.text,
+        text=text,
         observation=parsed.observation,
         think=parsed.think,
-        answer=answer_of(completion.text) if direct else parsed.answer,
+        answer=answer_of(text) if direct else parsed.answer,
         problems=["the text is in reasoning_content alone"] * unused
         + ([] if direct else parsed.problems),
         prompt_tokens=completion.prompt_tokens,

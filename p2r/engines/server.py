@@ -281,6 +281,8 @@ class ServerEngine:
             payload |= {"return_token_ids": True, "logprobs": self.logprobs}
         if self._is_vllm or self._exact:  # the prompt is complete: send it as it is
             payload["chat_template_kwargs"] = {SWITCH: False}
+        if request.question.begin:
+            raise EngineError("a server cannot continue a given beginning: use engine transformers")
         content: list[dict[str, Any]] = []
         media = iter(pair_media(request.question, request.frames))
         for part in build_messages(request.question, self.style)[0]["content"]:

@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, TextIteratorStreamer
 
-from p2r.data import encode_prompts, load_model, load_processor, resolve_model, to_model_inputs
+from p2r.data import (
+    choose_attention,
+    encode_prompts,
+    load_model,
+    load_processor,
+    resolve_model,
+    to_model_inputs,
+)
 from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
@@ -28,7 +35,14 @@ WINDOW = 8
 
 def make_engine(recipe: Recipe, model: str, *, style: str, batch_size: int) -> TransformersEngine:
     """Make the engine for `p2r.engines.load_engine`."""
-    return TransformersEngine(model, dtype=recipe.models.dtype, batch_size=batch_size, style=style)
+    attention = choose_attention(recipe.models)
+    return TransformersEngine(
+        model,
+        dtype=recipe.models.dtype,
+        batch_size=batch_size,
+        style=style,
+        attention=attention,
+    )
 
 
 class TransformersEngine:
@@ -46,12 +60,14 @@ class TransformersEngine:
         batch_size: int = 8,
         style: str = "full",
         device: str | None = None,
+        attention: str = "sdpa",
     ) -> None:
         self.name = str(model)
         self.style = style
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype
+        self.attention = attention
         self.processor = load_processor(model)
         self.tokenizer = self.processor.tokenizer
         self.identity = {
@@ -64,7 +80,9 @@ class TransformersEngine:
     @cached_property
     def model(self) -> Any:
         """The model, loaded at the first use, so that a finished stage never loads it."""
-        return load_model(self.name, self.dtype).to(self.device)
+        return load_model(self.name, self.dtype, {"attn_implementation": self.attention}).to(
+            self.device
+        )
 
     @cached_property
     def _ends(self) -> set[int]:

@@ -36,3 +36,12 @@ class WorkPlan:
 
 
 DEFAULT_PLAN = WorkPlan()
+
+
+def find_spread(ray: bool) -> Spread | None:
+    """Return how work goes to a Ray cluster, None without one."""
+    if not ray:
+        return None
+    from p2r.engines.ray_cluster import ray_map
+
+    return ray_map

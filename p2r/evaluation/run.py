@@ -18,6 +18,7 @@ from typing import Any
 from p2r.data import eval_settings
 from p2r.engines import Engine, Sampling
 from p2r.engines.responses import ResponseJournal
+from p2r.engines.work_plan import DEFAULT_PLAN, WorkPlan
 from p2r.errors import UserError
 from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks import OWN, built_in_benchmark
@@ -73,6 +74,7 @@ def evaluate(
     data_root: Path,
     style: str | None = None,
     made: dict[str, Any] | None = None,
+    plan: WorkPlan = DEFAULT_PLAN,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Answer the questions with a model, score the answers and judge the observations.
 
@@ -83,23 +85,8 @@ def evaluate(
     recipe's). Without a judge the verdicts are unknown and counted as "not judged". `made` is added
     to the settings in the results; its `left_out` has counts of questions that were not asked.
     """
-    settings, style = recipe.eval, recipe.prompt_style("eval", style)
-    chosen = list(questions[: settings.questions])
-    if not chosen:
-        raise UserError("there are no questions to evaluate on: give a file with questions")
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
-    claim(run.path("eval", f"{stage}.made.json"), engine.identity)
-    journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))
-    journal.write(
-        chosen,
-        engine,
-        sampling,
-        frames=eval_settings(recipe.video),
-        style=style,
-        trace_fields={"run": run.name, "stage": f"eval-{stage}"},
-        data_root=data_root,
-        title=f"evaluate {stage}",
-    )
+    style = recipe.prompt_style("eval", style)
+    chosen, journal = answer(recipe, questions, engine, run, stage, data_root, style, plan)
     order = {question.id: index for index, question in enumerate(chosen)}
     answered = [case for case in journal.cases() if case.question.id in order]
     answered.sort(key=lambda case: order[case.question.id])
@@ -132,6 +119,41 @@ def evaluate(
         to_result(cases, result["made"], result["unreadable"], style), result_path(run, stage)
     )
     return cases, result
+
+
+def answer(
+    recipe: Recipe,
+    questions: Sequence[Question],
+    engine: Engine,
+    run: Run,
+    stage: str,
+    data_root: Path,
+    style: str,
+    plan: WorkPlan = DEFAULT_PLAN,
+) -> tuple[list[Question], ResponseJournal]:
+    """Let a model answer the questions, or the part of them that `plan` names.
+
+    Returns the questions that the recipe chooses, and the journal `eval/STAGE.jsonl`.
+    """
+    settings = recipe.eval
+    chosen = list(questions[: settings.questions])
+    if not chosen:
+        raise UserError("there are no questions to evaluate on: give a file with questions")
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    claim(run.path("eval", f"{stage}.made.json"), engine.identity)
+    journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))
+    journal.write(
+        chosen,
+        engine,
+        sampling,
+        frames=eval_settings(recipe.video),
+        style=style,
+        trace_fields={"run": run.name, "stage": f"eval-{stage}"},
+        data_root=data_root,
+        title=f"evaluate {stage}",
+        plan=plan,
+    )
+    return chosen, journal
 
 
 def result_path(run: Run, stage: str) -> Path:

@@ -1,6 +1,7 @@
 """Judges: is an observation sufficient to deduce the right answer?
 
-A judge sees the question, the right answer and the observation, never the pixels.
+A judge sees the question, the right answer and the observation. The judge `vision` also sees frames
+of the video; the others see no pixels.
 
     judge = make_judge("claude")                          # or oracle, server:URL#MODEL, a panel …
     verdict = await judge.judge(question, observation)    # one
@@ -18,6 +19,7 @@ from p2r.judges.base import (
     judge_key,
     judge_observations,
     reused,
+    sees_media,
 )
 from p2r.judges.journaled import JournaledJudge
 from p2r.judges.make import (
@@ -46,4 +48,5 @@ __all__ = [
     "make_judge",
     "reused",
     "runs_user_code",
+    "sees_media",
 ]

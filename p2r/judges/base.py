@@ -82,6 +82,11 @@ class BaseJudge(ABC):
         return [self]
 
     @property
+    def sees_media(self) -> bool:
+        """Whether the judge, or a member of it, sees the media of a question."""
+        return any(part.sees_media for part in self.parts() if part is not self)
+
+    @property
     def template(self) -> str:
         """The text of the prompt file that the judges behind a server use ("": none)."""
         return next((part.template for part in self.parts() if part is not self), "")
@@ -98,7 +103,9 @@ class BaseJudge(ABC):
         """
         if isinstance(question, Question):
             return awaitable(self.ask(question, observation))
-        return judge_distinct(lambda *asked: call(self.ask_all(*asked)), question, observation)
+        return judge_distinct(
+            lambda *asked: call(self.ask_all(*asked)), question, observation, self.sees_media
+        )
 
 
 async def all_verdicts(asked: Iterable[Awaitable[Verdict]]) -> list[Verdict]:
@@ -110,8 +117,16 @@ async def all_verdicts(asked: Iterable[Awaitable[Verdict]]) -> list[Verdict]:
     return [verdict for verdict in found if isinstance(verdict, Verdict)]
 
 
-def judge_key(question: Question, observation: str) -> str:
-    """Return the key of a judgement: a hash of everything that the judge sees."""
+def sees_media(judge: Any) -> bool:
+    """Return whether a judge, or a member of it, sees the media of a question."""
+    return bool(getattr(judge, "sees_media", False))
+
+
+def judge_key(question: Question, observation: str, media: bool = False, frames: str = "") -> str:
+    """Return the key of a judgement: a hash of everything that the judge sees.
+
+    `media`: the judge sees the media too; `frames` is a hash of the frames, if they are known.
+    """
     shown = (
         question.problem,
         question.options,
@@ -119,6 +134,8 @@ def judge_key(question: Question, observation: str) -> str:
         question.media_word,
         observation,
         *((question.meta[CLIP],) if CLIP in question.meta else ()),
+        *([medium.model_dump() for medium in question.media] if media and not frames else ()),
+        *((frames,) if frames else ()),
     )
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:24]
 
@@ -127,12 +144,14 @@ def judge_distinct(
     ask: Callable[[list[Question], list[str]], list[Verdict]],
     questions: Sequence[Question],
     observations: Sequence[str],
+    media: bool = False,
 ) -> list[Verdict]:
     """Ask for each distinct judgement once; return a verdict for each pair, in order.
 
-    A repeated verdict has no cost, so that the sum over verdicts is the price paid.
+    A repeated verdict has no cost, so that the sum over verdicts is the price paid. `media`: the
+    judge sees the media of a question too.
     """
-    keys = [judge_key(q, o) for q, o in zip(questions, observations, strict=True)]
+    keys = [judge_key(q, o, media) for q, o in zip(questions, observations, strict=True)]
     first: dict[str, int] = {}
     for index, key in enumerate(keys):
         first.setdefault(key, index)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r.errors import StoreError
+from p2r.files.disk_cache import cache_folder
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS verdicts (
@@ -48,13 +49,7 @@ SLICE = 900
 
 def default_path() -> Path:
     """Return the path of `judgements.sqlite` in P2R_CACHE, or in the user's cache folder."""
-    if folder := os.environ.get("P2R_CACHE"):
-        return Path(folder) / "judgements.sqlite"
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError as error:  # the user has no home folder
-        raise StoreError("the verdict cache has no place: set P2R_CACHE to a folder") from error
-    return cache / "p2r" / "judgements.sqlite"
+    return cache_folder() / "judgements.sqlite"
 
 
 class Database:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from p2r.errors import MediaError, VideoError
 from p2r.files.background import call
 from p2r.judges.base import BaseJudge
+from p2r.judges.pictures import pictures_of
 from p2r.judges.prices import Usage
-from p2r.judges.prompt import build_judge_prompt
 from p2r.judges.remote import RemoteJudge
 from p2r.records import Question
 
@@ -70,7 +72,7 @@ def _estimate(judge: RemoteJudge, pairs: Iterable[Pair], sample: int, seed: int 
     known, worst = 0, 0.0
     left = iter(pairs)
     while part := list(islice(left, _CHUNK)):
-        keys = [judge.key(*pair) for pair in part]
+        part, keys = _keyed(judge, part)
         found = judge.cache.get_many(keys) if judge.cache else {}
         for key, pair in zip(keys, part, strict=True):
             short = bytes.fromhex(key.rpartition("/")[2])
@@ -80,7 +82,7 @@ def _estimate(judge: RemoteJudge, pairs: Iterable[Pair], sample: int, seed: int 
             if key in found:
                 known += 1
                 continue
-            prompt = build_judge_prompt(*pair, judge.template)
+            prompt = judge.prompt(*pair)
             worst += judge.worst(prompt)
             _draw(draw, drawn, prompt, sample, len(seen) - known)
     counts, counted = call(_count_tokens(judge, drawn))
@@ -106,6 +108,16 @@ def _estimate(judge: RemoteJudge, pairs: Iterable[Pair], sample: int, seed: int 
     )
 
 
+def _keyed(judge: RemoteJudge, part: list[Pair]) -> tuple[list[Pair], list[str]]:
+    """Return the pairs that can be asked, and their keys. Unreadable frames are never sent."""
+    asked, keys = [], []
+    for pair in part:
+        with contextlib.suppress(MediaError, VideoError):
+            keys.append(judge.key(*pair))
+            asked.append(pair)
+    return asked, keys
+
+
 def _draw(draw: random.Random, drawn: list[str], item: str, size: int, number: int) -> None:
     """Add item `number` of a stream to a uniform sample (reservoir sampling)."""
     if len(drawn) < size:
@@ -116,7 +128,11 @@ def _draw(draw: random.Random, drawn: list[str], item: str, size: int, number: i
 
 async def _count_tokens(judge: RemoteJudge, prompts: list[str]) -> tuple[list[float], bool]:
     """Return the input tokens of each prompt, and whether the server counted them."""
-    estimated = [len(judge.guidance + prompt) / CHARACTERS_PER_TOKEN for prompt in prompts]
+    estimated = [
+        len(judge.guidance + prompt) / CHARACTERS_PER_TOKEN
+        + sum(picture.tokens for picture in pictures_of(prompt))
+        for prompt in prompts
+    ]
     count = getattr(judge, "count_tokens", None)
     # One prompt goes first, so that a server that cannot count gets one request only.
     if not prompts or count is None or await count(prompts[0]) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2r.files.journal import Journal
-from p2r.judges.base import Judge, judge_distinct, judge_key, reused
+from p2r.judges.base import Judge, judge_distinct, judge_key, reused, sees_media
 from p2r.judges.prompt import judge_prompt_hash
 from p2r.records import Question, Verdict
 
@@ -20,6 +20,7 @@ class JournaledJudge:
 
     def __init__(self, judge: Judge, journal: Journal) -> None:
         self.name = judge.name
+        self.sees_media = sees_media(judge)
         self._judge = judge
         self._prompt = judge_prompt_hash(getattr(judge, "template", ""))
         self._journal = journal
@@ -27,7 +28,7 @@ class JournaledJudge:
 
     def judge(self, questions: Sequence[Question], observations: Sequence[str]) -> list[Verdict]:
         """Judge as `Judge.judge`; new verdicts are on disk when the call returns."""
-        return judge_distinct(self._ask, questions, observations)
+        return judge_distinct(self._ask, questions, observations, self.sees_media)
 
     def _ask(self, questions: list[Question], observations: list[str]) -> list[Verdict]:
         keys = [self._key(q, o) for q, o in zip(questions, observations, strict=True)]
@@ -46,4 +47,4 @@ class JournaledJudge:
         return [verdicts[key] for key in keys]
 
     def _key(self, question: Question, observation: str) -> str:
-        return f"{self.name}/{self._prompt}/{judge_key(question, observation)}"
+        return f"{self.name}/{self._prompt}/{judge_key(question, observation, self.sees_media)}"

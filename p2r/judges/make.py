@@ -34,7 +34,11 @@ _LIMITS = {field.name for field in fields(Limits)}
 
 
 def make_judge(
-    spec: Spec | BaseJudge, settings: JudgingSettings | None = None, *, run: str = ""
+    spec: Spec | BaseJudge,
+    settings: JudgingSettings | None = None,
+    *,
+    run: str = "",
+    data_root: Path | None = None,
 ) -> BaseJudge:
     """Make the judge of a spec: a string, or a mapping with `kind` and settings.
 
@@ -44,6 +48,9 @@ def make_judge(
         claude, claude:MODEL          Claude
         server:URL#MODEL              an OpenAI-style server     (mapping: url, model)
         messages:URL#MODEL            an Anthropic-style server  (mapping: url, model)
+        vision, vision:MODEL          Claude, which also sees frames
+        vision:URL#MODEL              the same on an OpenAI-style server
+                                      (mapping: model, url, frames, pixels)
         noisy:RATE:JUDGE              a judge with errors        (mapping: judge, rate, seed)
         panel:JUDGE,JUDGE,…           the majority of several    (mapping: judges, rule)
         unanimous:JUDGE,JUDGE,…       all of several
@@ -53,10 +60,11 @@ def make_judge(
 
     The mapping of a judge behind a server may also have its own limits (concurrency, timeout,
     call_limit, retries, max_tokens), `guidance` and `request`. `settings` are a recipe's `judging`.
-    `run` names the run that keeps the books and whose budget applies. The shared cache keeps the
+    `run` names the run that keeps the books and whose budget applies. `data_root` is the media
+    folder, for judges that see frames. The shared cache keeps the
     verdicts of judges behind a server. Raises `JudgeError`.
     """
-    return JudgeMaker(settings or JudgingSettings(), run).make(spec)
+    return JudgeMaker(settings or JudgingSettings(), run, data_root).make(spec)
 
 
 def check_spec(spec: Spec) -> None:
@@ -105,11 +113,15 @@ def split_specs(text: str) -> list[str]:
 
 
 class JudgeMaker:
-    """Makes all judges of one spec. They share the recipe's settings and one set of books."""
+    """Makes all judges of one spec. They share the recipe's settings and one set of books.
 
-    def __init__(self, settings: JudgingSettings, run: str) -> None:
+    `data_root` is the media folder (None: not known).
+    """
+
+    def __init__(self, settings: JudgingSettings, run: str, data_root: Path | None = None) -> None:
         self.settings = settings
         self.run = run
+        self.data_root = data_root
         self._books: tuple[VerdictCache, Ledger] | None = None
 
     def make(self, spec: Spec | BaseJudge) -> BaseJudge:

@@ -67,12 +67,15 @@ class Price:
         dollars = (weighed * self.input + usage.output * self.output) / 1e6
         return dollars * (BATCH_DISCOUNT if batch else 1.0)
 
-    def worst(self, prompt: str, max_tokens: int, batch: bool = False) -> float:
+    def worst(
+        self, prompt: str, max_tokens: int, batch: bool = False, more_tokens: int = 0
+    ) -> float:
         """Return the highest possible cost of a call.
 
         It assumes that each byte is a token and that the whole prompt is written to the cache.
+        `more_tokens`: those of pictures.
         """
-        tokens = len(prompt.encode("utf-8", "replace")) + 256
+        tokens = len(prompt.encode("utf-8", "replace")) + 256 + more_tokens
         return self.cost(Usage(tokens, max_tokens, cache_write=tokens), batch)
 
 

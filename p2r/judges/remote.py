@@ -14,11 +14,13 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from p2r.errors import JudgeError
+from p2r.errors import JudgeError, MediaError, VideoError
 from p2r.judges.base import BaseJudge, judge_key, reused
 from p2r.judges.cache import VerdictCache
 from p2r.judges.ledger import Ledger
+from p2r.judges.pictures import Prompt, pictures_of
 from p2r.judges.prices import Price, Usage, find_price
 from p2r.judges.prompt import (
     build_judge_prompt,
@@ -27,6 +29,9 @@ from p2r.judges.prompt import (
     parse_judgement,
 )
 from p2r.records import Question, Verdict
+
+if TYPE_CHECKING:
+    from p2r.judges.sight import Sight
 
 # How often a malformed, cut or empty answer is asked for again.
 REASKED = 2
@@ -72,7 +77,9 @@ class RemoteJudge(BaseJudge):
     Verdicts and results show its `name`. Its `identity` also has the server, so that the cache does
     not mix servers. `guidance` is additional text in every request, for example worked examples.
     `prompt` is the text of a prompt file. The hashes of both are part of name and identity.
-    `key_variable` is the environment variable with the key.
+    `default` is the text of a prompt file in place of the usual prompt, if there is no `prompt`.
+    `sight` reads the frames that the judge sees (None: it sees none). `key_variable` is the
+    environment variable with the key.
     """
 
     key_variable = "P2R_JUDGE_KEY"
@@ -88,9 +95,12 @@ class RemoteJudge(BaseJudge):
         cache: VerdictCache | None = None,
         ledger: Ledger | None = None,
         prompt: str = "",
+        default: str = "",
+        sight: Sight | None = None,
     ) -> None:
         self.name = name
-        self._template = prompt
+        self.sight = sight
+        self._template = prompt or default
         if guidance:
             self.name += "+" + hashlib.sha256(guidance.encode()).hexdigest()[:6]
         if prompt:
@@ -117,12 +127,28 @@ class RemoteJudge(BaseJudge):
         """The text of the prompt file ("": none)."""
         return self._template
 
+    @property
+    def sees_media(self) -> bool:
+        """Whether the judge sees the media of a question."""
+        return self.sight is not None
+
     @abstractmethod
     async def _send(self, prompt: str) -> Reply:
-        """Send one request, with the client's retries; return the client's errors as a reply."""
+        """Send one request, with the client's retries; return the client's errors as a reply.
+
+        `pictures_of(prompt)` are the pictures to show.
+        """
 
     async def ask(self, question: Question, observation: str) -> Verdict:
-        """Return the verdict from the cache, from the same call in progress, or from a new call."""
+        """Return the verdict from the cache, from the same call in progress, or from a new call.
+
+        It is unknown if the judge sees frames and they cannot be read.
+        """
+        if self.sight is not None:
+            try:  # decoding takes time: not on the event loop
+                await asyncio.to_thread(self.sight.pictures, question)
+            except (MediaError, VideoError) as error:
+                return self.unknown(f"no frames: {error}")
         key = self.key(question, observation)
         if self.cache and (known := self.cache.get(key)):
             return known
@@ -131,26 +157,41 @@ class RemoteJudge(BaseJudge):
     async def ask_all(
         self, questions: Sequence[Question], observations: Sequence[str]
     ) -> list[Verdict]:
-        """Return the verdicts; read the cache once for all.
+        """Return the verdicts; read the cache once for all, unless keys need frames.
 
         Raises `JudgeError` if the server refused the key and answered no call: more calls would
         fail too.
         """
-        keys = [self.key(q, o) for q, o in zip(questions, observations, strict=True)]
-        known = self.cache.get_many(keys) if self.cache else {}
-        new = [i for i, key in enumerate(keys) if key not in known]
+        known: dict[int, Verdict] = {}
+        if self.cache and self.sight is None:
+            keys = [self.key(q, o) for q, o in zip(questions, observations, strict=True)]
+            found = self.cache.get_many(keys)
+            known = {i: found[key] for i, key in enumerate(keys) if key in found}
+        new = [i for i in range(len(questions)) if i not in known]
         asked = await super().ask_all([questions[i] for i in new], [observations[i] for i in new])
         if self._refused and not self._admitted:
             raise JudgeError(
                 f"the server refuses the key of judge {self.name!r} ({self._refused}): check "
                 f"{self.key_variable} in the environment"
             )
-        known |= {keys[i]: verdict for i, verdict in zip(new, asked, strict=True)}
-        return [known[key] for key in keys]
+        known |= dict(zip(new, asked, strict=True))
+        return [known[i] for i in range(len(questions))]
 
     def key(self, question: Question, observation: str) -> str:
-        """Return the key in the cache: judge, prompt version and judgement."""
-        return self.identity_key(judge_key(question, observation))
+        """Return the key in the cache: judge, prompt version and judgement, with its frames.
+
+        Raises `MediaError` and `VideoError` if the judge sees frames and they cannot be read.
+        """
+        frames = self.sight.digest(question) if self.sight else ""
+        return self.identity_key(judge_key(question, observation, self.sees_media, frames))
+
+    def prompt(self, question: Question, observation: str) -> Prompt:
+        """Return the request for one observation, with the frames that the judge sees.
+
+        Raises `MediaError` and `VideoError` as `key` does.
+        """
+        text = build_judge_prompt(question, observation, self.template)
+        return Prompt.of(text, self.sight.pictures(question) if self.sight else ())
 
     def identity_key(self, judgement: str) -> str:
         """Return the key of a judgement (see `judge_key`) by this judge."""
@@ -181,7 +222,8 @@ class RemoteJudge(BaseJudge):
         """Return the highest possible cost of a call in US dollars."""
         if self.price is None:
             return 0.0
-        return self.price.worst(self.guidance + prompt, self.limits.max_tokens, batch)
+        shown = sum(picture.tokens for picture in pictures_of(prompt))
+        return self.price.worst(self.guidance + prompt, self.limits.max_tokens, batch, shown)
 
     async def _join(self, key: str, question: Question, observation: str) -> Verdict:
         task = self._in_flight.get(key)
@@ -209,7 +251,7 @@ class RemoteJudge(BaseJudge):
         return found.model_copy(update={"sufficient": True}) if whole else found
 
     async def _judge_new(self, key: str, question: Question, observation: str) -> Verdict:
-        prompt = build_judge_prompt(question, observation, self.template)
+        prompt = self.prompt(question, observation)
         return await self._ask_new(key, prompt, lambda reply: self.read(reply, observation))
 
     async def _ask_new(self, key: str, prompt: str, read: Callable[[Reply], Verdict]) -> Verdict:

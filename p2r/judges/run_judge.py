@@ -21,12 +21,16 @@ from p2r.judges.database import Database, default_path
 from p2r.judges.ledger import Ledger, Spending
 from p2r.judges.make import make_judge
 from p2r.records import Question
-from p2r.runs import Run
+from p2r.runs import Run, kept_root
 
 
-def run_judge(run: Run, spec: Any) -> BaseJudge:
-    """Make the judge of a spec, with the limits, the budget and the books of a run."""
-    return make_judge(spec, run.recipe.judging, run=books_of(run))
+def run_judge(run: Run, spec: Any, data_root: Path | None = None) -> BaseJudge:
+    """Make the judge of a spec, with the limits, the budget and the books of a run.
+
+    `data_root`: the media folder, for judges that see frames (default: the run's).
+    """
+    root = data_root or kept_root(run.folder)
+    return make_judge(spec, run.recipe.judging, run=books_of(run), data_root=root)
 
 
 def books_of(run: Run) -> str:
@@ -61,7 +65,7 @@ def judge_in_batches(
     from p2r.judges.batches import BatchJudge
     from p2r.judges.kinds.claude import ClaudeJudge
 
-    if not isinstance(judge, ClaudeJudge):
+    if not isinstance(judge, ClaudeJudge) or judge.sees_media:
         raise JudgeError(f"judge {judge.name!r} has no batches: leave out --batch, or judge=claude")
     batches = BatchJudge(judge, settings.batch_size, settings.batch_poll)
     sent = 1

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 10  # the most frequent reasons
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|(?:[\w.@%+=~-]*/)+[\w.@%+=~-]+")
+_PLAN = re.compile(r"\.plan(\.shard-\d+of\d+)?\.json$")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -38,10 +39,9 @@ def status(folder: str | Path) -> dict[str, Any]:
         stages["generate"] = _responses(folder / "generate.jsonl")
     if journal_files(folder / "filter.jsonl"):
         stages["filter"] = _filter(folder)
-    for plan in sorted(folder.glob("eval/*.plan.json")):
-        name = plan.name.removesuffix(".plan.json")
-        if ".shard-" not in name:
-            stages[f"eval {name}"] = _responses(plan.with_name(f"{name}.jsonl"))
+    plans = (match for path in folder.glob("eval/*.json") if (match := _PLAN.search(path.name)))
+    for name in sorted({match.string[: match.start()] for match in plans}):
+        stages[f"eval {name}"] = _responses(folder / "eval" / f"{name}.jsonl")
     return {"run": folder.name, "stages": stages, "judging": _judging(folder)}
 
 

@@ -1,91 +1,61 @@
 """The card of a tiny model: its skills, one by one, on scenes of their own.
 
-    python -m p2r.playground.card --model playground/teacher --out card.json
+    python -m p2r.playground.card --model playground/second/teacher --out card.json
+    python -m p2r.playground.card --model runs/x/sft/model --sft tiny2 --out card.json
+    python -m p2r.playground.card --habit teacher
 
-Every table has one row per kind of question. The top line says what one point of sufficient
-observations is worth in points of accuracy. An answer counts only if it is exactly right.
+The card begins with what one point of sufficient observations is worth in points of accuracy, and
+with the gates (`p2r.playground.gates`). Its tables have one row per kind of question. An answer
+counts only if it is exactly right. With `--out`, every finished part is kept: the same command
+continues after an interruption. `--sft RECIPE` also checks the gates of the model after the
+recipe's SFT, whose rollouts RL would learn from. `--habit` needs no model: its traces are written
+from the truth, with the mistakes of a habit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from p2r import data, template
+from p2r.files.atomic import write_text
 from p2r.playground.drawing import draw
+from p2r.playground.gates import format_card, gates, top_line
 from p2r.playground.oracle import GroundedJudge, OracleJudge
 from p2r.playground.second.chapters import scene_from_dict
 from p2r.playground.second.examples import STYLE, repeat
-from p2r.playground.second.habits import COMPLETE, ROOM, describe
+from p2r.playground.second.habits import COMPLETE, HABITS, ROOM, describe
 from p2r.playground.second.language import sentences_of
 from p2r.playground.second.questions import KINDS, chance, notice
 from p2r.playground.second.splits import make_question
 from p2r.playground.second.world import Scene
-from p2r.playground.truth import exact_match, mean_of_known, source_followed, truth_summary
+from p2r.playground.truth import (
+    exact,
+    exact_match,
+    faithful,
+    mean_of_known,
+    source_followed,
+    truth_summary,
+)
+from p2r.playground.writer import Writer, habit_writer, make_writer, sample_responses
 from p2r.records import Case, Question, Trace
-from p2r.scoring import score_answer
+from p2r.rewards import collapsed, process_reward
+from p2r.runs import model_fingerprint
+from p2r.runs.recipe import RlSettings, load_recipe
+from p2r.scoring import mean_interval, score_answer
 from p2r.scoring.thoughts import mismatch
 from p2r.video import Frames
 
 PER_KIND = 100
-BATCH = 50
-MAX_TOKENS = 160
-# Writes responses: questions, frames (None: text only), beginnings of the responses, prompt style.
-# A beginning is part of the response that it returns.
-Writer = Callable[[Sequence[Question], Iterable[Frames | None], Sequence[str], str], list[str]]
+GROUPS_PER_KIND = 10
+_SOURCES = ("note", "video", "neither")
 Table = dict[str, dict[str, Any]]
-
-
-def make_writer(model: Any, processor: Any) -> Writer:
-    """Return the writer of a model: greedy responses, in batches."""
-    import torch
-
-    tokenizer = processor.tokenizer
-
-    def encode(question: Question, frames: Frames | None, begun: str, style: str) -> dict:
-        sample = data.encode_example(processor, question, frames, begun, style)
-        sample.pop("labels")
-        for key in ("input_ids", "mm_token_type_ids"):
-            sample[key] = sample[key][:-1]  # without the end of the turn
-        return sample
-
-    @torch.no_grad()
-    def write(
-        questions: Sequence[Question],
-        frames: Iterable[Frames | None],
-        given: Sequence[str],
-        style: str,
-    ) -> list[str]:
-        texts: list[str] = []
-        rows = zip(questions, frames, given, strict=True)
-        while batch := [encode(*row, style) for row in islice(rows, BATCH)]:
-            inputs = data.to_model_inputs(_pad_left(batch, tokenizer.pad_token_id), model.device)
-            out = model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
-            new = out[:, inputs["input_ids"].shape[1] :]
-            texts += tokenizer.batch_decode(new, skip_special_tokens=True)
-        return [begun + text for begun, text in zip(given, texts, strict=True)]
-
-    return write
-
-
-def _pad_left(samples: Sequence[dict[str, Any]], pad: int) -> dict[str, Any]:
-    import torch
-
-    length = max(len(sample["input_ids"]) for sample in samples)
-    rows: dict[str, list] = {"input_ids": [], "attention_mask": [], "mm_token_type_ids": []}
-    for sample in samples:
-        ids, missing = sample["input_ids"], length - len(sample["input_ids"])
-        rows["input_ids"].append([pad] * missing + list(ids))
-        rows["attention_mask"].append([0] * missing + [1] * len(ids))
-        rows["mm_token_type_ids"].append([0] * missing + list(sample["mm_token_type_ids"]))
-    vision = {key: [sample.get(key) for sample in samples] for key in data.VISION_KEYS}
-    return {**{key: torch.tensor(value) for key, value in rows.items()}, **vision}
 
 
 # ---- the questions
@@ -102,16 +72,15 @@ def _frames(questions: Iterable[Question]) -> Iterator[Frames]:
 
 
 def by_kind(questions: Sequence[Question], values: Sequence[float | None]) -> Table:
-    """Return the mean of the known values and their number, by kind and for all."""
-    table: Table = {}
-    for kind in (*KINDS, "all"):
-        known = [
+    """Return the mean of the known values with interval and n, by kind and for all."""
+    return {
+        kind: mean_interval(
             value
             for question, value in zip(questions, values, strict=True)
-            if value is not None and kind in (question.meta["kind"], "all")
-        ]
-        table[kind] = {"mean": sum(known) / len(known) if known else None, "n": len(known)}
-    return table
+            if kind in (question.meta["kind"], "all")
+        )
+        for kind in (*KINDS, "all")
+    }
 
 
 # ---- skills in text
@@ -166,13 +135,21 @@ def true_note(question: Question) -> str:
     return " ".join(text for name, text in sentences.items() if name in told)
 
 
-def answer_from(write: Writer, questions: Sequence[Question], notes: Sequence[str]) -> list[str]:
-    """Return responses that begin with an observation with these notes; the video is shown."""
+def answer_from(
+    write: Writer,
+    questions: Sequence[Question],
+    notes: Sequence[str],
+    frames: Iterable[Frames | None] | None = None,
+) -> list[str]:
+    """Return responses that begin with an observation with these notes; the video is shown.
+
+    `frames`: those of the videos (default: the scenes are drawn).
+    """
     given = [
         f"<observation>{notice(question.problem)} {note}</observation>"
         for question, note in zip(questions, notes, strict=True)
     ]
-    return write(questions, _frames(questions), given, STYLE)
+    return write(questions, _frames(questions) if frames is None else frames, given, STYLE)
 
 
 def true_notes_skill(write: Writer, questions: Sequence[Question]) -> Table:
@@ -205,23 +182,20 @@ def sources_followed(write: Writer, questions: Sequence[Question]) -> Table:
     return table
 
 
-_SOURCES = ("note", "video", "neither")
-
-
 # ---- whole traces
 
 
 def write_cases(write: Writer, questions: Sequence[Question]) -> list[Case]:
     """Return one judged case for each question."""
     texts = write(questions, _frames(questions), [""] * len(questions), STYLE)
+    return judged_cases(questions, texts)
+
+
+def judged_cases(questions: Sequence[Question], texts: Sequence[str]) -> list[Case]:
+    """Return the cases of responses, with accuracy and the oracle's verdict."""
     cases = []
     for question, text in zip(questions, texts, strict=True):
-        parsed = template.parse(text)
-        trace = Trace(
-            question_id=question.id,
-            text=text,
-            **parsed.fields,
-        )
+        trace = Trace(question_id=question.id, text=text, **template.parse(text).fields)
         case = Case(question=question, trace=trace)
         case.accuracy = score_answer(case)
         cases.append(case)
@@ -235,6 +209,7 @@ def trace_skill(cases: Sequence[Case]) -> Table:
     """Return the numbers of traces by kind: accuracy, sufficiency, truth, and the gap.
 
     "guessing" is the accuracy of guesses in the cases whose observation is insufficient.
+    "intervals" has the numbers of the gates with their intervals.
     """
     table: Table = {}
     for kind in (*KINDS, "all"):
@@ -243,11 +218,11 @@ def trace_skill(cases: Sequence[Case]) -> Table:
         grounded = GroundedJudge().judge(
             [case.question for case in members], [c.trace.observation or "" for c in members]
         )
+        told = [float(bool(case.verdict and case.verdict.sufficient)) for case in members]
+        above = [(exact(case) or 0.0) - (chance(case.question) or 0.0) for case in lacking]
         table[kind] = {
             "accuracy": mean_of_known(case.accuracy for case in members),
-            "sufficient": mean_of_known(
-                float(bool(c.verdict and c.verdict.sufficient)) for c in members
-            ),
+            "sufficient": mean_of_known(told),
             "grounded": mean_of_known(float(bool(verdict.sufficient)) for verdict in grounded),
             "format": mean_of_known(float(not case.trace.problems) for case in members),
             "mismatch": mean_of_known(
@@ -255,108 +230,144 @@ def trace_skill(cases: Sequence[Case]) -> Table:
             ),
             "guessing": mean_of_known(chance(case.question) for case in lacking),
             **truth_summary(members),
+            "intervals": {
+                "faithful": mean_interval(map(faithful, members)),
+                "sufficient": mean_interval(told),
+                "above guessing": mean_interval(above),
+            },
         }
     return table
+
+
+# ---- groups of rollouts
+
+
+def group_skill(
+    model: Any, processor: Any, rl: RlSettings, questions: Sequence[Question], seed: int = 0
+) -> dict[str, Any]:
+    """Return the share of groups of rollouts that have not collapsed, for each process.
+
+    A group has collapsed if all its rollouts have the same reward: RL learns nothing from it. The
+    rollouts and rewards are those of the RL settings, with the oracle as the judge.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    asked = [question for question in questions for _ in range(rl.group_size)]
+    frames = (shown for shown in _frames(questions) for _ in range(rl.group_size))
+    sampling = {"temperature": rl.temperature, "top_p": rl.top_p, "max_new_tokens": rl.max_tokens}
+    ids = sample_responses(model, processor, asked, frames, STYLE, **sampling)
+    texts = [processor.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+    rewards = []
+    for case, text, row in zip(judged_cases(asked, texts), texts, ids, strict=True):
+        looked = template.perception_length(processor.tokenizer, row)
+        ok = template.parse(text).format_ok
+        found = {
+            "perception": (float(bool(case.verdict and case.verdict.sufficient)), looked),
+            "reasoning": (case.accuracy, len(row) - looked),
+        }
+        parts = [
+            process_reward(
+                right, ok[process], tokens, getattr(rl.length_ranges, process), rl.length_bonus
+            )
+            for process, (right, tokens) in found.items()
+        ]
+        rewards.append([math.nan if part.total is None else part.total for part in parts])
+    flat = collapsed(rewards, rl.group_size)
+    return {
+        "perception": mean_interval(1 - flat[:, 0]),
+        "reasoning": mean_interval(1 - flat[:, 1]),
+        "group size": rl.group_size,
+    }
 
 
 # ---- the card
 
 
-def make_card(write: Writer, per_kind: int = PER_KIND) -> dict[str, Any]:
-    """Return all skills of a model, the top line and the gates."""
+def make_card(
+    write: Writer,
+    per_kind: int = PER_KIND,
+    groups: Callable[[], dict[str, Any]] | None = None,
+    file: Path | None = None,
+    made: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return all skills of a model, the top line and the gates.
+
+    `groups` measures the groups of rollouts, for a model after SFT. `file` keeps every finished
+    part; a file of the same model (`made`) is continued.
+    """
     questions = card_questions(per_kind)
     false = card_questions(per_kind, "card_false_notes")
-    card = {
-        "look up in text": look_up_skill(write, questions),
-        "copied": copying_skill(write, per_kind),
-        "answer from true notes": true_notes_skill(write, questions),
-        "source followed": sources_followed(write, false),
-        "traces": trace_skill(write_cases(write, questions)),
+    parts: dict[str, Callable[[], Any]] = {
+        "look up in text": lambda: look_up_skill(write, questions),
+        "copied": lambda: copying_skill(write, per_kind),
+        "answer from true notes": lambda: true_notes_skill(write, questions),
+        "source followed": lambda: sources_followed(write, false),
+        "traces": lambda: trace_skill(write_cases(write, questions)),
+        **({"groups": groups} if groups else {}),
     }
-    return {"top line": top_line(card), "gates": gates(card), **card}
+    kept = {"made": {"per kind": per_kind, **(made or {})}}
+    before = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
+    if before.get("made") == kept["made"]:
+        kept = {key: before[key] for key in ("made", *parts) if key in before}
+    for name, measure in parts.items():
+        if name not in kept:
+            kept[name] = measure()
+            if file is not None:
+                write_text(file, json.dumps(kept, indent=1))
+    card = {"top line": top_line(kept), "gates": gates(kept), **kept}
+    if file is not None:
+        write_text(file, json.dumps(card, indent=1))
+    return card
 
 
-def top_line(card: dict[str, Any]) -> str:
-    """Return what one point of sufficient observations is worth in points of accuracy."""
-    found = card["traces"]["all"]
-    if found["gap"] is None:
-        return "Unknown: all observations are sufficient, or none is."
-    return (
-        f"One point of sufficiency is worth {found['gap']:.2f} points of accuracy: answers are "
-        f"right {found['exact given sufficient']:.0%} of the time after a sufficient observation "
-        f"and {found['exact given insufficient']:.0%} after an insufficient one "
-        f"(guessing: {found['guessing']:.0%})."
-    )
+def habit_card(name: str, per_kind: int = PER_KIND) -> dict[str, Any]:
+    """Return the numbers of traces that are written from the truth with a habit."""
+    cases = write_cases(habit_writer(HABITS[name]), card_questions(per_kind))
+    card = {"traces": trace_skill(cases)}
+    return {"top line": top_line(card), **card}
 
 
-def gates(card: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the gates of pre-training: the number, what it must be, and whether it is reached."""
-    look_up = {kind: row["mean"] for kind, row in card["look up in text"].items()}
-    traces = card["traces"]["all"]
-    lacking, guessing = traces["exact given insufficient"], traces["guessing"]
-    excess = None if lacking is None or guessing is None else lacking - guessing
-    worst = min((value for value in look_up.values() if value is not None), default=None)
-    found = {
-        "right from given notes, worst kind": (worst, 0.95, None),
-        "true sentences": (traces["faithful"], 0.9, None),
-        "accuracy given insufficient, above guessing": (excess, None, 0.05),
-        "sufficient observations (after SFT)": (traces["sufficient"], 0.3, 0.6),
-    }
-    return {
-        name: {
-            "value": value,
-            "least": least,
-            "most": most,
-            "reached": value is not None
-            and (least is None or value >= least)
-            and (most is None or value <= most),
-        }
-        for name, (value, least, most) in found.items()
-    }
+def model_card(
+    name: str, per_kind: int = PER_KIND, recipe: str | None = None, file: Path | None = None
+) -> dict[str, Any]:
+    """Return the card of a model. `recipe`: the model is that after this recipe's SFT."""
+    model, processor = data.load_model(name, "float32"), data.load_processor(name)
+    made = {"model": model_fingerprint(data.resolve_model(name))}
+    groups = None
+    if recipe is not None:
+        rl = load_recipe(recipe).rl
+        questions = card_questions(min(per_kind, GROUPS_PER_KIND))
+        made["recipe"] = recipe
 
+        def groups() -> dict[str, Any]:
+            return group_skill(model, processor, rl, questions)
 
-def format_card(card: dict[str, Any]) -> str:
-    """Return a card as Markdown: the top line, the gates, and one row per kind of question."""
-    lines = [card["top line"], "", "| gate | value | reached |", "|---|---|---|"]
-    for name, gate in card["gates"].items():
-        lines.append(
-            f"| {name} | {_percent(gate['value'])} | {'yes' if gate['reached'] else 'no'} |"
-        )
-    columns = ("exact", "sufficient", "sufficient and true", "faithful", "sentences told")
-    given = ("exact given sufficient", "exact given insufficient")
-    head = ("kind", "n", "look up", "from true notes", "follows note", *columns, *given)
-    lines += ["", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for kind, row in card["traces"].items():
-        cells = [
-            card["look up in text"][kind]["mean"],
-            card["answer from true notes"][kind]["mean"],
-            card["source followed"][kind]["note"],
-            *(row[name] for name in columns[:-1]),
-        ]
-        told = "–" if row["sentences told"] is None else f"{row['sentences told']:.2f}"
-        texts = [kind, str(row["n"]), *map(_percent, cells), told]
-        lines.append(f"| {' | '.join([*texts, *(_percent(row[name]) for name in given)])} |")
-    parts = card["traces"]["all"]["true by part"]
-    lines += ["", "| part | true | n |", "|---|---|---|"]
-    lines += [f"| {part} | {_percent(row['true'])} | {row['n']} |" for part, row in parts.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    return make_card(make_writer(model, processor), per_kind, groups, file, made)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="model folder or playground/NAME")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--model", help="model folder or playground/NAME")
+    chosen.add_argument("--habit", choices=HABITS, help="traces from the truth, without a model")
+    parser.add_argument("--sft", metavar="RECIPE", help="the model is that after this recipe's SFT")
     parser.add_argument("--out", type=Path, help="write the card as JSON into this file")
     parser.add_argument("--per-kind", type=int, default=PER_KIND, help="questions of each kind")
-    arguments = parser.parse_args()
-    model = data.load_model(arguments.model, "float32")
-    write = make_writer(model, data.load_processor(arguments.model))
-    card = make_card(write, arguments.per_kind)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(card, indent=1))
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")
+    given = parser.parse_args()
+    if given.threads:
+        import torch
+
+        torch.set_num_threads(given.threads)
+    if given.habit:
+        card = habit_card(given.habit, given.per_kind)
+        if given.out:
+            write_text(given.out, json.dumps(card, indent=1))
+    else:
+        card = model_card(given.model, given.per_kind, given.sft, given.out)
     print(format_card(card))
 
 

@@ -53,8 +53,10 @@ def make_question(split: str, index: int, generation: int = 1) -> Question:
     )
 
 
-def write_split(folder: Path, split: str, count: int, generation: int = 1) -> Path:
-    """Write `count` questions and their videos; return `folder/questions.jsonl`.
+def write_split(folder: Path, split: str, count: int, generation: int = 1, first: int = 0) -> Path:
+    """Write `count` questions from index `first` on, and their videos; return their file.
+
+    The file is `folder/questions.jsonl`.
 
     Resumable: existing videos are kept, and the file of questions is written last.
     """
@@ -62,7 +64,7 @@ def write_split(folder: Path, split: str, count: int, generation: int = 1) -> Pa
         raise UserError(f"split {split} cannot have {count} scenes: ask for 10,000,000 or fewer")
     media = folder / "media"
     media.mkdir(parents=True, exist_ok=True)
-    questions = [make_question(split, index, generation) for index in range(count)]
+    questions = [make_question(split, index, generation) for index in range(first, first + count)]
     for question in tqdm(questions, desc=f"videos of {split}", unit="video", disable=None):
         path = folder / question.path
         if not path.exists():

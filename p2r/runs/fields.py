@@ -10,7 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 from p2r.runs.plugins import check_engine
 
 Reward = Literal["perception", "reasoning", "length"]
-Credit = Literal["process", "shared", "outcome", "decoupled", "temporal"]
+Credit = Literal[
+    "process", "shared", "outcome", "decoupled", "temporal", "turn", "critic", "critic_process"
+]
 
 
 def recipe_folder(info: ValidationInfo) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from p2r.errors import UserError
 from p2r.files.atomic import read_json, write_json, write_text
-from p2r.runs.ownership import begun_stages, comparable, is_free, owners
+from p2r.runs.ownership import begun_stages, comparable, is_free, is_whole_arm, owners
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.runs.software import record_environment
 
@@ -97,13 +97,23 @@ def _check_begun_stages(folder: Path, begun: Recipe, resolved: Recipe) -> None:
     if not changed:
         return
     for stage, files in begun_stages(folder).items():
-        fixed = {key: pair for key, pair in changed.items() if stage in owners(key)}
+        fixed = {
+            key: pair
+            for key, pair in changed.items()
+            if stage in owners(key) and not is_whole_arm(key, pair)
+        }
         if fixed:
             raise UserError(
                 f"{stage} of run {folder} was made with other settings ({_list_changes(fixed)}): "
                 f"use the old settings, give --run a new folder, or delete {files} in the run to "
                 "make it again"
             )
+
+
+def kept_root(folder: Path) -> Path | None:
+    """Return the media folder that a stage of a run has set; None if no stage has."""
+    kept = folder / "data_root"
+    return folder / kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
 
 
 def claim(path: Path, made: dict[str, Any]) -> None:

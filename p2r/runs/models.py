@@ -6,7 +6,14 @@ import hashlib
 import shutil
 from pathlib import Path
 
+SHIPPED = Path(__file__).parents[1] / "playground" / "models"  # the models of the playground
 KEPT = "kept"  # the names of the checkpoints to keep, in the folder of checkpoints
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the embedded models, for example "playground/base"."""
+    folders = (file.parent.relative_to(SHIPPED) for file in SHIPPED.rglob("config.json"))
+    return sorted(f"playground/{folder.as_posix()}" for folder in folders)
 
 
 def finished_model(out: Path) -> Path | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from p2r.runs.recipe import Credit
+from pathlib import Path
+
+from p2r.runs.fields import Credit
+from p2r.runs.rl_section import RlSettings
 
 # The folder of RL under each credit scheme; also its name in results.
 RL_STAGES: dict[Credit, str] = {
@@ -11,7 +14,16 @@ RL_STAGES: dict[Credit, str] = {
     "shared": "grpo_shared",
     "decoupled": "grpo_decoupled",
     "temporal": "t_grpo",
+    "turn": "mt_grpo",
+    "critic": "critic",
+    "critic_process": "critic_process",
 }
+# The same with the implicit perception loss (`rl.perception_loss`). GRPO with it is PAPO.
+PAPO_STAGES: dict[Credit, str] = {
+    credit: "papo" if credit == "outcome" else f"{stage}_papo"
+    for credit, stage in RL_STAGES.items()
+}
+TRAINED_STAGES = ("sft", *RL_STAGES.values(), *PAPO_STAGES.values())
 # The label of each model of a run in tables and figures.
 MODEL_LABELS = {
     "base": "base",
@@ -19,5 +31,39 @@ MODEL_LABELS = {
     "sft": "SFT",
     "grpo": "SFT + GRPO",
     "pa_grpo": "SFT + PA-GRPO",
+    "pa_grpo_grounded": "SFT + grounded PA-GRPO",
     "t_grpo": "SFT + T-GRPO",
+    "grpo_shared": "SFT + GRPO, shared reward",
+    "grpo_decoupled": "SFT + GRPO, decoupled",
+    "mt_grpo": "SFT + MT-GRPO",
+    "critic": "SFT + PPO with a critic",
+    "critic_process": "SFT + PPO with a critic, both rewards",
+    "papo": "SFT + PAPO",
+    "pa_grpo_papo": "SFT + PA-GRPO + PAPO",
 }
+
+
+# Splits of the playground's second world. The evaluation of a model on one is named MODEL-SPLIT.
+OTHER_SPLITS = ("ambiguous", "new_domain", "long")
+
+
+def is_of_split(stage: str) -> bool:
+    """Return whether an evaluation is about another split than the test split."""
+    return stage.endswith(tuple(f"-{split}" for split in OTHER_SPLITS))
+
+
+def trained_stages(folder: Path) -> list[str]:
+    """Return the names of the trainings that have begun in a run: SFT first, then RL."""
+    begun = {
+        path.parent.name for made in ("made.json", "model") for path in folder.glob(f"*/{made}")
+    }
+    return sorted(begun, key=lambda name: (_place(name), name))
+
+
+def _place(name: str) -> int:
+    return TRAINED_STAGES.index(name) if name in TRAINED_STAGES else len(TRAINED_STAGES)
+
+
+def rl_stage(rl: RlSettings) -> str:
+    """Return the folder of RL with these settings; also the name of its model in results."""
+    return (PAPO_STAGES if rl.perception_loss else RL_STAGES)[rl.credit]

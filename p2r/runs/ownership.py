@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r.files.journal import journal_files
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import trained_stages
 
 # These settings change how fast a stage runs, what it keeps on disk or when it gives up. They do
 # not change its result, so a run may change them at any time.
@@ -23,6 +23,7 @@ FREE_KEYS = (
     "report_to",
     "keep",
     "engine",
+    "models.attention",
     "generate.engine",
     "generate.batch_size",
     "generate.patience",
@@ -30,7 +31,9 @@ FREE_KEYS = (
     "eval.engine",
     "eval.batch_size",
     "video.timeout",
+    "video.cache_gb",
     "sft.save_steps",
+    "sft.token_budget",
     "rl.credit",  # each credit scheme is a stage with its own folder
     "rl.rollouts",
     "rl.micro_batch",
@@ -65,7 +68,14 @@ PLAYGROUND_SPLITS = (
     *("train", "validation", "test"),
     *("ambiguous", "new_domain", "long", "false_notes"),
 )
-_EVERY_MODEL = ("seed", "models.dtype", "models.prompt", "video.factor", "video.image_pixels")
+_EVERY_MODEL = (
+    "seed",
+    "models.dtype",
+    "models.prompt",
+    "video.factor",
+    "video.image_pixels",
+    "video.sampling",
+)
 _TAUGHT = ("sft.target", "models.agnostic_prompt")  # they choose the prompt of what SFT teaches
 _TRAINED = (*_EVERY_MODEL, *_TAUGHT, "video.train_*", "tuning.*")
 _JUDGED = ("judging.*",)
@@ -75,7 +85,7 @@ OWNED_KEYS: dict[str, tuple[str, ...]] = {
     "generate": (*_EVERY_MODEL, "models.teacher", "generate.*", "video.train_*", "server.*"),
     "filter": ("filter.*", *_JUDGED),
     "sft": (*_TRAINED, "models.base", "sft.*"),
-    "rl": (*_TRAINED, "rl.*", *_JUDGED),
+    "rl": (*_TRAINED, "rl.*", "demo.arms.*", *_JUDGED),
     "eval": (*_EVERY_MODEL, "eval.*", "video.eval_*", "server.*", *_TAUGHT, *_JUDGED),
     **{
         f"data/{split}.jsonl": (f"playground.{split}", "playground.generation")
@@ -100,6 +110,11 @@ def owners(key: str) -> list[str]:
     ]
 
 
+def is_whole_arm(key: str, pair: tuple[Any, Any]) -> bool:
+    """Return whether a change adds or removes an arm of the demo. It changes no other arm."""
+    return key.startswith("demo.arms.") and key.count(".") == 2 and None in pair
+
+
 def begun_stages(folder: Path) -> dict[str, str]:
     """Return the stages of a run that have results, each with the files to delete to redo it."""
     return dict(_begun(folder))
@@ -109,11 +124,7 @@ def _begun(folder: Path) -> Iterator[tuple[str, str]]:
     for stage in ("generate", "filter"):
         if journal_files(folder / f"{stage}.jsonl") or (folder / f"{stage}.made.json").is_file():
             yield stage, f"{stage}.*"
-    trained = [
-        name
-        for name in ("sft", *RL_STAGES.values())
-        if (folder / name / "made.json").is_file() or (folder / name / "model").is_dir()
-    ]
+    trained = trained_stages(folder)
     if "sft" in trained:
         yield "sft", "sft/"
     if rl := [f"{name}/" for name in trained if name != "sft"]:

@@ -8,6 +8,7 @@ the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,17 +16,18 @@ import yaml
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
 from p2r.errors import UserError
+from p2r.runs.demo_sections import DemoSettings, PlaygroundSettings
 from p2r.runs.fields import Credit, EngineName, Section
+from p2r.runs.names import RL_STAGES
 from p2r.runs.plugins import check_trackers, find_plugins
+from p2r.runs.rl_section import RlSettings
 from p2r.runs.sections import (
     EvalSettings,
     FilterSettings,
     GenerateSettings,
     JudgingSettings,
     Models,
-    PlaygroundSettings,
     QualitySettings,
-    RlSettings,
     ServerSettings,
     SftSettings,
     TuningSettings,
@@ -42,12 +44,14 @@ __all__ = [
     "Credit",
     "EngineName",
     "JudgingSettings",
+    "Models",
     "QualitySettings",
     "Recipe",
     "RlSettings",
     "SftSettings",
     "TuningSettings",
     "VideoSettings",
+    "change_recipe",
     "find_plugins",
     "load_recipe",
     "preset_names",
@@ -103,6 +107,20 @@ class Recipe(Section):
     tuning: TuningSettings = Field(default_factory=TuningSettings)
     eval: EvalSettings = Field(default_factory=EvalSettings)
     playground: PlaygroundSettings = Field(default_factory=PlaygroundSettings)
+    demo: DemoSettings = Field(default_factory=DemoSettings)
+
+    def of_arm(self, name: str) -> Recipe:
+        """Return the recipe of an RL training: an arm of the demo, or the stage of a credit scheme.
+
+        Raises `UserError` for another name.
+        """
+        schemes = {stage: {"credit": credit} for credit, stage in RL_STAGES.items()}
+        if name not in self.demo.arms and name not in schemes:
+            known = ", ".join(dict.fromkeys([*self.demo.arms, *schemes]))
+            raise UserError(f"no RL training {name!r}: choose one of {known}")
+        changes = schemes.get(name, {}) | self.demo.arms.get(name, {})
+        changed = RlSettings.model_validate(self.rl.model_dump() | changes)
+        return self.model_copy(update={"rl": changed})
 
     @property
     def style(self) -> str:
@@ -133,7 +151,16 @@ def load_recipe(name: str | Path = "tiny", overrides: list[str] | None = None) -
     if path.name == "recipe.yaml":  # of a run
         for section, values in OLDER_RUNS.items():
             settings[section] = values | (settings.get(section) or {})
-    for override in overrides or []:
+    return _validate(settings, overrides or [], path)
+
+
+def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with `section.key=value` overrides. Raises `UserError`."""
+    return _validate(recipe.model_dump(mode="json"), overrides, Path(recipe.name))
+
+
+def _validate(settings: dict[str, Any], overrides: Sequence[str], path: Path) -> Recipe:
+    for override in overrides:
         _override(settings, override)
     try:
         return Recipe.model_validate(settings, context={"folder": path.parent})

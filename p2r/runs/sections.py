@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,16 +20,12 @@ from pydantic import (
 from p2r.files.prompt_file import JUDGE_VARIABLES
 from p2r.records import RIGHT_ACCURACY
 from p2r.runs.fields import (
-    Credit,
-    Ends,
     EngineName,
-    Reward,
-    Scheduler,
     Section,
     Share,
     recipe_folder,
 )
-from p2r.runs.plugins import find_file, find_plugins
+from p2r.runs.plugins import find_plugins
 from p2r.runs.styles import AGNOSTIC, read_style, read_template
 
 
@@ -42,6 +38,9 @@ class Models(Section):
     """The model that writes the chain-of-thought traces."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Number format of the weights."""
+    attention: Literal["auto", "sdpa", "flash_attention_2"] = "auto"
+    """Attention of transformers: PyTorch's `sdpa`, or flash attention (auto: flash attention on a
+    GPU in bfloat16 if flash-attn is installed, else `sdpa`). Packed rows always use `sdpa`."""
     prompt: str = "full"
     """The prompt: `full` instructions, `brief` (one short line), or a file (see Prompt files)."""
     agnostic_prompt: str | None = None
@@ -70,6 +69,11 @@ class VideoSettings(Section):
     """Most frames per video in evaluation."""
     eval_pixels: PositiveInt = 256 * 28 * 28
     """Most pixels per frame in evaluation."""
+    sampling: Literal["uniform", "adaptive"] = "uniform"
+    """Frames evenly over the video, or more of them where much changes. The paper: uniform."""
+    eval_change: str = ""
+    """Change the frames in evaluation, for example `blur:2` or `FILE.py:NAME`; see
+    `p2r.video.changes`. Not for `server.media=file`, which sends the file itself."""
     image_pixels: PositiveInt | None = 256 * 28 * 28
     """Most pixels of an image, in training and evaluation (none: as a frame). The default, 256
     tokens, is that of Video-R1; the paper only states the limit of video frames."""
@@ -77,6 +81,9 @@ class VideoSettings(Section):
     """Height and width are multiples of this number."""
     timeout: float = 30.0
     """Seconds that decoding one file may take."""
+    cache_gb: NonNegativeFloat = 10.0
+    """Most GiB of frames that SFT and RL keep on disk for later steps and runs, in P2R_CACHE or the
+    user's cache folder; a frozen vision tower keeps as much of its features (0: none)."""
 
 
 class GenerateSettings(Section):
@@ -251,6 +258,10 @@ class SftSettings(Section):
     """Examples per forward pass of each GPU."""
     accumulation: PositiveInt = 2
     """Forward passes per step, if `global_batch` is none."""
+    token_budget: PositiveInt | None = None
+    """Most tokens per forward pass of each GPU. The examples of a step are then packed without
+    padding into as few passes as possible; the result is the same (none: `batch_size` examples per
+    pass, padded)."""
     learning_rate: NonNegativeFloat = 1e-6
     """Highest learning rate."""
     warmup_steps: NonNegativeInt = 0
@@ -263,102 +274,6 @@ class SftSettings(Section):
     """Steps between two checkpoints; see `keep`."""
     liger: bool = False
     """Use Liger's kernels, which need less memory (a GPU and liger-kernel)."""
-
-
-class LengthRanges(Section):
-    """Lengths in tokens, [lowest, highest], that earn a process its length reward."""
-
-    perception: Ends = (128, 320)
-    """Lengths of the observation."""
-    reasoning: Ends = (320, 512)
-    """Lengths of think text and answer."""
-
-    @field_validator("perception", "reasoning")
-    @classmethod
-    def _check_order(cls, ends: tuple[int, int]) -> tuple[int, int]:
-        if ends[0] > ends[1]:
-            raise ValueError("a range is [lowest, highest]")
-        return ends
-
-
-class RlSettings(Section):
-    """Reinforcement learning from the SFT model."""
-
-    credit: Credit = "process"
-    """`process` is PA-GRPO, `outcome` is GRPO, `temporal` is T-GRPO; see `p2r.rewards`."""
-    normalise: Literal["sequence", "process"] = "sequence"
-    """Give the same weight to all tokens of a response, or to both of its processes."""
-    rewards: list[Reward] = Field(default_factory=lambda: list(get_args(Reward)))
-    """Rewards in use; leave one out for a run without it."""
-    reward: str | None = None
-    """Your function in place of eq. (5): `FILE.py:NAME` or `package.module:NAME` (none: eq. (5));
-    see `p2r.rewards.load_reward`."""
-    rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
-    """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
-    judge: str | dict[str, Any] = "oracle"
-    """Judge of the observations."""
-    judge_always: bool = False
-    """Ask a judge that costs money also if no reward needs its verdicts (credit=outcome)."""
-    judge_timeout: float = Field(600.0, gt=0)
-    """Seconds that a step waits for its verdicts."""
-    judge_retries: NonNegativeInt = 1
-    """How often a failed call to the judge is repeated."""
-    max_unknown: float = Field(0.5, ge=0, le=1)
-    """Largest share of missing verdicts; above it the run stops."""
-    preflight: NonNegativeInt = 4
-    """Prompts to try on the start model before step 1."""
-    steps: PositiveInt = 1000
-    """Number of steps."""
-    prompts_per_step: PositiveInt = 7
-    """Questions per step."""
-    group_size: PositiveInt = 8
-    """Rollouts per question."""
-    micro_batch: PositiveInt = 8
-    """Rollouts per forward pass of the loss. Those of one question share their prompt in it."""
-    learning_rate: NonNegativeFloat = 1e-6
-    """Highest learning rate."""
-    scheduler: Scheduler = "cosine"
-    """Schedule of the learning rate."""
-    beta: NonNegativeFloat = 0.04
-    """Weight of the KL term, eq. (7)."""
-    updates: PositiveInt = 1
-    """Optimiser steps on each batch of rollouts; `steps` counts all of them. With 1, the ratio of
-    eq. (7) is always 1 and nothing is clipped."""
-    loss: Literal["grpo", "dr_grpo", "cispo"] = "grpo"
-    """`grpo` is eq. (7). `dr_grpo` divides the loss of a response by `max_tokens` in place of its
-    length. `cispo` caps the ratio but keeps the gradient of every token."""
-    epsilon: PositiveFloat = 0.2
-    """Clipping range of the ratio, eq. (7)."""
-    epsilon_high: PositiveFloat | None = None
-    """Upper clipping range (clip-higher; none: `epsilon`). With `cispo`: the largest ratio."""
-    ratio: Literal["token", "sequence"] = "token"
-    """The ratio of eq. (7): of each token, or of the whole response (GSPO)."""
-    scale_rewards: Literal["group", "none"] = "group"
-    """Divide advantages by the standard deviation of their group, eq. (6), or not (Dr. GRPO)."""
-    max_tokens: PositiveInt = 768
-    """Most tokens per rollout."""
-    temperature: NonNegativeFloat = 1.0
-    """Sampling temperature of rollouts."""
-    top_p: Share = 0.95
-    """Nucleus sampling: share of probability to sample from."""
-    max_grad_norm: NonNegativeFloat = 5.0
-    """Gradients are clipped to this norm."""
-    weight_decay: NonNegativeFloat = 0.01
-    """Weight decay of AdamW."""
-    length_ranges: LengthRanges = Field(default_factory=LengthRanges)
-    length_bonus: NonNegativeFloat = 0.2
-    """Size of the length reward."""
-    save_steps: PositiveInt = 100
-    """Steps between two checkpoints; see `keep`."""
-    validate_every: NonNegativeInt = 0
-    """Steps between two validations on held-out questions (0: none)."""
-    validate_questions: PositiveInt = 32
-    """Questions to hold out of the training for validation."""
-
-    @field_validator("reward")
-    @classmethod
-    def _find_reward(cls, spec: str | None, info: ValidationInfo) -> str | None:
-        return spec and find_file(spec, recipe_folder(info))
 
 
 class TuningSettings(Section):
@@ -402,29 +317,3 @@ class EvalSettings(Section):
     """Nucleus sampling: share of probability to sample from."""
     max_tokens: PositiveInt = 1024
     """Most tokens per response."""
-
-
-class PlaygroundSettings(Section):
-    """Scenes per split of the synthetic world. The splits share no seed."""
-
-    train: NonNegativeInt = 0
-    """Scenes for generation, SFT and RL."""
-    validation: NonNegativeInt = 0
-    """Scenes for trying settings."""
-    test: NonNegativeInt = 0
-    """Held-out scenes for evaluation."""
-    ambiguous: NonNegativeInt = 0
-    """Scenes that hide what the question needs: "cannot tell" is right (generation 2)."""
-    new_domain: NonNegativeInt = 0
-    """Scenes of colours, shapes and signs that no other split has (generation 2)."""
-    long: NonNegativeInt = 0
-    """Clips of eight scenes, 32 s (generation 2)."""
-    false_notes: NonNegativeInt = 0
-    """Scenes with a note that contradicts the video (generation 2)."""
-    generation: Literal[1, 2] = 1
-    """The world: 1 is the world of the shipped models."""
-
-    def sizes(self) -> dict[str, int]:
-        """Return the number of scenes of each split that has any."""
-        sizes = {name: size for name, size in self if name != "generation"}
-        return {name: size for name, size in sizes.items() if size}

@@ -61,10 +61,12 @@ def format_interval(interval: dict[str, Any] | None, digits: int = 0, between: s
     """Format a mean and its interval in percent, as `63.0 [57–68]`; a dash if there is none.
 
     `digits` is the number of decimals of the interval, `between` separates its ends. Use ", "
-    for numbers that may be negative.
+    for numbers that may be negative. A number with a `unit` is no share: it has two decimals.
     """
     if not interval or interval["mean"] is None:
         return "–"
+    if "unit" in interval:
+        return "{mean:.2f} [{low:.2f}{between}{high:.2f}]".format(**interval, between=between)
     if interval["low"] is None:
         return f"{100 * interval['mean']:.1f}"
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))

@@ -8,7 +8,13 @@ calling it again resumes it.
 
 from p2r.runs.names import RL_STAGES
 from p2r.stages.data_set import estimate_filter, filter, generate
-from p2r.stages.evaluation import evaluate, evaluate_benchmark, name_of_model, transfer
+from p2r.stages.evaluation import (
+    answer_shard,
+    evaluate,
+    evaluate_benchmark,
+    name_of_model,
+    transfer,
+)
 from p2r.stages.inputs import (
     SPLITS,
     find_questions,
@@ -21,6 +27,7 @@ from p2r.stages.training import keep_last_rollouts, rl, sft
 __all__ = [
     "RL_STAGES",
     "SPLITS",
+    "answer_shard",
     "claim_data_root",
     "estimate_filter",
     "evaluate",

@@ -17,7 +17,6 @@ from p2r.stages.inputs import find_questions, prepare
 
 if TYPE_CHECKING:
     from p2r.engines.responses import ResponseJournal
-    from p2r.engines.work_plan import Spread
 
 
 def generate(
@@ -34,7 +33,7 @@ def generate(
     `shard`: only this part. `ray`: on a Ray cluster. `hard`: see `p2r.pipeline.generate_traces`.
     """
     from p2r.engines import load_engine
-    from p2r.engines.work_plan import WorkPlan
+    from p2r.engines.work_plan import WorkPlan, find_spread
     from p2r.pipeline import generate_traces
 
     bad: Counter[str] = Counter()
@@ -48,7 +47,7 @@ def generate(
     )
     plan = WorkPlan(
         shard=shard,
-        spread=_ray(ray),
+        spread=find_spread(ray),
         make_model=make_engine,
         patience=settings.patience,
         group=settings.batch_size,
@@ -61,7 +60,7 @@ def filter(
     run: Run, *, shard: Shard | None = None, ray: bool = False
 ) -> dict[str, dict[str, int]] | None:
     """Steps 2 and 3 of the pipeline. Returns the funnel, or None if other shards are unfinished."""
-    from p2r.engines.work_plan import WorkPlan
+    from p2r.engines.work_plan import WorkPlan, find_spread
     from p2r.pipeline import ToJudge, collect_cases, filter_traces
 
     check_filter(run, shard, ray)
@@ -70,7 +69,7 @@ def filter(
     judge = make_judge()
     if run.recipe.judging.batch:
         judge = judge_in_batches(judge, ToJudge(run, settings.min_accuracy), run.recipe.judging)
-    plan = WorkPlan(shard=shard, spread=_ray(ray), make_model=make_judge)
+    plan = WorkPlan(shard=shard, spread=find_spread(ray), make_model=make_judge)
     table = filter_traces(run.recipe, run, judge, plan)
     if table is not None:
         collect_cases(run)
@@ -91,11 +90,3 @@ def estimate_filter(run: Run) -> list[Estimate]:
 
     settings = run.recipe.filter
     return estimate(run_judge(run, settings.judge), ToJudge(run, settings.min_accuracy))
-
-
-def _ray(wanted: bool) -> Spread | None:
-    if not wanted:
-        return None
-    from p2r.engines.ray_cluster import ray_map
-
-    return ray_map

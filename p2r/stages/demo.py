@@ -1,4 +1,4 @@
-"""The demo: run all stages with one recipe and compare base, SFT, GRPO and PA-GRPO.
+"""The demo: run all stages with one recipe and compare base, SFT and the RL arms of the recipe.
 
 Finished stages are skipped, so the same call resumes a demo that was killed at any point.
 """
@@ -8,21 +8,28 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 from p2r import stages
 from p2r.errors import UserError
+from p2r.files.own_process import end_with_parent
 from p2r.pipeline import collect_cases
+from p2r.playground.truth import told_sentences
 from p2r.runs import Run, write_json
-from p2r.runs.recipe import Credit
+from p2r.runs.names import OTHER_SPLITS
+from p2r.scoring import mean_interval
+from p2r.stages.probes import follow_sources
 
-Results = dict[str, dict[str, dict[str, Any]]]
-CREDITS: tuple[Credit, ...] = ("process", "outcome")
+Results = dict[str, dict[str, dict[str, Any]]]  # model -> metric -> mean, interval and n
+# The order of the metrics of the second world.
+SECOND_WORLD = (
+    *("accuracy", "exact", "sufficiency", "sufficient and true"),
+    *("faithful", "sentences told", "mismatch", "format"),
+)
+LONGER = 8  # a clip of the split "long" gets so many times more frames
 
 
 class Report(Protocol):
@@ -40,9 +47,15 @@ class Report(Protocol):
     def results(self, results: Results) -> None:
         """Every model is evaluated."""
 
+    def splits(self, results: Mapping[str, Results]) -> None:
+        """The trained models are evaluated on the other splits, if the recipe has any."""
+
 
 def run_demo(run: Run, report: Report) -> Results:
-    """Run stages 1 to 5, write `results.json` and `cases.parquet`, and return the results."""
+    """Run stages 1 to 5, write `results.json` and `cases.parquet`, and return the results.
+
+    If the recipe has other splits of the second world, their results are in `splits.json`.
+    """
     started = time.monotonic()
 
     @contextmanager
@@ -62,37 +75,46 @@ def run_demo(run: Run, report: Report) -> Results:
         report.funnel(stages.filter(run))
     with stage("3  SFT: the base learns the template"):
         stages.sft(run)
-    with stage("4  RL from the SFT model: PA-GRPO and GRPO"):
-        train_both(run)
+    with stage(f"4  RL from the SFT model: {', '.join(run.recipe.demo.arms)}"):
+        train_arms(run, [*run.recipe.demo.arms])
     with stage("5  evaluation on held-out scenes"):
         results = evaluate_all(run)
         direct = evaluate_direct(run)
+        others = evaluate_splits(run)
     collect_cases(run)
     write_json(run.path("results.json"), results)
     report.results(results | direct)
+    if others:
+        write_json(run.path("splits.json"), others)
+        report.splits(others)
     return results
 
 
-def train_both(run: Run, **inputs: Any) -> None:
-    """Run RL with process and with outcome credit: in parallel on a CPU, else one by one.
+# ---- training
 
-    On a CPU, two tiny trainings in parallel with half the cores each are faster. `inputs` go to
-    `stages.rl` (questions, data_root, start_model).
+
+def train_arms(run: Run, arms: Sequence[str], **inputs: Any) -> None:
+    """Train RL arms of a recipe: side by side on a CPU, else one by one.
+
+    An arm is a name in `demo.arms`, or the folder of a credit scheme. On a CPU, each of several
+    tiny trainings runs fastest on few threads. Three trainings of one thread each keep two cores
+    busy until the end. `inputs` go to `stages.rl` (questions, data_root, start_model).
     """
     import torch
 
     cores = os.cpu_count() or 1
-    if torch.cuda.is_available() or cores < 2:
-        for credit in CREDITS:
-            stages.rl(run, credit, **inputs)
+    if torch.cuda.is_available() or cores < 2 or len(arms) < 2:
+        for arm in arms:
+            stages.rl(run, arm=arm, **inputs)
         return
-    recipe = run.recipe.model_copy(update={"threads": run.recipe.threads or cores // 2})
+    threads = run.recipe.threads or max(1, cores // len(arms))
+    recipe = run.recipe.model_copy(update={"threads": threads})
     context = multiprocessing.get_context("spawn")
     children = []
-    for place, credit in enumerate(CREDITS):
+    for place, arm in enumerate(arms):
         os.environ["TQDM_POSITION"] = str(place)  # a line for each progress bar
         children.append(
-            context.Process(target=_train_one, args=(Run(run.folder, recipe), credit, inputs))
+            context.Process(target=_train_one, args=(Run(run.folder, recipe), arm, inputs))
         )
         children[-1].start()
     del os.environ["TQDM_POSITION"]
@@ -102,26 +124,72 @@ def train_both(run: Run, **inputs: Any) -> None:
         raise UserError("RL failed, see above; the same command resumes it")
 
 
-def _train_one(run: Run, credit: Credit, inputs: dict[str, Any]) -> None:
+def train_both(run: Run, **inputs: Any) -> None:
+    """Run RL with process and with outcome credit, see `train_arms`."""
+    train_arms(run, ("pa_grpo", "grpo"), **inputs)
+
+
+def _train_one(run: Run, arm: str, inputs: dict[str, Any]) -> None:
     """Train in a subprocess that ends when its parent ends."""
-    ended = multiprocessing.parent_process().sentinel
-    watch = threading.Thread(target=lambda: wait([ended]) and os._exit(1), daemon=True)
-    watch.start()
+    end_with_parent()
     try:
-        stages.rl(run, credit, **inputs)
+        stages.rl(run, arm=arm, **inputs)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def evaluate_all(run: Run) -> Results:
-    """Return the metrics of every model on the test split."""
-    models = {
+# ---- evaluation
+
+
+def models_of(run: Run) -> dict[str, str]:
+    """Return the models that the demo compares, by name: base, SFT, and the arms."""
+    trained = ("sft", *run.recipe.demo.arms)
+    return {
         "base": run.recipe.models.base,
-        **{name: str(run.folder / name / "model") for name in ("sft", "grpo", "pa_grpo")},
+        **{name: str(run.folder / name / "model") for name in trained},
     }
-    return {name: stages.evaluate(run, model, name)[1]["metrics"] for name, model in models.items()}
+
+
+def evaluate_all(run: Run) -> Results:
+    """Return the metrics of every model on the test split.
+
+    For the second world they also have the number of sentences told. If the recipe has false
+    notes, they also have the source that answers follow.
+    """
+    results: Results = {}
+    for name, model in models_of(run).items():
+        cases, found = stages.evaluate(run, model, name)
+        row = found["metrics"]
+        if "truth" in found:
+            told = mean_interval(map(told_sentences, cases))
+            row["sentences told"] = told | {"unit": "sentences"}
+            row = {metric: row[metric] for metric in SECOND_WORLD}
+        if run.recipe.playground.false_notes:
+            row |= follow_sources(run, model, name)
+        results[name] = row
+    return results
+
+
+def evaluate_splits(run: Run) -> dict[str, Results]:
+    """Return the metrics of the trained models on the other splits that the recipe has."""
+    trained = {name: model for name, model in models_of(run).items() if name != "base"}
+    sizes, video = run.recipe.playground.sizes(), run.recipe.video
+    longer = video.model_copy(update={"eval_frames": LONGER * video.eval_frames})
+    found: dict[str, Results] = {}
+    for split in OTHER_SPLITS:
+        if not sizes.get(split):
+            continue
+        recipe = run.recipe
+        if split == "long":
+            recipe = recipe.model_copy(update={"video": longer})
+        shown = Run(run.folder, recipe)
+        found[split] = {
+            name: stages.evaluate(shown, model, f"{name}-{split}", split=split)[1]["metrics"]
+            for name, model in trained.items()
+        }
+    return found
 
 
 def evaluate_direct(run: Run) -> Results:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import UserError
+from p2r.files.journal import Shard, exclusive
 from p2r.judges import asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case, Question
@@ -16,7 +19,10 @@ from p2r.stages.inputs import find_questions, prepare
 from p2r.stages.media_folder import claim_data_root
 
 if TYPE_CHECKING:
+    from p2r.engines.work_plan import WorkPlan
     from p2r.evaluation.questions import Manifest
+
+Evaluated = tuple[list[Case], dict[str, Any]]
 
 
 def evaluate(
@@ -26,13 +32,30 @@ def evaluate(
     questions: Path | None = None,
     data_root: Path | None = None,
     style: str | None = None,
-) -> tuple[list[Case], dict[str, Any]]:
+    split: str | None = None,
+    *,
+    ray: bool = False,
+) -> Evaluated:
     """Evaluate a model; returns its cases and the content of `eval/STAGE.json`.
 
     `style`: the prompt style, or the text of a prompt file (default: the style that SFT teaches, in
-    all functions here).
+    all functions here). `split`: another split of the playground than the test split. `ray`: on a
+    Ray cluster.
     """
-    asked, root = find_questions(run, "eval", questions, data_root)
+    asked, root = _find_questions(run, questions, data_root, split)
+    return _evaluator(run, model, style, ray)(asked, root, stage)
+
+
+def evaluate_questions(
+    run: Run,
+    model: str,
+    stage: str,
+    asked: list[Question],
+    data_root: Path,
+    style: str | None = None,
+) -> Evaluated:
+    """Evaluate a model like `evaluate`, on questions in memory. The run's own questions stay."""
+    root = claim_data_root(run, data_root, data_root)
     return _evaluator(run, model, style)(asked, root, stage)
 
 
@@ -45,13 +68,66 @@ def evaluate_benchmark(
     data_root: Path | None = None,
     style: str | None = None,
     check: Callable[[Manifest], None] = lambda manifest: None,
-) -> tuple[list[Case], dict[str, Any]]:
+    *,
+    ray: bool = False,
+) -> Evaluated:
     """Evaluate a model on a benchmark's official files, and write a result file.
 
     `check` gets the manifest of the files before the first question is asked. Media paths are
     relative to `data_root` (default: the folder of the files). The run's own questions stay
     unchanged.
     """
+    asked, root = _read_benchmark(run, benchmark, questions, data_root, style, check)
+    return _evaluator(run, model, style, ray)(asked, root, stage)
+
+
+def answer_shard(
+    run: Run,
+    model: str,
+    stage: str,
+    shard: Shard,
+    questions: Path | None = None,
+    data_root: Path | None = None,
+    style: str | None = None,
+    benchmark: str | None = None,
+) -> bool:
+    """Let a model answer one part of the questions; return whether all parts are answered now.
+
+    Several machines or GPUs may do this at the same time for one `stage`. Then `evaluate`, or with
+    a benchmark `evaluate_benchmark`, scores the answers of all parts.
+    """
+    from p2r.evaluation.run import answer
+
+    if benchmark is None:
+        asked, root = _find_questions(run, questions, data_root)
+    else:
+        assert questions is not None
+        asked, root = _read_benchmark(run, benchmark, questions, data_root, style)
+    prepare(run)
+    style, plan = run.recipe.prompt_style("eval", style), _plan(run, model, style)
+    assert plan.make_model is not None
+    chosen, journal = answer(
+        *(run.recipe, asked, plan.make_model(), run, stage, root, style, replace(plan, shard=shard))
+    )
+    return journal.is_complete(chosen)
+
+
+def _find_questions(
+    run: Run, questions: Path | None, data_root: Path | None, split: str | None = None
+) -> tuple[list[Question], Path]:
+    # Shards may start together, but only one must write the playground.
+    with exclusive(run.path(".questions.lock")):
+        return find_questions(run, "eval", questions, data_root, split=split)
+
+
+def _read_benchmark(
+    run: Run,
+    benchmark: str,
+    questions: Path,
+    data_root: Path | None,
+    style: str | None,
+    check: Callable[[Manifest], None] = lambda manifest: None,
+) -> tuple[list[Question], Path]:
     from p2r.evaluation.questions import read_benchmark, to_questions
 
     folder = questions if questions.is_dir() else questions.parent
@@ -59,24 +135,46 @@ def evaluate_benchmark(
     fields, manifest = read_benchmark(benchmark, questions, root)
     check(manifest)
     direct = run.recipe.prompt_style("eval", style) == "direct"
-    asked = to_questions(manifest.benchmark, fields, direct=direct)
-    return _evaluator(run, model, style)(asked, root, stage)
+    return to_questions(manifest.benchmark, fields, direct=direct), root
 
 
-def _evaluator(run: Run, model: str, style: str | None) -> Callable[..., Any]:
-    """Return `p2r.evaluation.run.evaluate` with everything set but questions, root and stage."""
+def _plan(run: Run, model: str, style: str, ray: bool = False) -> WorkPlan:
+    """Return how an evaluation works, with a function that makes its engine."""
     from p2r.engines import load_engine
+    from p2r.engines.work_plan import WorkPlan, find_spread
+
+    settings = run.recipe.eval
+    make_engine = partial(
+        load_engine,
+        run.recipe,
+        model,
+        batch_size=settings.batch_size,
+        style=style,
+        engine=settings.engine,
+    )
+    return WorkPlan(
+        spread=find_spread(ray),
+        make_model=make_engine,
+        patience=run.recipe.generate.patience,
+        group=settings.batch_size,
+    )
+
+
+def _evaluator(
+    run: Run, model: str, style: str | None, ray: bool = False
+) -> Callable[..., Evaluated]:
+    """Return `p2r.evaluation.run.evaluate` with everything set but questions, root and stage."""
     from p2r.evaluation.run import evaluate as evaluate_model
 
     prepare(run)
     settings, style = run.recipe.eval, run.recipe.prompt_style("eval", style)
-    engine = load_engine(
-        run.recipe, model, batch_size=settings.batch_size, style=style, engine=settings.engine
-    )
+    plan = _plan(run, model, style, ray)
+    assert plan.make_model is not None
+    engine = plan.make_model()
     judge = None if asks_nothing(settings.judge) else run_judge(run, settings.judge)
 
-    def measure(asked: list[Question], root: Path, stage: str, *more: Any) -> Any:
-        return evaluate_model(run.recipe, asked, engine, run, stage, judge, root, style, *more)
+    def measure(asked: list[Question], root: Path, stage: str, made: Any = None) -> Evaluated:
+        return evaluate_model(run.recipe, asked, engine, run, stage, judge, root, style, made, plan)
 
     return measure
 
@@ -98,19 +196,14 @@ def transfer(
     inputs have the same questions. The result files count the others: `source` did not answer
     them, or its observation cannot be read. See `p2r.evaluation.transfer`.
     """
-    from p2r.evaluation.questions import read_benchmark, to_questions
     from p2r.evaluation.results import read_result
     from p2r.evaluation.run import result_path
     from p2r.evaluation.transfer import INPUTS, count_left_out, observations_of, transfer_questions
 
     if benchmark is None or questions is None:
-        asked, root = find_questions(run, "eval", questions, data_root)
+        asked, root = _find_questions(run, questions, data_root)
     else:
-        folder = questions if questions.is_dir() else questions.parent
-        root = claim_data_root(run, data_root, folder)
-        direct = run.recipe.prompt_style("eval", style) == "direct"
-        fields, _ = read_benchmark(benchmark, questions, root)
-        asked = to_questions(benchmark, fields, direct=direct)
+        asked, root = _read_benchmark(run, benchmark, questions, data_root, style)
     asked = asked[: run.recipe.eval.questions]
     result = read_result(source)
     observations, left_out = observations_of(asked, result), count_left_out(asked, result)

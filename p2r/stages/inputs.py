@@ -27,8 +27,11 @@ def find_questions(
     questions: Path | None = None,
     data_root: Path | None = None,
     bad: Counter[str] | None = None,
+    split: str | None = None,
 ) -> tuple[list[Question], Path]:
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
+
+    `split`: questions of this split of the playground, not of the stage's file.
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
     generation), or from the playground. Each gets a unique id (see `tell_apart`). `bad` counts
@@ -37,10 +40,10 @@ def find_questions(
     """
     from p2r.formats import BadRecordLog, read_questions, settle_data_type, tell_apart
 
-    given = recall_source(run, purpose, questions)
+    given = None if split else recall_source(run, purpose, questions)
     if given is None and purpose == "rl":
         given = recall_source(run, "generate")
-    file = given or make_playground(run, SPLITS[purpose])
+    file = given or make_playground(run, split or SPLITS[purpose])
     report = BadRecordLog()
 
     def repeated(question: Question) -> None:

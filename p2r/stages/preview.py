@@ -13,13 +13,13 @@ from pathlib import Path
 from p2r.errors import EngineError, UserError
 from p2r.files.journal import Shard, journal_files
 from p2r.judges import asks_nothing
-from p2r.runs import Run, check_run
-from p2r.runs.names import RL_STAGES
+from p2r.runs import Run, check_run, kept_root
+from p2r.runs.names import TRAINED_STAGES
 from p2r.runs.ownership import begun_stages
 from p2r.stages.data_set import check_filter
 from p2r.stages.inputs import SPLITS, recall_source
 from p2r.stages.training import check_target, read_traces
-from p2r.training.dry_run import check_media, kept_root, launched_workers, note_missing_key
+from p2r.training.dry_run import check_media, launched_workers, note_missing_key
 from p2r.training.plan import accumulation
 
 Lines = list[str]
@@ -143,7 +143,8 @@ def preview_demo(run: Run) -> Lines:
     return [
         *_about(run),
         ", ".join(f"{size} questions to {split}" for split, size in made.items()),
-        f"SFT: {recipe.sft.max_steps} steps; RL: {recipe.rl.steps} steps of PA-GRPO and of GRPO",
+        f"SFT: {recipe.sft.max_steps} steps; RL: {recipe.rl.steps} steps of "
+        + ", ".join(recipe.demo.arms),
         *_model(run, recipe.models.teacher, recipe.generate.engine),
         *_model(run, recipe.models.base, recipe.eval.engine),
         *_judge(recipe.filter.judge),
@@ -185,10 +186,11 @@ def _root(run: Run, given: Path | None, file: Path | None) -> Path:
 
 def _model(run: Run, model: str, engine: str | None = None) -> Lines:
     """Describe a model. A stage of the run may still have to train it."""
-    trained = model in ("sft", *RL_STAGES.values())
+    stages = tuple(dict.fromkeys([*TRAINED_STAGES, *run.recipe.demo.arms]))
+    trained = model in stages
     if not trained and "/" not in model and not Path(model).is_dir():
         raise EngineError(
-            f"no model {model!r}: give a stage of the run (sft, {', '.join(RL_STAGES.values())}), "
+            f"no model {model!r}: give a stage of the run ({', '.join(stages)}), "
             "a folder, a hub id or playground/NAME"
         )
     if not trained:

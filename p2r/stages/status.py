@@ -14,13 +14,12 @@ from p2r.files.journal import count_lines, journal_files
 from p2r.files.jsonlines import from_line
 from p2r.pipeline import status as pipeline_status
 from p2r.runs import differences, read_json
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import trained_stages
 from p2r.runs.recipe import Recipe, load_recipe
 
 # The latest values of these metrics are shown, if the training logs them.
 SHOWN_METRICS = ("loss", "reward", "perception/accuracy", "reasoning/accuracy", "kl", "grad_norm")
 RECENT = 20  # steps that the rate is the median of
-TRAININGS = ("sft", *RL_STAGES.values())
 
 
 def status(folder: str | Path) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def status(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     report = pipeline_status.status(folder)
     recipe = load_recipe(folder / "recipe.yaml")
-    trainings = {name: _training(folder / name, recipe) for name in TRAININGS}
+    trainings = {name: _training(folder / name, recipe) for name in trained_stages(folder)}
     begun = {name: found for name, found in trainings.items() if found}
     evaluations = {name: s for name, s in report["stages"].items() if name.startswith("eval ")}
     others = {name: s for name, s in report["stages"].items() if name not in evaluations}
@@ -146,11 +145,8 @@ def _stage_states(folder: Path) -> dict[str, str]:
         states["generate"] = "finished" if sum(map(count_lines, files)) >= wanted else "begun"
     if journal_files(folder / "filter.jsonl"):
         states["filter"] = "finished" if (folder / "funnel.json").is_file() else "begun"
-    for name in TRAININGS:
-        if (folder / name / "model").is_dir():
-            states[name] = "finished"
-        elif (folder / name / "made.json").is_file():
-            states[name] = "begun"
+    for name in trained_stages(folder):
+        states[name] = "finished" if (folder / name / "model").is_dir() else "begun"
     return states
 
 

@@ -13,7 +13,7 @@ from p2r.judges import JournaledJudge, asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case
 from p2r.runs import Run, finished_model, replacing
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import rl_stage
 from p2r.runs.recipe import Credit
 from p2r.stages.inputs import find_questions, prepare, recall_source, remember_source
 from p2r.stages.media_folder import claim_data_root, find_data_root
@@ -82,12 +82,19 @@ def rl(
     questions: Path | None = None,
     data_root: Path | None = None,
     start_model: str | None = None,
+    arm: str | None = None,
 ) -> Path:
-    """Train the SFT model by RL with a credit scheme. Returns the model's folder, `STAGE/model`."""
+    """Train the SFT model by RL. Returns the model's folder, `STAGE/model`.
+
+    `credit`: the credit scheme (default: the recipe's). `arm`: an arm of the demo, in place of a
+    credit scheme (see `demo.arms` in the recipe).
+    """
     recipe = run.recipe
-    if credit is not None:
+    if arm is not None:
+        recipe = recipe.of_arm(arm)
+    elif credit is not None:
         recipe = recipe.model_copy(update={"rl": recipe.rl.model_copy(update={"credit": credit})})
-    stage = RL_STAGES[recipe.rl.credit]
+    stage = arm or rl_stage(recipe.rl)
     out = run.folder / stage
     start = start_model or str(run.folder / "sft" / "model")
     if not finished_model(out):

@@ -1,28 +1,41 @@
-"""Compares PA-GRPO and GRPO, trained from the same SFT model with several RL seeds."""
+"""Does a reward of its own for perception make observations and answers better than GRPO?
 
-from __future__ import annotations
+All models start from the run's SFT model and see the same questions in the same order, with equal
+numbers of rollouts and updates. What a scheme computes beside that is in the table of arms: T-GRPO
+samples more, PAPO reads each response twice, a critic needs one more forward pass. GRPO, T-GRPO,
+`critic` and PAPO need no judge. Without R_P the advantage of R_R goes to all tokens, which is GRPO.
+In the view `false_notes` the response begins with an observation that contradicts the video.
+"""
 
-from p2r import stages
-from p2r.errors import UserError
-from p2r.records import Case
-from p2r.stages.demo import train_both
-from p2r.studies.base import SeedRun, Study
+from p2r.evaluation.paper import TABLE_2
+from p2r.studies.base import GRPO, PA_GRPO, Arm, Paper, Study, View
+from p2r.studies.framework.poses import FalseNote
+from p2r.studies.stages import ROWS
 
-ARMS = ("grpo", "pa_grpo")  # also the folders of the models in a run
-
-
-def evaluate_credits(seed: SeedRun) -> dict[str, list[Case]]:
-    """Train with both credit schemes and evaluate both models on the test split."""
-    start = seed.main.folder / "sft" / "model"
-    if not start.is_dir():
-        raise UserError(f"run {seed.main.folder} has no SFT model: run `p2r demo` or `p2r sft`")
-    train_both(seed.run, start_model=str(start), **seed.inputs("rl"))
-    return {
-        arm: stages.evaluate(
-            seed.run, str(seed.run.folder / arm / "model"), arm, **seed.inputs("eval")
-        )[0]
-        for arm in ARMS
-    }
-
-
-STUDY = Study("credit", ARMS, difference=("pa_grpo", "grpo"), evaluate=evaluate_credits)
+OTHERS = (
+    Arm("shared", ("rl.credit=shared",), label="both rewards on all tokens"),
+    Arm("decoupled", ("rl.credit=decoupled",), label="both advantages on all tokens"),
+    Arm("no_perception", ("rl.rewards=[reasoning, length]",), label="PA-GRPO without R_P"),
+    Arm("no_reasoning", ("rl.rewards=[perception, length]",), label="PA-GRPO without R_R"),
+    Arm("no_length", ("rl.rewards=[perception, reasoning]",), label="PA-GRPO without R_len"),
+    Arm("t_grpo", ("rl.credit=temporal",), label="SFT + T-GRPO"),
+    Arm("papo", ("rl.credit=outcome", "rl.perception_loss=0.01"), label="SFT + PAPO"),
+    Arm("critic", ("rl.credit=critic",), label="critic, R_R at the end"),
+    Arm("critic_process", ("rl.credit=critic_process",), label="critic, R_P and R_R"),
+    Arm("turn", ("rl.credit=turn",), label="SFT + MT-GRPO"),
+)
+ARMS = (GRPO, PA_GRPO, *OTHERS)
+PAPER = {name: TABLE_2[row]["average"] for name, row in ROWS.items()}
+STUDY = Study(
+    "credit",
+    arms=ARMS,
+    differences=(("pa_grpo", "grpo"), *(("pa_grpo", arm.name) for arm in OTHERS)),
+    views=("test", View("false_notes", pose=FalseNote())),
+    show=("accuracy", "sufficiency", "format", "mismatch", "exact", "faithful", "follows note"),
+    curves=(
+        *("lost", "accuracy", "sufficiency", "faithful", "mismatch"),
+        *("perception/collapse", "reasoning/collapse"),
+    ),
+    paper=Paper("Table 2", {a.name: PAPER[a.name] for a in ARMS if a.name in PAPER}),
+    doc=__doc__,
+)

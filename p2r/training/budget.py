@@ -20,8 +20,10 @@ from p2r.families.sizes import (
 from p2r.judges import asks_nothing, check_spec
 from p2r.judges.estimate import CHARACTERS_PER_TOKEN, USUAL_REPLY
 from p2r.judges.make import members_of
+from p2r.judges.pictures import usual_tokens
 from p2r.judges.prices import BATCH_DISCOUNT, Usage, find_price
 from p2r.judges.prompt import build_judge_prompt
+from p2r.rewards import CRITICS
 from p2r.runs.recipe import Recipe
 from p2r.training.memory import CARDS, GIB, USABLE, estimate_memory, fits, peak_memory
 from p2r.training.plan import TYPICAL, Plan, count_text, judge_of, plan_rl, read_architecture
@@ -229,6 +231,7 @@ def _sft(recipe: Recipe, rl: Plan, examples: int, card: int) -> StageBudget:
         prompt_tokens=prompt,
         completion_tokens=recipe.generate.max_tokens,
         sampler="vllm-server",
+        copies=1,
     )
     memory = estimate_memory(sizes, work)
     batch = sft.global_batch or sft.batch_size * sft.accumulation * load.gpus
@@ -266,7 +269,9 @@ def _rl(recipe: Recipe, plan: Plan, card: int) -> StageBudget:
         slowest = rl.max_tokens * TRANSFORMERS_TOKEN if rl.rollouts == "transformers" else 0.0
         sampling += max(writing, slowest)
     tokens = rollouts * (prompt + min(RESPONSE_TOKENS, rl.max_tokens))
-    passes = _flops_of_update(plan) + (2 * plan.parameters if load.reference else 0)
+    # PAPO reads each response twice. A critic needs one more pass of the policy.
+    forward = load.reference + (rl.credit in CRITICS)
+    passes = load.copies * _flops_of_update(plan) + 2 * plan.parameters * forward
     training = tokens * passes / (load.gpus * SPEEDS[card][0] * TRAINING_SHARE)
     seconds = rl.steps * (sampling + training + STEP_SECONDS)
     judge = judge_of(recipe)
@@ -287,7 +292,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
     """
     check_spec(judge)
     prompt = build_judge_prompt(TYPICAL, OBSERVATION, recipe.judging.prompt)
-    usage = Usage(round(len(prompt) / CHARACTERS_PER_TOKEN), USUAL_REPLY)
+    text = len(prompt) / CHARACTERS_PER_TOKEN
     total = 0.0
     for member in members_of(judge):
         model = _model_of(recipe, member)
@@ -296,6 +301,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
         price = find_price(model, recipe.judging.prices)
         if price is None:
             return None
+        usage = Usage(round(text + usual_tokens(member)), USUAL_REPLY)
         cost = price.cost(usage) * calls
         total += cost * (BATCH_DISCOUNT if batch and member["kind"] == "claude" else 1)
     return total
@@ -303,7 +309,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
 
 def _model_of(recipe: Recipe, member: dict[str, Any]) -> str | None:
     """Return the model that a judge asks; None for a judge without a server."""
-    if member["kind"] == "claude":
+    if member["kind"] in ("claude", "vision"):
         return member.get("model", recipe.judging.model)
     return member.get("model") if "url" in member else None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from p2r.errors import MediaError, UserError
 from p2r.files.media import resolve_media
 from p2r.records import Question
+from p2r.runs import kept_root
 from p2r.runs.recipe import Recipe
 from p2r.training.memory import Sharding
 from p2r.training.plan import Plan, find_no_reward, judge_of, plan_rl
@@ -66,17 +67,14 @@ def launched_sharding() -> Sharding:
 
 def note_missing_key(judge: str | dict) -> list[str]:
     """Return a note if a judge needs a key that is not set. Raises `JudgeError` for no judge."""
-    from p2r.judges import kinds_of
+    from p2r.judges.make import members_of
 
-    if "claude" not in kinds_of(judge) or any(os.environ.get(name) for name in KEYS):
+    asked = (member for member in members_of(judge) if "url" not in member)
+    if not {"claude", "vision"} & {member["kind"] for member in asked} or any(
+        os.environ.get(name) for name in KEYS
+    ):
         return []
     return ["the key of the judge is not set: the run needs ANTHROPIC_API_KEY"]
-
-
-def kept_root(run: Path) -> Path | None:
-    """Return the media folder that an earlier stage of a run has set."""
-    kept = run / "data_root"
-    return run / kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
 
 
 def _kept_questions(run: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""The RL stage: PA-GRPO (credit=process) and GRPO (credit=outcome) from the SFT model.
+"""The RL stage: PA-GRPO (credit=process), GRPO (credit=outcome) and others from the SFT model.
 
 One step of the training is in `p2r.training.step`.
 """
@@ -6,6 +6,7 @@ One step of the training is in `p2r.training.step`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from p2r import data
-from p2r.errors import DataError, PreflightError, TrainingError
+from p2r.errors import PreflightError, TrainingError
 from p2r.families import family_of_processor
 from p2r.files.user_code import source_of
 from p2r.judges import Judge
 from p2r.records import Case, Question
+from p2r.rewards import CRITICS
 from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
+from p2r.training.media import ReadAhead, ReadNextStep, shared_frames
 from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
 from p2r.training.preflight import FrameSizes, Preflight
 from p2r.training.stage import (
@@ -38,17 +41,21 @@ from p2r.training.stage import (
     workers,
 )
 from p2r.training.step import FramesOf
+from p2r.training.substitutes import Substitutes, find_fault
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.training.tuning import (
     freeze_vision,
+    load_arguments,
     lora_config,
-    quantisation,
     shared_arguments,
     training_dtype,
 )
 from p2r.training.validation import Validation, hold_out
+from p2r.training.vision_once import feature_cache
 from p2r.video import FrameCache
+from p2r.video.decoders import WORKERS
 
+OPENED = 128  # questions whose videos are opened before the first step
 # These settings decide when a run gives up or whether it starts. They do not change its results.
 FREE_RL_KEYS = {"judge_always", "judge_timeout", "judge_retries", "max_unknown", "preflight"}
 
@@ -92,7 +99,7 @@ def train_grpo(
         check_vllm()
     out.mkdir(parents=True, exist_ok=True)
     use_threads(recipe)
-    cache = frames or FrameCache(None)
+    cache = frames or shared_frames(recipe.video)
     frames_of = partial(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
@@ -100,7 +107,7 @@ def train_grpo(
     held_out: Sequence[Question] = ()
     if rl.validate_every:
         questions, held_out = hold_out(questions, rl.validate_questions, recipe.seed, frames_of)
-    rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.style)
+    rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.style, OPENED)
     if workers().is_main_process:
         record_skipped(out, skipped)
     processor = data.load_processor(start_model)
@@ -152,8 +159,18 @@ def train_grpo(
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    trainer.substitutes = Substitutes(
+        questions,
+        recipe.seed,
+        frames_of,
+        recipe.style,
+        lambda question, reason: record_skipped(out, [(question, reason)]),
+    )
+    ahead = ReadAhead(frames_of)
+    trainer.add_callback(ReadNextStep(ahead, batches_of(rows, rl), rl.updates))
     if recipe.tuning.freeze_vision:
         freeze_vision(trainer.model)
+        trainer.vision_once.cache = feature_cache(recipe.video)
     if rl.rollouts != "transformers":
         from p2r.training.vllm_rollouts import attach_vllm
 
@@ -171,6 +188,8 @@ def train_grpo(
         if trainer.is_world_process_zero():
             (out / "made.json").unlink()
         raise
+    finally:
+        ahead.close()
     return save_final(trainer, processor, out, recipe.keep)
 
 
@@ -180,13 +199,15 @@ def plan_steps(
     seed: int,
     frames_of: FramesOf,
     style: str,
+    opened: int = OPENED,
 ) -> tuple[list[Question], list[tuple[Question, str]]]:
     """Return the questions of all steps, `prompts_per_step` each, and skipped ones with the reason.
 
     The questions are used in passes. In each pass every question is used once, in random order, and
-    never twice in a step. Only as many questions are opened as the steps need. A question is
-    skipped if its video cannot be read, if its answer cannot be scored, or if it makes no prompt.
-    Raises `TrainingError` if too few are left.
+    never twice in a step. A question is skipped if its video cannot be read, if its answer cannot
+    be scored, or if it makes no prompt. The videos of the first questions are opened, several at a
+    time, until `opened` can be used. `Substitutes` opens the others when their step comes. Raises
+    `TrainingError` if too few are left.
     """
     if len({question.id for question in questions}) < len(questions):
         raise TrainingError("two questions have the same id: ids must be unique")
@@ -194,19 +215,22 @@ def plan_steps(
     needed = rl.steps // rl.updates * rl.prompts_per_step
     kept: list[Question] = []
     skipped: list[tuple[Question, str]] = []
-    for index in torch.randperm(len(questions), generator=generator).tolist():
-        if len(kept) == needed:
-            break
-        if reason := find_no_reward(questions[index]):
-            skipped.append((questions[index], reason))
-            continue
-        try:
-            build_prompt(questions[index], style)
-            frames_of(questions[index])
-        except DataError as error:
-            skipped.append((questions[index], str(error)))
-        else:
-            kept.append(questions[index])
+    order = torch.randperm(len(questions), generator=generator).tolist()
+    with ThreadPoolExecutor(WORKERS) as threads:
+        while order and len(kept) < needed:
+            count = min(needed, opened) - len(kept)
+            if count > 0:
+                part = [questions[index] for index in order[:count]]
+                faults = list(threads.map(lambda q: find_fault(q, frames_of, style), part))
+            else:
+                part = [questions[index] for index in order[: needed - len(kept)]]
+                faults = [find_no_reward(question) for question in part]
+            order = order[len(part) :]
+            for question, fault in zip(part, faults, strict=True):
+                if fault is None:
+                    kept.append(question)
+                else:
+                    skipped.append((question, fault))
     per_pass = len(kept) // rl.prompts_per_step * rl.prompts_per_step
     if not per_pass:
         raise TrainingError(
@@ -218,6 +242,15 @@ def plan_steps(
         order = torch.randperm(len(kept), generator=generator).tolist()[:per_pass]
         rows += [kept[index] for index in order]
     return rows[:needed], skipped
+
+
+def batches_of(rows: Sequence[Question], rl: RlSettings) -> list[list[Question]]:
+    """Return the questions of this worker in every batch of rollouts."""
+    state, prompts = workers(), rl.prompts_per_step
+    each = prompts * rl.group_size // state.num_processes  # rollouts of a worker
+    first = state.process_index * each
+    places = sorted({row // rl.group_size for row in range(first, first + each)})
+    return [[rows[start + place] for place in places] for start in range(0, len(rows), prompts)]
 
 
 def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOConfig:
@@ -255,7 +288,7 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         model_init_kwargs={
             "dtype": training_dtype(recipe),
             "use_safetensors": True,
-            **quantisation(recipe),
+            **load_arguments(recipe),
         },
     )
 
@@ -274,6 +307,14 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
 def _unused_keys(rl: RlSettings) -> set[str]:
     """Return the keys that do nothing, so that runs from before these keys can be resumed."""
     unused = set() if rl.validate_every else {"validate_every", "validate_questions"}
+    if rl.credit not in ("turn", *CRITICS):
+        unused.add("discount")
+    if rl.credit not in CRITICS:
+        unused.add("critic")
+    if rl.dynamic_sampling == "none":
+        unused |= {"dynamic_sampling", "dynamic_rounds"}
+    if not rl.perception_loss:
+        unused |= {"perception_loss", "mask_ratio", "double_entropy"}
     return unused | {"reward"}  # compared by its source
 
 

@@ -28,6 +28,7 @@ class Load:
     counts are per sequence. `patches` counts the patches of the vision tower, merge² per vision
     token. `prompts` counts the distinct prompts of its `rollouts`. `recompute` tells whether
     gradient checkpointing is on.
+    `copies` is 2 if the policy reads each response twice in a pass (PAPO).
     """
 
     sharding: Sharding
@@ -44,6 +45,7 @@ class Load:
     completion_tokens: int
     patches: int
     sampler: Sampler = "transformers"
+    copies: int = 1
 
 
 def estimate_memory(model: Architecture, load: Load) -> dict[str, int]:
@@ -210,15 +212,17 @@ def activation_memory(model: Architecture, load: Load) -> int:
     32,768 words in float32. If it is trained, its gradient is summed in float32, 4·V·h. The result
     is within a fifth of what PyTorch keeps for a pass of the playground's model.
     """
-    prompts = prompts_of_micro_batch(load)
-    tokens = prompts * load.prompt_tokens + load.micro_batch * load.completion_tokens
+    prompts = load.copies * prompts_of_micro_batch(load)
+    rows = load.copies * load.micro_batch
+    tokens = prompts * load.prompt_tokens + rows * load.completion_tokens
     patches = prompts * load.patches
     adapted = load.lora_rank is not None
     norm = 4 if adapted else 8
     deepspeed = load.sharding in ("zero2", "zero3")
     stream = load.wide if adapted or deepspeed else 4  # the residual stream's
     hidden, width = model.hidden, model.vision_hidden
-    layer = decoder_layer_memory(model, tokens, load) + attention_memory(model, load)
+    attention = load.copies * attention_memory(model, load)
+    layer = decoder_layer_memory(model, tokens, load) + attention
     # An MLP without a gate keeps two values of its width, not four.
     mlp = model.vision_intermediate // (1 if model.vision_gated else 2)
     block = layer_memory(patches, width, mlp, width, load.wide, adapted)
@@ -231,7 +235,7 @@ def activation_memory(model: Architecture, load: Load) -> int:
         seen = model.vision_layers * block + merger
     each = tokens * hidden * stream if load.recompute else layer
     read = model.layers * each + norm * tokens * hidden
-    scored = min(load.micro_batch * load.completion_tokens, 4096)
+    scored = min(rows * load.completion_tokens, 4096)
     head = 4 * scored * min(model.vocabulary, 32768)
     if not adapted:
         head += 4 * model.vocabulary * hidden

@@ -39,12 +39,12 @@ class Group:
 
     `prefix` is the number of tokens that all completions see. `lengths` are the tokens of each
     completion. `mask` (longest, prefix + longest) is True where a token of a completion attends to
-    a token of the prompt or of its completion.
+    a token of the prompt or of its completion (None: there are no completions).
     """
 
     prefix: int
     lengths: tuple[int, ...]
-    mask: torch.Tensor
+    mask: torch.Tensor | None
 
     @property
     def tokens(self) -> int:
@@ -65,9 +65,13 @@ class Packed:
     shape: tuple[int, int]  # B, T
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
-        """Return values of the packed row (1, N) as (B, T), with 0 at padding."""
+        """Return values of the packed row, (1, N) or (1, N, width), as (B, T) or (B, T, width).
+
+        Padding is 0.
+        """
         scored = values[self.inputs["shift_labels"] != IGNORED]
-        return values.new_zeros(self.shape).index_put((self.rows, self.columns), scored)
+        found = values.new_zeros((*self.shape, *scored.shape[1:]))
+        return found.index_put((self.rows, self.columns), scored)
 
 
 def pack(

@@ -143,6 +143,7 @@ def plan_rl(
         completion_tokens=rl.max_tokens,
         patches=most * sizes.merge**2,
         sampler=rl.rollouts,
+        copies=2 if rl.perception_loss else 1,
     )
     return Plan(
         recipe=recipe,
@@ -176,6 +177,11 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
         raise UserError(
             f"credit={rl.credit} rewards observations, but with sft.target=agnostic the model "
             "writes no observations: set rl.credit=outcome, or sft.target=process"
+        )
+    if rl.dynamic_sampling in ("perception", "reasoning") and rl.dynamic_sampling not in used:
+        raise UserError(
+            f"rl.dynamic_sampling={rl.dynamic_sampling}, but the training does not learn from the "
+            f"{rl.dynamic_sampling} reward: set rl.dynamic_sampling=all, or change rl.credit"
         )
     if rl.group_size < 2:
         raise UserError(

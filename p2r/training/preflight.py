@@ -36,8 +36,9 @@ from p2r.rewards import PROCESSES, rewards_in_use
 from p2r.runs import write_json
 from p2r.template import answer_of
 from p2r.training.probe import round_up, rows_of, same_randomness, sample_groups, undone
-from p2r.training.step import FramesOf, rollout_metrics
+from p2r.training.step import FramesOf
 from p2r.training.step_judge import judged_verdicts
+from p2r.training.step_metrics import rollout_metrics
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import Frames
 
@@ -232,12 +233,13 @@ def measure_longest(
 ) -> dict[str, Any]:
     """Run one micro-batch of the longest prompts with `max_tokens` each, forward and backward.
 
+    The longest of the questions whose media are opened: `sizes` has those.
     Returns tokens, seconds and the peak memory (MiB) of this worker. Raises `PreflightError` if it
     does not fit.
     """
     settings, workers = trainer.settings, trainer.accelerator.num_processes
     longest = sorted(
-        questions,
+        [question for question in questions if question.id in sizes] or questions,
         key=lambda q: count_prompt(trainer.processing_class, q, sizes.get(q.id), trainer.style),
         reverse=True,
     )[: settings.prompts_per_step]

@@ -20,7 +20,14 @@ from p2r.training.step import Step
 from p2r.training.step_judge import JudgeWatch
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
-_REPLACED = ("on_rollouts", "watch", "step", "judge", "settings")  # attributes of the trainer
+_REPLACED = (
+    "on_rollouts",
+    "watch",
+    "step",
+    "judge",
+    "settings",
+    "substitutes",
+)  # attributes of the trainer
 
 
 def round_up(trainer: ProcessAwareGRPOTrainer, groups: int) -> int:
@@ -56,6 +63,8 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
     kept = {name: deepcopy(getattr(trainer, name)) for name in ("_metrics", "_logs")}
     kept |= {name: getattr(trainer, name) for name in _REPLACED}
     training, seen = trainer.model.training, trainer.state.num_input_tokens_seen
+    critic = trainer.critic and trainer.critic.state()
+    trainer.substitutes = None
     try:
         yield
     finally:
@@ -63,6 +72,8 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
             setattr(trainer, name, value)
         trainer.state.num_input_tokens_seen = seen
         trainer.model.train(training)
+        if trainer.critic is not None:
+            trainer.critic.set_state(critic)
         for parameter in trainer.model.parameters():  # DeepSpeed's own `zero_grad` differs
             parameter.grad = None
         if torch.cuda.is_available():

@@ -7,8 +7,8 @@ usable example takes its place in the batch. No example is cut.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,27 @@ import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import AutoConfig
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from p2r import data
-from p2r.errors import DataError, TrainingError
+from p2r.errors import DataError, TrainingError, UserError
 from p2r.families import family_of_model, read_sizes
 from p2r.families.sizes import Architecture, most_moment_tokens, most_vision_tokens
-from p2r.records import Case, Question
+from p2r.records import Case
 from p2r.runs import finished_model, model_fingerprint, use_threads
 from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render, style_name
 from p2r.training.finish import save_final
+from p2r.training.media import ReadAhead, shared_frames
+from p2r.training.packing import accept_packed_rows
 from p2r.training.plan import accumulation
+from p2r.training.sft_batches import (
+    LengthGroups,
+    TraceCollator,
+    fill_bins,
+    pack_examples,
+    split_bins,
+)
 from p2r.training.stage import (
     ExactResume,
     StepLog,
@@ -43,25 +51,28 @@ from p2r.training.stage import (
 )
 from p2r.training.tuning import (
     freeze_vision,
+    load_arguments,
     lora_config,
     need_library,
-    quantisation,
     shared_arguments,
     training_dtype,
 )
+from p2r.training.vision_once import VisionOnce, feature_cache
 from p2r.training.vision_pass import unify_vision_passes
 from p2r.training.vision_windows import batch_windows
-from p2r.video import Clips, FrameCache
-
-log = logging.getLogger(__name__)
+from p2r.video import FrameCache
 
 
 class TraceTrainer(ExactResume, SFTTrainer):
     """TRL's SFT trainer; the order of examples is the same after a resume.
 
     The loss of an update is the mean over all its response tokens, however they are divided into
-    micro-batches and workers.
+    micro-batches and workers. With a token budget, the data loader gives all examples of an update
+    at once, and `training_step` divides them.
     """
+
+    token_budget: int | None = None
+    announce: Callable[[int], None] | None = None  # gets each example before its batch
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -78,96 +89,30 @@ class TraceTrainer(ExactResume, SFTTrainer):
             (train_dataset or self.train_dataset)["length"],
             self.args.train_batch_size * together,
             self.args.seed,
+            self.announce,
         )
 
-
-class LengthGroups(Sampler[int]):
-    """A random order in which neighbours have similar lengths, by the rule of transformers.
-
-    The sampler of transformers uses the global random generator, and a resume in the middle of an
-    epoch does not restore its state. This order depends only on seed and epoch.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = get_length_grouped_indices(list(self.lengths), self.batch_size, generator=generator)
-        return iter(order)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; accelerate calls this when an epoch begins."""
-        self.epoch = epoch
-
-
-class TraceCollator:
-    """Makes batches of training examples from their indices in `questions` and `responses`.
-
-    An example that cannot be used is reported to `on_skip` once, with the reason. The next usable
-    example in the order of `questions` replaces it, so all batches have the same size on all
-    workers.
-    """
-
-    def __init__(
-        self,
-        processor: Any,
-        questions: Sequence[Question],
-        responses: Sequence[str],
-        frames_of: Callable[[Question], Clips],
-        style: str,
-        max_length: int | None,
-        on_skip: Callable[[Question, str], None],
-    ) -> None:
-        self.processor = processor
-        self.questions = questions
-        self.responses = responses
-        self.frames_of = frames_of
-        self.style = style
-        self.max_length = max_length
-        self.on_skip = on_skip
-        self._skipped: set[int] = set()
-
-    def __call__(self, rows: Sequence[dict[str, int]]) -> data.Batch:
-        return data.collate_examples(
-            [self._encode_or_replace(row["example"]) for row in rows],
-            self.processor.tokenizer.pad_token_id,
-        )
-
-    def _encode_or_replace(self, index: int) -> data.Batch:
-        count = len(self.questions)
-        for other in ((index + step) % count for step in range(count)):
-            if example := self.encode(other):
-                if other != index:
-                    log.warning(
-                        "SFT example %r is skipped; example %r takes its place",
-                        self.questions[index].id,
-                        self.questions[other].id,
-                    )
-                return example
-        raise TrainingError(f"none of the {count} examples can be used; see skipped.jsonl")
-
-    def encode(self, index: int) -> data.Batch | None:
-        """Return one unpadded example, or None if it cannot be used."""
-        question = self.questions[index]
-        if index in self._skipped:
-            return None
-        try:
-            return data.encode_example(
-                self.processor,
-                question,
-                self.frames_of(question),
-                self.responses[index],
-                self.style,
-                self.max_length,
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Serves `Trainer.train`: forward and backward passes of one batch, or of an update."""
+        if self.token_budget is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        examples, state = inputs["examples"], self.accelerator.gradient_state
+        bins = fill_bins([len(example["input_ids"]) for example in examples], self.token_budget)
+        # Workers that share weights or gradients make the same number of passes.
+        counts = self.accelerator.gather(torch.tensor([len(bins)], device=self.args.device))
+        bins = split_bins(bins, int(counts.max()))
+        losses = []
+        for number, places in enumerate(bins, start=1):
+            packed = pack_examples(
+                self.accelerator.unwrap_model(model), [examples[place] for place in places]
             )
-        except DataError as error:
-            self._skipped.add(index)
-            self.on_skip(question, str(error))
-            return None
+            state._set_sync_gradients(number == len(bins))
+            waiting = number < len(bins) and not self.is_deepspeed_enabled
+            with self.accelerator.no_sync(model) if waiting else nullcontext():
+                losses.append(super().training_step(model, packed, num_items_in_batch))
+        return torch.stack(losses).sum()
 
 
 def train_sft(
@@ -206,7 +151,7 @@ def train_sft(
         partial(
             data.read_frames,
             root=data_root,
-            cache=frames or FrameCache(None),
+            cache=frames or shared_frames(recipe.video),
             **data.train_settings(recipe.video),
         ),
         recipe.style,
@@ -234,7 +179,7 @@ def train_sft(
     arguments = sft_arguments(
         recipe, out / "checkpoints"
     )  # before the model, for ZeRO-3 to shard it
-    model = data.load_model(base, training_dtype(recipe), quantisation(recipe)).train()
+    model = data.load_model(base, training_dtype(recipe), load_arguments(recipe)).train()
     if recipe.tuning.freeze_vision:
         freeze_vision(model)
     lengths = estimate_lengths(collator, read_sizes(config.to_dict()), recipe.video)
@@ -250,11 +195,22 @@ def train_sft(
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    if recipe.tuning.freeze_vision:
+        vision_once = VisionOnce(trainer.accelerator, feature_cache(recipe.video))
+        collator.see = partial(vision_once.see, trainer.model, trained=True)
+    if recipe.sft.token_budget is not None:
+        trainer.token_budget, collator.packed = recipe.sft.token_budget, True
+        accept_packed_rows(trainer.model)
     batch_windows(trainer.model)
     if workers().num_processes > 1:
         unify_vision_passes(trainer.model)
     show_progress(trainer, "sft", "loss", "mean_token_accuracy")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    ahead = ReadAhead(collator.frames_of)
+    trainer.announce = lambda index: ahead.submit(collator.questions[index])
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        ahead.close()
     return save_final(trainer, processor, out, recipe.keep)
 
 
@@ -263,13 +219,20 @@ def sft_arguments(recipe: Recipe, checkpoints: Path) -> SFTConfig:
     sft = recipe.sft
     if sft.liger:
         need_library("liger_kernel", "sft.liger")
+        if sft.token_budget is not None:
+            raise UserError(
+                "Liger's loss takes no packed rows: set sft.liger=false, or unset sft.token_budget"
+            )
+    passes = accumulation(sft, workers().num_processes)
+    # With a token budget the trainer divides all examples of an update itself.
+    together = 1 if sft.token_budget is None else passes
     return SFTConfig(
         **shared_arguments(recipe, checkpoints),
         num_train_epochs=sft.epochs,
         max_steps=sft.max_steps,
         save_steps=sft.save_steps,
-        per_device_train_batch_size=sft.batch_size,
-        gradient_accumulation_steps=accumulation(sft, workers().num_processes),
+        per_device_train_batch_size=sft.batch_size * together,
+        gradient_accumulation_steps=passes // together,
         learning_rate=sft.learning_rate,
         warmup_steps=sft.warmup_steps,
         max_grad_norm=sft.max_grad_norm,

@@ -25,18 +25,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 
 from p2r import data
 from p2r.errors import P2RError
-from p2r.records import Case, ProcessReward, Question, Trace, Verdict
+from p2r.records import Case, Question, Trace, Verdict
 from p2r.rewards import (
-    PROCESSES,
     Rollout,
     apply_reward,
-    collapsed,
     credit_advantages,
     load_reward,
     process_reward,
@@ -45,10 +42,10 @@ from p2r.rewards import (
 )
 from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
-from p2r.scoring.thoughts import mismatch, mismatch_tags
+from p2r.scoring.thoughts import mismatch_tags
 from p2r.template import answer_of, parse, perception_length
 from p2r.training.stage import raise_together
-from p2r.training.step_judge import Judged, StepJudge, judged_verdicts
+from p2r.training.step_judge import Judged, StepJudge
 from p2r.video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
@@ -91,6 +88,8 @@ class Step:
     cases: list[Case] = field(default_factory=list)  # N
     rewards: torch.Tensor | None = None  # (N, 2): R_P and R_R of eq. (5), NaN: unknown
     advantages: torch.Tensor | None = None  # (N, 2), eq. (6), after credit assignment
+    token_advantages: torch.Tensor | None = None  # (B, T), only from a critic
+    metrics: dict[str, float] = field(default_factory=dict)  # of the critic, for the log
 
     judge_calls: int = 0  # observations that this worker sent to the judge
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by part
@@ -277,7 +276,13 @@ def advantages(step: Step, settings: RlSettings) -> None:
         step.group_size,
         settings.rewards,
         settings.scale_rewards == "group",
+        settings.discount,
     )
+    record_advantages(step)
+
+
+def record_advantages(step: Step) -> None:
+    """Write the advantages of both processes into the cases of a step."""
     for case, (looked, reasoned) in zip(step.cases, step.advantages.tolist(), strict=True):
         case.perception_advantage, case.reasoning_advantage = looked, reasoned
 
@@ -297,11 +302,13 @@ def loss_inputs(step: Step, mask: torch.Tensor, settings: RlSettings) -> dict[st
     weights = mask  # "sequence": every token of a completion weighs the same
     if settings.normalise != "sequence":
         weights = token_weights(settings.normalise, lengths, mask) * mask.sum(1, keepdim=True)
-    own = step.advantages[step.own].to(mask.device)
+    advantages = step.token_advantages
+    if advantages is None:
+        advantages = spread_advantages(step.advantages[step.own].to(mask.device), lengths, mask)
     return {
         "vision": step.vision,
         "perception_tokens": lengths,  # (B,)
-        "advantages": spread_advantages(own, lengths, mask),  # (B, T)
+        "advantages": advantages,  # (B, T)
         "weights": weights,  # (B, T)
     }
 
@@ -336,6 +343,7 @@ def loss(
     epsilon: float,
     beta: float,
     form: LossForm = LossForm(),
+    more: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the loss of a micro-batch, eq. (7) with the sign reversed, and its terms for the log.
 
@@ -347,7 +355,8 @@ def loss(
     completions. Without `old_per_token_logps` each batch is used for one update, and ρ = 1 with a
     gradient. `importance_sampling_ratio` (rollouts by vLLM) corrects the first term for the
     difference between the probabilities of vLLM and the trainer. `form` changes the loss, see
-    `LossForm`. The terms: "kl", "clipped low", "clipped high", (B, T).
+    `LossForm`. `more` (B, T) are losses to add to those of the tokens (see
+    `p2r.training.perception_loss`). The terms: "kl", "clipped low", "clipped high", (B, T).
     """
     token_advantages, weights = batch["advantages"], batch["weights"]
     low, high = 1 - epsilon, 1 + (epsilon if form.epsilon_high is None else form.epsilon_high)
@@ -372,46 +381,10 @@ def loss(
         kl = torch.exp(ahead) - ahead - 1
         losses = losses + beta * kl
         terms["kl"] = kl.detach()
+    if more is not None:
+        losses = losses + more
     terms["clipped low"] = ((ratio < low) & (token_advantages < 0)).float()
     terms["clipped high"] = ((ratio > high) & (token_advantages > 0)).float()
     length = form.max_tokens if form.kind == "dr_grpo" else weights.sum(-1).clamp(min=1.0)
     each = (losses * weights).sum(-1) / length
     return each.mean(), terms
-
-
-# ------------------------------------------------------------------------------ numbers for the log
-
-
-def rollout_metrics(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, float]:
-    """Return the numbers of a step for the log: rewards by part, lengths, unknowns, collapse.
-
-    `rewards` (N, 2) belong to the cases. A group has collapsed for a process if its known rewards
-    are all equal; "joint/collapse" counts groups that have collapsed for both. Accuracies are means
-    over the known ones. "judge/unknown" is the share of judged observations without a verdict.
-    "judge/cost" is the price of the verdicts in US dollars. "mismatch" is the share of answers that
-    differ from the conclusion of their thinking, among those where
-    `p2r.scoring.thoughts.mismatch` can tell.
-    """
-    metrics: dict[str, float] = {}
-    for process in PROCESSES:
-        parts: list[ProcessReward] = [getattr(case, process) for case in cases]
-        known = [part.accuracy for part in parts if part.accuracy is not None]
-        metrics[f"{process}/accuracy"] = float(np.mean(known)) if known else math.nan
-        metrics[f"{process}/format"] = float(np.mean([part.format for part in parts]))
-        metrics[f"{process}/length_bonus"] = float(np.mean([part.length for part in parts]))
-        metrics[f"{process}/unknown"] = 1 - len(known) / len(parts)
-    looked = np.array([case.trace.perception_tokens for case in cases])
-    total = np.array([case.trace.completion_tokens for case in cases])
-    metrics["perception/tokens"] = float(looked.mean())
-    metrics["reasoning/tokens"] = float((total - looked).mean())
-    flat = np.asarray(collapsed(rewards, group_size), dtype=bool)
-    metrics["perception/collapse"], metrics["reasoning/collapse"] = flat.mean(0).tolist()
-    metrics["joint/collapse"] = float(flat.all(1).mean())
-    judged = judged_verdicts(cases)
-    silent = [verdict.sufficient is None for verdict in judged]
-    metrics["judge/unknown"] = float(np.mean(silent)) if judged else math.nan
-    metrics["judge/cost"] = sum(verdict.cost for verdict in judged)
-    decided = [found for case in cases if (found := mismatch(case)) is not None]
-    metrics["mismatch"] = float(np.mean(decided)) if decided else math.nan
-    metrics["truncated"] = float(np.mean([case.trace.truncated for case in cases]))
-    return metrics

@@ -18,7 +18,7 @@ from textwrap import shorten
 from accelerate.utils import gather_object
 
 from p2r.errors import TrainingError
-from p2r.judges import NO_OBSERVATION, Judge, judge_key, reused
+from p2r.judges import NO_OBSERVATION, Judge, judge_key, reused, sees_media
 from p2r.records import Case, Question, Verdict
 from p2r.template import parse
 from p2r.training.stage import raise_together, raised_together, workers
@@ -70,7 +70,7 @@ class StepJudge:
         """
         observations = [parse(text).observation for text in texts]
         self._keys = [
-            judge_key(question, observation) if observation else None
+            judge_key(question, observation, sees_media(self.judge)) if observation else None
             for question, observation in zip(questions, observations, strict=True)
         ]
         self._asked, self._deadline = Future(), time.monotonic() + self.timeout

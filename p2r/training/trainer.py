@@ -10,28 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
-from trl.trainer.utils import nanmax, nanmin, split_tensor_dict
+from trl.trainer.utils import split_tensor_dict
 
 from p2r import data
 from p2r.errors import TrainingError
 from p2r.judges import Judge
 from p2r.records import Case, Question
-from p2r.rewards import PROCESSES, process_masks, rewards_in_use
+from p2r.rewards import CRITICS, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
 from p2r.training import temporal
+from p2r.training.critic import Critic, collected_states
+from p2r.training.dynamic_sampling import replace_collapsed
 from p2r.training.packing import accept_packed_rows, pack
+from p2r.training.perception_loss import Reading, has_media, mask_vision, perception_losses
 from p2r.training.reference_check import check_reference
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing
-from p2r.training.stage import ExactResume, checkpoint_on_error
+from p2r.training.stage import CHECKPOINT, ExactResume, checkpoint_on_error
 from p2r.training.step import FramesOf, Prompt, Step
 from p2r.training.step_judge import JudgeWatch, StepJudge
+from p2r.training.step_metrics import (
+    loss_metrics,
+    process_means,
+    process_sums,
+    rollout_metrics,
+)
+from p2r.training.substitutes import Substitutes
+from p2r.training.vision_once import VisionOnce
 from p2r.training.vision_pass import unify_vision_passes
 from p2r.training.vision_windows import batch_windows
 
@@ -75,6 +86,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 "each row asks"
             )
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
+        self.vision_once = VisionOnce(self.accelerator)
+        self.substitutes: Substitutes | None = None  # of unreadable questions
         self.rollout_func = self.roll_out  # set here: as an argument it makes TRL print a warning
         for each in (self.model, self.ref_model):
             if each is not None:
@@ -84,6 +97,10 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                     unify_vision_passes(model)
                 share_prompts(model)
                 accept_packed_rows(model)
+        self.critic: Critic | None = None
+        if settings.credit in CRITICS:
+            width = self.model.config.get_text_config().hidden_size
+            self.critic = Critic(width, settings, self.accelerator, self.args.seed)
         if self.is_fsdp_enabled:
             # `generate` of transformers reads this. Then a worker that has sampled its last token
             # takes part in the forward passes of the others until all are done.
@@ -126,16 +143,45 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             first_row=self.accelerator.process_index * len(inputs),
             trace_fields=self.trace_fields,
         )
+        if self.substitutes is not None:
+            step.questions = self.substitutes.fill(
+                step.questions, step.number, step.first_row, step.group_size
+            )
         batch = super()._generate_and_score_completions(inputs)
-        pa_grpo.advantages(step, self.settings)
+        if self.settings.credit in CRITICS:
+            self._ask_critic(batch)
+        else:
+            pa_grpo.advantages(step, self.settings)
         batch |= pa_grpo.loss_inputs(step, batch["completion_mask"], self.settings)
-        metrics = pa_grpo.rollout_metrics(step.cases, step.rewards.numpy(), step.group_size)
-        self._log(metrics | {"judge/calls": sum(gather_object([step.judge_calls]))})
+        if self.settings.perception_loss:
+            seed, share = f"{self.args.seed}/{step.number}", self.settings.mask_ratio
+            batch["masked_vision"] = mask_vision(
+                step.vision, step.questions, self.processing_class, share, seed
+            )
+        metrics = rollout_metrics(step.cases, step.rewards.numpy(), step.group_size)
+        calls = sum(gather_object([step.judge_calls]))
+        self._log(metrics | step.metrics | {"judge/calls": calls})
         if training:
             if self.accelerator.is_main_process:
                 self.on_rollouts(step.cases)
             self.watch.check(step.cases)
+            if self.settings.credit in CRITICS:  # last, so that a step that fails teaches nothing
+                self._log({"critic/loss": self.critic.learn()})
         return batch
+
+    def _ask_critic(self, batch: dict[str, Any]) -> None:
+        """Fill the advantages of the step from the critic, with one more pass of the policy."""
+        states: list[torch.Tensor] = []
+        with torch.no_grad():
+            self._get_per_token_logps_and_entropies(
+                self.model,
+                *_joined(batch),
+                batch["completion_ids"].size(1),
+                batch_size=self.args.per_device_train_batch_size,
+                states=states,
+            )
+        self.critic.assess(self.step, torch.cat(states), batch["completion_mask"])
+        pa_grpo.record_advantages(self.step)
 
     def roll_out(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
         """Serves `GRPOTrainer._generate`, as its public hook `rollout_func`: sample, then judge.
@@ -148,6 +194,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             step, self.processing_class, self.frames_of, self.style, self._sample_from, ends
         )
         pa_grpo.judge(step, self.judge)
+        if self.settings.dynamic_sampling != "none" and self.substitutes is not None:
+            replace_collapsed(self, ends)
         if self.settings.credit == "temporal":
             self._sample_shuffled(ends)
         return {
@@ -180,18 +228,24 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         # Positions need the grid of every row. Pixels are passed once per prompt, by `sharing`.
         grids = [key for key in data.VISION_KEYS if not key.startswith("pixel_values")]
         fields |= data.to_model_inputs({key: [row[key] for row in vision] for key in grids})
-        shared = Prompts.of(vision, self.accelerator.device)
+        seen = self.vision_once.see(self.model, vision, trained=True)
+        shared = Prompts.of(seen, self.accelerator.device)
         with sharing(self.accelerator.unwrap_model(self.model), shared):
             return self._generate_single_turn(ids, None, fields, self.step.group_size)
 
     def perception(self, **columns: Any) -> list[float | None]:
         """Serves `GRPOTrainer._calculate_rewards` as its first reward: score, then return R_P."""
-        with self.step.timed("judge_wait"):
-            judged = self.judge.answer()
-        pa_grpo.score(self.step, judged, self._tokenizer, self.settings)
+        if not self.step.cases:  # dynamic sampling has scored the step already
+            self.score_step()
         if self.settings.credit == "temporal":
             self._log(temporal.add_temporal_rewards(self.step, self._shuffled))
         return [case.perception.total for case in self.step.cases[self.step.own]]
+
+    def score_step(self) -> None:
+        """Wait for the verdicts of the step, then score it."""
+        with self.step.timed("judge_wait"):
+            judged = self.judge.answer()
+        pa_grpo.score(self.step, judged, self._tokenizer, self.settings)
 
     def reasoning(self, **columns: Any) -> list[float | None]:
         """Serves `GRPOTrainer._calculate_rewards` as its second reward: return R_R."""
@@ -208,14 +262,17 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         batch_size=None,
         compute_entropy=False,
         vision: Sequence[data.Batch] | None = None,
+        states: list[torch.Tensor] | None = None,
         **_: Any,
     ):
         """Serves `_generate_and_score_completions` (old policy and reference) and `compute_loss`.
 
         Returns log-probs and entropies of the completion tokens, (B, T), with the vision inputs of
-        each row: `vision`, or by default those of the step.
+        each row: `vision`, or by default those of the step. The list `states` gets the last hidden
+        state before each token, (B, T, hidden), without gradient.
         """
         vision = self.step.vision if vision is None else vision
+        vision = self.vision_once.see(model, vision, trained=model is not self.ref_model)
         count = input_ids.size(0)
         if count != len(vision):
             raise ValueError(f"{count} rows but vision inputs of {len(vision)}")
@@ -225,16 +282,20 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         with nullcontext() if torch.is_grad_enabled() else self.step.timed("log_probs"):
             for start in range(0, count, size):
                 rows = slice(start, start + size)
+                whole = self.accelerator.unwrap_model(model)
                 packed = pack(
-                    self.accelerator.unwrap_model(model),
+                    whole,
                     input_ids[rows],
                     attention_mask[rows],
                     types[rows],
                     logits_to_keep,
                     vision[rows],
                 )
-                with self.accelerator.autocast():
+                watch = nullcontext([]) if states is None else collected_states(whole)
+                with self.accelerator.autocast(), watch as seen:
                     output = model(**packed.inputs, fused_lm_head=True)
+                if states is not None:
+                    states.append(packed.unpack(seen[0]))
                 logps.append(packed.unpack(output.log_probs))
                 if compute_entropy:
                     entropies.append(packed.unpack(output.entropy))
@@ -256,14 +317,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         Equal to TRL's loss with `loss_type="grpo"` if each response has one advantage.
         """
         self.step.loss_began = pa_grpo.now()
-        logps, entropies, _ = self._get_per_token_logps_and_entropies(
-            model,
-            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1),
-            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1),
-            inputs["completion_ids"].size(1),
-            compute_entropy=True,
-            vision=inputs["vision"],
-        )
+        real, *masked = self._read_responses(model, inputs)
+        logps = real.log_probs
         if self.model.training and self.state.global_step == 0 and self.beta != 0:
             check_reference(
                 logps,
@@ -273,11 +328,35 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 self.ref_model and self.accelerator.unwrap_model(self.ref_model),
                 torch.bfloat16 if self.args.bf16 else torch.float32,
             )
-        form = pa_grpo.LossForm.of(self.settings)
-        loss, terms = pa_grpo.loss(inputs, logps, self.settings.epsilon, self.beta, form)
-        terms["entropy"] = entropies.detach()
-        self._log_loss(inputs, terms)
+        settings = self.settings
+        form = pa_grpo.LossForm.of(settings)
+        more, terms = None, {"entropy": real.entropies.detach()}
+        if masked:
+            shown = torch.tensor([has_media(row) for row in inputs["vision"]], device=logps.device)
+            more, masked_terms = perception_losses(
+                real, masked[0], shown, settings.perception_loss, settings.double_entropy
+            )
+            terms |= masked_terms
+        loss, found = pa_grpo.loss(inputs, logps, settings.epsilon, self.beta, form, more)
+        self._log_loss(inputs, terms | found)
         return loss / (self.current_gradient_accumulation_steps if self.model.training else 1)
+
+    def _read_responses(self, model: Any, inputs: Mapping[str, Any]) -> list[Reading]:
+        """Return how the policy reads the responses: with the real frames and, for PAPO, masked.
+
+        One forward pass computes both, so that every way of dividing a model over workers works.
+        """
+        vision = [*inputs["vision"], *inputs.get("masked_vision", ())]
+        copies = len(vision) // len(inputs["vision"])
+        log_probs, entropies, _ = self._get_per_token_logps_and_entropies(
+            model,
+            *(rows.repeat(copies, 1) for rows in _joined(inputs)),
+            inputs["completion_ids"].size(1),
+            compute_entropy=True,
+            vision=vision,
+        )
+        pairs = zip(log_probs.chunk(copies), entropies.chunk(copies), strict=True)
+        return [Reading(*pair) for pair in pairs]
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Serves `Trainer.train`: adds the seconds of each part of a step to the log.
@@ -294,6 +373,19 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             step.seconds.clear()
         return output
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Serves `Trainer.train`: a checkpoint holds the critic too."""
+        super()._save_checkpoint(model, trial)
+        if self.critic is not None and self.args.should_save:
+            name = f"{CHECKPOINT}{self.state.global_step}"
+            self.critic.save(Path(self.args.output_dir) / name)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Serves `Trainer.train`: a resumed training continues with its critic."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.critic is not None and checkpoint is not None:
+            self.critic.load(Path(checkpoint))
+
     # ----------------------------------------------------------------------------------------- logs
 
     def _log(self, values: Mapping[str, float]) -> None:
@@ -303,41 +395,19 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             metrics[name].append(value)
 
     def _log_loss(self, inputs: Mapping[str, Any], terms: dict[str, torch.Tensor]) -> None:
-        """Log the terms of the loss under TRL's names, then by process."""
-        weights, reduce = inputs["weights"], partial(self.accelerator.reduce, reduction="sum")
-
-        def mean(values: torch.Tensor) -> float:
-            total, count = reduce(torch.stack([(values * weights).sum(), weights.sum().float()]))
-            return (total / count.clamp(min=1.0)).item()
-
-        def by_row(values: torch.Tensor) -> torch.Tensor:
-            return self.accelerator.gather((values * weights).sum(-1) / weights.sum(-1))
-
-        low, high = terms.pop("clipped low"), terms.pop("clipped high")
-        values = {name: mean(term) for name, term in terms.items()}
-        values["clip_ratio/low_mean"], values["clip_ratio/high_mean"] = mean(low), mean(high)
-        values["clip_ratio/region_mean"] = mean(low + high)
-        values["clip_ratio/low_min"] = nanmin(by_row(low)).item()
-        values["clip_ratio/high_max"] = nanmax(by_row(high)).item()
-        self._log(values)
-        if "old_per_token_logps" in inputs:  # without them the ratio is 1 and nothing is clipped
-            terms["clip_ratio"] = low + high
-        self._log_by_process(inputs, terms)
-
-    def _log_by_process(self, inputs: Mapping[str, Any], terms: dict[str, torch.Tensor]) -> None:
-        """Log the mean of each term over all tokens of a process in an update.
-
-        The means do not depend on how the rows are split into micro-batches.
-        """
-        masks = torch.stack(process_masks(inputs["perception_tokens"], inputs["completion_mask"]))
-        table = torch.stack([torch.ones_like(terms["entropy"]), *terms.values()])
-        totals = torch.einsum("pbt,vbt->pv", masks.to(table.dtype), table)
-        self.step.totals = totals if self.step.totals is None else self.step.totals + totals
+        """Log the terms of the loss: of each micro-batch, and of an update by process."""
+        self._log(loss_metrics(inputs, terms, self.accelerator))
+        names, sums = process_sums(inputs, terms)
+        self.step.totals = sums if self.step.totals is None else self.step.totals + sums
         if self.model.training and not self.accelerator.sync_gradients:
             return
-        summed = self.accelerator.reduce(self.step.totals, reduction="sum").tolist()
+        self._log(process_means(names, self.accelerator.reduce(self.step.totals, reduction="sum")))
         self.step.totals = None
-        for process, (tokens, *sums) in zip(PROCESSES, summed, strict=True):
-            if tokens:
-                names = [f"{process}/{name}" for name in terms]
-                self._log(dict(zip(names, (total / tokens for total in sums), strict=True)))
+
+
+def _joined(batch: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Return the token ids and the attention mask of prompts and completions, (B, P + T) each."""
+    return [
+        torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], 1)
+        for name in ("ids", "mask")
+    ]

@@ -63,6 +63,11 @@ def optimizer_arguments(tuning: TuningSettings) -> dict[str, str]:
     return {"optim": _OPTIMIZERS[tuning.optimizer]}
 
 
+def load_arguments(recipe: Recipe) -> dict[str, Any]:
+    """Return how `from_pretrained` loads a model for training, besides its dtype."""
+    return {"attn_implementation": data.choose_attention(recipe.models), **quantisation(recipe)}
+
+
 def quantisation(recipe: Recipe) -> dict[str, BitsAndBytesConfig]:
     """Return how `from_pretrained` loads the frozen weights under adapters (QLoRA, 2305.14314).
 

@@ -93,8 +93,9 @@ def sample_held_out(trainer: ProcessAwareGRPOTrainer, questions: Sequence[Questi
     cases: list[Case] = []
     with undone(trainer), same_randomness():
         trainer.judge = StepJudge(None, 0.0, 0)
-        if trainer.settings.credit == "temporal":  # validation needs no second group
-            trainer.settings = trainer.settings.model_copy(update={"credit": "outcome"})
+        # Validation needs no second group, no critic and no masked frames.
+        plain = {"credit": "process", "perception_loss": 0.0}
+        trainer.settings = trainer.settings.model_copy(update=plain)
         for start in range(0, len(questions), chunk):
             asked = list(questions[start : start + chunk])
             filled = (asked * round_up(trainer, len(asked)))[: round_up(trainer, len(asked))]

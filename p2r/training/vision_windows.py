@@ -20,9 +20,14 @@ ATTENTION = "sdpa_called_as_flash"
 
 
 def batch_windows(model: Any) -> None:
-    """Let the vision tower of a model compute equal windows together; outputs stay the same."""
+    """Let the vision tower of a model compute equal windows together; outputs stay the same.
+
+    Flash attention computes all windows in one call, so it stays.
+    """
     AttentionInterface.register(ATTENTION, windowed_attention)
-    backbone_of(model).visual.config._attn_implementation = ATTENTION
+    config = backbone_of(model).visual.config
+    if "flash" not in config._attn_implementation:
+        config._attn_implementation = ATTENTION
 
 
 def windowed_attention(

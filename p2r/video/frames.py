@@ -6,13 +6,11 @@ limit (`p2r.video.decoders`), because a damaged file can hang or crash a decoder
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import stat
 import threading
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +22,9 @@ import numpy as np
 
 from p2r.errors import VideoError
 from p2r.files.atomic import replacing
+from p2r.files.disk_cache import DiskCache
 from p2r.video.decoders import WORKERS, DecodeFailure, decode
+from p2r.video.sampling import adaptive_indices
 
 MAX_FRAMES = 16
 MAX_PIXELS = 128 * 28 * 28
@@ -234,8 +234,9 @@ class FrameCache:
     """A cache of sampled frames: it decodes each file once per settings. Threads may share it.
 
     Memory holds the last used samples, up to `max_bytes` and `max_items`. `folder`, if given, keeps
-    all samples as npz files for other runs. A file that changes (size or time) is decoded again.
-    Failures are also kept, in memory. `decoded` and `hits` count cache misses and hits.
+    samples as npz files, up to `disk_bytes`: other OS processes and runs that share the folder do
+    not decode them again. A file that changes (size or time) is decoded again. Failures are also
+    kept, in memory. `decoded` and `hits` count cache misses and hits.
     """
 
     def __init__(
@@ -244,8 +245,9 @@ class FrameCache:
         *,
         max_items: int | None = None,
         max_bytes: int = 2**30,
+        disk_bytes: int | None = None,
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.disk = None if folder is None else DiskCache(folder, ".npz", disk_bytes)
         self.max_items, self.max_bytes = max_items, max_bytes
         self.decoded = self.hits = 0
         self._kept: OrderedDict[str, Frames | VideoError] = OrderedDict()
@@ -265,7 +267,7 @@ class FrameCache:
                     self._kept.move_to_end(key)
                     self.hits += 1
             if found is None:
-                found = self._load(key) or self._decode(key, path, settings)
+                found = self._load(key) or self._decode_once(key, path, settings)
                 self._keep(key, found)
         if isinstance(found, VideoError):
             raise VideoError(path, found.reason)
@@ -282,6 +284,15 @@ class FrameCache:
         name = os.fspath(path) if "\0" in os.fspath(path) else os.path.realpath(path)
         return json.dumps([name, state, chosen], sort_keys=True)
 
+    def _decode_once(
+        self, key: str, path: str | os.PathLike[str], settings: dict[str, Any]
+    ) -> Frames | VideoError:
+        """Decode a file unless another OS process has done so in the meantime."""
+        if self.disk is None:
+            return self._decode(key, path, settings)
+        with self.disk.lock(key):
+            return self._load(key) or self._decode(key, path, settings)
+
     def _decode(
         self, key: str, path: str | os.PathLike[str], settings: dict[str, Any]
     ) -> Frames | VideoError:
@@ -292,26 +303,19 @@ class FrameCache:
         finally:
             with self._lock:
                 self.decoded += 1
-        if self.folder is not None:
+        if self.disk is not None:
             meta = json.dumps({f.name: getattr(found, f.name) for f in fields(found)[1:]})
-            with replacing(self._file(key), "wb", sync=False) as file:
-                np.savez(file, frames=found.frames, meta=np.array(meta))
+            self.disk.write(
+                key, lambda file: np.savez(file, frames=found.frames, meta=np.array(meta))
+            )
         return found
 
     def _load(self, key: str) -> Frames | None:
-        if self.folder is None or not self._file(key).exists():
-            return None
-        try:
-            with np.load(self._file(key), allow_pickle=False) as stored:
-                found = Frames(frames=stored["frames"], **json.loads(str(stored["meta"])))
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-            return None  # damaged: decode and write it again
-        with self._lock:
-            self.hits += 1
+        found = None if self.disk is None else self.disk.read(key, _read_frames)
+        if found is not None:
+            with self._lock:
+                self.hits += 1
         return found
-
-    def _file(self, key: str) -> Path:
-        return Path(self.folder or "") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
     def _keep(self, key: str, found: Frames | VideoError) -> None:
         with self._lock:
@@ -323,6 +327,31 @@ class FrameCache:
             ):
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
             self._busy.pop(key, None)
+
+
+def _read_frames(path: Path) -> Frames:
+    with np.load(path, allow_pickle=False) as stored:
+        return Frames(frames=stored["frames"], **json.loads(str(stored["meta"])))
+
+
+CANDIDATES = 4  # times as many frames are read as adaptive sampling chooses
+
+
+def sample_adaptively(cache: FrameCache, path: str | os.PathLike[str], **settings: Any) -> Frames:
+    """Return at most `max_frames` frames, more of them where much changes.
+
+    They are chosen among an even sample of `CANDIDATES` times as many frames.
+    """
+    max_frames = settings.pop("max_frames", MAX_FRAMES)
+    found = cache.get(path, max_frames=CANDIDATES * max_frames, **settings)
+    places = adaptive_indices(found.frames, max_frames)
+    return replace(
+        found,
+        frames=found.frames[places],
+        timestamps=[found.timestamps[place] for place in places],
+        indices=[found.indices[place] for place in places],
+        max_frames=max_frames,
+    )
 
 
 def _size(found: Frames | VideoError) -> int:

@@ -43,6 +43,28 @@ def uniform_indices(total: int, count: int) -> list[int]:
     return np.linspace(0, total - 1, min(total, count)).round().astype(int).tolist()
 
 
+def adaptive_indices(frames: np.ndarray, count: int) -> list[int]:
+    """Return at most `count` places of frames (N, H, W, 3), more of them where much changes.
+
+    The first and the last frame are always chosen. Between two chosen frames lies about the same
+    amount of change: the sum of the mean differences of neighbouring frames. Where nothing changes,
+    the sample is even.
+    """
+    total = len(frames)
+    if count >= total or count < 2:
+        return uniform_indices(total, count)
+    steps = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+    # A small part of the mean change, or of a grey level, keeps still parts from being left out.
+    steps = steps + max(0.1 * float(steps.mean()), 1e-3)
+    reached = np.concatenate([[0.0], np.cumsum(steps)])
+    chosen: list[int] = []
+    for place, wanted in enumerate(np.linspace(0, reached[-1], count)):
+        lowest = chosen[-1] + 1 if chosen else 0
+        nearest = int(np.abs(reached - wanted).argmin())
+        chosen.append(min(max(nearest, lowest), total - count + place))
+    return chosen
+
+
 def choose_frames(
     times: Sequence[float], wanted: Wanted, damaged: bool = False
 ) -> tuple[list[int], str]:

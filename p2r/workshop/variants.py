@@ -16,7 +16,7 @@ from typing import Any, Literal
 from p2r import plots, stages
 from p2r.errors import UserError
 from p2r.runs import Run, differences, open_run, read_json
-from p2r.runs.names import RL_STAGES
+from p2r.runs.names import rl_stage
 from p2r.scoring import format_interval, mean_interval
 from p2r.stages.inputs import recall_source
 from p2r.workshop.notebook import read_metrics
@@ -137,7 +137,7 @@ def last_numbers(runs: Mapping[str, Run], stage: VariedStage) -> dict[str, dict[
 
 def metrics_of(run: Run, stage: VariedStage) -> list[dict[str, Any]]:
     """Return the metrics of a stage, one mapping per step."""
-    folder = RL_STAGES[run.recipe.rl.credit] if stage == "rl" else stage
+    folder = rl_stage(run.recipe.rl) if stage == "rl" else stage
     _needed(run, folder, "metrics.jsonl")
     return read_metrics(run, folder)
 
@@ -163,8 +163,8 @@ def compare_models(runs: Mapping[str, Run], main: Run) -> str:
     inputs = inputs_of(main, "eval")
     scores: dict[str, list[float | None]] = {}
     for name, run in runs.items():
-        model = run.folder / RL_STAGES[run.recipe.rl.credit] / "model"
-        stage = RL_STAGES[run.recipe.rl.credit]
+        model = run.folder / rl_stage(run.recipe.rl) / "model"
+        stage = rl_stage(run.recipe.rl)
         cases, _ = stages.evaluate(run, str(model), stage, **inputs)
         scores[name] = [case.accuracy for case in sorted(cases, key=lambda case: case.question.id)]
     base = next(iter(scores.values()))

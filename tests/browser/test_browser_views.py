@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row, write_clip
+from judge_server import serve_judge
 from playwright.sync_api import expect
 from scripted import ScriptedEngine
 
@@ -327,15 +328,30 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
     (run / "recipe.yaml").write_text(recipe.to_yaml())
     desk = Desk(Library(CaseStore([run])))
     by_name = desk.judges()
-    assert list(by_name.values()) == [noisy, "oracle"]
+    assert list(by_name.values()) == [noisy, "oracle", "grounded"]
     asked = AskedCase(make_case(1), run / "a.mp4", is_upload=False)
-    wrong, right = (desk.judge(asked, name) for name in by_name)
+    wrong, right, grounded = (desk.judge(asked, name) for name in by_name)
     assert wrong.judge != right.judge and right.judge == "oracle"
+    assert grounded.sufficient is None  # the scene of this clip is not known
     assert (run / "ledger.id").is_file()
     silent = make_case(1)
     silent.trace.observation = None
     verdict = desk.judge(AskedCase(silent, run / "a.mp4", is_upload=False), "oracle")
     assert verdict.sufficient is False and "no readable observation" in verdict.rationale
+
+
+def test_a_judge_sees_the_frames_of_the_clip_that_was_asked_about(tmp_path, monkeypatch):
+    monkeypatch.setenv("P2R_CACHE", str(tmp_path / "cache"))
+    run, clip = tmp_path / "judged", write_clip(tmp_path / "uploads" / "a.mp4")
+    write_cases(run, [make_case(1, run="judged")])
+    with serve_judge() as server:
+        recipe = load_recipe("tiny", [f"rl.judge=vision:{server.url}#qwen"])
+        (run / "recipe.yaml").write_text(recipe.to_yaml())
+        asked = AskedCase(make_case(1), clip, is_upload=True)
+        verdict = Desk(Library(CaseStore([run]))).judge(asked, recipe.rl.judge)
+    assert verdict.judge == "vision:qwen" and verdict.sufficient is not None
+    kinds = [part["type"] for part in server.bodies[0]["messages"][-1]["content"]]
+    assert kinds.count("image_url") == 8
 
 
 @pytest.mark.parametrize(

@@ -308,10 +308,13 @@ TABS = (
 )
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1920)])
-def test_every_view_is_accessible(address, open_page, scheme, width):
+LOOKS = [("light", 1280, {}), ("dark", 1920, {}), ("dark", 1920, {"big": "1"})]
+
+
+@pytest.mark.parametrize(("scheme", "width", "more"), LOOKS, ids=("light", "dark", "projector"))
+def test_every_view_is_accessible(address, open_page, scheme, width, more):
     page = open_page(
-        link(address, case_id(200, "pa_grpo", 3, 1)),
+        link(address, case_id(200, "pa_grpo", 3, 1), **more),
         color_scheme=scheme,
         viewport={"width": width, "height": 900},
     )
@@ -324,6 +327,7 @@ def test_every_view_is_accessible(address, open_page, scheme, width):
             page.keyboard.press("e")  # the case study, then the case again
             check(page, found, "study", "#browser")
             page.go_back()
+            expect(page.locator("#main .study")).to_have_count(0)
         ready = {"runs": ".plot .main-svg", "ask": "#ask-go"}.get(tab, "#main *")
         expect(page.locator(ready).first).to_be_visible()
         check(page, found, tab, "#ask" if tab == "ask" else "#browser")

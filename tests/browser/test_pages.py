@@ -38,6 +38,7 @@ from p2r.cases.selection import Filters
 from p2r.cases.store import CaseStore, write_cases
 from p2r.cli import run_cli
 from p2r.errors import DataError, UserError
+from p2r.rewards import credit_advantages
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,16 @@ def test_advantages_of_no_known_scheme_and_unknown_rewards_are_named():
     assert group.scheme == "another scheme"
     assert group.arithmetic(2, "pa", "perception") == "the reward is unknown: 0"
     assert "all rewards of reasoning are equal" in group.arithmetic(0, "grpo", "perception")
+    for stage, name in (("rl-critic", "a critic, mean of the tokens"), ("rl-t_grpo", "T-GRPO")):
+        assert credit_group([row | {"trace.stage": stage} for row in rows]).scheme == name
+    turn = credit_advantages("turn", [[2.0, 1.0], [1.0, 1.5], [1.0, 1.0]], 3)
+    rewards = ((2.0, 1.0), (1.0, 1.5), (1.0, 1.0))
+    named = [
+        row | {"perception_reward": p, "reasoning_reward": r}
+        | {"perception_advantage": a, "reasoning_advantage": b}
+        for row, (p, r), (a, b) in zip(rows, rewards, turn.tolist(), strict=True)
+    ]  # fmt: skip
+    assert credit_group(named).scheme == "MT-GRPO"
     bare = [row | {"perception_advantage": None, "reasoning_advantage": None} for row in rows]
     assert list(credit_group(bare).columns()) == ["pa", "grpo"]
 

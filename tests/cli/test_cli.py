@@ -61,10 +61,11 @@ def test_help_of_every_verb_has_an_example(verb, capsys):
 
 
 def test_help_imports_nothing_heavy():
-    """The help must be fast."""
-    heavy = "{'torch', 'transformers', 'duckdb', 'pyarrow', 'numpy'}"
+    """The help and the completion of the shell must be fast."""
+    heavy = "{'torch', 'transformers', 'duckdb', 'pyarrow', 'numpy', 'pydantic', 'yaml'}"
     code = (
-        "import sys; from p2r.cli import run_cli; run_cli(['--help']); "
+        "import sys; from p2r.cli import complete, run_cli; run_cli(['--help']); "
+        "complete.complete_recipes('t'); complete.complete_runs(''); "
         f"sys.exit(bool({heavy} & {{*sys.modules}}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

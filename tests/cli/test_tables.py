@@ -6,7 +6,8 @@ import io
 
 from rich.console import Console
 
-from p2r.cli.tables import counts_table, funnel_table, grid_table, status_table, study_table
+from p2r.cli.tables import counts_table, funnel_table, grid_table, status_table, study_tables
+from p2r.studies.framework.result import upgrade
 
 KNOWN = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
 FUNNEL = {
@@ -57,6 +58,8 @@ def test_progress_without_a_rate():
 def test_study_shows_every_seed_and_unknown_means():
     arm = {"accuracy": {**KNOWN, "per_seed": [0.5, None]}}
     study = {"seeds": [0, 1], "questions": 8, "grpo": arm, "new": arm, "difference": arm}
-    shown = lines(study_table(study))
+    (table,) = study_tables(upgrade(study, "credit"))
+    shown = lines(table)
     assert shown.count(["(50.0", "–)"]) == 3
-    assert ["SFT", "+", "GRPO", "50.0", "[25–75]"] in shown and ["new", "50.0", "[25–75]"] in shown
+    assert ["SFT", "+", "GRPO", "50.0", "[25,", "75]"] in shown
+    assert ["new", "50.0", "[25,", "75]"] in shown

@@ -147,7 +147,35 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 
 def test_an_engine_that_does_not_exist_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="no engine 'vlm': use one of server, transformers, vllm"):
+    known = "no engine 'vlm': use one of int8, server, transformers, vllm"
+    with pytest.raises(UserError, match=known):
         load_recipe("tiny", ["generate.engine=vlm"])
-    with pytest.raises(EngineError, match="no engine 'vlm': use one of server, transformers, vllm"):
+    with pytest.raises(EngineError, match=known):
         load_engine(load_recipe("tiny"), "playground/base", engine="vlm")
+
+
+def test_a_given_beginning_is_continued_and_part_of_the_text(engine, requests):
+    from p2r.engines.responses import make_trace
+
+    first = requests[0]
+    begun = "<observation>I see two.</observation>"
+    question = first.question.model_copy(update={"meta": {"_begin": begun}})
+    (plain,) = engine.generate([first], GREEDY)
+    (completion,) = engine.generate([Request("begun", question, first.frames)], GREEDY)
+    trace = make_trace(question, completion, "brief")
+    assert trace.text == begun + completion.text and trace.observation == "I see two."
+    assert completion.prompt_tokens > plain.prompt_tokens
+    assert trace.perception_tokens == 0  # the model wrote none of the observation
+
+
+def test_the_int8_engine_rounds_the_weights_of_linear_layers(model_folder, engine, requests):
+    rounded = load_engine(load_recipe("tiny"), str(model_folder), engine="int8", style="brief")
+    assert rounded.identity["engine"] == "int8"
+    layers = [m for m in rounded.model.modules() if type(m).__name__ == "Linear"]
+    weight = layers[0].weight
+    steps = weight / (weight.abs().amax(1, keepdim=True) / 127)
+    assert (steps - steps.round()).abs().max() < 1e-3
+    pairs = zip(rounded.model.parameters(), engine.model.parameters(), strict=True)
+    changes = [(mine - theirs).abs().max().item() for mine, theirs in pairs]
+    assert 0 < max(changes) < 0.02 and min(changes) == 0  # embeddings stay
+    assert len(answers(rounded, requests, GREEDY)) == len(requests)

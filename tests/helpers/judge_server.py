@@ -274,15 +274,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def text_in(body: dict[str, Any]) -> str:
+    """Return the prompt; pictures may be before it."""
+    content = body["messages"][-1]["content"]
+    return content if isinstance(content, str) else content[-1]["text"]
+
+
 def observation_in(body: dict[str, Any]) -> str:
-    prompt = body["messages"][-1]["content"]
+    prompt = text_in(body)
     tag = next(tag for tag in READ if f"<{tag}>" in prompt)
     return prompt.split(f"<{tag}>")[1].split(f"</{tag}>")[0].strip()
 
 
 def reply_to(body: dict[str, Any]) -> str:
     """Return a verdict, or a reader's reply: the last word, a rating, an option."""
-    prompt, observation = body["messages"][-1]["content"], observation_in(body)
+    prompt, observation = text_in(body), observation_in(body)
     if "<reasoning>" in prompt:
         return f"<choice>{observation.split()[-1]}</choice>"
     if "<model_answer>" in prompt:

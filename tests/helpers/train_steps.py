@@ -8,11 +8,15 @@ import torch
 from small_rl import FULL, WithResponses, make_trainer
 
 from p2r.records import Question
-from p2r.rewards import NORMALISATIONS
 from p2r.template import render
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 STEPS, PROMPTS, GROUP = 3, 3, 4
+VARIANTS = {  # name -> settings
+    "sequence": ["rl.normalise=sequence"],
+    "process": ["rl.normalise=process"],
+    "critic and masked frames": ["rl.credit=critic_process", "rl.perception_loss=0.02"],
+}
 NAMES = ("long", "short", "text")  # questions: two grids, and text alone
 # The responses to each prompt. Those to the second prompt all get the same rewards.
 SAID = [
@@ -33,15 +37,15 @@ class OfAll(WithResponses, ProcessAwareGRPOTrainer):
 
 
 def train_steps(out: str, model: str, media: str, questions: str) -> None:
-    """Train three steps with both normalisations; the main worker saves the results."""
+    """Train three steps of each variant; the main worker saves the results."""
     lines = Path(questions).read_text().splitlines()
     known = {q.id: q for q in map(Question.model_validate_json, lines)}
     asked = [known[name] for name in NAMES]
     Path(out).mkdir(exist_ok=True)
-    for normalise in NORMALISATIONS:
-        found = steps(Path(out), model, media, asked, f"rl.normalise={normalise}")
+    for name, settings in VARIANTS.items():
+        found = steps(Path(out), model, media, asked, *settings)
         if found:
-            torch.save(found, Path(out) / f"{normalise}.pt")
+            torch.save(found, Path(out) / f"{name}.pt")
 
 
 def steps(out: Path, model: str, media: str, asked: list[Question], *overrides: str) -> dict:

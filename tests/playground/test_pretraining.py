@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import random
 from itertools import pairwise
+from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from p2r import data
-from p2r.playground.pretraining import circuits, gates, train
+from p2r.errors import UserError
+from p2r.playground.pretraining import circuits, gates, publish, train
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
 from p2r.playground.tiny_model import build_model
 
@@ -83,3 +86,39 @@ def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     done = json.loads((tmp_path / "killed" / "done.json").read_text())
     assert done["steps"] == 4 and done["check"]["look up, worst kind"] == 0.5
+
+
+@pytest.mark.slow
+def test_published_models_come_with_their_making(tmp_path, monkeypatch):
+    """In bfloat16, below the limit, with seeds, settings, log and curve."""
+    source, out = tmp_path / "pre", tmp_path / "second"
+    trained = Path(data.resolve_model("playground/base"))
+    stages = publish.stages_of("teacher")
+    for name in stages:
+        folder = source / name
+        folder.mkdir(parents=True)
+        (folder / "done.json").write_text(json.dumps({"steps": 100, "check": {}}))
+        checks = [{"step": step, "check": {name: 0.5}} for step in (50, 100, 150)]
+        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in checks))
+    with pytest.raises(UserError, match="base"):
+        publish.publish(source, ["base"], out)
+    for file in trained.iterdir():
+        (source / "teacher" / file.name).write_bytes(file.read_bytes())
+
+    assert publish.publish(source, ["teacher"], out, seed=3) == [out / "teacher"]
+    model = data.load_model(out / "teacher", "bfloat16")
+    assert model.dtype == torch.bfloat16
+    stored = load_file(out / "teacher" / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.bfloat16}
+    assert data.load_processor(out / "teacher").tokenizer.vocab_size
+    made = json.loads((out / "teacher" / "made.json").read_text())
+    assert made["seed"] == 3 and made["stages"][-1]["first_seed"] == train.seeds_of(MODELS[0])
+    assert [stage["done"]["steps"] for stage in made["stages"]] == [100] * len(stages)
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["total"] for row in rows] == [50 * n for n in range(1, 2 * len(stages) + 1)]
+    curve = fromstring((out / "curve.svg").read_text())
+    assert len(curve.findall("{http://www.w3.org/2000/svg}circle")) == len(rows)
+
+    monkeypatch.setattr(publish, "MOST_BYTES", 10)
+    with pytest.raises(UserError, match="at most 10"):
+        publish.publish(source, ["teacher"], out)

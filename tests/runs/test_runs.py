@@ -82,6 +82,8 @@ def test_a_changed_setting_of_a_begun_stage_is_refused_and_stage_and_key_are_nam
         ("sft/made.json", "sft", "models.agnostic_prompt=think", "rl.judge_always=true"),
         ("sft/model/config.json", "sft", "tuning.lora_rank=4", "eval.judge=claude"),
         ("grpo/made.json", "rl", "rl.group_size=2", "eval.temperature=1"),
+        ("grpo/made.json", "rl", "demo.arms.grpo.judge=grounded", "demo.arms.own={judge: none}"),
+        ("own/made.json", "rl", "rl.group_size=2", "eval.judge=grounded"),
         ("eval/sft.made.json", "eval", "eval.max_tokens=9", "rl.steps=9"),
         ("data/train.jsonl", "data/train.jsonl", "playground.train=9", "playground.test=9"),
     ],
@@ -91,6 +93,20 @@ def test_a_stage_owns_its_settings(tmp_path, files, stage, owned, free):
     with pytest.raises(UserError, match=rf"^{stage} of run .*{owned.split('=')[0]} was"):
         open_run(tmp_path / "x", None, [owned])
     open_run(tmp_path / "x", None, [free])
+
+
+def test_an_arm_of_the_demo_changes_the_settings_of_rl():
+    recipe = load_recipe("tiny2", ["demo.arms.short={rewards: [reasoning], max_tokens: 9}"])
+    assert [*recipe.demo.arms] == ["grpo", "pa_grpo", "pa_grpo_grounded", "short"]
+    assert recipe.of_arm("pa_grpo_grounded").rl.judge == "grounded"
+    short = recipe.of_arm("short").rl
+    assert (short.rewards, short.max_tokens, short.steps) == (["reasoning"], 9, recipe.rl.steps)
+    assert recipe.of_arm("grpo_shared").rl.credit == "shared"
+    with pytest.raises(UserError, match="no RL training 'tall': choose one of grpo"):
+        recipe.of_arm("tall")
+    for wrong in ("eval={credit: shared}", "Own={credit: shared}", "own={karma: 1}"):
+        with pytest.raises(UserError, match=r"demo\.arms"):
+            load_recipe("tiny", [f"demo.arms.{wrong}"])
 
 
 def test_every_setting_of_a_recipe_is_free_or_has_a_stage():

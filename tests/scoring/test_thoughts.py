@@ -99,8 +99,9 @@ def test_mismatch_is_unknown_unless_both_name_an_option():
 
 @pytest.mark.slow  # imports the training
 def test_rollouts_with_a_mismatch_are_tagged():
-    from p2r.training.step import Step, rollout_metrics, score
+    from p2r.training.step import Step, score
     from p2r.training.step_judge import Judged
+    from p2r.training.step_metrics import rollout_metrics
 
     class Characters:
         def decode(self, ids, **_):

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -18,9 +19,11 @@ from rich.console import Console
 
 from p2r.cases.store import CaseStore
 from p2r.cli import run_cli
-from p2r.cli.tables import format_interval, results_table
+from p2r.cli.tables import DemoReport, format_interval, results_table
 from p2r.datasets.cards import write_card
 from p2r.datasets.describe import card_of
+from p2r.runs import open_run
+from p2r.stages import demo
 
 pytestmark = pytest.mark.slow
 SHRUNK = (
@@ -39,8 +42,10 @@ SHRUNK = (
     "rl.preflight=0",
     "rl.save_steps=1",
     "eval.max_tokens=64",
+    "demo.arms.pa_grpo_grounded={credit: process, judge: grounded}",
 )
-MODELS = ("base", "sft", "grpo", "pa_grpo")
+ARMS = ("grpo", "pa_grpo", "pa_grpo_grounded")
+MODELS = ("base", "sft", *ARMS)
 METRICS = ("accuracy", "sufficiency", "format", "mismatch")
 
 
@@ -76,7 +81,7 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
 def test_results_have_the_documented_form(finished):
     run, _ = finished
     results = json.loads((run / "results.json").read_text())
-    assert tuple(results) == ("base", "sft", "grpo", "pa_grpo")
+    assert tuple(results) == MODELS
     for model in MODELS:
         assert tuple(results[model]) == METRICS
         for metric in results[model].values():
@@ -91,7 +96,11 @@ def test_cases_of_all_stages_are_in_the_run(finished):
     stages = CaseStore([run]).values("trace.stage")
     assert stages["cot"] == 64
     assert all(stages[f"eval-{model}"] == 12 for model in (*MODELS, "base_direct"))
-    assert stages["rl-pa_grpo"] == stages["rl-grpo"] == 16
+    assert [stages[f"rl-{arm}"] for arm in ARMS] == [16] * 3
+    made = {arm: json.loads((run / arm / "made.json").read_text())["rl"] for arm in ARMS}
+    assert made["pa_grpo_grounded"].pop("judge") == "grounded"
+    assert made["pa_grpo"].pop("judge") == "oracle"
+    assert made["pa_grpo"] == made["pa_grpo_grounded"] != made["grpo"]
 
 
 def test_nothing_is_done_twice(finished):
@@ -126,16 +135,22 @@ def test_the_funnel_and_the_card_count_the_kept_traces(finished, tmp_path):
 
 def test_a_finished_demo_shows_its_results_at_once(finished):
     run, words = finished
-    assert "SFT + PA-GRPO" in words
+    assert "SFT + PA-GRPO" in words and "SFT + grounded PA-GRPO" in words
     before = (run / "results.json").read_text()
     assert "SFT + PA-GRPO" in run_here(*command(run))
     assert (run / "results.json").read_text() == before
 
 
-def test_a_study_over_seeds_uses_the_run_as_one_seed(finished):
+def test_a_study_over_seeds_uses_the_run_as_one_seed(finished, tmp_path):
     run, _ = finished
-    run_here("study", "--run", str(run), "--seeds", "0,1")
-    written = json.loads((run / "study_credit.json").read_text())
+    file = tmp_path / "both.py"
+    file.write_text(
+        "from p2r.studies.base import GRPO, PA_GRPO, Study\n"
+        'STUDY = Study("both", (GRPO, PA_GRPO), (("pa_grpo", "grpo"),), show=("accuracy",))\n'
+    )
+    run_here("study", str(file), "--run", str(run), "--seeds", "0,1", "--jobs", "2")
+    written = json.loads((run / "study_both.json").read_text())
+    assert not list(run.glob("studies/models/*-seed0-*/*/model"))  # those of the run are used
     assert written["seeds"] == [0, 1] and written["questions"] == 12
     own = json.loads((run / "results.json").read_text())["pa_grpo"]["accuracy"]["mean"]
     assert written["pa_grpo"]["accuracy"]["per_seed"][0] == pytest.approx(own, abs=1e-5)
@@ -154,3 +169,62 @@ def test_table_of_results():
     console.print(results_table({"base": {"accuracy": interval}, "sft": {"mismatch": empty}}))
     text = console.export_text()
     assert "base" in text and "SFT" in text and "50.0 [25–75]" in text
+
+
+def test_the_tables_of_the_second_world(tmp_path, monkeypatch):
+    """Truth, sentences told and the source followed; other splits; no model is asked twice."""
+    overrides = [
+        "models.base=playground/base",
+        "playground.test=4",
+        "playground.ambiguous=2",
+        "playground.new_domain=0",
+        "playground.long=1",
+        "playground.false_notes=3",
+        "eval.max_tokens=24",
+    ]
+    run = open_run(tmp_path / "run", "tiny2", overrides)
+    models = {"base": "playground/base", "pa_grpo_grounded": "playground/teacher"}
+    assert tuple(demo.models_of(run)) == MODELS
+    monkeypatch.setattr(demo, "models_of", lambda run: models)
+
+    results = demo.evaluate_all(run)
+    assert tuple(results) == tuple(models)
+    assert tuple(results["base"]) == (*demo.SECOND_WORLD, "follows note", "follows video")
+    assert set(METRICS) < set(demo.SECOND_WORLD)
+    assert results["base"]["sentences told"]["unit"] == "sentences"
+    assert results["base"]["follows note"]["n"] == 3
+    splits = demo.evaluate_splits(run)
+    assert {split: found["pa_grpo_grounded"]["exact"]["n"] for split, found in splits.items()} == {
+        "ambiguous": 2,
+        "long": 1,
+    }
+    made = json.loads((run.folder / "eval" / "pa_grpo_grounded-long.json").read_text())["made"]
+    assert made["frames"]["max_frames"] == 64
+
+    report = DemoReport(Console(width=80, record=True, file=io.StringIO()))
+    report.results(results)
+    report.splits(splits)
+    text = report._console.export_text()
+    assert "…" not in text and text.count("SFT + grounded") == 3 + 2
+    assert "ambiguous" in text and "(n = 2)" in text
+
+    monkeypatch.setattr("p2r.data.load_model", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr("p2r.engines.load_engine", _known_engine(run))
+    assert demo.evaluate_all(run) == results
+    assert demo.evaluate_splits(run) == splits
+
+
+def _known_engine(run):
+    """Return a loader of engines that write nothing: every answer is in the journals."""
+
+    def load(recipe, model, **settings):
+        stage = "base" if model == "playground/base" else "pa_grpo_grounded"
+        made = json.loads((run.folder / "eval" / f"{stage}.json").read_text())["made"]
+        journal = (run.folder / "eval" / f"{stage}.made.json").read_text()
+        return SimpleNamespace(
+            name=made["model"],
+            identity=json.loads(journal),
+            generate=lambda requests, sampling: [pytest.fail("asked again") for _ in requests],
+        )
+
+    return load

@@ -3,8 +3,8 @@
 Each config is one start of the real `accelerate launch` with two workers over gloo, with the
 shipped config where there is one. A start takes long, so one start does several trainings. A set-up
 trains SFT, then RL, on the tiny model. The data have a clip that cannot be read, an image and a
-text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO, RL of all
-weights is PA-GRPO.
+text-only question. ZeRO-3 trains with gradient checkpointing. RL with LoRA is T-GRPO with masked
+frames (PAPO), RL of all weights is PA-GRPO.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,13 +21,14 @@ import pytest
 import torch
 import yaml
 from small import read_lines
+from test_dynamic_sampling import POOL, asked_in, both
+from test_dynamic_sampling import train as train_by_question
 from torch.testing import assert_close
 from train_distributed import run_job
-from train_steps import GROUP, PROMPTS, STEPS, train_steps
+from train_steps import GROUP, PROMPTS, STEPS, VARIANTS, train_steps
 
 from p2r import data
 from p2r.records import Case, Question
-from p2r.rewards import NORMALISATIONS
 from p2r.training.stage import PATIENCE
 
 pytest_plugins = ["small_fixtures"]
@@ -49,7 +51,7 @@ SETTINGS = [
     "rl.preflight=1",
 ]
 CONFIGS = {"ddp": None, "zero2": "zero2.yaml", "zero3": "zero3.yaml", "fsdp2": "fsdp2.yaml"}
-LORA = ["tuning.lora_rank=4", "rl.credit=temporal", "rl.micro_batch=6"]
+LORA = ["tuning.lora_rank=4", "rl.credit=temporal", "rl.micro_batch=6", "rl.perception_loss=0.02"]
 SETUPS = ["ddp", "ddp lora", "zero2", "zero3", "zero3 lora", "fsdp2"]
 EXTRA = {  # what the start of a config does besides
     "one": {"adapters": LORA},
@@ -62,6 +64,10 @@ EXTRA = {  # what the start of a config does besides
     },
     "fsdp2": {"kill_at": 2},
 }
+# Names of questions ("!": cannot be read) and settings of dynamic sampling.
+DRAWN = [[*POOL, "b!", "p!"], "rl.dynamic_sampling=any", "rl.dynamic_rounds=2"]
+# One worker pads its examples. These pack them, into one to two passes.
+BUDGET = {"ddp": ["sft.token_budget=250"], "zero3": ["sft.token_budget=250"]}
 SHARED_GROUP = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
 DDP = {
     "compute_environment": "LOCAL_MACHINE",
@@ -91,7 +97,7 @@ def job(name: str, out: Path, paths: list[str], workers: int) -> dict:
     return {
         **dict(zip(("model", "media", "questions"), paths, strict=True)),
         "out": str(out),
-        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}"],
+        "settings": [*SETTINGS, f"sft.batch_size={4 // workers}", *BUDGET.get(name, [])],
         "sft": ["long", "text", "still", "broken", "short", "twin", "text", "still"],
         "rl": ["long", "broken", "still", "text"],
         **EXTRA.get(name, {}),
@@ -141,7 +147,9 @@ def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory
         calls = [["train_distributed", "run_job", [what]]]
         if name == "ddp":
             shared = [str(out / "shared group"), str(taught_folder), str(media), *SHARED_GROUP]
+            drawn = [str(out / "drawn"), str(model_folder), str(media), *DRAWN]
             calls += [["train_steps", "train_steps", steps], ["test_grpo", "train", shared]]
+            calls.append(["test_dynamic_sampling", "train", drawn])
         if "kill_at" in what:
             assert launch(name, out, calls) != 0
             assert not (out / "done.json").exists() and (out / "rl" / "checkpoints").is_dir()
@@ -271,23 +279,25 @@ def test_workers_wait_for_each_other_for_hours(trained):
 # ---- groups of rollouts that cross the border between two workers
 
 
-@pytest.mark.parametrize("normalise", NORMALISATIONS)
-def test_groups_advantages_and_losses_equal_those_of_one_worker(normalise, trained):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_groups_advantages_and_losses_equal_those_of_one_worker(variant, trained):
     """Groups of 4 in micro-batches of 3 cross the borders of micro-batches and workers."""
-    one, two = (torch.load(trained(name) / "steps" / f"{normalise}.pt") for name in ("one", "ddp"))
+    one, two = (torch.load(trained(name) / "steps" / f"{variant}.pt") for name in ("one", "ddp"))
     assert len(one["cases"]) == len(two["cases"]) == STEPS * PROMPTS * GROUP
+    advantages = defaultdict(list)
     for mine, theirs in zip(one["cases"], two["cases"], strict=True):
         for trace in (mine["trace"], theirs["trace"]):
             trace["model"] = ""
+        for process in ("perception_advantage", "reasoning_advantage"):
+            both = mine.pop(process), theirs.pop(process)
+            assert both[1] == pytest.approx(both[0], abs=1e-4 if "critic" in variant else 0)
+            advantages[process].append(both[0])
         assert json.dumps(mine) == json.dumps(theirs)
-    advantages = [
-        (case["perception_advantage"], case["reasoning_advantage"]) for case in one["cases"]
-    ]
-    assert any(looked != reasoned for looked, reasoned in advantages)
+    assert advantages["perception_advantage"] != advantages["reasoning_advantage"]
     # Times are not compared. Means over the tokens of a micro-batch depend on the micro-batches.
     # The losses of later steps show that the weights agree. Weights with almost no gradient may
     # differ, because Adam turns rounding errors into full steps.
-    by_cut = ("entropy", "kl", "clip_ratio")
+    by_cut = ("entropy", "kl", "clip_ratio", "masked_")
     names = [
         name
         for name in one["metrics"][0]
@@ -295,6 +305,8 @@ def test_groups_advantages_and_losses_equal_those_of_one_worker(normalise, train
     ]
     assert {"perception/kl", "reasoning/entropy"} <= {*names}
     assert {"loss", "grad_norm", "judge/calls", "reasoning/collapse"} <= {*names}
+    if "critic" in variant:
+        assert {"critic/loss", "critic/explained", "perception/masked_kl"} <= {*names}
     assert len(one["metrics"]) == STEPS
     for mine, theirs in zip(one["metrics"], two["metrics"], strict=True):
         for name in names:
@@ -303,6 +315,17 @@ def test_groups_advantages_and_losses_equal_those_of_one_worker(normalise, train
                 continue
             assert theirs[name] == pytest.approx(mine[name], rel=1e-4, abs=1e-6), name
     assert abs(one["metrics"][-1]["loss"]) > 1e-4 and one["metrics"][-1]["kl"] > 1e-4
+
+
+def test_two_workers_draw_the_same_questions_as_one(trained, model_folder, media, tmp_path):
+    """For unreadable videos and collapsed groups. A group of two is on both workers."""
+    train_by_question(tmp_path / "one", model_folder, media, *DRAWN)
+    (tmp_path / "two").symlink_to(trained("ddp") / "drawn")
+    assert asked_in(tmp_path / "one") == asked_in(tmp_path / "two")
+    for one, two in both(tmp_path, "one", "two"):
+        for key in one:
+            if key.startswith(("dynamic", "reward", "judge/calls", "loss", "grad_norm")):
+                assert two[key] == pytest.approx(one[key], abs=1e-5), key
 
 
 def test_two_workers_may_share_a_group(trained):

@@ -12,7 +12,8 @@ from p2r.errors import TrainingError, UserError
 from p2r.records import Case, Question, Trace
 from p2r.runs.recipe import load_recipe
 from p2r.training.plan import accumulation
-from p2r.training.sft import LengthGroups, TraceCollator, sft_arguments, target, train_sft
+from p2r.training.sft import sft_arguments, target, train_sft
+from p2r.training.sft_batches import LengthGroups, TraceCollator
 from p2r.video import FrameCache
 
 pytestmark = pytest.mark.slow
@@ -118,14 +119,19 @@ def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, m
         train(out, case_file, model_folder, media, "sft.learning_rate=0.1")
 
 
-def test_a_stage_continues_with_smaller_forward_passes(model_folder, media, questions, tmp_path):
+@pytest.mark.parametrize(
+    "smaller", [("sft.batch_size=1", "sft.global_batch=2"), ("sft.token_budget=150",)]
+)
+def test_a_stage_continues_with_smaller_forward_passes(
+    model_folder, media, questions, tmp_path, smaller
+):
     file = tmp_path / "cases.jsonl"
     file.write_text("\n".join(case.model_dump_json() for case in cases_of(questions)))
     train(tmp_path / "whole", file, model_folder, media)
     out = tmp_path / "sft"
     with stopped_at_line(7):
         train(out, file, model_folder, media)
-    train(out, file, model_folder, media, "sft.batch_size=1", "sft.global_batch=2")
+    train(out, file, model_folder, media, *smaller)
     whole, resumed = (read_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "sft"))
     assert [row["step"] for row in resumed] == list(range(1, STEPS + 1))
     losses = [[row["loss"] for row in rows] for rows in (whole, resumed)]

@@ -10,8 +10,8 @@ from p2r.files.journal import Journal
 from p2r.judges import JournaledJudge
 from p2r.records import Question, Verdict
 from p2r.template import render
-from p2r.training.step import rollout_metrics
 from p2r.training.step_judge import StepJudge
+from p2r.training.step_metrics import rollout_metrics
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -561,8 +563,31 @@ def test_a_folder_keeps_frames_for_other_runs(tmp_path):
     found = again.get(path, max_frames=4)
     assert (again.decoded, again.hits) == (0, 1)
     assert np.array_equal(found.frames, first.frames) and found.info() == first.info()
-    (kept,) = folder.iterdir()
+    (kept,) = folder.glob("*.npz")
     kept.write_bytes(kept.read_bytes()[:1000])  # as if the disk had been full
     mended = FrameCache(folder)
     assert np.array_equal(mended.get(path, max_frames=4).frames, first.frames)
-    assert mended.decoded == 1 and [file.name for file in folder.iterdir()] == [kept.name]
+    assert mended.decoded == 1 and [*folder.glob("*.npz")] == [kept]
+
+
+def test_os_processes_that_share_a_folder_decode_each_file_once(tmp_path):
+    paths = [str(write_clip(tmp_path / f"{number}.mp4", 4)) for number in range(3)]
+    code = (
+        "import sys; from p2r.video import FrameCache; cache = FrameCache(sys.argv[1]); "
+        "[cache.get(path) for path in sys.argv[2:]]; print(cache.decoded)"
+    )
+    ask = [sys.executable, "-c", code, str(tmp_path / "cache"), *paths]
+    running = [subprocess.Popen(ask, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sum(int(child.communicate()[0]) for child in running) == 3
+
+
+def test_the_disk_of_a_cache_is_limited(tmp_path):
+    paths = [write_clip(tmp_path / f"{number}.mp4", 4) for number in range(4)]
+    size = sample_frames(paths[0]).frames.nbytes + 2000
+    cache = FrameCache(tmp_path / "cache", max_items=1, disk_bytes=int(3.5 * size))
+    for place in (0, 1, 2, 0, 3):  # the second clip is the least recently used
+        cache.get(paths[place])
+    assert (cache.decoded, cache.hits) == (4, 1)
+    for place in (0, 2, 3, 1):
+        cache.get(paths[place])
+    assert (cache.decoded, cache.hits) == (5, 4)

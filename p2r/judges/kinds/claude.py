@@ -14,6 +14,7 @@ from p2r.files.loopback import client_options
 from p2r.judges.address import failed_reply
 from p2r.judges.make import JudgeMaker
 from p2r.judges.models import features_of
+from p2r.judges.pictures import pictures_of
 from p2r.judges.prices import Usage
 from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
 
@@ -93,7 +94,7 @@ class ClaudeJudge(RemoteJudge):
         params: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self.limits.max_tokens,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "user", "content": _content(prompt)}],
             **self._more_fields,
         }
         if self.guidance:
@@ -116,6 +117,17 @@ class ClaudeJudge(RemoteJudge):
             return read_message(await self.client.messages.create(**self.params(prompt)))
         except (anthropic.AnthropicError, ValueError) as error:
             return failed_reply(error, anthropic)
+
+
+def _content(prompt: str) -> str | list[dict[str, Any]]:
+    """Return the content of a message: the prompt, after its pictures if it has any."""
+    blocks: list[dict[str, Any]] = []
+    for picture in pictures_of(prompt):
+        if picture.caption:
+            blocks.append({"type": "text", "text": picture.caption})
+        source = {"type": "base64", "media_type": "image/jpeg", "data": picture.base64}
+        blocks.append({"type": "image", "source": source})
+    return [*blocks, {"type": "text", "text": str(prompt)}] if blocks else prompt
 
 
 def read_message(message: Any) -> Reply:

@@ -12,6 +12,7 @@ from p2r.files.loopback import client_options
 from p2r.judges.address import check_address, failed_reply, read_address
 from p2r.judges.base import BaseJudge
 from p2r.judges.make import JudgeMaker
+from p2r.judges.pictures import pictures_of
 from p2r.judges.prices import Usage, read_count
 from p2r.judges.remote import Limits, RemoteJudge, Reply, without_thinking
 
@@ -50,11 +51,12 @@ class ServerJudge(RemoteJudge):
         key: str,
         limits: Limits,
         reasoning: bool = False,
+        name: str | None = None,
         **shared: Any,
     ) -> None:
         parts = urlsplit(url)
         self._reasoning = reasoning
-        super().__init__(f"server:{model}", model, parts.netloc, limits, **shared)
+        super().__init__(name or f"server:{model}", model, parts.netloc, limits, **shared)
         self._client = openai.AsyncOpenAI(
             api_key=key,
             base_url=url.rstrip("/") + ("" if parts.path.strip("/") else "/v1"),
@@ -69,7 +71,7 @@ class ServerJudge(RemoteJudge):
             return read_completion(
                 await self._client.chat.completions.create(
                     model=self.model,
-                    messages=[*system, {"role": "user", "content": prompt}],
+                    messages=[*system, {"role": "user", "content": _content(prompt)}],
                     max_tokens=self.limits.max_tokens,
                     temperature=0.0,
                 ),
@@ -77,6 +79,17 @@ class ServerJudge(RemoteJudge):
             )
         except (openai.OpenAIError, ValueError) as error:
             return failed_reply(error, openai)
+
+
+def _content(prompt: str) -> str | list[dict[str, Any]]:
+    """Return the content of a message: the prompt, after its pictures if it has any."""
+    parts: list[dict[str, Any]] = []
+    for picture in pictures_of(prompt):
+        if picture.caption:
+            parts.append({"type": "text", "text": picture.caption})
+        url = f"data:image/jpeg;base64,{picture.base64}"
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    return [*parts, {"type": "text", "text": str(prompt)}] if parts else prompt
 
 
 def read_completion(completion: Any, reasoning: bool = False) -> Reply:

@@ -1,0 +1,101 @@
+"""`--parallel N`: run a command as N subprocesses, each on its part of the questions and GPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import Annotated
+
+import typer
+
+from p2r.errors import UserError
+
+# The arguments of the running command.
+ARGUMENTS: ContextVar[list[str]] = ContextVar("ARGUMENTS")
+OPTION = "--parallel"
+
+ParallelOption = Annotated[
+    int | None,
+    typer.Option(
+        OPTION,
+        metavar="N",
+        min=2,
+        help="Answer in N subprocesses at once, each with its part of the questions (--shard) and "
+        "of the GPUs.",
+    ),
+]
+
+
+def run_parts(count: int | None, shard: str | None, ray: bool) -> None:
+    """Run the command in `count` subprocesses and wait for all (None: do nothing).
+
+    Raises `UserError` if a part fails; the same command then continues.
+    """
+    if count is None:
+        return
+    if shard is not None or ray:
+        raise UserError(f"{OPTION} divides the questions itself: leave out --shard and --ray")
+    command = [sys.executable, "-m", "p2r", *without_option(ARGUMENTS.get())]
+    children = [
+        subprocess.Popen(
+            [*command, "--shard", f"{part}/{count}"],
+            env={**os.environ, **environment, "TQDM_POSITION": str(part)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        for part, environment in enumerate(divide_machine(count, os.environ))
+    ]
+    try:
+        codes = [child.wait() for child in children]
+    except BaseException:  # Ctrl-C: a terminal has sent it to the subprocesses too
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
+        raise
+    if failed := [f"{part}/{count}" for part, code in enumerate(codes) if code]:
+        raise UserError(
+            f"part {', '.join(failed)} failed, see above; the same command continues the rest"
+        )
+
+
+def without_option(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command without `--parallel N`."""
+    left: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == OPTION:
+            next(waiting, None)
+        elif not argument.startswith(f"{OPTION}="):
+            left.append(argument)
+    return left
+
+
+def divide_machine(count: int, environ: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return environment variables that give each of `count` parts its GPUs, or else its cores.
+
+    Raises `UserError` if there are fewer GPUs than parts.
+    """
+    named = environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [name for name in named.split(",") if name] if named is not None else _all_gpus()
+    if not devices:
+        threads = environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
+        return [{"OMP_NUM_THREADS": threads}] * count
+    each = len(devices) // count
+    if not each:
+        raise UserError(
+            f"{OPTION} {count}, but there are {len(devices)} GPUs: give at most as many"
+        )
+    return [
+        {"CUDA_VISIBLE_DEVICES": ",".join(devices[part * each : (part + 1) * each])}
+        for part in range(count)
+    ]
+
+
+def _all_gpus() -> list[str]:
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]

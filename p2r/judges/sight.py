@@ -1,0 +1,80 @@
+"""Reads what a multimodal judge sees: frames of a question's media, as pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from PIL import Image
+
+from p2r.files.media import resolve_media
+from p2r.judges.pictures import FRAMES, PIXELS, Picture
+from p2r.records import Medium, Question
+from p2r.video import FrameCache, Frames
+
+FACTOR = 28
+QUALITY = 90
+KEPT = 256  # media whose pictures stay in memory
+
+
+class Sight:
+    """Reads the frames that a judge sees. Threads may share it.
+
+    `root`: the media folder. `frames`: the most frames of a video, evenly spaced. `pixels`: the
+    most pixels of a frame.
+    """
+
+    def __init__(self, root: Path, frames: int = FRAMES, pixels: int = PIXELS) -> None:
+        self.root = root
+        self.settings = {"max_frames": frames, "max_pixels": pixels, "factor": FACTOR}
+        self._frames = FrameCache(max_bytes=2**27)
+        self._shown: OrderedDict[str, tuple[tuple[Picture, ...], str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def pictures(self, question: Question) -> tuple[Picture, ...]:
+        """Return the frames of all media of a question. Raises `MediaError` and `VideoError`."""
+        return tuple(p for medium in question.media for p in self._read(question, medium)[0])
+
+    def digest(self, question: Question) -> str:
+        """Return a hash of the pixels of these frames and of their times."""
+        return " ".join(self._read(question, medium)[1] for medium in question.media)
+
+    def _read(self, question: Question, medium: Medium) -> tuple[tuple[Picture, ...], str]:
+        path = resolve_media(self.root, medium.path)
+        state = path.stat() if path.exists() else None
+        key = f"{medium.model_dump_json()} {state and (state.st_size, state.st_mtime_ns)}"
+        with self._lock:
+            found = self._shown.get(key)
+            if found is not None:
+                self._shown.move_to_end(key)
+                return found
+        frames = self._frames.get(path, **self.settings, **medium.window)
+        found = _to_pictures(medium, frames), _digest(frames)
+        with self._lock:
+            self._shown[key] = found
+            while len(self._shown) > KEPT:
+                self._shown.popitem(last=False)
+        return found
+
+
+def _to_pictures(medium: Medium, frames: Frames) -> tuple[Picture, ...]:
+    times = ", ".join(f"{second:.3g}" for second in frames.timestamps)
+    caption = f"{len(frames)} frames of a video, at {times} s, in order:"
+    if medium.data_type == "image":
+        caption = "An image:"
+    pictures = []
+    for place, frame in enumerate(frames.frames):
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, "JPEG", quality=QUALITY)
+        height, width = frame.shape[:2]
+        pictures.append(Picture(buffer.getvalue(), width, height, "" if place else caption))
+    return tuple(pictures)
+
+
+def _digest(frames: Frames) -> str:
+    digest = hashlib.sha256(repr((frames.frames.shape, frames.timestamps)).encode())
+    digest.update(frames.frames.tobytes())
+    return digest.hexdigest()[:24]

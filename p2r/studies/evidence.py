@@ -1,0 +1,45 @@
+"""Do models say "cannot tell" if the video does not show what the question needs?
+
+In the split `ambiguous`, the evidence is there (answerable), covered, absent or in the dark. Four
+ways to train are compared: GRPO, PA-GRPO, PA-GRPO with the grounded judge, and PA-GRPO whose
+training questions have 200 such questions among them.
+"""
+
+from p2r.records import Case, Question
+from p2r.studies.base import GRPO, PA_GRPO, SFT, Arm, Measure, Study
+from p2r.studies.framework.examples import Mixed
+from p2r.studies.framework.measures import says_cannot_tell
+
+
+def abstains_rightly(case: Case) -> float | None:
+    """Return 1 if the model abstains from exactly the questions without evidence."""
+    said, evidence = says_cannot_tell(case), case.question.meta.get("evidence")
+    return None if said is None or evidence is None else float(said == (evidence != "answerable"))
+
+
+def evidence(question: Question) -> str | None:
+    """Return how the evidence is hidden."""
+    return question.meta.get("evidence")
+
+
+STUDY = Study(
+    "evidence",
+    arms=(
+        SFT,
+        GRPO,
+        PA_GRPO,
+        Arm("grounded", ("rl.judge=grounded",), label="PA-GRPO, grounded"),
+        Arm("mixed", label="PA-GRPO, ambiguous too", questions=Mixed("ambiguous", 200), world=2),
+    ),
+    differences=(
+        ("pa_grpo", "grpo"),
+        ("pa_grpo", "sft"),
+        ("grounded", "pa_grpo"),
+        ("mixed", "pa_grpo"),
+    ),
+    views=("ambiguous", "test"),
+    show=("abstains rightly", "cannot tell", "accuracy", "faithful", "sufficient and true"),
+    metrics={"abstains rightly": Measure(abstains_rightly)},
+    by={"evidence": evidence},
+    doc=__doc__,
+)

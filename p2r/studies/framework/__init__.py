@@ -1,0 +1,1 @@
+"""Trains, evaluates and measures the arms of a study."""

@@ -1,0 +1,49 @@
+"""Names for models and answers, made from everything that they depend on.
+
+Equal settings give equal names. So studies share models and answers, and a changed setting never
+mixes with old results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from p2r.files.user_code import source_of
+from p2r.runs.ownership import owners
+from p2r.runs.recipe import Recipe
+
+# The start of a training is named by the model, so the recipe's own name of it is left out.
+_BY_MODEL = ("models.base",)
+
+
+def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """Return the values of a recipe that change the result of a stage, except default values.
+
+    A key that a later version of p2r adds has its default value, so it does not change the result.
+    The source of a reward function of the user is part of the settings of RL.
+    """
+    given = _flatten(recipe.model_dump(mode="json", exclude_defaults=True))
+    chosen = {
+        key: value for key, value in given.items() if stage in owners(key) and key not in _BY_MODEL
+    }
+    if stage == "rl" and recipe.rl.reward is not None:
+        chosen["rl.reward"] = source_of(recipe.rl.reward)
+    return chosen
+
+
+def digest(*parts: Any) -> str:
+    """Return 8 hex digits that identify values that JSON can hold."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

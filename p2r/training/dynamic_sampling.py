@@ -1,0 +1,127 @@
+"""Dynamic sampling (DAPO, arXiv 2503.14476): collapsed groups of a step are replaced by new ones.
+
+A group whose rewards are all equal has no advantage and teaches nothing. With `rl.dynamic_sampling`
+a step scores its rollouts at once, draws other questions for the collapsed groups, samples them,
+and repeats this up to `rl.dynamic_rounds` times. A group that is still collapsed then stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from p2r.records import Question
+from p2r.rewards import PROCESSES, collapsed, rewards_in_use
+from p2r.runs.recipe import RlSettings
+from p2r.training import step as pa_grpo
+from p2r.training.stage import workers
+from p2r.training.step import Step
+
+
+def collapsed_groups(step: Step, settings: RlSettings) -> list[int]:
+    """Return the places of the groups of a scored step that are to be replaced.
+
+    "all": those that have collapsed for every process that the training learns from; "any": for at
+    least one of them; "perception" or "reasoning": for that process.
+    """
+    flat = np.asarray(collapsed(step.rewards.numpy(), step.group_size), dtype=bool)
+    wanted = settings.dynamic_sampling
+    if wanted in PROCESSES:
+        chosen = flat[:, PROCESSES.index(wanted)]
+    else:
+        used = rewards_in_use(settings.credit, settings.rewards)
+        columns = flat[:, [PROCESSES.index(process) for process in used]]
+        chosen = columns.any(1) if wanted == "any" else columns.all(1)
+    return np.flatnonzero(chosen).tolist()
+
+
+def replace_collapsed(trainer: Any, ends: set[int]) -> None:
+    """Replace collapsed groups of the trainer's step, whose rollouts are sampled and being judged.
+
+    All workers must call this together. Afterwards the step is scored.
+    """
+    step, settings = trainer.step, trainer.settings
+    trainer.score_step()
+    groups = len(step.cases) // step.group_size
+    sampled, empty, cost = groups, len(collapsed_groups(step, settings)), 0.0
+    rounds = 0
+    for _ in range(settings.dynamic_rounds):
+        drawn = {
+            place: trainer.substitutes.draw(place) for place in collapsed_groups(step, settings)
+        }
+        asked = {place: question for place, question in drawn.items() if question is not None}
+        if not asked:
+            break
+        rounds += 1
+        new = _sample_groups(trainer, asked, ends)
+        sampled += len(asked)
+        empty += len(collapsed_groups(new, settings))
+        cost += _put(step, new, list(asked))
+    step.metrics |= {
+        "dynamic/rounds": float(rounds),
+        "dynamic/replaced": float(sampled - groups),
+        "dynamic/collapse_sampled": empty / sampled,
+        "dynamic/collapse": len(collapsed_groups(step, settings)) / groups,
+        "dynamic/judge_cost": cost,
+    }
+
+
+def _sample_groups(trainer: Any, asked: dict[int, Question], ends: set[int]) -> Step:
+    """Return a scored step of new groups: one for each place of the trainer's step."""
+    step: Step = trainer.step
+    rows = _rows_of(step, list(asked), step.own)
+    before = len(_rows_of(step, list(asked), slice(0, step.first_row)))
+    questions = [asked[row // step.group_size] for row in rows]
+    # All workers sample together. A worker without rows samples one row, which nobody uses.
+    idle = not rows and workers().num_processes > 1
+    new = replace(
+        Step(questions or step.questions[:1], step.group_size, step.number, before),
+        trace_fields=step.trace_fields,
+    )
+    trainer.step = new  # the sampler reads it
+    try:
+        pa_grpo.sample(
+            new,
+            trainer.processing_class,
+            trainer.frames_of,
+            trainer.style,
+            trainer._sample_from,
+            ends,
+        )
+        if idle:
+            for name in ("questions", "frames", "prompts", "completions", "texts", "truncated"):
+                setattr(new, name, [])
+        pa_grpo.judge(new, trainer.judge)
+        trainer.score_step()
+    finally:
+        trainer.step = step
+    return new
+
+
+def _rows_of(step: Step, places: Sequence[int], part: slice) -> list[int]:
+    """Return the rows, among those of all workers, of the groups at `places` inside a part."""
+    chosen = set(places)
+    return [row for row in range(part.start, part.stop) if row // step.group_size in chosen]
+
+
+def _put(step: Step, new: Step, places: list[int]) -> float:
+    """Put the groups of `new` into a step; return what the judge took for those that leave it."""
+    rows = _rows_of(step, places, slice(0, len(step.cases)))
+    cost = 0.0
+    for row, case, rewards in zip(rows, new.cases, new.rewards, strict=True):
+        leaving = step.cases[row].verdict
+        cost += leaving.cost if leaving else 0.0
+        step.cases[row], step.rewards[row] = case, rewards
+    for place, row in enumerate(_rows_of(step, places, step.own)):
+        mine = row - step.first_row
+        for name in ("questions", "frames", "prompts", "completions", "texts", "truncated"):
+            getattr(step, name)[mine] = getattr(new, name)[place]
+        if step.sampling_log_probs is not None:
+            step.sampling_log_probs[mine] = new.sampling_log_probs[place]
+    step.judge_calls += new.judge_calls
+    for part, seconds in new.seconds.items():
+        step.seconds[part] += seconds
+    return cost

@@ -1,0 +1,121 @@
+"""PAPO's implicit perception loss: the response should depend on what the frames show.
+
+The policy reads every response twice, with the real frames and with frames in which a share of the
+patches is black. The divergence between both is maximised (arXiv 2507.06448, eq. 2). No judge is
+needed. The entropies of both are minimised (the paper's double entropy loss), because otherwise the
+divergence can grow through random text.
+
+Differences from the authors' code (github.com/MikeWangWZHL/PAPO):
+
+- Both passes carry a gradient, as in the equation. Their code by default computes the masked pass
+  once before the update, without gradient.
+- The entropy is that of the distribution of each token. Their code takes −log π of the sampled
+  token, whose gradient is 0 on average.
+- Tokens are averaged like those of eq. (7), so that γ and β have the same unit.
+- A video loses the same places in all frames, as in VideoMAE (arXiv 2203.12602). In a picture of
+  their data a black place is lost; in the next frame of a video it could be seen again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from p2r import data
+from p2r.records import Question
+
+MOST_KL = 10.0  # of one token; beyond it the gradient is 0, as in the authors' code
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the policy gives a batch of responses: log-prob and entropy of each token, (B, T)."""
+
+    log_probs: torch.Tensor
+    entropies: torch.Tensor
+
+
+def perception_losses(
+    real: Reading, masked: Reading, seen: torch.Tensor, gamma: float, eta: float
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the loss of every token, (B, T), and its terms for the log.
+
+    For each token −γ (exp(r) − r − 1) + η (H + H_mask) with r = log π_mask − log π. The bracket
+    estimates the KL divergence of π_mask from π. `seen` (B,) is 1 for responses to a question with
+    media. The others have nothing to mask and get 0.
+    """
+    ratio = masked.log_probs - real.log_probs
+    kl = torch.clamp(torch.exp(ratio) - ratio - 1, max=MOST_KL)
+    losses = eta * (real.entropies + masked.entropies) - gamma * kl
+    shown = seen[:, None].to(losses.dtype)
+    terms = {"masked_kl": kl * shown, "masked_entropy": masked.entropies * shown}
+    return losses * shown, {name: term.detach() for name, term in terms.items()}
+
+
+# ------------------------------------------------------------------------------------------- masks
+
+
+def mask_vision(
+    vision: Sequence[data.Batch],
+    questions: Sequence[Question],
+    processor: Any,
+    share: float,
+    seed: str,
+) -> list[data.Batch]:
+    """Return the vision inputs of each row with a share of their patches black.
+
+    Rows with the same vision object get the same masked object, so they still share their prompt.
+    The mask depends only on `seed` and the question, not on worker or micro-batch.
+    """
+    masked: dict[int, data.Batch] = {}
+    for row, question in zip(vision, questions, strict=True):
+        if id(row) not in masked:
+            masked[id(row)] = _mask_one(row, processor, share, f"{seed}/{question.id}")
+    return [masked[id(row)] for row in vision]
+
+
+def has_media(row: data.Batch) -> bool:
+    """Return whether the prompt of a row shows an image or a video."""
+    return row["pixel_values"] is not None or row["pixel_values_videos"] is not None
+
+
+def _mask_one(row: data.Batch, processor: Any, share: float, seed: str) -> data.Batch:
+    digest = hashlib.sha256(seed.encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    found = dict(row)
+    for kind, suffix in (("image", ""), ("video", "_videos")):
+        patches, grid = row[f"pixel_values{suffix}"], row[f"{kind}_grid_thw"]
+        if patches is not None:
+            black = black_patch(getattr(processor, f"{kind}_processor"), patches.size(1))
+            found[f"pixel_values{suffix}"] = mask_patches(patches, grid, share, black, generator)
+    return found
+
+
+def mask_patches(
+    patches: torch.Tensor,
+    grid: torch.Tensor,
+    share: float,
+    black: torch.Tensor,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return patches (P, width) in which each place is black with probability `share`.
+
+    `grid` (N, 3) has the moments, rows and columns of N media. A place is the same in all moments.
+    """
+    places = [
+        (torch.rand(height * width, generator=generator) < share).repeat(moments)
+        for moments, height, width in grid.tolist()
+    ]
+    hidden = torch.cat(places).to(patches.device)
+    return torch.where(hidden[:, None], black.to(patches), patches)
+
+
+def black_patch(vision_processor: Any, width: int) -> torch.Tensor:
+    """Return a black patch as the processor encodes it: channels × temporal patch × patch²."""
+    mean = torch.tensor(vision_processor.image_mean)
+    deviation = torch.tensor(vision_processor.image_std)
+    return (-mean / deviation).repeat_interleave(width // len(mean))

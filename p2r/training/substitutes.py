@@ -1,0 +1,120 @@
+"""Other questions for a step: in place of unreadable ones and, if asked for, of collapsed groups.
+
+A training opens only its first questions before it starts. The others are opened when their step
+needs them, so a large data set costs no waiting. All draws depend only on seed, step and the place
+of the group in the step: all workers draw the same, and so does a resumed training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from accelerate.utils import gather_object
+
+from p2r.errors import DataError, TrainingError
+from p2r.records import Question
+from p2r.template import build_prompt
+from p2r.training.plan import find_no_reward
+from p2r.training.stage import raise_together
+from p2r.training.step import FramesOf
+
+
+def find_fault(question: Question, frames_of: FramesOf, style: str) -> str | None:
+    """Return why RL cannot ask a question, None if it can. Opens its video."""
+    if reason := find_no_reward(question):
+        return reason
+    try:
+        build_prompt(question, style)
+        frames_of(question)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+class Substitutes:
+    """Draws questions of `pool` for the groups of a step.
+
+    `on_skip` gets each question that cannot be asked, with the reason.
+    """
+
+    def __init__(
+        self,
+        pool: Sequence[Question],
+        seed: int,
+        frames_of: FramesOf,
+        style: str,
+        on_skip: Callable[[Question, str], None],
+    ) -> None:
+        self.pool, self.seed, self.frames_of, self.style = pool, seed, frames_of, style
+        self.on_skip = on_skip
+        self._faulty: set[str] = set()
+        self._step, self._groups = 0, 1
+        self._planned: set[str] = set()
+        self._left: dict[int, Iterator[Question]] = {}
+
+    def fill(
+        self, questions: Sequence[Question], step: int, first_row: int, group_size: int
+    ) -> list[Question]:
+        """Begin a step: return its questions, one for each row, in place of unreadable ones others.
+
+        `first_row` is the place of this worker's first row. All workers must call this together.
+        Raises `TrainingError` on all workers if no question is left.
+        """
+        everyone = gather_object([question.id for question in questions])
+        self._step, self._groups = step, len(everyone) // group_size
+        self._planned, self._left = set(everyone), {}
+        chosen: dict[int, Question] = {}
+        failed = None
+        try:
+            for row, question in enumerate(questions):
+                place = (first_row + row) // group_size
+                if place not in chosen:
+                    readable = self._readable(question)
+                    chosen[place] = question if readable else self._instead(question, place)
+        except TrainingError as error:
+            failed = error
+        raise_together(failed)
+        return [chosen[(first_row + row) // group_size] for row in range(len(questions))]
+
+    def draw(self, place: int) -> Question | None:
+        """Return another question for the group at `place`; None if there is none.
+
+        No two groups of a step get the same question.
+        """
+        if place not in self._left:
+            self._left[place] = self._candidates(place)
+        return next(self._left[place], None)
+
+    def _candidates(self, place: int) -> Iterator[Question]:
+        """Yield the questions that only the group at `place` may draw."""
+        return filter(self._readable, self._others()[place :: self._groups])
+
+    def _others(self) -> list[Question]:
+        """Return all questions that are not planned for the step, in the order of the step."""
+        digest = hashlib.sha256(f"{self.seed}/{self._step}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        order = torch.randperm(len(self.pool), generator=generator).tolist()
+        drawn = (self.pool[index] for index in order)
+        return [question for question in drawn if question.id not in self._planned]
+
+    def _instead(self, question: Question, place: int) -> Question:
+        if (other := self.draw(place)) is not None:
+            return other
+        for other in [*self._others(), *self.pool]:  # the step may then have a question twice
+            if self._readable(other):
+                return other
+        raise TrainingError(
+            f"the video of question {question.id!r} cannot be read, and no other question is left: "
+            "see skipped.jsonl"
+        )
+
+    def _readable(self, question: Question) -> bool:
+        if question.id in self._faulty:
+            return False
+        if (reason := find_fault(question, self.frames_of, self.style)) is None:
+            return True
+        self._faulty.add(question.id)
+        self.on_skip(question, reason)
+        return False
