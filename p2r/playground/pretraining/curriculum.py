@@ -5,8 +5,9 @@ All stages draw their scenes on the fly, from seeds that no split uses.
 2. *text*: repeat sentences by name, name the letters of options, compare, think from notes.
    *look up*: mostly questions that need two sentences, or a sentence found by what it says. Without
    videos.
-3. *see*: captions of one or two plain objects. *scenes*: of whole scenes. *events*: pairs of
-   scenes with and without an event.
+3. *see*: motions of one or two plain objects. *scenes*: motions in whole scenes, events of one or
+   two objects. *events*: motions and events in whole scenes, pairs of scenes with and without an
+   event.
 4. *traces*: descriptions by name, and traces of all habits. In a third of the traces the notes are
    those of another scene, and only thinking and answer are learned: to look at the video while
    thinking never helps.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from p2r.playground.second import examples
 from p2r.playground.second.examples import ALL_KINDS, Example
@@ -82,6 +84,7 @@ def _base_trace(seed: int) -> Example:
     return examples.trace(seed, BASE)
 
 
+_ONE: dict[str, Any] = {"objects": (1, 2), "signs": False}
 MAKERS: dict[str, Make] = {
     "repeat words": examples.repeat_words,
     "repeat": examples.repeat,
@@ -92,6 +95,12 @@ MAKERS: dict[str, Make] = {
     "plain": lambda seed: examples.caption(
         seed, objects=(1, 2), events=False, signs=False, speed=6.0
     ),
+    "motion of one": lambda seed: examples.name_part(
+        seed, "motion", **_ONE, events=False, speed=6.0
+    ),
+    "event of one": lambda seed: examples.name_part(seed, "event", **_ONE),
+    "motion": lambda seed: examples.name_part(seed, "motion", objects=(2, 3, 4, 5)),
+    "event": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5)),
     "few": lambda seed: examples.caption(seed, objects=(1, 2, 3)),
     "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
     "pair": _pair,
@@ -104,7 +113,7 @@ MAKERS: dict[str, Make] = {
     "told": lambda seed: examples.caption(seed, BASE),
 }
 
-_TEXT = {"look up": 0.12, "two steps": 0.06, "repeat": 0.03, "letters": 0.02, "parts": 0.03}
+_TEXT = {"look up": 0.08, "two steps": 0.06, "repeat": 0.02, "letters": 0.02, "parts": 0.02}
 CURRICULUM = (
     Stage(
         "text",
@@ -123,25 +132,32 @@ CURRICULUM = (
         check_every=500,
         stop=2000,
     ),
-    Stage("see", {"plain": 0.74, **_TEXT}, steps=300, gate={"plain": 0.9}, check_every=150),
+    Stage(
+        "see",
+        {"motion of one": 0.5, "plain": 0.3, **_TEXT},
+        steps=800,
+        gate={"motion of one": 0.97, "plain": 0.95},
+        check_every=200,
+    ),
     Stage(
         "scenes",
-        {"few": 0.35, "caption": 0.2, "by name": 0.19, **_TEXT},
-        steps=900,
-        gate={"few": 0.9},
+        {"motion": 0.25, "event of one": 0.25, "few": 0.2, "caption": 0.1, **_TEXT},
+        steps=1200,
+        gate={"motion": 0.95, "event of one": 0.95},
     ),
     Stage(
         "events",
-        {"pair": 0.25, "few": 0.15, "caption": 0.1, "by name": 0.24, **_TEXT},
-        steps=900,
-        gate={"by name": 0.9},
+        {"pair": 0.15, "motion": 0.15, "event": 0.3, "by name": 0.2, **_TEXT},
+        steps=1200,
+        gate={"motion": 0.97, "event": 0.95},
         strange=0.1,
     ),
     Stage(
         "traces",
-        {"by name": 0.25, "any trace": 0.31, "other notes": 0.18, **_TEXT},
-        steps=1200,
-        gate={"by name": 0.93, "other notes": 0.95},
+        {"motion": 0.1, "event": 0.15, "by name": 0.15, "any trace": 0.25, "other notes": 0.15}
+        | _TEXT,
+        steps=1500,
+        gate={"by name": 0.98, "other notes": 0.97},
         strange=0.1,
     ),
 )
