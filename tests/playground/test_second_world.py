@@ -12,8 +12,10 @@ from p2r.playground.drawing import draw
 from p2r.playground.second.examples import (
     ALL_KINDS,
     caption_pair,
+    compare_parts,
     look_up,
     name_letters,
+    name_part,
     repeat,
     repeat_words,
     trace,
@@ -136,6 +138,20 @@ def test_text_examples_can_be_answered_from_their_prompt():
 
 def think_from_prompt(example):
     return think_from(example.question.problem, example.question)
+
+
+def test_examples_of_parts_are_true():
+    for seed in SEEDS:
+        for pair in compare_parts(seed).response.removeprefix("They are ")[:-1].split("; "):
+            one, two = pair.partition(": ")[0].split(" and ")
+            assert f": {'same' if one == two else 'other'} " in pair
+        for part in ("size", "motion", "event"):
+            example = name_part(seed, part)
+            names = example.question.problem.partition(" of the ")[2][:-1].split(" and the ")
+            said = example.response.split(", ")
+            assert len(said) == len(names)
+            for name, words in zip(names, said, strict=True):
+                assert words in sentences_of(example.scene)[name]
 
 
 def test_traces_follow_their_own_notes_and_not_the_video():

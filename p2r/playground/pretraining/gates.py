@@ -15,7 +15,7 @@ from p2r.playground.second.questions import KINDS
 
 COUNT = 64
 PER_KIND = 20
-_TEXT = ("repeat words", "repeat", "letters", "look up", "two steps")
+_UNMEASURED = ("repeat", "letters", "parts", "look up", "two steps")
 
 
 def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:
@@ -29,10 +29,9 @@ def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:
     found = {
         name: token_skill(name, model, processor, stage)
         for name in stage.mix
-        if name not in _TEXT[1:]
+        if name not in _UNMEASURED
     }
     if "look up" in stage.mix:
-        found.pop("look up", None)
         rights = look_up_skill(model, processor)
         found |= {f"look up, {kind}": right for kind, right in rights.items()}
         found["look up, worst kind"] = min(rights.values())

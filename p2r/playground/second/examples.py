@@ -1,8 +1,8 @@
 """Examples that the tiny models of the second world learn from.
 
-Text only: `look_up`, `repeat`, `name_letters`, `repeat_words`. With a video: `caption`, `by_name`,
-`direct_answer`, `trace`, `trace_from_other_notes`. Each function makes one example from a seed. So
-the same seed always gives the same example.
+Text only: `look_up`, `repeat`, `name_letters`, `compare_parts`, `repeat_words`. With a video:
+`caption`, `by_name`, `name_part`, `direct_answer`, `trace`, `trace_from_other_notes`. Each function
+makes one example from a seed. So the same seed always gives the same example.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from p2r.playground.second.habits import (
     observe,
     respond,
 )
-from p2r.playground.second.language import join_names, sentences_of
+from p2r.playground.second.language import (
+    MOTION_WORDS,
+    Fact,
+    Notes,
+    join_names,
+    sentences_of,
+)
 from p2r.playground.second.questions import KINDS, SceneQuestion, make_asked, to_question
 from p2r.playground.second.splits import AMBIGUOUS, make_ambiguous
 from p2r.playground.second.thinking import think_from
@@ -127,6 +133,20 @@ def name_letters(seed: int | str, domain: Domain = SEEN) -> Example:
     return Example(None, question, said)
 
 
+def compare_parts(seed: int | str) -> Example:
+    """Pairs of sizes and of motions; the response says of each pair whether both are the same."""
+    rng = _rng("parts", seed)
+    pairs, said = [], []
+    for _ in range(rng.randint(2, 6)):
+        name, words = rng.choice((("size", tuple(SIZES)), ("motion", MOTION_WORDS)))
+        one = rng.choice(words)
+        same = rng.random() < 0.5
+        two = one if same else rng.choice([word for word in words if word != one])
+        pairs.append(f"{one} and {two}")
+        said.append(f"{one} and {two}: {'same' if same else 'other'} {name}")
+    return Example(None, _plain(f"Compare {'; '.join(pairs)}."), f"They are {'; '.join(said)}.")
+
+
 def repeat_words(seed: int | str, most: int = 24) -> Example:
     """A list of random words; the response repeats it from the beginning or from a word on."""
     rng = _rng("words", seed)
@@ -209,6 +229,24 @@ def by_name(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Example:
     return Example(scene, _plain(problem), " ".join(sentences[name] for name in names))
 
 
+def name_part(seed: int | str, part: str, domain: Domain = SEEN, **limits: Any) -> Example:
+    """One part of the facts about some objects: "size", "motion" or "event" (with its time).
+
+    A description has few tokens that tell a motion or an event. Here all tokens do.
+    """
+    rng = _rng(f"name {part}", seed)
+    scene = sample_scene(seed, domain=domain, **limits)
+    facts = Notes.of(scene).objects
+    asked = rng.sample(facts, rng.randint(1, min(3, len(facts))))
+    problem = f"Name the {part} of {join_names(fact.name for fact in asked)}."
+    return Example(scene, _plain(problem), ", ".join(_tell_part(fact, part) for fact in asked))
+
+
+def _tell_part(fact: Fact, part: str) -> str:
+    time = f" at {fact.time} s" if part == "event" and fact.time else ""
+    return f"{getattr(fact, part)}{time}"
+
+
 def direct_answer(
     seed: int | str, kinds: Sequence[str] = ALL_KINDS, domain: Domain = SEEN
 ) -> Example:
@@ -274,7 +312,7 @@ def corpus(first_seed: int, count: int = 3000) -> Iterator[str]:
         yield template.build_prompt(example.question, STYLE) + "\n" + example.response
         yield template.build_prompt(example.question, "direct")
     for seed in range(first_seed, first_seed + count // 3):
-        for make in (look_up, repeat, name_letters, repeat_words):
+        for make in (look_up, repeat, name_letters, compare_parts, repeat_words):
             example = make(seed)
             yield template.build_prompt(example.question, "direct") + "\n" + example.response
     yield from [f"user\n{CAPTION}", "assistant\n", *map(str, range(10))] * 50
