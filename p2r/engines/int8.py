@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from p2r.data import choose_attention
 from p2r.engines.transformers import TransformersEngine
 from p2r.runs.recipe import Recipe
 
@@ -20,7 +21,8 @@ LEVELS = 127  # on each side of 0
 
 def make_engine(recipe: Recipe, model: str, *, style: str, batch_size: int) -> Int8Engine:
     """Make the engine for `p2r.engines.load_engine`."""
-    return Int8Engine(model, dtype=recipe.models.dtype, batch_size=batch_size, style=style)
+    how = {"style": style, "attention": choose_attention(recipe.models)}
+    return Int8Engine(model, dtype=recipe.models.dtype, batch_size=batch_size, **how)
 
 
 class Int8Engine(TransformersEngine):

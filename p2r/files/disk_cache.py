@@ -119,10 +119,11 @@ class DiskCache:
                 if size <= max_bytes:
                     return
                 for _, each, path in sorted(files):
-                    path.unlink(missing_ok=True)
-                    size -= each
                     if size <= ROOM * max_bytes:
                         return
+                    with suppress(PermissionError):  # a file of another user
+                        path.unlink(missing_ok=True)
+                        size -= each
         except (Timeout, OSError, NotImplementedError):  # another OS process is deleting
             return
 

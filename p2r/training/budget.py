@@ -269,13 +269,15 @@ def _rl(recipe: Recipe, plan: Plan, card: int) -> StageBudget:
         slowest = rl.max_tokens * TRANSFORMERS_TOKEN if rl.rollouts == "transformers" else 0.0
         sampling += max(writing, slowest)
     tokens = rollouts * (prompt + min(RESPONSE_TOKENS, rl.max_tokens))
-    # PAPO reads each response twice. A critic needs one more pass of the policy.
-    forward = load.reference + (rl.credit in CRITICS)
-    passes = load.copies * _flops_of_update(plan) + 2 * plan.parameters * forward
+    # PAPO reads each response twice. Before the first update of a batch of rollouts, the reference,
+    # a critic and the ratio of later updates need a forward pass each.
+    before = load.reference + (rl.credit in CRITICS) + (rl.updates > 1)
+    passes = rl.updates * load.copies * _flops_of_update(plan) + 2 * plan.parameters * before
     training = tokens * passes / (load.gpus * SPEEDS[card][0] * TRAINING_SHARE)
-    seconds = rl.steps * (sampling + training + STEP_SECONDS)
+    batches = rl.steps // rl.updates
+    seconds = batches * (sampling + training + STEP_SECONDS)
     judge = judge_of(recipe)
-    calls = 0 if asks_nothing(judge) else rl.steps * rollouts
+    calls = 0 if asks_nothing(judge) else batches * rollouts
     cards = tuple(s for s in CARDS if fits(plan.memory, s, recipe.vllm.rollout_memory))
     peak, what = peak_memory(plan.memory), f"{rl.steps:,} steps, {plan.model}, {rl.rollouts}"
     dollars = judge_cost(recipe, judge, calls)

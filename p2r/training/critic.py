@@ -121,8 +121,8 @@ class Critic:
 
     def __init__(self, features: int, settings: RlSettings, accelerator: Accelerator, seed: int):
         self.settings, self.accelerator = settings, accelerator
-        with torch.random.fork_rng():  # the same head on every worker
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # the same head on every worker
+            torch.default_generator.manual_seed(seed)
             self.head = nn.Sequential(
                 nn.LayerNorm(features), nn.Linear(features, WIDTH), nn.GELU(), nn.Linear(WIDTH, 1)
             )
@@ -200,21 +200,25 @@ class Critic:
         The states are kept, so the updates need no pass of the policy. All workers must call this
         together.
         """
-        states, *wanted = self._learned
-        losses = [self._update(states, *wanted) for _ in range(self.settings.critic.updates)]
+        losses = [self._update(*self._learned) for _ in range(self.settings.critic.updates)]
         self._learned = ()
         return self.accelerator.reduce(losses[0], reduction="mean").item()
 
     def _update(self, states: torch.Tensor, *wanted: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
-            loss = value_loss(self.values(states), *wanted)
-            loss.backward()
+        """Make one update; the activations of one micro-batch are in memory at a time."""
+        whole = torch.zeros((), device=states.device)
+        parts = (each.split(self.settings.micro_batch) for each in (states, *wanted))
+        for rows, *wanted_rows in zip(*parts, strict=True):
+            with torch.enable_grad():
+                loss = value_loss(self.values(rows), *wanted_rows) * len(rows) / len(states)
+                loss.backward()
+            whole += loss.detach()
         for parameter in self.head.parameters():
             parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss.detach()
+        return whole
 
     def state(self) -> dict[str, Any]:
         """Return a copy of the head and its optimiser."""

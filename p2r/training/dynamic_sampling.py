@@ -50,10 +50,7 @@ def replace_collapsed(trainer: Any, ends: set[int]) -> None:
     sampled, empty, cost = groups, len(collapsed_groups(step, settings)), 0.0
     rounds = 0
     for _ in range(settings.dynamic_rounds):
-        drawn = {
-            place: trainer.substitutes.draw(place) for place in collapsed_groups(step, settings)
-        }
-        asked = {place: question for place, question in drawn.items() if question is not None}
+        asked = trainer.substitutes.draw_all(collapsed_groups(step, settings))
         if not asked:
             break
         rounds += 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from trl import GRPOConfig
 
@@ -34,6 +35,7 @@ from p2r.training.stage import (
     append_lines,
     hash_lines,
     open_stage,
+    raised_together,
     record_skipped,
     show_progress,
     step_of,
@@ -108,6 +110,7 @@ def train_grpo(
     if rl.validate_every:
         questions, held_out = hold_out(questions, rl.validate_questions, recipe.seed, frames_of)
     rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.style, OPENED)
+    check_same_plan([*held_out, *rows], skipped)
     if workers().is_main_process:
         record_skipped(out, skipped)
     processor = data.load_processor(start_model)
@@ -242,6 +245,32 @@ def plan_steps(
         order = torch.randperm(len(kept), generator=generator).tolist()[:per_pass]
         rows += [kept[index] for index in order]
     return rows[:needed], skipped
+
+
+def check_same_plan(asked: Sequence[Question], skipped: Sequence[tuple[Question, str]]) -> None:
+    """Raise `TrainingError` on all workers if they have planned different questions.
+
+    Each worker opens the first videos itself. If a video can be read on some workers only, they
+    would answer different questions in one group.
+    """
+    reasons = {question.id: reason for question, reason in skipped}
+    found = gather_object([(hash_lines(question.id for question in asked), reasons)])
+    if len({plan for plan, _ in found}) == 1:
+        return
+    everywhere = set.intersection(*(set(named) for _, named in found))
+    apart = [
+        f"worker {rank} cannot read {name!r} ({reason})"
+        for rank, (_, named) in enumerate(found)
+        for name, reason in named.items()
+        if name not in everywhere
+    ]
+    raise raised_together(
+        TrainingError(
+            "the workers cannot read the same media: "
+            f"{'; '.join(apart[:3]) or 'their held-out questions differ'}. Give all workers the "
+            "same data folder and start again, with a longer video.timeout if reading took too long"
+        )
+    )
 
 
 def batches_of(rows: Sequence[Question], rl: RlSettings) -> list[list[Question]]:

@@ -27,6 +27,7 @@ import torch
 
 from p2r import data
 from p2r.records import Question
+from p2r.training.vision_once import ONE_STEP
 
 MOST_KL = 10.0  # per token; above this value the gradient is 0, as in the authors' code
 
@@ -48,7 +49,8 @@ def perception_losses(
     estimates the KL divergence of π_mask from π. `seen` (B,) is 1 for responses to a question with
     media. The others have nothing to mask and get 0.
     """
-    ratio = masked.log_probs - real.log_probs
+    # A larger r gives `MOST_KL` too, but exp(r) could be infinite and its gradient not a number.
+    ratio = torch.clamp(masked.log_probs - real.log_probs, max=MOST_KL)
     kl = torch.clamp(torch.exp(ratio) - ratio - 1, max=MOST_KL)
     losses = eta * (real.entropies + masked.entropies) - gamma * kl
     shown = seen[:, None].to(losses.dtype)
@@ -86,7 +88,7 @@ def has_media(row: data.Batch) -> bool:
 def _mask_one(row: data.Batch, processor: Any, share: float, seed: str) -> data.Batch:
     digest = hashlib.sha256(seed.encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    found = dict(row)
+    found = row | {ONE_STEP: True}
     for kind, suffix in (("image", ""), ("video", "_videos")):
         patches, grid = row[f"pixel_values{suffix}"], row[f"{kind}_grid_thw"]
         if patches is not None:

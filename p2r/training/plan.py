@@ -220,11 +220,12 @@ def _check_loss(rl: RlSettings) -> None:
         raise UserError("rl.loss=cispo needs the largest ratio: set rl.epsilon_high, for example 5")
     if rl.ratio == "sequence" and rl.loss != "grpo":
         raise UserError(f"rl.ratio=sequence (GSPO) needs rl.loss=grpo, not {rl.loss}")
-    for key, steps in (("rl.steps", rl.steps), ("rl.save_steps", rl.save_steps)):
-        if steps % rl.updates:
+    # A validation saves a checkpoint too, if it is the best so far.
+    for key in ("steps", "save_steps", "validate_every"):
+        if (steps := getattr(rl, key)) % rl.updates:
             raise UserError(
-                f"{key}={steps} must be a multiple of rl.updates={rl.updates}, so that a batch of "
-                "rollouts is used completely"
+                f"rl.{key}={steps} must be a multiple of rl.updates={rl.updates}, so that a batch "
+                "of rollouts is used completely"
             )
 
 

@@ -84,12 +84,14 @@ class TraceTrainer(ExactResume, SFTTrainer):
         """Serves `Trainer.get_train_dataloader`."""
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        together = self.args.gradient_accumulation_steps * self.args.world_size
+        each, workers = self.args.train_batch_size, self.args.world_size
         return LengthGroups(
             (train_dataset or self.train_dataset)["length"],
-            self.args.train_batch_size * together,
+            each * self.args.gradient_accumulation_steps * workers,
             self.args.seed,
             self.announce,
+            # accelerate gives the batches to the workers in turns.
+            mine=lambda place: place // each % workers == self.args.process_index,
         )
 
     def training_step(

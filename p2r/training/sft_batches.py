@@ -7,6 +7,7 @@ tokens. A micro-batch is one row without padding, in which every example attends
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ class LengthGroups(Sampler[int]):
 
     The sampler of transformers uses the global random generator, and a resume in the middle of an
     epoch does not restore its state. This order depends only on seed and epoch. `announce` gets the
-    index of each example while the batch before it is in use.
+    index of each example while the batch before it is in use. With several workers, each iterates
+    over the whole order; `mine` tells which places of it this worker reads and announces.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class LengthGroups(Sampler[int]):
         batch_size: int,
         seed: int,
         announce: Callable[[int], None] | None = None,
+        mine: Callable[[int], bool] = lambda place: True,
     ) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-        self.announce = announce
+        self.announce, self.mine = announce, mine
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -53,11 +56,10 @@ class LengthGroups(Sampler[int]):
         return self._announce_ahead(order, self.announce)
 
     def _announce_ahead(self, order: list[int], announce: Callable[[int], None]) -> Iterator[int]:
-        for index in order[: self.batch_size]:
-            announce(index)
-        for place, index in enumerate(order, start=self.batch_size):
-            if place < len(order):
-                announce(order[place])
+        ahead = deque(place for place in range(len(order)) if self.mine(place))
+        for place, index in enumerate(order):
+            while ahead and ahead[0] <= place + self.batch_size:
+                announce(order[ahead.popleft()])
             yield index
 
     def set_epoch(self, epoch: int) -> None:

@@ -46,6 +46,7 @@ from p2r.scoring.thoughts import mismatch_tags
 from p2r.template import answer_of, parse, perception_length
 from p2r.training.stage import raise_together
 from p2r.training.step_judge import Judged, StepJudge
+from p2r.training.vision_once import ONE_STEP
 from p2r.video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
@@ -139,7 +140,7 @@ def encode(step: Step, processor: Any, frames_of: FramesOf, style: str) -> None:
         prompts[name] = Prompt(
             batch["input_ids"][row][real].tolist(),
             batch["mm_token_type_ids"][row][real].tolist(),
-            {key: batch[key][row] for key in data.VISION_KEYS},
+            {key: batch[key][row] for key in data.VISION_KEYS} | {ONE_STEP: step.shuffled},
         )
     step.frames = [frames[question.id] for question in step.questions]
     step.prompts = [prompts[question.id] for question in step.questions]

@@ -2,14 +2,15 @@
 
 A training opens only its first questions before it starts. The others are opened when their step
 needs them, so a training on a large data set starts without a long wait. All draws depend only on
-seed, step and the place of the group in the step. So all workers draw the same questions, and a
-resumed training does too.
+seed, step and the place of the group in the step, so a resumed training draws the same questions.
+The worker with the first row of a group draws for the group and tells the others. So all workers
+ask the same question, even if only one of them can read its video.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from accelerate.utils import gather_object
@@ -52,6 +53,7 @@ class Substitutes:
         self.on_skip = on_skip
         self._faulty: set[str] = set()
         self._step, self._groups = 0, 1
+        self._mine: set[int] = set()  # the places of the groups that this worker draws for
         self._planned: set[str] = set()
         self._left: dict[int, Iterator[Question]] = {}
 
@@ -66,18 +68,32 @@ class Substitutes:
         everyone = gather_object([question.id for question in questions])
         self._step, self._groups = step, len(everyone) // group_size
         self._planned, self._left = set(everyone), {}
+        rows = range(first_row, first_row + len(questions))
+        asked = {
+            row // group_size: question
+            for row, question in zip(rows, questions, strict=True)
+            if row % group_size == 0
+        }
+        self._mine = set(asked)
         chosen: dict[int, Question] = {}
         failed = None
         try:
-            for row, question in enumerate(questions):
-                place = (first_row + row) // group_size
-                if place not in chosen:
-                    readable = self._readable(question)
-                    chosen[place] = question if readable else self._instead(question, place)
+            for place, question in asked.items():
+                readable = self._readable(question)
+                chosen[place] = question if readable else self._instead(question, place)
         except TrainingError as error:
             failed = error
         raise_together(failed)
-        return [chosen[(first_row + row) // group_size] for row in range(len(questions))]
+        chosen = _of_all_workers(chosen)
+        return [chosen[row // group_size] for row in rows]
+
+    def draw_all(self, places: Iterable[int]) -> dict[int, Question]:
+        """Return another question for each of these groups that has one left, see `draw`.
+
+        All workers must call this together, with the same places.
+        """
+        drawn = ((place, self.draw(place)) for place in places if place in self._mine)
+        return _of_all_workers({place: other for place, other in drawn if other is not None})
 
     def draw(self, place: int) -> Question | None:
         """Return another question for the group at `place`; None if there is none.
@@ -119,3 +135,9 @@ class Substitutes:
         self._faulty.add(question.id)
         self.on_skip(question, reason)
         return False
+
+
+def _of_all_workers(mine: Mapping[int, Question]) -> dict[int, Question]:
+    """Return the questions of all workers by place. All workers must call this together."""
+    everyone = {place: asked for part in gather_object([mine]) for place, asked in part.items()}
+    return dict(sorted(everyone.items()))

@@ -119,6 +119,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             return self._generate_and_score_completions(generation_batch)
         count = self.args.steps_per_generation
         if self._step % (count * self.num_iterations) == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = None  # frees the memory of the batch before
             batch = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_tensor_dict(batch, count)
         return self._buffered_inputs[self._step % count]

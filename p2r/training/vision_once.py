@@ -4,7 +4,8 @@ A frozen tower gives the same features while sampling and for the log-probs of t
 policy and the reference, and in every later step. The tower of the reference never changes. This
 module calls such a tower once for each prompt: the features replace the pixels in the inputs of the
 model. A cache on disk keeps them for all runs. The key of a file is a hash of the weights and of
-the pixels.
+the pixels. Masked and shuffled frames are drawn at random for one step, so the cache does not keep
+their features: their rows have the entry `ONE_STEP`.
 
 A tower whose weights are divided among workers (ZeRO-3, FSDP2) is called as usual, because all
 workers must call it together.
@@ -33,6 +34,7 @@ from p2r.training.shared_prompts import backbone_of
 
 PIXELS = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}
 GIB = 2**30
+ONE_STEP = "one_step"  # in a row of vision inputs whose pixels no later step has
 
 
 def feature_cache(video: VideoSettings) -> DiskCache | None:
@@ -64,9 +66,10 @@ class ConstantTower:
     def key(self) -> str:
         """A hash of the weights and of everything else that changes the features."""
         weights = [*self.tower.named_parameters(), *self.tower.named_buffers()]
-        kind = self._device.type
+        kind, config = self._device.type, self.tower.config
         with self.autocast():
             about = f"{transformers.__version__} {kind} {torch.is_autocast_enabled(kind)}"
+        about += f" {config._attn_implementation} {config.to_json_string()}"
         named = [f"{name} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in weights]
         return _hash([about, *named], (tensor for _, tensor in weights))
 
@@ -95,7 +98,7 @@ class ConstantTower:
         pixels, grid = row[name], row[PIXELS[name]]
         if pixels is None:
             return None
-        if self.cache is None:
+        if self.cache is None or row.get(ONE_STEP):
             return self._compute(pixels, grid)
         key = _hash([self.key, str(grid.tolist())], [pixels])
         with self.cache.lock(key):

@@ -91,6 +91,15 @@ def test_the_paper_s_training_takes_hours_not_minutes():
     assert 4 * 3600 < seconds < 25 * 3600
 
 
+def test_rollouts_of_several_updates_are_sampled_and_judged_once():
+    one, two = (
+        stages_of("7b-8x80gb", 8, f"rl.updates={updates}", "rl.steps=1000", card=80)["rl"]
+        for updates in (1, 2)
+    )
+    assert one.calls == 2 * two.calls > 0
+    assert 0.5 * one.seconds < two.seconds < one.seconds
+
+
 def test_judge_cost_is_tokens_times_price(monkeypatch):
     monkeypatch.setattr(budget, "build_judge_prompt", lambda *_: "x" * 3500)  # 1,000 tokens
     priced = load_recipe("7b", ["judging.model=m", "judging.prices={m: [3.0, 10.0]}"])

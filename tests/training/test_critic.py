@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from torch.testing import assert_close
 
 from p2r import data
 from p2r.records import Case
-from p2r.training.critic import FILE, token_advantages, token_rewards, value_loss
+from p2r.runs.recipe import load_recipe
+from p2r.training.critic import FILE, Critic, token_advantages, token_rewards, value_loss
 from p2r.training.probe import undone
 
 pytest_plugins = ["small_fixtures"]
@@ -66,6 +68,23 @@ def test_the_loss_of_the_head_is_half_the_squared_error_of_known_tokens():
     assert loss.item() == pytest.approx((0.5 * 1 / 2 + 0.5 * 4) / 2)
     loss.backward()
     assert values.grad.tolist() == [[0.25, 0, 0], [-1, 0, 0]]
+
+
+def test_the_head_learns_from_one_micro_batch_at_a_time():
+    """The update is that of all rows together."""
+    single = SimpleNamespace(device=torch.device("cpu"), reduce=lambda value, reduction: value)
+    noise, heads, seen = torch.Generator().manual_seed(0), [], []
+    states, targets = torch.rand(3, 4, 8, generator=noise), torch.rand(3, 4, generator=noise)
+    for size in (2, 3):
+        settings = load_recipe("tiny", [f"rl.micro_batch={size}", "rl.critic.updates=3"]).rl
+        critic = Critic(8, settings, single, seed=1)
+        critic._learned, rows = (states, targets, MASK.bool(), MASK), []
+        critic.head.register_forward_hook(lambda *given, rows=rows: rows.append(len(given[2])))
+        seen.append((critic.learn(), rows))
+        heads.append(critic.state()["head"])
+    assert seen[0][0] == pytest.approx(seen[1][0]) and seen[0][0] > 0
+    assert (seen[0][1], seen[1][1]) == ([2, 1] * 3, [3] * 3)
+    assert_close(heads[0], heads[1])
 
 
 # ---------------------------------------------------------------------------- with a model

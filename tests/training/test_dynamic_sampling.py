@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -10,10 +12,11 @@ from small import VIDEO, read_lines, small_recipe, stopped_at_line
 from small_rl import FULL, RuleJudge
 
 from p2r import data
-from p2r.errors import TrainingError, UserError
+from p2r.errors import TrainingError, UserError, VideoError
 from p2r.records import Question
 from p2r.template import render
-from p2r.training import grpo
+from p2r.training import grpo, stage
+from p2r.training import substitutes as module_of_substitutes
 from p2r.training.substitutes import Substitutes
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
@@ -124,6 +127,49 @@ def test_an_unreadable_video_is_replaced_and_reported_once(media):
     made, _ = substitutes([], media, lost)
     with pytest.raises(TrainingError, match="no other question is left"):
         made.fill(lost, 1, 0, 1)
+
+
+class Gather:
+    """`gather_object` for two workers that are threads of this OS process."""
+
+    def __init__(self) -> None:
+        self.meet, self.rank = threading.Barrier(2, timeout=30), threading.local()
+        self.parts: list[list] = [[], []]
+
+    def __call__(self, mine: list) -> list:
+        self.parts[self.rank.number] = mine
+        self.meet.wait()
+        found = [*self.parts[0], *self.parts[1]]
+        self.meet.wait()
+        return found
+
+
+def test_workers_that_cannot_read_the_same_videos_ask_the_same_questions(monkeypatch):
+    """Two groups of two rows; the first is on both workers, and only one of them can read q0."""
+    gather = Gather()
+    for module in (module_of_substitutes, stage):
+        monkeypatch.setattr(module, "gather_object", gather)
+    planned, pool = ask(["q0", "q1"]), ask([f"q{number}" for number in range(12)])
+
+    def work(rank: int) -> list:
+        gather.rank.number = rank
+
+        def frames_of(question):
+            if question.id in ("q0", "q3", "q5") if rank else question.id in ("q4", "q6"):
+                raise VideoError(question.id, "took too long")
+
+        made = Substitutes(pool, 0, frames_of, "brief", lambda question, reason: None)
+        rows = [planned[0], planned[1], planned[1]] if rank else planned[:1]
+        first = made.fill(rows, 1, rank, 2)
+        drawn = [made.draw_all([0, 1]) for _ in range(6)]
+        return [[question.id for question in first], drawn]
+
+    with ThreadPoolExecutor(2) as threads:
+        (left, drawn), (right, same) = threads.map(work, range(2))
+    assert (left, right) == (["q0"], ["q0", "q1", "q1"])
+    assert drawn == same and not drawn[-1], "until no question is left"
+    names = [question.id for groups in drawn for question in groups.values()]
+    assert len({*names}) == len(names) >= 6
 
 
 # ---- training

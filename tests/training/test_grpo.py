@@ -13,7 +13,9 @@ from p2r.errors import TrainingError, UserError
 from p2r.judges import NO_OBSERVATION
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import banned_token_ids
-from p2r.training.grpo import grpo_arguments, plan_steps, train_grpo
+from p2r.training import grpo
+from p2r.training.grpo import check_same_plan, grpo_arguments, plan_steps, train_grpo
+from p2r.training.stage import hash_lines
 from p2r.training.step_judge import JudgeWatch
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
@@ -255,6 +257,15 @@ def test_the_plan_takes_each_question_once_a_pass_and_never_twice_a_step(questio
     assert again == rows
     with pytest.raises(TrainingError, match="a step takes 2"):
         plan_steps(questions[:1], rl, 0, lambda question: None, "brief")
+
+
+def test_workers_that_have_planned_different_questions_stop(questions, monkeypatch):
+    plans: list[tuple[str, dict[str, str]]] = []
+    monkeypatch.setattr(grpo, "gather_object", lambda mine: [*mine, *plans])
+    check_same_plan(questions, [])
+    plans.append((hash_lines(["another"]), {"q9": "took longer than 30 s"}))
+    with pytest.raises(TrainingError, match=r"worker 1 cannot read 'q9' \(took longer"):
+        check_same_plan(questions, [])
 
 
 def test_settings_that_cannot_be_divided_are_an_error(model_folder, tmp_path):

@@ -84,6 +84,7 @@ def test_liger_reaches_sft(arguments, monkeypatch):
         (["rl.loss=cispo", "rl.updates=2"], "needs the largest ratio"),
         (["rl.ratio=sequence", "rl.updates=2", "rl.loss=dr_grpo"], "needs rl.loss=grpo"),
         (["rl.updates=2", "rl.steps=3"], "rl.steps=3 must be a multiple"),
+        (["rl.updates=2", "rl.validate_every=3"], "rl.validate_every=3 must be a multiple"),
         (["tuning.quantise=4bit"], "set tuning.lora_rank too"),
     ],
 )

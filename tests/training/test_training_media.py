@@ -57,6 +57,14 @@ def test_examples_are_announced_while_the_batch_before_is_in_use():
     assert said == taken == list(LengthGroups([1] * 8, batch_size=2, seed=0))
 
 
+def test_a_worker_announces_only_the_examples_that_it_reads():
+    said: list[list[int]] = [[], []]
+    for worker, named in enumerate(said):
+        groups = LengthGroups([1] * 9, 4, 0, named.append, lambda place, w=worker: place % 2 == w)
+        order = list(groups)
+    assert said == [order[::2], order[1::2]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["rl", "sft"])
 def test_each_clip_is_decoded_once_over_all_starts(

@@ -11,7 +11,10 @@ from torch.testing import assert_close
 from p2r import data
 from p2r.files.disk_cache import DiskCache
 from p2r.records import Medium, more_media
+from p2r.training import step as pa_grpo
+from p2r.training.perception_loss import mask_vision
 from p2r.training.shared_prompts import backbone_of
+from p2r.training.step import Step
 from p2r.training.tuning import freeze_vision
 from p2r.training.vision_once import ConstantTower
 from p2r.training.vision_pass import unify_vision_passes
@@ -75,10 +78,33 @@ def test_the_key_depends_on_weights_and_pixels(model_folder, media, questions, t
     second = ConstantTower(changed, cache)
     second.see(rows)
     assert first.key != second.key and second.computed == 3
+    other = data.load_model(model_folder)  # its windows would be divided in another way
+    backbone_of(other).visual.config.window_size *= 2
+    assert ConstantTower(other, cache).key != first.key
     rows[0]["pixel_values_videos"] = rows[0]["pixel_values_videos"] + 1
     third = ConstantTower(data.load_model(model_folder), cache)
     third.see([{**row, "features": {}} for row in rows])
     assert third.key == first.key and third.computed == 1
+
+
+def test_features_of_masked_and_shuffled_frames_are_not_kept(
+    model_folder, media, questions, tmp_path
+):
+    """They are drawn at random for one step, so no other step or run could use them."""
+    cache = DiskCache(tmp_path, ".safetensors")
+    tower = ConstantTower(data.load_model(model_folder), cache)
+    processor, frames = data.load_processor(model_folder), FrameCache(None)
+    step = Step(questions[:1], group_size=1, shuffled=True)
+    pa_grpo.encode(
+        step, processor, lambda q: data.read_frames(q, root=media, cache=frames, **VIDEO), "brief"
+    )
+    masked = mask_vision(
+        rows_of(encode(model_folder, media, questions))[:1], questions[:1], processor, 0.5, "0/1"
+    )
+    tower.see([*step.vision, *masked])
+    assert tower.computed == 2 and not list(tmp_path.glob("*.safetensors"))
+    tower.see(rows_of(encode(model_folder, media, questions))[:1])
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
 @pytest.mark.slow
