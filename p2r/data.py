@@ -41,6 +41,7 @@ from p2r.records import Medium, Question
 from p2r.runs.models import SHIPPED, shipped_models
 from p2r.template import build_messages
 from p2r.template.chat_template import SWITCH
+from p2r.template.prompts import disarm
 from p2r.video import FrameCache, clips_of
 from p2r.video.changes import change_frames, check_change
 from p2r.video.frames import sample_adaptively
@@ -184,16 +185,28 @@ def read_frames(
     video). `sampling` "adaptive" chooses the frames of a video by how much changes. `change`: see
     `p2r.video.changes`. Raises `p2r.video.VideoError`, `p2r.files.media.MediaError`.
     """
-    sample = sample_adaptively if sampling == "adaptive" else FrameCache.get
 
     def read(medium: Medium) -> Frames:
         image = image_pixels and medium.data_type == "image"
-        chosen = settings | ({"max_pixels": image_pixels} if image else {})
-        found = sample(cache, resolve_media(root, medium.path), **chosen, **medium.window)
-        return change_frames(found, change)
+        chosen = settings | ({"max_pixels": image_pixels} if image else {}) | medium.window
+        path = resolve_media(root, medium.path)
+        return read_file(path, cache=cache, sampling=sampling, change=change, **chosen)
 
     found = tuple(map(read, question.media))
     return found if len(found) > 1 else next(iter(found), None)
+
+
+def read_file(
+    path: str | Path,
+    *,
+    cache: FrameCache,
+    sampling: str = "uniform",
+    change: str = "",
+    **settings: Any,
+) -> Frames:
+    """Return the frames of one file; the arguments are those of `read_frames`."""
+    sample = sample_adaptively if sampling == "adaptive" else FrameCache.get
+    return change_frames(sample(cache, path, **settings), change)
 
 
 def train_settings(video: VideoSettings) -> dict[str, Any]:
@@ -260,7 +273,7 @@ def prompt_text(processor: Any, question: Question, style: str, media: bool) -> 
     text = processor.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, **as_is
     )
-    return text + question.begin
+    return text + disarm(question.begin)
 
 
 def _encode_each(

@@ -387,7 +387,9 @@ def study(result: Mapping[str, Any]) -> go.Figure:
     ]
     metrics = [name for name in result["show"] if any(name in values for *_, values in rows)]
     figure = NotebookFigure(
-        make_subplots(cols=max(1, len(metrics)), shared_yaxes=True, subplot_titles=metrics)
+        make_subplots(
+            cols=max(1, len(metrics)), shared_yaxes=True, subplot_titles=[*map(escape, metrics)]
+        )
     )
     for column, metric in enumerate(metrics, start=1):
         scale = 100 if result["units"].get(metric, "%") == "%" else 1
@@ -414,7 +416,7 @@ def study(result: Mapping[str, Any]) -> go.Figure:
                 row=1,
                 col=column,
             )
-    _styled(figure, result["study"]).update_yaxes(autorange="reversed")
+    _styled(figure, escape(result["study"])).update_yaxes(autorange="reversed")
     return figure.update_layout(height=150 + 24 * len(rows))
 
 
@@ -426,7 +428,7 @@ def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
     names = list(result["curves"])
     if not names:
         raise ValueError(f"the study {result['study']} has no curves")
-    figure = NotebookFigure(make_subplots(cols=len(names), subplot_titles=names))
+    figure = NotebookFigure(make_subplots(cols=len(names), subplot_titles=[*map(escape, names)]))
     for column, curves in enumerate(result["curves"].values(), start=1):
         for arm, curve in curves.items():
             place = list(result["labels"]).index(arm)
@@ -444,7 +446,7 @@ def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
                 row=1,
                 col=column,
             )
-    return _styled(figure, result["study"], "optimiser step")
+    return _styled(figure, escape(result["study"]), "optimiser step")
 
 
 def perception_by_answer(table: Mapping[str, Mapping[str, int]], title: str) -> go.Figure:

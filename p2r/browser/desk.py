@@ -199,10 +199,17 @@ class Desk:
         return None
 
     def _recipe(self) -> Recipe:
+        """The recipe of this run, without a change of frames that is code of the user."""
         from p2r.runs.recipe import load_recipe
+        from p2r.video.changes import runs_user_code
 
         run = self._run()
-        return load_recipe("tiny") if run is None else run.recipe
+        recipe = load_recipe("tiny") if run is None else run.recipe
+        if not runs_user_code(recipe.video.eval_change):
+            return recipe
+        return recipe.model_copy(
+            update={"video": recipe.video.model_copy(update={"eval_change": ""})}
+        )
 
 
 def own_id(question: Question) -> str:

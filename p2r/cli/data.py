@@ -265,6 +265,7 @@ def get(
     the finished files. Checks the size and checksum of every file. Archives stay packed.
     """
     from p2r.datasets.public import check_space, download_set, find_set
+    from p2r.files.safe_text import show_unseen
 
     wanted = find_set(name, only or (), media)
     folder = out or Path("data") / wanted.repository.rpartition("/")[2]
@@ -277,12 +278,12 @@ def get(
         print_dry_run(plan)
         return
     if not as_json:
-        print(*plan, sep="\n", flush=True)
+        print(*map(show_unseen, plan), sep="\n", flush=True)
     files = download_set(wanted, folder)
     if as_json:
         print_json({"license": wanted.license, "revision": wanted.revision, "files": files})
     else:
-        print(*files, sep="\n")
+        print(*(show_unseen(str(file)) for file in files), sep="\n")
 
 
 @data_app.command(epilog="Example: p2r data push runs/x name/my-traces --folder published")

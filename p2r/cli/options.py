@@ -16,6 +16,7 @@ import typer
 
 from p2r.cli.complete import complete_recipes, complete_runs
 from p2r.errors import UserError
+from p2r.files.safe_text import show_unseen
 
 app = typer.Typer(
     name="p2r",
@@ -154,7 +155,7 @@ def open_run(
 def print_dry_run(lines: Iterable[str]) -> None:
     """Print the plan of a dry run, in one worker of `accelerate launch`."""
     if os.environ.get("RANK", "0") == "0":
-        print(*lines, "dry run: nothing is started or written", sep="\n")
+        print(*map(show_unseen, lines), "dry run: nothing is started or written", sep="\n")
 
 
 def move_data_root(run: Any, wanted: bool, data_root: Path | None, questions: Path | None) -> None:

@@ -129,9 +129,8 @@ def _read_seeds(seeds: str | None, run: Any, name: str) -> list[int]:
         from p2r.studies.framework.result import read_result, result_file
 
         stored = result_file(run.folder, name)
-        if stored.is_file():
-            return read_result(stored)["seeds"]
-        seeds = SEEDS
+        known = read_result(stored)["seeds"] if stored.is_file() else None
+        seeds = SEEDS if known is None else ",".join(map(str, known))
     try:
         return [int(seed) for seed in seeds.split(",")]
     except ValueError:
@@ -181,4 +180,7 @@ def _list_units(study: Any, run: Any, seeds: list[int], as_json: bool) -> None:
 
 
 def _print_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Print a line about the work. It may repeat an error with untrusted text."""
+    from p2r.files.safe_text import hide_keys, show_unseen
+
+    print(show_unseen(hide_keys(line)), file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 
 from p2r.errors import DataError, UserError
@@ -107,7 +108,7 @@ def download_set(wanted: PublicSet, folder: Path) -> list[Path]:
     from huggingface_hub import snapshot_download
 
     check_space(wanted, folder)
-    names = [f.path.replace("[", "[[]") for f in wanted.files]  # the hub reads names as patterns
+    names = [escape(f.path) for f in wanted.files]  # the client reads names as patterns
     with hub_errors(wanted.repository, "dataset"):
         snapshot_download(
             wanted.repository,

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from p2r.data import check_model, eval_settings
+from p2r.data import check_model, eval_settings, read_file
 from p2r.engines import Completion, Engine, Request, Sampling
 from p2r.engines.answering import media_of
 from p2r.engines.responses import make_trace
@@ -20,7 +21,7 @@ from p2r.runs import quiet_libraries, use_threads
 from p2r.runs.recipe import Recipe
 from p2r.scoring import accuracy
 from p2r.template import SEGMENTS, answer_of, parse
-from p2r.video import Frames, VideoError, find_clips, sample_frames
+from p2r.video import FrameCache, Frames, VideoError, find_clips
 
 _TAG = re.compile(rf"<(/?)({'|'.join(SEGMENTS)})>")
 _LONGEST_TAG = max(len(f"</{name}>") for name in SEGMENTS)
@@ -52,9 +53,10 @@ def ask_clip(
     """
     settings = eval_settings(recipe.video)
     image_pixels = settings.pop("image_pixels", None)
-    frames = sample_frames(media, **settings, **question.window)
+    read = partial(read_file, media, cache=FrameCache())
+    frames = read(**settings, **question.window)
     if image_pixels and frames.decoder == "image":
-        frames = sample_frames(media, **settings | {"max_pixels": image_pixels})
+        frames = read(**settings | {"max_pixels": image_pixels})
     if longest is not None and frames.duration > longest:
         raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
     if frames.decoder == "image" and frames.total_frames == 1:

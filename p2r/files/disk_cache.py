@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 LOCKS = 64  # lock files per folder; keys share them
 ROOM = 0.9  # share of the limit that is kept when files are deleted
+# A cached file, or the draft of one.
+_NAME = re.compile(r"\.?[0-9a-f]{32}(?P<suffix>\.[a-z]+)(?P<draft>(?:\.\d+)*)")
 ABANDONED = 24 * 3600  # seconds after which the draft of a killed process is deleted
 
 
@@ -132,7 +135,10 @@ class DiskCache:
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
                 found = entry.stat()
-                if entry.name.endswith(self.suffix):
+                name = _NAME.fullmatch(entry.name)
+                if name is None or name["suffix"] != self.suffix:
+                    continue  # not of this cache
+                if not name["draft"]:
                     yield found.st_mtime, found.st_size, Path(entry.path)
-                elif f"{self.suffix}." in entry.name and time.time() - found.st_mtime > ABANDONED:
+                elif time.time() - found.st_mtime > ABANDONED:
                     Path(entry.path).unlink(missing_ok=True)

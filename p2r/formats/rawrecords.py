@@ -31,7 +31,17 @@ from p2r.formats.values import (
     split_options,
     text_of,
 )
-from p2r.records import MORE_MEDIA, PROBLEM_TYPES, WINDOW, Case, Question, Trace, more_media
+from p2r.records import (
+    BEGIN,
+    MORE_MEDIA,
+    PROBLEM_TYPES,
+    WINDOW,
+    Case,
+    Medium,
+    Question,
+    Trace,
+    more_media,
+)
 from p2r.template import answer_of, parse, render
 
 __all__ = ["IMAGES", "BadValue", "literal", "to_case", "to_question", "to_video_r1", "to_videop2r"]
@@ -239,6 +249,15 @@ def _checked(item: Item) -> Item:
     if question.problem_type not in PROBLEM_TYPES:
         problem_type_of(f"{question.problem_type!r}")
     _refuse_unwritable(question.meta)
+    question.meta.pop(BEGIN, None)  # a file must not write the beginning of a response
+    more = question.meta.get(MORE_MEDIA, [])
+    try:
+        if not isinstance(more, list):
+            raise ValueError
+        for medium in more:
+            Medium.model_validate(medium)
+    except ValueError:
+        raise BadValue(f"{MORE_MEDIA} is not a list of media: {short(more)}") from None
     return item
 
 
@@ -294,7 +313,7 @@ def _read_question(raw: Raw, place: int) -> Question:
             options_of(record.get("options")), _said(record)
         )
         inferred.append("problem type from the options and the answer")
-    meta = {key: value for key, value in record.items() if key not in (WINDOW, MORE_MEDIA)}
+    meta = {key: value for key, value in record.items() if key not in (WINDOW, MORE_MEDIA, BEGIN)}
     if raw.keys() & _VIDEOP2R and all(isinstance(value, str) for value in raw.values()):
         meta[STRINGS] = True
     if first and first.window:
@@ -376,7 +395,7 @@ def _parts(item: Question | Case) -> tuple[Question, Trace | None]:
 
 def _complete(question: Question, record: Raw) -> Raw:
     """Return a record with the other fields that were read, and all media."""
-    ours = (ABSENT, STRINGS, INFERRED, WINDOW, MORE_MEDIA)
+    ours = (ABSENT, STRINGS, INFERRED, WINDOW, MORE_MEDIA, BEGIN)
     more = {k: v for k, v in question.meta.items() if k not in record and k not in ours}
     record = record | more
     write_media(question.media, record)

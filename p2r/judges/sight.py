@@ -44,20 +44,24 @@ class Sight:
 
     def _read(self, question: Question, medium: Medium) -> tuple[tuple[Picture, ...], str]:
         path = resolve_media(self.root, medium.path)
-        state = path.stat() if path.exists() else None
-        key = f"{medium.model_dump_json()} {state and (state.st_size, state.st_mtime_ns)}"
+        try:
+            found = path.stat()
+            state: tuple[int, ...] = (found.st_size, found.st_mtime_ns)
+        except OSError:  # no such file, or no name of a file: `FrameCache` says which
+            state = ()
+        key = f"{medium.model_dump_json()} {state}"
         with self._lock:
-            found = self._shown.get(key)
-            if found is not None:
+            shown = self._shown.get(key)
+            if shown is not None:
                 self._shown.move_to_end(key)
-                return found
+                return shown
         frames = self._frames.get(path, **self.settings, **medium.window)
-        found = _to_pictures(medium, frames), _digest(frames)
+        shown = _to_pictures(medium, frames), _digest(frames)
         with self._lock:
-            self._shown[key] = found
+            self._shown[key] = shown
             while len(self._shown) > KEPT:
                 self._shown.popitem(last=False)
-        return found
+        return shown
 
 
 def _to_pictures(medium: Medium, frames: Frames) -> tuple[Picture, ...]:

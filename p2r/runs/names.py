@@ -56,7 +56,8 @@ def model_label(name: str) -> str:
     """Return the label of an evaluated model: `pa_grpo-long` is "SFT + PA-GRPO on long clips"."""
     for split, words in OTHER_SPLITS.items():
         if name.endswith(f"-{split}"):
-            return f"{model_label(name.removesuffix(f'-{split}'))} on {words}"
+            model = name.removesuffix(f"-{split}")
+            return f"{MODEL_LABELS.get(model, model)} on {words}"
     return MODEL_LABELS.get(name, name)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from p2r import stages
 from p2r.errors import UserError
 from p2r.files.own_process import end_with_parent
+from p2r.files.safe_text import hide_keys, show_unseen
 from p2r.pipeline import collect_cases
 from p2r.playground.truth import told_sentences
 from p2r.runs import Run, finished_model, write_json
@@ -142,7 +143,7 @@ def _train_one(run: Run, arm: str, inputs: dict[str, Any]) -> None:
     try:
         stages.rl(run, arm=arm, **inputs)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {show_unseen(hide_keys(str(error)))}")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -75,7 +75,7 @@ def build_prompt(question: Question, style: str = "full") -> str:
         )
     choice = question.problem_type == "multiple choice"
     options = lettered_options(question.options) if choice else question.options
-    theirs = [_disarm(line.strip()) for line in (question.problem, *options)]
+    theirs = [disarm(line.strip()) for line in (question.problem, *options)]
     form = ANSWER_FORMS[question.problem_type].replace("{media}", question.media_word)
     if from_file:
         return fill_template(
@@ -133,6 +133,6 @@ def render(observation: str | None, think: str, answer: str) -> str:
     return f"{start}<think>{think}</think><answer>{answer}</answer>"
 
 
-def _disarm(text: str) -> str:
+def disarm(text: str) -> str:
     """Break up `<|…|>`, so that a question's text cannot contain control tokens."""
     return text.replace("<|", "< |")

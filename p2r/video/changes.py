@@ -100,6 +100,11 @@ def check_change(spec: str) -> str:
     return spec
 
 
+def runs_user_code(spec: str) -> bool:
+    """Return whether a change is a function of the user. Imports no code of the user."""
+    return any(":" in part and part.partition(":")[0] not in CHANGES for part in spec.split("+"))
+
+
 def _read(spec: str) -> list[tuple[Change, float, str]]:
     return [_read_one(part) for part in spec.split("+") if part]
 

@@ -378,6 +378,20 @@ def test_a_run_folder_cannot_make_the_page_run_its_code(tmp_path, judge):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_run_folder_cannot_change_the_frames_of_the_page_by_its_code(tmp_path):
+    run, clip = tmp_path / "foreign", write_clip(tmp_path / "uploads" / "a.mp4")
+    write_cases(run, [make_case(1, run="foreign")])
+    code = run / "change.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef mine(frames): return frames\n")
+    for change, seen in ((f"blur:2+{code}:mine", ""), ("blur:2", "changed: blur:2")):
+        recipe = load_recipe("tiny", [f"video.eval_change={change}", "video.sampling=adaptive"])
+        (run / "recipe.yaml").write_text(recipe.to_yaml())
+        desk = Desk(Library(CaseStore([run])))
+        frames, *_ = next(desk.ask("a model", clip, make_case(1).question))
+        assert seen in frames.note and ("changed" in frames.note) == bool(seen)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_new_cases_appear_after_a_refresh(small, open_page):
     run, address = small
     page = open_page(link(address, tab="cases"))

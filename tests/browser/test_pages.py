@@ -205,6 +205,8 @@ def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path)
     assert [stage_words(stage) for stage in ("eval-pa_grpo-long", "rl-mt_grpo", "cot", "mine")] == [
         "evaluation: SFT + PA-GRPO on long clips", "training: SFT + MT-GRPO", "teacher", "mine",
     ]  # fmt: skip
+    hostile = "eval-sft" + "-long" * 5000
+    assert stage_words(hostile).endswith("-long on long clips")
     run = write_scenic_run(tmp_path / "scenic")
     cases = [scenic_case(k, f"eval-{name}", "scenic") for name in names for k in range(4)]
     teacher = scenic_case(2, "cot", "scenic").model_copy(

@@ -86,6 +86,20 @@ def test_a_set_that_cannot_be_downloaded_is_an_error_at_once(hub, tmp_path, caps
     assert "the hub cannot be reached for the dataset" in capsys.readouterr().err
 
 
+def test_names_and_license_of_a_stranger_are_only_text(hub, tmp_path, capsys):
+    hub.license = "mit\x1b[2J\x1b]0;owned\x07"
+    for name in ("a\x1b[31m.json", "b*.json", "b-large.json"):
+        hub.add(name, b"{}")
+    assert run_cli(["data", "get", SET, "--out", "x", "--only", "a*", "--only", "b[*]*"]) == 0
+    said = capsys.readouterr().out
+    assert "license: mit[U+001B][2J" in said and "a[U+001B][31m.json" in said
+    assert "\x1b" not in said and "\x07" not in said
+    assert (tmp_path / "x" / "b*.json").is_file()
+    assert not (tmp_path / "x" / "b-large.json").exists()
+    assert run_cli(["data", "get", SET, "--only", "b*", "--dry-run"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_benchmarks_have_their_address_from_their_own_file():
     known = known_sets()
     assert known["mvbench"] == "OpenGVLab/MVBench" and "playground" not in known

@@ -18,10 +18,17 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, repository: str, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.repository, self.files = repository, files
-        self.stated = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        self.repository, self.license = repository, "apache-2.0"
+        self.files: dict[str, bytes] = {}
+        self.stated: dict[str, str] = {}
+        for name, content in files.items():
+            self.add(name, content)
         self.sent: list[tuple[str, str | None]] = []
         self.longest = 2**30  # bytes of a reply; a shorter one is a broken connection
+
+    def add(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+        self.stated[name] = hashlib.sha256(content).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -39,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply_json([self.entry(name) for name in self.server.files])
         elif path.startswith(api):
             about = {"id": place, "sha": REVISION, "siblings": []}
-            self.reply_json(about | {"cardData": {"license": "apache-2.0"}})
+            self.reply_json(about | {"cardData": {"license": self.server.license}})
         elif path.startswith(f"/datasets/{place}/resolve/"):
             self.reply_file(unquote(path.split("/resolve/")[1].partition("/")[2]))
         else:

@@ -121,10 +121,11 @@ def test_a_verdict_is_paid_once_for_the_same_frames(server, media, tmp_path):  #
 
 def test_unreadable_frames_give_an_unknown_verdict(server, media):  # noqa: F811
     (media / "bad.mp4").write_bytes(b"no video")
-    asked = [about("bad.mp4"), about("none.mp4"), about("../a.mp4"), about("a.mp4")]
-    verdicts = see(media).judge(asked, ["It is red."] * 4)
-    assert [verdict.sufficient for verdict in verdicts] == [None, None, None, True]
-    assert all(verdict.rationale.startswith("no frames: ") for verdict in verdicts[:3])
+    (media / "out.mp4").symlink_to("/etc/passwd")
+    names = ("bad.mp4", "none.mp4", "../a.mp4", "out.mp4", f"{'a' * 300}.mp4", "a.mp4")
+    verdicts = see(media).judge([about(name) for name in names], ["It is red."] * len(names))
+    assert [verdict.sufficient for verdict in verdicts] == [None] * 5 + [True]
+    assert all(verdict.rationale.startswith("no frames: ") for verdict in verdicts[:5])
     assert len(server.bodies) == 1
 
 

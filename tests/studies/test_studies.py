@@ -7,14 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from p2r import studies
+from p2r import plots, studies
 from p2r.cli import run_cli
+from p2r.cli import study as study_command
 from p2r.errors import UserError
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.runs import open_run, write_json
 from p2r.runs.recipe import load_recipe
 from p2r.studies.base import BASE, GRPO, PA_GRPO, SFT, Arm, Measure, Paper, Study, View
-from p2r.studies.framework import work
+from p2r.studies.framework import run as study_run
+from p2r.studies.framework import tables, work
 from p2r.studies.framework.budget import budgets, check_equal
 from p2r.studies.framework.intervals import measure_grid
 from p2r.studies.framework.page import write_page
@@ -109,6 +111,17 @@ def test_models_and_answers_are_named_by_what_they_depend_on(run):
     assert Plan(longer, run, SEEDS).model("long", 1).name != grpo
     assert len({plan.cell("sft", seed, "test").stage for seed in SEEDS}) == 1  # no seed trains it
     assert len(plan.work()) == 2 * 3 + (2 + 2 * 3) * 2  # trainings, then cells of two views
+
+
+def test_answers_are_named_by_the_code_that_changes_their_frames(run, tmp_path):
+    code = tmp_path / "mine.py"
+    names = set()
+    for source in ("def grey(frames): return 1", "def grey(frames): return 2"):
+        code.write_text(source)
+        view = View("grey", "test", (f"video.eval_change=blur:2+{code}:grey",))
+        cell = Plan(Study("mine", (SFT,), views=(view,)), run, (0,)).cell("sft", 0, "grey")
+        names.add(cell.stage)
+    assert len(names) == 2
 
 
 def test_an_arm_can_start_from_another_arm(run):
@@ -317,6 +330,37 @@ def test_a_file_of_the_user_is_a_study(run, made, tmp_path, capsys):
     file.write_text("STUDY = 1")
     assert run_cli(command) == 2
     assert "is not a p2r.studies.base.Study" in capsys.readouterr().err
+
+
+def test_names_and_results_of_a_stranger_are_only_text(tmp_path, capsys, monkeypatch):
+    hostile = "<img src=x onerror=alert(1)> [a](javascript:b) ![c](//d) | \x1b[2J"
+    table = tables.markdown([["part", "n"], [hostile, "`rl.judge=oracle`"]])
+    assert "<img" not in table and "](" not in table and "\x1b" not in table
+    assert table.splitlines()[2].count(" | ") == 1 and "`rl.judge=oracle`" in table
+
+    run = open_run(tmp_path / "run", "tiny").folder
+    write_json(run / "study_credit.json", {"views": {}, "seeds": ["../../../out"]})
+    assert run_cli(["study", "--run", str(run)]) == 2
+    assert "must be whole numbers" in capsys.readouterr().err
+
+    monkeypatch.setenv("P2R_JUDGE_KEY", "secret-of-mine")
+    for print_line in (study_command._print_line, study_run._print_line):
+        print_line("a failed: HTTP 401 secret-of-mine \x1b[2J")
+        assert capsys.readouterr().err == "a failed: HTTP 401 [key] [U+001B][2J\n"
+
+    interval = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+    arms = {"<a href=x>arm</a>": {"<b>m</b>": interval}}
+    result = {
+        "study": "<i>s</i>",
+        "labels": {name: name for name in arms},
+        "show": ["<b>m</b>"],
+        "units": {},
+        "views": {"test": {"arms": arms}},
+        "curves": {"<u>c</u>": {name: {"steps": [1], "mean": [0.1]} for name in arms}},
+    }
+    for figure in (plots.study(result), plots.study_curves(result)):
+        drawn = json.dumps(figure.to_plotly_json(), default=str)
+        assert "&lt;" in drawn and not any(tag in drawn for tag in ("<a ", "<b>", "<i>", "<u>"))
 
 
 def test_mistakes_are_errors(tmp_path, capsys):

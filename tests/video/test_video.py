@@ -584,6 +584,10 @@ def test_os_processes_that_share_a_folder_decode_each_file_once(tmp_path):
 def test_the_disk_of_a_cache_is_limited(tmp_path):
     paths = [write_clip(tmp_path / f"{number}.mp4", 4) for number in range(4)]
     size = sample_frames(paths[0]).frames.nbytes + 2000
+    mine = tmp_path / "cache" / "features of mine.npz"
+    mine.parent.mkdir()
+    mine.write_bytes(b"not of the cache")
+    os.utime(mine, (0, 0))
     cache = FrameCache(tmp_path / "cache", max_items=1, disk_bytes=int(3.5 * size))
     for place in (0, 1, 2, 0, 3):  # the second clip is the least recently used
         cache.get(paths[place])
@@ -591,3 +595,4 @@ def test_the_disk_of_a_cache_is_limited(tmp_path):
     for place in (0, 2, 3, 1):
         cache.get(paths[place])
     assert (cache.decoded, cache.hits) == (5, 4)
+    assert mine.is_file(), "only files of the cache are deleted"

@@ -13,6 +13,7 @@ from typing import Any
 from p2r.files.user_code import source_of
 from p2r.runs.ownership import owners
 from p2r.runs.recipe import Recipe
+from p2r.video.changes import runs_user_code
 
 # The model that a training starts from is part of the name already, so this key is left out.
 _BY_MODEL = ("models.base",)
@@ -22,7 +23,8 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """Return the values of a recipe that change the result of a stage, except default values.
 
     A key that a later version of p2r adds has its default value, so it does not change the result.
-    The source of a reward function of the user is part of the settings of RL.
+    The source of a reward function of the user is part of the settings of RL, and that of a change
+    of frames is part of those of evaluation.
     """
     given = _flatten(recipe.model_dump(mode="json", exclude_defaults=True))
     chosen = {
@@ -30,6 +32,9 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     }
     if stage == "rl" and recipe.rl.reward is not None:
         chosen["rl.reward"] = source_of(recipe.rl.reward)
+    if stage == "eval" and runs_user_code(recipe.video.eval_change):
+        changes = filter(runs_user_code, recipe.video.eval_change.split("+"))
+        chosen["source of video.eval_change"] = [source_of(change) for change in changes]
     return chosen
 
 

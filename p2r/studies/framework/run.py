@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
 from p2r.files.own_process import end_with_parent
+from p2r.files.safe_text import hide_keys, show_unseen
 from p2r.runs import Run, write_json
 from p2r.runs.recipe import load_recipe
 from p2r.studies import load_study
@@ -235,7 +236,7 @@ def _work_here(spec: str, folder: Path, seeds: Sequence[int], threads: int, jobs
 def _print_line(line: str) -> None:
     import sys
 
-    print(line, file=sys.stderr, flush=True)
+    print(show_unseen(hide_keys(line)), file=sys.stderr, flush=True)
 
 
 # ---- the plan

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
+from p2r.files.safe_text import show_unseen
 from p2r.scoring.statistics import format_interval
 
 Rows = list[list[str]]
@@ -165,8 +167,15 @@ def time_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def markdown(rows: Rows) -> str:
-    """Return rows as a Markdown table; the first row is the head."""
-    safe = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    """Return rows as a Markdown table; the first row is the head.
+
+    Names of parts come from question files: they become no HTML, no link and no picture.
+    """
+    changed = (("|", "\\|"), ("\n", " "), ("<", "&lt;"), ("](", "]\\("))
+    safe = [
+        [reduce(lambda text, pair: text.replace(*pair), changed, show_unseen(cell)) for cell in row]
+        for row in rows
+    ]
     head, *body = (f"| {' | '.join(row)} |" for row in safe)
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body]) + "\n"
 
