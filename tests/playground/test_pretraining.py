@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from p2r import data
 from p2r.errors import UserError
-from p2r.playground.pretraining import circuits, gates, publish, train
+from p2r.playground.pretraining import checks, circuits, publish, train
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
 from p2r.playground.tiny_model import build_model
 
@@ -63,8 +63,8 @@ def test_stages_have_known_makers_and_their_own_seeds():
 
 @pytest.mark.slow
 def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(gates, "COUNT", 2)
-    monkeypatch.setattr(gates, "look_up_skill", lambda model, processor: {"sign": 0.5})
+    monkeypatch.setattr(checks, "COUNT", 2)
+    monkeypatch.setattr(checks, "look_up_skill", lambda model, processor: {"sign": 0.5})
     monkeypatch.setattr(train, "seeds_of", lambda stage: 7)
     start = data.resolve_model("playground/teacher")
     train.train(STAGE, start, tmp_path / "whole")
@@ -98,8 +98,8 @@ def test_published_models_come_with_their_making(tmp_path, monkeypatch):
         folder = source / name
         folder.mkdir(parents=True)
         (folder / "done.json").write_text(json.dumps({"steps": 100, "check": {}}))
-        checks = [{"step": step, "check": {name: 0.5}} for step in (50, 100, 150)]
-        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in checks))
+        rows = [{"step": step, "check": {name: 0.5}} for step in (50, 100, 150)]
+        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match="base"):
         publish.publish(source, ["base"], out)
     for file in trained.iterdir():

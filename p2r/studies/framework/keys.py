@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from fnmatch import fnmatchcase
 from typing import Any
 
 from p2r.files.user_code import source_of
 from p2r.runs.ownership import owners
 from p2r.runs.recipe import Recipe
 
-# The start of a training is named by the model, so the recipe's own name of it is left out.
-_BY_MODEL = ("models.base",)
+# The start of a training is named by the model, so the recipe's own name of it is left out. The
+# arms of the demo are other trainings.
+_LEFT_OUT = ("models.base", "demo.*")
 
 
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
@@ -26,7 +28,9 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """
     given = _flatten(recipe.model_dump(mode="json", exclude_defaults=True))
     chosen = {
-        key: value for key, value in given.items() if stage in owners(key) and key not in _BY_MODEL
+        key: value
+        for key, value in given.items()
+        if stage in owners(key) and not any(fnmatchcase(key, left) for left in _LEFT_OUT)
     }
     if stage == "rl" and recipe.rl.reward is not None:
         chosen["rl.reward"] = source_of(recipe.rl.reward)
