@@ -61,6 +61,10 @@ def test_stages_have_known_makers_and_their_own_seeds():
         assert first + stage.steps * stage.batch <= following
 
 
+def interrupt(*given, **more):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "COUNT", 2)
@@ -81,6 +85,10 @@ def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train.train(STAGE, start, tmp_path / "killed")
     assert json.loads((tmp_path / "killed" / "state.json").read_text())["step"] == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_finish", interrupt)  # killed again, after the last step
+        with pytest.raises(KeyboardInterrupt):
+            train.train(STAGE, start, tmp_path / "killed")
     train.train(STAGE, start, tmp_path / "killed")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

@@ -287,8 +287,6 @@ def test_every_worker_has_its_own_gpu(run, made, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     context = SimpleNamespace(Process=Process)
     monkeypatch.setattr("multiprocessing.get_context", lambda kind: context)
-        "multiprocessing.get_context", lambda kind: SimpleNamespace(Process=Process)
-    )
     run_study(STUDY, run, SEEDS, jobs=3, spec="toy")
     assert started == ["4", "5", "4"]
 

@@ -118,8 +118,8 @@ def train(stage: Stage, start: Path, out: Path) -> None:
                 write_text(out / "state.json", json.dumps({"step": done, "check": found}))
                 if stage.gate and all(found[k] >= least for k, least in stage.gate.items()):
                     break
-    (out / _STATE).unlink()
     _finish(out, steps=done, check=_rounded(found), gate=dict(stage.gate))
+    (out / _STATE).unlink(missing_ok=True)  # last: an interrupted end needs it
 
 
 def seeds_of(stage: Stage) -> int:
