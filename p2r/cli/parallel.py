@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from p2r.errors import UserError
+from p2r.runs.software import visible_gpus
 
 # The arguments of the running command.
 ARGUMENTS: ContextVar[list[str]] = ContextVar("ARGUMENTS")
@@ -82,8 +83,7 @@ def divide_machine(count: int, environ: Mapping[str, str]) -> list[dict[str, str
 
     Raises `UserError` if there are fewer GPUs than parts.
     """
-    named = environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [name for name in named.split(",") if name] if named is not None else _all_gpus()
+    devices = visible_gpus(environ)
     if not devices:
         threads = environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
         return [{"OMP_NUM_THREADS": threads}] * count
@@ -96,9 +96,3 @@ def divide_machine(count: int, environ: Mapping[str, str]) -> list[dict[str, str
         {"CUDA_VISIBLE_DEVICES": ",".join(devices[part * each : (part + 1) * each])}
         for part in range(count)
     ]
-
-
-def _all_gpus() -> list[str]:
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]

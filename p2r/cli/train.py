@@ -74,8 +74,8 @@ def rl(
     credit: Annotated[
         str | None,
         typer.Option(
-            help="process (PA-GRPO), outcome (GRPO), temporal (T-GRPO), shared or decoupled. "
-            "Default: rl.credit."
+            help="process (PA-GRPO), outcome (GRPO), temporal (T-GRPO), turn (MT-GRPO), critic "
+            "(PPO), critic_process, shared or decoupled. Default: rl.credit."
         ),
     ] = None,
     arm: Annotated[

@@ -132,11 +132,6 @@ def train_arms(run: Run, arms: Sequence[str], **inputs: Any) -> None:
         raise UserError("RL failed, see above; the same command resumes it")
 
 
-def train_both(run: Run, **inputs: Any) -> None:
-    """Run RL with process and with outcome credit, see `train_arms`."""
-    train_arms(run, ("pa_grpo", "grpo"), **inputs)
-
-
 def _train_one(run: Run, arm: str, inputs: dict[str, Any]) -> None:
     """Train in a subprocess that ends when its parent ends."""
     end_with_parent()

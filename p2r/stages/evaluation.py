@@ -77,7 +77,7 @@ def evaluate_benchmark(
     relative to `data_root` (default: the folder of the files). The run's own questions stay
     unchanged.
     """
-    asked, root = _read_benchmark(run, benchmark, questions, data_root, style, check)
+    asked, root = _read_questions(run, benchmark, questions, data_root, style, check)
     return _evaluator(run, model, style, ray)(asked, root, stage)
 
 
@@ -98,11 +98,7 @@ def answer_shard(
     """
     from p2r.evaluation.run import answer
 
-    if benchmark is None:
-        asked, root = _find_questions(run, questions, data_root)
-    else:
-        assert questions is not None
-        asked, root = _read_benchmark(run, benchmark, questions, data_root, style)
+    asked, root = _read_questions(run, benchmark, questions, data_root, style)
     prepare(run)
     style, plan = run.recipe.prompt_style("eval", style), _plan(run, model, style)
     assert plan.make_model is not None
@@ -120,14 +116,17 @@ def _find_questions(
         return find_questions(run, "eval", questions, data_root, split=split)
 
 
-def _read_benchmark(
+def _read_questions(
     run: Run,
-    benchmark: str,
-    questions: Path,
+    benchmark: str | None,
+    questions: Path | None,
     data_root: Path | None,
     style: str | None,
     check: Callable[[Manifest], None] = lambda manifest: None,
 ) -> tuple[list[Question], Path]:
+    """Return the questions of a benchmark's files, or of the run, and their media folder."""
+    if benchmark is None or questions is None:
+        return _find_questions(run, questions, data_root)
     from p2r.evaluation.questions import read_benchmark, to_questions
 
     folder = questions if questions.is_dir() else questions.parent
@@ -200,10 +199,7 @@ def transfer(
     from p2r.evaluation.run import result_path
     from p2r.evaluation.transfer import INPUTS, count_left_out, observations_of, transfer_questions
 
-    if benchmark is None or questions is None:
-        asked, root = _find_questions(run, questions, data_root)
-    else:
-        asked, root = _read_benchmark(run, benchmark, questions, data_root, style)
+    asked, root = _read_questions(run, benchmark, questions, data_root, style)
     asked = asked[: run.recipe.eval.questions]
     result = read_result(source)
     observations, left_out = observations_of(asked, result), count_left_out(asked, result)

@@ -17,13 +17,19 @@ def follow_sources(run: Run, model: str, name: str) -> dict[str, dict[str, Any]]
     """Return the share of answers that follow a false note, and the share that follow the video.
 
     The response begins with an observation that contradicts the video (the split "false_notes").
-    The other answers follow neither. `probes/NAME.json` keeps the result, with every answer.
+    The other answers follow neither. `probes/NAME.json` keeps the result, with every answer. It is
+    made again for another model or other settings of the evaluation.
     """
     file = run.path("probes", f"{name}.json")
-    identity = model_fingerprint(data.resolve_model(model))
+    made = {
+        "model": model_fingerprint(data.resolve_model(model)),
+        "dtype": run.recipe.models.dtype,
+        "frames": data.eval_settings(run.recipe.video),
+        "max_tokens": run.recipe.eval.max_tokens,
+    }
     kept = read_json(file) if file.is_file() else {}
-    if kept.get("model") != identity:
-        kept = {"model": identity, "answers": _probe(run, model)}
+    if {key: kept.get(key) for key in made} != made:
+        kept = {**made, "answers": _probe(run, model)}
         write_json(file, kept)
     sources = [answer["source"] for answer in kept["answers"]]
     return {

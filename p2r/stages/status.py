@@ -88,8 +88,8 @@ def _latest(rows: Sequence[dict[str, Any]], key: str) -> float | None:
 
 def _steps(stage: Path, recipe: Recipe, rows: Sequence[dict[str, Any]]) -> int:
     """Return the number of steps of a training; for SFT from a checkpoint or the epoch so far."""
-    if stage.name != "sft":
-        return recipe.rl.steps
+    if stage.name != "sft":  # an arm of the demo may have its own number of steps
+        return (recipe.of_arm(stage.name) if stage.name in recipe.demo.arms else recipe).rl.steps
     for state in stage.glob("checkpoints/*/trainer_state.json"):
         try:
             return int(read_json(state)["max_steps"])

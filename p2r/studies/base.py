@@ -175,10 +175,13 @@ class Study:
         for names in (arms, views):
             if twice := {name for name in names if names.count(name) > 1}:
                 raise UserError(f"study {self.name!r} has {min(twice)!r} twice: give other names")
+        needs = [need for view in self.all_views if view.pose for need in view.pose.needs]
         for pairs, known, what in (
             (self.differences, arms, "arm"),
             (self.view_differences, views, "view"),
             ([view.arms for view in self.all_views], arms, "arm"),
+            ([(view,) for view, _ in needs], views, "view"),
+            ([(arm,) for _, arm in needs if arm], arms, "arm"),
         ):
             for name in (name for pair in pairs for name in pair):
                 if name not in known:

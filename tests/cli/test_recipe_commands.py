@@ -122,6 +122,10 @@ def test_status_shows_the_steps_of_trainings(capsys, runs):
     assert stages["pa_grpo"]["metrics"] == {"reward": 0.4}  # a loss of NaN is not shown
     assert (stages["sft"]["state"], stages["sft"]["left"]) == ("finished", 0)
     assert stages["sft"]["per_s"] == 0.1  # 4 steps in the 40 s since the start
+    open_run(runs / "first", None, ["demo.arms.short={credit: process, steps: 7}"])
+    (runs / "first" / "short").mkdir()
+    (runs / "first" / "short" / "made.json").write_text("{}")
+    assert read(capsys, "status", str(runs / "first"))["stages"]["short"]["wanted"] == 7
     table = printed(capsys, "status", str(runs / "first"))
     assert "4 of 40" in table and "1:12" in table and "reward" in table
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from p2r import data
 from p2r.errors import UserError
-from p2r.playground.pretraining import circuits, gates, publish, train
+from p2r.playground.pretraining import checks, circuits, publish, train
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
 from p2r.playground.tiny_model import build_model
 
@@ -61,10 +61,14 @@ def test_stages_have_known_makers_and_their_own_seeds():
         assert first + stage.steps * stage.batch <= following
 
 
+def interrupt(*given, **more):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(gates, "COUNT", 2)
-    monkeypatch.setattr(gates, "look_up_skill", lambda model, processor: {"sign": 0.5})
+    monkeypatch.setattr(checks, "COUNT", 2)
+    monkeypatch.setattr(checks, "look_up_skill", lambda model, processor: {"sign": 0.5})
     monkeypatch.setattr(train, "seeds_of", lambda stage: 7)
     start = data.resolve_model("playground/teacher")
     train.train(STAGE, start, tmp_path / "whole")
@@ -81,6 +85,10 @@ def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train.train(STAGE, start, tmp_path / "killed")
     assert json.loads((tmp_path / "killed" / "state.json").read_text())["step"] == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_finish", interrupt)  # killed again, after the last step
+        with pytest.raises(KeyboardInterrupt):
+            train.train(STAGE, start, tmp_path / "killed")
     train.train(STAGE, start, tmp_path / "killed")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
@@ -98,8 +106,8 @@ def test_published_models_say_how_they_were_made(tmp_path, monkeypatch):
         folder = source / name
         folder.mkdir(parents=True)
         (folder / "done.json").write_text(json.dumps({"steps": 100, "check": {}}))
-        checks = [{"step": step, "check": {name: 0.5}} for step in (50, 100, 150)]
-        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in checks))
+        rows = [{"step": step, "check": {name: 0.5}} for step in (50, 100, 150)]
+        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match="base"):
         publish.publish(source, ["base"], out)
     for file in trained.iterdir():

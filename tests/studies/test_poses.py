@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from filelock import FileLock, Timeout
 
 from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
@@ -15,7 +16,7 @@ from p2r.records import Case, Question, Trace, Verdict
 from p2r.rewards import Rollout, process_reward
 from p2r.runs import open_run
 from p2r.studies.evidence import abstains_rightly
-from p2r.studies.framework import learned_judge
+from p2r.studies.framework import examples, learned_judge
 from p2r.studies.framework.examples import Generated, Kept, Mixed, Shots
 from p2r.studies.framework.measures import MEASURES, agrees_with_oracle
 from p2r.studies.framework.poses import FalseNote, FromWindows, Given, Windows
@@ -128,7 +129,7 @@ def test_an_arm_can_learn_other_traces(run):
     assert {c.question.id for c in Generated()(run, other)} != {c.question.id for c in every}
 
 
-def test_shots_are_new_questions_with_ideal_traces(run):
+def test_shots_are_new_questions_with_ideal_traces(run, monkeypatch):
     shots = Shots("new_domain", 4)(run, run.recipe)
     judge = OracleJudge()
     for case in shots:
@@ -138,6 +139,17 @@ def test_shots_are_new_questions_with_ideal_traces(run):
         assert (run.folder / "data" / case.question.path).is_file()
         assert int(case.question.id.rpartition("-")[2]) >= 500_000
     assert Shots("new_domain", 4)(run, run.recipe) == shots
+    write = examples.write_split
+
+    def write_alone(*given, **more):
+        """Check that no other worker can replace the file before it is read."""
+        with pytest.raises(Timeout):
+            FileLock(run.folder / "data" / ".new_domain_shots.lock").acquire(blocking=False)
+        return write(*given, **more)
+
+    monkeypatch.setattr(examples, "write_split", write_alone)
+    assert len(Shots("new_domain", 2)(run, run.recipe)) == 2
+    monkeypatch.undo()
     mixed = Mixed("ambiguous", 2)(run, run.recipe)
     assert len(mixed) == 10 and sum("evidence" in q.meta for q in mixed) == 2
 

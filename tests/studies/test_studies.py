@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +14,16 @@ from p2r.cli import run_cli
 from p2r.cli import study as study_command
 from p2r.errors import UserError
 from p2r.records import Case, Question, Trace, Verdict
-from p2r.runs import open_run, write_json
+from p2r.runs import model_fingerprint, open_run, write_json
 from p2r.runs.recipe import load_recipe
-from p2r.studies.base import BASE, GRPO, PA_GRPO, SFT, Arm, Measure, Paper, Study, View
+from p2r.studies.base import BASE, GRPO, PA_GRPO, SFT, Arm, Measure, Paper, Study, View, at_step
 from p2r.studies.framework import run as study_run
 from p2r.studies.framework import tables, work
 from p2r.studies.framework.budget import budgets, check_equal
+from p2r.studies.framework.examples import Kept
 from p2r.studies.framework.intervals import measure_grid
 from p2r.studies.framework.page import write_page
+from p2r.studies.framework.poses import FromWindows
 from p2r.studies.framework.result import read_result
 from p2r.studies.framework.run import estimate_left, run_study
 from p2r.studies.framework.work import Cell, Plan, Training
@@ -124,6 +128,38 @@ def test_answers_are_named_by_the_code_that_changes_their_frames(run, tmp_path):
     assert len(names) == 2
 
 
+def test_other_questions_of_the_user_never_mix_with_old_answers(run, tmp_path):
+    def names() -> list[str]:
+        plan = Plan(STUDY, run, (1,))
+        cell = plan.cell("pa_grpo", 1, "test")
+        return [cell.model.name, f"{cell.model.name}/{cell.stage}"]
+
+    before = names()
+    write_json(run.path("sources.json"), {"eval": str(tmp_path / "mine.jsonl")})
+    trained, answered = names()
+    assert trained == before[0] and answered != before[1]
+    write_json(run.path("sources.json"), {"generate": str(tmp_path / "mine.jsonl")})
+    assert names()[0] != before[0]
+
+
+def test_the_arms_of_the_demo_do_not_name_the_models_of_a_study(run):
+    before = Plan(STUDY, run, SEEDS).model("pa_grpo", 0)
+    changed = open_run(run.folder, None, ["demo.arms.pa_grpo_grounded={judge: grounded}"])
+    assert Plan(STUDY, changed, SEEDS).model("pa_grpo", 0).name == before.name
+    # An arm with the name of a credit scheme, but with another judge, is another training.
+    changed.path("pa_grpo", "model", "model.safetensors").write_bytes(b"w")
+    start = model_fingerprint(run.folder / "sft" / "model")
+    write_json(changed.path("pa_grpo", "made.json"), {"start": start})
+    assert Plan(STUDY, changed, SEEDS).model("pa_grpo", 0).path == str(
+        run.folder / "pa_grpo" / "model"
+    )
+    arms = {"pa_grpo": {"credit": "process", "judge": "grounded"}}
+    demo = changed.recipe.demo.model_copy(update={"arms": arms})
+    other = changed.recipe.model_copy(update={"demo": demo})
+    (run.folder / "recipe.yaml").write_text(other.to_yaml())
+    assert Plan(STUDY, open_run(run.folder), SEEDS).model("pa_grpo", 0).path == before.path
+
+
 def test_an_arm_can_start_from_another_arm(run):
     first = Arm("first", start="base", train=("sft",))
     second = Arm("second", start="first", train=("sft", "rl"))
@@ -136,8 +172,6 @@ def test_an_arm_can_start_from_another_arm(run):
 
 
 def test_models_of_the_run_and_of_older_studies_are_used_again(run, tmp_path):
-    from p2r.runs import model_fingerprint
-
     start = model_fingerprint(run.folder / "sft" / "model")
     older = open_run(run.folder / "studies" / "credit" / "seed-1", "tiny", ["seed=1"])
     for folder, stage in ((run, "pa_grpo"), (older, "grpo")):
@@ -158,6 +192,12 @@ def test_splits_and_arms_that_the_run_cannot_have_are_skipped_with_the_reason(ru
     assert "playground.generation=1) has no ambiguous" in skipped["view ambiguous"]
     assert "no split" in skipped["view nowhere"] and "generation=2" in skipped["arm later"]
     assert set(skipped) == {"view ambiguous", "view nowhere", "arm later"}
+    steps = tuple(at_step(PA_GRPO, step, 20) for step in (30, 40, 60, 80))
+    skipped = Plan(Study("steps", steps), run, SEEDS).skipped
+    assert skipped == {
+        "arm pa_grpo_30": "it needs step 30 of RL, and rl.save_steps is 20",
+        "arm pa_grpo_80": "it needs step 80 of RL, and rl.steps is 60",
+    }
     with pytest.raises(UserError, match="nothing to ask"):
         Plan(Study("none", (SFT,), views=("long",)), run, SEEDS)
 
@@ -167,6 +207,8 @@ def test_a_study_must_name_its_arms_and_give_them_equal_compute(run):
         Study("x", (SFT,), differences=(("sft", "lost"),))
     with pytest.raises(UserError, match="'sft' twice"):
         Study("x", (SFT, SFT))
+    with pytest.raises(UserError, match="no view 'windows'"):
+        Study("x", (SFT,), views=(View("windowed", "test", pose=FromWindows()),))
     arms = (PA_GRPO, Arm("short", ("rl.steps=9",)))
     with pytest.raises(UserError, match=r"different values of rl\.steps"):
         check_equal(Plan(Study("x", arms), run, SEEDS))
@@ -174,6 +216,11 @@ def test_a_study_must_name_its_arms_and_give_them_equal_compute(run):
     check_equal(plan)
     found = budgets(plan)
     assert found["short"]["rollouts"] == 9 * 64 and found["pa_grpo"]["rollouts"] == 60 * 64
+    learns = Arm("part", ("sft.max_steps=-1",), "base", ("sft",), traces=Kept(0.5))
+    plan = Plan(Study("x", (learns,)), run, SEEDS)
+    with pytest.raises(UserError, match="an epoch is not the same number of steps"):
+        check_equal(plan)
+    assert budgets(plan)["part"]["sft_examples"] is None  # only epochs limit it
 
 
 def test_the_credit_study_compares_pa_grpo_with_every_scheme(run):
@@ -219,6 +266,44 @@ def test_nothing_is_made_twice_and_a_failure_stops_only_what_needs_it(run, made,
     assert len(made) == 22
 
 
+def test_an_unexpected_error_or_a_damaged_line_stops_no_other_part(run, made, monkeypatch, caplog):
+    train = Training.work
+
+    def fail(self: Training) -> None:
+        if self.seed == 0:
+            raise RuntimeError("CUDA out of memory")
+        train(self)
+
+    run.path("studies", "times.jsonl").write_text('{"name": "x", "ki{"name": "y"}\n')
+    monkeypatch.setattr(Training, "work", fail)
+    with pytest.raises(UserError, match="RuntimeError: CUDA out of memory"):
+        run_study(STUDY, run, SEEDS)
+    assert len(made) == 4 + 2 * 2 + 4 * 2  # the trainings, and the cells without seed 0
+    assert "Traceback" in caplog.text
+
+
+def test_every_worker_has_its_own_gpu(run, made, monkeypatch):
+    started = []
+
+    class Process:
+        exitcode = 0
+
+        def __init__(self, target, args):
+            started.append(args[-1])
+
+        def start(self):
+            pass
+
+        def join(self):
+            pass
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    context = SimpleNamespace(Process=Process)
+    monkeypatch.setattr("multiprocessing.get_context", lambda kind: context)
+    run_study(STUDY, run, SEEDS, jobs=3, spec="toy")
+    assert started == ["4", "5", "4"]
+
+
 # ---- the result
 
 
@@ -242,6 +327,9 @@ def test_result_has_every_view_difference_part_curve_and_budget(run, made, tmp_p
     assert test["by"]["half"]["first"]["arms"]["pa_grpo"]["accuracy"]["mean"] == pytest.approx(
         5 / 6
     )
+    parts = [test["by"]["half"][part]["differences"] for part in ("first", "second")]
+    gains = [part["pa_grpo - grpo"]["accuracy"]["mean"] for part in parts]
+    assert gains == [pytest.approx((0.5 + 0.5 / 3) / 2), pytest.approx(0)]
     lost = result["curves"]["lost"]
     assert lost["pa_grpo"]["steps"] == [1, 2] and lost["grpo"]["last"]["mean"] == pytest.approx(0.2)
     assert lost["pa_grpo"]["mean"] == pytest.approx([0.1, 0.2])
@@ -292,6 +380,11 @@ def test_intervals_over_questions_seeds_and_both():
     assert clustered["high"] - clustered["low"] > 1.7 * (
         measure_grid(copies)["high"] - measure_grid(copies)["low"]
     )
+    few = measure_grid(np.array([[1.0, 0.0, np.nan], [1.0, 1.0, 0.0]]))  # by hand
+    assert few["mean"] == 0.5 and few["per_seed"] == [0.5, pytest.approx(2 / 3, abs=1e-6)]
+    half = 12.706 * abs(2 / 3 - 0.5) / 2**0.5 / 2**0.5  # t(1) × deviation / √2 seeds
+    ends = few["over_seeds"]
+    assert (ends["high"] - ends["low"]) / 2 == pytest.approx(half, rel=1e-4)
     empty = measure_grid(np.full((2, 3), np.nan))
     assert empty["n"] == 0 and empty["mean"] is None and empty["over_both"] is None
 
@@ -409,3 +502,12 @@ def settings(sizes: dict[str, int]) -> list[str]:
 
 def test_functions_and_records_are_named_in_the_same_way_in_every_process():
     assert work.repr_of(None) == "None" and "make_case" in work.repr_of(make_case)
+    assert work.repr_of(Kept(0.5)) == "Kept(share=0.5)"
+    assert work.repr_of(make_case) != work.repr_of(settings)
+
+    def local(run, recipe):
+        return []
+
+    for nameless in (local, lambda run, recipe: [], partial(make_case, "q0"), object()):
+        with pytest.raises(UserError, match="a study cannot name"):
+            work.repr_of(nameless)

@@ -44,9 +44,9 @@ class Stage:
     """One stage: its examples, its settings and its gate.
 
     `mix` maps the name of a maker of examples to its share. A batch has examples of one maker, so
-    that batches of short examples cost little. `gate` maps a number of `gates.measure` to the least
-    value. `scale`: see `drawing.draw`. `strange`: the share of scenes drawn with other frame sizes
-    and backgrounds.
+    that batches of short examples cost little. `gate` maps a number of `checks.measure` to the
+    least value. `scale`: see `drawing.draw`. `strange`: the share of scenes drawn with other frame
+    sizes and backgrounds.
     """
 
     name: str

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from p2r import data
 from p2r.files.atomic import write_text
-from p2r.playground.pretraining import circuits, gates
+from p2r.playground.pretraining import checks, circuits
 from p2r.playground.pretraining.batches import make_batch
 from p2r.playground.pretraining.curriculum import CURRICULUM, FIRST_SEED, MODELS, Stage, draw_maker
 from p2r.playground.second.examples import corpus
@@ -74,7 +74,7 @@ def learn_to_copy(out: Path, seed: int) -> None:
         make = makers[step % 2]
         inputs = make(rng, len(processor.tokenizer), len(SPECIAL_TOKENS))
         result = _update(model, optimizer, inputs, COPY_RATE * min(1.0, (step + 1) / WARMUP))
-        now = gates.right_tokens(result.logits, inputs["labels"])
+        now = checks.right_tokens(result.logits, inputs["labels"])
         right[make.__name__] += 0.1 * (now - right[make.__name__])
         if step % 50 == 49:
             _log(out, step=step + 1, loss=round(result.loss.item(), 3), copied=_rounded(right))
@@ -110,7 +110,7 @@ def train(stage: Stage, start: Path, out: Path) -> None:
                 pace = (time.time() - began) / (done - state["step"])
                 _log(out, step=done, seconds=round(pace, 3), loss=_rounded(losses))
             if done % stage.check_every == 0 or done == last:
-                found = gates.measure(stage, model, processor)
+                found = checks.measure(stage, model, processor)
                 model.train()
                 _log(out, step=done, check=_rounded(found))
                 _save(model, processor, out)
@@ -118,8 +118,8 @@ def train(stage: Stage, start: Path, out: Path) -> None:
                 write_text(out / "state.json", json.dumps({"step": done, "check": found}))
                 if stage.gate and all(found[k] >= least for k, least in stage.gate.items()):
                     break
-    (out / _STATE).unlink()
     _finish(out, steps=done, check=_rounded(found), gate=dict(stage.gate))
+    (out / _STATE).unlink(missing_ok=True)  # last: an interrupted end needs it
 
 
 def seeds_of(stage: Stage) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from p2r.errors import UserError
@@ -11,7 +12,13 @@ from p2r.studies.framework.work import Plan
 
 # The recipe keys that decide how much a stage reads and computes.
 EQUAL: dict[str, tuple[str, ...]] = {
-    "sft": ("sft.max_steps", "sft.epochs", "sft.batch_size", "sft.accumulation"),
+    "sft": (
+        "sft.max_steps",
+        "sft.epochs",
+        "sft.batch_size",
+        "sft.accumulation",
+        "sft.global_batch",
+    ),
     "rl": (
         *("rl.steps", "rl.prompts_per_step", "rl.group_size", "rl.updates", "rl.max_tokens"),
         *("video.train_frames", "video.train_pixels"),
@@ -41,10 +48,20 @@ def check_equal(plan: Plan) -> None:
                     f"study {plan.study.name}: the arms have different values of {key} ({found}). "
                     "Give all arms the same value, or add the key to Study.varies"
                 )
+    sft = [arm for arm in plan.arms if "sft" in arm.train]
+    epochs = any(plan.recipe(arm.overrides).sft.max_steps <= 0 for arm in sft)
+    if epochs and any(arm.traces for arm in sft) and "sft.max_steps" not in plan.study.varies:
+        raise UserError(
+            f"study {plan.study.name}: the arms learn different numbers of traces, so an epoch is "
+            "not the same number of steps. Use a run whose recipe sets sft.max_steps, or add "
+            "sft.max_steps to Study.varies"
+        )
 
 
 def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
     """Return the data and compute that training one model of each arm takes, over all its stages.
+
+    The steps and examples of SFT are None if only epochs limit it.
 
     T-GRPO samples a second group of half the size, which `rollouts` counts too. `forward` and
     `backward` are the passes over a response in RL: the policy, the reference, a critic's values.
@@ -57,9 +74,9 @@ def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
         rl = [t.run.recipe.rl for t in trainings if t.stage != "sft"]
         found[arm.name] = {
             "stages": [training.stage for training in trainings],
-            "sft_steps": sum(max(0, each.max_steps) for each in sft),
-            "sft_examples": sum(
-                max(0, each.max_steps) * (each.global_batch or each.batch_size * each.accumulation)
+            "sft_steps": _sum_or_none(each.max_steps for each in sft),
+            "sft_examples": _sum_or_none(
+                each.max_steps * (each.global_batch or each.batch_size * each.accumulation)
                 for each in sft
             ),
             "rl_steps": sum(each.steps for each in rl),
@@ -74,6 +91,12 @@ def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
             "backward": sum((1 + bool(each.perception_loss)) * each.updates for each in rl),
         }
     return found
+
+
+def _sum_or_none(numbers: Iterable[int]) -> int | None:
+    """Return the sum; None if a number is not positive, which stands for no limit."""
+    found = list(numbers)
+    return None if any(number <= 0 for number in found) else sum(found)
 
 
 def forward_passes(rl: RlSettings) -> int:

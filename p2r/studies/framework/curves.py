@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,16 +19,26 @@ from p2r.studies.framework.intervals import t_interval
 from p2r.studies.framework.measures import MEASURES, measure_case
 from p2r.studies.framework.work import Plan, Training
 
+log = logging.getLogger(__name__)
+
 Rows = dict[int, float]  # step -> value
 LAST = 10  # steps at the end of the training, for one number per curve
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """Read a JSON lines file. Skip an incomplete last line. Return [] if the file is missing."""
+    """Read a JSON lines file. Skip damaged lines and an incomplete last line.
+
+    Returns [] if the file is missing. A killed worker or a full disk can damage a line.
+    """
     if not file.is_file():
         return []
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [from_line(line) for line in lines if line]
+    rows = []
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            rows.append(from_line(line))
+        except ValueError:
+            log.warning("%s: a damaged line is skipped", file)
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def rollout_curves(file: Path, measures: Mapping[str, Measure]) -> dict[str, Rows]:

@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass
 
 from p2r.errors import UserError
+from p2r.files.journal import exclusive
 from p2r.formats import read_cases, read_questions
 from p2r.judges import judge_observations
 from p2r.judges.run_judge import run_judge
@@ -107,10 +108,13 @@ def extra_questions(run: Run, split: str, count: int) -> list[Question]:
     """Return questions of a split that no evaluation asks; their videos are made if needed."""
     root, name = media_root(run), f"{split}_shots"
     generation = run.recipe.playground.generation
-    file = write_split(root / name, split, count, generation, first=FIRST_SHOT)
+    # Arms with other counts write the same file, so it must be read before another worker writes.
+    with exclusive(root / f".{name}.lock"):
+        questions = list(
+            read_questions(write_split(root / name, split, count, generation, first=FIRST_SHOT))
+        )
     return [
-        question.model_copy(update={"path": f"{name}/{question.path}"})
-        for question in read_questions(file)
+        question.model_copy(update={"path": f"{name}/{question.path}"}) for question in questions
     ]
 
 

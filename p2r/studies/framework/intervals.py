@@ -11,7 +11,8 @@ its mean over the seeds, and the mean is over the questions.
 
 `over_both` is the interval to report: it holds for another training and another test set. All
 answers of one seed are a cluster, and so are all answers to one question. If several questions are
-about one clip, whole clips are resampled.
+about one clip, whole clips are resampled. A bootstrap over two or three seeds is too narrow: then
+look at `over_seeds` too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ MEANING = {
     "low, high": "95 % bootstrap over the questions. The trained models stay the same.",
     "over_seeds": "95 % t interval of the means per seed. The questions stay the same.",
     "over_both": "95 % bootstrap that resamples seeds and questions independently: the interval of "
-    "tables and figures. With one seed it is the interval over the questions.",
+    "tables and figures. With one seed it is the interval over the questions. With two or three "
+    "seeds it is too narrow: look at over_seeds too.",
     "difference": "Paired: the same question, answered by two models of the same seed. A question "
     "counts if both values are known.",
 }
@@ -48,13 +50,14 @@ def measure_grid(
     if clips is not None:
         _, places = np.unique(np.asarray(clips)[known], return_inverse=True)
     per_seed = [_mean(row) for row in grid]
-    over_questions = _resample(grid, places, seeds=False)
     result: dict[str, Any] = mean_interval(np.nanmean(grid, axis=0) if grid.size else [])
-    if clips is not None and over_questions is not None:
-        result |= over_questions | {"clusters": int(places.max()) + 1}
-    over_both: Any = _resample(grid, places, seeds=True)
-    if len(grid) == 1 and grid.size:
+    over_both: Any = None
+    if clips is not None and grid.size:
+        result |= _resample(grid, places, seeds=False) | {"clusters": int(places.max()) + 1}
+    if grid.size:
         over_both = {end: result[end] for end in ("low", "high")}
+    if grid.size and len(grid) > 1:
+        over_both = _resample(grid, places, seeds=True)
     return {
         **result,
         "per_seed": per_seed,
@@ -74,10 +77,8 @@ def t_interval(means: Sequence[float]) -> dict[str, float] | None:
     return {"low": mean - half, "high": mean + half}
 
 
-def _resample(grid: np.ndarray, places: np.ndarray, seeds: bool) -> dict[str, float] | None:
+def _resample(grid: np.ndarray, places: np.ndarray, seeds: bool) -> dict[str, float]:
     """Return the percentile interval over resampled clips and, if `seeds`, resampled seeds."""
-    if not grid.size:
-        return None
     random = np.random.default_rng(0)
     filled, known = np.nan_to_num(grid), (~np.isnan(grid)).astype(float)
     rows = np.ones((1, len(grid)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from fnmatch import fnmatchcase
 from typing import Any
 
 from p2r.files.user_code import source_of
@@ -15,8 +16,9 @@ from p2r.runs.ownership import owners
 from p2r.runs.recipe import Recipe
 from p2r.video.changes import runs_user_code
 
-# The model that a training starts from is part of the name already, so this key is left out.
-_BY_MODEL = ("models.base",)
+# The name already contains the model that a training starts from, so its key is left out. The arms
+# of the demo are other trainings.
+_LEFT_OUT = ("models.base", "demo.*")
 
 
 def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
@@ -28,7 +30,9 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """
     given = _flatten(recipe.model_dump(mode="json", exclude_defaults=True))
     chosen = {
-        key: value for key, value in given.items() if stage in owners(key) and key not in _BY_MODEL
+        key: value
+        for key, value in given.items()
+        if stage in owners(key) and not any(fnmatchcase(key, left) for left in _LEFT_OUT)
     }
     if stage == "rl" and recipe.rl.reward is not None:
         chosen["rl.reward"] = source_of(recipe.rl.reward)

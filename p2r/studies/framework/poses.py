@@ -117,7 +117,7 @@ class FromWindows:
         told: dict[str, dict[str, None]] = {question.id: {} for question in questions}
         for case in answers(self.view):
             sentences = truth.split_sentences(case.trace.observation or "")
-            told[case.question.id.partition(" window ")[0]].update(dict.fromkeys(sentences))
+            told[case.question.id.rpartition(" window ")[0]].update(dict.fromkeys(sentences))
         posed = [
             begin_with(question, join_windows(told[question.id])).model_copy(update={"path": ""})
             for question in questions

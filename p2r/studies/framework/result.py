@@ -91,13 +91,20 @@ class Table:
         """Return every metric of an arm."""
         return {name: self.measure(self.grids[arm][name], chosen) for name in self.metrics}
 
-    def difference(self, first: str, second: str) -> dict[str, Any]:
-        """Return every metric of the first arm minus the second, paired by seed and question."""
-        found = {}
-        for name in self.metrics:
-            grid = self.grids[first][name] - self.grids[second][name]  # one row: of all seeds
-            found[name] = self.measure(grid)
-        return found
+    def differences(self, chosen: np.ndarray | None = None) -> dict[str, Any]:
+        """Return "ARM - ARM" -> every metric of the first arm minus the second.
+
+        They are paired by seed and question.
+        """
+        arms = [arm.name for arm in self.arms]
+        return {
+            f"{a} - {b}": {
+                name: self.measure(self.grids[a][name] - self.grids[b][name], chosen)
+                for name in self.metrics
+            }
+            for a, b in self.plan.study.differences
+            if a in arms and b in arms
+        }
 
     def parts(self) -> dict[str, Any]:
         """Return every metric by part: axis -> part -> {"questions", "arms", "differences"}."""
@@ -109,6 +116,7 @@ class Table:
                 found.setdefault(axis, {})[part] = {
                     "questions": int(chosen.sum()),
                     "arms": {arm.name: self.measures(arm.name, chosen) for arm in self.arms},
+                    "differences": self.differences(chosen),
                 }
         return found
 
@@ -150,17 +158,12 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _describe(table: Table, seconds: Mapping[str, float]) -> dict[str, Any]:
-    arms = [arm.name for arm in table.arms]
     return {
         "split": table.view.source,
         "questions": len(table.questions),
         "overrides": list(table.view.overrides),
-        "arms": {name: table.measures(name) for name in arms},
-        "differences": {
-            f"{a} - {b}": table.difference(a, b)
-            for a, b in table.plan.study.differences
-            if a in arms and b in arms
-        },
+        "arms": {arm.name: table.measures(arm.name) for arm in table.arms},
+        "differences": table.differences(),
         "by": table.parts(),
         "seconds_per_question": _answer_seconds(table, seconds),
     }

@@ -7,6 +7,7 @@ its checkpoint and every evaluation from its journal.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import time
@@ -17,12 +18,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from p2r.engines import describe_error
 from p2r.errors import UserError
 from p2r.files.jsonlines import to_line
 from p2r.files.own_process import end_with_parent
 from p2r.files.safe_text import hide_keys, show_unseen
 from p2r.runs import Run, write_json
 from p2r.runs.recipe import load_recipe
+from p2r.runs.software import visible_gpus
 from p2r.studies import load_study
 from p2r.studies.base import Study
 from p2r.studies.framework.budget import check_equal
@@ -32,6 +35,7 @@ from p2r.studies.framework.work import Cell, Plan, Training, name_of
 
 Report = Callable[[str], None]
 Unit = Training | Cell
+log = logging.getLogger(__name__)
 WAIT = 2.0  # seconds until the next look at the work of other workers
 
 
@@ -122,9 +126,12 @@ def work_through(plan: Plan, report: Report, workers: int = 1) -> dict[str, str]
                 if not unit.is_done:
                     report(_describe_progress(plan, units, unit, workers))
                     _work(plan.main, unit)
-            except (ValueError, OSError) as error:
-                failed[name] = str(error)
-                report(f"{describe_unit(unit)} failed: {error}")
+            except Exception as error:  # a part that fails must not stop the others
+                expected = isinstance(error, ValueError | OSError)
+                failed[name] = str(error) if expected else describe_error(error)
+                report(f"{describe_unit(unit)} failed: {failed[name]}")
+                if not expected:
+                    log.error("%s", name, exc_info=error)
             finally:
                 lock.release()
             waiting.remove(unit)
@@ -198,7 +205,7 @@ def default_jobs() -> int:
 
 
 def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:
-    """Let `jobs` workers do the work, and wait for them.
+    """Let `jobs` workers do the work, each on one of the GPUs if there are any, and wait for them.
 
     If a worker crashes, nothing is lost: the caller does the rest of the work.
     """
@@ -209,10 +216,12 @@ def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:
     threads = plan.main.recipe.threads or max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
     children = []
+    gpus = visible_gpus()
     for place in range(jobs):
         os.environ["TQDM_POSITION"] = str(place)  # a line for each progress bar
+        gpu = gpus[place % len(gpus)] if gpus else None
         child = context.Process(
-            target=_work_here, args=(spec, plan.main.folder, plan.seeds, threads, jobs)
+            target=_work_here, args=(spec, plan.main.folder, plan.seeds, threads, jobs, gpu)
         )
         child.start()
         children.append(child)
@@ -223,9 +232,13 @@ def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:
         raise KeyboardInterrupt
 
 
-def _work_here(spec: str, folder: Path, seeds: Sequence[int], threads: int, jobs: int) -> None:
+def _work_here(
+    spec: str, folder: Path, seeds: Sequence[int], threads: int, jobs: int, gpu: str | None
+) -> None:
     """Work in a subprocess that ends when its parent ends."""
     end_with_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it at its first use
     recipe = load_recipe(folder / "recipe.yaml", [f"threads={threads}"])
     try:
         work_through(Plan(load_study(spec), Run(folder, recipe), seeds), _print_line, jobs)

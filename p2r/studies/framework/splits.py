@@ -32,7 +32,8 @@ def questions_of(run: Run, split: str) -> list[Question]:
     """Return the questions of a split; make them if needed."""
     from p2r.formats import read_questions
 
-    with exclusive(run.path("studies", ".questions.lock")):
+    # The lock of the stages: a study and `p2r eval` may start together.
+    with exclusive(run.path(".questions.lock")):
         if split == "test":
             return find_questions(run, "eval")[0]
         return list(read_questions(make_playground(run, split)))
@@ -43,6 +44,14 @@ def media_root(run: Run) -> Path:
     if not (run.folder / "data_root").is_file() and (run.folder / "data").is_dir():
         return run.folder / "data"
     return stages.find_data_root(run)
+
+
+def given_source(run: Run, stage: str) -> list[str]:
+    """Return the file of the user that a stage reads; [] if the run makes its data itself."""
+    file = recall_source(run, stage)
+    if file is None and stage == "rl":
+        file = recall_source(run, "generate")
+    return [str(file)] if file else []
 
 
 def training_inputs(run: Run, stage: str) -> dict[str, Any]:

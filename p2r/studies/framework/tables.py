@@ -93,20 +93,20 @@ def view_difference_rows(result: Mapping[str, Any], pair: str) -> Rows:
 
 
 def part_rows(result: Mapping[str, Any], view: str, axis: str) -> Rows:
-    """Return the first shown metrics by part of the questions: a row per part and arm."""
+    """Return the shown metrics by part of the questions: a row per part, arm and difference."""
     parts = result["views"][view]["by"][axis]
-    metrics = shown_metrics(result, result["views"][view])
+    metrics, labels = shown_metrics(result, result["views"][view]), result["labels"]
     return [
         [axis, "n", "model", *header(result, metrics)],
         *(
             [
                 part,
                 str(found["questions"]),
-                result["labels"].get(arm, arm),
+                _pair(name, labels) if " - " in name else labels.get(name, name),
                 *(show_value(values.get(m), result["units"].get(m, "%")) for m in metrics),
             ]
             for part, found in parts.items()
-            for arm, values in found["arms"].items()
+            for name, values in (found["arms"] | found.get("differences", {})).items()
         ),
     ]
 
@@ -141,7 +141,7 @@ def budget_rows(result: Mapping[str, Any]) -> Rows:
                 result["labels"].get(arm, arm),
                 ", ".join(f"`{each}`" for each in result["overrides"].get(arm, ())) or NO_VALUE,
                 ", ".join(budget["stages"]) or NO_VALUE,
-                str(budget["sft_examples"]),
+                NO_VALUE if budget["sft_examples"] is None else str(budget["sft_examples"]),
                 str(budget["rollouts"]),
                 *(str(budget.get(name, NO_VALUE)) for name in passes),
                 NO_VALUE if seconds is None else f"{seconds / 60:.1f}",

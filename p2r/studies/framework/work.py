@@ -7,6 +7,7 @@ finished training or cell is never done again.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,13 @@ from p2r.runs.recipe import AGNOSTIC, Recipe, change_recipe, load_recipe
 from p2r.stages.evaluation import evaluate_questions
 from p2r.studies.base import Arm, Stage, Study, View
 from p2r.studies.framework.keys import digest, stage_settings
-from p2r.studies.framework.splits import media_root, questions_of, training_inputs, why_absent
+from p2r.studies.framework.splits import (
+    given_source,
+    media_root,
+    questions_of,
+    training_inputs,
+    why_absent,
+)
 
 
 @dataclass(frozen=True)
@@ -79,10 +86,13 @@ class Training:
             out = folder / self.stage
             if not (out / "model").is_dir():
                 continue
-            if stage_settings(load_recipe(folder / "recipe.yaml"), kind) != wanted:
+            recipe = load_recipe(folder / "recipe.yaml")
+            if self.stage in recipe.demo.arms:  # an arm of the demo has its own settings of RL
+                recipe = recipe.of_arm(self.stage)
+            if stage_settings(recipe, kind) != wanted:
                 continue
             if kind == "sft":
-                if load_recipe(folder / "recipe.yaml").models.base == self.start.path:
+                if recipe.models.base == self.start.path:
                     return out
             elif read_json(out / "made.json")["start"] == model_fingerprint(self.start.path):
                 return out
@@ -183,6 +193,7 @@ class Plan:
             raise UserError("a study needs one or more different seeds, for example --seeds 0,1,2")
         self.study, self.main, self.seeds = study, main, list(seeds)
         self.skipped: dict[str, str] = {}
+        self._recipes: dict[tuple[str, ...], Recipe] = {}
         world = main.recipe.playground.generation
         self.arms = []
         for arm in study.arms:
@@ -190,6 +201,8 @@ class Plan:
                 self.skipped[f"arm {arm.name}"] = f"it needs playground.generation={arm.world}"
             elif arm.start in self._left_out():
                 self.skipped[f"arm {arm.name}"] = f"it starts from {arm.start}, which is skipped"
+            elif reason := self._lacks_checkpoint(arm):
+                self.skipped[f"arm {arm.name}"] = reason
             else:
                 self.arms.append(arm)
         self.views = []
@@ -210,12 +223,22 @@ class Plan:
             raise UserError(
                 f"study {study.name} has nothing to ask in run {main.folder}: {reasons}"
             )
-        self._recipes: dict[tuple[str, ...], Recipe] = {}
         self._models: dict[tuple[str, int], Model] = {}
         self._cells: dict[tuple[str, int, str], Cell] = {}
 
     def _left_out(self) -> set[str]:
         return {name.removeprefix("arm ") for name in self.skipped if name.startswith("arm ")}
+
+    def _lacks_checkpoint(self, arm: Arm) -> str | None:
+        """Return why RL keeps no checkpoint at the step of an arm; None if it keeps one."""
+        rl = self.recipe(arm.overrides).rl
+        if arm.at is None or arm.at == rl.steps:
+            return None
+        if arm.at > rl.steps:
+            return f"it needs step {arm.at} of RL, and rl.steps is {rl.steps}"
+        if arm.at % rl.save_steps:
+            return f"it needs step {arm.at} of RL, and rl.save_steps is {rl.save_steps}"
+        return None
 
     @property
     def shown(self) -> list[View]:
@@ -288,7 +311,10 @@ class Plan:
             recipe = recipe.model_copy(update={"models": models})
         chosen = arm.traces if kind == "sft" else arm.questions
         kept = recipe.rl.save_steps if arm.at is not None else None
-        key = digest(stage, stage_settings(recipe, kind), start.name, repr_of(chosen), kept)
+        key = digest(
+            *(stage, stage_settings(recipe, kind), start.name, repr_of(chosen), kept),
+            *given_source(self.main, kind),
+        )
         name = f"{stage}-seed{seed}-{key}"
         run = Run(self.main.folder / "studies" / "models" / name, recipe)
         training = Training(name, stage, run, self.main, start, arm, seed)
@@ -320,6 +346,7 @@ class Plan:
             recipe.playground.sizes().get(view.source, 0),
             repr_of(view.pose),
             [(cell.model.name, cell.stage) for cell in needs],
+            *(given_source(self.main, "eval") if view.source == "test" else ()),
         )
         run = Run(self.main.folder / "studies" / "models" / model.name, recipe)
         return Cell(arm.name, seed, view, model, run, f"{view.source}-{key}", needs, self.main)
@@ -331,7 +358,16 @@ def _given(name: str, path: str) -> Model:
 
 
 def repr_of(chosen: Any) -> str:
-    """Return a text that names a function or a record. It is the same in every OS process."""
-    if chosen is None or not hasattr(chosen, "__qualname__"):
-        return repr(chosen)
-    return f"{chosen.__module__.rpartition('.')[2]}.{chosen.__qualname__}"
+    """Return a text that names a function or a record, the same in every OS process.
+
+    The text of a function has a digest of its source. Raises `UserError` for a function or a record
+    without a name, for example a lambda: two models could get the same name.
+    """
+    text = getattr(chosen, "__qualname__", None) or repr(chosen)
+    if "<lambda>" in text or "<locals>" in text or " at 0x" in text:
+        raise UserError(
+            f"a study cannot name {text}: use a function of the study's file, or a frozen dataclass"
+        )
+    if not hasattr(chosen, "__qualname__"):
+        return text
+    return f"{text} {digest(inspect.getsource(chosen))}"
