@@ -72,7 +72,7 @@ def test_a_set_that_cannot_be_downloaded_is_an_error_at_once(hub, tmp_path, caps
 
     for arguments, said in (
         (["video-r2"], "no public set 'video-r2': use one of video-r1,"),
-        ([SET, "--only", "*.tar"], "has 3 files, and none matches *.tar"),
+        ([SET, "--only", "*.tar"], "has 3 files, but none matches *.tar"),
         (["some/absent"], "the hub refused 'some/absent'"),
     ):
         assert run_cli(["data", "get", *arguments]) == 2
