@@ -25,6 +25,7 @@ Cells keep their outputs up to the first code cell that changed.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import shutil
@@ -52,6 +53,7 @@ KERNEL = {
     "language_info": {"name": "python"},
 }
 _MARK = re.compile(r"# %%(?: \[(\w+)\])?\s*")
+_MINUTES = re.compile(r"^Difficulty .* · (\d+) minutes?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,20 @@ def _other_version(name: str, solution: bool) -> str:
 
 
 def _fill(text: str, name: str) -> str:
-    """Replace `{measured}` by the time and memory that `--execute` measured."""
+    """Replace `{measured}` by the time and memory of the computing, and the time of the exercises.
+
+    `--execute` measures the first two. The exercises state their minutes.
+    """
     measured = json.loads(MEASURED.read_text()) if MEASURED.is_file() else {}
-    if name not in measured:
-        return text.replace("{measured}", "two cores (time and memory are not measured yet)")
-    seconds, megabytes = measured[name]["seconds"], measured[name]["megabytes"]
-    took = f"{max(1, round(seconds / 60))} min" if seconds >= 90 else f"{round(seconds)} s"
-    return text.replace("{measured}", f"{took} and {megabytes / 1000:.1f} GB on two cores")
+    needs = "two cores (computing time and memory are not measured yet)"
+    if name in measured:
+        seconds, megabytes = measured[name]["seconds"], measured[name]["megabytes"]
+        took = f"{max(1, round(seconds / 60))} min" if seconds >= 90 else f"{round(seconds)} s"
+        needs = f"{took} of computing and {megabytes / 1000:.1f} GB of memory on two cores"
+    found = (_MINUTES.findall(cell.text) for cell in read_source(name))
+    if minutes := sum(map(int, itertools.chain.from_iterable(found))):
+        needs += f"; the exercises take about {minutes} minutes"
+    return text.replace("{measured}", needs)
 
 
 def path_of(name: str, solution: bool) -> Path:

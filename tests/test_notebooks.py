@@ -209,11 +209,15 @@ def test_a_source_gives_two_notebooks(tmp_path, monkeypatch):
     source = tmp_path / "00_a.py"
     source.write_text(
         "# %% [markdown]\n# # A\n#\n# Needs {measured}.\n# %% [parameters]\nRUN = \"../runs/a\"\n"
+        "# %% [markdown]\n# Difficulty ●○○○○ · importance ●○○○○ · 7 minutes\n"
         "# %% [exercise]\ndef f():\n    raise NotImplementedError\n\n\n"
         "# %% [solution]\ndef f():\n    return 1\n\n\n# %%\nprint(f())\n# %% [hint]\n# One.\n"
     )  # fmt: skip
     learner, solved = build.build("00_a", False), build.build("00_a", True)
-    assert learner.cells[0].source.startswith("# A\n\nNeeds 3 min and 1.4 GB on two cores.\n\nSol")
+    assert learner.cells[0].source.startswith(
+        "# A\n\nNeeds 3 min of computing and 1.4 GB of memory on two cores; "
+        "the exercises take about 7 minutes.\n\nSol"
+    )
     assert "../00_a.ipynb" in solved.cells[0].source
     assert [cell.source for cell in code_cells(solved)] == [
         'RUN = "../../runs/a"',
@@ -222,7 +226,7 @@ def test_a_source_gives_two_notebooks(tmp_path, monkeypatch):
     ]
     assert "NotImplementedError" in code_cells(learner)[1].source
     assert learner.cells[-1].source == ("<details><summary>Hint</summary>\n\nOne.\n\n</details>")
-    assert [cell.id for cell in learner.cells] == ["00-00", "00-01", "00-02", "00-04", "00-05"]
+    assert [cell.id for cell in learner.cells] == [f"00-0{number}" for number in (0, 1, 2, 3, 5, 6)]
     assert build.definitions("00_a")["f"]() == 1
 
     path = build.path_of("00_a", False)

@@ -25,7 +25,7 @@ folder = workshop.need(run, "playground").parent
 # %% [markdown]
 # ## Toy numbers: one circle
 #
-# A scene is a list of objects on a stage of 56 × 56. Moving objects move 6 units per second. Each object has at most one event: it stops, vanishes, or changes otherwise.
+# A scene is a list of objects on a stage of 56 × 56 units, and perhaps a sign with a word. x grows to the right and y grows downwards. Moving objects move 6 units per second. Each object has at most one event: it appears, vanishes, stops, turns another colour, or hits another object.
 #
 # **Predict:** a circle starts at x = 12, moves right, and stops at 2 s. Where is it at 1 s, and where at 3 s?
 # %%
@@ -42,13 +42,13 @@ from p2r.playground.drawing import draw
 
 plots.contact_sheet(draw(scene))
 # %% [markdown]
-# **What this shows.** The circle moves 6 units per second until 2 s, then it stays. Every frame depends only on the scene and the time. *Several* frames together show where an object starts, how it moves and where it stops. A single image is not enough.
+# **What this shows.** The circle moves 6 units per second until 2 s, then it stays. A frame shows the scene at one time. *Several* frames together show where an object starts, how it moves and where it stops. A single frame cannot show that.
 #
 # ### Exercise 1: where is the triangle?
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 3 minutes
 #
-# A triangle starts at (28, 40), moves up, and stops at 1 s. Where is it at 3 s? (y grows downwards.)
+# A triangle starts at (28, 40), moves up, and stops at 1 s. Where is it at 3 s? Remember that y grows downwards.
 # %% [exercise]
 position = None  # (x, y)
 # %% [solution]
@@ -76,7 +76,7 @@ for total, count in ((10, 4), (5, 8), (128, 8)):
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 8 minutes
 #
-# Write `indices(total, count)`: the indices of `count` frames of a clip with `total` frames, as `uniform_indices` gives them. Round with `round`.
+# Write `indices(total, count)`: a list of `count` frame indices of a clip with `total` frames, as `uniform_indices` gives them. If the clip has no more than `count` frames, return all its indices. Round with `round`. You may assume that `count` is at least 2.
 # %% [exercise]
 def indices(total: int, count: int) -> list[int]:
     """Return at most `count` frame indices, evenly from 0 to total - 1."""
@@ -98,7 +98,7 @@ indices = checks.test_indices(indices)
 # %% [markdown]
 # ## A clip
 #
-# `sample_frames` opens a file with the library decord. If decord cannot read the file, it uses the library PyAV. It keeps the true time of every frame. `settings` are those of the recipe: how many frames, and how large.
+# `sample_frames` opens a file with the library decord. If decord cannot read the file, p2r uses the library PyAV. Every sampled frame keeps its true time (`timestamps`, in seconds). `settings` come from the *recipe*, the file with all settings of a run: how many frames, and how large.
 # %%
 from p2r import data
 from p2r.formats import read_questions
@@ -113,18 +113,20 @@ frames = sample_frames(clip, **settings)
 info = frames.info()
 for name in ("decoder", "fps", "total_frames", "indices", "timestamps", "height", "width"):
     print(f"{name:>13}: {info[name]}")
+# %% [markdown]
+# Play the video, then move the slider. With how few frames can you still tell what happens, and when?
 # %%
 widgets.player(clip, **settings)
 
 
 # %% [markdown]
-# **What this shows.** Play the video, then move the slider. Two frames show that something moved, but not how. The time of an event is known only up to the gap between two frames. The paper lists missed key frames among its failures.
+# **What this shows.** Two frames show that something moved, but not how. The time of an event is known only up to the gap between two frames. The paper reports cases in which sampling missed the frame that mattered.
 #
 # ### Exercise 3: what the frames tell about an event
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
-# An event happens at `time`. The model sees frames at `timestamps`, and the first frame at or after the event shows it. Write `event_window`: the last sampled time before the event, and the first one at or after it. Return None if the frames do not show the change: the event is after the last frame, or it is not later than the first one.
+# An event happens at `time`. The model sees frames at `timestamps`, in increasing order. The first frame at or after the event shows it. Write `event_window`. It returns a pair: the last sampled time before the event, and the first sampled time at or after it. It returns None if the frames do not show the change: no frame is before the event, or no frame is at or after it.
 # %% [exercise]
 def event_window(time: float, timestamps: list[float]) -> tuple[float, float] | None:
     """Return the two sampled times between which an event shows."""
@@ -146,13 +148,13 @@ event_window = checks.test_event_window(event_window)
 # %% [markdown]
 # ## The price of a frame
 #
-# Qwen2.5-VL cuts frames into patches of 14 × 14 pixels. It merges 2 × 2 patches of two frames that follow each other into one token. So one token stands for 28 × 28 pixels of two frames. Frames are made smaller until they fit `max_pixels`. Both sides are then multiples of 28.
+# Qwen2.5-VL cuts frames into patches of 14 × 14 pixels. It merges 2 × 2 patches of two frames that follow each other into one token. So one token stands for 28 × 28 pixels of two frames. A frame with more than `max_pixels` pixels is made smaller. Both sides are then rounded to multiples of 28.
 #
 # ### Exercise 4: count the tokens
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# Write `video_tokens(frames, height, width)` for sides that are multiples of 28. With an odd number of frames, the last one is used twice.
+# Write `video_tokens(frames, height, width)`: the number of tokens of a clip with that many frames. Both sides are multiples of 28. With an odd number of frames, the last one is used twice.
 # %% [exercise]
 def video_tokens(frames: int, height: int, width: int) -> int:
     """Return the number of video tokens of a clip."""
@@ -168,7 +170,7 @@ def video_tokens(frames: int, height: int, width: int) -> int:
 # %%
 video_tokens = checks.test_video_tokens(video_tokens)
 # %% [markdown]
-# **Predict:** the paper trains with 16 frames of at most 128·28·28 pixels, and evaluates with 32 frames of at most 256·28·28 pixels. How many times more tokens does evaluation need?
+# **Predict:** the paper trains with 16 frames of at most 128·28·28 pixels. For *inference*, when the trained model answers questions, it uses 32 frames of at most 256·28·28 pixels. How many times more tokens does inference need?
 # %%
 from p2r.video import fit_size
 
@@ -182,7 +184,9 @@ counts = [4, 8, 16, 32, 64]
 prices = {f"{n}·28·28 pixels": [price(count, n) for count in counts] for n in (64, 128, 256)}
 plots.lines(counts, prices, "Tokens of a 1280 × 720 clip", "frames", "video tokens")
 # %% [markdown]
-# **What this shows.** The number of tokens is frames times pixels: twice as many of both means four times the tokens. You can spend a fixed budget on more frames or on sharper frames, but not on both.
+# **What this shows.** The number of tokens grows with frames times pixels: twice as many of both means four times the tokens (here 4.2 times, because sides are rounded to multiples of 28). You can spend a fixed budget on more frames or on sharper frames, but not on both.
+#
+# The next widget has an imagined clip of 30 seconds and 1280 × 720 pixels, with four events and three small details. Move both sliders: which events fall between two frames, and which details are too small to read?
 # %%
 widgets.frame_budget()
 # %% [markdown]
@@ -190,9 +194,9 @@ widgets.frame_budget()
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 3 minutes
 #
-# You may spend 2,500 tokens on a clip whose frames have 280 × 504 pixels. What is the largest even number of frames that fits into this budget?
+# You may spend 2,500 tokens on a clip whose frames have 280 × 504 pixels. What is the largest even number of frames that fits into this budget? Use `video_tokens`.
 # %% [exercise]
-most = None
+most = None  # a number of frames
 # %% [solution]
 most = max(count for count in range(2, 200, 2) if video_tokens(count, 280, 504) <= 2500)
 # %%
@@ -200,14 +204,14 @@ checks.test_most_frames(most, height=280, width=504, budget=2500)
 # %% [markdown]
 # ## A clip of your own
 #
-# Real clips are longer, larger and less even than those of the playground. Record one of 5 to 20 seconds: put three objects on a table, move one of them, hide another.
+# Real clips are longer and larger than those of the playground, and their frame rate may vary. Record a clip of 5 to 20 seconds: put three objects on a table, move one of them, hide another.
 #
 # - **Phone:** record a video and copy the file to this computer.
 # - **Webcam on Linux:** `ffmpeg -f v4l2 -i /dev/video0 -t 10 clip.mp4` in a terminal. On a Mac: `ffmpeg -f avfoundation -framerate 30 -i 0 -t 10 clip.mp4`. On Windows, use the app *Camera*.
 #
-# Put the files into a folder and set `CLIPS` to it in the first code cell, or start JupyterLab with `P2R_CLIPS=FOLDER`. Film only people who agree. The clips stay on this computer.
+# Put the files into a folder. Set `CLIPS` in the first code cell to the full path of the folder, or start JupyterLab with `P2R_CLIPS=/full/path/of/the/folder make lab`. Film only people who agree. The clips stay on this computer. Without a clip, the next two cells print a note or nothing.
 #
-# **Predict:** how many tokens will your clip cost with the paper's training size, and is that all of it or only a part?
+# **Predict:** the paper's training size is 16 frames. How many tokens will your clip cost, and how many seconds will lie between two frames?
 # %%
 from p2r.video import VideoError
 
@@ -227,7 +231,7 @@ for each in own:
 # %%
 widgets.player(shown, max_frames=16, max_pixels=128 * 28 * 28) if shown else None
 # %% [markdown]
-# **What this shows.** A clip of any length costs at most 16 frames, so in a long clip the frames are far apart. Move something quickly between two of them, and no model will see it.
+# **What this shows.** Every clip gives at most 16 frames, so in a long clip the frames are far apart. If something moves quickly between two of them, no model can see it.
 #
 # ## Files that cannot be read
 #
@@ -244,6 +248,8 @@ for path in (bad, run.path("bad", "missing.mp4")):
 # ## From frames to model inputs
 #
 # One module, `p2r.data`, builds all inputs of a model: for sampling, for the losses and for evaluation.
+#
+# **Predict:** the tiny model has patches of 7 × 7 pixels, not 14 × 14. It also merges 2 × 2 patches of two frames. How many video tokens do 8 frames of 56 × 56 pixels cost?
 # %%
 processor = data.load_processor(run.recipe.models.base)
 batch = data.encode_prompts(processor, [question], [frames], run.recipe.models.prompt)
@@ -252,6 +258,8 @@ tokens = int((batch["input_ids"] == processor.video_token_id).sum())
 print(f"grid (time, height, width) in patches: {grid}")
 print(f"{tokens} video tokens in a prompt of {batch['input_ids'].shape[1]}")
 # %% [markdown]
+# **What this shows.** 8 frames make 4 pairs, and each pair has 8 × 8 patches. Four patches make one token: 4 × 8 × 8 / 4 = 64 tokens. The rest of the prompt is text.
+#
 # ## Summary
 #
-# Frames are sampled evenly, resized to whole patches, and kept with their true times. The number of tokens is frames × pixels. What happens between two frames is lost. Next: [02 · CoT generation](02_generation.ipynb).
+# Frames are sampled evenly, resized to whole patches, and kept with their true times. The number of tokens grows with frames × pixels. What happens between two frames is lost. Next: [02 · CoT generation](02_generation.ipynb).

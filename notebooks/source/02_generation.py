@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · CoT generation: a teacher writes traces
 #
-# No data set has human-written observations and thoughts for 260,000 questions. A strong model, the *teacher*, writes them: one trace per question. A *trace* is a response with everything that is known about how it was made.
+# The paper starts from about 260,000 questions (Video-R1-260k). There are no human-written observations and thoughts for so many questions. So a strong model, the *teacher*, writes them: one trace for each question. A *trace* is a response with everything that is known about how it was made. *CoT* (chain of thought) means reasoning that is written down.
 #
 # **After this notebook you can**
 # - read the prompt that asks for the three segments
@@ -24,7 +24,7 @@ print(len(questions), "questions")
 # %% [markdown]
 # ## Toy numbers: the prompt, in words
 #
-# A *prompt* is the text that the model gets: the question, and how to answer it. Generation, training and inference use the same prompt. Large models get the full prompt. The tiny models learned the form from examples, so a short reminder is enough for them.
+# A *prompt* is the text that the model gets: the question, and how to answer it. Generation, training and inference use the same prompt. Large models get the full prompt. The tiny teacher learned the form of a response from examples, so a short reminder is enough.
 #
 # **Predict:** how many words does it take to explain the three segments to a model that has never seen them?
 # %%
@@ -35,7 +35,7 @@ for style in ("brief", "full"):
     prompt = build_prompt(question, style)
     print(f"{prompt}\n[{style}: {len(prompt.split())} words]\n")
 # %% [markdown]
-# **What this shows.** The full prompt gives the reason for each segment and an example of its form. A model that has learned the form needs only a reminder.
+# **What this shows.** The full prompt says what each segment must contain, and shows the form of the whole response. A model that has learned the form needs only a reminder. (Both counts include the question and its options.)
 #
 # ## One question, three samples
 #
@@ -55,11 +55,13 @@ for temperature, seed in ((0, 0), (1, 1), (1, 2)):
     sampling = Sampling(temperature, max_tokens=run.recipe.generate.max_tokens, seed=seed)
     print(temperature, next(iter(engine.generate([request], sampling))).text, "\n")
 # %% [markdown]
-# **What this shows.** The samples differ in the facts they describe, and sometimes in what the model believes it saw. The reasoning follows from the facts. Some of these observations are not sufficient for a reader who cannot see the video. Notebook 03 removes them.
+# **What this shows.** The samples can differ in all three: the facts, the reasoning and the answer. Read each of them. Does the observation describe what the question asks about? Does the thinking use only facts of the observation? Is the letter of the answer the letter of the option that the thinking names? A tiny teacher makes all these mistakes. Notebook 03 removes traces with a wrong answer, and traces whose observation is not sufficient for a reader who cannot see the video.
 #
 # ## All questions
 #
-# Sampling is greedy, as in the paper. Each trace is written to a *journal*, the file `generate.jsonl`, as soon as it is finished. You can stop the cell at any time (■, or the keys I, I) and run it again: it continues with the questions that have no trace yet.
+# Sampling is greedy, as in the paper. Each trace is written to a *journal*, the file `generate.jsonl`, as soon as it is finished. You can stop the cell at any time (■ in the toolbar, or `Esc`, then `I`, `I`) and run it again: it continues with the questions that have no trace yet.
+#
+# The *template* is the form of a response: observation, think and answer, in this order, each inside its own tags.
 #
 # **Predict:** what share of the traces will follow the template?
 # %%
@@ -71,7 +73,7 @@ print(len(cases), "traces,", len(journal.errors()), "questions that could not be
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 5 minutes
 #
-# `parse(text)` splits a response, and `parse(text).ok` is True if the format of both processes is right. Write `template_share(texts)`: the share of texts that follow the template.
+# `parse(text)` splits a response, and `parse(text).ok` is True if the format of both processes is right. Write `template_share(texts)`: the share of texts that follow the template, from 0 to 1. The list has at least one text.
 # %% [exercise]
 from p2r.template import parse
 
@@ -101,15 +103,15 @@ print(f"{cut} cut off; faults: {dict(faults)}")
 # %%
 plots.lengths(cases, "Length of the two processes")
 # %% [markdown]
-# **What this shows.** How long the observation is depends on the number of facts in it. How long the reasoning is depends on the question. The length rewards of notebook 05 are set to these ranges (`rl.length_ranges` in the recipe).
+# **What this shows.** A trace that reaches the limit of tokens (`generate.max_tokens`) is *cut off*. The length of the observation depends on the number of facts in it, the length of the reasoning on the question. Notebook 05 rewards lengths in a range: at the scale "tiny" 20 to 80 tokens for perception, 10 to 60 for reasoning (`rl.length_ranges` in the recipe).
 #
 # ### Exercise 2: generate again
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
 #
-# Run `stages.generate(run, QUESTIONS)` again. How many new traces does it write?
+# Run `stages.generate(run, QUESTIONS)` again, for example in a new cell. How many new traces does it write?
 # %% [exercise]
-new_traces = None
+new_traces = None  # a number
 # %% [solution]
 size = journal.path.stat().st_size
 stages.generate(run, QUESTIONS)
@@ -119,7 +121,7 @@ checks.test_new_traces(new_traces)
 # %% [markdown]
 # ## What a trace records
 #
-# A number is useful only if you know what it depends on: frames, sampling, prompt, model.
+# A result can be trusted only if you know what it depends on: frames, sampling, prompt, model. So every trace records all of them. `stage: cot` means that the trace was made for the SFT set.
 # %%
 trace = cases[0].trace
 print("model:", trace.model, "| run:", trace.run, "| stage:", trace.stage)
@@ -132,9 +134,9 @@ print("tokens of perception:", trace.perception_tokens, "of", trace.completion_t
 #
 # Difficulty ●○○○○ · importance ●○○○○ · 3 minutes
 #
-# Find the longest observation in `cases` and count its words. The text of an observation is `case.trace.observation`. It is None if the response has no observation.
+# How many words has the longest observation in `cases`? Words are what `split()` returns. The text of an observation is `case.trace.observation`. It is None if the response has no observation.
 # %% [exercise]
-longest = None
+longest = None  # a number of words
 # %% [solution]
 longest = max(len((case.trace.observation or "").split()) for case in cases)
 # %%
@@ -142,4 +144,4 @@ checks.test_longest(longest, cases)
 # %% [markdown]
 # ## Summary
 #
-# The teacher writes one trace per question. The journal makes the work resumable. Each trace records how it was made. Not all traces are good. Next: [03 · filtering](03_filtering.ipynb).
+# The teacher writes one trace per question. With the journal, an interrupted generation continues where it stopped. Each trace records how it was made. Not all traces are good. Next: [03 · filtering](03_filtering.ipynb).

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 04 · SFT: the base learns to look first
 #
-# The base model can see, but it answers directly. *SFT* (supervised fine-tuning) trains a model to repeat given responses word by word. A short SFT on the kept traces teaches the template.
+# The *base* is the model before any training in this project. It can see, but it answers directly, without an observation. *SFT* (supervised fine-tuning) trains a model to repeat given responses word by word. A short SFT on the kept traces teaches the template.
 #
 # **After this notebook you can**
 # - say which tokens the loss counts, and write that loss
 # - read the loss curve of a fine-tuning on traces
 # - compare the base and the SFT model on held-out scenes, that is, on scenes that no training has seen
 #
-# **Needs** {measured}; two minutes more if you have not run notebooks 02 and 03. Reads `sft.jsonl`. Writes `sft/model` and `eval/`.
+# **Needs** {measured}. Without notebooks 02 and 03, the computing takes about two minutes more. Reads `sft.jsonl`. Writes `sft/model` and `eval/`.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -26,7 +26,7 @@ print(len(kept), "traces to learn from")
 # %% [markdown]
 # ## Toy numbers: where is the loss?
 #
-# The *loss* is the number that training makes smaller: it is large where the model gave the right token a small probability. An example is a prompt (with the tokens of the video) followed by a response. Each token has a *label*: the token that the model should predict. Tokens with the label −100 do not count in the loss.
+# The *loss* is the number that training makes smaller: it is large where the model gave the right token a small probability. An example is a prompt (with the tokens of the video) followed by a response. Each token has a *label*. The label of a token that counts is the token's own id: the model must predict it from the tokens before it. Tokens with the label −100 do not count in the loss. (You do not shift the labels: the model does that inside.)
 #
 # **Predict:** which part of an example counts: all tokens, all except the video's tokens, or only the response?
 # %%
@@ -46,13 +46,13 @@ print(processor.tokenizer.decode(learnt))
 
 
 # %% [markdown]
-# **What this shows.** The loss counts the response and the token that ends the turn. Without that last token a model never learns to stop.
+# **What this shows.** The loss counts the response and the token that ends the turn, `<|im_end|>`. Without that last token a model never learns to stop.
 #
 # ### Exercise 1: the labels
 #
 # Difficulty ●○○○○ · importance ●●●●○ · 5 minutes
 #
-# `prompt` and `response` are lists of token ids, `end` is the token that ends the turn. Return one label per token of the example.
+# `prompt` and `response` are lists of token ids. `end` is the id of the token that ends the turn. The example is the prompt, the response and `end`, in this order. Return a list with one label per token of the example.
 # %% [exercise]
 def labels(prompt: list[int], response: list[int], end: int) -> list[int]:
     """Return the labels of an example; -100 is a token without loss."""
@@ -74,7 +74,7 @@ labels = checks.test_labels(labels)
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# `log_probs` are the log-probabilities of the tokens, `labels` their labels. The loss is the mean of −log p over the tokens that count.
+# `log_probs` has the log-probability log p that the model gave to each token of an example, and `labels` the label of each token. The loss is the mean of −log p over the tokens that count. At least one token counts.
 # %% [exercise]
 def masked_loss(log_probs: list[float], labels: list[int]) -> float:
     """Return the mean of -log p over the tokens whose label is not -100."""
@@ -95,7 +95,7 @@ masked_loss = checks.test_masked_loss(masked_loss)
 #
 # The curves move while the cell trains. *Token accuracy* is the share of tokens that the model predicts as its first choice. The Stop button ends the training; run the cell again to continue from the last checkpoint.
 #
-# **Predict:** the base knows all these words, but not this form. Will the loss fall slowly and evenly, or fast at first and then hardly at all?
+# **Predict:** the base knows all these words, but not this form. Will the loss fall slowly and evenly, or fast at first and then very little?
 # %%
 keys = {"loss": "loss", "token accuracy": "mean_token_accuracy"}
 with widgets.watch(run, "sft", keys, "SFT"):
@@ -105,7 +105,7 @@ print(len(metrics), "steps of", run.recipe.sft.batch_size, "traces; model in", m
 # %%
 plots.training(metrics, keys, "SFT")
 # %% [markdown]
-# **What this shows.** The loss starts low, because the base knows the words. The template takes about a dozen steps. The rest of the loss is the choice of the next fact to describe. The training stops early on purpose: exercise 3 asks how early. With more steps the model would copy more of the teacher's habit, and the reward would have less left to improve.
+# **What this shows.** The loss starts low, because the base knows the words. It learns the template within the 16 steps of the scale "tiny". Most of the loss that is left comes from the choice of the next fact to describe. The training is short on purpose: exercise 3 asks how short. With more steps the model would also learn *which* facts the kept traces describe, and reinforcement learning would have less left to improve.
 #
 # ### Exercise 3: how often was each trace seen?
 #
@@ -113,7 +113,7 @@ plots.training(metrics, keys, "SFT")
 #
 # How many times did the training see each trace, on average? A step trains on `run.recipe.sft.batch_size` traces, `len(metrics)` is the number of steps, and `len(kept)` the number of traces.
 # %% [exercise]
-passes = None
+passes = None  # a number, for example 2.5
 # %% [solution]
 passes = len(metrics) * run.recipe.sft.batch_size / len(kept)
 # %%
@@ -125,7 +125,7 @@ checks.test_passes(passes, len(metrics), run.recipe.sft.batch_size, len(kept))
 #
 # Difficulty ●●○○○ · importance ●●○○○ · 3 minutes
 #
-# A loss is a mean of −log p (with the natural logarithm). Which probability did the model give to the right token on average? Average means here the geometric mean: the probability whose logarithm is the mean of all log p.
+# A loss is a mean of −log p (with the natural logarithm). Which probability did the model give to the right token on average? Here the average is the geometric mean: the probability whose logarithm is the mean of all log p.
 # %% [exercise]
 def mean_probability(loss: float) -> float:
     """Return the geometric mean of the probabilities of the right tokens."""
@@ -145,9 +145,11 @@ mean_probability = checks.test_mean_probability(mean_probability)
 print(f"first step {mean_probability(metrics[0]['loss']):.0%}, last step", end=" ")
 print(f"{mean_probability(metrics[-1]['loss']):.0%}")
 # %% [markdown]
+# **What this shows.** The first number is the base before it has learned anything: it already gives the words of a trace a high probability. In the scale "quick" both numbers are nearly equal, because two steps teach nothing.
+#
 # ## Base and SFT model on held-out scenes
 #
-# Both models answer the same questions with the same prompt, at temperature 0. Sufficiency is the oracle's verdict on the observation. A response without a readable observation counts as not sufficient.
+# Both models answer the same questions with the same prompt, at temperature 0. Sufficiency is the oracle's verdict on the observation. A response without a readable observation counts as not sufficient. The table also has *format*, the share of responses that follow the template, and *mismatch*, the share of answers that differ from the conclusion of the thinking. The brackets are 95 % intervals: how uncertain a number is (notebook 08).
 #
 # **Predict:** the base answers with a single word, for any prompt. What is its accuracy if the answer must be inside `<answer>`? What is its accuracy if the prompt asks only for the answer (`base_direct`)? The SFT model must first write an observation and its thinking. Will it do better than `base_direct`?
 # %%
@@ -167,11 +169,13 @@ Console().print(results_table(results))
 # %%
 plots.results(results, "Held-out scenes, with 95 % intervals")
 # %% [markdown]
-# **What this shows.** The model follows the template almost always, but far fewer of its observations are sufficient. The SFT set contained only sufficient observations, but the habit of leaving out facts has changed only in part. Imitation shows *that* good traces describe the right facts, not *why*. The reward has to teach that.
+# **What this shows.** The base has almost no answer inside `<answer>`, so its accuracy is near 0. Asked directly it does much better, and the SFT model usually does better than that: see [results](../docs/results.md) for a larger run. The SFT model almost always follows the template, but far fewer of its observations are sufficient. The SFT set had only sufficient observations, but the habit of leaving out facts has changed only in part. Imitation shows *that* good traces describe the right facts, not *why*. The reward has to teach that.
+#
+# The next cell shows two cases of the SFT model. Is each observation sufficient? Does the thinking use only facts of the observation?
 # %%
 for case in cases[:2]:
     workshop.show_case(case)
 # %% [markdown]
 # ## Summary
 #
-# The loss counts only the response. SFT teaches the form quickly, and the habit only in part. Next: [05 · rewards and judges](05_rewards.ipynb).
+# The loss counts only the response. SFT teaches the form quickly, and the habit of describing the needed facts only in part. Next: [05 · rewards and judges](05_rewards.ipynb).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Rewards and judges: build them, then hack them
 #
-# Reinforcement learning makes a model do what the reward says, not what you meant. So look at the rewards before you train with them: what do they measure, how noisy are they, and how can a response collect them without being good?
+# Reinforcement learning makes a model do what the reward says, not what you meant. So look at the rewards before you train with them. What do they measure? How noisy are they? How can a response collect them without being good?
 #
 # **After this notebook you can**
 # - say why questions that need several facts are rarely answered with a sufficient observation
@@ -9,7 +9,7 @@
 # - say what the errors of a judge do to the reward
 # - write a response that collects a reward it does not deserve
 #
-# **Needs** {measured}; two minutes more if you have not run notebook 02. Reads `generate.jsonl`. Writes nothing.
+# **Needs** {measured}. Without notebook 02, the computing takes about two minutes more. Reads `generate.jsonl`. Writes nothing.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -27,7 +27,7 @@ workshop.need(run, "traces")
 #
 # A model describes some facts and leaves out others. Its habit is a probability: how likely it describes a fact that the question needs.
 #
-# **Predict:** a needed fact is described with probability 0.5. What share of observations is sufficient for questions that need one fact? And for questions that need three facts?
+# **Predict:** a needed fact is described with probability 0.5. An observation is sufficient if it describes all needed facts. What share of observations is sufficient for questions that need one fact? And for questions that need three facts?
 #
 # ### Exercise 1: several facts
 #
@@ -53,13 +53,13 @@ shares = {f"{n} needed": [sufficient_share(p, n) for p in chances] for n in (1, 
 title = "Share of sufficient observations"
 plots.lines(chances, shares, title, "probability that a needed fact is described")
 # %% [markdown]
-# **What this shows.** Counts and comparisons need two or three facts at the same time, so the share is p² or p³. The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
+# **What this shows.** With probability 0.5, the share is 50 % for one fact and 12.5 % for three. Counts and comparisons need two or three facts at the same time, so their share is p² or p³. The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
 #
 # ## The reward of a process (eq. 5)
 #
-# R = accuracy + format + length, for each process. The format is worth 1 if the tags of the process are right. The accuracy of perception is the judge's verdict. The accuracy of reasoning is the accuracy of the answer. The length bonus of 0.2 is paid only if accuracy and format are both earned and the length of the segment is in range.
+# R = accuracy + format + length, for each process. The accuracy of perception is the judge's verdict: 1 if the observation is sufficient, else 0. The accuracy of reasoning is the accuracy of the answer, from 0 to 1. The format is 1 if the tags of the process are right, else 0. The length is 0.2 if accuracy and format are both above 0 and the number of tokens of the process is in a range, else 0. This part is also called the length bonus.
 #
-# **Predict** the five sums, for lengths from 20 to 80 tokens.
+# **Predict** the five sums, for a range from 20 to 80 tokens. `None` is an unknown accuracy: the judge gave no verdict.
 # %%
 from p2r.rewards import process_reward
 
@@ -73,9 +73,9 @@ for accuracy, format_ok, tokens in (
     reward = process_reward(accuracy, format_ok, tokens, (20, 80))
     print(f"accuracy {accuracy}, format {format_ok}, {tokens} tokens: {reward.total}")
 # %% [markdown]
-# **What this shows.** Length alone earns nothing. An unknown verdict is not a zero: such a rollout is left out.
+# **What this shows.** Length alone earns nothing. An unknown verdict is not a zero: the reward is unknown too, and the rollout is left out of its group's average.
 #
-# The next widget shows how long the observations of the teacher are. Move both ends of the range. To keep it simple, each observation counts as right here if the template is kept.
+# The next widget shows how long the observations of the teacher are. Move both ends of the range: how many observations still earn the bonus? To keep it simple, an observation counts as right here if its response follows the template.
 # %%
 cases = [case for case in stages.generate(run).cases() if case.trace.perception_tokens]
 lengths = [case.trace.perception_tokens for case in cases]
@@ -85,7 +85,7 @@ widgets.length_range(lengths, right, tuple(ends))
 
 
 # %% [markdown]
-# **What this shows.** A range that is too narrow pays for a length, not for content. A range far above the usual lengths teaches a model to add words.
+# **What this shows.** A range that is too narrow pays for a length, not for content. A range far above the usual lengths pays for more words, and the model learns to add words.
 #
 # ## Groups without a signal
 #
@@ -95,7 +95,7 @@ widgets.length_range(lengths, right, tuple(ends))
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# Each of `group_size` rollouts is right with probability `chance`, wrong otherwise. How likely are not all of them equal?
+# Each of `group_size` rollouts is right (reward 1) with probability `chance`, otherwise wrong (reward 0), independently of the others. Return the probability that the rewards of the group are not all equal.
 # %% [exercise]
 def signal(chance: float, group_size: int) -> float:
     """Return how likely a group of yes-or-no rewards is not all equal."""
@@ -113,7 +113,7 @@ signal = checks.test_signal(signal)
 # %% [hint]
 # Two cases give no signal: all right, or all wrong.
 # %% [markdown]
-# **Predict:** there are 8 rollouts, and each answer is right with probability 0.95. What share of the groups gives a signal? What is this share if there is also a second reward, which each rollout earns with probability 0.5?
+# **Predict:** there are 8 rollouts, and each answer is right with probability 0.95. What share of the groups gives a signal? What is this share if there is also a second, independent reward, which each rollout earns with probability 0.5?
 # %%
 chances = [0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98]
 no_second = 1 - signal(0.5, 8)
@@ -125,15 +125,15 @@ plots.lines(chances, curves, "Share of groups of 8 with a signal", "chance of a 
 
 
 # %% [markdown]
-# **What this shows.** A single reward gives no signal when the model is almost always right or almost always wrong. With two rewards, a group is lost only if both collapse.
+# **What this shows.** A single reward rarely gives a signal when the model is almost always right or almost always wrong: at 0.95, only 34 % of the groups. With two rewards, a group is lost only if both collapse: at 0.95, 99 % of the groups give a signal.
 #
-# ## A judge that errs
+# ## A judge that makes errors
 #
 # ### Exercise 3: what a judge with errors reports
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# A share `true_share` of the observations is sufficient. The judge gives the wrong verdict with probability `error`, in both directions. Which share does it call sufficient?
+# A share `true_share` of the observations is sufficient. The judge gives the wrong verdict with probability `error`, for sufficient and for insufficient observations. Return the share of observations that it calls sufficient.
 # %% [exercise]
 def observed_share(true_share: float, error: float) -> float:
     """Return the share of observations that a judge with errors calls sufficient."""
@@ -149,7 +149,9 @@ def observed_share(true_share: float, error: float) -> float:
 # %%
 observed_share = checks.test_observed_share(observed_share)
 # %% [markdown]
-# **Predict:** a judge is wrong in 20 % of cases. Does the share of collapsed groups rise or fall?
+# The next widget uses your formula. Move the slider *error rate*. The solid line shows how well the verdicts agree with the truth: 1 is perfect, 0 is chance. The dashed line is the share of collapsed groups.
+#
+# **Predict:** the error rate of the judge rises from 0 to 20 %. Does the share of collapsed groups rise or fall?
 # %%
 widgets.judge_noise()
 # %% [markdown]
@@ -159,9 +161,9 @@ widgets.judge_noise()
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 1 minute
 #
-# At which error rate do the verdicts of a judge tell nothing about the truth?
+# At which error rate, from 0 to 1, do the verdicts of a judge tell nothing about the truth?
 # %% [exercise]
-error_rate = None
+error_rate = None  # a number from 0 to 1
 # %% [solution]
 error_rate = 0.5
 # %%
@@ -173,7 +175,7 @@ checks.test_error_rate(error_rate)
 #
 # Difficulty ●●○○○ · importance ●●●●● · 5 minutes
 #
-# Write a response that earns the full reward of reasoning, although its observation is useless. Use the oracle's words for the observation ("A big red circle moves left.").
+# Write a response to the question below. Its format and its answer must be right, but its observation must be useless for the answer. Write the observation in sentences that the oracle can read, such as "A big red circle moves left."
 # %%
 from p2r.records import Question
 
@@ -191,12 +193,12 @@ checks.test_lucky(response, sign)
 # %% [markdown]
 # **What this shows.** A reward for the answer cannot tell this response from a good one. The reward of perception can.
 #
-# Now attack the reward of perception. Edit the observation below until it is sufficient without looking at anything: list several signs, or every object that you can think of.
+# Now attack the reward of perception. There is no video here, so every observation is a guess. Edit the observation below until the verdict is *Sufficient: yes*. Try one sign ("The sign says STOP."), several signs, or many objects.
 # %%
 widgets.trace_editor(sign)
 # %% [markdown]
-# **What this shows.** The oracle rejects an observation that contradicts itself, for example one with two different signs. A language model as the judge knows the right answer and may accept a list of guesses. Therefore its prompt says that a claim alone is not evidence, and therefore people check the verdicts of a judge (notebook 09).
+# **What this shows.** A lucky guess is sufficient: the judge reads only the text and cannot know whether it is true. The oracle rejects an observation that contradicts itself, for example one with two different signs. A language model as the judge knows the right answer and may accept a list of guesses. Therefore its prompt says that a claim alone is not evidence, and people check its verdicts (notebook 09).
 #
 # ## Summary
 #
-# Two rewards of three parts each. A reward is only as good as its judge, a group without differences teaches nothing, and a right answer may be luck. Next: [06 · from scratch](06_from_scratch.ipynb).
+# Each process has a reward of three parts: accuracy, format and length. A reward is only as good as its judge. A group without differences teaches nothing. A right answer may be luck. Next: [06 · from scratch](06_from_scratch.ipynb).

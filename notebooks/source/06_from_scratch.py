@@ -8,9 +8,9 @@
 # - say where GRPO and PA-GRPO differ in code: one line
 # - train a model with your own loop and read its curves
 #
-# **Needs** {measured}; two minutes more if you have not run notebooks 02 to 04. Reads `sft/model`. Writes nothing.
+# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about two minutes more. Reads `sft/model`. Writes nothing.
 #
-# An exercise cell holds a function with a gap. Fill the gap, run the cell, then run the check below it. The check prints "passed", or on which input what differs. Until your function passes, the notebook goes on with p2r's.
+# An exercise cell holds a function with a gap. Fill the gap, run the cell, then run the check below it. The check prints "passed". If your function differs from p2r's, the check prints the first input on which the results differ, and both results. Until your function passes, the notebook goes on with p2r's function. To try again, run your cell and then the check.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -40,11 +40,12 @@ GROUP, EPSILON, BETA = settings.group_size, settings.epsilon, settings.beta
 # %% [markdown]
 # ## Toy numbers: where does perception end?
 #
-# The response of a model is a list of tokens. All tokens up to the end of `</observation>` belong to perception, all later ones to reasoning.
+# The response of a model is a list of tokens. All tokens up to the end of `</observation>` belong to perception, all later tokens to reasoning. The number of perception tokens is called the *border*.
 #
-# **Predict:** a model writes `</observation> <think>` and its tokenizer makes two tokens of that: `</observation` and `> <think>`. To which process does the second token belong?
+# **Predict:** a model writes `</observation> <think>`, and its tokenizer splits this text into the tokens `</observation` and `> <think>`. To which process does the second token belong?
 # %%
-for tokens in (["Two.", "</observation>", " <think>"], ["Two.", "</observation", "> <think>"]):
+for tail in (["</observation>", " <think>"], ["</observation", "> <think>"]):
+    tokens = ["<observation>", "Two.", *tail]
     ends, place = "".join(tokens).index("</observation>") + len("</observation>"), 0
     for token in tokens:
         print(f"{token!r:>18} starts at {place:>2}; perception ends at {ends}")
@@ -52,13 +53,17 @@ for tokens in (["Two.", "</observation>", " <think>"], ["Two.", "</observation",
 
 
 # %% [markdown]
-# **What this shows.** The second token starts inside the tag. A token belongs to the process of its *first* character, so the token is perception.
+# **What this shows.** In the second response, `> <think>` starts at 30 and perception ends at 31: the token starts inside the tag. A token belongs to the process of its *first* character, so this token is perception. In the first response, ` <think>` starts where perception ends, so it is reasoning. The border is 3 in the first response and 4 in the second.
 #
 # ### Exercise 1: the border
 #
 # Difficulty ●●○○○ · importance ●●●●● · 10 minutes
 #
-# Write `border(tokens)`. It returns how many tokens belong to perception. Count all tokens from the start of the response up to and including `</observation>`, also the tokens before `<observation>`. If a token contains the end of `</observation>` and more text, count it too. Return 0 if there is no `<observation>` or no `</observation>`. If there are several observations, use the first one.
+# Write `border(tokens)`: the number of perception tokens of a response. `tokens` is a list of texts that make up the response. A tag may be spread over several tokens, and a token may hold parts of two tags.
+#
+# - Perception ends with the first `</observation>` that comes after the first `<observation>`.
+# - Count every token that starts before this end, also the tokens before `<observation>`.
+# - Return 0 if there is no `<observation>`, or no `</observation>` after it. Then all tokens belong to reasoning.
 # %% [exercise]
 def border(tokens: list[str]) -> int:
     """Return how many leading tokens of a response belong to perception."""
@@ -86,13 +91,13 @@ border = checks.test_border(border)
 
 
 # %% [hint]
-# Join the tokens and find the end of the tag in the text. Then go through the tokens and add up their lengths. Stop at the first token that starts at or after that end.
+# Join the tokens to one text. `text.find(tag, start)` returns the place of a tag at or after `start`, or −1. Then go through the tokens and add up their lengths: this gives the place where each token starts.
 # %% [markdown]
 # ## The reward of a process (eq. 5)
 #
 # R = accuracy + format + length, for each of the two processes.
 #
-# - **accuracy**: the judge's verdict for perception, the score of the answer for reasoning; from 0 to 1
+# - **accuracy**: for perception the judge's verdict (1 if the observation is sufficient, else 0), for reasoning the score of the answer, from 0 to 1
 # - **format**: 1 if the tags of the process are right, else 0
 # - **length**: 0.2 if accuracy *and* format are above zero *and* the number of tokens is in the range (both ends belong to the range), else 0
 #
@@ -102,7 +107,7 @@ border = checks.test_border(border)
 #
 # Difficulty ●○○○○ · importance ●●●●● · 5 minutes
 #
-# Write `reward(...)`. An unknown accuracy (None) gives an unknown reward (None).
+# Write `reward(...)`. `accuracy` is a number from 0 to 1, or None if it is unknown. `format_ok` is True or False. `tokens` is the number of tokens of the process, `length_range` the pair of the shortest and the longest length, and `bonus` the length reward. Return the sum R. An unknown accuracy gives an unknown reward (None).
 # %% [exercise]
 def reward(accuracy, format_ok, tokens, length_range, bonus=0.2):
     """Return the reward of one process of one rollout, eq. (5); None if it is unknown."""
@@ -136,7 +141,7 @@ reward = checks.test_reward(reward)
 #
 # Difficulty ●●●○○ · importance ●●●●● · 15 minutes
 #
-# `rewards` is a tensor (N, 2): a row for each rollout, the columns are perception and reasoning. The first `group_size` rows are the first group, the next ones the second, and so on. Use the unbiased standard deviation (divide by n − 1) and add 0.0001 to it, so that nothing is divided by 0. An unknown reward (NaN) is left out of mean and standard deviation, and its advantage is 0. If only one reward of a group is known, its advantage is 0 too.
+# `rewards` is a tensor of floats (N, 2): a row for each rollout, the columns are perception and reasoning. The first `group_size` rows are the first group, the next `group_size` rows the second, and so on. Return a tensor of the same shape. Use the unbiased standard deviation (divide by n − 1) and add 0.0001 to it, so that nothing is divided by 0. Treat the two columns separately. An unknown reward (NaN) is left out of mean and standard deviation, and its advantage is 0. If a column of a group has only one known reward, its advantage is 0 too.
 # %% [exercise]
 def advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
     """Return the advantages (N, 2) of both processes within their groups, eq. (6)."""
@@ -158,16 +163,20 @@ def advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
 
 # %%
 advantages = checks.test_advantages(advantages)
+toy = torch.tensor([[1.0, 1], [0, 1], [0, 1], [0, 1]])  # 1, 0, 0, 0 and 1, 1, 1, 1
+print(advantages(toy, group_size=4))
 
 
 # %% [hint]
 # `rewards.view(-1, group_size, 2)` has the groups in its first dimension. `nanmean` ignores NaN. For the standard deviation, set the difference from the mean to 0 where the reward is unknown, add the squares, and divide by the number of known rewards minus 1.
 # %% [markdown]
+# **What this shows.** The one success gets 1.5 and the three failures −0.5. Equal rewards get 0: such a group teaches nothing.
+#
 # ### Exercise 4: GRPO
 #
 # Difficulty ●○○○○ · importance ●●●●○ · 5 minutes
 #
-# GRPO knows one reward, that of the answer. All tokens get its advantage. Write it with the help of `advantages`.
+# GRPO knows one reward, that of reasoning. All tokens get its advantage. So both columns of the result are the reasoning column of `advantages`. Write `grpo_advantages` with the help of your `advantages`.
 # %% [exercise]
 def grpo_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
     """Return GRPO's advantages (N, 2): both columns are those of the answer."""
@@ -183,7 +192,7 @@ def grpo_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
 # %%
 grpo_advantages = checks.test_grpo_advantages(grpo_advantages)
 # %% [markdown]
-# This is the whole difference between the two methods. The next widget shows it: change the rewards of four rollouts and compare the columns.
+# This is the whole difference between the two methods. The next widget shows it: change the rewards of four rollouts and compare the columns of `process` (PA-GRPO) and `outcome` (GRPO). *Rest* means the tokens of thinking and answer. The other columns are more ways to give credit; notebook 07 explains two of them.
 # %%
 widgets.group_credit()
 
@@ -197,7 +206,7 @@ widgets.group_credit()
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
 #
-# `advantages` is (N, 2), `borders` (N,) counts the perception tokens of each response, `mask` (N, T) is 1 on the tokens of the response and 0 on padding. Return (N, T): the advantage of every token, 0 on padding.
+# `advantages` (N, 2) has the two advantages of each response. `borders` (N,) has its number of perception tokens. `mask` (N, T) is 1 on the tokens of the response, and 0 on the padding after them. Return a tensor (N, T): the advantage of every token, 0 on padding.
 # %% [exercise]
 def spread(advantages, borders, mask):
     """Return the advantage of every token, (N, T)."""
@@ -221,11 +230,11 @@ spread = checks.test_spread(spread)
 # %% [markdown]
 # ## The loss (eq. 7)
 #
-# π is the probability that the model gives to a token now, and π_old the probability when the token was sampled. For every token, with the ratio ρ = π / π_old and the advantage A:
+# π is the probability that the model gives to a token now, and π_old is its probability when the token was sampled. For every token, with the ratio ρ = π / π_old and the advantage A, the paper maximises:
 #
 # min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) − β KL
 #
-# The first term rewards a token with a positive A for becoming more likely, but not beyond 1 + ε. The KL term, with the weight β, keeps the model near the model before training. The loss is minus the mean of all this: the mean over the tokens of each response first, then over the responses.
+# The first term rewards a token with a positive A for becoming more likely, but not beyond 1 + ε. The KL term, with the weight β, keeps the model near the SFT model. The loss is minus the mean of this term: first the mean over the tokens of each response, then the mean over the responses.
 #
 # **Predict:** A is positive and ρ is already 1.5. Does the clipped term still push the token up?
 #
@@ -263,7 +272,7 @@ plots.lines(ratios.tolist(), curves, "The clipped term", "ratio ρ")
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 5 minutes
 #
-# The *policy* is the model that is trained, the *reference* a frozen copy of the SFT model. For each token, with r = log π_ref − log π, the KL term is exp(r) − r − 1. It is never negative, and 0 only if both are equal.
+# The *policy* is the model that is trained. The *reference* is a frozen copy of the SFT model. For each token, with r = log π_ref − log π, the KL term is exp(r) − r − 1. It is never negative, and it is 0 only if both probabilities are equal. `log_probs` is log π and `reference` is log π_ref, two tensors of the same shape.
 # %% [exercise]
 def kl(log_probs, reference):
     """Return the KL term of every token from the log-probs of policy and reference."""
@@ -286,7 +295,7 @@ kl = checks.test_kl(kl)
 #
 # Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 #
-# Put the two terms together. All tensors are (N, T): a row for each response, a column for each token. `log_probs`, `old` and `reference` are log π, log π_old and log π_ref, so ρ is the exponential of a difference.
+# Put the two terms together, with your `clipped` and `kl`. All tensors are (N, T): a row for each response, a column for each token. `log_probs`, `old` and `reference` are log π, log π_old and log π_ref, so ρ is the exponential of a difference. `mask` is 1 on tokens and 0 on padding. Return one number (a tensor without dimensions).
 # %% [exercise]
 def loss(log_probs, old, reference, token_advantages, mask, epsilon, beta):
     """Return the loss of eq. (7) with the sign reversed: a number to minimise."""
@@ -308,7 +317,7 @@ loss = checks.test_loss(loss)
 # %% [markdown]
 # ## The trainer
 #
-# A model, its frozen copy as the reference, and questions with frames. The first two functions are given: `roll_out` samples a group of responses for each question, `score` gives every response its two rewards with your functions.
+# The trainer needs a policy, its frozen copy as the reference, and questions with frames. Two functions are given. `roll_out` samples a group of responses for each question; `banned_token_ids` are special tokens of pictures and videos that a response must not contain. `score` gives every response its two rewards and its border, with your functions `reward` and `border`.
 # %%
 processor = data.load_processor(start)
 tokenizer, judge = processor.tokenizer, make_judge(settings.judge)
@@ -384,11 +393,13 @@ print(tokenizer.decode(rollouts.completions[0]))
 
 
 # %% [markdown]
+# **What this shows.** The group has one row for each rollout: the rewards of perception and reasoning. 2.2 is the largest reward (1 + 1 + 0.2). Are the rewards of the rows different? Then this group gives a signal.
+#
 # ### Exercise 9: log-probabilities
 #
 # Difficulty ●●●○○ · importance ●●●●○ · 10 minutes
 #
-# `model(**inputs).logits` is (N, L, vocabulary). The logits at position i predict the token at position i + 1. Return the log-probability of each of the last `length` tokens, (N, length).
+# `inputs["input_ids"]` (N, L) are the token ids: a prompt and its response in each row. The responses are the last `length` columns. `model(**inputs).logits` is (N, L, vocabulary). The logits at position i predict the token at position i + 1. Return the log-probability of each of the last `length` tokens, (N, length).
 # %% [exercise]
 def log_probs(model, inputs: dict, length: int) -> torch.Tensor:
     """Return the log-probability of each token of the responses, (N, length)."""
@@ -414,7 +425,14 @@ log_probs = checks.test_log_probs(log_probs, policy, rollouts)
 #
 # Difficulty ●●●●○ · importance ●●●●● · 20 minutes
 #
-# Put all parts together: score the rollouts, compute the advantages with `credit` (a function like `advantages`), give every token its advantage, compute the log-probs of the policy and, without gradient, of the reference, and return the loss and the rewards. Each rollout is used for one update only, so `old` are the log-probs of the policy itself, without gradient: `detach()`.
+# Write `step_loss`. It puts all parts together:
+#
+# 1. Score the rollouts.
+# 2. Compute the advantages with `credit`, a function like `advantages`. The group size is `GROUP`.
+# 3. Give every token its advantage.
+# 4. Compute the log-probs of the policy, and those of the reference without gradient. Their `length` is the number of columns of `rollouts.mask`.
+# 5. Compute the loss with `EPSILON` and `BETA`. Each rollout is used for one update only, so `old` are the log-probs of the policy itself, without gradient.
+# 6. Return the loss and the rewards.
 # %% [exercise]
 def step_loss(policy, reference, rollouts: Rollouts, credit=advantages):
     """Return the loss of one step, with its gradient, and the rewards (N, 2)."""
@@ -439,10 +457,14 @@ bench = checks.Workbench(tokenizer, judge, settings)
 step_loss = checks.test_step_loss(step_loss, policy, reference, rollouts, bench)
 
 
+# %% [hint]
+# You need `score`, `credit`, `spread`, `log_probs` (twice) and `loss`, in this order. `with torch.no_grad():` computes without gradient. `tensor.detach()` returns a tensor without gradient.
 # %% [markdown]
-# **What this shows.** On the same rollouts, your loss and the gradient of every weight agree with `p2r.training.step`, the code that trains the 7B model. The rest of that code is about speed, several GPUs and logs.
+# **What this shows.** If the check passed, your loss and the gradient of every weight agree with `p2r.training.step` on the same rollouts. That is the code that trains the 7B model. The rest of the library is about speed, several GPUs and logs.
 #
 # ## Train
+#
+# The function `train` is given. Each step samples rollouts for four questions and makes one update with your `step_loss`. The next two cells train with `advantages` and with `grpo_advantages`. The Stop button ends a training after the present step.
 #
 # **Predict:** PA-GRPO and GRPO start from the same model and see the same questions. Which of the two will describe more of what the question needs?
 # %%
@@ -461,7 +483,7 @@ def train(credit, title: str) -> list[dict]:
             torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
             optimiser.step()
             optimiser.zero_grad()
-            # With format and perhaps length, a total of 2 and more means: accuracy 1.
+            # A total of 2 or more: the format is kept, and the accuracy is 1 or close to it.
             seen, right = (rewards >= 1.99).float().mean(0).tolist()
             curves.add({"step": step, "seen": seen, "right": right, "loss": value.item()})
     return curves.rows
@@ -480,14 +502,16 @@ smooth = {
 steps = [row["step"] for row in ours]
 plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share of rollouts")
 # %% [markdown]
-# **What this shows.** Each step samples new rollouts of four questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it.
+# **What this shows.** Each step samples new rollouts of the next four questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it. 24 steps are few: notebook 07 trains longer, and notebook 08 measures on other questions.
 #
 # ### Exercise 11: without the reference (open)
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 10 minutes
 #
 # In a new cell, set `BETA = 0.0` and run `train(advantages, "without KL")`. Compare its curves with those above. The policy may now move away from the SFT model without a penalty. What could happen to its sentences in a training of a thousand steps? (This needs your own `step_loss` from exercise 10: p2r's ignores `BETA`.)
-#
+# %% [hint]
+# In 24 steps the curves hardly differ. In a long training, only the reward holds the sentences: they may become strange, repeat themselves, or list everything, as long as the judge still accepts them.
+# %% [markdown]
 # ## Summary
 #
-# Ten short functions are the whole method. Two rewards, two advantages, one border, and a loss that GRPO uses too. `p2r rl` runs the same functions on large models. Next: [07 · training](07_training.ipynb).
+# Ten short functions are the whole method: two rewards, two advantages, one border, and a loss that GRPO uses too. `p2r rl` computes the same on large models. Next: [07 · training](07_training.ipynb).

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 07 · PA-GRPO training: watch it, vary it
 #
-# The SFT model writes eight responses to each question. If a response observes better than the average of its group, its observation becomes more likely. If it reasons better, its thinking and answer become more likely.
+# In each step, the model writes eight responses to each of several questions. If an observation earns more than the average of its group, it becomes more likely. If thinking and answer earn more than the average, they become more likely.
 #
 # **After this notebook you can**
 # - read the curves of a reinforcement learning run while it trains
 # - change one setting at a time and compare the runs
 # - say which groups gave a signal, and look into one
 #
-# **Needs** {measured}; two minutes more if you have not run notebooks 02 to 04. Reads `sft/model`. Writes `pa_grpo/model`, its metrics and rollouts, and `variants/`.
+# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about two minutes more. Reads `sft/model`. Writes `pa_grpo/model`, its metrics and rollouts, and `variants/`.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -24,7 +24,9 @@ settings = run.recipe.rl
 # %% [markdown]
 # ## Toy numbers: a rare success
 #
-# **Predict** the advantages of the perception rewards 0, 0, 0, 0 and 1, 0, 0, 0. The third row of the output has four equal rewards too, and in the last one a reward is unknown (`nan`).
+# The next cell computes the advantages of four groups of perception rewards. In the last group one reward is unknown (`nan`).
+#
+# **Predict** the advantages of the rewards 0, 0, 0, 0, of 1, 1, 1, 1 and of 1, 0, 0, 0.
 # %%
 import numpy as np
 
@@ -36,15 +38,15 @@ for perception in ([0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 0, np.nan, 0]):
     advantages = process_advantages(rewards, group_size=4)[:, 0].round(2).tolist()
     print(perception, "→", advantages, "collapsed" if collapsed(rewards, 4)[0, 0] else "")
 # %% [markdown]
-# **What this shows.** The rarer a success is, the larger is its advantage. A group of equal rewards teaches nothing, whether all are good or all are bad.
+# **What this shows.** The rarer a success is, the larger is its advantage. An unknown reward gets the advantage 0. A group of equal rewards teaches nothing, whether all are good or all are bad.
 #
 # ### Exercise 1: one of eight
 #
 # Difficulty ●●○○○ · importance ●●○○○ · 4 minutes
 #
-# One of eight rollouts is right (reward 1), the others are wrong (reward 0). Compute the advantage of the right one: its reward minus the mean, divided by the standard deviation. Divide by n − 1 in the standard deviation.
+# One of eight rollouts is right (reward 1), the others are wrong (reward 0). Compute the advantage of the right one, to two digits after the point: its reward minus the mean, divided by the standard deviation. Divide by n − 1 in the standard deviation.
 # %% [exercise]
-advantage = None
+advantage = None  # a number
 # %% [solution]
 advantage = (1 - 1 / 8) / (((7 / 8) ** 2 + 7 * (1 / 8) ** 2) / 7) ** 0.5
 # %%
@@ -64,7 +66,7 @@ checks.test_group_rewards(group_rewards)
 # %% [markdown]
 # ## Train
 #
-# In each step, the model writes rollouts for several questions. The rollouts are judged and scored. Then the model is updated once. The KL term keeps it near the SFT model. The curves move while the cell trains. The Stop button ends the training; run the cell again to continue from its last checkpoint.
+# At the scale "tiny" the training has 40 steps. In each step, the model writes 8 rollouts for each of 8 questions. The rollouts are judged and scored. Then the model is updated once. The KL term keeps it near the SFT model. The curves move while the cell trains. The Stop button ends the training; run the cell again to continue from its last checkpoint.
 #
 # **Predict** for the run below: which of the two accuracies will rise more? How will the share of collapsed groups change?
 # %%
@@ -83,13 +85,13 @@ for measure, title in (
 
 
 # %% [markdown]
-# **What this shows.** Each step samples rollouts of a few questions at temperature 1. So the first two curves are noisy, and a few dozen steps are few. Held-out scenes show what the training changed (notebook 08). When a process gets good at its task, its groups collapse, because all rollouts are right. The other process still gives a signal.
+# **What this shows.** Each step has other questions, and sampling is random. So the curves of the first two figures are noisy, and 40 steps are few. Held-out scenes show what the training changed (notebook 08). When a process gets good at its task, more of its groups collapse, because all their rollouts are right. The other process can still give a signal. The third figure shows whether the model learns to write more or less.
 #
 # ### Exercise 3: lost groups
 #
 # Difficulty ●●●○○ · importance ●●●○○ · 8 minutes
 #
-# A group is lost if neither process gives a signal. `rewards` is an array (N, 2), NaN is unknown. For this exercise, a process gives a signal if at least two of its rewards are known and they are not all equal. Write the share of lost groups.
+# A group is lost if neither process gives a signal. `rewards` is a NumPy array (N, 2): the columns are perception and reasoning, and NaN is unknown. The first `group_size` rows are the first group, and so on. For this exercise, a process gives a signal in a group if at least two of its rewards are known and the known ones are not all equal. Write `lost_share`: the share of lost groups, from 0 to 1.
 # %% [exercise]
 def lost_share(rewards: np.ndarray, group_size: int) -> float:
     """Return the share of groups without a signal from either process."""
@@ -109,10 +111,12 @@ def lost_share(rewards: np.ndarray, group_size: int) -> float:
 
 # %%
 lost_share = checks.test_lost_share(lost_share)
+# %% [hint]
+# `rewards.reshape(-1, group_size, 2)` has the groups in its first dimension. `group.T` has the rewards of the two processes as rows. NaN is not equal to itself: `value == value` is False.
 # %% [markdown]
 # ## Inside one group
 #
-# The next table has a row for each rollout of one group: the two rewards (R_P for perception, R_R for reasoning), the two advantages (A_P, A_R), and what the observation says after its first sentence.
+# The next table has a row for each rollout of one group: the two rewards (R_P for perception, R_R for reasoning), the two advantages (A_P, A_R), and what the observation says after its first sentence. A dash is an unknown value.
 # %%
 from itertools import groupby
 
@@ -131,11 +135,11 @@ for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], str
     shown = "".join("      –" if number is None else f"{number:>+7.2f}" for number in row)
     print(shown, "", (case.trace.observation or "–").partition(". ")[2][:95])
 # %% [markdown]
-# **What this shows.** Within one group, the observation of a rollout can get a positive advantage and its answer a negative one, or the reverse.
+# **What this shows.** Compare A_P and A_R in each row. The observation of a rollout can get a positive advantage and its answer a negative one, or the reverse.
 #
 # ## Vary one setting at a time
 #
-# `workshop.vary` trains again with other settings, from the same SFT model on the same questions. Each variant has a run folder of its own. Add your own rows; a finished variant is not trained again.
+# `workshop.vary` trains again with other settings, from the same SFT model on the same questions. Each variant has a run folder of its own, and a finished variant is not trained again. These settings are worth a try:
 #
 # | setting | override | question |
 # |---|---|---|
@@ -143,7 +147,11 @@ for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], str
 # | size of a group | `rl.group_size=4` | how many groups are lost? |
 # | length range | `rl.length_ranges={perception: [60, 120], reasoning: [10, 60]}` | do observations grow? |
 # | errors of the judge | `rl.judge=noisy:0.3:oracle` | how much noise is too much? |
-# | credit | `rl.credit=outcome` (GRPO), `shared`, `decoupled` | who learns to observe? |
+# | credit | `rl.credit=outcome`, `rl.credit=shared` or `rl.credit=decoupled` | who learns to observe? |
+#
+# `outcome` is GRPO. `shared` gives all tokens the advantage of the sum of both rewards. `decoupled` gives all tokens the sum of both advantages.
+#
+# The next cell trains three variants, each for 12 steps only. Then it prints a table with the means of the last 5 steps: the accuracy of both processes, the share of lost groups (`joint/collapse`), and the mean KL term (`kl`), which says how far the policy has moved from the SFT model. At the end of a row are the settings that differ from the first row.
 #
 # **Predict:** three of ten verdicts are wrong. Does the model still learn to observe?
 # %%
@@ -155,13 +163,13 @@ variants = workshop.vary(run, "rl", {
 })  # fmt: skip
 workshop.compare(variants, "rl")
 # %% [markdown]
-# **What this shows.** The table has the last numbers of each variant and the settings that differ. Twelve steps of a few questions are a first look, not a result: the curves of two seeds differ as much. With a noisy judge, the measured accuracy of perception is the *judge's*, noise included.
+# **What this shows.** Twelve steps of a few questions are a first look, not a result: two trainings with different seeds can differ as much. With a noisy judge, the measured accuracy of perception is the *judge's*, noise included.
 #
 # ### Exercise 4: your own variant (open)
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
 #
-# Choose one row of the table above and write down what you expect. Then add the variant to the cell above, run it again, and compare.
+# Choose one row of the table of settings and write down what you expect. Then add a line with a name of your own to the cell that trains the variants, for example `"no KL": [few, "rl.beta=0"],`. Run the cell again and compare.
 #
 # ### Exercise 5: which variant drifted most?
 #
@@ -169,7 +177,7 @@ workshop.compare(variants, "rl")
 #
 # Give the name of the variant with the largest `kl` in the printed table, in quotes.
 # %% [exercise]
-drifted = None
+drifted = None  # for example "GRPO"
 # %% [solution]
 kl = {name: row["kl"] for name, row in last_numbers(variants, "rl").items()}
 drifted = max(kl, key=kl.get)

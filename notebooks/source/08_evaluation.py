@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 08 · Evaluation and analysis
 #
-# Scores show how much a model improved. Pairs of answers to the same question show whether the difference is more than chance. All scenes here are scenes that no stage has seen.
+# Scores show how much a model improved. Pairs of answers to the same question show whether the difference is more than chance. All questions here are about held-out scenes: no training has seen them.
 #
 # **After this notebook you can**
 # - read a result together with its interval
 # - compare two models question by question
 # - use the 2 × 2 table of perception and answer to separate luck from skill
 #
-# **Needs** {measured}; six minutes more if you have not run notebooks 02 to 07. Reads the models of the run. Writes `eval/`, `cases.parquet`.
+# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about six minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -23,7 +23,7 @@ workshop.need(run, "rl model")
 # %% [markdown]
 # ## Toy numbers: how precise is a mean?
 #
-# A 95 % *interval* is a range that contains the true value in 95 of 100 such experiments.
+# A 95 % *interval* is a range that is computed from a sample. If you repeat the experiment 100 times, about 95 of the 100 ranges contain the true value.
 #
 # **Predict:** 6 of 10 answers are right, then 60 of 100, then 600 of 1,000. How wide are the 95 % intervals?
 # %%
@@ -33,7 +33,7 @@ for n in (10, 100, 1000):
     interval = mean_interval([1] * (6 * n // 10) + [0] * (4 * n // 10))
     print(f"n = {n:>4}: 95 % from {interval['low']:.2f} to {interval['high']:.2f}")
 # %% [markdown]
-# **What this shows.** Ten times more questions make the interval about three times narrower.
+# **What this shows.** With ten questions, 60 % can mean anything from 30 to 90 %. Ten times more questions make the interval about three times narrower.
 #
 # ## Base, SFT, PA-GRPO
 #
@@ -58,11 +58,11 @@ plots.results(results, "Held-out scenes, with 95 % intervals")
 
 
 # %% [markdown]
-# **What this shows.** The base does not follow the format, so it has no observation that could be sufficient. Notebook 04 measures its direct answers. *Mismatch* is the share of answers that differ from the conclusion of the thinking.
+# **What this shows.** The base does not follow the format, so it has no observation that could be sufficient. Notebook 04 measures its direct answers. *Mismatch* is the share of answers that differ from the conclusion of the thinking. PA-GRPO usually raises the share of sufficient observations a lot and the accuracy hardly: in a longer run with these models, [by 28 points and not at all](../docs/results.md). The weak point of the tiny models is the choice of the option, and a better observation does not change it. Is the difference in your table more than chance? The next section answers that.
 #
 # ## The same questions, in pairs
 #
-# All models answered the same questions, so their results are pairs. Overlapping intervals do *not* mean that two models are equal. Most of the width of an interval comes from easy and hard questions, and these are the same for both models. Look at the interval of the difference between the two answers to each question, and at the questions that only one of the models gets right.
+# All models answered the same questions, so their results are pairs. Overlapping intervals do *not* mean that two models are equal. Much of the width of an interval comes from easy and hard questions, and these are the same for both models. So compare the two models question by question: take the difference of the two scores of each question, and the interval of its mean.
 #
 # **Predict:** suppose that the accuracy intervals of SFT and PA-GRPO overlap. Must the interval of their difference contain 0?
 #
@@ -70,7 +70,7 @@ plots.results(results, "Held-out scenes, with 95 % intervals")
 #
 # Difficulty ●●○○○ · importance ●●●●● · 8 minutes
 #
-# `first` and `second` are the scores of two models on the same questions, in the same order. Return the interval of the mean difference, second minus first, with `mean_interval`.
+# `first` and `second` are lists of the scores of two models on the same questions, in the same order. Return what `mean_interval` gives for the differences, second minus first: a dictionary with `mean`, `low`, `high` and `n`.
 # %% [exercise]
 def paired_difference(first: list[float], second: list[float]) -> dict:
     """Return mean, low and high of second minus first, question by question."""
@@ -100,9 +100,9 @@ for measure in ("accuracy", "sufficient"):
     low, high = 100 * gain["low"], 100 * gain["high"]
     print(f"{measure:>10}: {100 * gain['mean']:+.1f} points, 95 % from {low:+.1f} to {high:+.1f}")
 # %% [markdown]
-# **What this shows.** A difference is more than chance over questions if the interval of the pairs excludes 0. It says nothing about chance over *seeds*: for that, train several times (`p2r study credit`).
+# **What this shows.** If the interval excludes 0, the difference is more than chance in the choice of *questions*. So the answer to the question above is no: intervals of two models can overlap while the interval of their difference excludes 0. All this says nothing about chance in the *training*: another seed may give another difference. For that, train several times (`p2r study credit`).
 #
-# The library makes the same comparison from the result files, for all questions and for each part.
+# The library makes the same comparison from the result files, for all questions and for each problem type.
 # %%
 from IPython.display import Markdown
 
@@ -112,7 +112,7 @@ from p2r.evaluation.results import read_result
 files = [run.path("results", f"{name}.json") for name in ("sft", "pa_grpo")]
 Markdown(comparison_markdown(compare(*map(read_result, files))))
 # %% [markdown]
-# Each row is one comparison. *B − A* is the mean difference of the pairs with its 95 % interval. *p* comes from McNemar's exact test. It counts only the questions that one of the models gets right (*only A*, *only B*). Its p is the probability that a fair coin would split these questions at least as unevenly. A small p, below 0.05, says that chance alone is a poor explanation. A table with many rows makes many tests, so one small p among them proves little.
+# **What this shows.** Each row is one comparison. `official` and `robust` are two rules that read the answer from a response: the rule of the benchmark's authors, and a tolerant one. *B − A* is the mean difference of the pairs with its 95 % interval. *p* comes from McNemar's exact test. It counts only the questions that one of the models gets right (*only A*, *only B*). Its p is the probability that a fair coin would split these questions at least as unevenly. If p is small, for example below 0.05, chance alone is a poor explanation. A table with many rows makes many tests, so one small p among them proves little.
 #
 # ## Luck and skill
 #
@@ -129,7 +129,7 @@ for name in ("sft", "pa_grpo"):
 #
 # Difficulty ●○○○○ · importance ●●●○○ · 3 minutes
 #
-# How many right answers of the PA-GRPO model come with an insufficient observation? Read the table, or count with `store.count(Filters(…))`. `Filters` takes `stage` (a tuple of names, see below), `verdict` ("yes" or "no") and `outcome` ("right" or "wrong").
+# How many right answers of the PA-GRPO model come with an insufficient observation? Read it from the figure, or count with `store.count(Filters(…))`. `Filters` takes `stage` (a tuple of names, for example `("eval-sft",)`; the next cell prints all names), `verdict` ("yes" or "no") and `outcome` ("right" or "wrong").
 # %%
 from p2r.cases.store import CaseStore, Filters
 from p2r.pipeline import collect_cases
@@ -138,7 +138,7 @@ collect_cases(run)
 store = CaseStore([run.folder])
 print(store.count(Filters()), "cases:", dict(store.values("trace.stage")))
 # %% [exercise]
-count = None
+count = None  # a number of cases
 # %% [solution]
 count = store.count(Filters(stage=("eval-pa_grpo",), verdict="no", outcome="right"))
 # %%
@@ -149,7 +149,7 @@ checks.test_count(count, table["insufficient"]["right"])
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 4 minutes
 #
-# Which problem type has the lowest accuracy under PA-GRPO? The result of the last evaluation, that of PA-GRPO, is still in `result`. Look into `result["per_type"]`.
+# Which problem type has the lowest accuracy under PA-GRPO? The result of the last evaluation, that of PA-GRPO, is still in `result`. `result["per_type"][TYPE]["accuracy"]["mean"]` is the accuracy of a problem type.
 # %% [exercise]
 hardest = None  # a problem type, in quotes
 # %% [solution]
@@ -161,19 +161,19 @@ checks.test_lowest(hardest, means)
 # %% [markdown]
 # ## Beside the paper
 #
-# The paper evaluates Qwen2.5-VL-7B on seven benchmarks. Its Table 2 takes away one reward at a time. The last column has the setting that makes the same change here, for `workshop.vary` (notebook 07).
+# The paper evaluates Qwen2.5-VL-7B on seven benchmarks. Its Table 2 takes away one part of the method at a time. The last column has the override that makes the same change here, for `workshop.vary` (notebook 07).
 #
 # | Table 2 of the paper | average of 7 benchmarks | here |
 # |---|--:|---|
-# | PA-GRPO | 58.7 | `pa_grpo` |
+# | PA-GRPO | 58.7 | none |
 # | without the length reward | 57.7 | `rl.rewards=[perception, reasoning]` |
 # | both rewards on all tokens | 57.4 | `rl.credit=shared` |
 # | without the perception reward | 56.4 | `rl.rewards=[reasoning, length]` |
 # | GRPO, only the answer's reward | 56.4 | `rl.credit=outcome` |
 # | without the reasoning reward | 55.3 | `rl.rewards=[perception, length]` |
 #
-# The tiny models know only the playground, so do not compare the numbers. Compare which rows are better or worse than PA-GRPO. `p2r eval --help` evaluates a real model on the benchmarks, and `p2r eval compare` compares two result files in pairs.
+# The tiny models know only the playground, so do not compare the numbers. Compare which rows are better or worse than PA-GRPO. `p2r eval --help` says how to evaluate a real model on the benchmarks, and `p2r eval compare` compares two result files in pairs.
 #
 # ## Summary
 #
-# Every result has an interval, and two models are compared question by question. The 2 × 2 table shows what accuracy alone hides. Next: [09 · case studies](09_cases.ipynb).
+# Every result has an interval, and two models are compared question by question. The 2 × 2 table of observation and answer shows what accuracy alone hides. Next: [09 · case studies](09_cases.ipynb).

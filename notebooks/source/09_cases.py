@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 09 · Case studies: read, sort, label
 #
-# A number says how often a model fails. A case says why. Here you sort the cases of a run into kinds, read one of each, and label observations without knowing the judge's verdict.
+# A number says how often a model fails. A case says why. A *case* is a question, one response to it, and all its scores. Here you sort the cases of a run into kinds, read one of each, and label observations without knowing the judge's verdict.
 #
 # **After this notebook you can**
 # - name five kinds of cases and find one of each
 # - open the case browser from a cell
 # - label cases blindly, and say how well two people, or a person and a judge, agree
 #
-# **Needs** {measured}; six minutes more if you have not run notebooks 02 to 07. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`.
+# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about six minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`.
 # %% [parameters]
 import os
 
@@ -38,13 +38,15 @@ print(len(cases), "cases")
 # | reasoning slip | wrong | sufficient and true |
 # | hallucination | any | it describes something false |
 #
+# *Sufficient* is the verdict of the judge. *True* means that no sentence of the observation contradicts the video.
+#
 # **Predict:** which kind will be the most frequent?
 #
 # ### Exercise 1: the kind of a case
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# Write the table as a function. `right` is about the answer; `sufficient` and `truthful` are about the observation.
+# Write the table as a function. `right` says whether the answer is right. `sufficient` and `truthful` say whether the observation is sufficient, and whether it is true. Return the name of the kind as the table writes it.
 # %% [exercise]
 def kind_of(right: bool, sufficient: bool, truthful: bool) -> str:
     """Return the kind of a case, one of the five names of the table."""
@@ -66,7 +68,7 @@ kind_of = checks.test_kind_of(kind_of)
 # %% [markdown]
 # ## All cases of the model
 #
-# In the playground the truth is known, so p2r can compare every described fact with the scene. For real videos a person has to look.
+# In the playground the truth is known, so p2r can compare every described fact with the scene. For real videos a person has to look. A response without an observation describes nothing false and is not sufficient. The next two cells count the kinds and show the first case of each.
 # %%
 from collections import defaultdict
 
@@ -89,17 +91,11 @@ for kind, found in kinds.items():
     print(f"=== {kind}: {len(found)} cases, the first one")
     workshop.show_case(found[0])
 # %% [markdown]
-# **What this shows.** Read the observation before the answer. A hallucination often *sounds* more certain than a miss. Luck looks like a success if you read only the answer.
-#
-# ### Exercise 2: a case of your own (open)
-#
-# Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
-#
-# Choose one case of a kind other than success. Play its video in the browser below. Write two sentences: what did the model miss, and what would have helped: more frames, more pixels, or another observation?
+# **What this shows.** Read the observation before the answer. A hallucination *sounds* as certain as a true observation. Luck looks like a success if you read only the answer.
 #
 # ## The browser
 #
-# The browser shows all cases of the run, with clips, sampled frames, verdicts and advantages. In a terminal, start it with `p2r app runs/workshop`. Started here, it runs as long as this notebook:
+# The case browser shows all cases of the run, with clips, sampled frames, verdicts and advantages. The next cell starts it. Open the address that the cell prints. The browser stops when you close it in a later cell, or when the notebook's kernel ends. From a terminal in the project's folder, `p2r app runs/workshop` starts it too.
 # %%
 from p2r.browser.app import launch
 from p2r.pipeline import collect_cases
@@ -108,9 +104,15 @@ collect_cases(run)
 browser = launch([run.folder], port=None, block=False)
 print("case browser:", browser.local_url)
 # %% [markdown]
+# ### Exercise 2: a case of your own (open)
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
+#
+# Choose one of the cases above whose kind is not success. Search its question in the browser (key `f`), open the case of the stage `eval-pa_grpo`, and play its video. Write two sentences: what did the model miss? What would have helped: more frames, more pixels, or another observation?
+#
 # ## Label blindly
 #
-# A judge is a model too. To trust its verdicts, people label the same observations *without* seeing the verdict. In the browser, open a case, press `l` and switch on *blind*. Here you label six observations in a cell. Answer only from the text: can a careful reader deduce the right answer?
+# A judge of real videos is a model too. Before you trust its verdicts, people must label the same observations *without* seeing the verdict. In the browser, press *label cases* on the start page, then *label the next case in blind mode*. Here you label six observations in a cell. The correct answer is after the arrow, as for the judge. Answer only from the text: can a careful reader deduce the correct answer?
 # %%
 from p2r.cases.labels import hide_verdict
 
@@ -124,7 +126,7 @@ for number, case in enumerate(map(hide_verdict, sample), 1):
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
 #
-# Replace `mine` by a list of six values, one for each observation: True (sufficient), False (not sufficient), or None (you cannot say). For example `mine = [True, None, True, False, True, True]`.
+# Replace `mine` by a list of six values, one for each observation: True (sufficient), False (not sufficient), or None (you cannot say). For example `mine = [True, None, True, False, True, True]`. The next cell compares your labels with the verdicts. Exercise 4 explains kappa.
 # %% [exercise]
 mine = [None] * len(sample)
 # %% [solution]
@@ -147,7 +149,7 @@ for number, (label, case) in enumerate(zip(mine, sample, strict=True), 1):
 #
 # Difficulty ●●●○○ · importance ●●●○○ · 8 minutes
 #
-# If 90 % of observations are sufficient, two raters who always say yes agree in 90 % of cases and know nothing. Cohen's kappa is (p − e) / (1 − e). p is the share of equal answers. e is the share of equal answers by chance: the probability that both say yes, plus the probability that both say no, if each rater answers independently with his or her own share of yes.
+# If 90 % of observations are sufficient, two raters who always say yes agree in 90 % of cases and know nothing. Cohen's kappa is (p − e) / (1 − e). p is the share of equal answers. e is the share of equal answers by chance: the probability that both say yes, plus the probability that both say no, if each rater answers at random with the same share of yes as in the list. Write `kappa` for two lists of equal length: True is yes. You may assume that e is below 1.
 # %% [exercise]
 def kappa(first: list[bool], second: list[bool]) -> float:
     """Return Cohen's kappa of two raters."""
@@ -167,9 +169,11 @@ def kappa(first: list[bool], second: list[bool]) -> float:
 # %%
 kappa = checks.test_kappa(kappa)
 # %% [markdown]
+# **What this shows.** Kappa is 1 if two raters always agree, and 0 if they agree only as often as by chance. It is negative if they agree less often than that.
+#
 # ## In a group
 #
-# Every person labels in the browser under a different name. All use one run folder. Or each person uses a copy of it, and at the end you append the lines of all files `labels.jsonl` to one of them. Run the next cell again while others label: it shows the agreement of every two people so far.
+# Every person labels in the browser under a different name. Either all use one run folder. Or each person uses a copy of it, and at the end you append the lines of all files `labels.jsonl` to one of them. The next cell stores the labels of exercise 3 under `NAME` (first code cell). Then it shows the agreement of every two people so far. Run it again while others label.
 # %%
 from p2r.cases.agreement import agreement_between_annotators
 from p2r.cases.labels import CaseLabel, LabelFile
@@ -183,17 +187,17 @@ for pair, found in agreement_between_annotators(file.labels()).items():
     print(" and ".join(pair), f"agree on {found.accuracy.value:.0%} of {found.n} cases")
 print(len(file.labels()), "labels by", len({label.annotator for label in file.labels()}), "people")
 # %% [markdown]
-# **What this shows.** Two people rarely agree on everything. If people disagree about a case, no judge can agree with all of them. The paper's judges agree with people on 82 to 95 % of 200 cases, and better judges train better models.
+# **What this shows.** Two people rarely agree on everything. If people disagree about a case, no judge can agree with all of them. The paper compares four judges with human labels of 200 cases: they agree in 82 to 95 %, and the judge that agrees most trains the best model.
+#
+# The next cell closes the case browser. Run it when all have finished.
 # %%
 browser.close()
 # %% [markdown]
 # ## Clips of your own
 #
-# Notebook 01 says how to record a clip. Set `CLIPS` in the first code cell to its folder. Then the next cell asks a model about every clip.
+# Notebook 01 says how to record a clip. Set `CLIPS` in the first code cell to the full path of its folder. Then the next cell asks the tiny teacher about every clip. Without a clip it prints a note.
 #
-# The tiny models know only the moving shapes of the playground.
-#
-# **Predict:** what will the tiny teacher see in a real clip?
+# **Predict:** the tiny models know only the moving shapes of the playground. What will the teacher see in a real clip?
 # %%
 from p2r.engines.ask import ask_model
 
@@ -203,17 +207,17 @@ if workshop.own_clips(CLIPS):
     for piece in ask_model(run.recipe, MODEL, CLIPS, ASKED):
         print(piece, end="")
 # %% [markdown]
-# **What this shows.** The tiny teacher invents circles and squares: a hallucination in perfect form. No rule for the format notices it, only a look at the clip does.
+# **What this shows.** The tiny teacher describes circles and squares that are not there: a hallucination in perfect form. The format reward does not notice it. You notice it only if you look at the clip.
 #
-# p2r ships no real clips and no traces of a large model. With a GPU or a key, a terminal answers the same question with a model that knows the real world. On a GPU with 24 GB:
+# p2r ships no real clips and no traces of a large model. With a GPU or a key, you can ask a model that knows the real world, in a terminal. On a GPU with 24 GB:
 #
 #     p2r ask FOLDER "What happens in the clip?" --model Qwen/Qwen2.5-VL-3B-Instruct --recipe 3b-1x24gb
 #
-# With the key of a server that takes pictures (ADDRESS ends with `/v1`; the frames leave your computer):
+# With a key for a server whose model takes pictures (ADDRESS ends with `/v1`; the frames leave your computer):
 #
 #     export OPENAI_API_KEY=…
 #     p2r ask FOLDER "What happens in the clip?" --model NAME --set eval.engine=server --set server.base_url=ADDRESS --set server.media=images
 #
 # ## Summary
 #
-# There are five kinds of cases, and each has another remedy. Labels are given without seeing the verdict, and kappa measures agreement beyond chance. Next: [10 · on GPUs](10_gpus.ipynb).
+# There are five kinds of cases, and each needs a different remedy. People label cases without seeing the verdict, and kappa measures agreement beyond chance. Next: [10 · on GPUs](10_gpus.ipynb).

@@ -1,23 +1,21 @@
 # %% [markdown]
 # # 10 · On GPUs: plan a real run, then start it
 #
-# The commands that trained the tiny models train Qwen2.5-VL. Only the recipe changes. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cells start the run if they find a GPU, and print the commands if not.
+# The commands that trained the tiny models train Qwen2.5-VL. Only the recipe changes. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cell starts the run if it finds a GPU, your questions and the key of the judge. Otherwise it only prints the commands.
 #
 # **After this notebook you can**
-# - compute the memory of a training, and say what adapters change (*adapters*, also called LoRA, are small matrices that are trained in place of all weights)
+# - compute the memory of a training, and say what adapters change
 # - say what the judge will cost
 # - start the stages on one GPU or on several
 #
-# **Needs** {measured} for the plan. The run itself needs one GPU of 24 GB (3B with adapters) or 80 GB (7B), your own questions with videos, and a judge. Reads no earlier results. Writes only if a GPU is found.
+# **Needs** {measured}. This is only for the plan. The run itself needs one GPU of 24 GB (3B with adapters) or 80 GB (7B), your own questions with videos, and a judge. Reads no earlier results. Writes only if the run starts.
 # %% [parameters]
-SCALE = "3b-1x24gb"  # "7b-1x80gb", "7b-8x80gb"
+SCALE = "3b-1x24gb"  # or "7b-1x80gb", "7b-8x80gb"
 SEED = 0
 RUN = "../runs/gpu"
 QUESTIONS = None  # a file of questions, for example Video-R1-260k.json
 DATA_ROOT = None  # the folder of their videos
 # %%
-import os
-
 import torch
 
 from p2r.runs.recipe import load_recipe
@@ -27,22 +25,24 @@ from p2r.workshop import checks
 from p2r.workshop.notebook import GPUS
 
 recipe = load_recipe(SCALE)
-cards = GPUS.get(SCALE, 1)
+cards = GPUS.get(SCALE.partition("+")[0], 1)
 print(f"recipe {recipe.name} for {cards} GPU(s); this machine has {torch.cuda.device_count()}")
 
 
 # %% [markdown]
 # ## Toy numbers: the memory of a weight
 #
-# A weight in bfloat16 takes 2 bytes. A weight that is trained with AdamW takes 16: 4 for the weight in float32, 4 for its gradient, and 8 for the two running means.
+# A weight in bfloat16 takes 2 bytes. A weight that is trained with AdamW takes 16: 4 for the weight in float32, 4 for its gradient, and 8 for the two running means of AdamW. *Adapters* (LoRA) are small matrices that are trained in place of all weights; the other weights stay *frozen*.
 #
-# **Predict:** how many GB do the weights of a 7B model need, only to sample? And to train all of them?
+# Qwen2.5-VL-7B has 8.3 billion weights with its vision tower, and the 3B model has 3.75 billion.
+#
+# **Predict:** how many GB do the weights of the 7B model need, only to sample? And to train all of them?
 #
 # ### Exercise 1: training memory
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# Of `parameters` weights, `trained` are trained and the rest is frozen. Return the bytes, without activations.
+# `parameters` is the number of all weights. `trained` of them are trained with AdamW, and the rest is frozen in bfloat16. Return the bytes, without activations.
 # %% [exercise]
 def training_bytes(parameters: float, trained: float) -> float:
     """Return the bytes of weights, gradients and optimiser states."""
@@ -64,9 +64,11 @@ for name, parameters, trained in (
 ):
     print(f"{name:>24}: {training_bytes(parameters, trained) / 2**30:6.1f} GiB")
 # %% [markdown]
-# **What this shows.** All weights of the 7B model do not fit on one card, so eight cards share them (ZeRO-3 or FSDP2). Adapters make the training fit on one. Activations and the rollouts come on top: the plan below counts them.
+# **What this shows.** One GiB is 2³⁰ bytes. To sample, the 7B model needs 8.3 × 2 = 16.6 GB, or 15.5 GiB. To train all its weights it needs 124 GiB, more than one card has. So eight cards share weights, gradients and optimiser states (with ZeRO-3 or FSDP2). With adapters, the training fits on one card. Activations and rollouts come on top: the plan below counts them.
 #
 # ## The plan
+#
+# **Predict:** which stage takes most hours: generation, SFT or RL?
 # %%
 from p2r.cli.tables import budget_table, make_console
 
@@ -75,15 +77,15 @@ for line in describe_plan(budget.rl):
     print(line)
 make_console().print(budget_table(budget))
 # %% [markdown]
-# **What this shows.** Each stage has its own peak. RL needs most: the policy, its reference, the rollouts and, on the same card, vLLM, the library that samples. Times are estimates (±40 %). They are for the paper's data: 260,000 questions, 1,000 steps. A first run of your own takes a hundred steps.
+# **What this shows.** Each stage has its own peak of memory. In RL, the policy shares its card with vLLM, the library that samples. Times are estimates (±40 %). They are for the amounts of the paper: 260,000 questions and 1,000 steps. The time of generation and SFT grows with the number of questions. The commands below train only 100 steps of RL.
 #
 # ### Exercise 2: rollouts per GPU
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
 #
-# A step has 7 prompts with 8 rollouts each. How many rollouts does each of 8 GPUs sample?
+# A step has 7 prompts with 8 rollouts each. The rollouts are divided equally between 8 GPUs. How many rollouts does each GPU sample in a step?
 # %% [exercise]
-per_gpu = None
+per_gpu = None  # a number of rollouts
 # %% [solution]
 per_gpu = 7 * 8 // 8
 # %%
@@ -95,7 +97,7 @@ checks.test_rollouts_per_gpu(per_gpu, prompts=7, group_size=8, gpus=8)
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
-# A judge reads every rollout of every step. `tokens` is a pair: the input and the output tokens of one call. `price` is a pair too: the dollars for a million input tokens and for a million output tokens. Equal observations are judged only once, so the true cost is lower.
+# A judge reads every rollout of every step. `rollouts` is the number of rollouts of one step, and `steps` the number of steps. `tokens` is a pair: the input and the output tokens of one call. `price` is a pair too: the dollars for a million input tokens and for a million output tokens. Return the dollars of the whole training. Equal observations are judged only once, so the true cost is lower.
 # %% [exercise]
 def judge_dollars(rollouts: int, steps: int, tokens: tuple, price: tuple) -> float:
     """Return the most dollars that the judge of a training costs."""
@@ -113,16 +115,16 @@ def judge_dollars(rollouts: int, steps: int, tokens: tuple, price: tuple) -> flo
 judge_dollars = checks.test_judge_dollars(judge_dollars)
 print(f"1,000 steps of 56 rollouts: ${judge_dollars(56, 1000, (600, 120), (3.0, 15.0)):.0f}")
 # %% [markdown]
-# **What this shows.** A paid judge costs about as much as the GPU. `judging.budget` in the recipe is a hard limit. A judge on your own machine costs nothing per call: `p2r serve --judge` starts one, and `+local-judge` after the recipe uses it.
+# **What this shows.** The check assumes 600 input and 120 output tokens for each call, at 3 and 15 dollars per million. The plan above assumes shorter calls, so it is cheaper. Multiply the hours of RL in the plan by the price of your GPU: the judge can cost more than the GPU. `judging.budget` in the recipe is a hard limit in dollars. A judge on your own machine costs nothing per call: `p2r serve --judge` starts one, and a recipe with `+local-judge` after its name uses it.
 #
 # ## Is everything there?
 #
-# The dry run checks everything that needs no weights: settings, questions, videos, keys.
+# The *dry run* checks everything that needs no weights of a model: settings, questions, videos, keys.
 # %%
 from pathlib import Path
 
 from p2r.errors import DataError, EngineError, UserError
-from p2r.training.dry_run import dry_run
+from p2r.training.dry_run import dry_run, note_missing_key
 
 try:
     file, root = (Path(path) if path else None for path in (QUESTIONS, DATA_ROOT))
@@ -131,20 +133,21 @@ except (UserError, EngineError, DataError) as error:
     notes = [str(error)]
 for note in notes:
     print("-", note)
-keyed = "ANTHROPIC_API_KEY" in os.environ
-ready = torch.cuda.is_available() and QUESTIONS is not None and keyed
+keyed = not note_missing_key(recipe.rl.judge)
+ready = torch.cuda.is_available() and None not in (QUESTIONS, DATA_ROOT) and keyed
 print("ready to run" if ready else "not ready: the next cell prints the commands")
 # %% [markdown]
 # ## Run
 #
-# Every stage is one command. It can be stopped at any time; the same command continues. On several GPUs, `accelerate launch` starts the training; vLLM in generation and evaluation finds all GPUs by itself.
+# Every stage is one command. You can stop it at any time; the same command continues. To run the commands in a terminal, go to the folder of this notebook first, because their paths start there. On several GPUs, `accelerate launch` starts the training; vLLM in generation and evaluation finds all GPUs by itself.
 # %%
 import shlex
 import subprocess
 import sys
 
 run = ["--run", RUN]
-begin = ["--recipe", SCALE, "--questions", str(QUESTIONS), "--data-root", str(DATA_ROOT)]
+given = [str(QUESTIONS or "QUESTIONS.json"), str(DATA_ROOT or "VIDEOS")]
+begin = ["--recipe", SCALE, "--questions", given[0], "--data-root", given[1]]
 start = [sys.executable, "-m", "p2r"]
 many = ["accelerate", "launch", "--config_file", "../configs/zero3.yaml", "-m", "p2r"]
 train = many if cards > 1 else start
@@ -160,20 +163,22 @@ for command in commands:
     if ready:
         subprocess.run(command, check=True)
 # %% [markdown]
-# **What this shows.** The commands are those of the tiny models. In a notebook they run as subprocesses. So a crash on the GPU does not end the notebook, and a training can use several GPUs.
+# **What this shows.** These are the commands of the tiny models with another recipe. In a notebook they run as subprocesses. So a crash on the GPU does not end the notebook, and a training can use several GPUs.
 #
 # ## Faster, larger
 #
 # | to … | do |
 # |---|---|
 # | sample faster | the three recipes sample with vLLM inside the training (`rl.rollouts=vllm`); `p2r serve --rollouts` moves it to other GPUs |
-# | judge for free | `p2r serve --judge`, recipe `…+local-judge` |
+# | judge without a price per call | `p2r serve --judge`, and the recipe `3b-1x24gb+local-judge` |
 # | generate on several machines | `p2r generate --ray` spreads the questions over a Ray cluster |
 # | train on several GPUs | `configs/zero3.yaml`, `configs/zero2.yaml` or `configs/fsdp2.yaml`; one batch size, any number of GPUs |
 # | look at the results | `p2r app RUN`, or notebooks 08 and 09 with `RUN` set to this run |
 #
 # **Predict:** you try one stage with 20 questions first, and it works. What could still go wrong with all questions?
-#
+# %% [hint]
+# A very long prompt can need more memory than all prompts before it. Some of the video files are broken. The budget of the judge or the time of the rented GPU ends. The disk is full.
+# %% [markdown]
 # ### Exercise 4: your own plan (open)
 #
 # Difficulty ●●○○○ · importance ●●●●● · 15 minutes
@@ -182,4 +187,4 @@ for command in commands:
 #
 # ## Summary
 #
-# Plan before you rent: memory, hours, dollars. One recipe, one folder, the same commands. Everything that you learned with the tiny models holds for the large ones: read cases, not only scores.
+# Before you rent a GPU, plan memory, hours and dollars. The commands are the same for tiny and for large models; only the recipe differs. Everything that you learned with the tiny models holds for the large ones: read cases, not only scores.
