@@ -111,7 +111,7 @@ plots.training(metrics, keys, "SFT")
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
 #
-# How many times did the training see each trace, on average? A step trains on `run.recipe.sft.batch_size` traces, `len(metrics)` is the number of steps, and `len(kept)` the number of traces.
+# How many times did the training see each trace, on average? At the scale "tiny", a step trains on `run.recipe.sft.batch_size` traces. `len(metrics)` is the number of steps, and `len(kept)` the number of traces.
 # %% [exercise]
 passes = None  # a number, for example 2.5
 # %% [solution]

@@ -226,15 +226,15 @@ spread = checks.test_spread(spread)
 
 
 # %% [hint]
-# Number the places of the tokens from 0, in every row: `torch.ones_like(mask).cumsum(1) - 1`. A place is perception if it is smaller than the border of its row: compare `places` with `borders[:, None]`. `torch.where` chooses between two tensors.
+# Number the places of the tokens from 0 with `torch.arange`. A place is perception if it is smaller than the border of its row; `borders[:, None]` has the shape (N, 1). `torch.where` chooses between two tensors.
 # %% [markdown]
 # ## The loss (eq. 7)
 #
-# π is the probability that the model gives to a token now, and π_old is its probability when the token was sampled. For every token, with the ratio ρ = π / π_old and the advantage A, the paper maximises:
+# π is the probability that the model gives to a token now, and π_old is its probability when the token was sampled. For every token, with the ratio ρ = π / π_old and the advantage A, the method maximises
 #
 # min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) − β KL
 #
-# The first term rewards a token with a positive A for becoming more likely, but not beyond 1 + ε. The KL term, with the weight β, keeps the model near the SFT model. The loss is minus the mean of this term: first the mean over the tokens of each response, then the mean over the responses.
+# The first term rewards a token with a positive A for becoming more likely, but not beyond 1 + ε. The KL term, with the weight β, keeps the model near the SFT model. The loss is minus the mean of the whole expression: first the mean over the tokens of each response, then the mean over the responses.
 #
 # **Predict:** A is positive and ρ is already 1.5. Does the clipped term still push the token up?
 #
@@ -313,7 +313,7 @@ def loss(log_probs, old, reference, token_advantages, mask, epsilon, beta):
 # %%
 loss = checks.test_loss(loss)
 # %% [hint]
-# Mean over the tokens of a response: `(values * mask).sum(1) / mask.sum(1)`. Do not take one mean over all tokens of the batch: then long responses would weigh more.
+# The mean over the tokens of a response is their sum divided by their number; padding counts in neither. Do not take one mean over all tokens of the batch: then long responses would weigh more.
 # %% [markdown]
 # ## The trainer
 #
@@ -419,7 +419,7 @@ log_probs = checks.test_log_probs(log_probs, policy, rollouts)
 
 
 # %% [hint]
-# Shift by one: take the logits from `-length - 1` up to, but not including, the last. `log_softmax(-1)` makes log-probabilities of them, and `gather(2, tokens[..., None])` picks those of the tokens.
+# Shift by one: which positions of the logits predict the last `length` tokens? `log_softmax(-1)` turns logits into log-probabilities. `gather(2, index)` picks one of them at each position; `index` has the shape (N, length, 1).
 # %% [markdown]
 # ### Exercise 10: one step
 #
@@ -510,7 +510,7 @@ plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share 
 #
 # In a new cell, set `BETA = 0.0` and run `train(advantages, "without KL")`. Compare its curves with those above. The policy may now move away from the SFT model without a penalty. What could happen to its sentences in a training of a thousand steps? (This needs your own `step_loss` from exercise 10: p2r's ignores `BETA`.)
 # %% [hint]
-# In 24 steps the curves hardly differ. In a long training, only the reward holds the sentences: they may become strange, repeat themselves, or list everything, as long as the judge still accepts them.
+# In 24 steps you may see little difference. In a long training, only the reward holds the sentences: they may become strange, repeat themselves, or list everything, as long as the judge still accepts them.
 # %% [markdown]
 # ## Summary
 #

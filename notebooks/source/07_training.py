@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 · PA-GRPO training: watch it, vary it
 #
-# In each step, the model writes eight responses to each of several questions. If an observation earns more than the average of its group, it becomes more likely. If thinking and answer earn more than the average, they become more likely.
+# In each step, the model writes eight responses to each of several questions. An observation that earns more than the average of its group becomes more likely. Thinking and answer that earn more than the average become more likely.
 #
 # **After this notebook you can**
 # - read the curves of a reinforcement learning run while it trains

@@ -58,7 +58,7 @@ plots.results(results, "Held-out scenes, with 95 % intervals")
 
 
 # %% [markdown]
-# **What this shows.** The base does not follow the format, so it has no observation that could be sufficient. Notebook 04 measures its direct answers. *Mismatch* is the share of answers that differ from the conclusion of the thinking. PA-GRPO usually raises the share of sufficient observations a lot and the accuracy hardly: in a longer run with these models, [by 28 points and not at all](../docs/results.md). The weak point of the tiny models is the choice of the option, and a better observation does not change it. Is the difference in your table more than chance? The next section answers that.
+# **What this shows.** The base does not follow the format, so it has no observation that could be sufficient. Notebook 04 measures its direct answers. *Mismatch* is the share of answers that differ from the conclusion of the thinking. PA-GRPO usually raises the share of sufficient observations a lot, and hardly changes the accuracy. In a longer run with these models, the share rose by 28 points and the accuracy did not change ([results](../docs/results.md)). The weak point of the tiny models is the choice of the option, and a better observation does not change it. Is the difference in your table more than chance? The next section answers that.
 #
 # ## The same questions, in pairs
 #

@@ -149,7 +149,7 @@ for number, (label, case) in enumerate(zip(mine, sample, strict=True), 1):
 #
 # Difficulty ●●●○○ · importance ●●●○○ · 8 minutes
 #
-# If 90 % of observations are sufficient, two raters who always say yes agree in 90 % of cases and know nothing. Cohen's kappa is (p − e) / (1 − e). p is the share of equal answers. e is the share of equal answers by chance: the probability that both say yes, plus the probability that both say no, if each rater answers at random with the same share of yes as in the list. Write `kappa` for two lists of equal length: True is yes. You may assume that e is below 1.
+# If 90 % of observations are sufficient, two raters who always say yes agree in 90 % of cases and know nothing. Cohen's kappa is (p − e) / (1 − e). p is the share of equal answers. e is the share of equal answers by chance: the probability that both say yes, plus the probability that both say no, if each rater answers at random, with the share of yes in his or her own list. Write `kappa` for two lists of equal length: True is yes. You may assume that e is below 1.
 # %% [exercise]
 def kappa(first: list[bool], second: list[bool]) -> float:
     """Return Cohen's kappa of two raters."""
@@ -207,7 +207,7 @@ if workshop.own_clips(CLIPS):
     for piece in ask_model(run.recipe, MODEL, CLIPS, ASKED):
         print(piece, end="")
 # %% [markdown]
-# **What this shows.** The tiny teacher describes circles and squares that are not there: a hallucination in perfect form. The format reward does not notice it. You notice it only if you look at the clip.
+# **What this shows.** In a real clip, the tiny teacher describes circles and squares that are not there: a hallucination in perfect form. The format reward does not notice it. You notice it only if you look at the clip.
 #
 # p2r ships no real clips and no traces of a large model. With a GPU or a key, you can ask a model that knows the real world, in a terminal. On a GPU with 24 GB:
 #

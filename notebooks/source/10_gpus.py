@@ -1,20 +1,21 @@
 # %% [markdown]
 # # 10 · On GPUs: plan a real run, then start it
 #
-# The commands that trained the tiny models train Qwen2.5-VL. Only the recipe changes. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cell starts the run if it finds a GPU, your questions and the key of the judge. Otherwise it only prints the commands.
+# The commands that trained the tiny models train Qwen2.5-VL. Only the recipe changes. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cell starts the run if it finds a GPU, your questions (for training and for the evaluation) and the key of the judge. Otherwise it only prints the commands.
 #
 # **After this notebook you can**
 # - compute the memory of a training, and say what adapters change
 # - say what the judge will cost
 # - start the stages on one GPU or on several
 #
-# **Needs** {measured}. This is only for the plan. The run itself needs one GPU of 24 GB (3B with adapters) or 80 GB (7B), your own questions with videos, and a judge. Reads no earlier results. Writes only if the run starts.
+# **Needs** {measured}. This is only for the plan. The run itself needs one GPU of 24 GB (3B with adapters) or 80 GB (7B), your own questions with videos for training and evaluation, and a judge. Reads no earlier results. Writes only if the run starts.
 # %% [parameters]
 SCALE = "3b-1x24gb"  # or "7b-1x80gb", "7b-8x80gb"
 SEED = 0
 RUN = "../runs/gpu"
 QUESTIONS = None  # a file of questions, for example Video-R1-260k.json
 DATA_ROOT = None  # the folder of their videos
+TEST = None  # a file of held-out questions, with videos in the same folder
 # %%
 import torch
 
@@ -115,7 +116,7 @@ def judge_dollars(rollouts: int, steps: int, tokens: tuple, price: tuple) -> flo
 judge_dollars = checks.test_judge_dollars(judge_dollars)
 print(f"1,000 steps of 56 rollouts: ${judge_dollars(56, 1000, (600, 120), (3.0, 15.0)):.0f}")
 # %% [markdown]
-# **What this shows.** The check assumes 600 input and 120 output tokens for each call, at 3 and 15 dollars per million. The plan above assumes shorter calls, so it is cheaper. Multiply the hours of RL in the plan by the price of your GPU: the judge can cost more than the GPU. `judging.budget` in the recipe is a hard limit in dollars. A judge on your own machine costs nothing per call: `p2r serve --judge` starts one, and a recipe with `+local-judge` after its name uses it.
+# **What this shows.** The printed price assumes 600 input and 120 output tokens for each call, at 3 and 15 dollars per million. The plan above assumes shorter calls, so it is cheaper. Multiply the hours of RL in the plan by the price of your GPU: the judge can cost more than the GPU. `judging.budget` in the recipe is a hard limit in dollars. A judge on your own machine costs nothing per call: `p2r serve --judge` starts one, and a recipe with `+local-judge` after its name uses it.
 #
 # ## Is everything there?
 #
@@ -134,7 +135,7 @@ except (UserError, EngineError, DataError) as error:
 for note in notes:
     print("-", note)
 keyed = not note_missing_key(recipe.rl.judge)
-ready = torch.cuda.is_available() and None not in (QUESTIONS, DATA_ROOT) and keyed
+ready = torch.cuda.is_available() and None not in (QUESTIONS, DATA_ROOT, TEST) and keyed
 print("ready to run" if ready else "not ready: the next cell prints the commands")
 # %% [markdown]
 # ## Run
@@ -146,8 +147,8 @@ import subprocess
 import sys
 
 run = ["--run", RUN]
-given = [str(QUESTIONS or "QUESTIONS.json"), str(DATA_ROOT or "VIDEOS")]
-begin = ["--recipe", SCALE, "--questions", given[0], "--data-root", given[1]]
+questions, test = str(QUESTIONS or "QUESTIONS.json"), str(TEST or "TEST.json")
+begin = ["--recipe", SCALE, "--questions", questions, "--data-root", str(DATA_ROOT or "VIDEOS")]
 start = [sys.executable, "-m", "p2r"]
 many = ["accelerate", "launch", "--config_file", "../configs/zero3.yaml", "-m", "p2r"]
 train = many if cards > 1 else start
@@ -156,7 +157,7 @@ commands = [
     [*start, "filter", *run],
     [*train, "sft", *run],
     [*train, "rl", *run, "--set", "rl.steps=100"],
-    [*start, "eval", *run, "--model", "pa_grpo"],
+    [*start, "eval", "run", *run, "--model", "pa_grpo", "--questions", test],
 ]
 for command in commands:
     print(shlex.join(["python" if part == sys.executable else part for part in command]))
@@ -173,7 +174,7 @@ for command in commands:
 # | judge without a price per call | `p2r serve --judge`, and the recipe `3b-1x24gb+local-judge` |
 # | generate on several machines | `p2r generate --ray` spreads the questions over a Ray cluster |
 # | train on several GPUs | `configs/zero3.yaml`, `configs/zero2.yaml` or `configs/fsdp2.yaml`; one batch size, any number of GPUs |
-# | look at the results | `p2r app RUN`, or notebooks 08 and 09 with `RUN` set to this run |
+# | look at the results | `p2r app RUN`, or notebooks 08 and 09 with `SCALE` and `RUN` set to those of this run |
 #
 # **Predict:** you try one stage with 20 questions first, and it works. What could still go wrong with all questions?
 # %% [hint]
