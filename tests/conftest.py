@@ -1,9 +1,12 @@
-"""Let child processes of the tests import `tests/helpers`, and apply p2r's patches.
+"""Let subprocesses of the tests import `tests/helpers`, and apply p2r's patches.
+
+`tests/helpers/sitecustomize.py` lets the subprocesses and the workers of pytest-xdist start faster.
 
 Some tests import transformers or TRL before a module of p2r that needs them patched.
 """
 
 import atexit
+import gc
 import os
 import re
 import shutil
@@ -21,6 +24,11 @@ if HELPERS not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
 if "P2R_CACHE" not in os.environ:  # tests leave nothing in the user's cache folder
     os.environ["P2R_CACHE"] = tempfile.mkdtemp(prefix="p2r-cache-")
     atexit.register(shutil.rmtree, os.environ["P2R_CACHE"], ignore_errors=True)
+
+if "P2R_TEST_PACKAGES" not in os.environ:  # see sitecustomize.py
+    _shared = tempfile.mkdtemp(prefix="p2r-tests-")
+    os.environ["P2R_TEST_PACKAGES"] = os.path.join(_shared, "packages.json")
+    atexit.register(shutil.rmtree, _shared, ignore_errors=True)
 
 torchvision_operators.apply()
 trl_vllm.apply()
@@ -62,3 +70,14 @@ def pytest_collection_modifyitems(items):
     tests = Path(__file__).parent
     places = {tests / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish():
+    """Let the garbage collector skip the imported modules: they are most objects of a worker."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(7_000, 10, 10)
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
