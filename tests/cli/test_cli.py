@@ -26,7 +26,7 @@ def p2r(*arguments: str, **settings: str) -> subprocess.CompletedProcess:
     """Run the command line in a subprocess."""
     command = [sys.executable, "-m", "p2r", *arguments]
     environment = {**os.environ, **settings}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
 def error_of(capsys, *arguments: str) -> str:
@@ -218,10 +218,12 @@ def test_ctrl_c_gives_130_and_the_same_command_continues(tmp_path, media, model_
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     journal = tmp_path / "x" / "generate.jsonl"
+    end = time.monotonic() + 600
     while child.poll() is None and not (journal.is_file() and journal.stat().st_size):
+        assert time.monotonic() < end, "generate writes no response"
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=300)
     assert child.returncode == 130, errors
     assert "the same command again to continue" in errors and "Traceback" not in errors
 

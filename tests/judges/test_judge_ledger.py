@@ -100,7 +100,7 @@ def test_processes_share_the_cache_and_make_each_call_once(server, tmp_path):
         assert all(v.sufficient for v in verdicts)
     """
     running = [start(tmp_path, script) for _ in range(3)]
-    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert [process.wait(600) for process in running] == [0, 0, 0]
     assert server.asked == {f"red {n}": 1 for n in range(60)}
     assert books("run")["verdict"].calls == 60
     (mode,) = sqlite3.connect(default_path()).execute("PRAGMA journal_mode").fetchone()
@@ -164,7 +164,7 @@ def test_processes_keep_one_budget_together(server, tmp_path):
             sys.exit(7)
     """
     running = [start(tmp_path, script, n) for n in range(2)]
-    assert [process.wait(120) for process in running] == [7, 7]
+    assert [process.wait(600) for process in running] == [7, 7]
     spent = sum(server.asked.values()) * 0.0015
     assert spent <= 0.03 and Ledger(Database(), "run").spent() == pytest.approx(spent)
 
@@ -226,7 +226,7 @@ def test_after_kills_all_calls_are_in_the_books_and_no_known_verdict_is_asked_ag
         assert known == sorted(known), "no verdict is ever lost"
         print(known)
     """
-    assert start(tmp_path, script, json.dumps(colours)).wait(240) == 0
+    assert start(tmp_path, script, json.dumps(colours)).wait(600) == 0
     asked = -1  # calls of the killed may reach a busy server late
     while (now := sum(server.asked.values())) != asked:
         asked = now

@@ -32,7 +32,7 @@ from p2r.records import Case, Question
 from p2r.training.stage import PATIENCE
 
 pytest_plugins = ["small_fixtures"]
-pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
@@ -122,7 +122,7 @@ def launch(name: str, out: Path, calls: list) -> int:
         return subprocess.run(
             [sys.executable, *command, str(script), str(out / "calls.json")],
             env={**os.environ, "OMP_NUM_THREADS": "1", **DEEPSPEED},
-            stdout=log, stderr=subprocess.STDOUT, timeout=600,
+            stdout=log, stderr=subprocess.STDOUT, timeout=900,
         ).returncode  # fmt: skip
 
 

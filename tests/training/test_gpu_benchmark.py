@@ -47,7 +47,7 @@ def run(out: Path, *options: str) -> subprocess.CompletedProcess:
     allowed = " ".join([*listed(), MACHINE])
     command = [sys.executable, "-c", BARE_MACHINE, allowed, "benchmarks/gpu.py", "--out", str(out)]
     command += ["--shape", "tiny", "--device", "cpu", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800)
 
 
 @pytest.fixture(scope="module")

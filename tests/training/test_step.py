@@ -212,7 +212,7 @@ def test_the_benchmark_prints_one_json_object():
     done = subprocess.run(
         [sys.executable, "benchmarks/step.py", "--json", "--rounds", "1", "--delay", "0.1"]
         + [part for setting in small for part in ("--set", setting)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, capture_output=True, text=True, timeout=800,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

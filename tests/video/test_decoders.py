@@ -51,7 +51,7 @@ def run_script(code: str, *arguments: object) -> subprocess.CompletedProcess:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
