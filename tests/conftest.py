@@ -33,23 +33,42 @@ if "P2R_TEST_PACKAGES" not in os.environ:  # see sitecustomize.py
 torchvision_operators.apply()
 trl_vllm.apply()
 
-# Files that take longest. They start first, so that both workers of `make test` end together.
+# Files that take longest. They start first, so that both workers of `make test` end together. The
+# first one uses two cores. The next ones often wait, so they run beside it.
 LONGEST = (
     "training/test_distributed.py",
-    "test_notebooks.py",
+    "engines/test_ray_cluster.py",
+    "pipeline/test_resume.py",
+    "engines/test_crash_recovery.py",
     "engines/test_vllm.py",
     "stages/test_demo.py",
-    "training/test_grpo.py",
-    "training/test_tuning.py",
-    "training/test_exactness.py",
+    "test_notebooks.py",
     "training/test_memory.py",
-    "browser/test_browser_views.py",
-    "browser/test_browser_safety.py",
     "browser/test_case_browser.py",
+    "browser/test_browser_views.py",
+    "browser/test_browser_reading.py",
+    "browser/test_browser_safety.py",
+    "training/test_tuning.py",
+    "training/test_grpo.py",
+    "export/test_stock_vllm.py",
+    "cli/test_cli.py",
+    "judges/test_judge_ledger.py",
+    "training/test_gpu_benchmark.py",
+    "training/test_step.py",
+    "training/test_sft.py",
     "training/test_preflight.py",
+    "judges/test_judge_batches.py",
+    "training/test_qwen3_vl.py",
+    "stages/test_prompt_files.py",
+    "browser/test_browser_launch.py",
+    "datasets/test_data_sets.py",
+    "training/test_lost_step.py",
     "training/test_validation.py",
-    "pipeline/test_resume.py",
-    "engines/test_ray_cluster.py",
+    "export/test_lmms.py",
+    "workshop/test_widgets_in_jupyterlab.py",
+    "patches/test_patches.py",
+    "test_install.py",
+    "training/test_exactness.py",
 )
 _MARKS = re.compile(r"^pytestmark = (?:\[.*?^\]|.*?$)", re.MULTILINE | re.DOTALL)
 _LEFT_OUT = re.compile(r"not \w+(?: and not \w+)*")
