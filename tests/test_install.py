@@ -106,7 +106,7 @@ def test_every_module_can_be_imported_without_the_modules_of_posix():
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers")])},
     )
     assert done.returncode == 0, done.stderr
     assert {"p2r.cli", "p2r.training.grpo", "p2r.browser.app"} <= set(done.stdout.split())

@@ -249,7 +249,7 @@ def serving(tmp_path_factory):
     with output.open("w") as writing:
         process = subprocess.Popen(
             [sys.executable, "-m", "p2r", *command, "--rollouts", "--wait", "900"],
-            env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(HELPERS)])},
             stdout=writing,
             stderr=subprocess.STDOUT,
             # A shell's background job ignores Ctrl-C, and so would its children.

@@ -12,7 +12,9 @@ import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
-gc.set_threshold(50_000, 10, 10)
+THRESHOLD = (50_000, 10, 10)
+STARTED = gc.get_threshold() == THRESHOLD  # another sitecustomize may run this file again
+gc.set_threshold(*THRESHOLD)
 
 
 class MetadataFinder:
@@ -57,14 +59,14 @@ def remembered(scan):
     return packages_distributions
 
 
-if "P2R_TEST_PACKAGES" in os.environ:
+if "P2R_TEST_PACKAGES" in os.environ and not STARTED:
     sys.meta_path.insert(0, MetadataFinder)
 
-# This file hides the environment's own sitecustomize, so run that one too, if there is one.
+# This file hides the next sitecustomize of the path, so run that one too, if there is one.
+_path = [os.path.abspath(entry) for entry in sys.path]
 _here = os.path.dirname(os.path.abspath(__file__))
-_other = PathFinder.find_spec(
-    "sitecustomize", [entry for entry in sys.path if os.path.abspath(entry) != _here]
-)
+_next = _path[_path.index(_here) + 1 :] if _here in _path and not STARTED else []
+_other = PathFinder.find_spec("sitecustomize", _next)
 if _other and _other.loader:
     from importlib.util import module_from_spec
 
