@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from poison import PoisonEngine
@@ -22,10 +24,24 @@ from p2r.runs import open_run
 from p2r.template import render
 
 pytestmark = pytest.mark.ray
-# A busy machine starts slowly; read when Ray is imported.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 spread = partial(ray_map, pool=RayPool(actors=2, cpus=0.5, gpus=0))
+
+
+def waiting_long(get_node):
+    """Return `get_node` that waits for 4 minutes. Ray itself waits for 30 s: too short if busy."""
+
+    def get_node_patiently(*given):
+        end = time.monotonic() + 240
+        while True:
+            try:
+                return get_node(*given)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+    return get_node_patiently
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +51,9 @@ def cluster():
     folders = (str(here), str(here.parent / "helpers"))
     kept = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*folders, kept)))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    services = ray._private.services
+    with mock.patch.object(services, "get_node", waiting_long(services.get_node)):
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
     os.environ["PYTHONPATH"] = kept

@@ -40,7 +40,7 @@ def test_the_next_batch_is_decoded_while_a_batch_is_in_use():
 def test_few_videos_wait_to_be_decoded():
     decoded: list[str] = []
     begin = threading.Event()
-    ahead = ReadAhead(lambda question: begin.wait(10) and decoded.append(question.id))
+    ahead = ReadAhead(lambda question: begin.wait(60) and decoded.append(question.id))
     ahead.submit(*named(2 * ReadAhead.LIMIT))
     begin.set()
     ahead._threads.shutdown()
