@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from poison import PoisonEngine
@@ -28,20 +26,16 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 spread = partial(ray_map, pool=RayPool(actors=2, cpus=0.5, gpus=0))
 
 
-def waiting_long(get_node):
-    """Return `get_node` that waits for 4 minutes. Ray itself waits for 30 s: too short if busy."""
-
-    def get_node_patiently(*given):
-        end = time.monotonic() + 240
-        while True:
-            try:
-                return get_node(*given)
-            except RuntimeError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
-
-    return get_node_patiently
+def start_ray(attempts: int = 5) -> None:
+    """Start Ray. Its processes wait 15 s for each other: too short on a busy machine, so retry."""
+    for attempt in range(1, attempts + 1):
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            return
+        except Exception:  # Ray raises plain exceptions if a node does not start
+            ray.shutdown()
+            if attempt == attempts:
+                raise
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,9 +45,7 @@ def cluster():
     folders = (str(here), str(here.parent / "helpers"))
     kept = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*folders, kept)))
-    services = ray._private.services
-    with mock.patch.object(services, "get_node", waiting_long(services.get_node)):
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start_ray()
     yield
     ray.shutdown()
     os.environ["PYTHONPATH"] = kept
