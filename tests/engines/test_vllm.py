@@ -219,6 +219,18 @@ def test_the_second_group_of_t_grpo_is_sampled_too(found, changing):
     assert unknown == [True, False] * len(changing)
 
 
+def test_weights_over_nccl_are_those_of_the_trainer(found):
+    """vLLM's sender announces what it then sends. The group connects the trainer with 4 GPUs."""
+    nccl = found["rollouts"]["nccl"]
+    assert nccl["groups"] == (5, 5) and nccl["same"] == [True, True]
+    update = ["start_weight_update", "update_weights", "finish_weight_update"]
+    paths = [path.partition("?")[0] for path, _ in nccl["calls"]]
+    first = ["server_info", "get_world_size", "init_weight_transfer_engine"]
+    assert paths == first + 2 * update
+    told = nccl["calls"][4][1]["update_info"]
+    assert told["shapes"] == nccl["shapes"] and {*told["dtype_names"]} == {"bfloat16"}
+
+
 def test_training_samples_from_the_weights_of_its_step(found):
     """The trainer and vLLM give each sampled token the same probability, except for the share of
     banned tokens, which only the trainer's softmax includes. Step 1 changed the weights a lot.
