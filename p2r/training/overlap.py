@@ -10,8 +10,9 @@ A step of the training does this:
 So the rollouts come from weights that are one batch older than the weights they train. The loss
 corrects this. TRL weights each token with min(π / π_sampling, 3), where π is the policy before the
 batch is trained and π_sampling has the log-probs that vLLM returned. This is truncated importance
-sampling, as in verl's one-step-off trainer. The ratio of eq. (7) starts from π, so clipping does
-not depend on the age of the rollouts (decoupled PPO, arXiv 2110.00641; AReaL, arXiv 2505.24298).
+sampling (https://fengyao.notion.site/off-policy-rl). The ratio of eq. (7) starts from π, so
+clipping does not depend on the age of the rollouts (decoupled PPO, arXiv 2110.00641; AReaL, arXiv
+2505.24298). verl's one-step-off trainer has the same order of sampling and training.
 
 The thread also sends its observations to the judge. It exchanges nothing with other workers: only
 the main threads of the workers do so, in the same order.

@@ -22,6 +22,7 @@ import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -386,6 +387,50 @@ def test_rollouts_at_the_server_use_the_new_weights(serving, changing, media, tm
     trainer.model.load_state_dict(old)
     vllm.sync_weights()  # as it was, for the other tests
     assert vllm.generate(prompts, None, 1)[1] == before
+
+
+def test_training_with_overlap_samples_one_step_ahead(serving, questions, media, tmp_path):
+    """Step 2 has rollouts of the start model, step 3 those of the model after step 1. The seeds are
+    known, so the server with these weights writes the same texts again.
+    """
+    from small import read_lines, small_recipe
+    from small_rl import RuleJudge
+
+    from p2r.training.grpo import train_grpo
+    from p2r.training.vllm_samplers import OverNccl, make_sampler
+
+    start, out = Path(data.resolve_model(TEACHER)), tmp_path / "rl"
+    at_server = ["rl.rollouts=vllm-server", f"server.base_url={serving[1]}"]
+    recipe = small_recipe(
+        start, *at_server, f"server.model={TEACHER}", "rl.overlap=true", "rl.steps=3", "keep=all",
+        "rl.prompts_per_step=3", "rl.group_size=4", "rl.micro_batch=4", "rl.max_tokens=60",
+        "rl.top_p=1.0", "rl.learning_rate=1e-3", "rl.scheduler=constant", "rl.save_steps=1",
+    )  # fmt: skip
+    train_grpo(recipe, questions[:3], start, out, judge=RuleJudge(), data_root=media)
+    steps = read_lines(out / "metrics.jsonl")
+    lowest = [step["sampling/importance_sampling_ratio/min"] for step in steps]
+    assert lowest[0] > 0.8 > max(lowest[1:]), "only the first rollouts are on policy"
+    assert all(step["time/rollout_wait"] >= 0 for step in steps)
+
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(is_main_process=True), style="brief")
+    sampler = make_sampler(recipe, str(start), trainer)
+    cases = read_lines(out / "rollouts.jsonl")
+    sampling = Sampling(recipe.rl.temperature, 1.0, 60, recipe.seed)
+    for step, weights in ((3, out / "checkpoints" / "checkpoint-1"), (2, start)):  # `start` last
+        sampler.load(lambda weights=weights: data.load_model(weights).named_parameters())
+        sampler.reset_caches()
+        written = [case for case in cases if case["trace"]["step"] == step]
+        asked = []
+        for row, case in enumerate(written):
+            question = Question(**case["question"])
+            frames = sample_frames(media / question.path, **VIDEO) if question.path else None
+            asked.append(Request(f"{step - 1}/0/{row}", question, frames))
+        again = by_key(sampler.engine.generate(asked, sampling))
+        texts = [again[request.key].text for request in asked]
+        assert texts == [case["trace"]["text"] for case in written], f"step {step}"
+    nccl = OverNccl(recipe, str(start), trainer)
+    with pytest.raises(EngineError, match="takes no weights over NCCL: start it with p2r serve"):
+        nccl.load(lambda: iter(()))
 
 
 # ------------------------------------------------------------------------- judges on the server
