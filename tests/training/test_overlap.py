@@ -232,6 +232,14 @@ def recipe_of(model, *settings):
     )
 
 
+def train(out: str, model: str, media: str) -> list[Server]:
+    """Run a short training; the arguments are plain, so that `accelerate launch` can call it."""
+    recipe = recipe_of(model, "rl.micro_batch=4")
+    with given_server() as servers:
+        train_grpo(recipe, named(*"abcde"), model, out, judge=RuleJudge(), data_root=media)
+    return servers
+
+
 @pytest.mark.slow
 def test_batches_are_sampled_with_the_weights_of_one_batch_before(
     model_folder, media, questions, tmp_path
@@ -284,13 +292,13 @@ def test_the_loss_has_truncated_importance_weights(model_folder, media, question
 def test_a_resumed_run_samples_its_first_step_again(model_folder, media, questions, tmp_path):
     recipe, out = recipe_of(model_folder), tmp_path / "rl"
 
-    def train():
+    def start():
         train_grpo(recipe, questions, model_folder, out, judge=RuleJudge(), data_root=media)
 
     with given_server() as servers:
         with stopped_at_line(3):
-            train()
-        train()
+            start()
+        start()
     first, second = servers
     assert second.sampled.keys() == {3, 4}
     # Steps after the checkpoint: the first has its weights, the next is one step off again.
