@@ -27,7 +27,7 @@ from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 from p2r.errors import TrainingError
 from p2r.records import Question
@@ -35,9 +35,6 @@ from p2r.training import step as pa_grpo
 from p2r.training.stage import raise_together
 from p2r.training.step import Step
 from p2r.training.step_judge import StepJudge
-
-if TYPE_CHECKING:
-    from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,7 @@ class Overlap:
     after the last batch nothing is sampled.
     """
 
-    def __init__(
-        self, trainer: ProcessAwareGRPOTrainer, batches: Sequence[Sequence[Question]]
-    ) -> None:
+    def __init__(self, trainer: Any, batches: Sequence[Sequence[Question]]) -> None:
         self.trainer, self.batches = trainer, batches
         # A tokenizer that two threads use at once raises errors, so the thread has its own.
         self.processor = deepcopy(trainer.processing_class)

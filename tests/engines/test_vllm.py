@@ -404,7 +404,7 @@ def test_training_with_overlap_samples_one_step_ahead(serving, questions, media,
     recipe = small_recipe(
         start, *at_server, f"server.model={TEACHER}", "rl.overlap=true", "rl.steps=3", "keep=all",
         "rl.prompts_per_step=3", "rl.group_size=4", "rl.micro_batch=4", "rl.max_tokens=60",
-        "rl.top_p=1.0", "rl.learning_rate=1e-3", "rl.scheduler=constant", "rl.save_steps=1",
+        "rl.top_p=1.0", "rl.learning_rate=3e-4", "rl.scheduler=constant", "rl.save_steps=1",
     )  # fmt: skip
     train_grpo(recipe, questions[:3], start, out, judge=RuleJudge(), data_root=media)
     steps = read_lines(out / "metrics.jsonl")
@@ -425,7 +425,7 @@ def test_training_with_overlap_samples_one_step_ahead(serving, questions, media,
             question = Question(**case["question"])
             frames = sample_frames(media / question.path, **VIDEO) if question.path else None
             asked.append(Request(f"{step - 1}/0/{row}", question, frames))
-        again = by_key(sampler.engine.generate(asked, sampling))
+        again = by_key(list(sampler.engine.generate(asked, sampling)))
         texts = [again[request.key].text for request in asked]
         assert texts == [case["trace"]["text"] for case in written], f"step {step}"
     nccl = OverNccl(recipe, str(start), trainer)
