@@ -535,3 +535,9 @@ def test_the_settings_follow_the_recipe():
     assert json.loads(given["--mm-processor-kwargs"])["do_resize"] is False
     # The model's positions, which are fewer than the recipe's videos and texts may need.
     assert given["--max-model-len"] == "4096"
+    recipe = load_recipe("tiny", ["vllm.weights=nccl"])
+    words = VllmServer(recipe, TEACHER, log=Path("log"), rollouts=True).arguments
+    given = dict(itertools.pairwise(words))
+    assert json.loads(given["--weight-transfer-config"]) == {"backend": "nccl"}
+    words = VllmServer(recipe, TEACHER, log=Path("log")).arguments
+    assert "--weight-transfer-config" not in words
