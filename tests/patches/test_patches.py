@@ -140,3 +140,33 @@ trl_fsdp2.apply()
 print(grpo_trainer.prepare_fsdp.__module__)
 """
     assert run(code).split() == ["False", "True", "False", "False", "p2r.patches.trl_fsdp2"]
+
+
+def test_gradio_starts_without_stubs_and_mcp():
+    code = """
+import importlib.util, sys
+from p2r.patches import gradio_start, on_import
+gradio_start.apply()
+gradio_start.apply()
+import gradio
+from gradio import component_meta
+stubs = component_meta.create_or_modify_pyi.__module__
+left = sum(isinstance(hook, on_import.ImportHook) for hook in sys.meta_path)
+print("mcp" in sys.modules, stubs, left, hasattr(gradio.mcp.GradioMCPServer, "Server"))
+with gradio.Blocks():
+    gradio.Textbox().change(lambda text: text)
+if importlib.util.find_spec("mcp"):
+    import mcp
+"""
+    assert run(code) == "False p2r.patches.gradio_start 0 False"
+
+
+def test_the_gradio_patch_is_still_needed():
+    code = """
+import importlib.util, inspect, sys
+import gradio
+from gradio import component_meta
+stubs = "create_or_modify_pyi(" in inspect.getsource(component_meta.ComponentMeta)
+print(stubs, ("mcp" in sys.modules) == (importlib.util.find_spec("mcp") is not None))
+"""
+    assert run(code) == "True True"
