@@ -287,7 +287,7 @@ window.p2r = (() => {
   };
   const onForm = (event) => {
     const form = event.target.closest?.('form[data-form]');
-    if (!form) return;
+    if (!form || event.target.matches('[data-links]')) return;
     clearTimeout(typing);
     const slow = event.type === 'input' && event.target.matches('input:not([type=checkbox])');
     // The letters of one word are one step back; everything else is a step of its own.
