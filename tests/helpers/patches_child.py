@@ -23,6 +23,8 @@ Result = dict[str, Any]
 
 def main() -> None:
     found = {"p2r": import_p2r()}
+    found["gradio"] = in_fork(patched_gradio)
+    found["gradio alone"] = in_fork(gradio_alone)
     import torch  # noqa: F401
 
     found["torchvision alone"] = in_fork(torchvision_alone)
@@ -68,6 +70,39 @@ def import_p2r() -> Result:
         "environment": os.environ == environment,
         "heavy": sorted(HEAVY & set(sys.modules)),
     }
+
+
+def patched_gradio() -> Result:
+    """Import Gradio with the patch, which is applied twice, and build a page."""
+    from p2r.patches import gradio_start, on_import
+
+    gradio_start.apply()
+    gradio_start.apply()
+    import gradio
+    from gradio import component_meta
+
+    found = {
+        "mcp": "mcp" in sys.modules,
+        "stubs by": component_meta.create_or_modify_pyi.__module__,
+        "hooks": sum(isinstance(hook, on_import.ImportHook) for hook in sys.meta_path),
+        "server": hasattr(gradio.mcp.GradioMCPServer, "Server"),
+    }
+    with gradio.Blocks():
+        gradio.Textbox().change(lambda text: text)
+    if find_spec("mcp"):
+        import mcp  # noqa: F401
+    return found
+
+
+def gradio_alone() -> Result:
+    """Return what Gradio does without the patch."""
+    import inspect
+
+    import gradio  # noqa: F401
+    from gradio import component_meta
+
+    source = inspect.getsource(component_meta.ComponentMeta)
+    return {"stubs": "create_or_modify_pyi(" in source, "mcp": "mcp" in sys.modules}
 
 
 def torchvision_alone() -> Result:

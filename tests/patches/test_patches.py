@@ -79,3 +79,18 @@ def test_trl_imports_no_vllm_with_the_patch_and_would_shard_a_reference_model_wi
         "code": {"fully_shard(model": True, "fsdp2_prepare_model": False, "state_dict": False},
         "prepared by": "p2r.patches.trl_fsdp2",
     }
+
+
+def test_gradio_starts_without_stubs_and_mcp(found):
+    assert found["gradio"] == {
+        "mcp": False,
+        "stubs by": "p2r.patches.gradio_start",
+        "hooks": 0,
+        "server": False,
+    }
+
+
+def test_the_gradio_patch_is_still_needed(found):
+    """If this fails, Gradio starts without that work and the patch can go."""
+    alone = found["gradio alone"]
+    assert alone["stubs"] and alone["mcp"] == (importlib.util.find_spec("mcp") is not None)
