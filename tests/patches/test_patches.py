@@ -81,6 +81,13 @@ def test_trl_imports_no_vllm_with_the_patch_and_would_shard_a_reference_model_wi
     }
 
 
+def run(code: str) -> str:
+    """Return the standard output of a fresh interpreter; fails if it fails."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def test_gradio_starts_without_stubs_and_mcp():
     code = """
 import importlib.util, sys
