@@ -14,8 +14,9 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from p2r import data
 from p2r.files.atomic import write_text
-from p2r.playground.pretraining import checks, circuits, tower
+from p2r.playground.pretraining import checks, circuits, pointing, tower
 from p2r.playground.pretraining.batches import make_batch
 from p2r.playground.pretraining.curriculum import (
     CURRICULUM,
@@ -154,6 +155,7 @@ def train(stage: Stage, start: Path, out: Path) -> None:
     optimizer = _optimizer(model, stage.rate)
     if state["step"]:
         _load_optimizer(optimizer, model, out / _STATE)
+    pointer = pointing.Pointer(model)
     made = seeds_of(stage)
     losses: dict[str, float] = {}
     done, found, began = state["step"], state.get("check", {}), time.time()
@@ -162,11 +164,15 @@ def train(stage: Stage, start: Path, out: Path) -> None:
         following = pool.submit(make_batch, stage, processor, made, state["step"])
         last = stage.stop or stage.steps
         for step in range(state["step"], last):
-            inputs = following.result()
+            inputs, points = following.result()
             following = pool.submit(make_batch, stage, processor, made, step + 1)
-            loss = _update(model, optimizer, inputs, rate_of(stage, step)).loss.item()
-            name = draw_maker(stage, step)[0]
-            losses[name] = losses.get(name, loss) + 0.1 * (loss - losses.get(name, loss))
+            rate, aim = rate_of(stage, step), partial(pointer.loss, points)
+            loss = _update(model, optimizer, inputs, rate, aim).loss.item()
+            seen = {draw_maker(stage, step)[0]: loss}
+            if any(points):
+                seen["pointing"] = pointer.last
+            for name, value in seen.items():
+                losses[name] = losses.get(name, value) + 0.1 * (value - losses.get(name, value))
             done = step + 1
             if done % 50 == 0:
                 pace = (time.time() - began) / (done - state["step"])
@@ -211,11 +217,18 @@ def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
-def _update(model: Any, optimizer: Any, inputs: Mapping[str, torch.Tensor], rate: float) -> Any:
+def _update(
+    model: Any,
+    optimizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    rate: float,
+    more_loss: Callable[[], torch.Tensor | float] = lambda: 0.0,
+) -> Any:
+    """Make one update; `more_loss` is called after the forward pass."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     result = model(**inputs)
-    result.loss.backward()
+    (result.loss + pointing.WEIGHT * more_loss()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()

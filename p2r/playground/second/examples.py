@@ -232,19 +232,19 @@ def by_name(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Example:
 def name_part(seed: int | str, part: str, domain: Domain = SEEN, **limits: Any) -> Example:
     """One part of the facts about some objects: "size", "motion" or "event" (with its time).
 
-    A description has few tokens that tell a motion or an event. Here all tokens do.
+    A description has few tokens that tell a motion or an event. Here most tokens do.
     """
     rng = _rng(f"name {part}", seed)
     scene = sample_scene(seed, domain=domain, **limits)
     facts = Notes.of(scene).objects
-    asked = rng.sample(facts, rng.randint(1, min(3, len(facts))))
+    asked = rng.sample(facts, rng.randint(1, len(facts)))
     problem = f"Name the {part} of {join_names(fact.name for fact in asked)}."
-    return Example(scene, _plain(problem), ", ".join(_tell_part(fact, part) for fact in asked))
+    return Example(scene, _plain(problem), " ".join(_tell_part(fact, part) for fact in asked))
 
 
 def _tell_part(fact: Fact, part: str) -> str:
     time = f" at {fact.time} s" if part == "event" and fact.time else ""
-    return f"{getattr(fact, part)}{time}"
+    return f"The {fact.name} {getattr(fact, part)}{time}."
 
 
 def direct_answer(
