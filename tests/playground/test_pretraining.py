@@ -20,7 +20,7 @@ from p2r.playground.second.examples import corpus
 from p2r.playground.second.world import Scene, SceneObject
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 
-STAGE = Stage("few", {"few": 0.5, "look up": 0.5}, steps=4, batch=2, check_every=2)
+STAGE = Stage("some", {"caption": 0.5, "look up": 0.5}, steps=4, batch=2, check_every=2)
 
 
 @torch.no_grad()

@@ -101,7 +101,6 @@ MAKERS: dict[str, Make] = {
     "event of one": lambda seed: examples.name_part(seed, "event", **_ONE),
     "motion": lambda seed: examples.name_part(seed, "motion", objects=(2, 3, 4, 5)),
     "event": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5)),
-    "few": lambda seed: examples.caption(seed, objects=(1, 2, 3)),
     "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
     "pair": _pair,
     "by name": examples.by_name,
@@ -113,7 +112,7 @@ MAKERS: dict[str, Make] = {
     "told": lambda seed: examples.caption(seed, BASE),
 }
 
-_TEXT = {"look up": 0.08, "two steps": 0.06, "repeat": 0.02, "letters": 0.02, "parts": 0.02}
+_TEXT = {"look up": 0.09, "two steps": 0.1, "repeat": 0.02, "letters": 0.02, "parts": 0.03}
 CURRICULUM = (
     Stage(
         "text",
