@@ -10,7 +10,7 @@ import torch
 from p2r import data
 from p2r.playground.drawing import draw, draw_strange
 from p2r.playground.pretraining.curriculum import Stage, draw_maker
-from p2r.playground.pretraining.pointing import Points, object_tokens, points_of
+from p2r.playground.pretraining.pointing import NOWHERE, Points, object_tokens, points_of
 from p2r.playground.second.examples import Example, style_of
 from p2r.playground.tiny_model import MERGE, PATCH
 
@@ -31,8 +31,8 @@ def make_batch(
 def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -> dict[str, Any]:
     """Return the inputs and labels of an example, and its `points`.
 
-    The given beginning of a response has no labels. Only a description of the video has points:
-    thinking does not look at the video.
+    The given beginning of a response has no labels. While a response describes a video, the heads
+    look at it. Without a video they look nowhere. While the model thinks, they are free.
     """
     frames = None
     if example.scene is not None:
@@ -42,9 +42,11 @@ def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -
         )
     style = style_of(example.question, rng, example.response)
     row = data.encode_example(processor, example.question, frames, example.response, style)
+    first = next(place for place, label in enumerate(row["labels"]) if label != -100)
     row["points"] = {}
-    if frames is not None and not example.given:
-        first = next(place for place, label in enumerate(row["labels"]) if label != -100)
+    if frames is None:
+        row["points"] = dict.fromkeys(range(first, len(row["labels"])), NOWHERE)
+    elif not example.given:
         told = example.response.partition("</observation>")[0]
         length = len(processor.tokenizer(told, add_special_tokens=False)["input_ids"])
         height, width = (side // CELL for side in frames.frames.shape[1:3])
@@ -53,6 +55,5 @@ def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -
         row["points"] = points_of(row["input_ids"], places, objects, processor.tokenizer)
     if example.given:
         given = len(processor.tokenizer(example.given, add_special_tokens=False)["input_ids"])
-        start = next(place for place, label in enumerate(row["labels"]) if label != -100)
-        row["labels"][start : start + given] = [-100] * given
+        row["labels"][first : first + given] = [-100] * given
     return row

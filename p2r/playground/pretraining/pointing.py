@@ -21,6 +21,7 @@ LAYER, HEADS = 1, (0, 2)
 WEIGHT = 0.3  # of this loss, beside that of the tokens
 
 Points = dict[int, list[int]]  # place of a token -> places of the visual tokens to look at
+NOWHERE = [0]  # the first token tells nothing, so it is where a head looks that finds no object
 
 
 def object_tokens(scene: Scene, height: int, width: int) -> dict[str, list[int]]:
