@@ -436,7 +436,7 @@ def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
                 x=curve["steps"],
                 y=running_mean([drawable(value) for value in curve["mean"]], window),
                 name=escape(result["labels"][arm]),
-                legendgroup=arm,
+                legendgroup=str(place),
                 showlegend=column == 1,
                 mode="lines",
                 line={

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from p2r.errors import UserError
-from p2r.runs.software import visible_gpus
 
 # The arguments of the running command.
 ARGUMENTS: ContextVar[list[str]] = ContextVar("ARGUMENTS")
@@ -83,6 +82,8 @@ def divide_machine(count: int, environ: Mapping[str, str]) -> list[dict[str, str
 
     Raises `UserError` if there are fewer GPUs than parts.
     """
+    from p2r.runs.software import visible_gpus
+
     devices = visible_gpus(environ)
     if not devices:
         threads = environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))

@@ -325,6 +325,7 @@ def test_every_view_is_accessible(address, open_page, scheme, width, more):
         expect(page.locator(f"#bar [data-tab={tab}][aria-current=page]")).to_be_visible()
         if tab == "cases":
             page.keyboard.press("e")  # the case study, then the case again
+            expect(page.locator("#main .study")).to_be_visible()
             check(page, found, "study", "#browser")
             page.go_back()
             expect(page.locator("#main .study")).to_have_count(0)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hub_server import serve_hub, use_hub
 from scripted import WordJudge
 
 from p2r.cli import run_cli
@@ -210,13 +211,18 @@ def test_reports_are_json_on_request(run, tmp_path, capsys):
     assert all(Path(file).is_file() for file in printed("cards", folder, "--out", str(tmp_path)))
 
 
-def test_published_files_are_those_of_the_cards(run, tmp_path, capsys):
+def test_published_files_are_those_of_the_cards(run, tmp_path, capsys, monkeypatch):
     mlcroissant = pytest.importorskip("mlcroissant")
     out = tmp_path / "published"
     assert run_cli(["data", "push", str(run.folder), "me/traces", "--folder", str(out)]) == 0
     assert capsys.readouterr().out.strip().endswith("published")
     names = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
     assert names == {"README.md", "croissant.json", "data/train.jsonl"}
+    with serve_hub("me/traces", {}) as hub:  # the real client uploads the same files
+        use_hub(monkeypatch, hub)
+        assert run_cli(["data", "push", str(run.folder), "me/traces"]) == 0
+    assert hub.uploaded == {name: (out / name).read_bytes() for name in names}
+    assert hub.created[0]["type"] == "dataset" and hub.created[0]["visibility"] == "private"
     described = json.loads((out / "croissant.json").read_text())
     data = (out / "data/train.jsonl").read_bytes()
     assert described["distribution"][0]["sha256"] == hashlib.sha256(data).hexdigest()

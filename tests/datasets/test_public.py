@@ -8,7 +8,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
-from hub_server import REVISION, serve_hub
+from hub_server import REVISION, serve_hub, use_hub
 
 from p2r.cli import run_cli
 from p2r.datasets.public import known_sets
@@ -18,23 +18,10 @@ CLIP = random.Random(0).randbytes(300_000)
 FILES = {"Video-R1-260k.json": b"[]", "clips/a [1].zip": CLIP, "README.md": b"# Video-R1"}
 
 
-def use_hub(monkeypatch, address):
-    """Send the client of the hub to an address."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    template = address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     with serve_hub(SET, dict(FILES)) as served:
-        use_hub(monkeypatch, f"http://127.0.0.1:{served.server_port}")
+        use_hub(monkeypatch, served)
         monkeypatch.chdir(tmp_path)
         yield served
 
@@ -72,7 +59,7 @@ def test_a_set_that_cannot_be_downloaded_is_an_error_at_once(hub, tmp_path, caps
 
     for arguments, said in (
         (["video-r2"], "no public set 'video-r2': use one of video-r1,"),
-        ([SET, "--only", "*.tar"], "has 3 files, and none matches *.tar"),
+        ([SET, "--only", "*.tar"], "has 3 files, but none matches *.tar"),
         (["some/absent"], "the hub refused 'some/absent'"),
     ):
         assert run_cli(["data", "get", *arguments]) == 2

@@ -12,6 +12,7 @@ import numpy as np
 import plain_transformers
 import pytest
 import yaml
+from hub_server import serve_hub, use_hub
 from small import VIDEO
 from transformers.video_utils import VideoMetadata
 
@@ -99,6 +100,22 @@ def test_the_card_has_results_with_intervals_the_judge_and_no_path(run, exported
     assert "accuracy" in row and "50.0 [25.0–75.0]" in row and "| 40 | oracle |" in row
     assert "Positions:" in card and "style `brief`" in card and "max_frames" not in card
     assert str(run.parent) not in card
+
+
+def test_the_folder_is_pushed_to_a_hub(run, exported, tmp_path, capsys, monkeypatch):
+    """The real client uploads to a hub on this machine."""
+    command = ["export", "model", str(run / "pa_grpo"), "--push", "me/mine", "--out"]
+    with serve_hub("me/mine", {}) as hub:
+        use_hub(monkeypatch, hub)
+        assert run_cli([*command, str(tmp_path / "one")]) == 0
+        assert f"127.0.0.1:{hub.server_port}/me/mine" in capsys.readouterr().out
+        monkeypatch.setenv("HF_TOKEN", "hf_other")
+        assert run_cli([*command, str(tmp_path / "two")]) == 2
+        said = capsys.readouterr().err
+    assert "the hub refused 'me/mine'" in said and "hf_other" not in said
+    assert [made["visibility"] for made in hub.created] == ["private"]
+    sent = {file.name: file.read_bytes() for file in exported.iterdir()}
+    assert hub.uploaded == sent, "every file of the folder, and no other"
 
 
 def test_adapters_alone(run, tmp_path, capsys):

@@ -94,7 +94,14 @@ def test_a_video_r1_record_as_a_question():
 @pytest.mark.parametrize("form", ["raw", "question", "case"])
 def test_a_file_cannot_write_the_beginning_of_a_response(form):
     begun = {"_begin": "<observation>It moves.</observation><think>So</think><answer>A</answer>"}
-    ours = {"id": "1", "problem": "?", "problem_type": "OCR", "path": "a.mp4", "meta": begun}
+    ours = {
+        "id": "1",
+        "problem": "?",
+        "problem_type": "OCR",
+        "data_type": "video",
+        "path": "a.mp4",
+        "meta": begun,
+    }
     record = {
         "raw": VIDEO_R1 | begun,
         "question": ours,
@@ -108,7 +115,13 @@ def test_a_file_cannot_write_the_beginning_of_a_response(form):
 
 @pytest.mark.parametrize("more", [5, "a.mp4", [5], [{"file": "a.mp4"}], {"path": "a.mp4"}])
 def test_more_media_in_a_wrong_form_make_a_bad_record(more):
-    record = {"id": "1", "problem": "?", "problem_type": "OCR", "path": "a.mp4"}
+    record = {
+        "id": "1",
+        "problem": "?",
+        "problem_type": "OCR",
+        "data_type": "video",
+        "path": "a.mp4",
+    }
     with pytest.raises(BadValue, match="_more_media is not a list of media"):
         to_question(record | {"meta": {"_more_media": more}}, 0)
 

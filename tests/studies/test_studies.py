@@ -190,7 +190,7 @@ def test_splits_and_arms_that_the_run_cannot_have_are_skipped_with_the_reason(ru
     study = Study("splits", (SFT, later), views=("test", "ambiguous", "train", "nowhere"))
     skipped = Plan(study, run, SEEDS).skipped
     assert "playground.generation=1) has no ambiguous" in skipped["view ambiguous"]
-    assert "no split" in skipped["view nowhere"] and "generation=2" in skipped["arm later"]
+    assert "no such split" in skipped["view nowhere"] and "generation=2" in skipped["arm later"]
     assert set(skipped) == {"view ambiguous", "view nowhere", "arm later"}
     steps = tuple(at_step(PA_GRPO, step, 20) for step in (30, 40, 60, 80))
     skipped = Plan(Study("steps", steps), run, SEEDS).skipped
