@@ -149,7 +149,7 @@ CURRICULUM = (
         "traces",
         {"event": 0.1, "by name": 0.15, "any trace": 0.3, "other notes": 0.25, **_TEXT}
         | {"letters": 0.05, "parts": 0.04},
-        steps=1500,
+        steps=900,
         gate={"by name": 0.99, "any trace": 0.97, "other notes": 0.97},
         strange=0.1,
     ),
