@@ -101,6 +101,7 @@ MAKERS: dict[str, Make] = {
     "event of one": lambda seed: examples.name_part(seed, "event", **_ONE),
     "motion": lambda seed: examples.name_part(seed, "motion", objects=(2, 3, 4, 5)),
     "event": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5)),
+    "sign": examples.read_sign,
     "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
     "pair": _pair,
     "by name": examples.by_name,
@@ -140,14 +141,16 @@ CURRICULUM = (
     ),
     Stage(
         "scenes",
-        {"motion": 0.15, "event": 0.25, "by name": 0.2, "caption": 0.1, "pair": 0.1, **_TEXT},
+        {"motion": 0.15, "event": 0.25, "by name": 0.2, "caption": 0.1, "pair": 0.1, "sign": 0.05}
+        | _TEXT,
         steps=2400,
         gate={"motion": 0.99, "event": 0.98, "by name": 0.98},
         strange=0.1,
     ),
     Stage(
         "traces",
-        {"event": 0.1, "by name": 0.15, "any trace": 0.3, "other notes": 0.25, **_TEXT}
+        {"event": 0.08, "by name": 0.12, "sign": 0.1, "any trace": 0.3, "other notes": 0.2}
+        | _TEXT
         | {"letters": 0.05, "parts": 0.04},
         steps=900,
         gate={"by name": 0.99, "any trace": 0.97, "other notes": 0.97},

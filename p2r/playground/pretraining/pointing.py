@@ -13,23 +13,30 @@ from typing import Any
 
 import torch
 
-from p2r.playground.second.world import STAGE, Scene
+from p2r.playground.second.world import SIGN_TOP, STAGE, Scene
 
 # Of the layers of a model that is trained on text, this one does the least. Its two heads do not
 # share their keys.
 LAYER, HEADS = 1, (0, 2)
 WEIGHT = 0.3  # of this loss, beside that of the tokens
 
+SIGN, LETTER = "sign says", 6  # the words before the text of a sign; stage units per letter
+
 Points = dict[int, list[int]]  # place of a token -> places of the visual tokens to look at
 NOWHERE = [0]  # the first token tells nothing, so it is where a head looks that finds no object
 
 
 def object_tokens(scene: Scene, height: int, width: int) -> dict[str, list[int]]:
-    """Return the visual tokens at the centre of each object, by its name.
+    """Return the visual tokens at the centre of each object, by its name, and those of the sign.
 
     `height` and `width` are the visual tokens of a frame; a clip has four pairs of frames.
     """
-    found = {}
+    found: dict[str, list[int]] = {}
+    if scene.sign:
+        row = int((SIGN_TOP + LETTER / 2) * height / STAGE)
+        first, last = scene.sign_x, scene.sign_x + LETTER * len(scene.sign)
+        columns = range(int(first * width / STAGE), int(last * width / STAGE) + 1)
+        found[SIGN] = [(t * height + row) * width + c for t in range(4) for c in columns]
     for obj in scene.objects:
         places = found.setdefault(obj.name, [])
         for second in range(4):

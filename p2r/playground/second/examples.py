@@ -1,8 +1,9 @@
 """Examples that the tiny models of the second world learn from.
 
 Text only: `look_up`, `repeat`, `name_letters`, `compare_parts`, `repeat_words`. With a video:
-`caption`, `by_name`, `name_part`, `direct_answer`, `trace`, `trace_from_other_notes`. Each function
-makes one example from a seed. So the same seed always gives the same example.
+`caption`, `by_name`, `name_part`, `read_sign`, `direct_answer`, `trace`,
+`trace_from_other_notes`. Each function makes one example from a seed. So the same seed always gives
+the same example.
 """
 
 from __future__ import annotations
@@ -227,6 +228,14 @@ def by_name(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Example:
     names = rng.sample(list(sentences), rng.randint(1, min(3, len(sentences))))
     problem = f"Describe {join_names(names)}."
     return Example(scene, _plain(problem), " ".join(sentences[name] for name in names))
+
+
+def read_sign(seed: int | str, domain: Domain = SEEN) -> Example:
+    """The sentence about the sign of a scene."""
+    scene = sample_scene(
+        seed, (2, 3, 4), domain=domain, accept=lambda scene: scene.sign is not None
+    )
+    return Example(scene, _plain(f"Describe {join_names(['sign'])}."), sentences_of(scene)["sign"])
 
 
 def name_part(seed: int | str, part: str, domain: Domain = SEEN, **limits: Any) -> Example:
