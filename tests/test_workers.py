@@ -83,7 +83,7 @@ def test_a_hang_ends_at_the_time_limit(worker):
     begun = time.monotonic()
     with pytest.raises(WorkerFailed, match=r"no answer within 0\.5 s") as failed:
         worker.ask({"do": "hang"}, limit=0.5)
-    assert failed.value.kind == "late" and time.monotonic() - begun < 10
+    assert failed.value.kind == "late" and time.monotonic() - begun < 60
     assert worker.process.poll() is not None
 
 
@@ -128,7 +128,7 @@ def test_a_worker_that_hangs_ends_with_its_parent():
         pid = int(file.readline())
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end and _runs(pid):
         time.sleep(0.1)
     assert not _runs(pid)

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from p2r.browser.address import MAX_SIDES, Side, View
+from p2r.browser.evidence import Sentence, read_observation
 from p2r.browser.find_view import clear_link, list_active
 from p2r.browser.markup import CaseRow, render
 from p2r.browser.words import stage_words
@@ -76,18 +77,47 @@ def render_sides(
 def render_comparison(view: View, cases: Sequence[Case], media: Markup) -> Markup:
     """Return the question, and the responses in columns with different words marked."""
     columns = [
-        {
-            "letter": LETTERS[place],
-            "case": case,
-            **{
-                part: _mark(getattr(case.trace, part), _text_before(cases[:place], part))
-                for part in ("observation", "think")
-            },
-        }
-        for place, case in enumerate(cases)
+        _describe_column(LETTERS[place], case, cases[:place]) for place, case in enumerate(cases)
     ]
     has_faults = any(case.trace.problems for case in cases)
     return render("comparison.html", view=view, columns=columns, media=media, has_faults=has_faults)
+
+
+def _describe_column(letter: str, case: Case, before: Sequence[Case]) -> dict[str, Any]:
+    """Return what a column shows.
+
+    `sentences`: (sentence, its pieces) of the observation, if the truth of one is known.
+    `checked`, `true`: how many sentences can be checked, and how many of those are true.
+    """
+    marked = {
+        part: _mark(getattr(case.trace, part), _text_before(before, part))
+        for part in ("observation", "think")
+    }
+    found = read_observation(case.question, case.trace.observation)
+    checked = [sentence.truth for sentence in found if sentence.truth != "unknown"]
+    pieces = marked["observation"] or [(False, case.trace.observation or "")]
+    return {
+        "letter": letter,
+        "case": case,
+        **marked,
+        "sentences": _cut(pieces, found) if checked else [],
+        "checked": len(checked),
+        "true": checked.count("true"),
+    }
+
+
+def _cut(
+    pieces: Sequence[tuple[bool, str]], sentences: Sequence[Sentence]
+) -> list[tuple[Sentence, list[tuple[bool, str]]]]:
+    """Return each sentence with its part of the pieces of the text."""
+    letters = [(is_new, letter) for is_new, text in pieces for letter in text]
+    text, at, cut = "".join(letter for _, letter in letters), 0, []
+    for sentence in sentences:
+        start = text.index(sentence.text, at)
+        at = start + len(sentence.text)
+        groups = itertools.groupby(letters[start:at], key=lambda letter: letter[0])
+        cut.append((sentence, [(new, "".join(c for _, c in group)) for new, group in groups]))
+    return cut
 
 
 def _text_before(cases: Sequence[Case], part: str) -> str | None:

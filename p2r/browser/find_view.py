@@ -9,7 +9,14 @@ from markupsafe import Markup
 
 from p2r.browser.address import TELLING, View
 from p2r.browser.markup import CaseRow, render
-from p2r.browser.words import FAILURE_WORDS, OUTCOME_WORDS, TRUTH_WORDS, VERDICT_WORDS, stage_words
+from p2r.browser.words import (
+    FAILURE_WORDS,
+    OUTCOME_WORDS,
+    TRUTH_WORDS,
+    VERDICT_WORDS,
+    stage_place,
+    stage_words,
+)
 from p2r.cases.export import KINDS
 from p2r.cases.selection import FIELDS, RANGES, Filters, limit_text
 from p2r.cases.store import CaseStore, Neighbours
@@ -23,7 +30,6 @@ CHOICES = {
     "data_type": "data type",
     "source": "source",
 }
-MOST_STAGES = 12  # of the quick choice
 FLAGS = {"fault": "format faults", "mismatch": "think–answer mismatch", "truncated": "truncated"}
 RANGE_WORDS = {
     "step": "training step",
@@ -73,7 +79,7 @@ def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: in
         total=total,
         kept=replace(view, sort=None, descending=False, page=0, case="", filters=kept).pairs(),
         list_key=replace(view, case="").query(),
-        stage_links=_link_stages(store, view),
+        stage_choices=_list_stages(store, view),
         scopes=[("", "all texts"), *((field, field) for field in FIELDS)],
         choices=CHOICES,
         truths=[*TRUTH_WORDS] if has_truths else [],
@@ -180,14 +186,14 @@ def _step(view: View, case: str | None) -> str | None:
     return None if case is None else view.link(case=case, page=None)
 
 
-def _link_stages(store: CaseStore, view: View) -> list[tuple[str, str, str, bool]]:
-    """Return (stage, words, address, whether chosen) for a quick choice of one stage."""
+def _list_stages(store: CaseStore, view: View) -> list[tuple[str, str, bool]]:
+    """Return (words, address, whether chosen) for a quick choice of one stage."""
     counts = store.facets(replace(view.filters, stage=()))["stage"]
-    if not 1 < len(counts) <= MOST_STAGES:
+    if len(counts) < 2:
         return []
     chosen = view.filters.stage
-    links = [("", "all stages", view.narrowed(stage=()), not chosen)]
-    return links + [
-        (stage, stage_words(stage), view.narrowed(stage=(stage,)), chosen == (stage,))
-        for stage in counts
+    choices = [("all stages", view.narrowed(stage=()), not chosen)]
+    return choices + [
+        (f"{stage_words(stage)} ({n:,})", view.narrowed(stage=(stage,)), chosen == (stage,))
+        for stage, n in sorted(counts.items(), key=lambda counted: stage_place(counted[0]))
     ]

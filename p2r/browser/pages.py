@@ -54,13 +54,13 @@ def render_page(library: Library, view: View, annotator: str = "") -> Parts:
 
 
 def _known_runs(library: Library, view: View) -> View:
-    """Remove runs from the filters that are not open in this browser."""
+    """Remove runs from the filters that are not open, or if no other run is open."""
     if not view.filters.run:
         return view
     known = {row["run"] for row in library.store.stages()}
     if view.tab == "runs":
         known |= set(library.folders)
-    kept = tuple(run for run in view.filters.run if run in known)
+    kept = tuple(run for run in view.filters.run if run in known and len(known) > 1)
     return replace(view, filters=replace(view.filters, run=kept))
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from p2r.browser.address import WINDOWS, View
 from p2r.browser.markup import number, render
+from p2r.browser.words import FAILURE_WORDS, VERDICT_WORDS, stage_place, stage_words
 from p2r.cases.agreement import Agreement, Measured
 from p2r.cases.files import CaseFault
 from p2r.cases.labels import CaseLabel, latest_labels
@@ -108,19 +109,23 @@ def render_data(
     stages = [
         [
             row["run"],
-            row["stage"],
+            stage_words(row["stage"]),
             f"{row['n']:,}",
             f"{row['questions']:,}",
             "–" if row["last_step"] is None else f"{row['first_step']} to {row['last_step']}",
         ]
-        for row in store.stages()
+        for row in sorted(store.stages(), key=lambda row: (row["run"], *stage_place(row["stage"])))
     ]
     counts = store.facets()
+    said = {
+        "verdict": {value: word for value, (_, _, word) in VERDICT_WORDS.items()},
+        "failure": FAILURE_WORDS,
+    }
     facets = [
         (
             title,
             [
-                (_WORDS.get(value, value) if name == "verdict" else value or "none", f"{n:,}")
+                (said.get(name, {}).get(value, value) or "none", f"{n:,}")
                 for value, n in list(counts[name].items())[:20]
             ],
         )

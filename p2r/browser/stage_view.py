@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2r.browser.words import CELLS, stage_words
-from p2r.runs.names import model_place
+from p2r.browser.words import CELLS, stage_place, stage_words
 
 
 @dataclass
@@ -62,10 +61,4 @@ def count_stages(rows: Iterable[Mapping[str, Any]]) -> list[StageCounts]:
             counts.failures[row["failure"]] += row["n"]
         if row["verdict"] == "yes":
             counts.sufficient[row["truth"]] += row["n"]
-    return sorted(found.values(), key=_place)
-
-
-def _place(counts: StageCounts) -> tuple[bool, int]:
-    kind, _, name = counts.stage.partition("-")
-    evaluated = kind == "eval"
-    return not evaluated, model_place(name) if evaluated else 0
+    return sorted(found.values(), key=lambda counts: stage_place(counts.stage))

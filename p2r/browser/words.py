@@ -5,7 +5,7 @@ Every page takes its words from here, so that one thing has one name.
 
 from __future__ import annotations
 
-from p2r.runs.names import model_label
+from p2r.runs.names import model_label, model_place
 
 # Verdict of the judge, or outcome of the answer -> (style, mark, word).
 VERDICT_WORDS = {
@@ -168,3 +168,10 @@ def stage_words(stage: str | None) -> str:
     if name and kind in STAGE_KINDS:
         return f"{STAGE_KINDS[kind]}: {model_label(name)}"
     return STAGE_WORDS.get(stage or "", stage or "")
+
+
+def stage_place(stage: str | None) -> tuple[bool, int]:
+    """Return the place of a stage in a list: evaluations first, from base to PA-GRPO."""
+    kind, _, name = (stage or "").partition("-")
+    evaluated = kind == "eval"
+    return not evaluated, model_place(name) if evaluated else 0

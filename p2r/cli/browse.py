@@ -260,6 +260,7 @@ def open_browser(
     """
     from p2r.browser.exposure import check_host
     from p2r.browser.waiting import free_port, wait_on
+    from p2r.patches import gradio_start
 
     password = os.environ.get("P2R_APP_PASSWORD")
     check_host(host, password, options.get("read_only", False))
@@ -269,6 +270,7 @@ def open_browser(
     with wait_on(host, port) as waiting, ThreadPoolExecutor(1) as background:
         waiting.say(f"opening {', '.join(str(run) for run in runs)}, loading the libraries")
         store = background.submit(_open_store, runs)
+        gradio_start.apply()
         try:
             from p2r.browser.app import launch
         except ImportError as error:

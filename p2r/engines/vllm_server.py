@@ -93,6 +93,8 @@ class VllmServer:
             self.arguments += ["--chat-template", str(chat_template), *parser]
         # INFO: the log shows how far the start is.
         self.environment = vllm_environment({"VLLM_LOGGING_LEVEL": "INFO", **os.environ})
+        if rollouts and recipe.vllm.weights == "nccl":
+            self.arguments += ["--weight-transfer-config", '{"backend": "nccl"}']
         if rollouts:
             self.environment["VLLM_SERVER_DEV_MODE"] = "1"  # allows new weights and cache resets
         self.process: subprocess.Popen[bytes] | None = None

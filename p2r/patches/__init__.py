@@ -2,6 +2,7 @@
 
 | file                      | library       | applied by                                          |
 |---------------------------|---------------|-----------------------------------------------------|
+| `gradio_start`            | Gradio 6.31   | `p2r app`                                           |
 | `torchvision_operators`   | torchvision   | `p2r.data`, `p2r.training`, every process of vLLM   |
 | `transformers_tokenizers` | transformers  | `p2r.data`                                          |
 | `trl_fsdp2`               | TRL 1.16      | `p2r.training`                                      |

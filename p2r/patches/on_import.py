@@ -55,7 +55,7 @@ def before_import(module: str, change: Callable[[ModuleSpec | None], Any]) -> No
 
     Does nothing if the module is already imported or already has a hook.
     """
-    if module not in sys.modules and not _hooked(module):
+    if module not in sys.modules and not is_hooked(module):
         sys.meta_path.insert(0, ImportHook(module, before=change))
 
 
@@ -63,9 +63,10 @@ def after_import(module: str, change: Callable[[Any], None]) -> None:
     """Call `change` with the module: now if it is imported, otherwise right after its import."""
     if module in sys.modules:
         change(sys.modules[module])
-    elif not _hooked(module):
+    elif not is_hooked(module):
         sys.meta_path.insert(0, ImportHook(module, after=change))
 
 
-def _hooked(module: str) -> bool:
+def is_hooked(module: str) -> bool:
+    """Return whether a hook waits for the import of a module."""
     return any(isinstance(hook, ImportHook) and hook.module == module for hook in sys.meta_path)

@@ -72,6 +72,9 @@ class RlSettings(Section):
     see `p2r.rewards.load_reward`."""
     rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
+    overlap: bool = False
+    """Sample the rollouts of the next step while the present step is trained, with the weights of
+    before (one-step-off; with `rollouts: vllm-server`)."""
     judge: str | dict[str, Any] = "oracle"
     """Judge of the observations."""
     judge_always: bool = False

@@ -121,6 +121,11 @@ class VllmSettings(Section):
     """Share of a GPU's memory."""
     rollout_memory: float = Field(0.3, gt=0, le=1)
     """Share of a GPU's memory for rollouts, beside the trainer."""
+    sleep: bool = False
+    """Free vLLM's memory while the trainer works (`rl.rollouts: vllm` on a GPU)."""
+    weights: Literal["file", "nccl"] = "file"
+    """How a server (`rl.rollouts: vllm-server`) gets new weights: through a temporary file that
+    trainer and server see, or from GPU to GPU."""
     kv_cache_gb: float | None = Field(None, gt=0)
     """Size of the KV cache in GiB (none: what `memory` leaves; on a CPU: 1)."""
     max_length: PositiveInt | None = None

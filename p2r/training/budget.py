@@ -275,7 +275,8 @@ def _rl(recipe: Recipe, plan: Plan, card: int) -> StageBudget:
     passes = rl.updates * load.copies * _flops_of_update(plan) + 2 * plan.parameters * before
     training = tokens * passes / (load.gpus * SPEEDS[card][0] * TRAINING_SHARE)
     batches = rl.steps // rl.updates
-    seconds = batches * (sampling + training + STEP_SECONDS)
+    working = max(sampling, training) if rl.overlap else sampling + training
+    seconds = batches * (working + STEP_SECONDS)
     judge = judge_of(recipe)
     calls = 0 if asks_nothing(judge) else batches * rollouts
     cards = tuple(s for s in CARDS if fits(plan.memory, s, recipe.vllm.rollout_memory))

@@ -38,7 +38,7 @@ def collapsed_groups(step: Step, settings: RlSettings) -> list[int]:
     return np.flatnonzero(chosen).tolist()
 
 
-def replace_collapsed(trainer: Any, ends: set[int]) -> None:
+def replace_collapsed(trainer: Any) -> None:
     """Replace collapsed groups of the trainer's step.
 
     Before, its rollouts must be sampled and sent to the judge. Afterwards, the step is scored. All
@@ -54,7 +54,7 @@ def replace_collapsed(trainer: Any, ends: set[int]) -> None:
         if not asked:
             break
         rounds += 1
-        new = _sample_groups(trainer, asked, ends)
+        new = _sample_groups(trainer, asked)
         sampled += len(asked)
         empty += len(collapsed_groups(new, settings))
         cost += _put(step, new, list(asked))
@@ -67,7 +67,7 @@ def replace_collapsed(trainer: Any, ends: set[int]) -> None:
     }
 
 
-def _sample_groups(trainer: Any, asked: dict[int, Question], ends: set[int]) -> Step:
+def _sample_groups(trainer: Any, asked: dict[int, Question]) -> Step:
     """Return a scored step of new groups: one for each place of the trainer's step."""
     step: Step = trainer.step
     rows = _rows_of(step, list(asked), step.own)
@@ -81,14 +81,7 @@ def _sample_groups(trainer: Any, asked: dict[int, Question], ends: set[int]) -> 
     )
     trainer.step = new  # the sampler reads it
     try:
-        pa_grpo.sample(
-            new,
-            trainer.processing_class,
-            trainer.frames_of,
-            trainer.style,
-            trainer._sample_from,
-            ends,
-        )
+        trainer.sample(new, trainer.frames_of)
         if idle:
             for name in ("questions", "frames", "prompts", "completions", "texts", "truncated"):
                 setattr(new, name, [])

@@ -28,6 +28,7 @@ from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
 from p2r.training.media import ReadAhead, ReadNextStep, shared_frames
+from p2r.training.overlap import Overlap
 from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
 from p2r.training.preflight import FrameSizes, Preflight
 from p2r.training.stage import (
@@ -170,7 +171,9 @@ def train_grpo(
         lambda question, reason: record_skipped(out, [(question, reason)]),
     )
     ahead = ReadAhead(frames_of)
-    trainer.add_callback(ReadNextStep(ahead, batches_of(rows, rl), rl.updates))
+    batches = batches_of(rows, rl)
+    # With overlap, a step needs the frames of the next batch already.
+    trainer.add_callback(ReadNextStep(ahead, batches, rl.updates, 2 if rl.overlap else 1))
     if recipe.tuning.freeze_vision:
         freeze_vision(trainer.model)
         trainer.vision_once.cache = feature_cache(recipe.video)
@@ -178,6 +181,8 @@ def train_grpo(
         from p2r.training.vllm_rollouts import attach_vllm
 
         attach_vllm(trainer, recipe)
+    if rl.overlap:
+        trainer.overlap = Overlap(trainer, batches)
     if trainer.is_world_process_zero():
         print(describe(arguments, rl), flush=True)
     if rl.preflight and checkpoint is None:
@@ -274,11 +279,11 @@ def check_same_plan(asked: Sequence[Question], skipped: Sequence[tuple[Question,
 
 
 def batches_of(rows: Sequence[Question], rl: RlSettings) -> list[list[Question]]:
-    """Return the questions of this worker in every batch of rollouts."""
+    """Return the questions of this worker's rollouts in every batch, one for each rollout."""
     state, prompts = workers(), rl.prompts_per_step
     each = prompts * rl.group_size // state.num_processes  # rollouts of a worker
     first = state.process_index * each
-    places = sorted({row // rl.group_size for row in range(first, first + each)})
+    places = [row // rl.group_size for row in range(first, first + each)]
     return [[rows[start + place] for place in places] for start in range(0, len(rows), prompts)]
 
 
@@ -340,6 +345,8 @@ def _unused_keys(rl: RlSettings) -> set[str]:
         unused.add("discount")
     if rl.credit not in CRITICS:
         unused.add("critic")
+    if not rl.overlap:
+        unused.add("overlap")
     if rl.dynamic_sampling == "none":
         unused |= {"dynamic_sampling", "dynamic_rounds"}
     if not rl.perception_loss:

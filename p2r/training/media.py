@@ -52,18 +52,25 @@ class ReadAhead:
 
 
 class ReadNextStep(TrainerCallback):
-    """Decodes the frames of the next batch of rollouts while a batch is in use.
+    """Decodes the frames of a later batch of rollouts while a batch is in use.
 
-    `asked` are the questions of every batch on this worker, in order. A batch lasts `updates`
-    steps.
+    `asked` are the questions of the rollouts of every batch on this worker, in order. A batch lasts
+    `updates` steps. `distance` 1 decodes the next batch, 2 the one after it.
     """
 
-    def __init__(self, ahead: ReadAhead, asked: Sequence[Sequence[Question]], updates: int) -> None:
-        self.ahead, self.asked, self.updates = ahead, asked, updates
+    def __init__(
+        self,
+        ahead: ReadAhead,
+        asked: Sequence[Sequence[Question]],
+        updates: int,
+        distance: int = 1,
+    ) -> None:
+        self.ahead, self.asked, self.updates, self.distance = ahead, asked, updates, distance
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start to decode the next batch when a batch begins."""
+        """Start to decode a later batch when a batch begins."""
         batch, used = divmod(state.global_step, self.updates)
         if not used:
-            for questions in self.asked[batch + 1 : batch + 2]:
-                self.ahead.submit(*questions)
+            later = batch + self.distance
+            for questions in self.asked[later : later + 1]:
+                self.ahead.submit(*{question.id: question for question in questions}.values())

@@ -198,6 +198,7 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
             "vLLM inside the trainer runs on one device: set vllm.tensor_parallel=1, or "
             "rl.rollouts=vllm-server"
         )
+    _check_overlap(rl)
     if rl.rollouts == "vllm-server" and recipe.server.media != "exact":
         raise UserError("rollouts need the same frames as the trainer: set server.media=exact")
     return used
@@ -227,6 +228,26 @@ def _check_loss(rl: RlSettings) -> None:
                 f"rl.{key}={steps} must be a multiple of rl.updates={rl.updates}, so that a batch "
                 "of rollouts is used completely"
             )
+
+
+def _check_overlap(rl: RlSettings) -> None:
+    """Refuse `rl.overlap` with settings that must sample during a step."""
+    if rl.overlap and rl.rollouts != "vllm-server":
+        raise UserError(
+            "rl.overlap samples while the model is trained, but with "
+            f"rl.rollouts={rl.rollouts} the trainer's own device samples: set "
+            "rl.rollouts=vllm-server, or rl.overlap=false"
+        )
+    if rl.overlap and rl.dynamic_sampling != "none":
+        raise UserError(
+            "rl.overlap does not work with rl.dynamic_sampling, which samples again when the "
+            "rewards of a step are known: set rl.dynamic_sampling=none, or rl.overlap=false"
+        )
+    if rl.overlap and rl.credit == "temporal":
+        raise UserError(
+            "rl.overlap does not work with rl.credit=temporal, which samples a second group in "
+            "each step: set another rl.credit, or rl.overlap=false"
+        )
 
 
 def judge_of(recipe: Recipe) -> str | dict[str, Any]:

@@ -27,6 +27,7 @@ _REPLACED = (
     "judge",
     "settings",
     "substitutes",
+    "overlap",
 )  # attributes of the trainer
 
 
@@ -64,7 +65,7 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
     kept |= {name: getattr(trainer, name) for name in _REPLACED}
     training, seen = trainer.model.training, trainer.state.num_input_tokens_seen
     critic = trainer.critic and trainer.critic.state()
-    trainer.substitutes = None
+    trainer.substitutes = trainer.overlap = None
     try:
         yield
     finally:

@@ -78,6 +78,7 @@ class Step:
     first_row: int = 0  # of this worker, among the N rows
     trace_fields: Mapping[str, Any] = field(default_factory=dict)  # the same for every trace
     shuffled: bool = False  # the second group of T-GRPO, on frames in random order
+    in_background: bool = False  # sampled in a thread, while another step is trained
 
     frames: list[Frames | None] = field(default_factory=list)  # B, None: text only
     prompts: list[Prompt] = field(default_factory=list)  # B
@@ -110,9 +111,10 @@ class Step:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add the seconds spent inside the block to `seconds[part]`."""
-        start = now()
+        clock = time.perf_counter if self.in_background else now  # `now` would wait for the GPU
+        start = clock()
         yield
-        self.seconds[part] += now() - start
+        self.seconds[part] += clock() - start
 
 
 def now() -> float:

@@ -43,7 +43,7 @@ class StepJudge:
     """Asks a judge in a background thread: `ask` starts, `answer` waits for the verdicts.
 
     Equal observations on one question are judged once, even if their rollouts are on different
-    workers. All workers must call `ask` and `answer` together.
+    workers. All workers must call `ask` and `answer` together (see `ask` for an exception).
 
     `timeout` is in seconds, counted from `ask`. A verdict that comes later is unknown, and so is a
     verdict after an `OSError` of the judge (for example no connection). `retries`: how often to ask
@@ -63,10 +63,20 @@ class StepJudge:
         self._keys: list[str | None] = []  # one per rollout; None: there is nothing to judge
         self._mine: dict[str, int] = {}  # the keys this worker asks about → the first row of each
 
-    def ask(self, questions: Sequence[Question], texts: Sequence[str]) -> None:
+    def another(self) -> StepJudge:
+        """Return one for another step, which may ask before this one has answered."""
+        made = StepJudge(self.judge, self.timeout, self.retries)
+        made._lock = self._lock  # the judge still gets one call at a time
+        return made
+
+    def ask(
+        self, questions: Sequence[Question], texts: Sequence[str], together: bool = True
+    ) -> None:
         """Start judging the observations of some responses.
 
-        A missing or unreadable observation is not sufficient; the judge is not asked about it.
+        A missing or unreadable observation is not sufficient; the judge is not asked about it. With
+        `together=False` one worker may ask alone, in any thread. An observation that several
+        workers have is then judged by each of them.
         """
         observations = [parse(text).observation for text in texts]
         self._keys = [
@@ -76,8 +86,9 @@ class StepJudge:
         self._asked, self._deadline = Future(), time.monotonic() + self.timeout
         if self.judge is None:
             return
-        everyone = gather_object([self._keys])
-        before = set().union(*everyone[: workers().process_index])
+        before: set[str | None] = set()
+        if together:
+            before = before.union(*gather_object([self._keys])[: workers().process_index])
         self._mine = {}
         for row, key in enumerate(self._keys):
             if key and key not in before:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +61,20 @@ def shuffled_rows(step: Step) -> list[int]:
         if has_order(frames) and _has_partner(step, row)
     ]
     return rows or ([0] if workers().num_processes > 1 else [])
+
+
+def sample_shuffled(trainer: Any) -> list[float]:
+    """Sample the second group of the trainer's step; return its `shuffled_accuracies`."""
+    step = trainer.step
+    rows = shuffled_rows(step)
+    shuffled = trainer.step = shuffled_step(step, rows)  # the sampler reads it
+    try:
+        if rows:
+            trainer.sample(shuffled, shuffled_frames_of(trainer.frames_of, step.number))
+    finally:
+        trainer.step = step
+    step.seconds["shuffled"] += sum(shuffled.seconds.values())
+    return shuffled_accuracies(step, rows, shuffled.texts)
 
 
 def _has_partner(step: Step, row: int) -> bool:

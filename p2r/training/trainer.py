@@ -28,6 +28,7 @@ from p2r.training import step as pa_grpo
 from p2r.training import temporal
 from p2r.training.critic import Critic, collected_states
 from p2r.training.dynamic_sampling import replace_collapsed
+from p2r.training.overlap import Overlap
 from p2r.training.packing import accept_packed_rows, pack
 from p2r.training.perception_loss import Reading, has_media, mask_vision, perception_losses
 from p2r.training.reference_check import check_reference
@@ -88,6 +89,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         super().__init__(model, reward_funcs=[self.perception, self.reasoning], **arguments)
         self.vision_once = VisionOnce(self.accelerator)
         self.substitutes: Substitutes | None = None  # of unreadable questions
+        self.overlap: Overlap | None = None  # samples one step ahead
+        self.ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}  # of a complete response
         self.rollout_func = self.roll_out  # set here: as an argument it makes TRL print a warning
         for each in (self.model, self.ref_model):
             if each is not None:
@@ -137,17 +140,11 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
 
     def _run_step(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
-        self.step = step = Step(
-            [self.questions[row["question"]] for row in inputs],
-            self.num_generations if training else self.num_generations_eval,
-            number=self.state.global_step + 1,
-            first_row=self.accelerator.process_index * len(inputs),
-            trace_fields=self.trace_fields,
+        asked = [row["question"] for row in inputs]
+        taken = self.overlap.take(asked) if training and self.overlap is not None else None
+        self.step = step = taken or self.new_step(
+            [self.questions[name] for name in asked], self.state.global_step + 1
         )
-        if self.substitutes is not None:
-            step.questions = self.substitutes.fill(
-                step.questions, step.number, step.first_row, step.group_size
-            )
         batch = super()._generate_and_score_completions(inputs)
         if self.settings.credit in CRITICS:
             self._ask_critic(batch)
@@ -170,6 +167,24 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 self._log({"critic/loss": self.critic.learn()})
         return batch
 
+    def new_step(self, questions: list[Question], number: int) -> Step:
+        """Return a step without rollouts, with unreadable questions replaced.
+
+        All workers must call this together.
+        """
+        step = Step(
+            questions,
+            self.num_generations if self.model.training else self.num_generations_eval,
+            number=number,
+            first_row=self.accelerator.process_index * len(questions),
+            trace_fields=self.trace_fields,
+        )
+        if self.substitutes is not None:
+            step.questions = self.substitutes.fill(
+                step.questions, step.number, step.first_row, step.group_size
+            )
+        return step
+
     def _ask_critic(self, batch: dict[str, Any]) -> None:
         """Fill the advantages of the step from the critic, with one more pass of the policy."""
         states: list[torch.Tensor] = []
@@ -187,39 +202,33 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
     def roll_out(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
         """Serves `GRPOTrainer._generate`, as its public hook `rollout_func`: sample, then judge.
 
-        The judge works in the background while TRL goes on to the log-probs.
+        The judge works in the background while TRL goes on to the log-probs. With `rl.overlap`,
+        most steps are sampled already. TRL has loaded the present weights into vLLM, so the next
+        batch can start.
         """
         step = self.step
-        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        pa_grpo.sample(
-            step, self.processing_class, self.frames_of, self.style, self._sample_from, ends
-        )
-        pa_grpo.judge(step, self.judge)
+        if not step.completions:
+            self.sample(step, self.frames_of)
+            pa_grpo.judge(step, self.judge)
+        if self.overlap is not None and self.model.training:
+            self.overlap.start()
         if self.settings.dynamic_sampling != "none" and self.substitutes is not None:
-            replace_collapsed(self, ends)
+            replace_collapsed(self)
         if self.settings.credit == "temporal":
-            self._sample_shuffled(ends)
+            self._shuffled = temporal.sample_shuffled(self)
+        if self.use_vllm:
+            self.vllm_generation.rest()
         return {
             "prompt_ids": [prompt.ids for prompt in step.prompts],
             "completion_ids": step.completions,
             "logprobs": step.sampling_log_probs,
         }
 
-    def _sample_shuffled(self, ends: set[int]) -> None:
-        """Sample the second group of T-GRPO and keep its accuracies for `perception`."""
-        step = self.step
-        rows = temporal.shuffled_rows(step)
-        shuffled = self.step = temporal.shuffled_step(step, rows)  # `_sample_from` reads it
-        frames_of = temporal.shuffled_frames_of(self.frames_of, step.number)
-        try:
-            if rows:
-                pa_grpo.sample(
-                    shuffled, self.processing_class, frames_of, self.style, self._sample_from, ends
-                )
-        finally:
-            self.step = step
-        self._shuffled = temporal.shuffled_accuracies(step, rows, shuffled.texts)
-        step.seconds["shuffled"] += sum(shuffled.seconds.values())
+    def sample(self, step: Step, frames_of: FramesOf) -> None:
+        """Sample the rollouts of a step, which must be the trainer's."""
+        pa_grpo.sample(
+            step, self.processing_class, frames_of, self.style, self._sample_from, self.ends
+        )
 
     def _sample_from(self, prompts: list[Prompt]) -> tuple[list[list[int]], Any]:
         """Let TRL sample a completion for each prompt, with transformers or vLLM."""
@@ -364,7 +373,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
 
         `decode` frames, `encode` prompts, `generate`, `judge` and the part of it that the step had
         to wait for (`judge_wait`), `log_probs` of the old policy and the reference, `backward` with
-        the policy's forward pass.
+        the policy's forward pass. With `rl.overlap` also `rollout_wait`: how long the step waited
+        for its rollouts.
         """
         output = super().training_step(model, inputs, num_items_in_batch)
         step = self.step

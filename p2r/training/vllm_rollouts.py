@@ -8,44 +8,23 @@ caches.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
-import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
-from trl.trainer.utils import ensure_master_addr_port
 
-from p2r.engines import Completion, Request, Sampling, describe_error
-from p2r.engines.server import ServerEngine
-from p2r.engines.vllm import VllmEngine
-from p2r.errors import EngineError, P2RError, TrainingError
+from p2r.engines import Completion, Request, Sampling
+from p2r.errors import P2RError, TrainingError
 from p2r.runs.recipe import Recipe
 from p2r.training.stage import raise_together
+from p2r.training.step import Prompt, Step
+from p2r.training.vllm_samplers import Sampler, make_sampler
 
 log = logging.getLogger(__name__)
-Weights = Iterator[tuple[str, torch.Tensor]]
-TIMEOUT = 600.0  # seconds for a server to load new weights
-
-
-class Sampler(Protocol):
-    """Samples with an engine and can load new weights into it."""
-
-    engine: VllmEngine | ServerEngine
-
-    def load(self, weights: Weights) -> None: ...
-
-    def reset_caches(self) -> None: ...
 
 
 def attach_vllm(trainer: Any, recipe: Recipe) -> None:
@@ -75,17 +54,29 @@ class VllmRollouts(VLLMGeneration):
         self.trainer, self.recipe = trainer, recipe
         self.model, self.accelerator = trainer.model, trainer.accelerator
         self._dist = DistributedBackend(self.accelerator)
-        kind = InProcess if recipe.rl.rollouts == "vllm" else AtServer
-        self.sampler: Sampler = kind(recipe, self.model.name_or_path, trainer)
+        self.sampler: Sampler = make_sampler(recipe, self.model.name_or_path, trainer)
+        self.sampling: Future[None] | None = None  # in a thread, see `p2r.training.overlap`
 
     def sync_weights(self) -> None:
-        """Serves `GRPOTrainer`: load the trainer's weights into vLLM and clear its caches."""
-        weights = self._iter_named_params()
-        self.sampler.load(weights)
-        for _ in weights:  # all workers gather the weights together, so each must finish the loop
-            pass
-        self.sampler.reset_caches()
-        self.accelerator.wait_for_everyone()
+        """Serves `GRPOTrainer`: load the trainer's weights into vLLM and clear its caches.
+
+        Waits for the rollouts that are being sampled with the weights of before.
+        """
+        if self.sampling is not None:
+            wait([self.sampling])
+            self.accelerator.wait_for_everyone()  # a worker may still sample at the same server
+        error: Exception | None = None
+        try:
+            self.sampler.load(self._iter_named_params)
+            self.sampler.reset_caches()
+        except P2RError as raised:
+            error = raised
+        raise_together(error)
+
+    def rest(self) -> None:
+        """Let vLLM free its memory until the next `sync_weights`, if `vllm.sleep` is set."""
+        if self.sampler.sleep():
+            self.trainer._last_loaded_step = -1  # TRL loads the weights before it samples again
 
     def generate(
         self, prompts: list[list[int]], images: Any, num_generations: int, profiler: Any = None
@@ -93,37 +84,54 @@ class VllmRollouts(VLLMGeneration):
         """Serves `GRPOTrainer._generate_single_turn`: sample one completion for each row.
 
         Returns prompt ids, completion ids and the log-probs of the sampled tokens, (rows, tokens,
-        1). A rollout that fails is asked for again, alone. Raises `TrainingError` on all workers if
-        one fails every time.
+        1). Raises `TrainingError` on all workers if a rollout fails every time.
         """
-        trainer, rl = self.trainer, self.recipe.rl
-        # The seed depends on step and row, so a resumed run samples the same completions.
-        place = f"{trainer.state.global_step}/{self.accelerator.process_index}"
-        if not trainer.model.training:
-            place = f"eval/{place}"
-        if trainer.step.shuffled:
-            place = f"shuffled/{place}"
-        requests = [
-            Request(f"{place}/{row}", question, frames)
-            for row, (question, frames) in enumerate(
-                zip(trainer.step.questions, trainer.step.frames, strict=True)
-            )
-        ]
-        sampling = Sampling(rl.temperature, rl.top_p, rl.max_tokens, self.recipe.seed)
         error: Exception | None = None
         try:
-            completions = self._complete(requests, sampling)
-            for completion, prompt in zip(completions, prompts, strict=True):
-                if completion.prompt_tokens != len(prompt):
-                    raise TrainingError(
-                        f"vLLM encoded a prompt to {completion.prompt_tokens} tokens, the trainer "
-                        f"to {len(prompt)}: use the same model and processor files for both"
-                    )
+            lengths = [len(prompt) for prompt in prompts]
+            ids, logprobs = self._sample(self.trainer.step, lengths, self.trainer.model.training)
         except P2RError as raised:
             error = raised
         raise_together(error)
-        logprobs = [[[value] for value in c.logprobs or ()] for c in completions]
-        return prompts, [c.token_ids for c in completions], logprobs, None
+        return prompts, ids, [[[value] for value in row] for row in logprobs], None
+
+    def sample(
+        self, step: Step, prompts: Sequence[Prompt]
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Return completion ids and log-probs for the rows of a training step.
+
+        Any thread may call this, because it exchanges nothing with other workers.
+        """
+        return self._sample(step, [len(prompt.ids) for prompt in prompts])
+
+    def _sample(
+        self, step: Step, lengths: Sequence[int], training: bool = True
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Sample one completion for each row; `lengths` are the tokens of its prompt.
+
+        A rollout that fails is asked for again, alone.
+        """
+        rl = self.recipe.rl
+        # The seed depends on step and row, so a resumed run samples the same completions.
+        place = f"{step.number - 1}/{self.accelerator.process_index}"
+        if not training:
+            place = f"eval/{place}"
+        if step.shuffled:
+            place = f"shuffled/{place}"
+        requests = [
+            Request(f"{place}/{row}", question, frames)
+            for row, (question, frames) in enumerate(zip(step.questions, step.frames, strict=True))
+        ]
+        sampling = Sampling(rl.temperature, rl.top_p, rl.max_tokens, self.recipe.seed)
+        completions = self._complete(requests, sampling)
+        for completion, length in zip(completions, lengths, strict=True):
+            if completion.prompt_tokens != length:
+                raise TrainingError(
+                    f"vLLM encoded a prompt to {completion.prompt_tokens} tokens, the trainer to "
+                    f"{length}: use the same model and processor files for both"
+                )
+        ids = [completion.token_ids or [] for completion in completions]
+        return ids, [list(completion.logprobs or ()) for completion in completions]
 
     def _complete(self, requests: list[Request], sampling: Sampling) -> list[Completion]:
         """Return a completion for each request; ask again for those that fail.
@@ -152,86 +160,3 @@ class VllmRollouts(VLLMGeneration):
             f"vLLM failed on rollout {failed.key} {self.ATTEMPTS} times: {failed.error}. Repair it "
             "and start again: training resumes with this step"
         )
-
-
-class InProcess:
-    """vLLM inside the trainer's OS process, on its device."""
-
-    def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
-        workers = trainer.accelerator.num_processes
-        settings: dict[str, Any] = {
-            "gpu_memory_utilization": recipe.vllm.rollout_memory,
-            "tensor_parallel_size": 1,
-        }
-        if workers > 1:  # one engine in each worker of `accelerate launch`
-            settings["distributed_executor_backend"] = "external_launcher"
-            os.environ["RANK"] = str(trainer.accelerator.process_index)
-            os.environ["LOCAL_RANK"] = str(trainer.accelerator.local_process_index)
-            os.environ["WORLD_SIZE"] = str(workers)
-            ensure_master_addr_port()
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        self.engine = VllmEngine(recipe, model, style=trainer.style, logprobs=True, **settings)
-
-    def load(self, weights: Weights) -> None:
-        # This method of vLLM also rebuilds the weights that it stores in packed form.
-        self.engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
-
-    def reset_caches(self) -> None:
-        engine = self.engine.llm.llm_engine
-        engine.reset_prefix_cache()
-        engine.reset_encoder_cache()
-
-
-class AtServer:
-    """vLLM at a server started with `p2r serve --rollouts`.
-
-    The trainer writes new weights to a temporary folder (below TMPDIR), and the server reads them.
-    Both must see this folder.
-    """
-
-    def __init__(self, recipe: Recipe, model: str, trainer: Any) -> None:
-        self.main = trainer.accelerator.is_main_process
-        self.dtype = getattr(torch, recipe.models.dtype)
-        self.root = recipe.server.base_url.removesuffix("/v1")
-        self.engine = ServerEngine(recipe, model, style=trainer.style, logprobs=True)
-
-    def load(self, weights: Weights) -> None:
-        if not self.main:
-            return
-        folder = Path(tempfile.mkdtemp(prefix="p2r-weights-"))
-        try:
-            tensors = {
-                name: tensor.detach().to("cpu", self.dtype).contiguous() for name, tensor in weights
-            }
-            save_file(tensors, folder / "model.safetensors")
-            del tensors
-            self._post(
-                "collective_rpc",
-                {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
-            )
-        finally:
-            shutil.rmtree(folder)
-
-    def reset_caches(self) -> None:
-        if self.main:
-            self._post("reset_prefix_cache")
-            self._post("reset_encoder_cache")
-
-    def _post(self, path: str, body: dict[str, Any] | None = None) -> None:
-        url = f"{self.root}/{path}"
-        request = urllib.request.Request(
-            url,
-            data=json.dumps(body or {}).encode(),
-            headers={"content-type": "application/json", **self.engine.key_header()},
-            method="POST",
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=TIMEOUT) as reply:
-                reply.read()
-        except urllib.error.HTTPError as error:
-            raise EngineError(
-                f"{url} answered {error.code}: start the server with p2r serve --rollouts"
-            ) from error
-        except OSError as error:
-            raise EngineError(f"{url}: {describe_error(error)}") from error

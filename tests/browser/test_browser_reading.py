@@ -82,6 +82,18 @@ def test_lists_begin_at_the_top_stay_in_sight_and_keep_the_focus(scenic, open_pa
     page.locator("#search").fill("square number")
     expect(page.locator("#nav .place")).to_have_text("1 of 60")
     assert page.locator("#list").evaluate("list => list.scrollTop") == 0
+    # Six rows are in sight beside the active filters, also if each question takes two lines.
+    expect(page.locator(".active .chip")).to_have_count(1)
+    rows = page.evaluate(
+        """() => {
+            const row = document.querySelector('#row-1').offsetHeight;
+            const question = document.querySelector('#row-1 .q');
+            const line = parseFloat(getComputedStyle(question).lineHeight);
+            const head = document.querySelector('.pager').offsetHeight;
+            return (document.querySelector('#list').clientHeight - head) / (row + line);
+        }"""
+    )
+    assert rows >= 6 and page.locator("#sidebar").evaluate("side => side.scrollTop") == 0
     # The help begins at its first key.
     page.locator("article h2").click()
     page.keyboard.press("?")

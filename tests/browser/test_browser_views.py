@@ -197,8 +197,10 @@ def test_a_label_can_be_changed_but_needs_a_name(small, open_page):
 def test_the_data_card_lists_cases_stages_and_facts_of_the_runs(address, open_page):
     page = open_page(link(address, tab="data"))
     expect(page.locator("#main")).to_contain_text(f"{TOTAL} cases")
-    expect(page.locator("#main tr", has_text="eval-pa_grpo").first).to_contain_text("12")
-    expect(page.locator(".card", has_text="Failure kinds")).to_contain_text("right by luck")
+    stages = page.locator(".card", has_text="Stages").locator("tbody tr", has_text="evaluation")
+    expect(stages.first).to_contain_text("evaluation: base")
+    expect(stages.last).to_have_text("demoevaluation: SFT + PA-GRPO1212–")
+    expect(page.locator(".card", has_text="Failure kinds")).to_contain_text("perception failed")
 
 
 def test_a_selection_is_exported_as_parquet_csv_and_json_lines(address, tmp_path):

@@ -216,7 +216,8 @@ def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path)
             "reasoning_advantage": None,
         }
     )
-    write_cases(run, [*cases, teacher])
+    studied = [scenic_case(0, f"rl-arm{n}", "scenic") for n in range(20)]
+    write_cases(run, [*cases, teacher, *studied])
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 4}
     (run / "eval").mkdir()
     for name in names:
@@ -230,6 +231,21 @@ def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path)
     assert len(linked) == 4 and all("stage=eval-pa_grpo&amp;" in link for link in linked)
     page = show(library, "tab=cases&stage=eval-pa_grpo-ambiguous")
     assert "stage: evaluation: SFT + PA-GRPO on ambiguous clips" in words_of(page["side"])
+    # One menu holds all stages, evaluations first.
+    _, menu = page["side"].split('<select id="stage"')
+    choices = re.findall(
+        r"<option value=.([^>]*?)\"( selected)?>([^<]*)", menu.split("</select>")[0]
+    )
+    words = [words for _, _, words in choices]
+    assert len(words) == 26 and words[:3] == [
+        "all stages", "evaluation: base (4)", "evaluation: SFT + PA-GRPO (4)",
+    ]  # fmt: skip
+    assert [(link, said) for link, chosen, said in choices if chosen] == [
+        ("?stage=eval-pa_grpo-ambiguous&amp;sheet=1",
+         "evaluation: SFT + PA-GRPO on ambiguous clips (4)"),
+    ]  # fmt: skip
+    both = show(library, "stage=rl-arm3&stage=rl-arm4")["side"]
+    assert "<option selected disabled>2 stages</option>" in both
     page = words_of(show(library, "case=scenic/cot/51/q001/2")["main"])
     assert "not kept for SFT: observation not sufficient" in page
     assert "so it has no credit" in page
@@ -256,6 +272,18 @@ def test_the_open_rollout_is_compared(library):
     page = show(library, f"tab=compare&question={case.question.id}&case={scenic_id(3)}")
     assert scenic_id(3).replace("/", "%2F") in page["main"]
     assert "A small blue circle stays still" in words_of(page["main"])
+    # Each side shows which sentences are true, beside the words that are new.
+    page = show(library, f"tab=compare&question={case.question.id}")["main"]
+    titles = page.split('<section class="side-title">')[1:]
+    assert [re.search(r"[✓✗] . of . true", words_of(title))[0] for title in titles] == [
+        "✗ 0 of 1 true", "✗ 0 of 1 true", "✓ 1 of 1 true",
+    ]  # fmt: skip
+    base, _, ours = page.split('<section class="panel see">')[1:4]
+    assert 'stays still.<span class="truth-mark warn"' in base and "is-unknown" in base
+    ours = ours.split("</p>")[0]
+    assert (
+        words_of(ours).endswith("right and stops at 1 s . ✓ true") and "stops at 1 s</mark>" in ours
+    )
 
 
 def test_groups_show_observations_orders_and_neighbours(tmp_path):

@@ -26,7 +26,7 @@ def p2r(*arguments: str, **settings: str) -> subprocess.CompletedProcess:
     """Run the command line in a subprocess."""
     command = [sys.executable, "-m", "p2r", *arguments]
     environment = {**os.environ, **settings}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
 def error_of(capsys, *arguments: str) -> str:
@@ -138,30 +138,23 @@ def test_bad_question_files(capsys, tmp_path, model_folder):
 
 
 @pytest.mark.slow
-def test_bad_records_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
+def test_bad_records_and_media_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [
         {**OCR, "path": "long.mp4"},
         {**OCR, "path": "long.mp4", "problem_type": "riddle"},
         {"problem": 3},
+        {**OCR, "path": "broken.mp4"},
+        {**OCR, "path": "none.mp4"},
     ]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     done = p2r(*generate_arguments(tmp_path / "x", file, media, model_folder))
     assert done.returncode == 0, done.stderr
     assert "record 1" in done.stderr and "riddle" in done.stderr and "record 2" in done.stderr
-    assert (tmp_path / "x" / "generate.jsonl").read_text().count("\n") == 1
-
-
-@pytest.mark.slow
-def test_unreadable_media_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
-    file = tmp_path / "q.jsonl"
-    records = [{**OCR, "path": name} for name in ("broken.mp4", "none.mp4", "long.mp4")]
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    done = p2r(*generate_arguments(tmp_path / "x", file, media, model_folder))
-    assert done.returncode == 0, done.stderr
     assert "2 could not be answered: reasons in" in done.stderr
     errors = (tmp_path / "x" / "generate.errors.jsonl").read_text()
     assert "broken.mp4" in errors and "none.mp4" in errors
+    assert (tmp_path / "x" / "generate.jsonl").read_text().count("\n") == 1
 
 
 def test_folder_without_a_model(capsys, tmp_path, question_file, media):
@@ -218,10 +211,12 @@ def test_ctrl_c_gives_130_and_the_same_command_continues(tmp_path, media, model_
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     journal = tmp_path / "x" / "generate.jsonl"
+    end = time.monotonic() + 600
     while child.poll() is None and not (journal.is_file() and journal.stat().st_size):
+        assert time.monotonic() < end, "generate writes no response"
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=300)
     assert child.returncode == 130, errors
     assert "the same command again to continue" in errors and "Traceback" not in errors
 

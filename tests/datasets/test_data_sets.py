@@ -304,7 +304,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
         "HF_TOKEN": "hf_never_to_be_seen",
     }
     command = [sys.executable, "-m", "p2r", "data", "push", str(file), "me/q"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     said = done.stderr.strip().splitlines()
     assert done.returncode == 2 and said[-1].startswith("error: the hub cannot be reached")
     assert "Traceback" not in done.stderr and "never_to_be_seen" not in done.stdout + done.stderr

@@ -22,10 +22,20 @@ from p2r.runs import open_run
 from p2r.template import render
 
 pytestmark = pytest.mark.ray
-# A busy machine starts slowly; read when Ray is imported.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 spread = partial(ray_map, pool=RayPool(actors=2, cpus=0.5, gpus=0))
+
+
+def start_ray(attempts: int = 5) -> None:
+    """Start Ray. Its processes wait 15 s for each other: too short on a busy machine, so retry."""
+    for attempt in range(1, attempts + 1):
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            return
+        except Exception:  # Ray raises plain exceptions if a node does not start
+            ray.shutdown()
+            if attempt == attempts:
+                raise
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +45,7 @@ def cluster():
     folders = (str(here), str(here.parent / "helpers"))
     kept = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*folders, kept)))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start_ray()
     yield
     ray.shutdown()
     os.environ["PYTHONPATH"] = kept

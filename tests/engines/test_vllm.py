@@ -22,6 +22,7 @@ import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -219,6 +220,18 @@ def test_the_second_group_of_t_grpo_is_sampled_too(found, changing):
     assert unknown == [True, False] * len(changing)
 
 
+def test_weights_over_nccl_are_those_of_the_trainer(found):
+    """vLLM's sender announces what it then sends. The group connects the trainer with 4 GPUs."""
+    nccl = found["rollouts"]["nccl"]
+    assert nccl["groups"] == (5, 5) and nccl["same"] == [True, True]
+    update = ["start_weight_update", "update_weights", "finish_weight_update"]
+    paths = [path.partition("?")[0] for path, _ in nccl["calls"]]
+    first = ["server_info", "get_world_size", "init_weight_transfer_engine"]
+    assert paths == first + 2 * update
+    told = nccl["calls"][4][1]["update_info"]
+    assert told["shapes"] == nccl["shapes"] and {*told["dtype_names"]} == {"bfloat16"}
+
+
 def test_training_samples_from_the_weights_of_its_step(found):
     """The trainer and vLLM give each sampled token the same probability, except for the share of
     banned tokens, which only the trainer's softmax includes. Step 1 changed the weights a lot.
@@ -249,21 +262,22 @@ def serving(tmp_path_factory):
     with output.open("w") as writing:
         process = subprocess.Popen(
             [sys.executable, "-m", "p2r", *command, "--rollouts", "--wait", "900"],
-            env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(HELPERS)])},
             stdout=writing,
             stderr=subprocess.STDOUT,
             # A shell's background job ignores Ctrl-C, and so would its children.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
+        end = time.monotonic() + 600
         while "serving playground/teacher" not in output.read_text():
-            assert process.poll() is None, output.read_text()
-            time.sleep(0.5)
+            assert process.poll() is None and time.monotonic() < end, output.read_text()
+            time.sleep(0.2)
         yield process, f"http://127.0.0.1:{port}/v1"
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.wait()
+        process.wait(timeout=300)
 
 
 def at_server(address: str, *overrides: str):
@@ -376,6 +390,50 @@ def test_rollouts_at_the_server_use_the_new_weights(serving, changing, media, tm
     assert vllm.generate(prompts, None, 1)[1] == before
 
 
+def test_training_with_overlap_samples_one_step_ahead(serving, questions, media, tmp_path):
+    """Step 2 has rollouts of the start model, step 3 those of the model after step 1. The seeds are
+    known, so the server with these weights writes the same texts again.
+    """
+    from small import read_lines, small_recipe
+    from small_rl import RuleJudge
+
+    from p2r.training.grpo import train_grpo
+    from p2r.training.vllm_samplers import OverNccl, make_sampler
+
+    start, out = Path(data.resolve_model(TEACHER)), tmp_path / "rl"
+    at_server = ["rl.rollouts=vllm-server", f"server.base_url={serving[1]}"]
+    recipe = small_recipe(
+        start, *at_server, f"server.model={TEACHER}", "rl.overlap=true", "rl.steps=3", "keep=all",
+        "rl.prompts_per_step=3", "rl.group_size=4", "rl.micro_batch=4", "rl.max_tokens=60",
+        "rl.top_p=1.0", "rl.learning_rate=3e-4", "rl.scheduler=constant", "rl.save_steps=1",
+    )  # fmt: skip
+    train_grpo(recipe, questions[:3], start, out, judge=RuleJudge(), data_root=media)
+    steps = read_lines(out / "metrics.jsonl")
+    lowest = [step["sampling/importance_sampling_ratio/min"] for step in steps]
+    assert lowest[0] > 0.8 > max(lowest[1:]), "only the first rollouts are on policy"
+    assert all(step["time/rollout_wait"] >= 0 for step in steps)
+
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(is_main_process=True), style="brief")
+    sampler = make_sampler(recipe, str(start), trainer)
+    cases = read_lines(out / "rollouts.jsonl")
+    sampling = Sampling(recipe.rl.temperature, 1.0, 60, recipe.seed)
+    for step, weights in ((3, out / "checkpoints" / "checkpoint-1"), (2, start)):  # `start` last
+        sampler.load(lambda weights=weights: data.load_model(weights).named_parameters())
+        sampler.reset_caches()
+        written = [case for case in cases if case["trace"]["step"] == step]
+        asked = []
+        for row, case in enumerate(written):
+            question = Question(**case["question"])
+            frames = sample_frames(media / question.path, **VIDEO) if question.path else None
+            asked.append(Request(f"{step - 1}/0/{row}", question, frames))
+        again = by_key(list(sampler.engine.generate(asked, sampling)))
+        texts = [again[request.key].text for request in asked]
+        assert texts == [case["trace"]["text"] for case in written], f"step {step}"
+    nccl = OverNccl(recipe, str(start), trainer)
+    with pytest.raises(EngineError, match="takes no weights over NCCL: start it with p2r serve"):
+        nccl.load(lambda: iter(()))
+
+
 # ------------------------------------------------------------------------- judges on the server
 
 
@@ -415,8 +473,8 @@ def test_ctrl_c_ends_the_server_and_its_children(serving):
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) > 1
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130
-    assert not psutil.wait_procs(family, timeout=30)[1]
+    assert process.wait(timeout=300) == 130
+    assert not psutil.wait_procs(family, timeout=120)[1]
 
 
 # -------------------------------------------------------------------------- a server that fails
@@ -478,3 +536,9 @@ def test_the_settings_follow_the_recipe():
     assert json.loads(given["--mm-processor-kwargs"])["do_resize"] is False
     # The model's positions, which are fewer than the recipe's videos and texts may need.
     assert given["--max-model-len"] == "4096"
+    recipe = load_recipe("tiny", ["vllm.weights=nccl"])
+    words = VllmServer(recipe, TEACHER, log=Path("log"), rollouts=True).arguments
+    given = dict(itertools.pairwise(words))
+    assert json.loads(given["--weight-transfer-config"]) == {"backend": "nccl"}
+    words = VllmServer(recipe, TEACHER, log=Path("log")).arguments
+    assert "--weight-transfer-config" not in words

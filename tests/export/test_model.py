@@ -215,7 +215,7 @@ def test_transformers_alone_builds_the_prompt_of_p2r(exported, media):
         text=True,
         cwd=exported,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])

@@ -70,9 +70,10 @@ def address(exported):
             start_new_session=True,
         )
     try:
+        end = time.monotonic() + 600
         while "Application startup complete" not in log.read_text():
-            assert process.poll() is None, log.read_text()[-3000:]
-            time.sleep(0.5)
+            assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
+            time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1/chat/completions"
     finally:
         os.killpg(process.pid, signal.SIGKILL)

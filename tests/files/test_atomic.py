@@ -57,7 +57,7 @@ def test_threads_that_write_one_file_do_not_mix_their_drafts(tmp_path):
     def write(text: str) -> None:
         with draft_of(path) as draft:
             draft.write_text(text)
-            both.wait(10)
+            both.wait(60)
             assert draft.read_text() == text
 
     threads = [threading.Thread(target=write, args=(c * 1000,)) for c in "ab"]

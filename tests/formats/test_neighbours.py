@@ -93,7 +93,7 @@ def test_llama_factory_converts_the_file_itself(shared, cases, media):
         [sys.executable, "-c", CONVERT, str(shared), str(media)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HOME": str(shared / "hf")},
     )
     assert done.returncode == 0, done.stderr[-3000:]

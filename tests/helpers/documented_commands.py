@@ -276,7 +276,7 @@ def _run_accelerate(arguments: list[str]) -> None:
 
 def _run_make(arguments: list[str]) -> None:
     done = subprocess.run(
-        ["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr.strip()
     for line in done.stdout.splitlines():

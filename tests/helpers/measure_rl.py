@@ -1,4 +1,4 @@
-"""Measure, in a process of its own, the peak memory of a short RL training of a model that is large
+"""Measure, in a subprocess, the peak memory of a short RL training of a model that is large
 enough to see.
 
     python tests/helpers/measure_rl.py FOLDER [KEY=VALUE …]
@@ -8,6 +8,7 @@ Prints the estimate by part, their peak and what was measured above the librarie
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -90,4 +91,5 @@ def main(folder: Path, overrides: list[str]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(700, 10, 10)  # Python's default; `sitecustomize.py` sets another
     print(json.dumps(main(Path(sys.argv[1]), sys.argv[2:])))

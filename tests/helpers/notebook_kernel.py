@@ -28,7 +28,7 @@ class NotebookKernel:
 
 
 @contextmanager
-def notebook_kernel(timeout: float = 240) -> Iterator[NotebookKernel]:
+def notebook_kernel(timeout: float = 600) -> Iterator[NotebookKernel]:
     """Start a kernel and end it afterwards. `timeout`: seconds for one cell."""
     client = NotebookClient(nbformat.v4.new_notebook(), timeout=timeout, kernel_name="python3")
     with client.setup_kernel():

@@ -45,8 +45,10 @@ def kill_at_line(module: str, call: str, watched: Path, count: int) -> None:
     folders = [str(tests / "helpers"), str(next(tests.rglob(f"{module}.py")).parent)]
     code = f"import sys; sys.path[:0] = {folders!r}; import {module}; {module}.{call}"
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 600
     try:
         while child.poll() is None:
+            assert time.monotonic() < end, f"{watched} does not get {count} lines"
             if watched.is_file() and watched.read_text().count("\n") >= count:
                 child.send_signal(signal.SIGKILL)
                 child.wait()

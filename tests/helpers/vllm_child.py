@@ -5,10 +5,12 @@ python vllm_child.py FOLDER: reads FOLDER/task.pickle, writes FOLDER/found.pickl
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -115,13 +117,13 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     found["after 0"], found["model 0"] = sample(), save("after-0")
     # Resets left out, one and then the other.
     change(1)
-    vllm.sampler.load(vllm._iter_named_params())
+    vllm.sampler.load(vllm._iter_named_params)
     engine.reset_encoder_cache()
     found["prefix cache kept"] = sample()
     vllm.sampler.reset_caches()
     found["after 1"], found["model 1"] = sample(), save("after-1")
     change(2)
-    vllm.sampler.load(vllm._iter_named_params())
+    vllm.sampler.load(vllm._iter_named_params)
     engine.reset_prefix_cache()
     try:
         found["encoder cache kept"] = sample()
@@ -129,7 +131,55 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
         found["encoder cache kept"] = str(error)
     vllm.sampler.reset_caches()
     found["shuffled"] = second_group(trainer, questions)
+    found["nccl"] = transfer(trainer, model)
     return found
+
+
+def transfer(trainer: Any, model: str) -> dict[str, Any]:
+    """Two transfers of the weights by vLLM's own sender, and the calls to the server.
+
+    NCCL needs GPUs on both sides, so the group and the broadcast are replaced.
+    """
+    from vllm.distributed.weight_transfer import nccl_engine
+
+    from p2r.runs.recipe import load_recipe
+    from p2r.training.vllm_samplers import OverNccl, make_sampler
+
+    calls, sent = [], []
+
+    def answer(path: str, data: bytes | None = None) -> bytes:
+        calls.append((path, json.loads(data or b"null")))
+        replies = {
+            "server_info": {"vllm_config": {"weight_transfer_config": {"backend": "nccl"}}},
+            "get_world_size": {"world_size": 4},
+        }
+        return json.dumps(replies.get(path.partition("?")[0])).encode()
+
+    settings = ["rl.rollouts=vllm-server", "vllm.weights=nccl", "models.dtype=bfloat16"]
+    sampler = make_sampler(load_recipe("tiny", settings), model, trainer)
+    assert isinstance(sampler, OverNccl)
+    with (
+        mock.patch.object(sampler, "_call", answer),
+        mock.patch.object(nccl_engine, "open_trainer_endpoint", lambda info: info),
+        mock.patch.object(
+            nccl_engine,
+            "packed_nccl_broadcast_producer",
+            lambda iterator, group, **_: sent.append((group.world_size, list(iterator))),
+        ),
+    ):
+        for _ in range(2):
+            sampler.load(trainer.vllm_generation._iter_named_params)
+    groups, streams = zip(*sent, strict=True)
+    weights = [
+        (name, tensor.detach().bfloat16()) for name, tensor in trainer.model.named_parameters()
+    ]
+    same = [
+        [name for name, _ in stream] == [name for name, _ in weights]
+        and all(torch.equal(a, b) for (_, a), (_, b) in zip(stream, weights, strict=True))
+        for stream in streams
+    ]
+    shapes = [list(tensor.shape) for _, tensor in weights]
+    return {"calls": calls, "groups": groups, "same": same, "shapes": shapes}
 
 
 def second_group(trainer: Any, questions: list) -> list[float]:

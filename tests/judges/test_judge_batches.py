@@ -218,7 +218,7 @@ def test_a_kill_neither_loses_a_batch_nor_pays_it_twice(server, tmp_path, moment
     script.write_text(textwrap.dedent(SCRIPT))
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
     environment = {**os.environ, "PYTHONPATH": paths, "ANTHROPIC_API_KEY": KEY}
-    done = subprocess.run([sys.executable, script, moment], env=environment, timeout=120)
+    done = subprocess.run([sys.executable, script, moment], env=environment, timeout=600)
     assert done.returncode == -signal.SIGKILL
     assert len(server.batches) == (moment != "before")
 

@@ -45,6 +45,36 @@ def start(folder, text, *arguments):
     return subprocess.Popen([sys.executable, script, *map(str, arguments)], env=environment())
 
 
+FORKS = """
+    import json, os, sys
+    from judge_asking import claude, judge_all
+    from p2r.errors import JudgeError
+    import anthropic
+    import genai_prices, p2r.judges.kinds.claude  # before the forks, to save each child time
+
+    def work(place):
+{work}
+
+    children = []
+    for place in range({count}):
+        children.append(os.fork())
+        if not children[-1]:
+            work(place)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]))
+"""
+
+
+def run_forks(folder, work, count):
+    """Run code that exits in `count` subprocesses at once. Return their exit codes."""
+    body = textwrap.indent(textwrap.dedent(work).strip(), " " * 8)
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(FORKS.format(work=body, count=count)))
+    done = subprocess.run(
+        [sys.executable, script], env=environment(), stdout=subprocess.PIPE, text=True, timeout=600
+    )
+    return json.loads(done.stdout)
+
+
 def books(run=""):
     return {row.outcome: row for row in Ledger(Database(), run).summary()}
 
@@ -93,14 +123,11 @@ def test_identical_judgements_in_progress_are_sent_once(server):
 
 def test_processes_share_the_cache_and_make_each_call_once(server, tmp_path):
     server.delay = 0.02
-    script = """
-        import sys
-        from judge_asking import claude, judge_all
+    work = """
         verdicts = judge_all(claude("run", concurrency=8), [f"red {n}" for n in range(60)])
-        assert all(v.sufficient for v in verdicts)
+        sys.exit(not all(v.sufficient for v in verdicts))
     """
-    running = [start(tmp_path, script) for _ in range(3)]
-    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert run_forks(tmp_path, work, 3) == [0, 0, 0]
     assert server.asked == {f"red {n}": 1 for n in range(60)}
     assert books("run")["verdict"].calls == 60
     (mode,) = sqlite3.connect(default_path()).execute("PRAGMA journal_mode").fetchone()
@@ -154,17 +181,14 @@ def test_each_run_has_its_own_budget(server):
 
 def test_processes_keep_one_budget_together(server, tmp_path):
     server.delay = 0.02
-    script = """
-        import sys
-        from judge_asking import claude, judge_all
-        from p2r.errors import JudgeError
+    work = """
         try:
-            judge_all(claude("run", budget=0.03), [f"red {sys.argv[1]} {n}" for n in range(40)])
+            judge_all(claude("run", budget=0.03), [f"red {place} {n}" for n in range(40)])
         except JudgeError:
             sys.exit(7)
+        sys.exit(0)
     """
-    running = [start(tmp_path, script, n) for n in range(2)]
-    assert [process.wait(120) for process in running] == [7, 7]
+    assert run_forks(tmp_path, work, 2) == [7, 7]
     spent = sum(server.asked.values()) * 0.0015
     assert spent <= 0.03 and Ledger(Database(), "run").spent() == pytest.approx(spent)
 
@@ -226,7 +250,7 @@ def test_after_kills_all_calls_are_in_the_books_and_no_known_verdict_is_asked_ag
         assert known == sorted(known), "no verdict is ever lost"
         print(known)
     """
-    assert start(tmp_path, script, json.dumps(colours)).wait(240) == 0
+    assert start(tmp_path, script, json.dumps(colours)).wait(600) == 0
     asked = -1  # calls of the killed may reach a busy server late
     while (now := sum(server.asked.values())) != asked:
         asked = now

@@ -46,7 +46,9 @@ def finish(*arguments: str) -> None:
 
 def kill_when(child: subprocess.Popen, moment: Callable[[], bool]) -> bool:
     """Kill a subprocess at a moment. Returns False if it ended before."""
+    end = time.monotonic() + 600
     while child.poll() is None:
+        assert time.monotonic() < end, "the moment to kill the subprocess does not come"
         if moment():
             child.send_signal(signal.SIGKILL)
             child.communicate()
@@ -132,7 +134,7 @@ def test_killed_runs_have_the_outcomes_of_an_uninterrupted_run():
     """`benchmarks/kills.py` compares them (by default after 20 kills of each stage)."""
     script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
     command = [sys.executable, str(script), "--kills", "1", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["generate_kills"] == found["filter_kills"] == 1

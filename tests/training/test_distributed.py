@@ -23,6 +23,7 @@ import yaml
 from small import read_lines
 from test_dynamic_sampling import POOL, asked_in, both
 from test_dynamic_sampling import train as train_by_question
+from test_overlap import train as train_ahead
 from torch.testing import assert_close
 from train_distributed import run_job
 from train_steps import GROUP, PROMPTS, STEPS, VARIANTS, train_steps
@@ -32,7 +33,7 @@ from p2r.records import Case, Question
 from p2r.training.stage import PATIENCE
 
 pytest_plugins = ["small_fixtures"]
-pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
@@ -69,6 +70,8 @@ DRAWN = [[*POOL, "b!", "p!"], "rl.dynamic_sampling=any", "rl.dynamic_rounds=2"]
 # One worker pads its examples. These pack them, into one to two passes.
 BUDGET = {"ddp": ["sft.token_budget=250"], "zero3": ["sft.token_budget=250"]}
 SHARED_GROUP = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
+# DeepSpeed on the CPU. When it is imported, it prepares torch's compiler: seconds for nothing here.
+DEEPSPEED = {"DS_ACCELERATOR": "cpu", "TORCHDYNAMO_DISABLE": "1"}
 DDP = {
     "compute_environment": "LOCAL_MACHINE",
     "distributed_type": "MULTI_GPU",  # with MULTI_CPU accelerate starts one worker, without MPI
@@ -119,8 +122,8 @@ def launch(name: str, out: Path, calls: list) -> int:
     with (out / "log.txt").open("a") as log:
         return subprocess.run(
             [sys.executable, *command, str(script), str(out / "calls.json")],
-            env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-            stdout=log, stderr=subprocess.STDOUT, timeout=600,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **DEEPSPEED},
+            stdout=log, stderr=subprocess.STDOUT, timeout=900,
         ).returncode  # fmt: skip
 
 
@@ -150,6 +153,7 @@ def trained(thin_folder, taught_folder, media, questions_file, tmp_path_factory)
             drawn = [str(out / "drawn"), str(thin_folder), str(media), *DRAWN]
             calls += [["train_steps", "train_steps", steps], ["test_grpo", "train", shared]]
             calls.append(["test_dynamic_sampling", "train", drawn])
+            calls.append(["test_overlap", "train", [str(out / "ahead"), *paths[:2]]])
         if "kill_at" in what:
             assert launch(name, out, calls) != 0
             assert not (out / "done.json").exists() and (out / "rl" / "checkpoints").is_dir()
@@ -326,6 +330,15 @@ def test_two_workers_draw_the_same_questions_as_one(trained, thin_folder, media,
         for key in one:
             if key.startswith(("dynamic", "reward", "judge/calls", "loss", "grad_norm")):
                 assert two[key] == pytest.approx(one[key], abs=1e-5), key
+
+
+def test_two_workers_sample_one_step_ahead(trained, thin_folder, media, tmp_path):
+    """Their trainings are the same as that of one worker."""
+    train_ahead(str(tmp_path / "one"), str(thin_folder), str(media))
+    (tmp_path / "two").symlink_to(trained("ddp") / "ahead")
+    for one, two in both(tmp_path, "one", "two"):
+        for key in ("loss", "grad_norm", "reward", "kl", "sampling/importance_sampling_ratio/mean"):
+            assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5), (one["step"], key)
 
 
 def test_two_workers_may_share_a_group(trained):

@@ -12,9 +12,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-# Hides every package that is neither in the list of wheels nor on a machine with torch.
+# Runs the benchmark for each list of options, with one import of the libraries. Every package is
+# hidden that is neither in the list of wheels nor on a machine with torch.
 BARE_MACHINE = """
-import importlib.metadata, importlib.machinery, re, runpy, sys
+import importlib.metadata, importlib.machinery, json, re, runpy, sys
 plain = lambda name: re.sub("[-_.]+", "-", name).lower()
 allowed = {plain(name) for name in sys.argv.pop(1).split()}
 hidden = {
@@ -28,8 +29,12 @@ class Finder(importlib.machinery.PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.partition(".")[0] in hidden else find(name, path, target)
 sys.meta_path = [Finder if f is importlib.machinery.PathFinder else f for f in sys.meta_path]
-sys.argv.pop(0)
-runpy.run_path(sys.argv[0], run_name="__main__")
+for options in json.loads(sys.argv.pop(1)):
+    sys.argv = ["benchmarks/gpu.py", *options]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        print("exit code", end.code, flush=True)
 """
 MACHINE = (
     "torch torchvision triton numpy sympy mpmath networkx setuptools pip jinja2 nvidia "
@@ -43,20 +48,37 @@ def listed() -> list[str]:
     return done.stdout.split()
 
 
-def run(out: Path, *options: str) -> subprocess.CompletedProcess:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The results of the benchmark: `gpu.json`, `short.json` with a used-up budget, and `said`."""
+    made = tmp_path_factory.mktemp("gpu")
+    common = ["--shape", "tiny", "--device", "cpu", "--out"]
+    runs = [[*common, str(made / "gpu.json")], [*common, str(made / "short.json"), "--budget", "1"]]
     allowed = " ".join([*listed(), MACHINE])
-    command = [sys.executable, "-c", BARE_MACHINE, allowed, "benchmarks/gpu.py", "--out", str(out)]
-    command += ["--shape", "tiny", "--device", "cpu", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", BARE_MACHINE, allowed, json.dumps(runs)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made / "said").write_text(done.stdout)
+    return made
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory) -> dict:
-    out = tmp_path_factory.mktemp("gpu") / "gpu.json"
-    done = run(out)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(out.read_text())
-    return {**found, "said": done.stdout}
+def codes(folder) -> list[str]:
+    """The exit codes of both runs."""
+    return re.findall(r"^exit code (\d+)$", (folder / "said").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def report(folder, codes) -> dict:
+    said = (folder / "said").read_text()
+    assert codes[0] == "0", said
+    found = json.loads((folder / "gpu.json").read_text())
+    return {**found, "said": said.partition("exit code")[0]}
 
 
 def test_every_path_agrees_with_the_ordinary_one(report):
@@ -82,11 +104,10 @@ def test_parts_and_updates_are_measured(report):
     assert "agrees" in report["said"] and "estimate" in report["said"]
 
 
-def test_a_budget_that_is_used_up_ends_the_work_with_a_result_file(tmp_path):
-    done = run(tmp_path / "out.json", "--budget", "1")
-    shape = json.loads((tmp_path / "out.json").read_text())["shapes"]["tiny"]
+def test_a_budget_that_is_used_up_ends_the_work_with_a_result_file(folder, codes):
+    shape = json.loads((folder / "short.json").read_text())["shapes"]["tiny"]
     assert "do not fit into the budget of 1 s" in shape["skipped"]
-    assert done.returncode == 1, "nothing was compared"
+    assert codes[1:] == ["1"], "nothing was compared"
 
 
 def test_the_wheels_are_locked():

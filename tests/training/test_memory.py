@@ -409,7 +409,7 @@ def test_the_peak_of_a_training_is_within_a_seventh_of_the_estimate(tmp_path, se
     script = Path(__file__).parents[1] / "helpers" / "measure_rl.py"
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path), *settings],
-        capture_output=True, text=True, timeout=550,
+        capture_output=True, text=True, timeout=800,
         env={**os.environ, **at_once, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -129,7 +129,7 @@ def test_trackio_keeps_to_this_machine(model_folder, media, questions, tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", code, str(out), str(model_folder), str(media), str(file)],
         env={**os.environ, **elsewhere, "TRACKIO_DIR": str(tmp_path / "trackio")},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     rows = read_lines(out / "metrics.jsonl")

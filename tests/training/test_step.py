@@ -212,8 +212,8 @@ def test_the_benchmark_prints_one_json_object():
     done = subprocess.run(
         [sys.executable, "benchmarks/step.py", "--json", "--rounds", "1", "--delay", "0.1"]
         + [part for setting in small for part in ("--set", setting)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, capture_output=True, text=True, timeout=800,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers")])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)

@@ -115,11 +115,9 @@ def test_vllm_samples_the_second_group_with_other_seeds(questions):
     rollouts = object.__new__(VllmRollouts)
     rollouts.recipe, rollouts.sampler = load_recipe("tiny"), SimpleNamespace(engine=Engine())
     rollouts.accelerator = SimpleNamespace(process_index=1)
-    rollouts.trainer = SimpleNamespace(
-        state=SimpleNamespace(global_step=3), model=SimpleNamespace(training=True)
-    )
+    rollouts.trainer = SimpleNamespace(model=SimpleNamespace(training=True))
     for shuffled in (False, True):
-        rollouts.trainer.step = Step(questions[:1], 1, frames=[None], shuffled=shuffled)
+        rollouts.trainer.step = Step(questions[:1], 1, 4, frames=[None], shuffled=shuffled)
         rollouts.generate([[7]], None, 1)
     assert asked == ["3/1/0", "shuffled/3/1/0"]
 

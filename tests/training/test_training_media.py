@@ -27,20 +27,23 @@ def named(count: int) -> list[Question]:
     return [Question(id=f"q{number}", **ask) for number in range(count)]
 
 
-def test_the_next_batch_is_decoded_while_a_batch_is_in_use():
+@pytest.mark.parametrize(
+    ("distance", "expected"), [(1, ["q2", "q3", "q4", "q5"]), (2, ["q4", "q5"])]
+)
+def test_a_later_batch_is_decoded_while_a_batch_is_in_use(distance, expected):
     decoded: list[str] = []
     rl = load_recipe("tiny", ["rl.prompts_per_step=2", "rl.group_size=2"]).rl
     ahead = SimpleNamespace(submit=lambda *asked: decoded.extend(q.id for q in asked))
-    callback = ReadNextStep(ahead, batches_of(named(6), rl), updates=2)
+    callback = ReadNextStep(ahead, batches_of(named(6), rl), 2, distance)
     for step in range(6):
         callback.on_step_begin(None, SimpleNamespace(global_step=step), None)
-    assert decoded == ["q2", "q3", "q4", "q5"]
+    assert decoded == expected
 
 
 def test_few_videos_wait_to_be_decoded():
     decoded: list[str] = []
     begin = threading.Event()
-    ahead = ReadAhead(lambda question: begin.wait(10) and decoded.append(question.id))
+    ahead = ReadAhead(lambda question: begin.wait(60) and decoded.append(question.id))
     ahead.submit(*named(2 * ReadAhead.LIMIT))
     begin.set()
     ahead._threads.shutdown()

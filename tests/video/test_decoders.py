@@ -51,7 +51,7 @@ def run_script(code: str, *arguments: object) -> subprocess.CompletedProcess:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -66,7 +66,7 @@ def test_a_hang_ends_at_the_time_limit(clip, worker):
     start = time.monotonic()
     with pytest.raises(VideoError, match=r"a\.mp4: no result within 0\.5 s"):
         sample_frames(clip, timeout=0.5)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert worker.poll() is not None
     assert len(sample_frames(clip)) == 12
 
@@ -111,7 +111,7 @@ def test_an_interrupt_leaves_no_unread_answer(clip, worker, tmp_path):
 )
 def test_pyav_replaces_a_broken_decord(code, clip, decord_of):
     decord_of(code)
-    found = sample_frames(clip, timeout=3)
+    found = sample_frames(clip, timeout=6)
     assert (found.decoder, found.indices) == ("pyav", list(range(12)))
 
 

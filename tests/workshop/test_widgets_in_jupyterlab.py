@@ -9,20 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
 from p2r.playground.splits import write_split
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 pytest_plugins = ["browser_fixture"]
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300_000  # the kernel imports torch first, which is slow on a busy machine
+PATIENCE = 180_000  # the kernel imports torch first, which is slow on a busy machine
 START = (
     "from p2r.records import Question\nfrom p2r.workshop import widgets\n\n"
     "sign = Question(id='q', problem='What does the sign say?', problem_type='OCR', answer='STOP')"
@@ -66,7 +67,9 @@ def lab(tmp_path):
     own = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     folders = dict(zip(own, ("config", "settings", "workspaces"), strict=True))
     environment = os.environ | {name: str(tmp_path / folder) for name, folder in folders.items()}
-    options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token="]
+    options = ["--no-browser", "--allow-root", "--IdentityProvider.token="]
+    # If another program takes the port, JupyterLab ends. By default it would choose another port.
+    options += [f"--port={port}", "--ServerApp.port_retries=0"]
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options],
@@ -77,23 +80,29 @@ def lab(tmp_path):
         )
     address = f"http://127.0.0.1:{port}/lab"
     try:
-        wait_for(address, server)
+        wait_for(address, server, tmp_path / "lab.log")
         yield f"{address}/tree/w.ipynb"
     finally:
         server.terminate()
-        server.wait(30)
-
-
-def wait_for(address: str, server: subprocess.Popen) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(600):
-        assert server.poll() is None, "JupyterLab ended: see lab.log"
         try:
-            opener.open(address).close()
+            server.wait(60)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
+    """Wait until JupyterLab answers, for two minutes at most."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        assert server.poll() is None, f"JupyterLab ended: {log.read_text()[-2000:]}"
+        try:
+            opener.open(address, timeout=20).close()
             return
-        except urllib.error.URLError:
+        except OSError:  # it does not listen yet, or does not answer
             time.sleep(0.1)
-    raise AssertionError("JupyterLab does not answer")
+    raise AssertionError(f"JupyterLab does not answer: {log.read_text()[-2000:]}")
 
 
 def test_every_widget_works_in_jupyterlab(lab, chromium, tmp_path):
@@ -108,7 +117,8 @@ def test_every_widget_works_in_jupyterlab(lab, chromium, tmp_path):
     try:
         use_every_widget(page, shots)
     finally:
-        page.screenshot(path=shots / "lab.png")
+        with suppress(PlaywrightTimeout):  # the error of a widget says more
+            page.screenshot(path=shots / "lab.png", timeout=30_000)
         page.close()
 
 

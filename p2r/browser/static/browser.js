@@ -84,7 +84,8 @@ window.p2r = (() => {
 
   // The list can be folded away. On a phone and on a projector it is folded until it is asked for.
   let folded = null;
-  const narrow = () => window.matchMedia('(max-width: 48em)').matches || document.documentElement.classList.contains('big');
+  const onPhone = () => window.matchMedia('(max-width: 48em)').matches;
+  const narrow = () => onPhone() || document.documentElement.classList.contains('big');
   function fold(given = folded) {
     folded = given;
     const shell = $('#browser');
@@ -211,6 +212,7 @@ window.p2r = (() => {
     if (link) {
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
       event.preventDefault();
+      if (link.matches('#list .item') && onPhone()) folded = null;  // the case is below the list
       if (link.dataset.go === 'step') step(link.id);
       else waiting = waiting.then(() => go(asItIsNow(link).href));
       return;
@@ -285,7 +287,7 @@ window.p2r = (() => {
   };
   const onForm = (event) => {
     const form = event.target.closest?.('form[data-form]');
-    if (!form) return;
+    if (!form || event.target.matches('[data-links]')) return;
     clearTimeout(typing);
     const slow = event.type === 'input' && event.target.matches('input:not([type=checkbox])');
     // The letters of one word are one step back; everything else is a step of its own.
@@ -296,6 +298,12 @@ window.p2r = (() => {
   };
   document.addEventListener('input', onForm);
   document.addEventListener('change', (event) => {
+    // A menu of addresses.
+    if (event.target.matches?.('select[data-links]')) {
+      const {value} = event.target;
+      waiting = waiting.then(() => go(value));
+      return;
+    }
     if (event.target.matches?.('select, input[type=checkbox]')) return;  // the input event has handled these
     onForm(event);
   });

@@ -1,0 +1,123 @@
+"""Measures an RL step with rollouts of a vLLM server, with and without `rl.overlap`.
+
+    python benchmarks/overlap.py --delay 5
+    python benchmarks/overlap.py --json --steps 3 --set rl.max_tokens=40
+
+Starts `p2r serve --rollouts` with the teacher of the recipe and trains it twice for some steps, on
+the same playground questions. The server takes `--delay` seconds longer for each batch of rollouts.
+During these seconds it does not work, as if it had GPUs of its own. Without a delay, the server and
+the trainer share the cores of this machine.
+
+The results are medians over the steps, without the first, which compiles: `step_s` is the time of a
+step, `wait_s` the time that the step waited for its rollouts, and `weight` the mean importance
+weight of a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import p2r.training  # noqa: F401  isort: skip  (first: it applies the patches that TRL needs)
+
+from p2r import data
+from p2r.engines import Completion, Request, Sampling
+from p2r.engines.server import ServerEngine
+from p2r.engines.vllm_server import VllmServer
+from p2r.judges import make_judge
+from p2r.playground.splits import write_split
+from p2r.records import Question
+from p2r.runs import quiet_libraries, use_threads
+from p2r.runs.recipe import Recipe, load_recipe
+from p2r.training.grpo import train_grpo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--delay", type=float, default=5.0, help="seconds per batch of rollouts")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args()
+    settings = ["rl.rollouts=vllm-server", "rl.preflight=0", "rl.prompts_per_step=4"]
+    settings += ["rl.micro_batch=32", f"rl.steps={options.steps}", *options.set]
+    recipe = load_recipe("tiny", settings)
+    use_threads(recipe)
+    quiet_libraries()
+    found = measure(recipe, options.delay)
+    if options.json:
+        print(json.dumps(found))
+        return
+    for name, numbers in found.items():
+        shown = ", ".join(f"{key} {value:.2f}" for key, value in numbers.items())
+        print(f"{name}: {shown}")
+    ratio = found["overlap"]["step_s"] / found["one by one"]["step_s"]
+    print(f"with overlap: {ratio:.2f} of the time")
+
+
+def measure(recipe: Recipe, delay: float) -> dict[str, dict[str, float]]:
+    """Train twice with one server; return the numbers of both trainings."""
+    model = data.resolve_model(recipe.models.teacher)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_split(folder, "train", recipe.rl.prompts_per_step * recipe.rl.steps)
+        lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        questions = [Question.model_validate_json(line) for line in lines]
+        server = VllmServer(recipe, model, port=port, log=folder / "vllm.log", rollouts=True)
+        with server, mock.patch.object(ServerEngine, "generate", _slower(delay)):
+            return {
+                title: _train(recipe, server.base_url, title == "overlap", questions, folder)
+                for title in ("one by one", "overlap")
+            }
+
+
+def _train(
+    recipe: Recipe, address: str, overlap: bool, questions: list[Question], folder: Path
+) -> dict[str, float]:
+    changed = recipe.model_copy(
+        update={
+            "rl": recipe.rl.model_copy(update={"overlap": overlap}),
+            "server": recipe.server.model_copy(update={"base_url": address}),
+        }
+    )
+    out = folder / f"overlap-{overlap}"
+    model = data.resolve_model(recipe.models.teacher)
+    judge = make_judge("oracle")
+    train_grpo(changed, questions, model, out, judge=judge, data_root=folder)
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [json.loads(line) for line in lines][1:]
+    waited = [step.get("time/rollout_wait", step["time/generate"]) for step in steps]
+    return {
+        "step_s": statistics.median(step["step_time"] for step in steps),
+        "wait_s": statistics.median(waited),
+        "weight": statistics.median(
+            step["sampling/importance_sampling_ratio/mean"] for step in steps
+        ),
+    }
+
+
+def _slower(delay: float) -> Any:
+    generate = ServerEngine.generate
+
+    def wait_and_generate(
+        self: ServerEngine, requests: Iterable[Request], sampling: Sampling
+    ) -> Iterator[Completion]:
+        time.sleep(delay)
+        yield from generate(self, requests, sampling)
+
+    return wait_and_generate
+
+
+if __name__ == "__main__":
+    main()
