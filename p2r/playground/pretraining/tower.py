@@ -22,10 +22,11 @@ from torch.nn.functional import cross_entropy
 
 from p2r.playground.drawing import draw
 from p2r.playground.second.words import MOTIONS, SEEN, SIZES
-from p2r.playground.second.world import STAGE, Scene, sample_scene
+from p2r.playground.second.world import SIGN_TOP, STAGE, Scene, sample_scene
 
 GRID, SLICES = 4, 4  # visual tokens per side of a frame; pairs of frames in a clip
 CELL = STAGE / GRID  # stage units per visual token
+LETTER = 6.0  # stage units per letter of a sign
 EDGE = 1.5  # an object colours tokens that are at most this far from it (stage units)
 LOUD = 2.0  # visual tokens may be this many times larger than the embeddings of words
 WORDS = {
@@ -33,19 +34,25 @@ WORDS = {
     "shape": SEEN.shapes,
     "size": tuple(SIZES),
     "motion": ("still", *MOTIONS),
+    "sign": SEEN.signs,
 }
+OBJECT = ("colour", "shape", "size", "motion")  # what the token of an object tells
 NOTHING = len(WORDS["colour"])  # the label of a colour where no object is
 UNKNOWN = -100
 
 
 def token_words(scene: Scene) -> torch.Tensor:
-    """Return the labels (64, 4) of the visual tokens of a clip: places in the tuples of `WORDS`.
+    """Return the labels (64, 5) of the visual tokens of a clip: places in the tuples of `WORDS`.
 
     An object belongs to the token at its centre. Tokens at its edges, and tokens with two centres,
-    are `UNKNOWN`. A token without an object has the colour `NOTHING`.
+    are `UNKNOWN`. A token without an object has the colour `NOTHING`. All tokens of a sign tell it.
     """
     labels = torch.full((SLICES, GRID, GRID, len(WORDS)), UNKNOWN)
     labels[..., 0] = NOTHING
+    if scene.sign:
+        row = int((SIGN_TOP + LETTER / 2) // CELL)
+        columns = _cells(scene.sign_x, scene.sign_x + LETTER * len(scene.sign))
+        labels[:, row, columns, -1] = WORDS["sign"].index(scene.sign)
     owned = set()
     for second in range(SLICES):  # a pair of frames begins at each whole second
         for obj in scene.objects:
@@ -54,16 +61,16 @@ def token_words(scene: Scene) -> torch.Tensor:
             x, y = obj.position(second + 0.25)
             reach = obj.half + EDGE
             touched = (second, _cells(y - reach, y + reach), _cells(x - reach, x + reach))
-            edge = labels[touched]
-            edge[edge[..., 0] == NOTHING] = UNKNOWN
+            edge = labels[touched][..., 0]
+            edge[edge == NOTHING] = UNKNOWN
             place = (second, int(y // CELL), int(x // CELL))
             moves = obj.position(second) != obj.position(second + 0.5)
             motion = obj.motion if moves and obj.motion else "still"
             told = (obj.colour_at(second), obj.shape, obj.size, motion)
-            rows = zip(told, WORDS.values(), strict=True)
-            labels[place] = torch.tensor([words.index(word) for word, words in rows])
+            found = [WORDS[kind].index(word) for kind, word in zip(OBJECT, told, strict=True)]
+            labels[place][: len(OBJECT)] = torch.tensor(found)
             if place in owned:
-                labels[place] = UNKNOWN
+                labels[place][: len(OBJECT)] = UNKNOWN
             owned.add(place)
     return labels.view(-1, len(WORDS))
 
@@ -73,7 +80,7 @@ def _cells(first: float, last: float) -> slice:
 
 
 def tower_batch(processor: Any, seeds: Sequence[int], strange: float) -> dict[str, torch.Tensor]:
-    """Return inputs of the tower, and `labels` (visual tokens, 4), for scenes of these seeds.
+    """Return inputs of the tower, and `labels` (visual tokens, 5), for scenes of these seeds.
 
     `strange`: the share of scenes that are drawn with another background.
     """
@@ -122,18 +129,21 @@ class WordReader(nn.Module):
         words = [
             cross_entropy(scores, labels[:, place], ignore_index=UNKNOWN)
             for place, scores in enumerate(self(tokens).values())
+            if (labels[:, place] != UNKNOWN).any()
         ]
         loudness = tokens.pow(2).mean(-1).sqrt() / self.rms
         return torch.stack(words).sum() + 0.05 * (loudness - LOUD).clamp(min=0).pow(2).mean()
 
     @torch.no_grad()
     def right(self, tokens: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-        """Return the share of right words of each kind, of the tokens with an object."""
-        scores, shown = self(tokens), (labels[:, 1] != UNKNOWN)
-        return {
-            kind: (scores[kind].argmax(-1) == labels[:, place])[shown].float().mean().item()
-            for place, kind in enumerate(WORDS)
-        }
+        """Return the share of right words of each kind, of the tokens with an object or a sign."""
+        scores, found = self(tokens), {}
+        for place, kind in enumerate(WORDS):
+            wanted = labels[:, place]
+            shown = (wanted != UNKNOWN) & ((wanted != NOTHING) | (kind != "colour"))
+            right = scores[kind].argmax(-1)[shown] == wanted[shown]
+            found[kind] = right.float().mean().item()
+        return found
 
 
 @torch.no_grad()
