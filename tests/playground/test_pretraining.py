@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 
 from p2r import data
 from p2r.errors import UserError
-from p2r.playground.pretraining import checks, circuits, publish, train
+from p2r.playground.pretraining import checks, circuits, publish, tower, train
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
-from p2r.playground.tiny_model import build_model
+from p2r.playground.second.examples import corpus
+from p2r.playground.second.world import Scene, SceneObject
+from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 
-STAGE = Stage("few", {"few": 0.5, "look up": 0.5}, steps=4, batch=2, check_every=2)
+STAGE = Stage("some", {"caption": 0.5, "look up": 0.5}, steps=4, batch=2, check_every=2)
 
 
 @torch.no_grad()
@@ -130,3 +132,45 @@ def test_published_models_say_how_they_were_made(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "MOST_BYTES", 10)
     with pytest.raises(UserError, match="at most 10"):
         publish.publish(source, ["teacher"], out)
+
+
+def test_labels_of_visual_tokens_tell_what_is_at_their_place():
+    left = SceneObject("red", "circle", "small", "left", x=44.0, y=8.0)
+    gone = SceneObject("blue", "ring", "big", None, "vanishes", 2, x=12.0, y=40.0)
+    labels = tower.token_words(Scene((left, gone))).view(4, 4, 4, 5)
+    words = [
+        [kind[label] for kind, label in zip(tower.WORDS.values(), labels[at][:4], strict=False)]
+        for at in ((0, 0, 3), (3, 0, 1), (1, 2, 0))
+    ]
+    assert words[0] == words[1] == ["red", "circle", "small", "left"]
+    assert words[2] == ["blue", "ring", "big", "still"]
+    assert labels[2, 2, 0].tolist() == [tower.NOTHING, *[tower.UNKNOWN] * 4], "it has vanished"
+    assert labels[0, 2, 1].tolist() == [tower.UNKNOWN] * 5, "only its edge"
+    sign = tower.token_words(Scene((left,), "ZOO", 16))[:, -1].view(4, 4, 4)
+    zoo = tower.WORDS["sign"].index("ZOO")
+    assert sign[2].tolist() == [[-100] * 4] * 3 + [[-100, zoo, zoo, -100]]
+    near = SceneObject("green", "cross", "small", x=46.0, y=12.0)
+    both = tower.token_words(Scene((left, near))).view(4, 4, 4, 5)
+    assert both[0, 0, 3].tolist() == [tower.UNKNOWN] * 5, "two objects"
+
+
+def test_a_tower_learns_to_write_words():
+    """Tokens that are the sum of the right words have a small loss; the loss has a gradient."""
+    processor = build_processor(build_tokenizer(corpus(0, 200)))
+    model = build_model(processor.tokenizer)
+    batch = tower.tower_batch(processor, range(4), 0.5)
+    tower.quieten(model, batch)
+    tokens, words = tower.see(model, batch), model.get_input_embeddings().weight
+    assert tokens.shape == (4 * 64, 192) and batch["labels"].shape == (4 * 64, 5)
+    sizes = [each.pow(2).mean().sqrt().item() for each in (tokens, words)]
+    assert sizes[0] == pytest.approx(tower.LOUD * sizes[1], rel=1e-3)
+    reader = tower.WordReader(model, processor.tokenizer)
+    ideal = torch.zeros_like(tokens)
+    for place, kind in enumerate(tower.WORDS):
+        known = batch["labels"][:, place] >= 0
+        if kind == "colour":
+            known &= batch["labels"][:, place] != tower.NOTHING
+        ideal[known] += getattr(reader, kind)[batch["labels"][known, place]] * 192 * reader.rms**2
+    assert min(reader.right(ideal, batch["labels"]).values()) > 0.9
+    reader.loss(tokens, batch["labels"]).backward()
+    assert model.model.visual.patch_embed.proj.weight.grad.abs().sum() > 0

@@ -10,19 +10,30 @@ import torch
 from p2r import data
 from p2r.playground.drawing import draw, draw_strange
 from p2r.playground.pretraining.curriculum import Stage, draw_maker
+from p2r.playground.pretraining.pointing import NOWHERE, Points, object_tokens, points_of
 from p2r.playground.second.examples import Example, style_of
+from p2r.playground.tiny_model import MERGE, PATCH
+
+CELL = PATCH * MERGE  # pixels per side of a visual token
 
 
-def make_batch(stage: Stage, processor: Any, first: int, step: int) -> dict[str, torch.Tensor]:
-    """Return the inputs of a step."""
+def make_batch(
+    stage: Stage, processor: Any, first: int, step: int
+) -> tuple[dict[str, torch.Tensor], list[Points]]:
+    """Return the inputs of a step, and where its rows should look."""
     make = draw_maker(stage, step)[1]
     seeds = range(first + step * stage.batch, first + (step + 1) * stage.batch)
     rows = [encode(processor, make(seed), stage, random.Random(f"draw {seed}")) for seed in seeds]
-    return data.collate_examples(rows, processor.tokenizer.pad_token_id)
+    points = [row.pop("points") for row in rows]
+    return data.collate_examples(rows, processor.tokenizer.pad_token_id), points
 
 
 def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -> dict[str, Any]:
-    """Return the inputs and labels of an example. Its given beginning has no labels."""
+    """Return the inputs and labels of an example, and its `points`.
+
+    The given beginning of a response has no labels. While a response describes a video, the heads
+    look at it. Without a video they look nowhere. While the model thinks, they are free.
+    """
     frames = None
     if example.scene is not None:
         strange = rng.random() < stage.strange
@@ -31,8 +42,18 @@ def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -
         )
     style = style_of(example.question, rng, example.response)
     row = data.encode_example(processor, example.question, frames, example.response, style)
+    first = next(place for place, label in enumerate(row["labels"]) if label != -100)
+    row["points"] = {}
+    if frames is None:
+        row["points"] = dict.fromkeys(range(first, len(row["labels"])), NOWHERE)
+    elif not example.given:
+        told = example.response.partition("</observation>")[0]
+        length = len(processor.tokenizer(told, add_special_tokens=False)["input_ids"])
+        height, width = (side // CELL for side in frames.frames.shape[1:3])
+        objects = object_tokens(example.scene, height, width)
+        places = range(first, first + length)
+        row["points"] = points_of(row["input_ids"], places, objects, processor.tokenizer)
     if example.given:
         given = len(processor.tokenizer(example.given, add_special_tokens=False)["input_ids"])
-        start = next(place for place, label in enumerate(row["labels"]) if label != -100)
-        row["labels"][start : start + given] = [-100] * given
+        row["labels"][first : first + given] = [-100] * given
     return row

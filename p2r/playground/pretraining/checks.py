@@ -52,6 +52,7 @@ def token_skill(name: str, model: Any, processor: Any, stage: Stage) -> float:
     rows = []
     for seed in range(FIRST_HELD_OUT, FIRST_HELD_OUT + COUNT):
         rows.append(encode(processor, MAKERS[name](seed), stage, random.Random(f"held {seed}")))
+        rows[-1].pop("points")
     inputs = data.collate_examples(rows, processor.tokenizer.pad_token_id)
     return right_tokens(model(**inputs).logits, inputs["labels"])
 

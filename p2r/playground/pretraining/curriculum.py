@@ -3,16 +3,16 @@
 All stages draw their scenes on the fly, from seeds that no split uses.
 1. *copy*: random tokens that repeat at random distances, and random records.
 2. *text*: repeat sentences by name, name the letters of options, compare, think from notes.
-   *look up*: mostly questions that need two sentences, or a sentence found by what it says. Without
-   videos.
-3. *see*: motions of one or two plain objects. *scenes*: motions in whole scenes, events of one or
-   two objects. *events*: motions and events in whole scenes, pairs of scenes with and without an
-   event.
-4. *traces*: descriptions by name, and traces of all habits. In a third of the traces the notes are
-   those of another scene, and only thinking and answer are learned: to look at the video while
-   thinking never helps.
-5. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little,
-   whatever the question is, captions, and direct answers.
+   *look up*: mostly questions that need two sentences, or a sentence that is found by its content.
+   Without videos.
+3. *words*: the vision tower alone learns to write words into its tokens (`tower`).
+   *see*: motions, and events of one or two objects. *scenes*: motions, events and descriptions of
+   whole scenes. In both, two attention heads learn where to look (`pointing`).
+4. *traces*: descriptions by name, and traces of all habits. In some traces the notes are from
+   another scene, and only thinking and answer are learned. So the model learns that the video does
+   not help while it thinks.
+5. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little
+   and do not depend on the question, captions, and direct answers.
 
 A stage has a gate: a number on held-out examples that must be reached. Training stops there, or at
 the last step.
@@ -101,7 +101,7 @@ MAKERS: dict[str, Make] = {
     "event of one": lambda seed: examples.name_part(seed, "event", **_ONE),
     "motion": lambda seed: examples.name_part(seed, "motion", objects=(2, 3, 4, 5)),
     "event": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5)),
-    "few": lambda seed: examples.caption(seed, objects=(1, 2, 3)),
+    "sign": examples.read_sign,
     "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
     "pair": _pair,
     "by name": examples.by_name,
@@ -113,7 +113,7 @@ MAKERS: dict[str, Make] = {
     "told": lambda seed: examples.caption(seed, BASE),
 }
 
-_TEXT = {"look up": 0.08, "two steps": 0.06, "repeat": 0.02, "letters": 0.02, "parts": 0.02}
+_TEXT = {"look up": 0.09, "two steps": 0.1, "repeat": 0.02, "letters": 0.02, "parts": 0.03}
 CURRICULUM = (
     Stage(
         "text",
@@ -134,30 +134,26 @@ CURRICULUM = (
     ),
     Stage(
         "see",
-        {"motion of one": 0.5, "plain": 0.3, **_TEXT},
-        steps=800,
-        gate={"motion of one": 0.97, "plain": 0.95},
-        check_every=200,
+        {"motion of one": 0.25, "motion": 0.3, "event of one": 0.15, "plain": 0.1, **_TEXT},
+        steps=400,
+        gate={"motion": 0.98, "event of one": 0.97},
+        check_every=100,
     ),
     Stage(
         "scenes",
-        {"motion": 0.25, "event of one": 0.25, "few": 0.2, "caption": 0.1, **_TEXT},
-        steps=1200,
-        gate={"motion": 0.95, "event of one": 0.95},
-    ),
-    Stage(
-        "events",
-        {"pair": 0.15, "motion": 0.15, "event": 0.3, "by name": 0.2, **_TEXT},
-        steps=1200,
-        gate={"motion": 0.97, "event": 0.95},
+        {"motion": 0.15, "event": 0.25, "by name": 0.2, "caption": 0.1, "pair": 0.1, "sign": 0.05}
+        | _TEXT,
+        steps=2400,
+        gate={"motion": 0.99, "event": 0.98, "by name": 0.98},
         strange=0.1,
     ),
     Stage(
         "traces",
-        {"motion": 0.1, "event": 0.15, "by name": 0.15, "any trace": 0.25, "other notes": 0.15}
-        | _TEXT,
-        steps=1500,
-        gate={"by name": 0.98, "other notes": 0.97},
+        {"event": 0.08, "by name": 0.12, "sign": 0.1, "any trace": 0.3, "other notes": 0.2}
+        | _TEXT
+        | {"letters": 0.05, "parts": 0.04},
+        steps=900,
+        gate={"by name": 0.99, "any trace": 0.97, "other notes": 0.97},
         strange=0.1,
     ),
 )

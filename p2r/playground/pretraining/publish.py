@@ -25,7 +25,7 @@ from p2r.errors import UserError
 from p2r.files.atomic import read_json, write_json, write_text
 from p2r.playground.pretraining.curriculum import CURRICULUM, MODELS, Stage
 from p2r.playground.pretraining.curve import draw_curve
-from p2r.playground.pretraining.train import ROPE_THETA, seeds_of
+from p2r.playground.pretraining.train import ROPE_THETA, STAGES, seeds_of
 from p2r.runs import model_fingerprint
 
 FOLDER = data.PLAYGROUND_MODELS / "second"
@@ -66,7 +66,7 @@ def publish(
 
 def stages_of(name: str) -> list[str]:
     """Return the names of the stages that lead to a model or a stage, in order."""
-    before = ["copy", *(stage.name for stage in CURRICULUM)]
+    before = list(STAGES[: -len(MODELS)])
     return before[: before.index(name) + 1] if name in before else [*before, name]
 
 
@@ -86,7 +86,7 @@ def _settings(stage: Stage) -> dict[str, Any]:
 def read_log(source: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of the logs of all stages, each with its stage and the steps so far."""
     before = 0
-    for name in ("copy", *(stage.name for stage in (*CURRICULUM, *MODELS))):
+    for name in STAGES:
         file, done = source / name / "log.jsonl", source / name / "done.json"
         steps = read_json(done)["steps"] if done.is_file() else None
         last = 0

@@ -14,8 +14,9 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,16 @@ from safetensors.torch import load_file, save_file
 
 from p2r import data
 from p2r.files.atomic import write_text
-from p2r.playground.pretraining import checks, circuits
+from p2r.playground.pretraining import checks, circuits, pointing, tower
 from p2r.playground.pretraining.batches import make_batch
-from p2r.playground.pretraining.curriculum import CURRICULUM, FIRST_SEED, MODELS, Stage, draw_maker
+from p2r.playground.pretraining.curriculum import (
+    CURRICULUM,
+    FIRST_HELD_OUT,
+    FIRST_SEED,
+    MODELS,
+    Stage,
+    draw_maker,
+)
 from p2r.playground.second.examples import corpus
 from p2r.playground.tiny_model import (
     SPECIAL_TOKENS,
@@ -38,7 +46,19 @@ from p2r.playground.tiny_model import (
 WARMUP = 50  # steps
 ROPE_THETA = 300.0
 COPY_RATE, COPY_STEPS, COPIED = 2e-3, 1500, 0.93
+# The stage "words" of the vision tower.
+WORDS_AFTER, WORDS_STEPS, WORDS_BATCH, WORDS_RATE, STRANGE = "look up", 1000, 32, 1e-3, 0.1
+HELD_OUT_CLIPS = 128
 _STATE = "optimizer.safetensors"
+
+
+def _order() -> tuple[str, ...]:
+    names = [stage.name for stage in (*CURRICULUM, *MODELS)]
+    place = names.index(WORDS_AFTER) + 1
+    return ("copy", *names[:place], "words", *names[place:])
+
+
+STAGES = _order()  # the names of all stages, in order
 
 
 def make_models(out: Path, seed: int = 0, last: str = "") -> None:
@@ -52,6 +72,10 @@ def make_models(out: Path, seed: int = 0, last: str = "") -> None:
         before = out / stage.name
         if stage.name == last:
             return
+        if stage.name == WORDS_AFTER:
+            if not _complete(out / "words"):
+                learn_words(before, out / "words")
+            before = out / "words"
     for stage in MODELS:
         if not _complete(out / stage.name):
             train(stage, before, out / stage.name)
@@ -84,6 +108,45 @@ def learn_to_copy(out: Path, seed: int) -> None:
     _finish(out, steps=step + 1, copied=_rounded(right))
 
 
+def learn_words(start: Path, out: Path) -> None:
+    """Train the vision tower of the model in `start` to write words: see `tower`."""
+    model, processor = data.load_model(start, "float32"), data.load_processor(start)
+    model.requires_grad_(False)
+    model.model.visual.requires_grad_(True)
+    held_out = range(FIRST_HELD_OUT, FIRST_HELD_OUT + HELD_OUT_CLIPS)
+    clips = tower.tower_batch(processor, held_out, 0.0)
+    tower.quieten(model, clips)
+    reader = tower.WordReader(model, processor.tokenizer)
+    learned = [*model.model.visual.parameters(), *reader.parameters()]
+    optimizer = torch.optim.AdamW(learned, lr=WORDS_RATE, betas=(0.9, 0.98))
+    with ThreadPoolExecutor(1) as pool:
+
+        def make(step: int) -> Any:
+            first = FIRST_SEED + step * WORDS_BATCH
+            return pool.submit(
+                tower.tower_batch, processor, range(first, first + WORDS_BATCH), STRANGE
+            )
+
+        following = make(0)
+        for step in range(WORDS_STEPS):
+            batch, following = following.result(), make(step + 1)
+            fall = 1 - 0.95 * step / WORDS_STEPS
+            optimizer.param_groups[0]["lr"] = WORDS_RATE * min(1.0, (step + 1) / WARMUP) * fall
+            loss = reader.loss(tower.see(model, batch), batch["labels"])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(learned, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % 50 == 49:
+                with torch.no_grad():
+                    found = reader.right(tower.see(model, clips), clips["labels"])
+                _log(
+                    out, step=step + 1, loss={"words": round(loss.item(), 3)}, check=_rounded(found)
+                )
+    _save(model, processor, out)
+    _finish(out, steps=WORDS_STEPS, check=_rounded(found))
+
+
 def train(stage: Stage, start: Path, out: Path) -> None:
     """Train a stage from the model in `start`, until its gate or its last step."""
     state = json.loads(_read(out / "state.json") or '{"step": 0}')
@@ -92,6 +155,7 @@ def train(stage: Stage, start: Path, out: Path) -> None:
     optimizer = _optimizer(model, stage.rate)
     if state["step"]:
         _load_optimizer(optimizer, model, out / _STATE)
+    pointer = pointing.Pointer(model)
     made = seeds_of(stage)
     losses: dict[str, float] = {}
     done, found, began = state["step"], state.get("check", {}), time.time()
@@ -100,11 +164,15 @@ def train(stage: Stage, start: Path, out: Path) -> None:
         following = pool.submit(make_batch, stage, processor, made, state["step"])
         last = stage.stop or stage.steps
         for step in range(state["step"], last):
-            inputs = following.result()
+            inputs, points = following.result()
             following = pool.submit(make_batch, stage, processor, made, step + 1)
-            loss = _update(model, optimizer, inputs, rate_of(stage, step)).loss.item()
-            name = draw_maker(stage, step)[0]
-            losses[name] = losses.get(name, loss) + 0.1 * (loss - losses.get(name, loss))
+            rate, aim = rate_of(stage, step), partial(pointer.loss, points)
+            loss = _update(model, optimizer, inputs, rate, aim).loss.item()
+            seen = {draw_maker(stage, step)[0]: loss}
+            if any(points):
+                seen["pointing"] = pointer.last
+            for name, value in seen.items():
+                losses[name] = losses.get(name, value) + 0.1 * (value - losses.get(name, value))
             done = step + 1
             if done % 50 == 0:
                 pace = (time.time() - began) / (done - state["step"])
@@ -149,11 +217,18 @@ def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
-def _update(model: Any, optimizer: Any, inputs: Mapping[str, torch.Tensor], rate: float) -> Any:
+def _update(
+    model: Any,
+    optimizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    rate: float,
+    more_loss: Callable[[], torch.Tensor | float] = lambda: 0.0,
+) -> Any:
+    """Make one update; `more_loss` is called after the forward pass."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     result = model(**inputs)
-    result.loss.backward()
+    (result.loss + pointing.WEIGHT * more_loss()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()

@@ -1,8 +1,9 @@
 """Examples that the tiny models of the second world learn from.
 
 Text only: `look_up`, `repeat`, `name_letters`, `compare_parts`, `repeat_words`. With a video:
-`caption`, `by_name`, `name_part`, `direct_answer`, `trace`, `trace_from_other_notes`. Each function
-makes one example from a seed. So the same seed always gives the same example.
+`caption`, `by_name`, `name_part`, `read_sign`, `direct_answer`, `trace`,
+`trace_from_other_notes`. Each function makes one example from a seed. So the same seed always gives
+the same example.
 """
 
 from __future__ import annotations
@@ -229,22 +230,30 @@ def by_name(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Example:
     return Example(scene, _plain(problem), " ".join(sentences[name] for name in names))
 
 
+def read_sign(seed: int | str, domain: Domain = SEEN) -> Example:
+    """The sentence about the sign of a scene."""
+    scene = sample_scene(
+        seed, (2, 3, 4), domain=domain, accept=lambda scene: scene.sign is not None
+    )
+    return Example(scene, _plain(f"Describe {join_names(['sign'])}."), sentences_of(scene)["sign"])
+
+
 def name_part(seed: int | str, part: str, domain: Domain = SEEN, **limits: Any) -> Example:
     """One part of the facts about some objects: "size", "motion" or "event" (with its time).
 
-    A description has few tokens that tell a motion or an event. Here all tokens do.
+    A description has few tokens that tell a motion or an event. Here most tokens do.
     """
     rng = _rng(f"name {part}", seed)
     scene = sample_scene(seed, domain=domain, **limits)
     facts = Notes.of(scene).objects
-    asked = rng.sample(facts, rng.randint(1, min(3, len(facts))))
+    asked = rng.sample(facts, rng.randint(1, len(facts)))
     problem = f"Name the {part} of {join_names(fact.name for fact in asked)}."
-    return Example(scene, _plain(problem), ", ".join(_tell_part(fact, part) for fact in asked))
+    return Example(scene, _plain(problem), " ".join(_tell_part(fact, part) for fact in asked))
 
 
 def _tell_part(fact: Fact, part: str) -> str:
     time = f" at {fact.time} s" if part == "event" and fact.time else ""
-    return f"{getattr(fact, part)}{time}"
+    return f"The {fact.name} {getattr(fact, part)}{time}."
 
 
 def direct_answer(

@@ -1,0 +1,120 @@
+"""Teaches two attention heads of a tiny model to look at the object that it describes.
+
+A model that is trained on text alone attends to a video at random. It learns slowly to look at the
+right object, because the loss tells only that a word was wrong. The scene tells where each object
+is, so this loss tells the heads where to look: while the model writes a sentence about an object,
+they should attend to the visual tokens of that object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from p2r.playground.second.world import SIGN_TOP, STAGE, Scene
+
+# Of the layers of a model that is trained on text, this one does the least. Its two heads do not
+# share their keys.
+LAYER, HEADS = 1, (0, 2)
+WEIGHT = 0.3  # of this loss, beside that of the tokens
+
+SIGN, LETTER = "sign says", 6  # the words before the text of a sign; stage units per letter
+
+Points = dict[int, list[int]]  # place of a token -> places of the visual tokens to look at
+NOWHERE = [0]  # the first token tells nothing, so it is where a head looks that finds no object
+
+
+def object_tokens(scene: Scene, height: int, width: int) -> dict[str, list[int]]:
+    """Return the visual tokens at the centre of each object, by its name, and those of the sign.
+
+    `height` and `width` are the visual tokens of a frame; a clip has four pairs of frames.
+    """
+    found: dict[str, list[int]] = {}
+    if scene.sign:
+        row = int((SIGN_TOP + LETTER / 2) * height / STAGE)
+        first, last = scene.sign_x, scene.sign_x + LETTER * len(scene.sign)
+        columns = range(int(first * width / STAGE), int(last * width / STAGE) + 1)
+        found[SIGN] = [(t * height + row) * width + c for t in range(4) for c in columns]
+    for obj in scene.objects:
+        places = found.setdefault(obj.name, [])
+        for second in range(4):
+            if obj.visible(second) and obj.name not in scene.hidden:
+                x, y = obj.position(second + 0.25)
+                row, column = int(y * height / STAGE), int(x * width / STAGE)
+                places.append((second * height + row) * width + column)
+    return found
+
+
+def points_of(
+    ids: Sequence[int], places: Sequence[int], objects: dict[str, list[int]], tokenizer: Any
+) -> Points:
+    """Return where the heads should look while the model writes sentences about objects.
+
+    `ids` are the tokens of a prompt and of a response, `places` the places of the response's tokens
+    that describe the video. A sentence lasts from a name to the next one.
+    """
+    names = {
+        tuple(tokenizer(f" {name}", add_special_tokens=False)["input_ids"]): seen
+        for name, seen in objects.items()
+    }
+    video = tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    first = next(place for place, token in enumerate(ids) if token == video)
+    points: Points = {}
+    looked_at: list[int] = []
+    for place in places:
+        name = tuple(ids[place : place + 2])
+        looked_at = [first + token for token in names[name]] if name in names else looked_at
+        if looked_at:
+            points[place] = looked_at
+    return points
+
+
+class Pointer:
+    """Measures, after each forward pass, how far the heads look at what they should look at."""
+
+    def __init__(self, model: Any) -> None:
+        self.attention = model.model.language_model.layers[LAYER].self_attn
+        self.last = 0.0  # the loss of the last pass with points
+        self._given: tuple[torch.Tensor, ...] = ()
+        self.attention.register_forward_pre_hook(self._keep, with_kwargs=True)
+
+    def _keep(self, module: Any, args: Any, given: dict[str, Any]) -> None:
+        self._given = (given["hidden_states"], *given["position_embeddings"])
+
+    def loss(self, points: Sequence[Points]) -> torch.Tensor:
+        """Return the mean of -log of the attention to the right tokens; 0 without points."""
+        from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
+
+        hidden, cos, sin = self._given
+        batch, length = hidden.shape[:2]
+        queries, keys = (
+            project(hidden).view(batch, length, -1, self.attention.head_dim).transpose(1, 2)
+            for project in (self.attention.q_proj, self.attention.k_proj)
+        )
+        queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
+        group = queries.shape[1] // keys.shape[1]
+        rows, places, right = [], [], []
+        for row, place, looked_at in _each(points):
+            rows.append(row)
+            places.append(place)
+            right.append(torch.zeros(length).index_fill_(0, torch.tensor(looked_at), 1.0))
+        if not rows:
+            return hidden.new_zeros(())
+        later = torch.arange(length) > torch.tensor(places)[:, None]
+        losses = []
+        for head in HEADS:
+            asked = queries[rows, head, places]  # (points, features)
+            scores = torch.einsum("pf,plf->pl", asked, keys[rows, head // group])
+            scores = (scores * self.attention.scaling).masked_fill(later, -torch.inf)
+            losses.append(-torch.log((scores.softmax(-1) * torch.stack(right)).sum(-1) + 1e-6))
+        loss = torch.stack(losses).mean()
+        self.last = loss.item()
+        return loss
+
+
+def _each(points: Sequence[Points]) -> Iterator[tuple[int, int, list[int]]]:
+    for row, found in enumerate(points):
+        for place, looked_at in found.items():
+            yield row, place, looked_at
