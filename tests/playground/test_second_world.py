@@ -16,6 +16,7 @@ from p2r.playground.second.examples import (
     look_up,
     name_letters,
     name_part,
+    read_sign,
     repeat,
     repeat_words,
     trace,
@@ -148,10 +149,12 @@ def test_examples_of_parts_are_true():
         for part in ("size", "motion", "event"):
             example = name_part(seed, part)
             names = example.question.problem.partition(" of the ")[2][:-1].split(" and the ")
-            said = example.response.split(", ")
-            assert len(said) == len(names)
+            said = example.response[:-1].split(". ")
             for name, words in zip(names, said, strict=True):
-                assert words in sentences_of(example.scene)[name]
+                assert words.startswith(f"The {name} ")
+                assert words.removeprefix(f"The {name} ") in sentences_of(example.scene)[name]
+        sign = read_sign(seed)
+        assert sign.response == f"The sign says {sign.scene.sign}."
 
 
 def test_traces_follow_their_own_notes_and_not_the_video():
