@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from p2r import data
 from p2r.errors import UserError
-from p2r.playground.pretraining import checks, circuits, publish, tower, train
+from p2r.playground.pretraining import checks, circuits, pointing, publish, tower, train
+from p2r.playground.pretraining.batches import encode
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
 from p2r.playground.second.examples import corpus
 from p2r.playground.second.world import Scene, SceneObject
@@ -174,3 +175,43 @@ def test_a_tower_learns_to_write_words():
     assert min(reader.right(ideal, batch["labels"]).values()) > 0.9
     reader.loss(tokens, batch["labels"]).backward()
     assert model.model.visual.patch_embed.proj.weight.grad.abs().sum() > 0
+
+
+def test_the_loss_of_pointing_is_the_attention_to_the_described_object():
+    processor = build_processor(build_tokenizer(corpus(0, 200)))
+    model = build_model(processor.tokenizer)
+    rows = [
+        encode(processor, make(3), STAGE, random.Random(0))
+        for make in (MAKERS["caption"], MAKERS["look up"], MAKERS["other notes"])
+    ]
+    points = [row.pop("points") for row in rows]
+    scene, ids = MAKERS["caption"](3).scene, rows[0]["input_ids"]
+    video = ids.index(processor.tokenizer.convert_tokens_to_ids("<|video_pad|>"))
+    seen = pointing.object_tokens(scene, 4, 4)
+    for obj in scene.objects:
+        (name,) = processor.tokenizer([f" {obj.name}"])["input_ids"]
+        place = next(at for at in range(video + 64, len(ids)) if ids[at : at + 2] == name)
+        looked_at = [video + token for token in seen[obj.name]]
+        assert points[0][pointing.NEXT_NAME, place - 1] == looked_at
+        assert points[0][pointing.SENTENCE, place + 5] == looked_at
+    assert {layer for layer, _ in points[1]} == {pointing.SENTENCE} and not points[2]
+    assert all(looked_at == pointing.NOWHERE for looked_at in points[1].values())
+
+    pointer = pointing.Pointer(model)
+    model.set_attn_implementation("eager")
+    inputs = data.collate_examples(rows, processor.tokenizer.pad_token_id)
+    with torch.no_grad():
+        attentions = model(**inputs, output_attentions=True).attentions
+        loss = pointer.loss(points)
+    wanted = torch.zeros(())
+    for layer in (pointing.SENTENCE, pointing.NEXT_NAME):
+        shares = [
+            attentions[layer][row, head, place, looked_at].sum()
+            for row, found in enumerate(points)
+            for (asked, place), looked_at in found.items()
+            for head in pointing.HEADS
+            if asked == layer
+        ]
+        wanted += -torch.stack(shares).log().mean()
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-3) and pointer.last == loss.item()
+    assert pointer.loss([{}, {}, {}]) == 0

@@ -10,7 +10,7 @@ import torch
 from p2r import data
 from p2r.playground.drawing import draw, draw_strange
 from p2r.playground.pretraining.curriculum import Stage, draw_maker
-from p2r.playground.pretraining.pointing import NOWHERE, Points, object_tokens, points_of
+from p2r.playground.pretraining.pointing import Points, look_nowhere, object_tokens, points_of
 from p2r.playground.second.examples import Example, style_of
 from p2r.playground.tiny_model import MERGE, PATCH
 
@@ -45,7 +45,7 @@ def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -
     first = next(place for place, label in enumerate(row["labels"]) if label != -100)
     row["points"] = {}
     if frames is None:
-        row["points"] = dict.fromkeys(range(first, len(row["labels"])), NOWHERE)
+        row["points"] = look_nowhere(range(first, len(row["labels"])))
     elif not example.given:
         told = example.response.partition("</observation>")[0]
         length = len(processor.tokenizer(told, add_special_tokens=False)["input_ids"])

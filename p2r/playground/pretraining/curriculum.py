@@ -28,6 +28,7 @@ from typing import Any
 from p2r.playground.second import examples
 from p2r.playground.second.examples import ALL_KINDS, Example
 from p2r.playground.second.habits import BASE, CARELESS, COMPLETE, TARGETED, TEACHER, Habit
+from p2r.playground.second.world import Scene
 
 FIRST_SEED = 100_000_000  # the splits use other seeds
 FIRST_HELD_OUT = 90_000_000
@@ -84,6 +85,10 @@ def _base_trace(seed: int) -> Example:
     return examples.trace(seed, BASE)
 
 
+def _with_hit(scene: Scene) -> bool:
+    return any(obj.event == "hits" for obj in scene.objects)
+
+
 _ONE: dict[str, Any] = {"objects": (1, 2), "signs": False}
 MAKERS: dict[str, Make] = {
     "repeat words": examples.repeat_words,
@@ -102,6 +107,7 @@ MAKERS: dict[str, Make] = {
     "motion": lambda seed: examples.name_part(seed, "motion", objects=(2, 3, 4, 5)),
     "event": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5)),
     "sign": examples.read_sign,
+    "hit": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5), accept=_with_hit),
     "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
     "pair": _pair,
     "by name": examples.by_name,
@@ -113,7 +119,7 @@ MAKERS: dict[str, Make] = {
     "told": lambda seed: examples.caption(seed, BASE),
 }
 
-_TEXT = {"look up": 0.09, "two steps": 0.1, "repeat": 0.02, "letters": 0.02, "parts": 0.03}
+_TEXT = {"look up": 0.09, "two steps": 0.1, "repeat": 0.02, "letters": 0.04, "parts": 0.03}
 CURRICULUM = (
     Stage(
         "text",
@@ -141,19 +147,20 @@ CURRICULUM = (
     ),
     Stage(
         "scenes",
-        {"motion": 0.15, "event": 0.25, "by name": 0.2, "caption": 0.1, "pair": 0.1, "sign": 0.05}
+        {"motion": 0.1, "event": 0.2, "hit": 0.1, "pair": 0.1}
+        | {"by name": 0.15, "caption": 0.1, "sign": 0.03}
         | _TEXT,
-        steps=2400,
-        gate={"motion": 0.99, "event": 0.98, "by name": 0.98},
+        steps=3600,
+        gate={"motion": 0.99, "event": 0.99, "by name": 0.99},
         strange=0.1,
     ),
     Stage(
         "traces",
-        {"event": 0.08, "by name": 0.12, "sign": 0.1, "any trace": 0.3, "other notes": 0.2}
-        | _TEXT
-        | {"letters": 0.05, "parts": 0.04},
-        steps=900,
-        gate={"by name": 0.99, "any trace": 0.97, "other notes": 0.97},
+        {"event": 0.08, "hit": 0.04, "by name": 0.1, "caption": 0.06, "sign": 0.02}
+        | {"any trace": 0.3, "other notes": 0.2}
+        | _TEXT,
+        steps=1800,
+        gate={"by name": 0.995, "any trace": 0.98, "other notes": 0.99},
         strange=0.1,
     ),
 )

@@ -1,28 +1,32 @@
-"""Teaches two attention heads of a tiny model to look at the object that it describes.
+"""Teaches attention heads of a tiny model to look at the object that it describes.
 
 A model that is trained on text alone attends to a video at random. It learns slowly to look at the
 right object, because the loss tells only that a word was wrong. The scene tells where each object
 is, so this loss tells the heads where to look: while the model writes a sentence about an object,
-they should attend to the visual tokens of that object.
+two heads should attend to the visual tokens of that object. Just before it writes a name, two heads
+of the next layer should attend to the object that it will name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from p2r.playground.second.world import SIGN_TOP, STAGE, Scene
 
-# Of the layers of a model that is trained on text, this one does the least. Its two heads do not
-# share their keys.
-LAYER, HEADS = 1, (0, 2)
+# Layers of the heads. In a model that is trained on text, layer 1 does the least. Choosing the next
+# object needs what layer 1 has found.
+SENTENCE, NEXT_NAME = 1, 2
+HEADS = (0, 2)  # they do not share their keys
 WEIGHT = 0.3  # of this loss, beside that of the tokens
 
 SIGN, LETTER = "sign says", 6  # the words before the text of a sign; stage units per letter
 
-Points = dict[int, list[int]]  # place of a token -> places of the visual tokens to look at
+# (layer, place of a token) -> places of the visual tokens to look at
+Points = dict[tuple[int, int], list[int]]
 NOWHERE = [0]  # the first token tells nothing, so it is where a head looks that finds no object
 
 
@@ -65,56 +69,72 @@ def points_of(
     looked_at: list[int] = []
     for place in places:
         name = tuple(ids[place : place + 2])
-        looked_at = [first + token for token in names[name]] if name in names else looked_at
+        if name in names:
+            looked_at = [first + token for token in names[name]]
+            if looked_at:
+                points[NEXT_NAME, place - 1] = looked_at
         if looked_at:
-            points[place] = looked_at
+            points[SENTENCE, place] = looked_at
     return points
+
+
+def look_nowhere(places: Sequence[int]) -> Points:
+    """Return the points of a text without a video."""
+    return {(SENTENCE, place): NOWHERE for place in places}
 
 
 class Pointer:
     """Measures, after each forward pass, how far the heads look at what they should look at."""
 
     def __init__(self, model: Any) -> None:
-        self.attention = model.model.language_model.layers[LAYER].self_attn
+        layers = model.model.language_model.layers
+        self.attention = {layer: layers[layer].self_attn for layer in (SENTENCE, NEXT_NAME)}
         self.last = 0.0  # the loss of the last pass with points
-        self._given: tuple[torch.Tensor, ...] = ()
-        self.attention.register_forward_pre_hook(self._keep, with_kwargs=True)
+        self._given: dict[int, tuple[torch.Tensor, ...]] = {}
+        for layer, module in self.attention.items():
+            module.register_forward_pre_hook(partial(self._keep, layer), with_kwargs=True)
 
-    def _keep(self, module: Any, args: Any, given: dict[str, Any]) -> None:
-        self._given = (given["hidden_states"], *given["position_embeddings"])
+    def _keep(self, layer: int, module: Any, args: Any, given: dict[str, Any]) -> None:
+        self._given[layer] = (given["hidden_states"], *given["position_embeddings"])
 
     def loss(self, points: Sequence[Points]) -> torch.Tensor:
-        """Return the mean of -log of the attention to the right tokens; 0 without points."""
+        """Return the mean of -log of the attention to the right tokens; 0 without points.
+
+        `points` has an item for each row of the batch.
+        """
+        losses = [self._losses(layer, points) for layer in self.attention]
+        losses = [each for each in losses if len(each)]
+        if not losses:
+            return torch.zeros(())
+        loss = torch.stack([each.mean() for each in losses]).sum()
+        self.last = loss.item()
+        return loss
+
+    def _losses(self, layer: int, points: Sequence[Points]) -> torch.Tensor:
         from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
 
-        hidden, cos, sin = self._given
-        batch, length = hidden.shape[:2]
+        hidden, cos, sin = self._given[layer]
+        attention, (batch, length) = self.attention[layer], hidden.shape[:2]
+        rows, places, right = [], [], []
+        for row, found in enumerate(points):
+            for (wanted, place), looked_at in found.items():
+                if wanted == layer:
+                    rows.append(row)
+                    places.append(place)
+                    right.append(torch.zeros(length).index_fill_(0, torch.tensor(looked_at), 1.0))
+        if not rows:
+            return torch.zeros(0)
         queries, keys = (
-            project(hidden).view(batch, length, -1, self.attention.head_dim).transpose(1, 2)
-            for project in (self.attention.q_proj, self.attention.k_proj)
+            project(hidden).view(batch, length, -1, attention.head_dim).transpose(1, 2)
+            for project in (attention.q_proj, attention.k_proj)
         )
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
         group = queries.shape[1] // keys.shape[1]
-        rows, places, right = [], [], []
-        for row, place, looked_at in _each(points):
-            rows.append(row)
-            places.append(place)
-            right.append(torch.zeros(length).index_fill_(0, torch.tensor(looked_at), 1.0))
-        if not rows:
-            return hidden.new_zeros(())
         later = torch.arange(length) > torch.tensor(places)[:, None]
         losses = []
         for head in HEADS:
             asked = queries[rows, head, places]  # (points, features)
             scores = torch.einsum("pf,plf->pl", asked, keys[rows, head // group])
-            scores = (scores * self.attention.scaling).masked_fill(later, -torch.inf)
+            scores = (scores * attention.scaling).masked_fill(later, -torch.inf)
             losses.append(-torch.log((scores.softmax(-1) * torch.stack(right)).sum(-1) + 1e-6))
-        loss = torch.stack(losses).mean()
-        self.last = loss.item()
-        return loss
-
-
-def _each(points: Sequence[Points]) -> Iterator[tuple[int, int, list[int]]]:
-    for row, found in enumerate(points):
-        for place, looked_at in found.items():
-            yield row, place, looked_at
+        return torch.cat(losses)
