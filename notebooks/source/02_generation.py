@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · CoT generation: a teacher writes traces
 #
-# The paper starts from about 260,000 questions (Video-R1-260k). There are no human-written observations and thoughts for so many questions. So a strong model, the *teacher*, writes them: one trace for each question. A *trace* is a response with everything that is known about how it was made. *CoT* (chain of thought) means reasoning that is written down.
+# The paper starts from about 260,000 questions (Video-R1-260k). Writing observations and thoughts by hand for so many questions would cost too much. So a strong model, the *teacher*, writes them: one trace for each question. A *trace* is a response with everything that is known about how it was made. *CoT* (chain of thought) means reasoning that is written down.
 #
 # **After this notebook you can**
 # - read the prompt that asks for the three segments

@@ -193,7 +193,7 @@ checks.test_lucky(response, sign)
 # %% [markdown]
 # **What this shows.** A reward for the answer cannot tell this response from a good one. The reward of perception can.
 #
-# Now attack the reward of perception. There is no video here, so every observation is a guess. Edit the observation below until the verdict is *Sufficient: yes*. Try one sign ("The sign says STOP."), several signs, or many objects.
+# Now attack the reward of perception. This exercise has no video, so every observation is a guess. Edit the observation below until the verdict is *Sufficient: yes*. Try one sign ("The sign says STOP."), several signs, or many objects.
 # %%
 widgets.trace_editor(sign)
 # %% [markdown]

@@ -63,7 +63,7 @@ for tail in (["</observation>", " <think>"], ["</observation", "> <think>"]):
 #
 # - Perception ends with the first `</observation>` that comes after the first `<observation>`.
 # - Count every token that starts before this end, also the tokens before `<observation>`.
-# - Return 0 if there is no `<observation>`, or no `</observation>` after it. Then all tokens belong to reasoning.
+# - Return 0 if the response has no `<observation>`, or no `</observation>` after it. Then all tokens belong to reasoning.
 # %% [exercise]
 def border(tokens: list[str]) -> int:
     """Return how many leading tokens of a response belong to perception."""

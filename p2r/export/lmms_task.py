@@ -50,8 +50,8 @@ def write_task(
     """Write a task of lmms-eval to the folder `out`; return its YAML file.
 
     `benchmark` names the rule of scoring (default: accuracy by problem type). Raises `UserError` if
-    there are no questions or a question has several media, and `MediaError` if a clip is outside
-    the media folder.
+    the files hold no question or a question has several media, and `MediaError` if a clip is
+    outside the media folder.
     """
     root = (data_root or (questions if questions.is_dir() else questions.parent)).resolve()
     entry = find_benchmark(benchmark) if benchmark else built_in_benchmark()

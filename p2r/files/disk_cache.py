@@ -39,8 +39,8 @@ def cache_folder() -> Path:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:  # the user has no home folder
         raise StoreError(
-            "p2r does not know where to put its caches, because there is no home folder: set "
-            "P2R_CACHE to a folder"
+            "p2r has no place for its caches, because your user has no home folder: set P2R_CACHE "
+            "to a folder"
         ) from error
     return cache / "p2r"
 
@@ -127,8 +127,8 @@ class DiskCache:
                     with suppress(PermissionError):  # a file of another user
                         path.unlink(missing_ok=True)
                         size -= each
-        except (Timeout, OSError, NotImplementedError):  # another OS process is deleting
-            return
+        except (Timeout, OSError, NotImplementedError):
+            return  # another OS process is deleting files, or the disk does not support locks
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
         """Yield time of the last use, size and path of every cached file."""

@@ -17,6 +17,7 @@ from p2r.errors import UserError
 from p2r.playground.pretraining import checks, circuits, pointing, publish, tower, train
 from p2r.playground.pretraining.batches import encode
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
+from p2r.playground.pretraining.places import visual_tokens
 from p2r.playground.second.examples import corpus
 from p2r.playground.second.world import Scene, SceneObject
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
@@ -66,6 +67,25 @@ def test_stages_have_known_makers_and_their_own_seeds():
 
 def interrupt(*given, **more):
     raise KeyboardInterrupt
+
+
+def test_stages_follow_each_other_and_both_models_continue_the_same_one(tmp_path, monkeypatch):
+    starts = {}
+
+    def note(stage, start, out):
+        starts[out.name] = start.name
+        (out / "done.json").parent.mkdir()
+        (out / "done.json").write_text("{}")
+
+    monkeypatch.setattr(train, "train", note)
+    monkeypatch.setattr(train, "learn_words", lambda start, out: note(None, start, out))
+    monkeypatch.setattr(train, "learn_to_copy", lambda out, seed: note(None, out.parent, out))
+    train.make_models(tmp_path, last="words")
+    assert list(starts) == ["copy", "text", "look up", "words"]
+    train.make_models(tmp_path)  # what is complete is skipped
+    assert list(starts) == list(train.STAGES)
+    before = [starts[name] for name in train.STAGES[1:-2]]
+    assert before == list(train.STAGES[:-3]) and starts["teacher"] == starts["base"] == "traces"
 
 
 @pytest.mark.slow
@@ -184,10 +204,10 @@ def test_the_loss_of_pointing_is_the_attention_to_the_described_object():
         encode(processor, make(3), STAGE, random.Random(0))
         for make in (MAKERS["caption"], MAKERS["look up"], MAKERS["other notes"])
     ]
-    points = [row.pop("points") for row in rows]
+    rows, points = zip(*rows, strict=True)
     scene, ids = MAKERS["caption"](3).scene, rows[0]["input_ids"]
     video = ids.index(processor.tokenizer.convert_tokens_to_ids("<|video_pad|>"))
-    seen = pointing.object_tokens(scene, 4, 4)
+    seen = visual_tokens(scene, 4, 4)
     for obj in scene.objects:
         (name,) = processor.tokenizer([f" {obj.name}"])["input_ids"]
         place = next(at for at in range(video + 64, len(ids)) if ids[at : at + 2] == name)

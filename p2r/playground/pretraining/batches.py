@@ -10,7 +10,8 @@ import torch
 from p2r import data
 from p2r.playground.drawing import draw, draw_strange
 from p2r.playground.pretraining.curriculum import Stage, draw_maker
-from p2r.playground.pretraining.pointing import Points, look_nowhere, object_tokens, points_of
+from p2r.playground.pretraining.places import visual_tokens
+from p2r.playground.pretraining.pointing import Points, look_nowhere, points_of
 from p2r.playground.second.examples import Example, style_of
 from p2r.playground.tiny_model import MERGE, PATCH
 
@@ -23,13 +24,17 @@ def make_batch(
     """Return the inputs of a step, and where its rows should look."""
     make = draw_maker(stage, step)[1]
     seeds = range(first + step * stage.batch, first + (step + 1) * stage.batch)
-    rows = [encode(processor, make(seed), stage, random.Random(f"draw {seed}")) for seed in seeds]
-    points = [row.pop("points") for row in rows]
-    return data.collate_examples(rows, processor.tokenizer.pad_token_id), points
+    rows, points = zip(
+        *(encode(processor, make(seed), stage, random.Random(f"draw {seed}")) for seed in seeds),
+        strict=True,
+    )
+    return data.collate_examples(rows, processor.tokenizer.pad_token_id), list(points)
 
 
-def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -> dict[str, Any]:
-    """Return the inputs and labels of an example, and its `points`.
+def encode(
+    processor: Any, example: Example, stage: Stage, rng: random.Random
+) -> tuple[dict[str, Any], Points]:
+    """Return the inputs and labels of an example, and where the heads should look.
 
     The given beginning of a response has no labels. While a response describes a video, the heads
     look at it. Without a video they look nowhere. While the model thinks, they are free.
@@ -43,17 +48,17 @@ def encode(processor: Any, example: Example, stage: Stage, rng: random.Random) -
     style = style_of(example.question, rng, example.response)
     row = data.encode_example(processor, example.question, frames, example.response, style)
     first = next(place for place, label in enumerate(row["labels"]) if label != -100)
-    row["points"] = {}
+    points: Points = {}
     if frames is None:
-        row["points"] = look_nowhere(range(first, len(row["labels"])))
+        points = look_nowhere(range(first, len(row["labels"])))
     elif not example.given:
         told = example.response.partition("</observation>")[0]
         length = len(processor.tokenizer(told, add_special_tokens=False)["input_ids"])
         height, width = (side // CELL for side in frames.frames.shape[1:3])
-        objects = object_tokens(example.scene, height, width)
+        objects = visual_tokens(example.scene, height, width)
         places = range(first, first + length)
-        row["points"] = points_of(row["input_ids"], places, objects, processor.tokenizer)
+        points = points_of(row["input_ids"], places, objects, processor.tokenizer)
     if example.given:
         given = len(processor.tokenizer(example.given, add_special_tokens=False)["input_ids"])
         row["labels"][first : first + given] = [-100] * given
-    return row
+    return row, points

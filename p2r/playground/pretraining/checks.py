@@ -51,8 +51,8 @@ def token_skill(name: str, model: Any, processor: Any, stage: Stage) -> float:
     """Return the share of tokens of held-out examples of a maker that are predicted rightly."""
     rows = []
     for seed in range(FIRST_HELD_OUT, FIRST_HELD_OUT + COUNT):
-        rows.append(encode(processor, MAKERS[name](seed), stage, random.Random(f"held {seed}")))
-        rows[-1].pop("points")
+        row, _ = encode(processor, MAKERS[name](seed), stage, random.Random(f"held {seed}"))
+        rows.append(row)
     inputs = data.collate_examples(rows, processor.tokenizer.pad_token_id)
     return right_tokens(model(**inputs).logits, inputs["labels"])
 

@@ -15,40 +15,15 @@ from typing import Any
 
 import torch
 
-from p2r.playground.second.world import SIGN_TOP, STAGE, Scene
-
 # Layers of the heads. In a model that is trained on text, layer 1 does the least. Choosing the next
 # object needs what layer 1 has found.
 SENTENCE, NEXT_NAME = 1, 2
 HEADS = (0, 2)  # they do not share their keys
 WEIGHT = 0.3  # of this loss, beside that of the tokens
 
-SIGN, LETTER = "sign says", 6  # the words before the text of a sign; stage units per letter
-
 # (layer, place of a token) -> places of the visual tokens to look at
 Points = dict[tuple[int, int], list[int]]
 NOWHERE = [0]  # the first token tells nothing, so it is where a head looks that finds no object
-
-
-def object_tokens(scene: Scene, height: int, width: int) -> dict[str, list[int]]:
-    """Return the visual tokens at the centre of each object, by its name, and those of the sign.
-
-    `height` and `width` are the visual tokens of a frame; a clip has four pairs of frames.
-    """
-    found: dict[str, list[int]] = {}
-    if scene.sign:
-        row = int((SIGN_TOP + LETTER / 2) * height / STAGE)
-        first, last = scene.sign_x, scene.sign_x + LETTER * len(scene.sign)
-        columns = range(int(first * width / STAGE), int(last * width / STAGE) + 1)
-        found[SIGN] = [(t * height + row) * width + c for t in range(4) for c in columns]
-    for obj in scene.objects:
-        places = found.setdefault(obj.name, [])
-        for second in range(4):
-            if obj.visible(second) and obj.name not in scene.hidden:
-                x, y = obj.position(second + 0.25)
-                row, column = int(y * height / STAGE), int(x * width / STAGE)
-                places.append((second * height + row) * width + column)
-    return found
 
 
 def points_of(
@@ -57,7 +32,8 @@ def points_of(
     """Return where the heads should look while the model writes sentences about objects.
 
     `ids` are the tokens of a prompt and of a response, `places` the places of the response's tokens
-    that describe the video. A sentence lasts from a name to the next one.
+    that describe the video, `objects` a result of `visual_tokens`. A sentence lasts from a name to
+    the next one.
     """
     names = {
         tuple(tokenizer(f" {name}", add_special_tokens=False)["input_ids"]): seen

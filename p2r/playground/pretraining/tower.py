@@ -21,12 +21,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from p2r.playground.drawing import draw
+from p2r.playground.pretraining.places import SIGN, SLICES, visual_tokens
 from p2r.playground.second.words import MOTIONS, SEEN, SIZES
-from p2r.playground.second.world import SIGN_TOP, STAGE, Scene, sample_scene
+from p2r.playground.second.world import STAGE, Scene, SceneObject, sample_scene
 
-GRID, SLICES = 4, 4  # visual tokens per side of a frame; pairs of frames in a clip
+GRID = 4  # visual tokens per side of a frame
 CELL = STAGE / GRID  # stage units per visual token
-LETTER = 6.0  # stage units per letter of a sign
 EDGE = 1.5  # an object colours tokens that are at most this far from it (stage units)
 LOUD = 2.0  # visual tokens may be this many times larger than the embeddings of words
 WORDS = {
@@ -47,36 +47,39 @@ def token_words(scene: Scene) -> torch.Tensor:
     An object belongs to the token at its centre. Tokens at its edges, and tokens with two centres,
     are `UNKNOWN`. A token without an object has the colour `NOTHING`. All tokens of a sign tell it.
     """
-    labels = torch.full((SLICES, GRID, GRID, len(WORDS)), UNKNOWN)
-    labels[..., 0] = NOTHING
+    labels = torch.full((SLICES * GRID * GRID, len(WORDS)), UNKNOWN)
+    labels[:, 0] = NOTHING
+    places = visual_tokens(scene, GRID, GRID)
     if scene.sign:
-        row = int((SIGN_TOP + LETTER / 2) // CELL)
-        columns = _cells(scene.sign_x, scene.sign_x + LETTER * len(scene.sign))
-        labels[:, row, columns, -1] = WORDS["sign"].index(scene.sign)
-    owned = set()
-    for second in range(SLICES):  # a pair of frames begins at each whole second
-        for obj in scene.objects:
-            if not obj.visible(second):
-                continue
-            x, y = obj.position(second + 0.25)
-            reach = obj.half + EDGE
-            touched = (second, _cells(y - reach, y + reach), _cells(x - reach, x + reach))
-            edge = labels[touched][..., 0]
-            edge[edge == NOTHING] = UNKNOWN
-            place = (second, int(y // CELL), int(x // CELL))
+        labels[places[SIGN], -1] = WORDS["sign"].index(scene.sign)
+    for obj in scene.objects:
+        for second in range(SLICES):
+            if obj.visible(second):
+                labels[_touched(obj, second), 0] = UNKNOWN
+    owned: set[int] = set()
+    for obj in scene.objects:
+        for place in places[obj.name]:
+            second = place // GRID**2
             moves = obj.position(second) != obj.position(second + 0.5)
             motion = obj.motion if moves and obj.motion else "still"
             told = (obj.colour_at(second), obj.shape, obj.size, motion)
             found = [WORDS[kind].index(word) for kind, word in zip(OBJECT, told, strict=True)]
-            labels[place][: len(OBJECT)] = torch.tensor(found)
             if place in owned:
-                labels[place][: len(OBJECT)] = UNKNOWN
+                found = [UNKNOWN] * len(OBJECT)
+            labels[place, : len(OBJECT)] = torch.tensor(found)
             owned.add(place)
-    return labels.view(-1, len(WORDS))
+    return labels
 
 
-def _cells(first: float, last: float) -> slice:
-    return slice(max(0, int(first // CELL)), int(last // CELL) + 1)
+def _touched(obj: SceneObject, second: int) -> list[int]:
+    """Return the tokens that an object touches, or nearly touches, in the middle of a slice."""
+    x, y = obj.position(second + 0.25)
+    reach = obj.half + EDGE
+    rows, columns = (
+        range(max(0, int((at - reach) // CELL)), min(GRID - 1, int((at + reach) // CELL)) + 1)
+        for at in (y, x)
+    )
+    return [(second * GRID + row) * GRID + column for row in rows for column in columns]
 
 
 def tower_batch(processor: Any, seeds: Sequence[int], strange: float) -> dict[str, torch.Tensor]:

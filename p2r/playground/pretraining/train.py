@@ -47,7 +47,8 @@ WARMUP = 50  # steps
 ROPE_THETA = 300.0
 COPY_RATE, COPY_STEPS, COPIED = 2e-3, 1500, 0.93
 # The stage "words" of the vision tower.
-WORDS_AFTER, WORDS_STEPS, WORDS_BATCH, WORDS_RATE, STRANGE = "look up", 1000, 32, 1e-3, 0.1
+WORDS_AFTER, WORDS_STEPS, WORDS_BATCH, WORDS_RATE = "look up", 1000, 32, 1e-3
+FINAL_RATE, STRANGE = 0.05, 0.1
 HELD_OUT_CLIPS = 128
 _STATE = "optimizer.safetensors"
 
@@ -63,22 +64,22 @@ STAGES = _order()  # the names of all stages, in order
 
 def make_models(out: Path, seed: int = 0, last: str = "") -> None:
     """Train every stage that is not complete in `out`; stop after the stage `last`."""
-    before = out / "copy"
-    if not _complete(before):
-        learn_to_copy(before, seed)
-    for stage in CURRICULUM:
-        if not _complete(out / stage.name):
-            train(stage, before, out / stage.name)
-        before = out / stage.name
-        if stage.name == last:
+    stages = {stage.name: stage for stage in (*CURRICULUM, *MODELS)}
+    models = {stage.name for stage in MODELS}
+    before = out
+    for name in STAGES:
+        folder = out / name
+        if not _complete(folder):
+            if name == "copy":
+                learn_to_copy(folder, seed)
+            elif name == "words":
+                learn_words(before, folder)
+            else:
+                train(stages[name], before, folder)
+        if name == last:
             return
-        if stage.name == WORDS_AFTER:
-            if not _complete(out / "words"):
-                learn_words(before, out / "words")
-            before = out / "words"
-    for stage in MODELS:
-        if not _complete(out / stage.name):
-            train(stage, before, out / stage.name)
+        if name not in models:  # both models continue the last stage before them
+            before = folder
 
 
 def learn_to_copy(out: Path, seed: int) -> None:
@@ -118,33 +119,24 @@ def learn_words(start: Path, out: Path) -> None:
     tower.quieten(model, clips)
     reader = tower.WordReader(model, processor.tokenizer)
     learned = [*model.model.visual.parameters(), *reader.parameters()]
-    optimizer = torch.optim.AdamW(learned, lr=WORDS_RATE, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(learned, betas=(0.9, 0.98))
+
+    def make(step: int) -> dict[str, torch.Tensor]:
+        first = FIRST_SEED + step * WORDS_BATCH
+        return tower.tower_batch(processor, range(first, first + WORDS_BATCH), STRANGE)
+
     with ThreadPoolExecutor(1) as pool:
-
-        def make(step: int) -> Any:
-            first = FIRST_SEED + step * WORDS_BATCH
-            return pool.submit(
-                tower.tower_batch, processor, range(first, first + WORDS_BATCH), STRANGE
-            )
-
-        following = make(0)
+        following = pool.submit(make, 0)
         for step in range(WORDS_STEPS):
-            batch, following = following.result(), make(step + 1)
-            fall = 1 - 0.95 * step / WORDS_STEPS
-            optimizer.param_groups[0]["lr"] = WORDS_RATE * min(1.0, (step + 1) / WARMUP) * fall
+            batch, following = following.result(), pool.submit(make, step + 1)
             loss = reader.loss(tower.see(model, batch), batch["labels"])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(learned, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            if step % 50 == 49:
+            _descend(optimizer, loss, falling_rate(WORDS_RATE, FINAL_RATE, step, WORDS_STEPS))
+            if step % 50 == 49 or step + 1 == WORDS_STEPS:
                 with torch.no_grad():
-                    found = reader.right(tower.see(model, clips), clips["labels"])
-                _log(
-                    out, step=step + 1, loss={"words": round(loss.item(), 3)}, check=_rounded(found)
-                )
+                    found = _rounded(reader.right(tower.see(model, clips), clips["labels"]))
+                _log(out, step=step + 1, loss=_rounded({"words": loss.item()}), check=found)
     _save(model, processor, out)
-    _finish(out, steps=WORDS_STEPS, check=_rounded(found))
+    _finish(out, steps=WORDS_STEPS, check=found)
 
 
 def train(stage: Stage, start: Path, out: Path) -> None:
@@ -201,9 +193,13 @@ def seeds_of(stage: Stage) -> int:
 
 
 def rate_of(stage: Stage, step: int) -> float:
-    """Return the learning rate: a linear warm-up, then a linear fall to the final rate."""
-    fall = 1 - (1 - stage.final_rate) * step / stage.steps
-    return stage.rate * min(1.0, (step + 1) / WARMUP) * fall
+    """Return the learning rate of a step of a stage."""
+    return falling_rate(stage.rate, stage.final_rate, step, stage.steps)
+
+
+def falling_rate(rate: float, final: float, step: int, steps: int) -> float:
+    """Return a learning rate: a linear warm-up, then a linear fall to `final` times `rate`."""
+    return rate * min(1.0, (step + 1) / WARMUP) * (1 - (1 - final) * step / steps)
 
 
 # ---- parts of a training
@@ -225,14 +221,20 @@ def _update(
     more_loss: Callable[[], torch.Tensor | float] = lambda: 0.0,
 ) -> Any:
     """Make one update; `more_loss` is called after the forward pass."""
+    result = model(**inputs)
+    _descend(optimizer, result.loss + pointing.WEIGHT * more_loss(), rate)
+    return result
+
+
+def _descend(optimizer: Any, loss: torch.Tensor, rate: float) -> None:
+    """Make one step of an optimizer with clipped gradients of a loss."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    result = model(**inputs)
-    (result.loss + pointing.WEIGHT * more_loss()).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    loss.backward()
+    learned = [each for group in optimizer.param_groups for each in group["params"]]
+    torch.nn.utils.clip_grad_norm_(learned, 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return result
 
 
 def _save(model: Any, processor: Any, folder: Path) -> None:
@@ -285,7 +287,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the models")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first weights")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")
-    parser.add_argument("--last", default="", help="stop after this stage")
+    parser.add_argument("--last", default="", choices=STAGES, help="stop after this stage")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
