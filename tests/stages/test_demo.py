@@ -6,14 +6,13 @@ import io
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import forks
 import pytest
 from rich.console import Console
 
@@ -56,7 +55,11 @@ def command(run: Path) -> list[str]:
 
 def run_here(*arguments: str) -> str:
     """Run a command in this OS process, which has the libraries already. Return its output."""
-    with mock.patch.dict(os.environ, P2R_NO_APP="1"), redirect_stdout(io.StringIO()) as printed:
+    with (
+        mock.patch.dict(os.environ, P2R_NO_APP="1"),
+        forks.instead_of_spawn(),
+        redirect_stdout(io.StringIO()) as printed,
+    ):
         assert run_cli(list(arguments)) == 0
     return printed.getvalue()
 
@@ -65,15 +68,10 @@ def run_here(*arguments: str) -> str:
 def finished(tmp_path_factory) -> tuple[Path, str]:
     """A demo that was killed at a random moment and then finished: its run and its output."""
     run = tmp_path_factory.mktemp("demo") / "run"
-    child = subprocess.Popen(
-        [sys.executable, "-m", "p2r", *command(run)],
-        env={**os.environ, "P2R_NO_APP": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(random.uniform(8, 30))
+    child = forks.start(run_cli, command(run), environment={"P2R_NO_APP": "1"})
+    time.sleep(random.uniform(1, 15))
     child.kill()
-    child.wait()
+    child.join()
     return run, run_here(*command(run))
 
 

@@ -194,8 +194,7 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     trained, taught_folder, media, tmp_path
 ):
     out = tmp_path / "rl"
-    paths = ", ".join(repr(str(path)) for path in (out, taught_folder, media))
-    kill_at_line("test_grpo", f"train({paths})", out / "metrics.jsonl", 3)
+    kill_at_line(out / "metrics.jsonl", 3, train, out, taught_folder, media)
     (out / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
     train(out, taught_folder, media)
     for name, kept in (("metrics.jsonl", ("step", "loss", "reward", "kl")), ("rollouts.jsonl", ())):

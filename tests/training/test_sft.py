@@ -87,9 +87,8 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     trained, case_file, model_folder, media, tmp_path
 ):
     out = tmp_path / "sft"
-    paths = ", ".join(repr(str(path)) for path in (out, case_file, model_folder, media))
     # In the second of three epochs, which has a different order than the first.
-    kill_at_line("test_sft", f"train({paths})", out / "metrics.jsonl", 7)
+    kill_at_line(out / "metrics.jsonl", 7, train, out, case_file, model_folder, media)
     assert not (out / "model").exists()
     (out / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
     train(out, case_file, model_folder, media)

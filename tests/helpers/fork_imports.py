@@ -1,0 +1,23 @@
+"""What the fork server of `forks.py` imports."""
+
+import gc
+
+import p2r.training  # isort: skip  (first: it applies the patches that TRL needs)
+
+import datasets  # noqa: F401
+import peft  # noqa: F401
+import pytest  # noqa: F401
+import small_rl  # noqa: F401
+from transformers import (  # noqa: F401
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
+
+import p2r.cli
+import p2r.pipeline
+import p2r.stages.demo
+import p2r.training.grpo
+import p2r.training.sft  # noqa: F401
+
+gc.collect()
+gc.freeze()  # forks share these objects

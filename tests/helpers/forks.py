@@ -1,0 +1,55 @@
+"""Subprocesses that start with torch, transformers, TRL and p2r imported.
+
+These imports take 6 s of CPU time. Python's fork server makes them once for each worker of
+pytest-xdist, and every subprocess that is started here is a fork of that server.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from unittest import mock
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["fork_imports"])
+
+
+def start(
+    work: Callable[..., object],
+    *arguments: object,
+    log: str | Path = os.devnull,
+    environment: Mapping[str, str] | None = None,
+) -> BaseProcess:
+    """Call `work` in a subprocess, with more environment variables. Its output goes to `log`."""
+    changed = {**os.environ, **(environment or {})}
+    process = SERVER.Process(target=_work, args=(work, arguments, str(log), changed))
+    process.start()
+    return process
+
+
+@contextmanager
+def instead_of_spawn() -> Iterator[None]:
+    """Let `multiprocessing` fork the server where p2r asks for a new interpreter."""
+    usual = multiprocessing.get_context
+
+    def get_context(method: str | None = None) -> BaseContext:
+        return SERVER if method == "spawn" else usual(method)
+
+    with mock.patch.object(multiprocessing, "get_context", get_context):
+        yield
+
+
+def _work(
+    work: Callable[..., object], arguments: tuple, log: str, environment: dict[str, str]
+) -> None:
+    os.environ.clear()  # the environment of the server may be an older one
+    os.environ.update(environment)
+    with open(log, "a") as file:
+        for output in (1, 2):
+            os.dup2(file.fileno(), output)
+    work(*arguments)
