@@ -4,7 +4,9 @@ import gc
 
 import p2r.training  # isort: skip  (first: it applies the patches that TRL needs)
 
+import anthropic  # noqa: F401
 import datasets  # noqa: F401
+import genai_prices  # noqa: F401
 import peft  # noqa: F401
 import pytest  # noqa: F401
 import small_rl  # noqa: F401
@@ -14,6 +16,7 @@ from transformers import (  # noqa: F401
 )
 
 import p2r.cli
+import p2r.judges.kinds.claude
 import p2r.pipeline
 import p2r.stages.demo
 import p2r.training.grpo

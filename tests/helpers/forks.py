@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
@@ -30,6 +32,20 @@ def start(
     process = SERVER.Process(target=_work, args=(work, arguments, str(log), changed))
     process.start()
     return process
+
+
+def script(file: Path, *arguments: str, log: Path) -> int | None:
+    """Run a script in a subprocess. Return its exit code. Its output goes to `log`."""
+    process = start(_script, str(file), arguments, log=log)
+    process.join(800)
+    process.kill()
+    return process.exitcode
+
+
+def _script(file: str, arguments: tuple[str, ...]) -> None:
+    sys.argv = [file, *arguments]
+    sys.path.insert(0, str(Path(file).parent))
+    runpy.run_path(file, run_name="__main__")
 
 
 @contextmanager

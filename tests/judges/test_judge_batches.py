@@ -2,14 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import anthropic
+import forks
 import pytest
-from judge_asking import KEY, QUESTION, claude, judge_all
+from judge_asking import QUESTION, claude, judge_all
 
 from p2r.errors import JudgeError
 from p2r.judges import make_judge
@@ -21,8 +18,6 @@ from p2r.runs.recipe import JudgingSettings
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["judge_fixtures"]
-
-ROOT = Path(__file__).parents[2]
 
 
 def batched(run="", size=10_000, grace=0.3, **settings):
@@ -187,39 +182,33 @@ def test_a_missing_batch_does_not_hold_up_the_others(server, monkeypatch):
 
 # ---- killed
 
-SCRIPT = """
-    import os, signal, sys
-    from judge_asking import claude, judge_all
-    from p2r.judges.batches import BatchJudge
 
-    def die(*_, **__):
-        os.kill(os.getpid(), signal.SIGKILL)
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    moment = sys.argv[1]
-    judge = BatchJudge(claude("run"), poll=0.02, grace=0.3)
-    if moment == "before":      # the token is kept, nothing was sent
+
+def judge_and_die(moment):
+    judge = batched("run")
+    if moment == "before":  # the token is kept, nothing was sent
         judge.server.create = die
-    elif moment == "between":   # received by the server, its id not kept
+    elif moment == "between":  # received by the server, its id not kept
         judge._sent = die
     elif moment == "polling":
         judge.server.results = die
-    elif moment == "reading":   # replies kept, not read yet
-        judge._resolve = lambda *given, resolve=judge._resolve: (
+    elif moment == "reading":  # replies kept, not read yet
+        resolve = judge._resolve
+        judge._resolve = lambda *given: (
             die() if judge.database.rows("SELECT 1 FROM replies") else resolve(*given)
         )
     judge_all(judge, [f"red {n}" for n in range(5)])
-"""
 
 
 @pytest.mark.parametrize("moment", ["before", "between", "polling", "reading"])
-def test_a_kill_neither_loses_a_batch_nor_pays_it_twice(server, tmp_path, moment):
+def test_a_kill_neither_loses_a_batch_nor_pays_it_twice(server, moment):
     server.progress = 1
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
-    environment = {**os.environ, "PYTHONPATH": paths, "ANTHROPIC_API_KEY": KEY}
-    done = subprocess.run([sys.executable, script, moment], env=environment, timeout=600)
-    assert done.returncode == -signal.SIGKILL
+    child = forks.start(judge_and_die, moment)
+    child.join(600)
+    assert child.exitcode == -signal.SIGKILL
     assert len(server.batches) == (moment != "before")
 
     verdicts = judge_all(batched("run"), [f"red {n}" for n in range(5)])

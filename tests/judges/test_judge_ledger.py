@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import os
+import random
 import sqlite3
-import subprocess
 import sys
-import textwrap
 import threading
 import time
-from pathlib import Path
 
+import forks
 import pytest
 from judge_asking import KEY, QUESTION, claude, judge_all
 from own_loop import run_async
@@ -31,48 +29,14 @@ from p2r.template import parse, render
 pytestmark = pytest.mark.slow
 pytest_plugins = ["judge_fixtures"]
 
-ROOT = Path(__file__).parents[2]
 
-
-def environment():
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
-    return {**os.environ, "PYTHONPATH": paths, "ANTHROPIC_API_KEY": KEY}
-
-
-def start(folder, text, *arguments):
-    script = folder / "script.py"
-    script.write_text(textwrap.dedent(text))
-    return subprocess.Popen([sys.executable, script, *map(str, arguments)], env=environment())
-
-
-FORKS = """
-    import json, os, sys
-    from judge_asking import claude, judge_all
-    from p2r.errors import JudgeError
-    import anthropic
-    import genai_prices, p2r.judges.kinds.claude  # before the forks, to save each child time
-
-    def work(place):
-{work}
-
-    children = []
-    for place in range({count}):
-        children.append(os.fork())
-        if not children[-1]:
-            work(place)
-    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]))
-"""
-
-
-def run_forks(folder, work, count):
-    """Run code that exits in `count` subprocesses at once. Return their exit codes."""
-    body = textwrap.indent(textwrap.dedent(work).strip(), " " * 8)
-    script = folder / "script.py"
-    script.write_text(textwrap.dedent(FORKS.format(work=body, count=count)))
-    done = subprocess.run(
-        [sys.executable, script], env=environment(), stdout=subprocess.PIPE, text=True, timeout=600
-    )
-    return json.loads(done.stdout)
+def run_forks(work, count):
+    """Call `work(place)` in `count` subprocesses at once. Return their exit codes."""
+    children = [forks.start(work, place) for place in range(count)]
+    for child in children:
+        child.join(600)
+        child.kill()
+    return [child.exitcode for child in children]
 
 
 def books(run=""):
@@ -121,13 +85,14 @@ def test_identical_judgements_in_progress_are_sent_once(server):
     assert sum(v.cost for v in verdicts) <= 0.0015
 
 
-def test_processes_share_the_cache_and_make_each_call_once(server, tmp_path):
+def judge_sixty(place):
+    verdicts = judge_all(claude("run", concurrency=8), [f"red {n}" for n in range(60)])
+    sys.exit(not all(v.sufficient for v in verdicts))
+
+
+def test_processes_share_the_cache_and_make_each_call_once(server):
     server.delay = 0.02
-    work = """
-        verdicts = judge_all(claude("run", concurrency=8), [f"red {n}" for n in range(60)])
-        sys.exit(not all(v.sufficient for v in verdicts))
-    """
-    assert run_forks(tmp_path, work, 3) == [0, 0, 0]
+    assert run_forks(judge_sixty, 3) == [0, 0, 0]
     assert server.asked == {f"red {n}": 1 for n in range(60)}
     assert books("run")["verdict"].calls == 60
     (mode,) = sqlite3.connect(default_path()).execute("PRAGMA journal_mode").fetchone()
@@ -179,16 +144,16 @@ def test_each_run_has_its_own_budget(server):
     assert judge_all(claude("two", budget=0.02), ["red x"])[0].sufficient is True
 
 
-def test_processes_keep_one_budget_together(server, tmp_path):
+def judge_until_the_budget_ends(place):
+    try:
+        judge_all(claude("run", budget=0.03), [f"red {place} {n}" for n in range(40)])
+    except JudgeError:
+        sys.exit(7)
+
+
+def test_processes_keep_one_budget_together(server):
     server.delay = 0.02
-    work = """
-        try:
-            judge_all(claude("run", budget=0.03), [f"red {place} {n}" for n in range(40)])
-        except JudgeError:
-            sys.exit(7)
-        sys.exit(0)
-    """
-    assert run_forks(tmp_path, work, 2) == [7, 7]
+    assert run_forks(judge_until_the_budget_ends, 2) == [7, 7]
     spent = sum(server.asked.values()) * 0.0015
     assert spent <= 0.03 and Ledger(Database(), "run").spent() == pytest.approx(spent)
 
@@ -218,39 +183,28 @@ def test_malformed_answers_are_paid_too(server):
     assert Ledger(Database(), "run").spent() == pytest.approx(5 * 0.0015)
 
 
-def test_after_kills_all_calls_are_in_the_books_and_no_known_verdict_is_asked_again(
-    server, tmp_path
-):
+def judge_few_at_a_time(colours):
+    judge_all(claude("run", concurrency=4), colours)
+
+
+def test_after_kills_all_calls_are_in_the_books_and_no_known_verdict_is_asked_again(server):
     """Twenty kills at random moments, then a complete run.
 
     All verdicts are there, and no known verdict was asked for again.
     """
     server.delay = 0.05
     colours = [f"{'red' if n % 3 else 'blue'} {n}" for n in range(150)]
-    script = """
-        import json, os, random, signal, sys, time
-        from judge_asking import claude, judge_all
-        import anthropic
-        import genai_prices, p2r.judges.kinds.claude  # before the fork, to save each child time
-        from p2r.judges.database import Database
-
-        colours, draw, known = json.loads(sys.argv[1]), random.Random(0), []
-        usual = 0.3  # seconds from the fork to the first verdict
-        for _ in range(20):
-            child = os.fork()
-            if not child:
-                judge_all(claude("run", concurrency=4), colours)
-                os._exit(0)
-            time.sleep(usual + draw.random() * 0.3)
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            if not any(known) and usual < 3:  # a busy machine
-                usual += 0.3
-            known.append(len(Database().rows("SELECT key FROM verdicts")))
-        assert known == sorted(known), "no verdict is ever lost"
-        print(known)
-    """
-    assert start(tmp_path, script, json.dumps(colours)).wait(600) == 0
+    draw, counts = random.Random(0), []
+    usual = 0.3  # seconds from the fork to the first verdict
+    for _ in range(20):
+        child = forks.start(judge_few_at_a_time, colours)
+        time.sleep(usual + draw.random() * 0.3)
+        child.kill()
+        child.join()
+        if not any(counts) and usual < 3:  # a busy machine
+            usual += 0.3
+        counts.append(len(Database().rows("SELECT key FROM verdicts")))
+    assert counts == sorted(counts), "no verdict is ever lost"
     asked = -1  # calls of the killed may reach a busy server late
     while (now := sum(server.asked.values())) != asked:
         asked = now

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -129,12 +127,12 @@ def test_filter_is_killed_and_resumed(tmp_path):
     assert len(keys) == len(set(keys))
 
 
-def test_killed_runs_have_the_outcomes_of_an_uninterrupted_run():
+def test_killed_runs_have_the_outcomes_of_an_uninterrupted_run(tmp_path):
     """`benchmarks/kills.py` compares them (by default 400 records after 20 kills of each stage)."""
     script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
-    command = [sys.executable, str(script), "--kills", "1", "--records", "120", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    options = ("--kills", "1", "--records", "120", "--json")
+    said = tmp_path / "log"
+    assert forks.script(script, *options, log=said) == 0, said.read_text()
+    found = json.loads(said.read_text().splitlines()[-1])
     assert found["generate_kills"] == found["filter_kills"] == 1
     assert found["generate_equal"] and found["filter_equal"] and found["none_asked_again"]

@@ -53,6 +53,7 @@ def test_the_papers_prompts_run_through_every_stage(
     judged_by = f"server:{server.url}#judge"
     overrides = [
         *SETTINGS,
+        "sft.max_steps=2",  # the prompts are tested, not the model
         f"models.base={model_folder}",
         f"models.teacher={teacher}",
         f"models.prompt={prompt}",

@@ -2,13 +2,11 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from small import small_recipe
@@ -207,16 +205,14 @@ def test_entropy_kl_and_clip_share_of_both_processes_add_up_to_the_total(
         assert_close(together, found[theirs][0], atol=1e-5, rtol=1e-4)
 
 
-def test_the_benchmark_prints_one_json_object():
+def test_the_benchmark_prints_one_json_object(tmp_path):
     small = ["rl.prompts_per_step=2", "rl.group_size=2", "rl.micro_batch=4", "rl.max_tokens=48"]
-    done = subprocess.run(
-        [sys.executable, "benchmarks/step.py", "--json", "--rounds", "1", "--delay", "0.1"]
-        + [part for setting in small for part in ("--set", setting)],
-        cwd=ROOT, capture_output=True, text=True, timeout=800,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers")])},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
+    options = ["--json", "--rounds", "1", "--delay", "0.1"]
+    options += [part for setting in small for part in ("--set", setting)]
+    said = tmp_path / "log"
+    code = forks.script(ROOT / "benchmarks" / "step.py", *options, log=said)
+    assert code == 0, said.read_text()[-2000:]
+    found = json.loads(said.read_text().splitlines()[-1])
     assert found["process_over_outcome"] > 0 and found["over_trl"] > 0
     assert found["decodes_per_video"] == 1
     assert 100 < found["peak_mb"] < 8000
