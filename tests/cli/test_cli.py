@@ -138,9 +138,7 @@ def test_bad_question_files(capsys, tmp_path, model_folder):
 
 
 @pytest.mark.slow
-def test_bad_records_and_media_are_reported_and_the_others_are_used(
-    tmp_path, media, model_folder, capsys
-):
+def test_bad_records_and_media_are_reported_and_the_others_are_used(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [
         {**OCR, "path": "long.mp4"},
@@ -150,10 +148,10 @@ def test_bad_records_and_media_are_reported_and_the_others_are_used(
         {**OCR, "path": "none.mp4"},
     ]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert run_cli(generate_arguments(tmp_path / "x", file, media, model_folder)) == 0
-    said = capsys.readouterr().err
-    assert "record 1" in said and "riddle" in said and "record 2" in said
-    assert "2 could not be answered: reasons in" in said
+    done = p2r(*generate_arguments(tmp_path / "x", file, media, model_folder))
+    assert done.returncode == 0, done.stderr
+    assert "record 1" in done.stderr and "riddle" in done.stderr and "record 2" in done.stderr
+    assert "2 could not be answered: reasons in" in done.stderr
     errors = (tmp_path / "x" / "generate.errors.jsonl").read_text()
     assert "broken.mp4" in errors and "none.mp4" in errors
     assert (tmp_path / "x" / "generate.jsonl").read_text().count("\n") == 1

@@ -1,15 +1,16 @@
-"""Measure, in a subprocess, the peak memory of a short RL training of a model that is large
-enough to see.
+"""Measure the peak memory of short RL trainings of a model that is large enough to see.
 
-    python tests/helpers/measure_rl.py FOLDER [KEY=VALUE …]
+    python tests/helpers/measure_rl.py FOLDER
 
-Prints the estimate by part, their peak and what was measured above the libraries (MiB), as JSON.
+Trains all weights, then adapters, each in a fork of this OS process. For each of them it prints a
+line of JSON: the estimate by part, their peak and what was measured above the libraries (MiB).
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from p2r.training.memory import peak_memory
 from p2r.training.plan import plan_rl
 from p2r.training.preflight import MIB, measured_peak
 
+SETTINGS = {"all weights": [], "adapters": ["tuning.lora_rank=4"]}
 STEP = (
     "rl.steps=2",  # the optimiser's states are there from the first on
     "rl.prompts_per_step=2",
@@ -63,26 +65,36 @@ def resident() -> float:
     return int(next(line for line in status if "VmRSS" in line).split()[1]) / 1024
 
 
-def main(folder: Path, overrides: list[str]) -> dict[str, object]:
+def main(folder: Path) -> None:
     save_model(folder / "model")
+    save_model(folder / "small", width=192, layers=1)
     questions = []
     for seed in range(2):
         write_video(folder / f"{seed}.mp4", count=8, height=56, width=56, rate=2, seed=seed)
         ask = {"problem": "How many?", "problem_type": "numerical", "answer": "2"}
         questions.append(Question(id=str(seed), path=f"{seed}.mp4", **ask))
+    for name, overrides in SETTINGS.items():
+        child = os.fork()
+        if not child:
+            print(json.dumps({"name": name, **measure(folder, name, questions, overrides)}))
+            sys.stdout.flush()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0, name
+
+
+def measure(
+    folder: Path, name: str, questions: list[Question], overrides: list[str]
+) -> dict[str, object]:
+    """Return the estimate and the measured peak of one training."""
+    where = {"judge": RuleJudge(), "data_root": folder}
     recipe = small_recipe(folder / "model", *STEP, *overrides)
     plan = plan_rl(recipe, questions=questions)
     # Libraries load parts of themselves when they are first used: not counted.
-    save_model(folder / "small", width=192, layers=1)
     first = small_recipe(folder / "small", *STEP, *overrides, "rl.max_tokens=2")
-    train_grpo(
-        first, questions, folder / "small", folder / "first", judge=RuleJudge(), data_root=folder
-    )
+    train_grpo(first, questions, folder / "small", folder / name / "first", **where)
     before = resident()
     with measured_peak(torch.device("cpu")) as peak:
-        train_grpo(
-            recipe, questions, folder / "model", folder / "rl", judge=RuleJudge(), data_root=folder
-        )
+        train_grpo(recipe, questions, folder / "model", folder / name / "rl", **where)
     return {
         "parts": {part: round(size / MIB) for part, size in plan.memory.items()},
         "estimate": round(peak_memory(plan.memory) / MIB),
@@ -92,4 +104,4 @@ def main(folder: Path, overrides: list[str]) -> dict[str, object]:
 
 if __name__ == "__main__":
     gc.set_threshold(700, 10, 10)  # Python's default; `sitecustomize.py` sets another
-    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2:])))
+    main(Path(sys.argv[1]))

@@ -20,38 +20,29 @@ from p2r.template import render
 
 
 def random_model(folder: Path, family: str) -> None:
-    """Save a random tiny model of a family with its processor."""
+    """Save a random tiny model of a family with its processor.
+
+    It has fewer layers than the embedded models, because most of the time is a time per layer.
+    """
     from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 
     corpus = [render("I see two.", "So.", "2"), "How many? What is the colour of the red one?"]
     tokenizer = build_tokenizer(corpus * 4, vocabulary=320)
     build_processor(tokenizer, family).save_pretrained(folder)
-    build_model(tokenizer, seed=0, family=family).save_pretrained(folder)
+    whole = build_model(tokenizer, family=family)
+    config = whole.config
+    config.text_config.update({"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2})
+    config.vision_config.update({"depth": 2, "fullatt_block_indexes": [0, 1]})
+    torch.manual_seed(0)
+    model = type(whole)(config)
+    model.generation_config = whole.generation_config
+    model.save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A random tiny Qwen2.5-VL with its processor, as a folder."""
     return make_once(tmp_path_factory, "model", partial(random_model, family="qwen2_5_vl"))
-
-
-@pytest.fixture(scope="session")
-def thin_folder(model_folder, tmp_path_factory) -> Path:
-    """Two layers of the tiny model and of its vision tower: for what takes time by layer."""
-    return make_once(tmp_path_factory, "thin", partial(thin_model, whole=model_folder))
-
-
-def thin_model(folder: Path, whole: Path) -> None:
-    """Save a random model like that in `whole`, with two layers and two vision blocks."""
-    from transformers import AutoConfig, AutoProcessor, Qwen2_5_VLForConditionalGeneration
-
-    config = AutoConfig.from_pretrained(whole)
-    kinds = ["full_attention"] * 2
-    config.text_config.update({"num_hidden_layers": 2, "layer_types": kinds})
-    config.vision_config.update({"depth": 2, "fullatt_block_indexes": [0, 1]})
-    torch.manual_seed(0)
-    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
-    AutoProcessor.from_pretrained(whole).save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

@@ -137,10 +137,10 @@ def launch(name: str, out: Path, calls: list) -> int:
 
 
 @pytest.fixture(scope="module")
-def trained(thin_folder, taught_folder, media, questions_file, tmp_path_factory):
+def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory):
     """Return the out folder of a set-up (or of one worker: "one", "one lora"), trained once."""
     folder, found = tmp_path_factory.mktemp("distributed"), set()
-    paths = [str(path) for path in (thin_folder, media, questions_file)]
+    paths = [str(path) for path in (model_folder, media, questions_file)]
 
     def train(name: str) -> Path:
         if name.endswith(" lora"):  # in the start of its config
@@ -159,7 +159,7 @@ def trained(thin_folder, taught_folder, media, questions_file, tmp_path_factory)
         calls = [["train_distributed", "run_job", [what]]]
         if name == "ddp":
             shared = [str(out / "shared group"), str(taught_folder), str(media), *SHARED_GROUP]
-            drawn = [str(out / "drawn"), str(thin_folder), str(media), *DRAWN]
+            drawn = [str(out / "drawn"), str(model_folder), str(media), *DRAWN]
             calls += [["train_steps", "train_steps", steps], ["test_grpo", "train", shared]]
             calls.append(["test_dynamic_sampling", "train", drawn])
             calls.append(["test_overlap", "train", [str(out / "ahead"), *paths[:2]]])
@@ -224,11 +224,11 @@ def test_losses_equal_those_of_one_worker(setup, stage, trained):
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
-def test_the_final_model_loads_and_is_that_of_one_worker(setup, stage, trained, thin_folder):
+def test_the_final_model_loads_and_is_that_of_one_worker(setup, stage, trained, model_folder):
     """AdamW turns rounding errors of almost zero gradients into full updates, so a few weights
     differ by an update; all together the updates are the same.
     """
-    before = data.load_model(thin_folder if stage == "sft" else trained(setup) / "sft" / "model")
+    before = data.load_model(model_folder if stage == "sft" else trained(setup) / "sft" / "model")
     one = data.load_model(trained(single(setup)) / stage / "model").state_dict()
     two = data.load_model(trained(setup) / stage / "model").state_dict()
     names = [name for name, old in before.state_dict().items() if old.is_floating_point()]
@@ -330,9 +330,9 @@ def test_groups_advantages_and_losses_equal_those_of_one_worker(variant, trained
     assert abs(one["metrics"][-1]["loss"]) > 1e-4 and one["metrics"][-1]["kl"] > 1e-4
 
 
-def test_two_workers_draw_the_same_questions_as_one(trained, thin_folder, media, tmp_path):
+def test_two_workers_draw_the_same_questions_as_one(trained, model_folder, media, tmp_path):
     """For unreadable videos and collapsed groups. A group of two is on both workers."""
-    train_by_question(tmp_path / "one", thin_folder, media, *DRAWN)
+    train_by_question(tmp_path / "one", model_folder, media, *DRAWN)
     (tmp_path / "two").symlink_to(trained("ddp") / "drawn")
     assert asked_in(tmp_path / "one") == asked_in(tmp_path / "two")
     for one, two in both(tmp_path, "one", "two"):
@@ -341,9 +341,9 @@ def test_two_workers_draw_the_same_questions_as_one(trained, thin_folder, media,
                 assert two[key] == pytest.approx(one[key], abs=1e-5), key
 
 
-def test_two_workers_sample_one_step_ahead(trained, thin_folder, media, tmp_path):
+def test_two_workers_sample_one_step_ahead(trained, model_folder, media, tmp_path):
     """Their trainings are the same as that of one worker."""
-    train_ahead(str(tmp_path / "one"), str(thin_folder), str(media))
+    train_ahead(str(tmp_path / "one"), str(model_folder), str(media))
     (tmp_path / "two").symlink_to(trained("ddp") / "ahead")
     for one, two in both(tmp_path, "one", "two"):
         for key in ("loss", "grad_norm", "reward", "kl", "sampling/importance_sampling_ratio/mean"):
