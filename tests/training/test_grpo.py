@@ -146,7 +146,7 @@ def train(out: str, model: str, media: str, *overrides: str, judge=None) -> Path
         "rl.micro_batch=8",
         "rl.max_tokens=100",
         "rl.save_steps=2",
-        "rl.learning_rate=1e-4",
+        "rl.learning_rate=3e-4",
         "rl.scheduler=constant",
         *overrides,
     )
