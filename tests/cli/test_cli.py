@@ -12,10 +12,11 @@ import time
 import tomllib
 from pathlib import Path
 
+import forks
 import pytest
 from measures import shared_data
 
-from p2r.cli import run_cli
+from p2r.cli import main, run_cli
 
 pytest_plugins = ["small_fixtures"]
 VERBS = ("generate", "filter", "sft", "rl", "eval", "app", "ask", "demo", "doctor", "study")
@@ -197,27 +198,30 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in done.stderr and "UserError" in done.stderr
 
 
+def run_main(arguments: list[str]) -> None:
+    """Run the command line in a subprocess that does not ignore Ctrl-C, as jobs of a shell do."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["p2r", *arguments]
+    main()
+
+
 @pytest.mark.slow
 def test_ctrl_c_gives_130_and_the_same_command_continues(tmp_path, media, model_folder):
     file = tmp_path / "q.jsonl"
     records = [{**OCR, "path": "long.mp4", "problem_id": n} for n in range(300)]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     arguments = generate_arguments(tmp_path / "x", file, media, model_folder)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "p2r", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        # A background job of a shell ignores Ctrl-C, and its children would ignore it too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    log = tmp_path / "log"
+    child = forks.start(run_main, arguments, log=log)
     journal = tmp_path / "x" / "generate.jsonl"
     end = time.monotonic() + 600
-    while child.poll() is None and not (journal.is_file() and journal.stat().st_size):
+    while child.exitcode is None and not (journal.is_file() and journal.stat().st_size):
         assert time.monotonic() < end, "generate writes no response"
         time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=300)
-    assert child.returncode == 130, errors
+    os.kill(child.pid, signal.SIGINT)
+    child.join(300)
+    errors = log.read_text()
+    assert child.exitcode == 130, errors
     assert "the same command again to continue" in errors and "Traceback" not in errors
 
 

@@ -205,8 +205,9 @@ def test_entropy_kl_and_clip_share_of_both_processes_add_up_to_the_total(
         assert_close(together, found[theirs][0], atol=1e-5, rtol=1e-4)
 
 
-def test_the_benchmark_prints_one_json_object(tmp_path):
+def test_the_benchmark_prints_one_json_object(model_folder, tmp_path):
     small = ["rl.prompts_per_step=2", "rl.group_size=2", "rl.micro_batch=4", "rl.max_tokens=48"]
+    small.append(f"models.base={model_folder}")
     options = ["--json", "--rounds", "1", "--delay", "0.1"]
     options += [part for setting in small for part in ("--set", setting)]
     said = tmp_path / "log"
