@@ -12,13 +12,19 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["fork_imports"])
+
+@cache
+def server() -> BaseContext:
+    """Return the context of the server. Windows has none, so it is made at its first use."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fork_imports"])
+    return context
 
 
 def start(
@@ -29,7 +35,7 @@ def start(
 ) -> BaseProcess:
     """Call `work` in a subprocess, with more environment variables. Its output goes to `log`."""
     changed = {**os.environ, **(environment or {})}
-    process = SERVER.Process(target=_work, args=(work, arguments, str(log), changed))
+    process = server().Process(target=_work, args=(work, arguments, str(log), changed))
     process.start()
     return process
 
@@ -54,7 +60,7 @@ def instead_of_spawn() -> Iterator[None]:
     usual = multiprocessing.get_context
 
     def get_context(method: str | None = None) -> BaseContext:
-        return SERVER if method == "spawn" else usual(method)
+        return server() if method == "spawn" else usual(method)
 
     with mock.patch.object(multiprocessing, "get_context", get_context):
         yield
