@@ -153,12 +153,11 @@ class Routes:
         folder = self.library.folders.get(request.query_params.get("run", ""))
         if folder is None:
             return PlainTextResponse("no such run is open", status_code=404)
-        window = read_view(request.query_params.multi_items()).window
         untrue = self.library.store.untrue_by_step(folder.name)
         now, is_live = stamp(folder)
         if request.query_params.get("since") == now:
             return Response(status_code=204, headers=_NO_STORE)
-        parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, window, untrue)}
+        parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, untrue)}
         return JSONResponse(parts, headers=_NO_STORE)
 
     def _plotly(self, request: Request) -> Response:

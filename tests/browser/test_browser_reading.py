@@ -112,7 +112,7 @@ def test_lists_begin_at_the_top_stay_in_sight_and_keep_the_focus(scenic, open_pa
         page.go_back()
         expect(page.locator("#nav .place")).to_have_text(re.compile(place))
     # Open filters leave the list in sight.
-    page.get_by_text("Filters and order").click()
+    page.get_by_text("More filters").click()
     row = page.locator("#row-0")
     row.scroll_into_view_if_needed()
     box = row.bounding_box()

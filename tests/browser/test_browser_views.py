@@ -241,6 +241,7 @@ def test_a_question_about_an_upload_is_answered_judged_and_kept(small, open_page
     expect(question).to_have_value("Which way does square number 1 move?")
     clip_of = page.locator("#ask-sample input")
     expect(clip_of).to_have_value("Which way does square number 1 move?")
+    expect(page.locator("#ask-answer video")).to_be_visible()  # the clip, before the question
     clip = shutil.copy(run / "media" / "clips" / "a.mp4", tmp_path / "mine.mp4")
     page.locator("#ask input[type=file]").set_input_files(clip)
     # While Gradio uploads, it shows the name whole; afterwards it shows stem and suffix apart.
@@ -248,6 +249,7 @@ def test_a_question_about_an_upload_is_answered_judged_and_kept(small, open_page
     expect(clip_of).to_have_value("")
     question.fill("How many objects are there?")
     page.locator("#ask").get_by_label("options, one per line").fill("")
+    page.get_by_text("Second model, judge, problem type").click()
     page.locator("#ask").get_by_label("problem type").click()
     page.get_by_role("option", name="numerical").click()
     page.locator("#ask").get_by_label("reference answer").fill("1")

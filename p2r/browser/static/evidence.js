@@ -42,10 +42,24 @@ window.p2rEvidence = (() => {
     if (target || document.querySelector('.lit')) light(target);
   });
 
-  function seek(time) {
+  // Shows a moment. With `told`, the sentence that tells it, the player says so and comes in sight.
+  function seek(time, told = null) {
     const player = video();
     if (player) { player.pause(); player.currentTime = time; }
     mark(time);
+    const moment = document.querySelector('[data-moment]');
+    if (moment) Object.assign(moment, {hidden: !told, textContent: told ? `at ${time} s: ${words(told)}` : ''});
+    if (!told || !player) return;
+    light(told);
+    const box = player.closest('.player-box').getBoundingClientRect();
+    const top = document.querySelector('#nav')?.getBoundingClientRect().bottom ?? 0;
+    if (box.top < top || box.bottom > window.innerHeight) window.scrollBy({top: box.top - top - 8});
+  }
+  // A sentence without its number and its mark.
+  function words(sentence) {
+    const copy = sentence.cloneNode(true);
+    for (const part of all('.number, .truth-mark', copy)) part.remove();
+    return copy.textContent.trim();
   }
   function mark(time) {
     const at = frameAt(time);
@@ -97,6 +111,7 @@ window.p2rEvidence = (() => {
         event.target.classList.toggle('pixelated', event.target.videoWidth < 160);
         drawTrack();
       }
+      if (kind === 'play') for (const moment of all('[data-moment]')) moment.hidden = true;
       follow(event.target);
       if (!event.target.paused || kind === 'timeupdate' || kind === 'seeked') mark(event.target.currentTime + 0.001);
     }, true);
@@ -113,7 +128,11 @@ window.p2rEvidence = (() => {
   document.addEventListener('click', (event) => {
     const target = event.target.closest('[data-seek], [data-play], [data-nudge], figure[data-frame-time]');
     if (!target) return;
-    if ('seek' in target.dataset) seek(Number(target.dataset.seek));
+    if ('seek' in target.dataset) {
+      const time = Number(target.dataset.seek);
+      const told = all('[data-sentence]').find((sentence) => timesOf(sentence).includes(time));
+      seek(time, target.closest('[data-sentence]') ?? (target.closest('[data-track]') && told));
+    }
     else if ('play' in target.dataset) play();
     else if ('nudge' in target.dataset) nudge(Number(target.dataset.nudge));
     else seek(Number(target.dataset.frameTime));
