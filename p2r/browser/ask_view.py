@@ -25,9 +25,11 @@ from p2r.browser.desk import (
     Desk,
     own_id,
 )
+from p2r.browser.evidence import read_observation
 from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
 from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.read_view import mark_options
 from p2r.errors import UserError
 from p2r.records import PROBLEM_TYPES, WINDOW, Question
 from p2r.video import Frames
@@ -75,17 +77,29 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                 sample = gr.Dropdown(
                     samples, label="or use the clip of a case", value=None, elem_id="ask-sample"
                 )
-                problem = gr.Textbox(label="question", lines=2, max_length=MAX_QUESTION)
+                problem = gr.Textbox(
+                    label="question", lines=1, max_lines=6, max_length=MAX_QUESTION
+                )
                 options = gr.Textbox(
-                    label="options, one per line", lines=1, max_lines=6, max_length=MAX_QUESTION
+                    label="options, one per line", lines=1, max_lines=4, max_length=MAX_QUESTION
                 )
                 with gr.Row():
-                    model = gr.Dropdown(list(models), value=next(iter(models)), label="model")
-                    answer = gr.Textbox(label="reference answer", max_length=500)
+                    model = gr.Dropdown(
+                        list(models),
+                        value=next(iter(models)),
+                        label="model",
+                        scale=3,
+                        min_width=150,
+                    )
+                    answer = gr.Textbox(
+                        label="reference answer", max_length=500, scale=2, min_width=130
+                    )
                 with gr.Row(elem_id="ask-buttons"):
-                    go = gr.Button("Ask", variant="primary", elem_id="ask-go")
-                    stop = gr.Button("Stop", elem_id="ask-stop")
-                    keep = gr.Button("Keep as a case", elem_id="ask-keep", interactive=False)
+                    go = gr.Button("Ask", variant="primary", elem_id="ask-go", min_width=80)
+                    stop = gr.Button("Stop", elem_id="ask-stop", min_width=80)
+                    keep = gr.Button(
+                        "Keep as a case", elem_id="ask-keep", interactive=False, min_width=140
+                    )
                 with gr.Accordion("Second model, judge, problem type", open=False):
                     second = gr.Dropdown(
                         [_NO_SECOND, *models], value=_NO_SECOND, label="second model"
@@ -261,6 +275,10 @@ def _draw(question: Question, clip: tuple[str, str], frames: Frames, answers: li
             "model": said.model,
             "case": said.done.case if said.done else None,
             "banner": explain(said.done.case) if said.done else None,
+            "options": mark_options(said.done.case) if said.done else [],
+            "sentences": read_observation(question, said.done.case.trace.observation)
+            if said.done
+            else [],
             "segments": _segments(said.text),
             "writing": _writing(said.text) if said.is_open and said.text else None,
             "waits": said.is_open and not said.text,

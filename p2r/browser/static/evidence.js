@@ -3,7 +3,10 @@ window.p2rEvidence = (() => {
   'use strict';
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const video = () => document.querySelector('video.player');
-  const frames = () => all('[data-frame-time]');
+  // The last answer of the Ask tab stays in the page while a case is shown.
+  const shownOf = (selector) => all(selector).filter((part) => part.checkVisibility());
+  const frames = () => shownOf('[data-frame-time]');
+  const sentences = () => shownOf('[data-sentence]');
   const timesOf = (sentence) => (sentence.dataset.times || '').split(' ').filter(Boolean).map(Number);
 
   // The frame that shows a time: the last one that is not later.
@@ -18,7 +21,7 @@ window.p2rEvidence = (() => {
     const [from, to] = [Math.min(...times), Math.max(...times)].map((time) => shown.indexOf(frameAt(time, shown)));
     return shown.slice(from, to + 1);
   }
-  const observed = (number) => document.querySelector(`[data-sentence="${number}"]`);
+  const observed = (number) => sentences().find((sentence) => sentence.dataset.sentence === number);
 
   function light(target) {
     for (const lit of all('.lit')) lit.classList.remove('lit');
@@ -30,7 +33,7 @@ window.p2rEvidence = (() => {
       for (const each of all(`[data-rests="${sentence.dataset.sentence}"]`)) each.classList.add('lit');
     } else if (frame) {
       frame.classList.add('lit');
-      for (const each of all('[data-sentence]')) if (framesOf(each).includes(frame)) each.classList.add('lit');
+      for (const each of sentences()) if (framesOf(each).includes(frame)) each.classList.add('lit');
     } else if (resting) {
       const ground = observed(resting.dataset.rests);
       resting.classList.add('lit');
@@ -47,7 +50,7 @@ window.p2rEvidence = (() => {
     const player = video();
     if (player) { player.pause(); player.currentTime = time; }
     mark(time);
-    const moment = document.querySelector('[data-moment]');
+    const moment = player?.parentElement.querySelector('[data-moment]');
     if (moment) Object.assign(moment, {hidden: !told, textContent: told ? `at ${time} s: ${words(told)}` : ''});
     if (!told || !player) return;
     light(told);
@@ -73,7 +76,7 @@ window.p2rEvidence = (() => {
     if (!track || !shown.length) return;
     const duration = video()?.duration || 0;
     const end = Math.max(Number.isFinite(duration) ? duration : 0, ...shown.map((frame) => Number(frame.dataset.frameTime)));
-    const marks = all('[data-sentence]').flatMap((sentence) => timesOf(sentence).map((time) => {
+    const marks = sentences().flatMap((sentence) => timesOf(sentence).map((time) => {
       const made = document.createElement('button');
       Object.assign(made, {type: 'button', className: 'at', textContent: '△', tabIndex: -1});
       made.title = `${time} s: ${sentence.textContent.trim().slice(0, 160)}`;
@@ -130,7 +133,7 @@ window.p2rEvidence = (() => {
     if (!target) return;
     if ('seek' in target.dataset) {
       const time = Number(target.dataset.seek);
-      const told = all('[data-sentence]').find((sentence) => timesOf(sentence).includes(time));
+      const told = sentences().find((sentence) => timesOf(sentence).includes(time));
       seek(time, target.closest('[data-sentence]') ?? (target.closest('[data-track]') && told));
     }
     else if ('play' in target.dataset) play();
