@@ -171,7 +171,11 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
 
     private = {"api_visibility": "private", "concurrency_limit": 8}
     fields = [asked_of, sample, upload, problem, options, kind, answer, shown]
-    read_address = "() => [new URLSearchParams(location.search).get('case')]"
+    # Only on the Ask tab: elsewhere the page would load a second clip.
+    read_address = (
+        "() => { const at = new URLSearchParams(location.search); "
+        "return [at.get('tab') === 'ask' ? at.get('case') : null]; }"
+    )
     taken = gr.Textbox(visible=False)
     for when in (take.click, app.load):
         when(on_take, [taken], fields, js=read_address, show_progress="hidden", **private)

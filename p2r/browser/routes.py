@@ -94,7 +94,9 @@ class Routes:
             parts = render_page(self.library, view, _annotator(request))
         except StoreError as error:
             return PlainTextResponse(str(error), status_code=422, headers=_NO_STORE)
-        return JSONResponse(parts, headers=_NO_STORE)
+        # For a large run the sample to label takes a second: it is drawn after the first page.
+        later = BackgroundTask(self.library.sample) if request.query_params.get("refresh") else None
+        return JSONResponse(parts, headers=_NO_STORE, background=later)
 
     def _live(self, request: Request) -> Response:
         """Return how many cases there are now, so that a page can follow a running stage."""
