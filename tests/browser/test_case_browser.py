@@ -339,7 +339,11 @@ def test_every_view_is_accessible(address, open_page, scheme, width, more):
         ready = {"runs": ".plot .main-svg", "ask": "#ask-go"}.get(tab, "#main *")
         expect(page.locator(ready).first).to_be_visible()
         check(page, found, tab, "#ask" if tab == "ask" else "#browser")
-    assert found == {key: [] for key in (*TABS, "study")}
+    if width == 1280:
+        page.locator("#tab-data").click()
+        page.set_viewport_size({"width": 390, "height": 800})
+        check(page, found, "phone", "#top")
+    assert found == {key: [] for key in found} and {*TABS, "study"} <= found.keys()
 
 
 def check(page: Page, found: dict, name: str, context: str) -> None:

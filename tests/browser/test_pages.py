@@ -134,6 +134,12 @@ def test_a_sufficient_observation_can_be_untrue_and_every_page_says_so(library):
     assert "untrue or incomplete, the scene has: A big red square" in words_of(page["main"])
     assert "✗ observation: untrue or incomplete" in words_of(page["main"])
     assert "✗ untrue" in words_of(page["side"])
+    # Beside the 2 x 2, links lead to the sufficient observations that are true, and untrue.
+    side = show(library, "stage=rl-grpo")["side"]
+    assert "Sufficient: ✓ true 2 ✗ untrue or incomplete 1" in words_of(side)
+    link = re.search(r'href="\?([^"]*)"[^>]*data-truth="false"', side)[1].replace("&amp;", "&")
+    assert "1 of 1" in words_of(show(library, link)["nav"])
+    assert "list, filters (3)" in words_of(show(library, link)["nav"])
     assert [link for link in re.findall(r"truth=\w+", show(library, "tab=gallery")["main"])]
     narrowed = show(library, "truth=false&verdict=yes")
     assert scenic_id(4).replace("/", "%2F") in narrowed["query"]
