@@ -35,6 +35,7 @@ from p2r.browser.case_page import study_page
 from p2r.browser.exchange import fiftyone_lines, label_studio_tasks
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
+from p2r.browser.markup import load_templates
 from p2r.browser.media_view import encode_image, render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.browser.site import Story, zip_site
@@ -94,9 +95,13 @@ class Routes:
             parts = render_page(self.library, view, _annotator(request))
         except StoreError as error:
             return PlainTextResponse(str(error), status_code=422, headers=_NO_STORE)
-        # For a large run the sample to label takes a second: it is drawn after the first page.
-        later = BackgroundTask(self.library.sample) if request.query_params.get("refresh") else None
+        later = BackgroundTask(self._prepare) if request.query_params.get("refresh") else None
         return JSONResponse(parts, headers=_NO_STORE, background=later)
+
+    def _prepare(self) -> None:
+        """Do what the next pages need, after the first page: templates, the sample to label."""
+        load_templates()
+        self.library.sample()
 
     def _live(self, request: Request) -> Response:
         """Return how many cases there are now, so that a page can follow a running stage."""
