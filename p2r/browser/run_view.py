@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ FACETS = {
 
 def render_runs(view: View, folders: Mapping[str, Path], chosen: str) -> Markup:
     """Return the Runs tab: the choice of a run, and the place where the page draws its curves."""
-    return render("runs.html", view=view, folders=folders, chosen=chosen, longest=LONGEST_WINDOW)
+    return render(
+        "runs.html",
+        plain=replace(view, window=1),
+        folders=folders,
+        chosen=chosen,
+        longest=LONGEST_WINDOW,
+    )
 
 
 def render_agreement(

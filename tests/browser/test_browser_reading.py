@@ -176,7 +176,7 @@ def test_no_page_scrolls_sideways_at_any_width(scenic, open_page):
     expect(last).to_be_focused()
     page.locator("#bar nav").evaluate("tabs => tabs.scrollTo(0, 0)")
     expect(page.locator("#tab-start")).to_be_in_viewport(ratio=1)
-    page.wait_for_function(TABS_ARE_SHOWN.replace("const open", "const no"))
+    page.wait_for_function(TABS_ARE_SHOWN.replace("inSight && ", ""))
 
 
 def test_the_projector_mode_is_large_and_in_the_address(scenic, open_page):

@@ -217,6 +217,13 @@ window.p2r = (() => {
     if (link.isConnected || !link.dataset.key) return link;
     return $(`[data-key="${CSS.escape(link.dataset.key)}"]`) ?? link;
   }
+  // A link may keep a part of the address that changed since the page was made.
+  function hrefOf(link) {
+    const [kept, address] = [link.dataset.keep, new URL(link.href)];
+    const value = kept && new URLSearchParams(location.search).get(kept);
+    if (value) address.searchParams.set(kept, value);
+    return address.search;
+  }
   const step = (id) => { waiting = waiting.then(() => {
     const link = document.getElementById(id);
     return link?.href ? go(link.href) : null;
@@ -229,7 +236,7 @@ window.p2r = (() => {
       event.preventDefault();
       if (link.matches('#list .item') && onPhone()) folded = null;  // the case is below the list
       if (link.dataset.go === 'step') step(link.id);
-      else waiting = waiting.then(() => go(asItIsNow(link).href));
+      else waiting = waiting.then(() => go(hrefOf(asItIsNow(link))));
       return;
     }
     // Gradio's page has a base address, so a link to a place of this page would leave the page.
