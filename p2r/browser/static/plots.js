@@ -57,13 +57,22 @@ window.p2rPlots = (() => {
     return [...faint, ...means];
   }
   const paint = (plot) => window.Plotly.react(plot, smoothed(plot.figure.data, chosen()), layoutOf(plot.figure), config);
-  const repaint = () => { for (const plot of document.querySelectorAll('.plot')) if (plot.figure && window.Plotly) paint(plot); };
-  let painting = 0;
+  // Figures in sight come first, one at a time, so that the slider does not wait for the others.
+  let latest = 0;
+  async function repaint() {
+    const mine = ++latest;
+    const plots = [...document.querySelectorAll('.plot')].filter((plot) => plot.figure && window.Plotly);
+    const isSeen = (plot) => { const {top, bottom} = plot.getBoundingClientRect(); return bottom > 0 && top < window.innerHeight; };
+    for (const plot of [...plots.filter(isSeen), ...plots.filter((plot) => !isSeen(plot))]) {
+      if (mine !== latest || !plot.isConnected) return;
+      paint(plot);
+      await new Promise((done) => setTimeout(done));
+    }
+  }
   document.addEventListener('input', (event) => {
     if (!event.target.matches('[data-smooth]')) return;
     say();
-    cancelAnimationFrame(painting);
-    painting = requestAnimationFrame(repaint);
+    repaint();
   });
 
   function element(tag, className, text) {
