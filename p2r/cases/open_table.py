@@ -40,7 +40,7 @@ class OpenTable:
 
     @property
     def faults(self) -> list[CaseFault]:
-        """The parts that cannot be read, with the reasons. The other cases are shown."""
+        """The parts of files that cannot be read, with the reasons. The other cases are shown."""
         return self._table().all_faults()
 
     def refresh(self) -> int:
@@ -59,7 +59,10 @@ class OpenTable:
         self._current.texts.close()
 
     def wait_for_texts(self, timeout: float | None = None) -> bool:
-        """Wait until all texts are loaded; before, searches read files. Return whether they are."""
+        """Wait until all texts are loaded, and return whether they are.
+
+        Until then, searches read files.
+        """
         return self._table().texts.wait(timeout)
 
     @property
@@ -100,7 +103,7 @@ class OpenTable:
         return self._keep(table, (query, filters, *more), compute)
 
     def _passing(self, table: CaseTable, filters: Filters) -> Passing:
-        """Return the condition of the filters; a text of theirs is searched first."""
+        """Return the condition of the filters. Their text is searched first."""
         query, fields = normalise_query(filters.text), filters.text_in
         if not query:
             return where(filters)
