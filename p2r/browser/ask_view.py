@@ -122,7 +122,12 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         choices = [own, *(choice for choice in samples if choice[1] != case_id)]
         taken_from = gr.Dropdown(choices=choices, value=case_id)
         texts = [q.problem, "\n".join(q.options), q.problem_type, q.answer]
-        return [case_id, taken_from, None, *texts, _preview(_clip_of(None, case_id, q.data_type))]
+        try:
+            library.find_media(case)
+            preview = _preview(_clip_of(None, case_id, q.data_type))
+        except (ValueError, OSError) as error:
+            preview = render_no_media("No clip", hide_paths(str(error), None))
+        return [case_id, taken_from, None, *texts, preview]
 
     def on_ask(*given: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         *asked, first, other, judge_name = given  # `asked`: the arguments of `prepare`
