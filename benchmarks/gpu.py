@@ -44,6 +44,7 @@ from p2r import data
 from p2r.families import family_of_model, published_configs, read_sizes
 from p2r.families.sizes import Architecture, count_parameters, vision_tokens
 from p2r.files.atomic import write_json
+from p2r.runs.models import SHIPPED
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.training.memory import GIB, Load, estimate_memory, peak_memory
 from p2r.training.packing import accept_packed_rows, pack
@@ -102,7 +103,7 @@ class Clock:
 def config_of(shape: Shape) -> Qwen2_5_VLConfig:
     """Return the config of a shape, without any file from the network."""
     if shape.name == "tiny":
-        return Qwen2_5_VLConfig.from_pretrained(data.PLAYGROUND_MODELS / "base")
+        return Qwen2_5_VLConfig.from_pretrained(SHIPPED / "base")
     sizes = dict(published_configs()[load_recipe(shape.recipe).models.base])
     vision = sizes.pop("vision_config")
     tied = sizes.pop("tie_word_embeddings")

@@ -247,7 +247,7 @@ for path in (bad, run.path("bad", "missing.mp4")):
 # %% [markdown]
 # ## From frames to model inputs
 #
-# One module, `p2r.data`, builds all inputs of a model: for sampling, for the losses and for evaluation.
+# One package, `p2r.data`, builds all inputs of a model: for sampling, for the losses and for evaluation.
 #
 # **Predict:** the tiny model has patches of 7 × 7 pixels, not 14 × 14. It also merges 2 × 2 patches of two frames. How many video tokens do 8 frames of 56 × 56 pixels cost?
 # %%

@@ -35,7 +35,7 @@ GROUP_ORDERS = {
     "wrong": ("fewest answers right", "right", False),
     "step": ("training step", "step", False),
 }
-WINDOWS = (1, 5, 20)
+LONGEST_WINDOW = 50  # steps
 PAGE = 50
 MAX_SIDES = 3
 MAX_ITEMS = 60  # cases of a story
@@ -135,7 +135,7 @@ def read_view(pairs: Iterable[tuple[str, str]]) -> View:
         blind=blind,
         big=last.get("big") == "1",
         by=last["by"] if last.get("by") in GROUP_ORDERS else "",
-        window=int(window) if window in map(str, WINDOWS) else 1,
+        window=int(window) if window in map(str, range(1, LONGEST_WINDOW + 1)) else 1,
         title=last.get("title", "")[:MAX_NOTE],
         items=_read_items(pairs),
     )

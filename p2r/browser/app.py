@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import socket
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from p2r.browser.desk import MAX_UPLOAD
 from p2r.browser.exposure import check_host, check_root_path
 from p2r.browser.guard import ANY_HOST, Guard
 from p2r.browser.library import Library
-from p2r.browser.markup import load_templates
 from p2r.browser.served import allowed_hosts, hub_path, show_in_cell
 from p2r.browser.theme import HEAD, SHELL, make_theme
 from p2r.browser.waiting import free_port
@@ -107,7 +105,6 @@ def launch(
         raise UserError(
             f"the case browser does not start on {host}: {type(error).__name__}: {error}"
         ) from error
-    threading.Thread(target=load_templates, name="p2r-templates", daemon=True).start()
     if in_hub:
         show_in_cell(root_path)
     if block and not ipython_check():

@@ -25,9 +25,11 @@ from p2r.browser.desk import (
     Desk,
     own_id,
 )
+from p2r.browser.evidence import read_observation
 from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
 from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.read_view import mark_options
 from p2r.errors import UserError
 from p2r.records import PROBLEM_TYPES, WINDOW, Question
 from p2r.video import Frames
@@ -43,7 +45,7 @@ _WARNING = (
 _PLAYED_BYTES = 4_000_000
 _STOPPED = Markup('<p class="note stopped" role="status">Stopped.</p>')
 _WAITING = render_no_media(
-    "No question yet", "The three segments appear here while the model writes them."
+    "No clip yet", "Choose a clip. It is shown here, and then what the model says about it."
 )
 
 
@@ -57,10 +59,9 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
     with gr.Column(elem_id="ask"):
         gr.HTML(
             Markup(
-                "<h2>Ask your own question</h2><p>Upload a clip or choose a sample, and ask. The "
-                "model observes, thinks and answers. If you give the reference answer, a judge "
-                "rates the observation. A second model answers the same question beside the "
-                "first.</p>{}"
+                "<h2>Ask about a clip</h2><p>Choose a clip, write a question, press “Ask”. The "
+                "model writes what it sees, what follows, and its answer. With a reference "
+                "answer, a judge says whether the observation is enough.</p>{}"
             ).format(warning),
             apply_default_css=False,
             elem_id="ask-head",
@@ -71,28 +72,40 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
                     label=f"clip or picture, at most {MAX_UPLOAD.upper()}",
                     file_types=list(SUFFIXES),
                     type="filepath",
-                    height=136,
+                    height=104,
                 )
                 sample = gr.Dropdown(
                     samples, label="or use the clip of a case", value=None, elem_id="ask-sample"
                 )
-                problem = gr.Textbox(label="question", lines=2, max_length=MAX_QUESTION)
+                problem = gr.Textbox(
+                    label="question", lines=1, max_lines=6, max_length=MAX_QUESTION
+                )
                 options = gr.Textbox(
-                    label="options, one per line", lines=2, max_length=MAX_QUESTION
+                    label="options, one per line", lines=1, max_lines=4, max_length=MAX_QUESTION
                 )
                 with gr.Row():
-                    kind = gr.Dropdown(list(PROBLEM_TYPES), value="free-form", label="problem type")
-                    answer = gr.Textbox(label="reference answer (for the judge)", max_length=500)
-                with gr.Row():
-                    model = gr.Dropdown(list(models), value=next(iter(models)), label="model")
+                    model = gr.Dropdown(
+                        list(models),
+                        value=next(iter(models)),
+                        label="model",
+                        scale=3,
+                        min_width=150,
+                    )
+                    answer = gr.Textbox(
+                        label="reference answer", max_length=500, scale=2, min_width=130
+                    )
+                with gr.Row(elem_id="ask-buttons"):
+                    go = gr.Button("Ask", variant="primary", elem_id="ask-go", min_width=80)
+                    stop = gr.Button("Stop", elem_id="ask-stop", min_width=80)
+                    keep = gr.Button(
+                        "Keep as a case", elem_id="ask-keep", interactive=False, min_width=140
+                    )
+                with gr.Accordion("Second model, judge, problem type", open=False):
                     second = gr.Dropdown(
                         [_NO_SECOND, *models], value=_NO_SECOND, label="second model"
                     )
-                judge = gr.Dropdown([_NO_JUDGE, *judges], value=judges[0], label="judge")
-                with gr.Row():
-                    go = gr.Button("Ask", variant="primary", elem_id="ask-go")
-                    stop = gr.Button("Stop", elem_id="ask-stop")
-                    keep = gr.Button("Keep as a case", elem_id="ask-keep", interactive=False)
+                    judge = gr.Dropdown([_NO_JUDGE, *judges], value=judges[0], label="judge")
+                    kind = gr.Dropdown(list(PROBLEM_TYPES), value="free-form", label="problem type")
                 # Hidden. The page clicks it to use the open case of its address.
                 take = gr.Button("use the open case", elem_id="ask-take")
             with gr.Column(elem_id="ask-answer", scale=3, min_width=400):
@@ -109,7 +122,12 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         choices = [own, *(choice for choice in samples if choice[1] != case_id)]
         taken_from = gr.Dropdown(choices=choices, value=case_id)
         texts = [q.problem, "\n".join(q.options), q.problem_type, q.answer]
-        return [case_id, taken_from, None, *texts]
+        try:
+            library.find_media(case)
+            preview = _preview(_clip_of(None, case_id, q.data_type))
+        except (ValueError, OSError) as error:
+            preview = render_no_media("No clip", hide_paths(str(error), None))
+        return [case_id, taken_from, None, *texts, preview]
 
     def on_ask(*given: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         *asked, first, other, judge_name = given  # `asked`: the arguments of `prepare`
@@ -120,7 +138,7 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         answers: list[Said] = []
         try:
             media, question = prepare(desk, *asked)
-            clip = _clip_of(file, case_id, question)
+            clip = _clip_of(file, case_id, question.data_type)
             run = None if file else library.store.run_of(case_id or "")
             for name in dict.fromkeys(name for name in (first, other) if name in models):
                 answers.append(Said(name))
@@ -157,14 +175,24 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         return link.format(View(case=ids[0]).link()), off
 
     private = {"api_visibility": "private", "concurrency_limit": 8}
-    fields = [asked_of, sample, upload, problem, options, kind, answer]
-    read_address = "() => [new URLSearchParams(location.search).get('case')]"
+    fields = [asked_of, sample, upload, problem, options, kind, answer, shown]
+    # Only on the Ask tab: elsewhere the page would load a second clip.
+    read_address = (
+        "() => { const at = new URLSearchParams(location.search); "
+        "return [at.get('tab') === 'ask' ? at.get('case') : null]; }"
+    )
     taken = gr.Textbox(visible=False)
     for when in (take.click, app.load):
         when(on_take, [taken], fields, js=read_address, show_progress="hidden", **private)
     sample.input(on_take, [sample], fields, show_progress="hidden", **private)
     # An uploaded clip replaces the clip of a case.
-    upload.upload(lambda: [None, None], None, [asked_of, sample], show_progress="hidden", **private)
+    upload.upload(
+        lambda file: [None, None, _preview(_clip_of(file, None, "video"))],
+        [upload],
+        [asked_of, sample, shown],
+        show_progress="hidden",
+        **private,
+    )
     asking = go.click(
         on_ask,
         [upload, asked_of, problem, options, kind, answer, model, second, judge],
@@ -228,10 +256,19 @@ def hide_paths(message: str, media: Path | None) -> str:
     return re.sub(r"(?<![\w:/.])/(?:[^\s/'\":]+/)+([^\s/'\":]*)", r"\1", message)
 
 
-def _clip_of(file: str | None, case_id: str | None, question: Question) -> tuple[str, str]:
+def _preview(clip: tuple[str, str]) -> Markup:
+    """Return the chosen clip as a player; for a clip that cannot be played here, a note."""
+    if not clip[0]:
+        return render_no_media(
+            "Your clip is there", "It is too large to be played here. Press “Ask”."
+        )
+    return render("asked_clip.html", clip=clip)
+
+
+def _clip_of(file: str | None, case_id: str | None, data_type: str) -> tuple[str, str]:
     """Return the address of the clip and its data type; "" if it is too large for the page."""
     if not file:
-        return "p2r/media?" + urlencode({"case": case_id or ""}), question.data_type
+        return "p2r/media?" + urlencode({"case": case_id or ""}), data_type
     path = Path(file)
     kind = mimetypes.guess_type(path)[0] or ""
     data_type = kind.partition("/")[0]
@@ -247,6 +284,10 @@ def _draw(question: Question, clip: tuple[str, str], frames: Frames, answers: li
             "model": said.model,
             "case": said.done.case if said.done else None,
             "banner": explain(said.done.case) if said.done else None,
+            "options": mark_options(said.done.case) if said.done else [],
+            "sentences": read_observation(question, said.done.case.trace.observation)
+            if said.done
+            else [],
             "segments": _segments(said.text),
             "writing": _writing(said.text) if said.is_open and said.text else None,
             "waits": said.is_open and not said.text,

@@ -82,16 +82,14 @@ def stamp(run: Path) -> tuple[str, bool]:
     return f"{newest:.3f}-{size}-{len(states)}", time.time() - newest < LIVE_SECONDS
 
 
-def draw_run(
-    run: Path, window: int = 1, untrue: Sequence[Mapping[str, Any]] = ()
-) -> list[dict[str, Any]]:
+def draw_run(run: Path, untrue: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Return sections with figures for Plotly.
 
     A section is {"stage", "label", "steps", "figures": [{"title", "figure", "wide", "flat"}]}.
     First come the evaluated models, then the trainings with RL in one figure for each measure,
     then the stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0.
-    `window`: running mean over so many steps. Names of folders and files are escaped, because
-    Plotly reads markup in its labels.
+    The page smooths the curves. Names of folders and files are escaped, because Plotly reads
+    markup in its labels.
     """
     from p2r import plots
 
@@ -109,14 +107,13 @@ def draw_run(
         sections.append({"stage": "evaluation", "steps": None, "figures": figures})
     files = sorted(find_metrics(run).items(), key=lambda item: model_place(item[0]))
     stages = {stage: _thin(read_metrics(file)) for stage, file in files}
-    together = [*_draw_together(stages, window), *_draw_untrue(untrue, window)]
+    together = [*_draw_together(stages), *_draw_untrue(untrue)]
     if len(stages) > 3:  # long legends
         together = [{**figure, "wide": True} for figure in together]
     if together:
         sections.append({"stage": "all trainings", "steps": None, "figures": together})
     for stage, rows in stages.items():
-        smooth = _smooth(rows, window)
-        drawn = {name: plots.curves(name, smooth) for name in plots.CURVES}
+        drawn = {name: plots.curves(name, rows) for name in plots.CURVES}
         drawn["Time per step"] = plots.step_time(rows)
         figures = [_prepare(title, figure) for title, figure in drawn.items() if figure is not None]
         if figures:
@@ -131,9 +128,7 @@ def draw_run(
     return sections
 
 
-def _draw_together(
-    stages: Mapping[str, Sequence[Mapping[str, Any]]], window: int
-) -> list[dict[str, Any]]:
+def _draw_together(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return the figures that compare the trainings with RL; none for fewer than two."""
     from p2r import plots
 
@@ -145,14 +140,14 @@ def _draw_together(
     figures = []
     for name in ("accuracy", "format", "length", "mismatch", "truth") if len(named) > 1 else ():
         try:
-            figure = plots.compare_stages(name, named, window)
+            figure = plots.compare_stages(name, named)
         except ValueError:  # no stage has the metric
             continue
         figures.append(_prepare(plots.COMPARISONS[name][0], figure))
     return figures
 
 
-def _draw_untrue(rows: Sequence[Mapping[str, Any]], window: int) -> list[dict[str, Any]]:
+def _draw_untrue(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the figure of sufficient observations that are untrue, if it has a point."""
     from p2r import plots
 
@@ -163,28 +158,9 @@ def _draw_untrue(rows: Sequence[Mapping[str, Any]], window: int) -> list[dict[st
     if not series:
         return []
     steps = sorted({step for points in series.values() for step in points})
-    lines = {
-        name: plots.running_mean([points.get(step) for step in steps], window)
-        for name, points in series.items()
-    }
+    lines = {name: [points.get(step) for step in steps] for name, points in series.items()}
     figure = plots.lines(steps, lines, "", "step", "share of sufficient")
     return [_prepare("Sufficient, but untrue", figure.update_yaxes(rangemode="tozero"))]
-
-
-def _smooth(rows: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:
-    """Return the rows with their metrics as running means over `window` rows."""
-    from p2r.plots import drawable, running_mean
-
-    if window <= 1:
-        return rows
-    means = {
-        key: running_mean([drawable(row.get(key)) for row in rows], window)
-        for key in {key for row in rows for key in row} - {"step"}
-    }
-    return [
-        {key: means[key][place] if key in means else value for key, value in row.items()}
-        for place, row in enumerate(rows)
-    ]
 
 
 def _thin(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

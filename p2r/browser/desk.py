@@ -17,6 +17,7 @@ from p2r.browser.markup import shorten
 from p2r.errors import UserError
 from p2r.records import Case, Question, Verdict
 from p2r.runs import shipped_models
+from p2r.runs.names import model_label
 from p2r.video import Frames
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Desk:
                 folder.glob("*/model/config.json"),
                 key=lambda file: (file.parent.parent.name != "pa_grpo", file),
             ):
-                found[f"{name}: {config.parent.parent.name}"] = str(config.parent)
+                found[f"{name}: {model_label(config.parent.parent.name)}"] = str(config.parent)
         shipped = {f"playground: {n.removeprefix('playground/')}": n for n in shipped_models()}
         return {**found, **dict(sorted(shipped.items(), key=lambda item: "base" in item[1]))}
 

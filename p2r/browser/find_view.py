@@ -10,6 +10,7 @@ from markupsafe import Markup
 from p2r.browser.address import TELLING, View
 from p2r.browser.markup import CaseRow, render
 from p2r.browser.words import (
+    CELL_STYLES,
     FAILURE_WORDS,
     OUTCOME_WORDS,
     TRUTH_WORDS,
@@ -82,7 +83,8 @@ def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: in
         stage_choices=_list_stages(store, view),
         scopes=[("", "all texts"), *((field, field) for field in FIELDS)],
         choices=CHOICES,
-        truths=[*TRUTH_WORDS] if has_truths else [],
+        has_truths=has_truths,
+        truths=_list_truths(store, view) if has_truths else [],
         facets=facets,
         flags=FLAGS,
         ranges=ranges,
@@ -94,7 +96,7 @@ def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: in
         clear=clear_link(view),
         cells=cells,
         sum=count,
-        cell_style=_cell_style,
+        cell_style=lambda *cell: CELL_STYLES.get(cell, ("unknown",))[0],
         verdicts=[v for v in VERDICT_WORDS if v != "unknown" or count(v, None)],
         outcomes=[o for o in OUTCOME_WORDS if o != "unknown" or count(None, o)],
         failures=[] if view.blind else _list_failures(store, view),
@@ -149,12 +151,17 @@ def _span(low: float | None, high: float | None) -> str:
     return f"≥ {limit_text(low)}" if high is None else f"{limit_text(low)} to {limit_text(high)}"
 
 
-def _cell_style(verdict: str, outcome: str) -> str:
-    if "unknown" in (verdict, outcome):
-        return "unknown"
-    if (verdict, outcome) == ("no", "wrong"):
-        return "both-bad"
-    return "match" if (verdict, outcome) == ("yes", "right") else "mismatch"
+def _list_truths(store: CaseStore, view: View) -> list[tuple[str, int, str]]:
+    """Return (truth, count, address that sets or removes it) of the sufficient observations."""
+    filters = view.filters
+    counts = store.values("truth", replace(filters, verdict="yes", truth=None))
+    return [
+        (truth, counts[truth], view.narrowed(verdict="yes", truth=truth))
+        if (filters.verdict, filters.truth) != ("yes", truth)
+        else (truth, counts[truth], view.narrowed(truth=None))
+        for truth in ("true", "false")
+        if truth in counts
+    ]
 
 
 def _list_failures(store: CaseStore, view: View) -> list[tuple[str, int, str]]:
@@ -175,6 +182,7 @@ def render_nav(view: View, place: Neighbours) -> Markup:
     return render(
         "nav.html",
         view=view,
+        filters=len(list_active(view)),
         position=place.position,
         total=place.total,
         previous=_step(view, None if unknown else place.previous),

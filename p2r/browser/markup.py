@@ -137,7 +137,7 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def load_templates() -> None:
-    """Compile all templates, so that the first page is as fast as the others."""
+    """Compile all templates, so that every page is as fast as the next one."""
     for name in _environment().list_templates():
         _environment().get_template(name)
 

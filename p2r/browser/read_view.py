@@ -70,7 +70,7 @@ def render_case(view: View, opened: OpenCase) -> Markup:
         scheme=opened.credit.scheme if opened.credit else "",
         compare=view.link(tab="compare", question=case.question.id, sides=sides, case=case.id),
         save=urlencode({"case": case.id, **({"blind": "1"} if view.blind else {})}),
-        options=_mark_options(case, opened.secret),
+        options=mark_options(case, opened.secret),
         making=describe_making(case)
         | {"usage of the judge": usage, "fields of the question": _fields_of(opened)},
         unscored=case.model_copy(update={"perception": None, "perception_advantage": None}),
@@ -81,7 +81,7 @@ def render_case(view: View, opened: OpenCase) -> Markup:
     )
 
 
-def _mark_options(case: Case, secret: bool) -> list[tuple[str, list[tuple[str, str]]]]:
+def mark_options(case: Case, secret: bool = False) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the options, each with marks (style, word) if it is the reference or was answered."""
     options = case.question.options
     truth = extract_choice(case.question.answer, options)

@@ -35,6 +35,7 @@ from p2r.browser.case_page import study_page
 from p2r.browser.exchange import fiftyone_lines, label_studio_tasks
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
+from p2r.browser.markup import load_templates
 from p2r.browser.media_view import encode_image, render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.browser.site import Story, zip_site
@@ -94,7 +95,13 @@ class Routes:
             parts = render_page(self.library, view, _annotator(request))
         except StoreError as error:
             return PlainTextResponse(str(error), status_code=422, headers=_NO_STORE)
-        return JSONResponse(parts, headers=_NO_STORE)
+        later = BackgroundTask(self._prepare) if request.query_params.get("refresh") else None
+        return JSONResponse(parts, headers=_NO_STORE, background=later)
+
+    def _prepare(self) -> None:
+        """Do what the next pages need, after the first page: templates, the sample to label."""
+        load_templates()
+        self.library.sample()
 
     def _live(self, request: Request) -> Response:
         """Return how many cases there are now, so that a page can follow a running stage."""
@@ -153,12 +160,11 @@ class Routes:
         folder = self.library.folders.get(request.query_params.get("run", ""))
         if folder is None:
             return PlainTextResponse("no such run is open", status_code=404)
-        window = read_view(request.query_params.multi_items()).window
         untrue = self.library.store.untrue_by_step(folder.name)
         now, is_live = stamp(folder)
         if request.query_params.get("since") == now:
             return Response(status_code=204, headers=_NO_STORE)
-        parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, window, untrue)}
+        parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, untrue)}
         return JSONResponse(parts, headers=_NO_STORE)
 
     def _plotly(self, request: Request) -> Response:

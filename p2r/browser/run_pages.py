@@ -88,7 +88,13 @@ def _study(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
             view.link(case=ids[n]) if 0 <= n < len(ids) else None for n in (at - 1, at + 1)
         )
         parts["nav"] = render(
-            "nav.html", view=view, position=at, total=len(ids), previous=before, following=after
+            "nav.html",
+            view=view,
+            filters=None,
+            position=at,
+            total=len(ids),
+            previous=before,
+            following=after,
         )
     return view, parts
 

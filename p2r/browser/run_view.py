@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from p2r.browser.address import WINDOWS, View
+from p2r.browser.address import LONGEST_WINDOW, View
 from p2r.browser.markup import number, render
 from p2r.browser.words import FAILURE_WORDS, VERDICT_WORDS, stage_place, stage_words
 from p2r.cases.agreement import Agreement, Measured
@@ -30,7 +31,13 @@ FACETS = {
 
 def render_runs(view: View, folders: Mapping[str, Path], chosen: str) -> Markup:
     """Return the Runs tab: the choice of a run, and the place where the page draws its curves."""
-    return render("runs.html", view=view, folders=folders, chosen=chosen, windows=WINDOWS)
+    return render(
+        "runs.html",
+        plain=replace(view, window=1),
+        folders=folders,
+        chosen=chosen,
+        longest=LONGEST_WINDOW,
+    )
 
 
 def render_agreement(

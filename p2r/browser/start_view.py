@@ -24,8 +24,9 @@ from p2r.records import Case
 from p2r.runs.names import is_of_split, model_label, model_place
 
 _CANDIDATES = 24
+_TRIED = 3
 _MOST_STAGES = 12
-_SHORT = 600  # characters of an observation that fits on the page
+_SHORT = 150  # tokens of an observation that fits on the page
 # Metric of the evaluation -> its name on the page.
 _METRICS = {
     "accuracy": "accuracy: right answers",
@@ -56,7 +57,8 @@ def render_start(library: Library, view: View) -> Markup:
         missing=[MEANINGS[cell] for cell in CELLS if cell not in chosen],
         results=list(_read_headlines(library.folders)),
         read_only=library.read_only,
-        has_groups=bool(store.groups(limit=1)),
+        # Counting rollouts is much cheaper than listing groups.
+        has_groups=any(store.values("trace.rollout")),
     )
 
 
@@ -78,12 +80,14 @@ def choose_case(store: CaseStore, cell: tuple[str, str], stages: list[StageCount
             filters = Filters(verdict=verdict, outcome=outcome, fault=False, truth=truth)
             if stage is not None:
                 filters = replace(filters, run=(stage.run,), stage=(stage.stage,))
-            rows = store.page(filters, limit=_CANDIDATES, columns=["id", "trace.observation"])
-            told = [row for row in rows if row["trace.observation"]]
-            short = [row for row in told if len(row["trace.observation"]) < _SHORT]
-            for row in [*short, *told][:1]:
+            # Lengths are in the table. Observations would be read from the files of the run.
+            rows = store.page(filters, limit=_CANDIDATES, columns=["id", "trace.perception_tokens"])
+            short = [row for row in rows if 0 < (row["trace.perception_tokens"] or 0) < _SHORT]
+            for row in [*short, *rows][:_TRIED]:
                 with contextlib.suppress(StoreError):  # a damaged row
-                    return store.get(row["id"])
+                    case = store.get(row["id"])
+                    if case.trace.observation:
+                        return case
     return None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from p2r.cases.database import Database
 from p2r.cases.selection import OUTCOMES, Passing
-from p2r.cases.table import CaseTable
 from p2r.errors import StoreError
 from p2r.rewards import TOLERANCE
 
@@ -28,7 +28,7 @@ GROUP_SORTS = {
 
 
 def group_rows(
-    table: CaseTable,
+    database: Database,
     passing: Passing,
     sort: str,
     descending: bool,
@@ -50,7 +50,7 @@ def group_rows(
     parts = ", ".join(_process(process) for process in ("perception", "reasoning"))
     direction = "DESC" if descending else "ASC"
     chosen = f"WHERE EXISTS (FROM chosen WHERE {same})" if passing.clause else ""
-    return table.query(
+    return database.query(
         f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {passing.clause}), "
         f"members AS (SELECT cases.* FROM cases {chosen}), "
         f"found AS (SELECT {keys}, "
@@ -78,7 +78,7 @@ def _process(process: str) -> str:
 
 
 def side_rows(
-    table: CaseTable,
+    database: Database,
     passing: Passing,
     sides: Sequence[tuple[str, str]],
     outcomes: Sequence[str | None],
@@ -108,7 +108,7 @@ def side_rows(
             ("failures", "failure"),
         )
     )
-    return table.query(
+    return database.query(
         f'WITH {joined[0]} SELECT s0."question.id", s0."question.problem", '
         's0."question.problem_type", s0."question.answer", '
         f"{lists}, count(*) OVER () AS total FROM {joined[1]} "
@@ -119,12 +119,12 @@ def side_rows(
 
 
 def side_counts(
-    table: CaseTable, passing: Passing, sides: Sequence[tuple[str, str]]
+    database: Database, passing: Passing, sides: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, ...], int]:
     """Count shared questions by the outcomes of the sides, the most frequent first."""
     joined, given = _join(passing, sides)
     outcomes = ", ".join(f"s{side}.outcome" for side in range(len(sides)))
-    rows = table.query(
+    rows = database.query(
         f"WITH {joined[0]} SELECT [{outcomes}] AS outcomes, count(*) AS shared FROM {joined[1]} "
         "GROUP BY ALL ORDER BY shared DESC, outcomes",
         given,

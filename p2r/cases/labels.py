@@ -8,6 +8,7 @@ annotators and several OS processes may write to one file.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import os
 import threading
@@ -139,7 +140,7 @@ def sample_cases(case_ids: Iterable[str], count: int = 200, seed: int = 0) -> li
     def place(case_id: str) -> bytes:
         return hashlib.sha256(f"{seed}\n{case_id}".encode("utf-8", "surrogatepass")).digest()
 
-    return sorted(set(case_ids), key=lambda case_id: (place(case_id), case_id))[:count]
+    return heapq.nsmallest(count, set(case_ids), key=lambda case_id: (place(case_id), case_id))
 
 
 def hide_verdict(case: Case) -> Case:

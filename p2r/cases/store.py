@@ -2,49 +2,43 @@
 
 A run keeps its cases in `cases.parquet` (columns: `records.ROW_TYPES`). `p2r.cases.files` writes it
 and lists the other files that are read. `CaseStore` answers from DuckDB tables, which
-`p2r.cases.table` loads. Long texts stay in the files. Browsing writes nothing into a run.
+`p2r.cases.table` loads and `p2r.cases.open_table` keeps up to date. Long texts stay in the files.
+Browsing writes nothing into a run.
 """
 
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from p2r.cases.answers import Answers
-from p2r.cases.files import CaseFault, write_cases
+from p2r.cases.files import write_cases
 from p2r.cases.groups import group_rows, side_counts, side_rows
+from p2r.cases.open_table import OpenTable
 from p2r.cases.selection import (
     EVERYTHING,
     FACETS,
     FAILURES,
-    FIELDS,
     LISTED,
     LONG,
     OUTCOMES,
     VERDICTS,
     Filters,
-    Passing,
     count_facets,
     name_column,
-    order,
     read_facets,
-    where,
 )
 from p2r.cases.table import CaseTable
-from p2r.cases.texts import normalise_query
 from p2r.errors import StoreError
 from p2r.records import Case
 
 __all__ = ["CaseStore", "Filters", "Neighbours", "write_cases"]
 
 MOST_ROLLOUTS = 256
-Kept = TypeVar("Kept")
 
 
 class Neighbours(NamedTuple):
@@ -56,49 +50,8 @@ class Neighbours(NamedTuple):
     following: str | None
 
 
-class CaseStore:
-    """Read access to the cases of run folders or Parquet files, as one table in written order.
-
-    A Parquet file that was replaced is read again without a call. `refresh` adds what a running
-    stage wrote since. Threads may share a store. The answers to the last questions are kept; a
-    list takes 4 bytes per case.
-
-    Raises `StoreError` for runs without readable cases, and for two copies of one run.
-    """
-
-    def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.paths = list(dict.fromkeys(Path(path) for path in paths))
-        if not self.paths:
-            raise StoreError("no runs given: name at least one run folder")
-        self._lock = threading.Lock()
-        self._kept = Answers()
-        self._current = CaseTable(self.paths)
-
-    # ---- what is open
-
-    @property
-    def faults(self) -> list[CaseFault]:
-        """The parts that cannot be read, with the reasons. The other cases are shown."""
-        return self._table().all_faults()
-
-    def refresh(self) -> int:
-        """Add what running stages wrote since. Return the number of added cases."""
-        table = self._table()
-        with self._lock:
-            before = table.count
-            if table.is_outdated(look_for_files=True):
-                table = self._read_again()
-            else:
-                table.grow()
-            return max(0, table.count - before)
-
-    def close(self) -> None:
-        """Stop the work in the background."""
-        self._current.close()
-
-    def wait_for_texts(self, timeout: float | None = None) -> bool:
-        """Wait until all texts are loaded; before, searches read files. Return whether they are."""
-        return self._table().wait_for_texts(timeout)
+class CaseStore(OpenTable):
+    """Read access to the cases of run folders or Parquet files: see `OpenTable`."""
 
     # ---- lists
 
@@ -119,7 +72,7 @@ class CaseStore:
         for column in columns:
             name_column(column)
         chosen = self._select(table, filters, sort, descending)[offset : offset + limit]
-        return _rows(table, chosen, columns)
+        return table.rows(chosen, columns)
 
     def count(self, filters: Filters = EVERYTHING) -> int:
         """Return the number of cases."""
@@ -135,13 +88,13 @@ class CaseStore:
         """Return the position of a case in a list, and the cases before and after it."""
         table = self._table()
         chosen = self._select(table, filters, sort, descending)
-        number = _number_of(table, case_id)
+        number = table.number_of(case_id)
         places = np.flatnonzero(chosen == number) if number is not None else np.empty(0, int)
         if not len(places):
             return Neighbours(None, len(chosen), None, None)
         place = int(places[0])
         beside = [at for at in (place - 1, place + 1) if 0 <= at < len(chosen)]
-        rows = _rows(table, chosen[beside], ["id"])
+        rows = table.rows(chosen[beside], ["id"])
         ids = {at: row["id"] for at, row in zip(beside, rows, strict=True)}
         return Neighbours(place, len(chosen), ids.get(place - 1), ids.get(place + 1))
 
@@ -231,14 +184,9 @@ class CaseStore:
             table.set_truths(truths)
         return len(truths)
 
-    @property
-    def version(self) -> int:
-        """A number that changes with the cases."""
-        return self._table().version
-
     def verdicts(self, case_ids: Sequence[str]) -> dict[str, tuple[str, bool | None]]:
         """Return the judge and its verdict for those of the cases that were judged."""
-        rows = self._table().query(
+        rows = self._table().database.query(
             'SELECT id, coalesce("verdict.judge", \'\') AS judge, "verdict.sufficient" AS word '
             "FROM cases WHERE judged AND id IN (SELECT unnest(?))",
             [list(case_ids)],
@@ -315,119 +263,9 @@ class CaseStore:
         """Count shared questions by the outcomes of the sides: {("right", "wrong"): 12, …}."""
         return self._derive(side_counts, filters, tuple(sides))
 
-    # ---- how a list is found
-
-    def _select(
-        self,
-        table: CaseTable,
-        filters: Filters,
-        sort: str | None = None,
-        descending: bool = False,
-    ) -> np.ndarray:
-        """Return the numbers of the cases of a list, in its order."""
-
-        def compute() -> np.ndarray:
-            passing = self._passing(table, filters)
-            return table.numbers(
-                f"SELECT number FROM cases {passing.clause} ORDER BY {order(sort, descending)}",
-                passing.values,
-                passing.matched,
-            )
-
-        return self._keep(table, ("list", filters, sort, descending), compute)
-
-    def _passing(self, table: CaseTable, filters: Filters) -> Passing:
-        """Return the condition of the filters; a text of theirs is searched first."""
-        return where(filters, self._find(table, filters.text, filters.text_in))
-
-    def _find(self, table: CaseTable, text: str, fields: Sequence[str]) -> np.ndarray | None:
-        """Return the numbers of the cases that contain a text in the fields; None without a text.
-
-        Without fields, all fields and the id are searched.
-        """
-        query = normalise_query(text)
-        if not query:
-            return None
-        searched = [field for field in FIELDS if field in fields] or FIELDS
-        held = " OR ".join(f"contains({field}, $1)" for field in searched)
-        sql = f"SELECT number FROM texts WHERE {held}"
-        if not fields:
-            sql += " UNION ALL SELECT number FROM cases WHERE contains(lower(id), $1)"
-
-        def compute() -> np.ndarray:
-            # Listed first: a file whose texts are loaded in between is searched twice.
-            unloaded = table.unloaded()
-            found = [table.numbers(sql, [query]), *table.scan_files(unloaded, query, searched)]
-            return np.unique(np.concatenate(found))
-
-        return self._keep(table, (sql, query), compute)
-
-    def _ask(self, filters: Filters, query: str) -> list[dict[str, Any]]:
-        """Return the rows of a query about the cases that pass; `{}` in it is its WHERE clause."""
-        table = self._table()
-
-        def compute() -> list[dict[str, Any]]:
-            passing = self._passing(table, filters)
-            return table.query(query.format(passing.clause), passing.values, passing.matched)
-
-        return self._keep(table, (query, filters), compute)
-
-    def _derive(self, query: Callable[..., Kept], filters: Filters, *more: Any) -> Kept:
-        """Return the answer of one of the queries in `p2r.cases.groups`."""
-        table = self._table()
-
-        def compute() -> Kept:
-            return query(table, self._passing(table, filters), *more)
-
-        return self._keep(table, (query, filters, *more), compute)
-
-    def _keep(self, table: CaseTable, key: Hashable, compute: Callable[[], Kept]) -> Kept:
-        """Return the answer to a question; it is computed once for each version of the table."""
-        return self._kept.get((table.version, key), compute)
-
-    def _table(self) -> CaseTable:
-        """Return the table. It is read again if a Parquet file was replaced."""
-        if self._current.is_outdated():
-            with self._lock:
-                if self._current.is_outdated():
-                    self._read_again()
-        return self._current
-
-    def _read_again(self) -> CaseTable:
-        former, self._current = self._current, CaseTable(self.paths)
-        former.close()
-        return self._current
-
-
-def _rows(table: CaseTable, numbers: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return columns of some cases, in the order of the numbers; long ones are read from files."""
-    if not len(numbers):
-        return []
-    names = "".join(f", {name_column(name)}" for name in columns if name not in LONG)
-    found = {
-        row.pop("number"): row
-        for row in table.query(
-            f"SELECT number{names} FROM cases WHERE number IN (SELECT unnest(?))",
-            [[int(number) for number in numbers]],
-        )
-    }
-    if LONG.intersection(columns):
-        for number, stored in table.stored(numbers).items():
-            found[number] = {
-                name: stored.get(name) if name in LONG else found[number][name] for name in columns
-            }
-    return [found[number] for number in map(int, numbers)]
-
-
-def _number_of(table: CaseTable, case_id: str) -> int | None:
-    # An id with half a character, a lone surrogate, cannot be in the table.
-    clean = case_id.encode("utf-8", "replace").decode()
-    rows = table.query("SELECT number FROM cases WHERE id = ?", [clean])
-    return rows[0]["number"] if rows and clean == case_id else None
-
 
 def _known_number(table: CaseTable, case_id: str) -> int:
-    number = _number_of(table, case_id)
+    number = table.number_of(case_id)
     if number is None:
         raise StoreError(f"no case {case_id!r} in these runs")
     return number

@@ -2,17 +2,13 @@
 
 `cases` has one row per case, numbered in written order: `number`, `file` (place in `files`),
 `place` (row of a Parquet file, byte offset in JSON lines), the short and the computed columns.
-`texts` has their searched texts (`p2r.cases.texts`). Both are in a temporary file. DuckDB keeps at
-most `_MEMORY` of it in memory.
+`texts` has their searched texts (`p2r.cases.text_index`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import itertools
-import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from p2r.cases.database import Database
 from p2r.cases.files import (
     CaseFault,
     CaseFile,
@@ -34,66 +31,38 @@ from p2r.cases.files import (
     read_new_cases,
     read_rows,
 )
-from p2r.cases.selection import DERIVED, FIELDS, SHORT, short_column
-from p2r.cases.texts import SOURCE_COLUMNS, scan, searched_texts
+from p2r.cases.selection import DERIVED, LONG, SHORT, name_column, short_column
+from p2r.cases.text_index import TextIndex
+from p2r.cases.texts import searched_texts
 from p2r.errors import StoreError
 from p2r.records import ROW_TYPES, Case
 
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
-_MEMORY = "300MB"
 # How many cases are read from the files together: in the files' order, and in any order.
 _CHUNK, _LARGE_CHUNK = 1024, 8192
-_FEW = 2048  # texts of a larger Parquet file are loaded by a thread
-_LOADED_TOGETHER = 4096
 _VERSIONS = itertools.count(1)
 
 
 class CaseTable:
     """The cases of some runs. `grow` adds the lines that were appended to their files.
 
-    Every query takes its own cursor, so threads may share a table.
+    `database` has the tables, `texts` searches the texts. Threads may share a `CaseTable`.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        self.database = Database()
         self._paths = paths
         self._write = threading.Lock()
-        self._closed = threading.Event()
-        self._unloaded: list[tuple[CaseFile, int]] = []  # file, number of its first case
-        self._loader: threading.Thread | None = None
         self._next = 0
         self.count = self.version = 0  # a version is of this table alone, and changes as it grows
         self.files: list[CaseFile] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="p2r-cases-")
-        self._database = duckdb.connect(
-            config={
-                "threads": min(4, os.cpu_count() or 1),
-                "memory_limit": _MEMORY,
-                "temp_directory": os.path.join(self._folder.name, "spilled"),
-            }
-        )
-        file = os.path.join(self._folder.name, "cases.duckdb")
-        self._database.execute(f"ATTACH '{file}' AS store (RECOVERY_MODE NO_WAL_WRITES)")
-        # DuckDB holds the file open. Without a name it disappears even if this process is killed.
-        with contextlib.suppress(OSError):
-            os.unlink(file)
         self._create()
+        self.texts = TextIndex(self.database)
         for path in paths:
             self._open(path)
         self.grow()
-        self._compress()
-        if self._unloaded:
-            self._loader = threading.Thread(target=self._load_all, name="p2r-texts", daemon=True)
-            self._loader.start()
-
-    def close(self) -> None:
-        """Stop the loading in the background."""
-        self._closed.set()
-
-    def wait_for_texts(self, timeout: float | None = None) -> bool:
-        """Wait until all texts are loaded. Return whether they are."""
-        if self._loader is not None:
-            self._loader.join(timeout)
-        return not self._unloaded
+        self.database.compress()
+        self.texts.start()
 
     def all_faults(self) -> list[CaseFault]:
         """Return the parts of the files that cannot be read, with the reasons."""
@@ -124,50 +93,50 @@ class CaseTable:
                     continue
                 for offsets, batch in read_new_cases(file):
                     self._add_lines(place, offsets, batch)
-            count = self.query("SELECT count(*) AS count FROM cases")[0]["count"]
+            count = self.database.query("SELECT count(*) AS count FROM cases")[0]["count"]
             if count != self.count or not self.version:
                 self.version = next(_VERSIONS)
             self.count = count
 
     # ---- queries
 
-    def query(
-        self, query: str, values: Sequence[Any] = (), matched: np.ndarray | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of a query. `matched`: the numbers in the relation of that name."""
-        with self._cursor(matched) as cursor:
-            cursor.execute(query, values)
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    def number_of(self, case_id: str) -> int | None:
+        """Return the number of a case; None for an unknown id."""
+        # An id with half a character, a lone surrogate, cannot be in the table.
+        clean = case_id.encode("utf-8", "replace").decode()
+        rows = self.database.query("SELECT number FROM cases WHERE id = ?", [clean])
+        return rows[0]["number"] if rows and clean == case_id else None
 
-    def numbers(
-        self, query: str, values: Sequence[Any], matched: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the column `number` of a query."""
-        with self._cursor(matched) as cursor:
-            cursor.execute(query, values)
-            return np.asarray(cursor.fetchnumpy()["number"], np.int32)
-
-    def unloaded(self) -> list[tuple[CaseFile, int]]:
-        """Return the files whose texts are not in the table `texts` yet."""
-        return [*self._unloaded]
-
-    def scan_files(
-        self, unloaded: Sequence[tuple[CaseFile, int]], query: str, fields: Sequence[str]
-    ) -> list[np.ndarray]:
-        """Search files whose texts are not loaded. Return the numbers of the cases, by piece."""
-        return [scan(texts, query, fields) for each in unloaded for texts in _texts_of(*each)]
+    def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return columns of some cases, in the order of the numbers."""
+        if not len(numbers):
+            return []
+        names = "".join(f", {name_column(name)}" for name in columns if name not in LONG)
+        found = {
+            row.pop("number"): row
+            for row in self.database.query(
+                f"SELECT number{names} FROM cases WHERE number IN (SELECT unnest(?))",
+                [[int(number) for number in numbers]],
+            )
+        }
+        if LONG.intersection(columns):
+            for number, stored in self.stored(numbers).items():
+                found[number] = {
+                    name: stored.get(name) if name in LONG else found[number][name]
+                    for name in columns
+                }
+        return [found[number] for number in map(int, numbers)]
 
     def file_of(self, number: int) -> CaseFile:
         """Return the file that holds a case."""
-        row = self.query("SELECT file FROM cases WHERE number = ?", [int(number)])
+        row = self.database.query("SELECT file FROM cases WHERE number = ?", [int(number)])
         return self.files[row[0]["file"]]
 
     def set_truths(self, truths: Mapping[str, str]) -> None:
         """Fill in the column `truth` of some cases, by id."""
-        with self._write, self._cursor() as cursor:
-            rows = {"id": list(truths), "word": list(truths.values())}
-            cursor.register("piece", pa.table(rows, pa.schema([(name, "string") for name in rows])))
+        rows = {"id": list(truths), "word": list(truths.values())}
+        piece = pa.table(rows, pa.schema([(name, "string") for name in rows]))
+        with self._write, self.database.cursor(piece=piece) as cursor:
             cursor.execute("UPDATE cases SET truth = word FROM piece WHERE cases.id = piece.id")
             self.version = next(_VERSIONS)
 
@@ -201,7 +170,7 @@ class CaseTable:
         Raises `StoreError` if a file cannot be read or has changed.
         """
         wanted = [int(number) for number in numbers]
-        places = self.query(
+        places = self.database.query(
             "SELECT number, file, place, id FROM cases WHERE number IN (SELECT unnest(?)) "
             "ORDER BY file, place",
             [wanted],
@@ -226,17 +195,6 @@ class CaseTable:
 
     # ---- loading
 
-    @contextlib.contextmanager
-    def _cursor(self, matched: np.ndarray | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        cursor = self._database.cursor()
-        try:
-            cursor.execute("USE store")
-            if matched is not None:
-                cursor.register("matched", pa.table({"number": matched}))
-            yield cursor
-        finally:
-            cursor.close()
-
     def _create(self) -> None:
         columns = ", ".join(f'{short_column(name)} AS "{name}"' for name in SHORT)
         derived = ", ".join(f'{sql} AS "{name}"' for name, sql in DERIVED.items())
@@ -246,10 +204,7 @@ class CaseTable:
         )
         fields = ", ".join(f'NULL::{_SQL[kind]} AS "{name}"' for name, kind in ROW_TYPES.items())
         nothing = f"(SELECT 0::INTEGER AS number, 0::INTEGER AS file, 0::BIGINT AS place, {fields})"
-        texts = ", ".join(f"{field} VARCHAR" for field in FIELDS)
-        with self._cursor() as cursor:
-            cursor.execute(f"CREATE TABLE cases AS {self._translate % nothing} AND false")
-            cursor.execute(f"CREATE TABLE texts (number INTEGER, {texts})")
+        self.database.query(f"CREATE TABLE cases AS {self._translate % nothing} AND false")
 
     def _open(self, path: Path) -> None:
         found = find_case_files(path)
@@ -291,28 +246,23 @@ class CaseTable:
         )
         with pq.ParquetFile(file.path) as parquet:
             self._next += parquet.metadata.num_rows
-        with self._cursor() as cursor:
-            try:
-                # Escaped, because read_parquet reads a name as a pattern.
-                cursor.execute(
-                    "INSERT INTO cases "
-                    + self._translate % relation.format("read_parquet(?, file_row_number = true)"),
-                    [glob.escape(str(file.path))],
-                )
-            except duckdb.Error:
-                self._salvage(cursor, file, relation)
+        try:
+            # Escaped, because read_parquet reads a name as a pattern.
+            self._insert(
+                relation.format("read_parquet(?, file_row_number = true)"),
+                [glob.escape(str(file.path))],
+            )
+        except duckdb.Error:
+            self._salvage(file, relation.format("piece"))
         self._remove_repeats(first, file)
+        self.texts.add_file(file, first, self._next - first)
 
-        self._unloaded.append((file, first))
-        if self._next - first < _FEW:
-            self._load_texts(file, first)
-
-    def _salvage(self, cursor: duckdb.DuckDBPyConnection, file: CaseFile, relation: str) -> None:
+    def _salvage(self, file: CaseFile, relation: str) -> None:
         """Load the row groups of a damaged file that can be read."""
         for row, batch in read_groups(file, list(SHORT)):
             places = pa.array(range(row, row + len(batch)), pa.int64())
-            cursor.register("piece", pa.table(batch).append_column("file_row_number", places))
-            cursor.execute("INSERT INTO cases " + self._translate % relation.format("piece"))
+            piece = pa.table(batch).append_column("file_row_number", places)
+            self._insert(relation, piece=piece)
 
     def _add_lines(self, place: int, offsets: list[int], batch: pa.RecordBatch) -> None:
         first = self._next
@@ -321,18 +271,20 @@ class CaseTable:
         rows = rows.append_column("number", pa.array(range(first, self._next), pa.int32()))
         rows = rows.append_column("file", pa.array([place] * len(batch), pa.int32()))
         rows = rows.append_column("place", pa.array(offsets, pa.int64()))
-        with self._cursor() as cursor:
-            cursor.register("piece", rows)
-            cursor.execute("INSERT INTO cases " + self._translate % "piece")
+        self._insert("piece", piece=rows)
         self._remove_repeats(first, self.files[place])
-        self._insert_texts([searched_texts(first, batch)])
+        self.texts.add([searched_texts(first, batch)])
+
+    def _insert(self, source: str, values: Sequence[Any] = (), **relations: pa.Table) -> None:
+        with self.database.cursor(**relations) as cursor:
+            cursor.execute("INSERT INTO cases " + self._translate % source, values)
 
     def _remove_repeats(self, first: int, file: CaseFile) -> None:
         """Keep the first of the cases that have the same id, in the files of one run.
 
         Raises `StoreError` if two runs, or two Parquet files of one run, share a case.
         """
-        repeated = self.query(
+        repeated = self.database.query(
             "SELECT later.id, later.number, min(earlier.file) AS file FROM cases AS later "
             "JOIN cases AS earlier ON later.id = earlier.id AND earlier.number < later.number "
             "WHERE later.number >= ? GROUP BY ALL",
@@ -349,50 +301,7 @@ class CaseTable:
                 file.fault(f"case {row['id']!r} comes twice: the first is shown")
         if repeated:
             numbers = [row["number"] for row in repeated]
-            self.query("DELETE FROM cases WHERE number IN (SELECT unnest(?))", [numbers])
-
-    # ---- loading the searched texts
-
-    def _load_all(self) -> None:
-        """Load the texts of the large files, in a thread of low priority."""
-        with contextlib.suppress(OSError, AttributeError):  # systems without thread priorities
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        for file, first in self.unloaded():
-            try:
-                self._load_texts(file, first)
-            except (OSError, ValueError, pa.ArrowException, duckdb.Error) as error:
-                file.fault(f"the texts are not loaded, so searches are slow: {error}")
-        self._compress()
-
-    def _load_texts(self, file: CaseFile, first: int) -> None:
-        some: list[pa.Table] = []
-        for texts in _texts_of(file, first):
-            if self._closed.is_set():
-                return
-            some.append(texts)
-            if sum(map(len, some)) >= _LOADED_TOGETHER:
-                self._insert_texts(some)
-                some = []
-        self._insert_texts(some)
-        self._unloaded.remove((file, first))
-        pa.default_memory_pool().release_unused()
-
-    def _insert_texts(self, some: list[pa.Table]) -> None:
-        if some:
-            with self._cursor() as cursor:
-                cursor.register("piece", pa.concat_tables(some))
-                cursor.execute("INSERT INTO texts FROM piece")
-
-    def _compress(self) -> None:
-        """Compress the tables and write them to the temporary file."""
-        with contextlib.suppress(duckdb.TransactionException):  # others are writing: next time
-            self._database.execute("CHECKPOINT store")
-
-
-def _texts_of(file: CaseFile, first: int) -> Iterator[pa.Table]:
-    # A copy of the file's record: a damaged row group is reported once, by the loading of `cases`.
-    for row, batch in read_groups(CaseFile(file.path, file.run), SOURCE_COLUMNS):
-        yield searched_texts(first + row, batch)
+            self.database.query("DELETE FROM cases WHERE number IN (SELECT unnest(?))", [numbers])
 
 
 def _case_of(row: dict[str, Any]) -> Case:

@@ -10,7 +10,7 @@ from typing import Any
 from p2r.errors import MediaError
 from p2r.files.media import resolve_media
 from p2r.formats import BadRecord, content_of, read_questions, settle_data_type
-from p2r.formats.rawrecords import INFERRED
+from p2r.formats.fields import INFERRED
 from p2r.pipeline.status import group_reasons
 
 EXAMPLES = 5

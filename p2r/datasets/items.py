@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from p2r.formats import BadRecord, OnBad, read_cases, read_questions
-from p2r.formats.rawrecords import NO_TRACE, BadValue, to_videop2r
+from p2r.formats.rawrecords import NO_TRACE, to_videop2r
+from p2r.formats.values import BadValue
 from p2r.pipeline import read_kept
 from p2r.records import Case, Question
 from p2r.runs import Run

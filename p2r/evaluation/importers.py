@@ -42,7 +42,7 @@ from p2r.evaluation.rules import odd_reference
 from p2r.evaluation.sources import Notes, files_in, only_list, read_official
 from p2r.evaluation.tables import read_file
 from p2r.files.lenient_json import Fault
-from p2r.formats.rawrecords import BadValue
+from p2r.formats.values import BadValue
 
 OUTPUTS = (
     *("output", "model_output", "response", "model_response", "video-llm-prediction"),

@@ -21,7 +21,8 @@ from p2r.evaluation.places import convert_places
 from p2r.evaluation.records import read_fields
 from p2r.evaluation.sources import Notes, read_official
 from p2r.files.lenient_json import Fault
-from p2r.formats.rawrecords import IMAGES, BadValue
+from p2r.formats.media import IMAGES
+from p2r.formats.values import BadValue
 from p2r.records import WINDOW, Question, more_media
 from p2r.scoring.answers import extract_choice, parse_number
 

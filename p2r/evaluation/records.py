@@ -10,8 +10,8 @@ from typing import Any
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
 from p2r.formats.bounds import read_window
 from p2r.formats.media import place_media, read_media
-from p2r.formats.rawrecords import BadValue, is_ours, literal
-from p2r.formats.values import one, usual_keys
+from p2r.formats.rawrecords import is_ours
+from p2r.formats.values import BadValue, literal, one, usual_keys
 from p2r.formats.values import options_of as options_in
 from p2r.records import Medium, Question
 from p2r.template import answer_of

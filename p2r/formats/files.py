@@ -24,7 +24,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,23 +34,16 @@ from p2r.errors import DataError
 from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
 from p2r.files.lenient_json import LISTS, Fault, NotJson, is_one_object, read_records, read_stored
+from p2r.formats.fields import INFERRED
 from p2r.formats.media import MEDIA_KEYS
 from p2r.formats.places import as_letter, find_base, place_of
-from p2r.formats.rawrecords import (
-    INFERRED,
-    BadValue,
-    Item,
-    is_ours,
-    to_case,
-    to_question,
-    to_video_r1,
-    to_videop2r,
-)
+from p2r.formats.rawrecords import is_ours, to_case, to_question, to_video_r1, to_videop2r
 from p2r.formats.shapes import shape_of
-from p2r.formats.values import usual_keys
+from p2r.formats.values import BadValue, usual_keys
 from p2r.records import ROW_TYPES, Case, Question
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item", Question, Case)
 
 _DEEPEST = 8  # levels of lists and objects around a record
 _LOGGED = 20  # Bad records that are logged one by one; then only their number is logged.

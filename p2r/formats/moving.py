@@ -7,7 +7,7 @@ from typing import Any
 
 from p2r.errors import MediaError
 from p2r.files.media import resolve_media
-from p2r.formats.rawrecords import ABSENT
+from p2r.formats.fields import ABSENT
 from p2r.records import Medium, Question, more_media
 from p2r.video import is_animated
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from string import ascii_uppercase
 
-from p2r.formats.rawrecords import INFERRED
+from p2r.formats.fields import INFERRED
 from p2r.formats.values import BadValue
 from p2r.records import Question
 

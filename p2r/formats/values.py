@@ -15,6 +15,8 @@ from typing import Any
 from p2r.records import PROBLEM_TYPES, DataType
 
 Raw = dict[str, Any]
+_DEEPEST = 100  # levels of lists and objects in a record
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 class BadValue(ValueError):
@@ -74,6 +76,22 @@ def problem_of(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadValue("no problem text")
     return value
+
+
+def refuse_unwritable(value: Any, key: str = "", depth: int = 0) -> None:
+    """Refuse what JSON allows but files do not: lone surrogates and very deep nesting."""
+    if depth > _DEEPEST:
+        raise BadValue(f"{key} is nested too deeply")
+    if isinstance(value, str):
+        if not value.isascii() and _HALF_CHARACTER.search(value):
+            raise BadValue(f"{key} contains a lone surrogate (half a character)")
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            refuse_unwritable(name, "a key", depth)
+            refuse_unwritable(part, key or name, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            refuse_unwritable(part, key, depth + 1)
 
 
 # Spellings of problem types in other data sets, without case, blanks, dashes and underscores.

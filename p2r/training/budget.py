@@ -279,8 +279,10 @@ def _rl(recipe: Recipe, plan: Plan, card: int) -> StageBudget:
     seconds = batches * (working + STEP_SECONDS)
     judge = judge_of(recipe)
     calls = 0 if asks_nothing(judge) else batches * rollouts
-    cards = tuple(s for s in CARDS if fits(plan.memory, s, recipe.vllm.rollout_memory))
-    peak, what = peak_memory(plan.memory), f"{rl.steps:,} steps, {plan.model}, {rl.rollouts}"
+    share, sleeps = recipe.vllm.rollout_memory, recipe.vllm.sleep
+    cards = tuple(size for size in CARDS if fits(plan.memory, size, share, sleeps))
+    peak = peak_memory(plan.memory, sleeps)
+    what = f"{rl.steps:,} steps, {plan.model}, {rl.rollouts}"
     dollars = judge_cost(recipe, judge, calls)
     return StageBudget("rl", what, load.gpus, peak, cards, seconds, calls, dollars)
 

@@ -21,8 +21,7 @@ and the KL term stays in the loss.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,8 @@ from torch import nn
 
 from p2r.rewards import EPSILON, TOLERANCE, process_masks, rewards_in_use
 from p2r.runs.recipe import RlSettings
-from p2r.training.shared_prompts import backbone_of
-from p2r.training.step import Step
+from p2r.training.log_probs import join
+from p2r.training.step import Step, record_advantages
 
 FILE = "critic.pt"  # in a checkpoint: the head and its optimiser
 WIDTH = 128  # of the head's hidden layer
@@ -95,25 +94,22 @@ def value_loss(
     return (0.5 * errors.square().sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 
-# ------------------------------------------------------------------------------------------ states
-
-
-@contextmanager
-def collected_states(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Collect the last hidden states of each forward pass in this block, without gradient."""
-    states: list[torch.Tensor] = []
-
-    def keep(module: Any, inputs: Any, output: Any) -> None:
-        states.append(output.last_hidden_state.detach())
-
-    handle = backbone_of(model).register_forward_hook(keep)
-    try:
-        yield states
-    finally:
-        handle.remove()
-
-
 # ---------------------------------------------------------------------------------------- the head
+
+
+def assess_step(trainer: Any, batch: dict[str, Any]) -> None:
+    """Fill the advantages of the trainer's step from its critic: one more pass of the policy."""
+    states: list[torch.Tensor] = []
+    with torch.no_grad():
+        trainer._get_per_token_logps_and_entropies(
+            trainer.model,
+            *join(batch),
+            batch["completion_ids"].size(1),
+            batch_size=trainer.args.per_device_train_batch_size,
+            states=states,
+        )
+    trainer.critic.assess(trainer.step, torch.cat(states), batch["completion_mask"])
+    record_advantages(trainer.step)
 
 
 class Critic:

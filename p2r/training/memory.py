@@ -66,26 +66,32 @@ def estimate_memory(model: Architecture, load: Load) -> dict[str, int]:
     return parts
 
 
-def peak_memory(parts: Mapping[str, int]) -> int:
+def peak_memory(parts: Mapping[str, int], sleeps: bool = False) -> int:
     """Return the peak of the memory by part.
 
-    A step first samples and then trains, so only the larger of activations and rollouts counts. All
-    other parts are held all the time. (This is too high for an update of one micro-batch, whose
-    gradients appear while its activations are freed.)
+    A step first samples and then trains, so only the larger of activations and rollouts counts. If
+    vLLM `sleeps` while the trainer trains, its part counts only while it samples. All other parts
+    are held all the time. (This is too high for an update of one micro-batch, whose gradients
+    appear while its activations are freed.)
     """
-    phases = ("activations", "rollouts")
+    phases = ("activations", "rollouts", *(["vllm"] if sleeps else []))
     held = sum(size for part, size in parts.items() if part not in phases)
-    return held + max(parts[phase] for phase in phases)
+    return held + max(parts.get(phase, 0) for phase in phases)
 
 
-def fits(parts: Mapping[str, int], card: int, vllm_share: float = 0.0) -> bool:
+def fits(
+    parts: Mapping[str, int], card: int, vllm_share: float = 0.0, sleeps: bool = False
+) -> bool:
     """Return whether the parts fit a card of `card` GiB with a tenth of it left free.
 
     vLLM inside the trainer takes `vllm_share` of the card, and its part must fit into that share.
+    If it `sleeps`, it gives its share back while the trainer trains.
     """
-    needed = parts.get("vllm", 0)
-    share = vllm_share * card * GIB if needed else 0
-    return needed <= share and peak_memory(parts) - needed + share <= USABLE * card * GIB
+    if "vllm" not in parts:
+        return peak_memory(parts) <= USABLE * card * GIB
+    share = int(vllm_share * card * GIB)
+    taken = peak_memory({**parts, "vllm": share}, sleeps)
+    return parts["vllm"] <= share and taken <= USABLE * card * GIB
 
 
 def state_memory(model: Architecture, load: Load) -> dict[str, int]:
@@ -271,7 +277,7 @@ def vllm_memory(model: Architecture, load: Load) -> int:
     """Return what vLLM inside the trainer needs: its own copy of all weights, wP, and the cache.
 
     The cache holds all rollouts at once (`cache_memory`). With less memory, some rollouts wait for
-    others. vLLM holds this memory all the time.
+    others. vLLM holds this memory all the time, or, with `vllm.sleep`, while it samples.
     """
     weights = load.wide * sum(count_parameters(model).values())
     return weights + cache_memory(model, load, load.rollouts)

@@ -19,25 +19,17 @@ Differences from the authors' code (github.com/MikeWangWZHL/PAPO):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from p2r import data
 from p2r.records import Question
+from p2r.training.log_probs import Reading, join
 from p2r.training.vision_once import ONE_STEP
 
 MOST_KL = 10.0  # per token; above this value the gradient is 0, as in the authors' code
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the policy reads a batch of responses: log-prob and entropy of each token, (B, T)."""
-
-    log_probs: torch.Tensor
-    entropies: torch.Tensor
 
 
 def perception_losses(
@@ -56,6 +48,24 @@ def perception_losses(
     shown = seen[:, None].to(losses.dtype)
     terms = {"masked_kl": kl * shown, "masked_entropy": masked.entropies * shown}
     return losses * shown, {name: term.detach() for name, term in terms.items()}
+
+
+def read_responses(trainer: Any, model: Any, inputs: Mapping[str, Any]) -> list[Reading]:
+    """Return how the policy reads a micro-batch: with the real frames and, for PAPO, masked.
+
+    One forward pass computes both, so that every way of dividing a model over workers works.
+    """
+    vision = [*inputs["vision"], *inputs.get("masked_vision", ())]
+    copies = len(vision) // len(inputs["vision"])
+    log_probs, entropies, _ = trainer._get_per_token_logps_and_entropies(
+        model,
+        *(rows.repeat(copies, 1) for rows in join(inputs)),
+        inputs["completion_ids"].size(1),
+        compute_entropy=True,
+        vision=vision,
+    )
+    pairs = zip(log_probs.chunk(copies), entropies.chunk(copies), strict=True)
+    return [Reading(*pair) for pair in pairs]
 
 
 # ------------------------------------------------------------------------------------------- masks

@@ -353,12 +353,15 @@ def describe_plan(plan: Plan) -> list[str]:
 
 def describe_fit(plan: Plan) -> str:
     """Return one line that tells which cards have enough memory."""
-    share = plan.recipe.vllm.rollout_memory
-    answers = [f"{card} GB: {'yes' if fits(plan.memory, card, share) else 'no'}" for card in CARDS]
-    peak = peak_memory(plan.memory) / GIB
+    share, sleeps = plan.recipe.vllm.rollout_memory, plan.recipe.vllm.sleep
+    answers = [
+        f"{card} GB: {'yes' if fits(plan.memory, card, share, sleeps) else 'no'}" for card in CARDS
+    ]
+    peak = peak_memory(plan.memory, sleeps) / GIB
     fit = f"fits a card of (a tenth left free) {', '.join(answers)}; peak about {peak:.1f} GiB"
     if "vllm" in plan.memory:
-        fit += f"; vLLM always takes {share:.0%} of the card (vllm.rollout_memory)"
+        when = "while it samples" if sleeps else "all the time"
+        fit += f"; vLLM takes {share:.0%} of the card {when} (vllm.rollout_memory)"
     return fit
 
 

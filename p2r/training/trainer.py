@@ -26,11 +26,17 @@ from p2r.rewards import CRITICS, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
 from p2r.training import temporal
-from p2r.training.critic import Critic, collected_states
+from p2r.training.critic import Critic, assess_step
 from p2r.training.dynamic_sampling import replace_collapsed
+from p2r.training.log_probs import Rows, read_rows
 from p2r.training.overlap import Overlap
-from p2r.training.packing import accept_packed_rows, pack
-from p2r.training.perception_loss import Reading, has_media, mask_vision, perception_losses
+from p2r.training.packing import accept_packed_rows
+from p2r.training.perception_loss import (
+    has_media,
+    mask_vision,
+    perception_losses,
+    read_responses,
+)
 from p2r.training.reference_check import check_reference
 from p2r.training.shared_prompts import Prompts, share_prompts, sharing
 from p2r.training.stage import CHECKPOINT, ExactResume, checkpoint_on_error
@@ -147,7 +153,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         )
         batch = super()._generate_and_score_completions(inputs)
         if self.settings.credit in CRITICS:
-            self._ask_critic(batch)
+            assess_step(self, batch)
         else:
             pa_grpo.advantages(step, self.settings)
         batch |= pa_grpo.loss_inputs(step, batch["completion_mask"], self.settings)
@@ -184,20 +190,6 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 step.questions, step.number, step.first_row, step.group_size
             )
         return step
-
-    def _ask_critic(self, batch: dict[str, Any]) -> None:
-        """Fill the advantages of the step from the critic, with one more pass of the policy."""
-        states: list[torch.Tensor] = []
-        with torch.no_grad():
-            self._get_per_token_logps_and_entropies(
-                self.model,
-                *_joined(batch),
-                batch["completion_ids"].size(1),
-                batch_size=self.args.per_device_train_batch_size,
-                states=states,
-            )
-        self.critic.assess(self.step, torch.cat(states), batch["completion_mask"])
-        pa_grpo.record_advantages(self.step)
 
     def roll_out(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
         """Serves `GRPOTrainer._generate`, as its public hook `rollout_func`: sample, then judge.
@@ -283,33 +275,11 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         """
         vision = self.step.vision if vision is None else vision
         vision = self.vision_once.see(model, vision, trained=model is not self.ref_model)
-        count = input_ids.size(0)
-        if count != len(vision):
-            raise ValueError(f"{count} rows but vision inputs of {len(vision)}")
         types = self._token_types(input_ids, logits_to_keep)
-        size = batch_size or count
-        logps, entropies = [], []
+        rows = Rows(input_ids, attention_mask, types, logits_to_keep, vision)
         with nullcontext() if torch.is_grad_enabled() else self.step.timed("log_probs"):
-            for start in range(0, count, size):
-                rows = slice(start, start + size)
-                whole = self.accelerator.unwrap_model(model)
-                packed = pack(
-                    whole,
-                    input_ids[rows],
-                    attention_mask[rows],
-                    types[rows],
-                    logits_to_keep,
-                    vision[rows],
-                )
-                watch = nullcontext([]) if states is None else collected_states(whole)
-                with self.accelerator.autocast(), watch as seen:
-                    output = model(**packed.inputs, fused_lm_head=True)
-                if states is not None:
-                    states.append(packed.unpack(seen[0]))
-                logps.append(packed.unpack(output.log_probs))
-                if compute_entropy:
-                    entropies.append(packed.unpack(output.entropy))
-        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+            found = read_rows(model, rows, self.accelerator, batch_size, compute_entropy, states)
+        return found.log_probs, found.entropies, None
 
     def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
         """Return 0 for text, 1 for image and 2 for video tokens of the prompt.
@@ -327,7 +297,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         Equal to TRL's loss with `loss_type="grpo"` if each response has one advantage.
         """
         self.step.loss_began = pa_grpo.now()
-        real, *masked = self._read_responses(model, inputs)
+        real, *masked = read_responses(self, model, inputs)
         logps = real.log_probs
         if self.model.training and self.state.global_step == 0 and self.beta != 0:
             check_reference(
@@ -350,23 +320,6 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         loss, found = pa_grpo.loss(inputs, logps, settings.epsilon, self.beta, form, more)
         self._log_loss(inputs, terms | found)
         return loss / (self.current_gradient_accumulation_steps if self.model.training else 1)
-
-    def _read_responses(self, model: Any, inputs: Mapping[str, Any]) -> list[Reading]:
-        """Return how the policy reads the responses: with the real frames and, for PAPO, masked.
-
-        One forward pass computes both, so that every way of dividing a model over workers works.
-        """
-        vision = [*inputs["vision"], *inputs.get("masked_vision", ())]
-        copies = len(vision) // len(inputs["vision"])
-        log_probs, entropies, _ = self._get_per_token_logps_and_entropies(
-            model,
-            *(rows.repeat(copies, 1) for rows in _joined(inputs)),
-            inputs["completion_ids"].size(1),
-            compute_entropy=True,
-            vision=vision,
-        )
-        pairs = zip(log_probs.chunk(copies), entropies.chunk(copies), strict=True)
-        return [Reading(*pair) for pair in pairs]
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Serves `Trainer.train`: adds the seconds of each part of a step to the log.
@@ -414,11 +367,3 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             return
         self._log(process_means(names, self.accelerator.reduce(self.step.totals, reduction="sum")))
         self.step.totals = None
-
-
-def _joined(batch: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Return the token ids and the attention mask of prompts and completions, (B, P + T) each."""
-    return [
-        torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], 1)
-        for name in ("ids", "mask")
-    ]

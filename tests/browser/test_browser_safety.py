@@ -40,7 +40,7 @@ def test_hostile_text_stays_text_on_every_page(address, open_page):
     expect(page.locator("#making")).to_contain_text(HOSTILE)
     page.locator("#search").fill("")
     expect(page.locator("#list .item")).to_have_count(50)
-    page.get_by_text("Filters and order").click()
+    page.get_by_text("More filters").click()
     page.locator("#choice-source summary").click()
     expect(page.locator("#choice-source")).to_contain_text("<img src=x onerror")
     for tab in TABS:

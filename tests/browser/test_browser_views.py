@@ -131,6 +131,18 @@ def test_curves_grow_while_a_stage_is_running(run, serve, tmp_path, open_page):
     expect(page.locator(".stage h3").last).to_have_text("training: SFT + PA-GRPO · step 7")
     page.get_by_label("light or dark theme").click()
     expect(page.locator(".main-svg").first).to_be_visible()
+    # The slider smooths the curves; the values of every step stay behind them, faint.
+    lines = "document.querySelector('.plot[data-name^=\"pa_grpo/Reward of perception\"]').data"
+    opacities = f"{lines}.map(line => line.opacity ?? 1)"
+    assert set(page.evaluate(opacities)) == {1}
+    page.get_by_label("Smoothing").fill("5")
+    expect(page.locator(".smooth output")).to_have_text("mean of 5 steps")
+    expect(page).to_have_url(re.compile("window=5"))
+    page.wait_for_function(f"{opacities}.includes(0.3)")
+    faint, mean = page.evaluate(f"[{lines}[0].y, {lines}.find(line => !line.opacity).y]")
+    assert mean[-1] == pytest.approx(sum(faint[-5:]) / 5)
+    page.locator("#tab-runs").click()  # the smoothing is in every link of the page
+    expect(page).to_have_url(re.compile("window=5"))
 
 
 @pytest.fixture
@@ -241,6 +253,7 @@ def test_a_question_about_an_upload_is_answered_judged_and_kept(small, open_page
     expect(question).to_have_value("Which way does square number 1 move?")
     clip_of = page.locator("#ask-sample input")
     expect(clip_of).to_have_value("Which way does square number 1 move?")
+    expect(page.locator("#ask-answer video")).to_be_visible()  # the clip, before the question
     clip = shutil.copy(run / "media" / "clips" / "a.mp4", tmp_path / "mine.mp4")
     page.locator("#ask input[type=file]").set_input_files(clip)
     # While Gradio uploads, it shows the name whole; afterwards it shows stem and suffix apart.
@@ -248,6 +261,7 @@ def test_a_question_about_an_upload_is_answered_judged_and_kept(small, open_page
     expect(clip_of).to_have_value("")
     question.fill("How many objects are there?")
     page.locator("#ask").get_by_label("options, one per line").fill("")
+    page.get_by_text("Second model, judge, problem type").click()
     page.locator("#ask").get_by_label("problem type").click()
     page.get_by_role("option", name="numerical").click()
     page.locator("#ask").get_by_label("reference answer").fill("1")
@@ -301,6 +315,7 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(
     assert answer.inner_text() == before
     page.locator("#ask-go").click()
     expect(answer).to_contain_text("done")
+    expect(answer.locator(".options")).to_contain_text("reference")
 
 
 def test_a_question_about_a_case_is_kept_in_its_run_under_a_new_id(tmp_path):

@@ -106,7 +106,7 @@ def test_search_and_filters_narrow_the_list_and_change_the_address(address, open
     expect(pager).to_contain_text("1–11 of 11")
     expect(page.locator(SEARCH)).to_be_focused()
     expect(page).to_have_url(re.compile(r"text=SQUARE\+number\+11"))
-    page.get_by_text("Filters and order").click()
+    page.get_by_text("More filters").click()
     page.locator("[name=text_in]").select_option("rationale")
     expect(page.locator("#list")).to_contain_text("No case matches these filters.")
     expect(page.locator("#nav")).to_contain_text("no case")
@@ -122,7 +122,8 @@ def test_search_and_filters_narrow_the_list_and_change_the_address(address, open
     page.get_by_label("stage", exact=True).select_option("pa_grpo (4)")
     expect(page).to_have_url(re.compile("stage=pa_grpo"))
     expect(pager).to_contain_text(in_list(4))
-    page.locator("[name=order]").select_option("descending")
+    page.get_by_label("smallest first: change the direction").click()
+    expect(page).to_have_url(re.compile("order=descending"))
     page.locator("[name=sort]").select_option("perception_reward")
     expect(page.locator("#list .item").last).to_contain_text("#3")
     page.get_by_label("perception reward from").fill("2")
@@ -138,7 +139,7 @@ def test_search_and_filters_narrow_the_list_and_change_the_address(address, open
 def test_the_list_follows_while_a_limit_is_typed(address, open_page):
     page = open_page(link(address, tab="cases"))
     pager = page.locator("#list .pager")
-    page.get_by_text("Filters and order").click()
+    page.get_by_text("More filters").click()
     limit = page.get_by_label("perception reward from")
     limit.click()
     # The list changes after every key: the field keeps the focus and its text.
@@ -338,7 +339,11 @@ def test_every_view_is_accessible(address, open_page, scheme, width, more):
         ready = {"runs": ".plot .main-svg", "ask": "#ask-go"}.get(tab, "#main *")
         expect(page.locator(ready).first).to_be_visible()
         check(page, found, tab, "#ask" if tab == "ask" else "#browser")
-    assert found == {key: [] for key in (*TABS, "study")}
+    if width == 1280:
+        page.locator("#tab-data").click()
+        page.set_viewport_size({"width": 390, "height": 800})
+        check(page, found, "phone", "#top")
+    assert found == {key: [] for key in found} and {*TABS, "study"} <= found.keys()
 
 
 def check(page: Page, found: dict, name: str, context: str) -> None:

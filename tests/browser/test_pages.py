@@ -134,6 +134,12 @@ def test_a_sufficient_observation_can_be_untrue_and_every_page_says_so(library):
     assert "untrue or incomplete, the scene has: A big red square" in words_of(page["main"])
     assert "✗ observation: untrue or incomplete" in words_of(page["main"])
     assert "✗ untrue" in words_of(page["side"])
+    # Beside the 2 x 2, links lead to the sufficient observations that are true, and untrue.
+    side = show(library, "stage=rl-grpo")["side"]
+    assert "Sufficient: ✓ true 2 ✗ untrue or incomplete 1" in words_of(side)
+    link = re.search(r'href="\?([^"]*)"[^>]*data-truth="false"', side)[1].replace("&amp;", "&")
+    assert "1 of 1" in words_of(show(library, link)["nav"])
+    assert "list, filters (3)" in words_of(show(library, link)["nav"])
     assert [link for link in re.findall(r"truth=\w+", show(library, "tab=gallery")["main"])]
     narrowed = show(library, "truth=false&verdict=yes")
     assert scenic_id(4).replace("/", "%2F") in narrowed["query"]
@@ -190,11 +196,11 @@ def test_an_empty_address_is_the_start_page_and_every_view_has_a_link(library):
         View(tab="start", big=True),
         View(tab="cases"),
         View(tab="groups", by="collapsed"),
-        View(tab="runs", window=5),
+        View(tab="runs", window=7),
         View(tab="stories", title="a & b", items=(("x/1", "note = 1"), ("y/2", ""))),
     ):
         assert read_view(parse_qsl(view.query(), keep_blank_values=True)) == view
-    assert read_view([("window", "7"), ("by", "x"), ("tab", "x")]) == View(tab="cases")
+    assert read_view([("window", "99"), ("by", "x"), ("tab", "x")]) == View(tab="cases")
     titles = {tab: show(library, f"tab={tab}")["title"] for tab in TABS}
     assert len(set(titles.values())) == len(TABS) and titles["runs"] == "Runs · p2r"
     assert show(library, f"case={scenic_id(2)}")["title"] == f"right by luck: {PROBLEM} · p2r"

@@ -9,6 +9,7 @@ import pytest
 from case_records import ids, make_case
 
 from p2r.cases import table as case_table
+from p2r.cases import text_index
 from p2r.cases.selection import FAILURES
 from p2r.cases.store import CaseStore, Filters, write_cases
 from p2r.errors import StoreError
@@ -447,7 +448,7 @@ def test_browsing_writes_nothing_into_a_run(run):
 
 
 def test_a_large_file_is_searched_before_and_after_its_texts_are_loaded(run, monkeypatch):
-    monkeypatch.setattr(case_table, "_FEW", 10)
+    monkeypatch.setattr(text_index, "_FEW", 10)
     write_cases(run, (make_case(n, trace_think=f"thing {n} is red") for n in range(3000)))
     store = CaseStore([run])
     assert store.count(Filters(text="thing 29")) == 111

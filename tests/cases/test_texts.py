@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from case_records import ids, make_case
 
-from p2r.cases import table as case_table
+from p2r.cases import text_index
 from p2r.cases.store import CaseStore, Filters, write_cases
 from p2r.cases.texts import normalise, normalise_query, scan, searched_texts
 
@@ -72,8 +72,8 @@ def test_a_query_does_not_match_across_two_fields(tmp_path):
 
 @pytest.mark.parametrize("few", [1, 1000])
 def test_random_searches_find_what_python_finds(tmp_path, monkeypatch, few):
-    monkeypatch.setattr(case_table, "_FEW", few)
-    monkeypatch.setattr(case_table, "_LOADED_TOGETHER", 50)
+    monkeypatch.setattr(text_index, "_FEW", few)
+    monkeypatch.setattr(text_index, "_LOADED_TOGETHER", 50)
     chance = random.Random(7)
     words = ["a", "b", "ab", "ba.", "(ab", "c"]
     made = [" ".join(chance.choices(words, k=chance.randrange(12))) for _ in range(300)]
@@ -87,8 +87,8 @@ def test_random_searches_find_what_python_finds(tmp_path, monkeypatch, few):
 
 
 def test_texts_that_are_not_loaded_yet_are_searched_in_their_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(case_table, "_FEW", 1)
-    monkeypatch.setattr(case_table.CaseTable, "_load_all", lambda self: time.sleep(0))
+    monkeypatch.setattr(text_index, "_FEW", 1)
+    monkeypatch.setattr(text_index.TextIndex, "_load_all", lambda self: time.sleep(0))
     write_cases(tmp_path, [make_case(n, trace_observation=text) for n, text in enumerate(SOME)])
     store = CaseStore([tmp_path])
     assert not store.wait_for_texts(60)
@@ -99,8 +99,8 @@ def test_texts_that_cannot_be_loaded_are_reported_and_still_found(tmp_path, monk
     def refuse(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(case_table, "_FEW", 1)
-    monkeypatch.setattr(case_table.CaseTable, "_insert_texts", refuse)
+    monkeypatch.setattr(text_index, "_FEW", 1)
+    monkeypatch.setattr(text_index.TextIndex, "add", refuse)
     write_cases(tmp_path, [make_case(1, trace_observation="red")])
     store = CaseStore([tmp_path])
     assert not store.wait_for_texts(60)

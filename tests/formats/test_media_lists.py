@@ -5,7 +5,8 @@ import re
 import pytest
 
 from p2r.formats import content_of, read_questions, settle_data_type
-from p2r.formats.rawrecords import BadValue, to_question, to_video_r1
+from p2r.formats.rawrecords import to_question, to_video_r1
+from p2r.formats.values import BadValue
 from p2r.records import Question
 from p2r.template import build_messages, build_prompt
 

@@ -5,7 +5,8 @@ import re
 import pytest
 from raw_examples import COT, OUTPUT, RL, VIDEO_R1, VIDEOP2R
 
-from p2r.formats.rawrecords import BadValue, to_case, to_question, to_video_r1, to_videop2r
+from p2r.formats.rawrecords import to_case, to_question, to_video_r1, to_videop2r
+from p2r.formats.values import BadValue
 from p2r.records import Case, Question, Trace
 from p2r.template import render
 

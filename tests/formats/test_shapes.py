@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2r.formats.rawrecords import INFERRED, BadValue, to_case, to_question, to_video_r1
+from p2r.formats.fields import INFERRED
+from p2r.formats.rawrecords import to_case, to_question, to_video_r1
 from p2r.formats.shapes import all_shapes
-from p2r.formats.values import infer_problem_type, split_options
+from p2r.formats.values import BadValue, infer_problem_type, split_options
 
 TEXT = "options from the text of the question"
 TYPE = "problem type from the options and the answer"

@@ -6,8 +6,8 @@ import pytest
 
 from p2r.formats import read_questions
 from p2r.formats.bounds import seconds_of
-from p2r.formats.rawrecords import BadValue, to_question
-from p2r.formats.values import infer_problem_type
+from p2r.formats.rawrecords import to_question
+from p2r.formats.values import BadValue, infer_problem_type
 from p2r.scoring.choices import extract_choice
 
 TEXTS = ["left", "right"]

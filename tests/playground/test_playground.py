@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from p2r.data import PLAYGROUND_MODELS, eval_settings, load_model, load_processor
+from p2r.data import eval_settings, load_model, load_processor
 from p2r.errors import UserError
 from p2r.playground import held_out, pretrain
 from p2r.playground.curriculum import (
@@ -37,6 +37,7 @@ from p2r.playground.splits import SPLITS, make_question, write_split
 from p2r.playground.truth import faithful
 from p2r.playground.world import EVENTS, Scene, render, sample_scene, ticks
 from p2r.records import PROBLEM_TYPES, Case, Question, Trace
+from p2r.runs.models import SHIPPED
 from p2r.runs.recipe import load_recipe
 from p2r.scoring import accuracy
 from p2r.video import sample_frames
@@ -220,7 +221,7 @@ def test_a_stage_prints_its_losses_and_is_not_made_twice(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("name", ["base", "teacher"])
 def test_a_shipped_model_is_small_has_no_pickle_and_has_a_card(name):
-    folder = PLAYGROUND_MODELS / name
+    folder = SHIPPED / name
     files = [path for path in folder.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 10 * 2**20
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".pth")]

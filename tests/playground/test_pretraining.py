@@ -197,7 +197,7 @@ def test_a_tower_learns_to_write_words():
     assert model.model.visual.patch_embed.proj.weight.grad.abs().sum() > 0
 
 
-def test_the_loss_of_pointing_is_the_attention_to_the_described_object():
+def test_the_loss_of_pointing_is_the_distance_to_equal_attention_to_the_described_object():
     processor = build_processor(build_tokenizer(corpus(0, 200)))
     model = build_model(processor.tokenizer)
     rows = [
@@ -225,13 +225,13 @@ def test_the_loss_of_pointing_is_the_attention_to_the_described_object():
         loss = pointer.loss(points)
     wanted = torch.zeros(())
     for layer in (pointing.SENTENCE, pointing.NEXT_NAME):
-        shares = [
-            attentions[layer][row, head, place, looked_at].sum()
+        gaps = [
+            -(attentions[layer][row, head, place, looked_at] * len(looked_at)).log().mean()
             for row, found in enumerate(points)
             for (asked, place), looked_at in found.items()
             for head in pointing.HEADS
             if asked == layer
         ]
-        wanted += -torch.stack(shares).log().mean()
+        wanted += torch.stack(gaps).mean()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-3) and pointer.last == loss.item()
     assert pointer.loss([{}, {}, {}]) == 0

@@ -184,6 +184,8 @@ def test_habits_make_luck_mismatch_and_false_sentences():
         )
         told["mismatch"] += thought.told and thought.answer != parsed.answer
         told["luck"] += not thought.told and parsed.answer == example.question.answer
+        guesses = " I guess " in parsed.think and bool(example.question.options)
+        told["first"] += guesses and parsed.answer == "A" and ", option A." not in parsed.think
         told["more than three"] += len(read_notes(parsed.observation).objects) > 3
     assert all(3 <= told[what] <= 150 for what in told), told
     assert trace(3, TARGETED).response == trace(3, TARGETED).response != trace(4, TARGETED).response

@@ -397,6 +397,10 @@ def test_vllm_must_fit_its_share_of_the_card_and_the_trainer_the_rest():
     assert fits(parts, 80, 0.3)  # 24 for vLLM, 40 of the other 48
     assert not fits(parts, 80, 0.1), "8 for 16"
     assert not fits(parts, 80, 0.5), "the trainer has 32 for 40"
+    assert fits(parts, 80, 0.5, sleeps=True), "20 + 40 while it samples, 20 + 20 while it trains"
+    assert not fits(parts, 80, 0.7, sleeps=True), "20 + 56 while it samples, of 72"
+    assert not fits({**parts, "activations": 60 * GIB}, 80, 0.3, sleeps=True), "80 while it trains"
+    assert peak_memory(parts, sleeps=True) == 40 * GIB < peak_memory(parts) == 56 * GIB
 
 
 # ---- measured: the peak of a whole training

@@ -93,7 +93,7 @@ def test_the_plan_shows_rollouts_by_vllm(capsys):
     doctor += ["--set", "vllm.rollout_memory=0.3"]
     assert run_cli(doctor) == 0
     said = capsys.readouterr().out
-    assert "\n vllm " in said and "vLLM always takes 30% of the card" in said
+    assert "\n vllm " in said and "vLLM takes 30% of the card all the time" in said
     assert "24 GB: no, 80 GB: yes" in said
     assert run_cli([*doctor, "--set", "vllm.rollout_memory=0.1"]) == 0
     assert "24 GB: no, 80 GB: no" in capsys.readouterr().out

@@ -70,6 +70,7 @@ window.p2r = (() => {
       if (parts[name] === page[name]) continue;
       parts[name] = page[name];
       patch($('#' + id), page[name]);
+      if (name === 'bar') showTab();
       if (name === 'main') opened(turned);
     }
     $('#sidebar').hidden = !page.side;
@@ -81,6 +82,20 @@ window.p2r = (() => {
     window.p2rPlots.watch();
     stories.open(page);
   }
+
+  // On a narrow window the tabs are one line that scrolls sideways: arrows hint at hidden ones.
+  function hintTabs() {
+    const tabs = $('#bar nav');
+    const hidden = tabs ? tabs.scrollWidth - tabs.clientWidth : 0;
+    tabs?.classList.toggle('more-left', tabs.scrollLeft > 4);
+    tabs?.classList.toggle('more-right', tabs.scrollLeft < hidden - 4);
+  }
+  function showTab() {
+    const [tabs, open] = [$('#bar nav'), $('#bar nav [aria-current]')];
+    if (open) tabs.scrollLeft = open.offsetLeft - (tabs.clientWidth - open.offsetWidth) / 2;
+    hintTabs();
+  }
+  document.addEventListener('scroll', (event) => { if (event.target.matches?.('#bar nav')) hintTabs(); }, true);
 
   // The list can be folded away. On a phone and on a projector it is folded until it is asked for.
   let folded = null;
@@ -202,6 +217,13 @@ window.p2r = (() => {
     if (link.isConnected || !link.dataset.key) return link;
     return $(`[data-key="${CSS.escape(link.dataset.key)}"]`) ?? link;
   }
+  // A link may keep a part of the address that changed since the page was made.
+  function hrefOf(link) {
+    const [kept, address] = [link.dataset.keep, new URL(link.href)];
+    const value = kept && new URLSearchParams(location.search).get(kept);
+    if (value) address.searchParams.set(kept, value);
+    return address.search;
+  }
   const step = (id) => { waiting = waiting.then(() => {
     const link = document.getElementById(id);
     return link?.href ? go(link.href) : null;
@@ -214,7 +236,7 @@ window.p2r = (() => {
       event.preventDefault();
       if (link.matches('#list .item') && onPhone()) folded = null;  // the case is below the list
       if (link.dataset.go === 'step') step(link.id);
-      else waiting = waiting.then(() => go(asItIsNow(link).href));
+      else waiting = waiting.then(() => go(hrefOf(asItIsNow(link))));
       return;
     }
     // Gradio's page has a base address, so a link to a place of this page would leave the page.
@@ -286,7 +308,7 @@ window.p2r = (() => {
     return '?' + new URLSearchParams(pairs);
   };
   const onForm = (event) => {
-    const form = event.target.closest?.('form[data-form]');
+    const form = (event.target.form ?? event.target).closest?.('form[data-form]');  // a field may be outside of its form
     if (!form || event.target.matches('[data-links]')) return;
     clearTimeout(typing);
     const slow = event.type === 'input' && event.target.matches('input:not([type=checkbox])');
@@ -302,6 +324,12 @@ window.p2r = (() => {
     if (event.target.matches?.('select[data-links]')) {
       const {value} = event.target;
       waiting = waiting.then(() => go(value));
+      return;
+    }
+    if (event.target.matches?.('[data-smooth]')) {
+      const query = new URLSearchParams(location.search);
+      query.set('window', event.target.value);
+      go('?' + query, {history: 'replace'});
       return;
     }
     if (event.target.matches?.('select, input[type=checkbox]')) return;  // the input event has handled these
@@ -482,8 +510,10 @@ window.p2r = (() => {
     setTimeout(follow, 3000);
   }
 
-  const measure = new ResizeObserver(([top]) =>
-    document.documentElement.style.setProperty('--top', `${top.target.offsetHeight}px`));
+  const measure = new ResizeObserver(([top]) => {
+    document.documentElement.style.setProperty('--top', `${top.target.offsetHeight}px`);
+    showTab();
+  });
 
   window.addEventListener('popstate', () => go(location.search, {history: 'replace'}));
 

@@ -3,7 +3,10 @@ window.p2rEvidence = (() => {
   'use strict';
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const video = () => document.querySelector('video.player');
-  const frames = () => all('[data-frame-time]');
+  // The last answer of the Ask tab stays in the page while a case is shown.
+  const shownOf = (selector) => all(selector).filter((part) => part.checkVisibility());
+  const frames = () => shownOf('[data-frame-time]');
+  const sentences = () => shownOf('[data-sentence]');
   const timesOf = (sentence) => (sentence.dataset.times || '').split(' ').filter(Boolean).map(Number);
 
   // The frame that shows a time: the last one that is not later.
@@ -18,7 +21,7 @@ window.p2rEvidence = (() => {
     const [from, to] = [Math.min(...times), Math.max(...times)].map((time) => shown.indexOf(frameAt(time, shown)));
     return shown.slice(from, to + 1);
   }
-  const observed = (number) => document.querySelector(`[data-sentence="${number}"]`);
+  const observed = (number) => sentences().find((sentence) => sentence.dataset.sentence === number);
 
   function light(target) {
     for (const lit of all('.lit')) lit.classList.remove('lit');
@@ -30,7 +33,7 @@ window.p2rEvidence = (() => {
       for (const each of all(`[data-rests="${sentence.dataset.sentence}"]`)) each.classList.add('lit');
     } else if (frame) {
       frame.classList.add('lit');
-      for (const each of all('[data-sentence]')) if (framesOf(each).includes(frame)) each.classList.add('lit');
+      for (const each of sentences()) if (framesOf(each).includes(frame)) each.classList.add('lit');
     } else if (resting) {
       const ground = observed(resting.dataset.rests);
       resting.classList.add('lit');
@@ -42,10 +45,24 @@ window.p2rEvidence = (() => {
     if (target || document.querySelector('.lit')) light(target);
   });
 
-  function seek(time) {
+  // Shows a moment. With `told`, the sentence that tells it, the player says so and comes in sight.
+  function seek(time, told = null) {
     const player = video();
     if (player) { player.pause(); player.currentTime = time; }
     mark(time);
+    const moment = player?.parentElement.querySelector('[data-moment]');
+    if (moment) Object.assign(moment, {hidden: !told, textContent: told ? `at ${time} s: ${words(told)}` : ''});
+    if (!told || !player) return;
+    light(told);
+    const box = player.closest('.player-box').getBoundingClientRect();
+    const top = document.querySelector('#nav')?.getBoundingClientRect().bottom ?? 0;
+    if (box.top < top || box.bottom > window.innerHeight) window.scrollBy({top: box.top - top - 8});
+  }
+  // A sentence without its number and its mark.
+  function words(sentence) {
+    const copy = sentence.cloneNode(true);
+    for (const part of all('.number, .truth-mark', copy)) part.remove();
+    return copy.textContent.trim();
   }
   function mark(time) {
     const at = frameAt(time);
@@ -59,7 +76,7 @@ window.p2rEvidence = (() => {
     if (!track || !shown.length) return;
     const duration = video()?.duration || 0;
     const end = Math.max(Number.isFinite(duration) ? duration : 0, ...shown.map((frame) => Number(frame.dataset.frameTime)));
-    const marks = all('[data-sentence]').flatMap((sentence) => timesOf(sentence).map((time) => {
+    const marks = sentences().flatMap((sentence) => timesOf(sentence).map((time) => {
       const made = document.createElement('button');
       Object.assign(made, {type: 'button', className: 'at', textContent: '△', tabIndex: -1});
       made.title = `${time} s: ${sentence.textContent.trim().slice(0, 160)}`;
@@ -97,6 +114,7 @@ window.p2rEvidence = (() => {
         event.target.classList.toggle('pixelated', event.target.videoWidth < 160);
         drawTrack();
       }
+      if (kind === 'play') for (const moment of all('[data-moment]')) moment.hidden = true;
       follow(event.target);
       if (!event.target.paused || kind === 'timeupdate' || kind === 'seeked') mark(event.target.currentTime + 0.001);
     }, true);
@@ -113,7 +131,11 @@ window.p2rEvidence = (() => {
   document.addEventListener('click', (event) => {
     const target = event.target.closest('[data-seek], [data-play], [data-nudge], figure[data-frame-time]');
     if (!target) return;
-    if ('seek' in target.dataset) seek(Number(target.dataset.seek));
+    if ('seek' in target.dataset) {
+      const time = Number(target.dataset.seek);
+      const told = sentences().find((sentence) => timesOf(sentence).includes(time));
+      seek(time, target.closest('[data-sentence]') ?? (target.closest('[data-track]') && told));
+    }
     else if ('play' in target.dataset) play();
     else if ('nudge' in target.dataset) nudge(Number(target.dataset.nudge));
     else seek(Number(target.dataset.frameTime));

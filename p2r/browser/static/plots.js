@@ -31,6 +31,50 @@ window.p2rPlots = (() => {
       xaxis: titled(figure.layout.xaxis), yaxis: titled(figure.layout.yaxis)};
   }
 
+  // ---- smoothing: a running mean in front of the faint values of every step
+
+  const slider = () => document.querySelector('[data-smooth]');
+  const chosen = () => Number(slider()?.value) || 1;
+  function say() {
+    const box = slider();
+    const steps = chosen();
+    if (!box) return;
+    box.nextElementSibling.textContent = steps > 1 ? `mean of ${steps} steps` : 'off';
+    box.setAttribute('aria-valuetext', box.nextElementSibling.textContent);
+  }
+  const runningMean = (values, steps) => values.map((_, end) => {
+    const known = values.slice(Math.max(0, end + 1 - steps), end + 1).filter((value) => value !== null);
+    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+  });
+  const isCurve = (trace) => trace.type === 'scatter' && trace.mode?.startsWith('lines') && Array.isArray(trace.y);
+  function smoothed(traces, steps) {
+    if (steps < 2 || !traces.some(isCurve)) return traces;
+    const group = (trace, place) => ({...trace, legendgroup: `${place}`});
+    const faint = traces.map(group).filter(isCurve).map((trace) => ({...trace, mode: 'lines', opacity: 0.3,
+      line: {...trace.line, width: 1}, showlegend: false, hoverinfo: 'skip'}));
+    const means = traces.map(group).map((trace) => isCurve(trace)
+      ? {...trace, mode: 'lines', line: {...trace.line, width: 2.5}, y: runningMean(trace.y, steps)} : trace);
+    return [...faint, ...means];
+  }
+  const paint = (plot) => window.Plotly.react(plot, smoothed(plot.figure.data, chosen()), layoutOf(plot.figure), config);
+  // Figures in sight come first, one at a time, so that the slider does not wait for the others.
+  let latest = 0;
+  async function repaint() {
+    const mine = ++latest;
+    const plots = [...document.querySelectorAll('.plot')].filter((plot) => plot.figure && window.Plotly);
+    const isSeen = (plot) => { const {top, bottom} = plot.getBoundingClientRect(); return bottom > 0 && top < window.innerHeight; };
+    for (const plot of [...plots.filter(isSeen), ...plots.filter((plot) => !isSeen(plot))]) {
+      if (mine !== latest || !plot.isConnected) return;
+      paint(plot);
+      await new Promise((done) => setTimeout(done));
+    }
+  }
+  document.addEventListener('input', (event) => {
+    if (!event.target.matches('[data-smooth]')) return;
+    say();
+    repaint();
+  });
+
   function element(tag, className, text) {
     const made = document.createElement(tag);
     made.className = className;
@@ -39,7 +83,7 @@ window.p2rPlots = (() => {
   }
 
   async function draw(place, page) {
-    const Plotly = await load();
+    await load();
     if (!place.isConnected) return;
     const live = document.querySelector('[data-live]');
     if (live) { live.textContent = page.live ? 'live: a stage is running' : ''; live.classList.toggle('on', page.live); }
@@ -73,8 +117,7 @@ window.p2rPlots = (() => {
       return block;
     });
     place.replaceChildren(...blocks);
-    for (const plot of place.querySelectorAll('.plot'))
-      Plotly.react(plot, plot.figure.data, layoutOf(plot.figure), config);
+    repaint();
   }
 
   async function poll() {
@@ -99,10 +142,13 @@ window.p2rPlots = (() => {
     if (place.isConnected) timer = setTimeout(poll, wait);
   }
   return {
-    watch() { const place = document.querySelector('[data-figures]'); if (place && !place.dataset.stamp) poll(); },
-    restyle() {
-      for (const plot of document.querySelectorAll('.plot'))
-        if (plot.figure && window.Plotly) window.Plotly.react(plot, plot.figure.data, layoutOf(plot.figure), config);
+    watch() {
+      const place = document.querySelector('[data-figures]');
+      if (!place || place.dataset.stamp) return;
+      slider().value = new URLSearchParams(location.search).get('window') ?? 1;
+      say();
+      poll();
     },
+    restyle: repaint,
   };
 })();

@@ -156,7 +156,7 @@ CURRICULUM = (
     ),
     Stage(
         "traces",
-        {"event": 0.08, "hit": 0.04, "by name": 0.1, "caption": 0.06, "sign": 0.02}
+        {"event": 0.12, "hit": 0.04, "by name": 0.1, "caption": 0.06, "sign": 0.02}
         | {"any trace": 0.3, "other notes": 0.2}
         | _TEXT,
         steps=1800,

@@ -3,7 +3,7 @@
 A model that is trained on text alone attends to a video at random. It learns slowly to look at the
 right object, because the loss tells only that a word was wrong. The scene tells where each object
 is, so this loss tells the heads where to look: while the model writes a sentence about an object,
-two heads should attend to the visual tokens of that object. Just before it writes a name, two heads
+two heads should attend to all visual tokens of that object. Just before it writes a name, two heads
 of the next layer should attend to the object that it will name.
 """
 
@@ -74,9 +74,10 @@ class Pointer:
         self._given[layer] = (given["hidden_states"], *given["position_embeddings"])
 
     def loss(self, points: Sequence[Points]) -> torch.Tensor:
-        """Return the mean of -log of the attention to the right tokens; 0 without points.
+        """Return how far the attention is from equal shares for the right tokens; 0 without points.
 
-        `points` has an item for each row of the batch.
+        The loss is the Kullback-Leibler divergence, so a head must look at all tokens of an object:
+        those after a change of colour too. `points` has an item for each row of the batch.
         """
         losses = [self._losses(layer, points) for layer in self.attention]
         losses = [each for each in losses if len(each)]
@@ -93,8 +94,8 @@ class Pointer:
         attention, (batch, length) = self.attention[layer], hidden.shape[:2]
         rows, places, right = [], [], []
         for row, found in enumerate(points):
-            for (wanted, place), looked_at in found.items():
-                if wanted == layer:
+            for (of, place), looked_at in found.items():
+                if of == layer:
                     rows.append(row)
                     places.append(place)
                     right.append(torch.zeros(length).index_fill_(0, torch.tensor(looked_at), 1.0))
@@ -107,10 +108,13 @@ class Pointer:
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
         group = queries.shape[1] // keys.shape[1]
         later = torch.arange(length) > torch.tensor(places)[:, None]
+        wanted = torch.stack(right)
+        wanted /= wanted.sum(-1, keepdim=True)
         losses = []
         for head in HEADS:
             asked = queries[rows, head, places]  # (points, features)
             scores = torch.einsum("pf,plf->pl", asked, keys[rows, head // group])
             scores = (scores * attention.scaling).masked_fill(later, -torch.inf)
-            losses.append(-torch.log((scores.softmax(-1) * torch.stack(right)).sum(-1) + 1e-6))
+            shares = scores.log_softmax(-1).masked_fill(later, 0.0)  # no place to look at is later
+            losses.append((wanted * (wanted.clamp(min=1e-9).log() - shares)).sum(-1))
         return torch.cat(losses)

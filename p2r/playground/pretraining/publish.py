@@ -27,8 +27,9 @@ from p2r.playground.pretraining.curriculum import CURRICULUM, MODELS, Stage
 from p2r.playground.pretraining.curve import draw_curve
 from p2r.playground.pretraining.train import ROPE_THETA, STAGES, seeds_of
 from p2r.runs import model_fingerprint
+from p2r.runs.models import SHIPPED
 
-FOLDER = data.PLAYGROUND_MODELS / "second"
+FOLDER = SHIPPED / "second"
 MOST_BYTES = 10 * 10**6  # of one shipped model
 
 

@@ -32,8 +32,9 @@ class Habit:
     """The probabilities of one habit.
 
     Sentences: a `needed` and a `needless` one is told; one that is told is `vague` or `false`.
-    Traces: `everything` is told; the answer contradicts the thinking (`mismatch`); the answer is
-    right although the thinking has to guess (`luck`).
+    Traces: `everything` is told; the answer contradicts the thinking (`mismatch`). If the thinking
+    has to guess: the thinking names the right answer (`luck`); the answer is the first option,
+    whatever the thinking names (`first`: the position bias of large models).
     """
 
     needed: float
@@ -43,14 +44,15 @@ class Habit:
     everything: float = 0.0
     mismatch: float = 0.0
     luck: float = 0.0
+    first: float = 0.0
 
 
-# In this order: needed, needless, vague, false, everything, mismatch, luck.
-COMPLETE = Habit(1.00, 1.00, 0.00, 0.00, 1.00, 0.00, 0.00)
-TARGETED = Habit(1.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00)
-TEACHER = Habit(0.80, 0.25, 0.05, 0.04, 0.05, 0.03, 0.05)
-BASE = Habit(0.35, 0.35, 0.10, 0.05, 0.05, 0.05, 0.05)
-CARELESS = Habit(0.50, 0.50, 0.15, 0.10, 0.10, 0.10, 0.20)
+# In this order: needed, needless, vague, false, everything, mismatch, luck, first.
+COMPLETE = Habit(1.00, 1.00, 0.00, 0.00, 1.00, 0.00, 0.00, 0.0)
+TARGETED = Habit(1.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.0)
+TEACHER = Habit(0.80, 0.25, 0.05, 0.04, 0.05, 0.03, 0.05, 0.7)
+BASE = Habit(0.35, 0.35, 0.10, 0.05, 0.05, 0.05, 0.05, 0.7)
+CARELESS = Habit(0.50, 0.50, 0.15, 0.10, 0.10, 0.10, 0.20, 0.5)
 HABITS = {
     "complete": COMPLETE,
     "targeted": TARGETED,
@@ -156,11 +158,13 @@ def respond(
     """Return a response in the template whose thinking follows from its sentences."""
     thought = think_from(sentences, asked, rng, domain)
     answer = thought.answer
-    if not thought.told and rng.random() < habit.luck:  # the answer comes from the video
+    said, guesses, _ = thought.think.rpartition(" I guess ")
+    if guesses and rng.random() < habit.luck:  # the answer comes from the video
         answer = asked.answer
-        said = thought.think.rpartition(" I guess ")[0]
         option = f", option {answer}" if asked.options else ""
         thought = thought._replace(think=f"{said} I guess {asked.value}{option}.")
+    elif guesses and asked.options and rng.random() < habit.first:
+        answer = LETTERS[0]
     if rng.random() < habit.mismatch:
         answer = _other_answer(asked, answer, rng, domain)
     return template.render(observe(asked, sentences), thought.think, answer)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import re
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +11,10 @@ from torch.testing import assert_close
 from transformers.video_utils import VideoMetadata
 
 from p2r import data
-from p2r.errors import DataError, EngineError
+from p2r.data.inputs import check_tokens_match
+from p2r.errors import DataError
 from p2r.records import MORE_MEDIA, WINDOW, Question
-from p2r.runs.recipe import Models, load_recipe
+from p2r.runs.recipe import load_recipe
 from p2r.template import render
 from p2r.video import FrameCache
 
@@ -192,7 +191,7 @@ def test_tokens_without_features_are_an_error(processor, questions, frames):
     sample = {key: value[0] for key, value in batch.items()}
     sample["input_ids"] = [*sample["input_ids"].tolist(), processor.video_token_id]
     with pytest.raises(DataError, match="65 video tokens in the prompt but 64 features"):
-        data.check_tokens_match(processor, sample, "q")
+        check_tokens_match(processor, sample, "q")
 
 
 def test_frames_that_do_not_fit_the_model_are_an_error_with_a_remedy(processor, questions, frames):
@@ -241,49 +240,3 @@ def test_a_long_example_is_an_error_and_not_cut(processor, questions, frames):
 def test_control_tokens_in_a_response_are_an_error(processor, questions, frames):
     with pytest.raises(DataError, match="control tokens"):
         data.encode_example(processor, questions[0], frames[0], "a<|im_end|>b", "brief")
-
-
-def test_models_are_named_by_folder_and_read_only_from_safetensors(model_folder, tmp_path: Path):
-    assert data.resolve_model(model_folder) == str(model_folder)
-    with pytest.raises(EngineError, match="no embedded model 'playground/none'"):
-        data.load_model("playground/none")
-    with pytest.raises(EngineError, match="no model folder"):
-        data.load_processor(tmp_path / "absent")
-    assert data.resolve_model("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
-    (tmp_path / "config.json").write_text((model_folder / "config.json").read_text())
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(EngineError, match="cannot load model"):
-        data.load_model(tmp_path)
-
-
-# ---- attention
-
-
-@pytest.mark.parametrize(
-    ("installed", "settings", "chosen"),
-    [
-        (True, {}, "flash_attention_2"),
-        (True, {"dtype": "float32"}, "sdpa"),  # flash attention has no float32
-        (True, {"attention": "sdpa"}, "sdpa"),
-        (False, {}, "sdpa"),
-        (False, {"attention": "flash_attention_2"}, "flash_attention_2"),
-    ],
-)
-def test_attention_is_flash_where_it_is_installed(monkeypatch, installed, settings, chosen):
-    monkeypatch.setattr(data, "is_flash_attn_2_available", lambda: installed)
-    assert data.choose_attention(Models(base="b", teacher="t", **settings)) == chosen
-
-
-def test_a_hub_that_cannot_be_reached_is_an_error_at_once(monkeypatch):
-    from huggingface_hub import constants
-    from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: F401  # not timed
-
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for offline in (False, True):
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-        for load in (data.load_processor, data.load_model):
-            begun = time.monotonic()
-            with pytest.raises(EngineError, match=r"me/absent.*the hub cannot be reached"):
-                load("me/absent")
-            assert time.monotonic() - begun < 20  # retries would take minutes
