@@ -73,6 +73,7 @@ BUDGET = {"ddp": ["sft.token_budget=250"], "zero3": ["sft.token_budget=250"]}
 SHARED_GROUP = ["rl.steps=1", "rl.prompts_per_step=1", "rl.micro_batch=4", "rl.preflight=1"]
 # DeepSpeed on the CPU. When it is imported, it prepares torch's compiler: seconds for nothing here.
 DEEPSPEED = {"DS_ACCELERATOR": "cpu", "TORCHDYNAMO_DISABLE": "1"}
+FRESH = ("ddp", "zero3")  # configs whose last start has new interpreters
 DDP = {
     "compute_environment": "LOCAL_MACHINE",
     "distributed_type": "MULTI_GPU",  # with MULTI_CPU accelerate starts one worker, without MPI
@@ -108,10 +109,11 @@ def job(name: str, out: Path, paths: list[str], workers: int) -> dict:
     }
 
 
-def launch(name: str, out: Path, calls: list) -> int:
+def launch(name: str, out: Path, calls: list, fresh: bool = False) -> int:
     """Make calls with two workers on the CPU under `accelerate launch`. Return the exit code.
 
-    A call is [module, function, arguments]. The output goes to `log.txt` in the out folder.
+    A call is [module, function, arguments]. The output goes to `log.txt` in the out folder. `fresh`
+    starts new interpreters, as a user does. Forks, which have the libraries, save 13 s per worker.
     """
     shipped = CONFIGS[name]
     config = yaml.safe_load((ROOT / "configs" / shipped).read_text()) if shipped else DDP
@@ -121,7 +123,7 @@ def launch(name: str, out: Path, calls: list) -> int:
     script = ROOT / "tests" / "helpers" / "train_distributed.py"
     arguments = ["--config_file", str(out / "config.yaml"), str(script), str(out / "calls.json")]
     environment = {"OMP_NUM_THREADS": "1", **(DEEPSPEED if "zero" in name else {})}
-    if name != "ddp":  # new interpreters take 13 s more, so one config is enough
+    if not fresh:
         launcher = forks.start(
             launch_in_forks, arguments, log=out / "log.txt", environment=environment
         )
@@ -167,7 +169,7 @@ def trained(model_folder, taught_folder, media, questions_file, tmp_path_factory
             assert launch(name, out, calls) != 0
             assert not (out / "done.json").exists() and (out / "rl" / "checkpoints").is_dir()
             del what["kill_at"]
-        code = launch(name, out, calls)
+        code = launch(name, out, calls, fresh=name in FRESH)
         assert code == 0, (out / "log.txt").read_text()[-6000:]
         return out
 
