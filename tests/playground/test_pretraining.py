@@ -115,6 +115,12 @@ def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     train.train(STAGE, start, tmp_path / "killed")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    before, after = (
+        data.load_model(folder, "float32").model.state_dict()
+        for folder in (start, tmp_path / "whole")
+    )
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    assert kept == {name for name in before if name.startswith("visual.")}
     done = json.loads((tmp_path / "killed" / "done.json").read_text())
     assert done["steps"] == 4 and done["check"]["look up, worst kind"] == 0.5
 

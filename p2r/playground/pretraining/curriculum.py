@@ -5,7 +5,8 @@ All stages draw their scenes on the fly, from seeds that no split uses.
 2. *text*: repeat sentences by name, name the letters of options, compare, think from notes.
    *look up*: mostly questions that need two sentences, or a sentence that is found by its content.
    Without videos.
-3. *words*: the vision tower alone learns to write words into its tokens (`tower`).
+3. *words*: the vision tower alone learns to write words into its tokens (`tower`). No later stage
+   changes the tower.
    *see*: motions, and events of one or two objects. *scenes*: motions, events and descriptions of
    whole scenes. In both, two attention heads learn where to look (`pointing`).
 4. *traces*: descriptions by name, and traces of all habits. In some traces the notes are from

@@ -144,6 +144,7 @@ def train(stage: Stage, start: Path, out: Path) -> None:
     state = json.loads(_read(out / "state.json") or '{"step": 0}')
     folder = out if state["step"] else start
     model, processor = data.load_model(folder, "float32"), data.load_processor(folder)
+    model.model.visual.requires_grad_(False)  # it would forget words that this stage does not use
     optimizer = _optimizer(model, stage.rate)
     if state["step"]:
         _load_optimizer(optimizer, model, out / _STATE)
@@ -206,9 +207,10 @@ def falling_rate(rate: float, final: float, step: int, steps: int) -> float:
 
 
 def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
+    learned = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
-        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [p for p in learned if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in learned if p.ndim == 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
