@@ -15,6 +15,7 @@ from p2r.playground.second.examples import (
     compare_parts,
     look_up,
     name_letters,
+    name_objects,
     name_part,
     read_sign,
     repeat,
@@ -153,6 +154,9 @@ def test_examples_of_parts_are_true():
             for name, words in zip(names, said, strict=True):
                 assert words.startswith(f"The {name} ")
                 assert words.removeprefix(f"The {name} ") in sentences_of(example.scene)[name]
+        names = name_objects(seed)
+        said = names.response.removesuffix(".").removeprefix("The ").split(". The ")
+        assert said == [obj.name for obj in names.scene.objects]
         sign = read_sign(seed)
         assert sign.response == f"The sign says {sign.scene.sign}."
 

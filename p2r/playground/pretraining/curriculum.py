@@ -101,6 +101,7 @@ MAKERS: dict[str, Make] = {
     "plain": lambda seed: examples.caption(
         seed, objects=(1, 2), events=False, signs=False, speed=6.0
     ),
+    "names": lambda seed: examples.name_objects(seed, objects=(2, 3, 4, 5)),
     "motion of one": lambda seed: examples.name_part(
         seed, "motion", **_ONE, events=False, speed=6.0
     ),
@@ -141,7 +142,8 @@ CURRICULUM = (
     ),
     Stage(
         "see",
-        {"motion of one": 0.25, "motion": 0.3, "event of one": 0.15, "plain": 0.1, **_TEXT},
+        {"motion of one": 0.25, "motion": 0.3, "event of one": 0.15}
+        | {"plain": 0.1, "names": 0.15, **_TEXT},
         steps=400,
         gate={"motion": 0.98, "event of one": 0.97},
         check_every=100,
@@ -149,7 +151,7 @@ CURRICULUM = (
     Stage(
         "scenes",
         {"motion": 0.1, "event": 0.2, "hit": 0.1, "pair": 0.1}
-        | {"by name": 0.15, "caption": 0.1, "sign": 0.03}
+        | {"by name": 0.15, "caption": 0.1, "names": 0.1, "sign": 0.03}
         | _TEXT,
         steps=3600,
         gate={"motion": 0.99, "event": 0.99, "by name": 0.99},

@@ -1,7 +1,7 @@
 """Examples that the tiny models of the second world learn from.
 
 Text only: `look_up`, `repeat`, `name_letters`, `compare_parts`, `repeat_words`. With a video:
-`caption`, `by_name`, `name_part`, `read_sign`, `direct_answer`, `trace`,
+`caption`, `by_name`, `name_objects`, `name_part`, `read_sign`, `direct_answer`, `trace`,
 `trace_from_other_notes`. Each function makes one example from a seed. So the same seed always gives
 the same example.
 """
@@ -236,6 +236,16 @@ def read_sign(seed: int | str, domain: Domain = SEEN) -> Example:
         seed, (2, 3, 4), domain=domain, accept=lambda scene: scene.sign is not None
     )
     return Example(scene, _plain(f"Describe {join_names(['sign'])}."), sentences_of(scene)["sign"])
+
+
+def name_objects(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Example:
+    """The names of all objects of a scene, in its order.
+
+    The prompt has no name, so colour and shape are read from the video.
+    """
+    scene = sample_scene(seed, domain=domain, **limits)
+    said = " ".join(f"The {obj.name}." for obj in scene.objects)
+    return Example(scene, _plain("Name the objects."), said)
 
 
 def name_part(seed: int | str, part: str, domain: Domain = SEEN, **limits: Any) -> Example:
