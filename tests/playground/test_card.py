@@ -123,8 +123,8 @@ def test_gates_are_passed_open_or_not_asked():
 
 def test_a_habit_has_a_card_without_a_model():
     """Mismatch, luck and sufficient observations with a false sentence have rates above 0."""
-    found = habit_card("careless", 6)["traces"]["all"]
-    assert 0 < found["mismatch"] < 0.5
+    found = habit_card("careless", 60)["traces"]["all"]
+    assert 0 < found["mismatch"] < 0.3
     assert found["exact given insufficient"] > found["guessing"] + 0.05
     assert 0.8 < found["faithful"] < 0.99
     assert found["sufficient"] > found["sufficient and true"]

@@ -128,8 +128,10 @@ def launch(name: str, out: Path, calls: list, fresh: bool = False) -> int:
             launch_in_forks, arguments, log=out / "log.txt", environment=environment
         )
         launcher.join(900)
+        ended = launcher.exitcode
         launcher.kill()
-        return launcher.exitcode
+        assert ended is not None, "the workers do not end"
+        return ended
     with (out / "log.txt").open("a") as log:
         return subprocess.run(
             [sys.executable, "-m", "accelerate.commands.launch", *arguments],

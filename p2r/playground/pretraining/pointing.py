@@ -94,8 +94,8 @@ class Pointer:
         attention, (batch, length) = self.attention[layer], hidden.shape[:2]
         rows, places, right = [], [], []
         for row, found in enumerate(points):
-            for (of, place), looked_at in found.items():
-                if of == layer:
+            for (asked, place), looked_at in found.items():
+                if asked == layer:
                     rows.append(row)
                     places.append(place)
                     right.append(torch.zeros(length).index_fill_(0, torch.tensor(looked_at), 1.0))
@@ -112,9 +112,9 @@ class Pointer:
         wanted /= wanted.sum(-1, keepdim=True)
         losses = []
         for head in HEADS:
-            asked = queries[rows, head, places]  # (points, features)
-            scores = torch.einsum("pf,plf->pl", asked, keys[rows, head // group])
+            query = queries[rows, head, places]  # (points, features)
+            scores = torch.einsum("pf,plf->pl", query, keys[rows, head // group])
             scores = (scores * attention.scaling).masked_fill(later, -torch.inf)
-            shares = scores.log_softmax(-1).masked_fill(later, 0.0)  # no place to look at is later
+            shares = scores.log_softmax(-1).masked_fill(later, 0.0)  # `wanted` is 0 there
             losses.append((wanted * (wanted.clamp(min=1e-9).log() - shares)).sum(-1))
         return torch.cat(losses)

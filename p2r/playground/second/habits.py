@@ -33,8 +33,8 @@ class Habit:
 
     Sentences: a `needed` and a `needless` one is told; one that is told is `vague` or `false`.
     Traces: `everything` is told; the answer contradicts the thinking (`mismatch`). If the thinking
-    has to guess: the thinking names the right answer (`luck`); the answer is the first option,
-    whatever the thinking names (`first`: the position bias of large models).
+    has to guess: it guesses right (`luck`); the answer is the first option, also if the thinking
+    names another one (`first`, a position bias as large models have).
     """
 
     needed: float

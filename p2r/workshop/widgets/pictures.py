@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from p2r.plots import COLOURS, DIVERGING, NotebookFigure
+from p2r.plots.style import framed
 from p2r.records import Question, Verdict
 from p2r.rewards import CREDITS, collapsed, credit_advantages
 from p2r.template import parse
@@ -24,16 +25,6 @@ from p2r.workshop.widgets.panel import Picture
 LEGIBLE = 7  # pixels that a letter or a small object needs
 Event = tuple[str, float, float]  # name, start and end in seconds
 Detail = tuple[str, int]  # name, size in pixels of the source
-
-
-def _layout(figure: go.Figure, title: str, height: int = 340) -> go.Figure:
-    return figure.update_layout(
-        title=title,
-        height=height,
-        template="none",
-        margin={"l": 70, "r": 20, "t": 50, "b": 50},
-        yaxis_automargin=True,
-    )
 
 
 # ---- frames × resolution
@@ -83,7 +74,7 @@ def frame_budget(
         f"Too small to read: {', '.join(blurred) or 'nothing'}; "
         f"readable: {', '.join(legible) or 'nothing'}."
     )
-    return Picture(_layout(figure, f"{tokens} tokens"), text)
+    return Picture(framed(figure, f"{tokens} tokens"), text)
 
 
 # ---- rewards of a group → advantages
@@ -114,7 +105,7 @@ def group_credit(rewards: Sequence[Sequence[float]]) -> Picture:
         zmax=bound,
         showscale=False,
     )
-    figure = _layout(NotebookFigure(heat), "Advantage of observation and rest, by credit scheme")
+    figure = framed(NotebookFigure(heat), "Advantage of observation and rest, by credit scheme")
     figure.update_yaxes(autorange="reversed")
     flat = np.asarray(collapsed(rewards, size), dtype=bool)[0]
     lost = [name for name, one in zip(("perception", "reasoning"), flat, strict=True) if one]
@@ -173,7 +164,7 @@ def judge_noise(error: float, true_share: float, group_size: int) -> Picture:
         f"correlate with the truth at {now:.2f}, and {100 * groups:.0f} % of groups of "
         f"{group_size} collapse."
     )
-    return Picture(_layout(figure, "A judge that errs"), text)
+    return Picture(framed(figure, "A judge that errs"), text)
 
 
 def verdict_correlation(error: float, true_share: float) -> float:
@@ -218,7 +209,7 @@ def length_reward(
     figure.update_xaxes(title="tokens (bins of 5)")
     most = int(np.histogram(lengths, edges)[0].max())
     figure.update_yaxes(title="responses", dtick=max(1, most // 5))
-    _layout(figure, f"Length range {low} to {high}").update_layout(barmode="stack", bargap=0.05)
+    framed(figure, f"Length range {low} to {high}").update_layout(barmode="stack", bargap=0.05)
     text = (
         f"{earned.sum()} of {len(lengths)} responses earn the bonus; {out_of_range.sum()} right "
         f"ones are shorter than {low} or longer than {high} tokens. Wrong ones never earn it."
@@ -264,7 +255,7 @@ def read_trace(
         f"{'kept' if parsed.format_ok['reasoning'] else 'broken'}. "
         f"Sufficient: {'unknown' if sufficient is None else 'yes' if sufficient else 'no'}."
     )
-    figure = _layout(NotebookFigure(table), "", 280)
+    figure = framed(NotebookFigure(table), "", 280)
     figure.update_layout(margin={"l": 4, "r": 4, "t": 10, "b": 4})
     return Picture(figure, text, token_strip(tokens, looked))
 
