@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
@@ -217,10 +217,12 @@ def test_the_loss_of_pointing_is_the_distance_to_equal_attention_to_the_describe
     for obj in scene.objects:
         (name,) = processor.tokenizer([f" {obj.name}"])["input_ids"]
         place = next(at for at in range(video + 64, len(ids)) if ids[at : at + 2] == name)
-        looked_at = [video + token for token in seen[obj.name]]
-        assert points[0][pointing.NEXT_NAME, place - 1] == looked_at
-        assert points[0][pointing.SENTENCE, place + 5] == looked_at
-    assert {layer for layer, _ in points[1]} == {pointing.SENTENCE} and not points[2]
+        slices = [[video + token for token in tokens] for tokens in seen[obj.name]]
+        for head in pointing.HEADS:
+            assert points[0][pointing.NEXT_NAME, head, place - 1] == [*chain(*slices)]
+        for head, looked_at in zip(pointing.TIMES, slices, strict=True):
+            assert points[0][pointing.SENTENCE, head, place + 5] == (looked_at or pointing.NOWHERE)
+    assert {layer for layer, *_ in points[1]} == {pointing.SENTENCE} and not points[2]
     assert all(looked_at == pointing.NOWHERE for looked_at in points[1].values())
 
     pointer = pointing.Pointer(model)
@@ -234,8 +236,7 @@ def test_the_loss_of_pointing_is_the_distance_to_equal_attention_to_the_describe
         gaps = [
             -(attentions[layer][row, head, place, looked_at] * len(looked_at)).log().mean()
             for row, found in enumerate(points)
-            for (asked, place), looked_at in found.items()
-            for head in pointing.HEADS
+            for (asked, head, place), looked_at in found.items()
             if asked == layer
         ]
         wanted += torch.stack(gaps).mean()
