@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from p2r import data
 from p2r.errors import UserError
-from p2r.playground.pretraining import checks, circuits, pointing, publish, tower, train
+from p2r.playground.pretraining import checks, circuits, clock, pointing, publish, tower, train
 from p2r.playground.pretraining.batches import encode
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
 from p2r.playground.pretraining.places import visual_tokens
@@ -242,3 +242,27 @@ def test_the_loss_of_pointing_is_the_distance_to_equal_attention_to_the_describe
         wanted += torch.stack(gaps).mean()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-3) and pointer.last == loss.item()
     assert pointer.loss([{}, {}, {}]) == 0
+
+
+def test_the_loss_of_the_clock_asks_each_visual_token_for_its_second():
+    processor = build_processor(build_tokenizer(corpus(0, 200)))
+    model = build_model(processor.tokenizer)
+    examples = (MAKERS["caption"](3), MAKERS["look up"](3))
+    rows = [encode(processor, each, STAGE, random.Random(0))[0] for each in examples]
+    inputs = data.collate_examples(rows, processor.tokenizer.pad_token_id)
+    watch = clock.Clock(model, processor.tokenizer)
+    model(**inputs)
+    loss = watch.loss(inputs)
+    loss.backward()
+    assert model.model.language_model.layers[0].self_attn.v_proj.weight.grad.abs().sum() > 0
+    assert loss.item() == watch.last > 1.0, "an untrained model does not know the time"
+
+    words = model.get_input_embeddings().weight[watch.words].detach()
+    video = inputs["input_ids"] == watch.video
+    assert video.sum(1).tolist() == [64, 0]
+    told = torch.zeros(*video.shape, words.shape[1])
+    told[video] = words.repeat_interleave(16, 0)  # 16 tokens tell 0 s, the next 16 tell 1 s, ...
+    watch._keep(None, (told,), {})
+    assert watch.loss(inputs) < 0.1
+    text = {"input_ids": inputs["input_ids"][1:]}
+    assert watch.loss(text) == 0

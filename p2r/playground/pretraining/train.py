@@ -168,7 +168,7 @@ def train(stage: Stage, start: Path, out: Path) -> None:
             loss = _update(model, optimizer, inputs, rate, more_loss).loss.item()
             seen = {draw_maker(stage, step)[0]: loss}
             if any(points):
-                seen |= {"pointing": pointer.last, "clock": watch.last, "clock right": watch.right}
+                seen |= {"pointing": pointer.last, "clock": watch.last}
             for name, value in seen.items():
                 losses[name] = losses.get(name, value) + 0.1 * (value - losses.get(name, value))
             done = step + 1
