@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from p2r import data
 from p2r.errors import UserError
-from p2r.playground.pretraining import checks, circuits, pointing, publish, tower, train
+from p2r.playground.pretraining import checks, circuits, clock, pointing, publish, tower, train
 from p2r.playground.pretraining.batches import encode
 from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
 from p2r.playground.pretraining.places import visual_tokens
@@ -217,10 +217,12 @@ def test_the_loss_of_pointing_is_the_distance_to_equal_attention_to_the_describe
     for obj in scene.objects:
         (name,) = processor.tokenizer([f" {obj.name}"])["input_ids"]
         place = next(at for at in range(video + 64, len(ids)) if ids[at : at + 2] == name)
-        looked_at = [video + token for token in seen[obj.name]]
-        assert points[0][pointing.NEXT_NAME, place - 1] == looked_at
-        assert points[0][pointing.SENTENCE, place + 5] == looked_at
-    assert {layer for layer, _ in points[1]} == {pointing.SENTENCE} and not points[2]
+        slices = [[video + token for token in tokens] for tokens in seen[obj.name]]
+        for head in pointing.HEADS:
+            assert points[0][pointing.NEXT_NAME, head, place - 1] == [*chain(*slices)]
+        for head, looked_at in zip(pointing.TIMES, slices, strict=True):
+            assert points[0][pointing.SENTENCE, head, place + 5] == (looked_at or pointing.NOWHERE)
+    assert {layer for layer, *_ in points[1]} == {pointing.SENTENCE} and not points[2]
     assert all(looked_at == pointing.NOWHERE for looked_at in points[1].values())
 
     pointer = pointing.Pointer(model)
@@ -234,10 +236,33 @@ def test_the_loss_of_pointing_is_the_distance_to_equal_attention_to_the_describe
         gaps = [
             -(attentions[layer][row, head, place, looked_at] * len(looked_at)).log().mean()
             for row, found in enumerate(points)
-            for (asked, place), looked_at in found.items()
-            for head in pointing.HEADS
+            for (asked, head, place), looked_at in found.items()
             if asked == layer
         ]
         wanted += torch.stack(gaps).mean()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-3) and pointer.last == loss.item()
     assert pointer.loss([{}, {}, {}]) == 0
+
+
+def test_the_loss_of_the_clock_asks_each_visual_token_for_its_second():
+    processor = build_processor(build_tokenizer(corpus(0, 200)))
+    model = build_model(processor.tokenizer)
+    examples = (MAKERS["caption"](3), MAKERS["look up"](3))
+    rows = [encode(processor, each, STAGE, random.Random(0))[0] for each in examples]
+    inputs = data.collate_examples(rows, processor.tokenizer.pad_token_id)
+    watch = clock.Clock(model, processor.tokenizer)
+    model(**inputs)
+    loss = watch.loss(inputs)
+    loss.backward()
+    assert model.model.language_model.layers[0].self_attn.v_proj.weight.grad.abs().sum() > 0
+    assert loss.item() == watch.last > 1.0, "an untrained model does not know the time"
+
+    words = model.get_input_embeddings().weight[watch.words].detach()
+    video = inputs["input_ids"] == watch.video
+    assert video.sum(1).tolist() == [64, 0]
+    told = torch.zeros(*video.shape, words.shape[1])
+    told[video] = words.repeat_interleave(16, 0)  # 16 tokens tell 0 s, the next 16 tell 1 s, ...
+    watch._keep(None, (told,), {})
+    assert watch.loss(inputs) < 0.1
+    text = {"input_ids": inputs["input_ids"][1:]}
+    assert watch.loss(text) == 0

@@ -8,7 +8,8 @@ All stages draw their scenes on the fly, from seeds that no split uses.
 3. *words*: the vision tower alone learns to write words into its tokens (`tower`). No later stage
    changes the tower.
    *see*: motions, and events of one or two objects. *scenes*: motions, events and descriptions of
-   whole scenes. In both, two attention heads learn where to look (`pointing`).
+   whole scenes. From here on, the first layer learns to tell the time (`clock`), and heads learn
+   where to look (`pointing`).
 4. *traces*: descriptions by name, and traces of all habits. In some traces the notes are from
    another scene, and only thinking and answer are learned. So the model learns that the video does
    not help while it thinks.

@@ -3,8 +3,9 @@
 A model that is trained on text alone attends to a video at random. It learns slowly to look at the
 right object, because the loss tells only that a word was wrong. The scene tells where each object
 is, so this loss tells the heads where to look: while the model writes a sentence about an object,
-two heads should attend to all visual tokens of that object. Just before it writes a name, two heads
-of the next layer should attend to the object that it will name.
+each of four heads should attend to that object at one of four times. So the model can compare the
+times, and find the event. Just before it writes a name, two heads of the next layer should attend
+to the object that it will name, at all times.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import torch
 # Layers of the heads. In a model that is trained on text, layer 1 does the least. Choosing the next
 # object needs what layer 1 has found.
 SENTENCE, NEXT_NAME = 1, 2
-HEADS = (0, 2)  # they do not share their keys
+HEADS = (0, 2)  # of the next name; in texts without a video they look nowhere
+TIMES = (0, 2, 1, 3)  # the heads of a sentence, in the order of the slices of a clip
 WEIGHT = 0.3  # of this loss, beside that of the tokens
 
-# (layer, place of a token) -> places of the visual tokens to look at
-Points = dict[tuple[int, int], list[int]]
+# (layer, head, place of a token) -> places of the visual tokens to look at
+Points = dict[tuple[int, int, int], list[int]]
 NOWHERE = [0]  # the first token tells nothing, so it is where a head looks that finds no object
 
 
 def points_of(
-    ids: Sequence[int], places: Sequence[int], objects: dict[str, list[int]], tokenizer: Any
+    ids: Sequence[int], places: Sequence[int], objects: dict[str, list[list[int]]], tokenizer: Any
 ) -> Points:
     """Return where the heads should look while the model writes sentences about objects.
 
@@ -42,21 +44,21 @@ def points_of(
     video = tokenizer.convert_tokens_to_ids("<|video_pad|>")
     first = next(place for place, token in enumerate(ids) if token == video)
     points: Points = {}
-    looked_at: list[int] = []
+    slices: list[list[int]] = []
     for place in places:
         name = tuple(ids[place : place + 2])
         if name in names:
-            looked_at = [first + token for token in names[name]]
-            if looked_at:
-                points[NEXT_NAME, place - 1] = looked_at
-        if looked_at:
-            points[SENTENCE, place] = looked_at
+            slices = [[first + token for token in seen] for seen in names[name]]
+            if anywhere := [token for seen in slices for token in seen]:
+                points |= {(NEXT_NAME, head, place - 1): anywhere for head in HEADS}
+        for head, seen in zip(TIMES, slices, strict=False):  # no slices: no sentence has begun
+            points[SENTENCE, head, place] = seen or NOWHERE
     return points
 
 
 def look_nowhere(places: Sequence[int]) -> Points:
     """Return the points of a text without a video."""
-    return {(SENTENCE, place): NOWHERE for place in places}
+    return {(SENTENCE, head, place): NOWHERE for place in places for head in HEADS}
 
 
 class Pointer:
@@ -92,29 +94,27 @@ class Pointer:
 
         hidden, cos, sin = self._given[layer]
         attention, (batch, length) = self.attention[layer], hidden.shape[:2]
-        rows, places, right = [], [], []
-        for row, found in enumerate(points):
-            for (asked, place), looked_at in found.items():
-                if asked == layer:
-                    rows.append(row)
-                    places.append(place)
-                    right.append(torch.zeros(length).index_fill_(0, torch.tensor(looked_at), 1.0))
-        if not rows:
+        found = [
+            (row, head, place, looked_at)
+            for row, of_row in enumerate(points)
+            for (asked, head, place), looked_at in of_row.items()
+            if asked == layer
+        ]
+        if not found:
             return torch.zeros(0)
+        rows, heads, places, right = zip(*found, strict=True)
+        wanted = torch.zeros(len(right), length)
+        items = [(item, token) for item, looked_at in enumerate(right) for token in looked_at]
+        wanted[tuple(torch.tensor(items).T)] = 1.0
+        wanted /= wanted.sum(-1, keepdim=True)
         queries, keys = (
             project(hidden).view(batch, length, -1, attention.head_dim).transpose(1, 2)
             for project in (attention.q_proj, attention.k_proj)
         )
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
-        group = queries.shape[1] // keys.shape[1]
+        keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
+        scores = (queries @ keys.transpose(2, 3))[rows, heads, places] * attention.scaling
         later = torch.arange(length) > torch.tensor(places)[:, None]
-        wanted = torch.stack(right)
-        wanted /= wanted.sum(-1, keepdim=True)
-        losses = []
-        for head in HEADS:
-            query = queries[rows, head, places]  # (points, features)
-            scores = torch.einsum("pf,plf->pl", query, keys[rows, head // group])
-            scores = (scores * attention.scaling).masked_fill(later, -torch.inf)
-            shares = scores.log_softmax(-1).masked_fill(later, 0.0)  # `wanted` is 0 there
-            losses.append((wanted * (wanted.clamp(min=1e-9).log() - shares)).sum(-1))
-        return torch.cat(losses)
+        scores = scores.masked_fill(later, -torch.inf)
+        shares = scores.log_softmax(-1).masked_fill(later, 0.0)  # `wanted` is 0 there
+        return (wanted * (wanted.clamp(min=1e-9).log() - shares)).sum(-1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ def token_words(scene: Scene) -> torch.Tensor:
     """
     labels = torch.full((SLICES * GRID * GRID, len(WORDS)), UNKNOWN)
     labels[:, 0] = NOTHING
-    places = visual_tokens(scene, GRID, GRID)
+    tokens = visual_tokens(scene, GRID, GRID)
+    places = {name: [*chain.from_iterable(slices)] for name, slices in tokens.items()}
     if scene.sign:
         labels[places[SIGN], -1] = WORDS["sign"].index(scene.sign)
     for obj in scene.objects:

@@ -15,8 +15,8 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from p2r import data
 from p2r.files.atomic import write_text
-from p2r.playground.pretraining import checks, circuits, pointing, tower
+from p2r.playground.pretraining import checks, circuits, clock, pointing, tower
 from p2r.playground.pretraining.batches import make_batch
 from p2r.playground.pretraining.curriculum import (
     CURRICULUM,
@@ -148,22 +148,27 @@ def train(stage: Stage, start: Path, out: Path) -> None:
     optimizer = _optimizer(model, stage.rate)
     if state["step"]:
         _load_optimizer(optimizer, model, out / _STATE)
-    pointer = pointing.Pointer(model)
+    pointer, watch = pointing.Pointer(model), clock.Clock(model, processor.tokenizer)
     made = seeds_of(stage)
     losses: dict[str, float] = {}
     done, found, began = state["step"], state.get("check", {}), time.time()
     model.train()
-    with ThreadPoolExecutor(1) as pool:
+    with _worker() as pool:
         following = pool.submit(make_batch, stage, processor, made, state["step"])
         last = stage.stop or stage.steps
         for step in range(state["step"], last):
             inputs, points = following.result()
             following = pool.submit(make_batch, stage, processor, made, step + 1)
-            rate, aim = rate_of(stage, step), partial(pointer.loss, points)
-            loss = _update(model, optimizer, inputs, rate, aim).loss.item()
+
+            def more_loss(inputs: Any = inputs, points: Any = points) -> torch.Tensor:
+                told = clock.WEIGHT * watch.loss(inputs)
+                return told + pointing.WEIGHT * pointer.loss(points)
+
+            rate = rate_of(stage, step)
+            loss = _update(model, optimizer, inputs, rate, more_loss).loss.item()
             seen = {draw_maker(stage, step)[0]: loss}
             if any(points):
-                seen["pointing"] = pointer.last
+                seen |= {"pointing": pointer.last, "clock": watch.last}
             for name, value in seen.items():
                 losses[name] = losses.get(name, value) + 0.1 * (value - losses.get(name, value))
             done = step + 1
@@ -215,6 +220,12 @@ def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
+def _worker() -> Executor:
+    """Return a subprocess that makes batches. A thread would share Python with the training."""
+    spawn = get_context("spawn")
+    return ProcessPoolExecutor(1, spawn, initializer=torch.set_num_threads, initargs=(1,))
+
+
 def _update(
     model: Any,
     optimizer: Any,
@@ -224,7 +235,7 @@ def _update(
 ) -> Any:
     """Make one update; `more_loss` is called after the forward pass."""
     result = model(**inputs)
-    _descend(optimizer, result.loss + pointing.WEIGHT * more_loss(), rate)
+    _descend(optimizer, result.loss + more_loss(), rate)
     return result
 
 
