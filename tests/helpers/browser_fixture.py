@@ -102,10 +102,12 @@ def open_page(chromium, usual) -> Iterator[Callable[..., Page]]:
     pages: list[Page] = []
 
     def open_address(address: str, **options) -> Page:
-        if pages or options:
+        if pages or options.keys() - {"viewport", "color_scheme"}:
             page = chromium.new_context(**USUAL | options).new_page()
         else:
             page = usual.pages[0] if usual.pages else usual.new_page()
+            page.set_viewport_size(options.get("viewport", USUAL["viewport"]))
+            page.emulate_media(media="null", color_scheme=options.get("color_scheme", "light"))
         pages.append(page)
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
@@ -126,13 +128,11 @@ def open_page(chromium, usual) -> Iterator[Callable[..., Page]]:
 
 
 def _leave(page: Page) -> None:
-    """Bring a page back to the state of a new page."""
+    """Leave nothing of a test in the page."""
     page.mouse.move(0, 0)
     page.evaluate("() => { try { localStorage.clear(); sessionStorage.clear() } catch { } }")
     page.goto("about:blank")
     page.context.clear_cookies()
-    page.set_viewport_size(USUAL["viewport"])
-    page.emulate_media(media="null")
 
 
 def _elsewhere(url: str) -> list[str]:
