@@ -2,7 +2,7 @@
 
 `tests/helpers/sitecustomize.py` lets the subprocesses and the workers of pytest-xdist start faster.
 
-Some tests import transformers or TRL before a module of p2r that needs them patched.
+Some tests import transformers, TRL or Gradio before a module of p2r that needs them patched.
 """
 
 import atexit
@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from p2r.patches import torchvision_operators, trl_vllm
+from p2r.patches import gradio_start, torchvision_operators, trl_vllm
 
 HELPERS = str(Path(__file__).parent / "helpers")
 if HELPERS not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
@@ -32,6 +32,7 @@ if "P2R_TEST_PACKAGES" not in os.environ:  # see sitecustomize.py
 
 torchvision_operators.apply()
 trl_vllm.apply()
+gradio_start.apply()  # as the command line does
 
 # Files that take longest. They start first, so that both workers of `make test` end together. The
 # first one uses two cores. The next ones often wait, so they run beside it.
