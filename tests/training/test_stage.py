@@ -111,7 +111,8 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path):
 
 
 def track(out: Path, model: Path, media: Path, questions: list[Question]) -> None:
-    """Train with trackio and print what it has stored. It reads the environment at its import."""
+    """Train with trackio and print what it has stored."""
+    forks.forget("trackio")  # TRL imports it, and it reads the environment when it is imported
     train(out, model, media, questions, "trackio")
     from trackio.sqlite_storage import SQLiteStorage
 
