@@ -9,7 +9,6 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-
 # Let the garbage collector skip the modules that the first notebook has imported.
 FREEZE = """
 import gc, sys
