@@ -181,7 +181,7 @@ def test_a_page_number_past_the_end_shows_the_last_page(address, open_page):
     expect(page.locator("#list .pager")).to_contain_text(f"{TOTAL - TOTAL % 50 + 1}–{TOTAL} of")
     expect(page.locator("article.case")).to_be_visible()
     for tab in ("groups", "compare"):
-        page.goto(link(address, tab=tab, sheet="999"))
+        page = open_page(link(address, tab=tab, sheet="999"))
         expect(page.locator("#list .pager")).to_contain_text("1–")
 
 
