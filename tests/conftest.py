@@ -2,7 +2,7 @@
 
 `tests/helpers/sitecustomize.py` lets the subprocesses and the workers of pytest-xdist start faster.
 
-Some tests import transformers or TRL before a module of p2r that needs them patched.
+Some tests import transformers, TRL or Gradio before a module of p2r that needs them patched.
 """
 
 import atexit
@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from p2r.patches import torchvision_operators, trl_vllm
+from p2r.patches import gradio_start, torchvision_operators, trl_vllm
 
 HELPERS = str(Path(__file__).parent / "helpers")
 if HELPERS not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
@@ -32,14 +32,20 @@ if "P2R_TEST_PACKAGES" not in os.environ:  # see sitecustomize.py
 
 torchvision_operators.apply()
 trl_vllm.apply()
+gradio_start.apply()  # as the command line does
 
 # Files that take longest. They start first, so that both workers of `make test` end together. The
 # first one uses two cores. The next ones often wait, so they run beside it.
 LONGEST = (
     "training/test_distributed.py",
     "engines/test_ray_cluster.py",
-    "pipeline/test_resume.py",
+    "judges/test_judge_ledger.py",
+    "judges/test_judge_faults.py",
+    "judges/test_judge_batches.py",
     "engines/test_crash_recovery.py",
+    "video/test_decoders.py",
+    "engines/test_server_engine.py",
+    "pipeline/test_resume.py",
     "engines/test_vllm.py",
     "stages/test_demo.py",
     "test_notebooks.py",
@@ -52,12 +58,10 @@ LONGEST = (
     "training/test_grpo.py",
     "export/test_stock_vllm.py",
     "cli/test_cli.py",
-    "judges/test_judge_ledger.py",
     "training/test_gpu_benchmark.py",
     "training/test_step.py",
     "training/test_sft.py",
     "training/test_preflight.py",
-    "judges/test_judge_batches.py",
     "training/test_qwen3_vl.py",
     "stages/test_prompt_files.py",
     "browser/test_browser_launch.py",

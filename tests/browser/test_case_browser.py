@@ -349,7 +349,8 @@ def test_every_view_is_accessible(address, open_page, scheme, width, more):
 def check(page: Page, found: dict, name: str, context: str) -> None:
     """Note what axe finds on a page."""
     settle(page)
-    faults = Axe().run(page, context=context).response
+    axe = Axe("0") if page.evaluate("'axe' in window") else Axe()  # "0": a script that does nothing
+    faults = axe.run(page, context=context).response
     found[name] = [
         (fault["id"], [node["target"] for node in fault["nodes"]][:3])
         for fault in faults["violations"]

@@ -24,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import forks
 import psutil
 import pytest
 import torch
@@ -117,14 +118,9 @@ def found(
         },
     }
     (folder / "task.pickle").write_bytes(pickle.dumps(task))
-    child = subprocess.run(
-        [sys.executable, str(HELPERS / "vllm_child.py"), str(folder)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(HELPERS)])},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert child.returncode == 0, child.stdout[-3000:] + child.stderr[-3000:]
+    said = folder / "said"
+    code = forks.script(HELPERS / "vllm_child.py", str(folder), log=said)
+    assert code == 0, said.read_text()[-6000:]
     return pickle.loads((folder / "found.pickle").read_bytes())
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from browser_cases import make_run
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 # The first page takes long on a busy machine. A benchmark measures the speed, not these tests.
 PATIENCE = 60_000
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+USUAL = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
 
 
 def find_chromium() -> str:
@@ -43,6 +44,14 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def usual(chromium) -> Iterator[BrowserContext]:
+    """The context of the first page of each test. Its page has loaded Gradio before."""
+    context = chromium.new_context(**USUAL)
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="session")
@@ -76,38 +85,54 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
 
 @pytest.fixture
-def open_page(chromium) -> Iterator[Callable[..., Page]]:
-    """Return a function that opens an address. Pages may not log errors or leave this machine."""
-    complaints: list[str] = []
-    contexts = []
+def open_page(chromium, usual) -> Iterator[Callable[..., Page]]:
+    """Return a function that opens an address. Pages may not log errors or leave this machine.
 
-    def watch(page: Page) -> None:
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on(
-            "console",
-            lambda message: (
-                complaints.append(f"console: {message.text}") if message.type == "error" else None
-            ),
-        )
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: complaints.extend(_elsewhere(request.url)))
+    Each page of a test has its own context: its own cookies and storage.
+    """
+    complaints: list[str] = []
+    notes = {
+        "pageerror": lambda error: complaints.append(f"error: {error}"),
+        "console": lambda message: (
+            complaints.append(f"console: {message.text}") if message.type == "error" else None
+        ),
+        "dialog": lambda dialog: complaints.append(f"dialog: {dialog.message}"),
+        "request": lambda request: complaints.extend(_elsewhere(request.url)),
+    }
+    pages: list[Page] = []
 
     def open_address(address: str, **options) -> Page:
-        context = chromium.new_context(
-            **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
-        )
-        contexts.append(context)
-        page = context.new_page()
+        if pages or options.keys() - {"viewport", "color_scheme"}:
+            page = chromium.new_context(**USUAL | options).new_page()
+        else:
+            page = usual.pages[0] if usual.pages else usual.new_page()
+            page.set_viewport_size(options.get("viewport", USUAL["viewport"]))
+            page.emulate_media(media="null", color_scheme=options.get("color_scheme", "light"))
+        pages.append(page)
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
-        watch(page)
+        for event, note in notes.items():
+            page.on(event, note)
         page.goto(address)
         return page
 
     yield open_address
-    for context in contexts:
-        context.close()
+    for page in pages:
+        if page.context is not usual:
+            page.context.close()
+        elif not page.is_closed():
+            for event, note in notes.items():
+                page.remove_listener(event, note)
+            _leave(page)
     assert not complaints
+
+
+def _leave(page: Page) -> None:
+    """Leave nothing of a test in the page."""
+    page.mouse.move(0, 0)
+    page.evaluate("() => { try { localStorage.clear(); sessionStorage.clear() } catch { } }")
+    page.goto("about:blank")
+    page.context.clear_cookies()
 
 
 def _elsewhere(url: str) -> list[str]:

@@ -1,6 +1,8 @@
 """What the fork server of `forks.py` imports."""
 
 import gc
+import os
+from contextlib import suppress
 
 import p2r.training  # isort: skip  (first: it applies the patches that TRL needs)
 
@@ -21,6 +23,10 @@ import p2r.pipeline
 import p2r.stages.demo
 import p2r.training.grpo
 import p2r.training.sft  # noqa: F401
+
+os.environ["DS_ACCELERATOR"] = "cpu"
+with suppress(ImportError):  # accelerate imports it if it is installed
+    import deepspeed  # noqa: F401
 
 gc.collect()
 gc.freeze()  # forks share these objects

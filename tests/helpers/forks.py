@@ -54,6 +54,12 @@ def _script(file: str, arguments: tuple[str, ...]) -> None:
     runpy.run_path(file, run_name="__main__")
 
 
+def forget(*packages: str) -> None:
+    """Let the next import of a package in this subprocess be like the first one."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
+
+
 @contextmanager
 def instead_of_spawn() -> Iterator[None]:
     """Let `multiprocessing` fork the server where p2r asks for a new interpreter."""

@@ -9,6 +9,15 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+# Let the garbage collector skip the modules that the first notebook has imported.
+FREEZE = """
+import gc, sys
+if "torch" in sys.modules and not gc.get_freeze_count():
+    gc.collect()
+    gc.freeze()
+del gc, sys
+"""
+
 
 class NotebookKernel:
     """A running kernel. Each notebook starts with no names of the one before it."""
@@ -20,7 +29,7 @@ class NotebookKernel:
         """Run all cells of a notebook in a folder; raises if a cell fails."""
         folder.mkdir(parents=True, exist_ok=True)
         self.client.nb = book
-        fresh = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\ndel os"
+        fresh = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\ndel os\n{FREEZE}"
         self.client.execute_cell(nbformat.v4.new_code_cell(fresh), -1)
         for index, cell in enumerate(book.cells):
             self.client.execute_cell(cell, index)

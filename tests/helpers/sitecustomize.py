@@ -5,6 +5,10 @@ The import of torch, transformers and TRL takes 8 s of CPU time. Two things are 
 - The garbage collector runs often during imports and finds nothing. It runs less often here.
 - transformers and TRL each read the file lists of all installed packages. Here the first subprocess
   writes the result to the file P2R_TEST_PACKAGES, and the others read the file.
+
+Ray and Jupyter import jsonschema. If the optional package rfc3987_syntax is installed, jsonschema
+lets it build a parser of international addresses, which takes 1.5 s. No test needs the parser, so
+the package is hidden.
 """
 
 import gc
@@ -17,11 +21,13 @@ STARTED = gc.get_threshold() == THRESHOLD  # another sitecustomize may run this 
 gc.set_threshold(*THRESHOLD)
 
 
-class MetadataFinder:
-    """Finds `importlib.metadata` and remembers what its `packages_distributions` returns."""
+class QuickFinder:
+    """Hides rfc3987_syntax, and remembers what `importlib.metadata` says about packages."""
 
     @staticmethod
     def find_spec(name, path=None, target=None) -> ModuleSpec | None:
+        if name == "rfc3987_syntax":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         if name != "importlib.metadata":
             return None
         spec = PathFinder.find_spec(name, path)
@@ -60,7 +66,7 @@ def remembered(scan):
 
 
 if "P2R_TEST_PACKAGES" in os.environ and not STARTED:
-    sys.meta_path.insert(0, MetadataFinder)
+    sys.meta_path.insert(0, QuickFinder)
 
 # This file hides the next sitecustomize of the path, so run that one too, if there is one.
 _path = [os.path.abspath(entry) for entry in sys.path]

@@ -10,6 +10,7 @@ with the real `generate` first, for a different number of tokens on each worker.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -207,6 +208,8 @@ def main(file: str) -> None:
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         use_fsdp_on_cpu()
     sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    gc.collect()
+    gc.freeze()  # accelerate calls `gc.collect` in each training: it skips the imported modules
     for module, function, given in json.loads(Path(file).read_text()):
         getattr(import_module(module), function)(*given)
 

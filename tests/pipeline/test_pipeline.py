@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -172,6 +173,18 @@ def test_a_second_filter_asks_only_for_missing_verdicts(run, questions, media):
     judge = WordJudge()
     assert filter_traces(run.recipe, run, judge) == first
     assert judge.asked == 1, "the one without a verdict"
+
+
+@pytest.mark.parametrize(("frozen", "done"), [(0, ["collect", "freeze", "unfreeze"]), (9, [])])
+def test_objects_that_the_program_has_frozen_stay_frozen(run, media, monkeypatch, frozen, done):
+    question = Question(id="text", problem="?", problem_type="numerical", answer="2")
+    generate(run, [question], media)
+    calls = []
+    for name in ("collect", "freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, lambda name=name: calls.append(name))
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: frozen)
+    assert filter_traces(run.recipe, run, WordJudge())["all"]["generated"] == 1
+    assert calls == done
 
 
 def test_filter_needs_traces(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -54,21 +55,29 @@ class WrongFrom(DownFrom):
         return super().judge(questions, observations)
 
 
+def train(out: Path, model: Path, media: Path, questions: list[Question], judge: RuleJudge) -> Path:
+    recipe = small_recipe(model, *SETTINGS)
+    train_grpo(recipe, questions, model, out, judge=judge, data_root=media)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(taught_folder, media, questions, tmp_path_factory) -> Path:
+    """The folder of a training that nothing stopped."""
+    out = tmp_path_factory.mktemp("rl") / "whole"
+    return train(out, taught_folder, media, questions, RuleJudge())
+
+
 @pytest.mark.parametrize("judge", [DownFrom, WrongFrom])
 def test_a_run_that_its_judge_stops_continues_with_the_step_that_failed(
-    judge, taught_folder, media, questions, tmp_path
+    judge, whole, taught_folder, media, questions, tmp_path
 ):
-    def train(out, asked):
-        recipe = small_recipe(taught_folder, *SETTINGS)
-        train_grpo(recipe, questions, taught_folder, out, judge=asked, data_root=media)
-
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(whole, RuleJudge())
+    stopped = tmp_path / "stopped"
     with pytest.raises(TrainingError, match=r"no verdict on|the budget is spent"):
-        train(stopped, judge(first=4))
+        train(stopped, taught_folder, media, questions, judge(first=4))
     assert (stopped / "checkpoints" / "checkpoint-3" / "complete").is_file()
     assert [row["step"] for row in read_lines(stopped / "metrics.jsonl")] == [1, 2, 3]
-    train(stopped, RuleJudge())
+    train(stopped, taught_folder, media, questions, RuleJudge())
     for key in ("step", "loss", "reward", "kl", "num_tokens"):
         before, after = (
             [row[key] for row in read_lines(folder / "metrics.jsonl")]

@@ -118,20 +118,27 @@ def test_a_stage_is_not_continued_with_other_settings(case_file, model_folder, m
         train(out, case_file, model_folder, media, "sft.learning_rate=0.1")
 
 
+@pytest.fixture(scope="module")
+def begun(questions, model_folder, media, tmp_path_factory) -> Path:
+    """A folder with a file of cases, a finished training, and one that was stopped at step 7."""
+    folder = tmp_path_factory.mktemp("begun")
+    file = folder / "cases.jsonl"
+    file.write_text("\n".join(case.model_dump_json() for case in cases_of(questions)))
+    train(folder / "whole", file, model_folder, media)
+    with stopped_at_line(7):
+        train(folder / "stopped", file, model_folder, media)
+    return folder
+
+
 @pytest.mark.parametrize(
     "smaller", [("sft.batch_size=1", "sft.global_batch=2"), ("sft.token_budget=150",)]
 )
 def test_a_stage_continues_with_smaller_forward_passes(
-    model_folder, media, questions, tmp_path, smaller
+    begun, model_folder, media, tmp_path, smaller
 ):
-    file = tmp_path / "cases.jsonl"
-    file.write_text("\n".join(case.model_dump_json() for case in cases_of(questions)))
-    train(tmp_path / "whole", file, model_folder, media)
-    out = tmp_path / "sft"
-    with stopped_at_line(7):
-        train(out, file, model_folder, media)
-    train(out, file, model_folder, media, *smaller)
-    whole, resumed = (read_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "sft"))
+    out = shutil.copytree(begun / "stopped", tmp_path / "sft")
+    train(out, begun / "cases.jsonl", model_folder, media, *smaller)
+    whole, resumed = (read_lines(folder / "metrics.jsonl") for folder in (begun / "whole", out))
     assert [row["step"] for row in resumed] == list(range(1, STEPS + 1))
     losses = [[row["loss"] for row in rows] for rows in (whole, resumed)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

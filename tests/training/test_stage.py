@@ -6,12 +6,11 @@ Dashboards are off by default, stay on this machine and show each step once.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forks
 import pytest
 from small import read_lines, small_recipe
 from test_sft import cases_of
@@ -111,29 +110,27 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path):
         trackers("trackio", tmp_path, 0, main_process=True)
 
 
+def track(out: Path, model: Path, media: Path, questions: list[Question]) -> None:
+    """Train with trackio and print what it has stored."""
+    forks.forget("trackio")  # TRL imports it, and it reads the environment when it is imported
+    train(out, model, media, questions, "trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    print(json.dumps(SQLiteStorage.get_logs("p2r", "run/sft"), default=str), flush=True)
+
+
 def test_trackio_keeps_to_this_machine(model_folder, media, questions, tmp_path):
     pytest.importorskip("trackio")
-    code = (
-        f"import json, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-        "import test_stage; "
-        "from p2r.records import Question; "
-        "asked = [Question.model_validate_json(line) for line in open(sys.argv[4])]; "
-        "test_stage.train(*sys.argv[1:4], asked, 'trackio'); "
-        "from trackio.sqlite_storage import SQLiteStorage; "
-        "print(json.dumps(SQLiteStorage.get_logs('p2r', 'run/sft'), default=str))"
-    )
-    file = tmp_path / "questions.jsonl"
-    file.write_text("".join(question.model_dump_json() + "\n" for question in questions[2:]))
-    out = tmp_path / "run" / "sft"
+    out, said = tmp_path / "run" / "sft", tmp_path / "said"
     elsewhere = {"TRACKIO_SPACE_ID": "nobody/nothing", "TRACKIO_SERVER_URL": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(out), str(model_folder), str(media), str(file)],
-        env={**os.environ, **elsewhere, "TRACKIO_DIR": str(tmp_path / "trackio")},
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    environment = {**elsewhere, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    given = (out, model_folder, media, questions[2:])
+    child = forks.start(track, *given, log=said, environment=environment)
+    child.join(600)
+    child.kill()
+    assert child.exitcode == 0, said.read_text()[-2000:]
     rows = read_lines(out / "metrics.jsonl")
-    logged = {row["step"]: row for row in json.loads(done.stdout.splitlines()[-1])}
+    logged = {row["step"]: row for row in json.loads(said.read_text().splitlines()[-1])}
     assert list(tmp_path.glob("trackio/*"))
     assert len(rows) == 2
     for row in rows:

