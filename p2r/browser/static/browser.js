@@ -25,6 +25,7 @@ window.p2r = (() => {
     const query = href.replace(/^[^?]*\??/, '').replace(/#.*$/, '');
     const shell = $('#browser');
     asking += 1;
+    pausePictures();
     const slow = setTimeout(() => shell?.classList.add('loading'), 250);
     try {
       const answer = first && first.query === query && !refresh ? await first.answer
@@ -40,6 +41,7 @@ window.p2r = (() => {
       if (number === latest) complain(error.message);
     } finally {
       asking -= 1;
+      if (!asking) resumePictures();
       clearTimeout(slow);
       if (number === latest) shell?.classList.remove('loading');
     }
@@ -118,7 +120,7 @@ window.p2r = (() => {
       end: focused.selectionEnd, typed: focused.matches('input[type=search], input[inputmode=decimal]')};
     const scroll = $('#list')?.scrollTop;
     const shown = listShown();
-    region.innerHTML = html;
+    fill(region, html);
     for (const [id, open] of folded) {
       const again = document.getElementById(id);
       if (again && id !== 'raw') again.open = open;
@@ -153,7 +155,6 @@ window.p2r = (() => {
     if (article?.dataset.case !== opened.last || turned) window.scrollTo(0, 0);
     opened.last = article?.dataset.case;
     fillFrames($('#main'));
-    fillThumbs();
   }
 
   function fillFrames(within) {
@@ -167,28 +168,44 @@ window.p2r = (() => {
     }
   }
 
-  const seen = new IntersectionObserver((entries) => {
-    for (const {isIntersecting, target} of entries) {
-      if (!isIntersecting) continue;
-      seen.unobserve(target);
-      fetch(target.dataset.thumb).then(async (answer) => {
-        if (!answer.headers.get('content-type').startsWith('image/')) {
-          target.textContent = 'no frame';
-          target.title = (await answer.text()).slice(0, 200);
-          return;
-        }
-        const image = new Image();
-        image.alt = '';
-        image.src = URL.createObjectURL(await answer.blob());
-        image.onload = () => {
-          URL.revokeObjectURL(image.src);
-          image.classList.toggle('pixelated', image.naturalWidth < 160);
-        };
-        target.replaceChildren(image);
-      }).catch(() => { target.textContent = 'no frame'; });
+  // ---- small pictures: the browser loads them when they come in sight
+
+  const pictures = (within = document) => [...within.querySelectorAll('.thumb img')];
+  document.addEventListener('load', ({target}) => {
+    if (target.matches?.('.thumb img')) target.classList.toggle('pixelated', target.naturalWidth < 160);
+  }, true);
+  document.addEventListener('error', ({target}) => {
+    if (!target.matches?.('.thumb img')) return;
+    target.parentNode.classList.add('none');
+    target.parentNode.title = 'no frame: open the case to see why';
+  }, true);
+
+  // A browser opens six connections to a server. Pictures that still load leave them to a new page.
+  function pausePictures() {
+    for (const image of pictures()) {
+      if (image.complete) continue;
+      image.dataset.later = image.getAttribute('src');
+      image.removeAttribute('src');
     }
-  });
-  const fillThumbs = () => document.querySelectorAll('[data-thumb]').forEach((t) => seen.observe(t));
+  }
+  function resumePictures() {
+    for (const image of document.querySelectorAll('img[data-later]')) {
+      image.src = image.dataset.later;
+      delete image.dataset.later;
+    }
+  }
+
+  // Replace the HTML of a region, but keep the pictures that it already shows.
+  function fill(region, html) {
+    const shown = new Map(pictures(region).map((image) => [image.getAttribute('src'), image.parentNode]));
+    region.innerHTML = html;
+    for (const image of pictures(region)) {
+      const kept = shown.get(image.getAttribute('src'));
+      if (!kept?.matches('.none') && !kept?.firstChild.naturalWidth) continue;
+      image.parentNode.replaceWith(kept);
+      shown.delete(image.getAttribute('src'));
+    }
+  }
 
   function complain(message) {
     const place = $('#problem');
