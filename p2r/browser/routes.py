@@ -135,7 +135,7 @@ class Routes:
         return HTMLResponse(page, headers=_NO_STORE)
 
     async def _thumb(self, request: Request) -> Response:
-        """Return the middle frame of a clip, small, or the reason why there is none."""
+        """Return a small frame of a clip, or the reason why there is none."""
         async with self._few:
             if await request.is_disconnected():  # the visitor has left the page of the list
                 return Response(status_code=204, headers=_NO_STORE)
