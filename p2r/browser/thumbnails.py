@@ -32,7 +32,8 @@ class Thumbnails:
     def get(self, path: Path, window: Mapping[str, float]) -> tuple[str, bytes]:
         """Return "png" or "jpeg", and a frame of a clip in that format.
 
-        Of three frames, it is the one with the most contrast, because the others may be black. Raises `VideoError` for a damaged file.
+        It is the frame with the most contrast among three, because one of them may be black. Raises
+        `VideoError` for a damaged file.
         """
         settings = {**_SETTINGS, **window}
         key = self._frames.key(path, settings)
