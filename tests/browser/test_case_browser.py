@@ -319,7 +319,7 @@ def test_a_case_opens_while_the_pictures_of_the_list_are_made(address, open_page
     try:
         page = open_page(link(address, tab="cases"))
         expect(page.locator(".strip button")).to_have_count(8)
-        page.wait_for_function("document.querySelector('#row-5 img[src]')")
+        expect(page.locator("#list img[src]")).to_have_count(2)
         assert waiting.wait(60)
         page.locator("#row-2").click()
         expect(page.locator("article h2")).to_have_text("Which way does square number 2 move?")

@@ -278,7 +278,7 @@ def test_rows_show_pictures_that_are_decoded_once(library, monkeypatch):
     other = Library(CaseStore([library.folders["scenic"]]))
     assert other.thumbnail(scenic_id(0)) == (kind, data)
     side = show(other, "tab=cases")["side"]
-    assert side.count('<img src="p2r/thumb?case=scenic%2F') == side.count("data-case=") == 8
+    assert side.count('<img data-thumb="p2r/thumb?case=scenic%2F') == side.count("data-case=") == 8
     assert 'href="?tab=gallery&amp;' in side, "the list leads to the examples of each kind"
 
 

@@ -25,7 +25,6 @@ window.p2r = (() => {
     const query = href.replace(/^[^?]*\??/, '').replace(/#.*$/, '');
     const shell = $('#browser');
     asking += 1;
-    pausePictures();
     const slow = setTimeout(() => shell?.classList.add('loading'), 250);
     try {
       const answer = first && first.query === query && !refresh ? await first.answer
@@ -41,7 +40,6 @@ window.p2r = (() => {
       if (number === latest) complain(error.message);
     } finally {
       asking -= 1;
-      if (!asking) resumePictures();
       clearTimeout(slow);
       if (number === latest) shell?.classList.remove('loading');
     }
@@ -168,42 +166,53 @@ window.p2r = (() => {
     }
   }
 
-  // ---- small pictures: the browser loads them when they come in sight
+  // ---- small pictures: in sight, and two at a time, because a browser opens six connections to a server
 
-  const pictures = (within = document) => [...within.querySelectorAll('.thumb img')];
-  document.addEventListener('load', ({target}) => {
-    if (target.matches?.('.thumb img')) target.classList.toggle('pixelated', target.naturalWidth < 160);
-  }, true);
-  document.addEventListener('error', ({target}) => {
+  const loading = new Set();
+  let queue = [];
+  const inSight = new IntersectionObserver((entries) => {
+    for (const {isIntersecting, target} of entries) {
+      if (!isIntersecting) continue;
+      inSight.unobserve(target);
+      queue.push(target);
+    }
+    loadNext();
+  }, {scrollMargin: '200px'});
+  function loadNext() {
+    queue = queue.filter((image) => image.isConnected);
+    for (const image of loading) {
+      if (image.isConnected) continue;
+      loading.delete(image);
+      image.removeAttribute('src');  // ends the request
+    }
+    while (queue.length && loading.size < 2) {
+      const image = queue.shift();
+      loading.add(image);
+      image.src = image.dataset.thumb;
+    }
+  }
+  function loaded({type, target}) {
     if (!target.matches?.('.thumb img')) return;
-    target.parentNode.classList.add('none');
-    target.parentNode.title = 'no frame: open the case to see why';
-  }, true);
-
-  // A browser opens six connections to a server. Pictures that still load leave them to a new page.
-  function pausePictures() {
-    for (const image of pictures()) {
-      if (image.complete) continue;
-      image.dataset.later = image.getAttribute('src');
-      image.removeAttribute('src');
+    target.classList.toggle('pixelated', target.naturalWidth < 160);
+    if (type === 'error') {
+      target.parentNode.classList.add('none');
+      target.parentNode.title = 'no frame: open the case to see why';
     }
+    loading.delete(target);
+    loadNext();
   }
-  function resumePictures() {
-    for (const image of document.querySelectorAll('img[data-later]')) {
-      image.src = image.dataset.later;
-      delete image.dataset.later;
-    }
-  }
+  for (const kind of ['load', 'error']) document.addEventListener(kind, loaded, true);
 
   // Replace the HTML of a region, but keep the pictures that it already shows.
   function fill(region, html) {
-    const shown = new Map(pictures(region).map((image) => [image.getAttribute('src'), image.parentNode]));
+    const pictures = () => region.querySelectorAll('.thumb img');
+    const shown = new Map([...pictures()].map((image) => [image.dataset.thumb, image]));
     region.innerHTML = html;
-    for (const image of pictures(region)) {
-      const kept = shown.get(image.getAttribute('src'));
-      if (!kept?.matches('.none') && !kept?.firstChild.naturalWidth) continue;
-      image.parentNode.replaceWith(kept);
-      shown.delete(image.getAttribute('src'));
+    for (const image of pictures()) {
+      const kept = shown.get(image.dataset.thumb);
+      shown.delete(image.dataset.thumb);
+      if (kept?.hasAttribute('src')) image.parentNode.replaceWith(kept.parentNode);
+      else inSight.observe(image);
     }
   }
 
