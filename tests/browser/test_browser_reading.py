@@ -201,9 +201,6 @@ def test_the_name_of_a_stage_is_shown_whole(scenic, open_page):
     expect(page).to_have_url(re.compile(f"stage={LONG_STAGE}"))
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 800})
-        if width == 390:
-            page.locator("[data-fold]").click()
-        expect(menu).to_be_visible()
         assert menu.evaluate(NAME_IS_WHOLE), width
     page.locator("#bar [data-tab=compare]").click()
     side = page.get_by_label("side A")
