@@ -33,6 +33,7 @@ from p2r.playground.language import to_question  # noqa: F401  (an earlier publi
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 
 WARMUP = 50  # steps
+FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 
 
 def train(model, processor, stage: PretrainStage, first: int) -> None:
@@ -93,23 +94,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the models")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first weights")
+    parser.add_argument("--family", default="qwen2_5_vl", choices=FAMILIES, help="model family")
+    names = [stage.name for stage in (*CURRICULUM, *MODELS)]
+    parser.add_argument("--last", default="", choices=names, help="stop after this stage")
     arguments = parser.parse_args()
-    make_models(arguments.out, arguments.seed)
+    make_models(arguments.out, arguments.seed, arguments.family, arguments.last)
 
 
-def make_models(out: Path, seed: int) -> None:
-    """Train every stage whose result is not in `out` yet."""
+def make_models(out: Path, seed: int, family: str = "qwen2_5_vl", last: str = "") -> None:
+    """Train every stage whose result is not in `out` yet; stop after the stage `last`."""
     first, before = FIRST_SEED, None
     for stage in CURRICULUM:
         if not (out / stage.name).is_dir():
             if before is None:
-                processor = build_processor(build_tokenizer(corpus(FIRST_SEED)))
-                model = build_model(processor.tokenizer, seed)
+                processor = build_processor(build_tokenizer(corpus(FIRST_SEED)), family)
+                model = build_model(processor.tokenizer, seed, family)
             else:
                 processor = data.load_processor(before)
                 model = data.load_model(before, "float32")
             train(model, processor, stage, first)
             _save(model, processor, out / stage.name)
+        if stage.name == last:
+            return
         first += stage.steps * BATCH
         before = out / stage.name
 
@@ -126,6 +132,8 @@ def make_models(out: Path, seed: int) -> None:
             _save(model.to(torch.bfloat16), processor, out / stage.name)
             text = json.dumps({**card, "held_out": scores}, indent=1)
             (out / stage.name / "card.json").write_text(text)
+        if stage.name == last:
+            return
         first += stage.steps * BATCH
 
 
