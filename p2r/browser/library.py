@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from p2r.browser.markup import CaseRow
 from p2r.browser.names import NameFile
 from p2r.browser.scene import observation_truth
+from p2r.browser.thumbnails import Thumbnails
 from p2r.cases.files import CaseFault, case_file
 from p2r.cases.labels import CaseLabel, LabelFile, sample_cases
 from p2r.cases.selection import LISTED, Filters
@@ -68,6 +69,7 @@ class Library:
         self.folders = _name_folders(case_file(run).resolve().parent for run in store.paths)
         self._media_root = Path(media_root) if media_root else None
         self._frames = FrameCache(None, max_bytes=_CACHE_BYTES)
+        self._thumbnails = Thumbnails()
         self._labels = {folder: LabelFile(folder) for folder in self.folders.values()}
         self.names = {folder: NameFile(folder) for folder in self.folders.values()}
         self._sample: tuple[int, list[str]] = (-1, [])
@@ -111,16 +113,16 @@ class Library:
 
     def find_media(self, case: Case) -> Path:
         """Return the media file of a case. Raises `MediaError` if it is refused or missing."""
-        path = self._media_path(case)
+        path = self._media_path(case.id, case.question.path)
         if path.is_dir():
             raise MediaError(case.question.path, "a folder of pictures cannot be played")
         return path
 
-    def _media_path(self, case: Case) -> Path:
-        root = self.media_root(self.store.run_of(case.id))
-        path = resolve_media(root, case.question.path)
+    def _media_path(self, case_id: str, relative: str) -> Path:
+        root = self.media_root(self.store.run_of(case_id))
+        path = resolve_media(root, relative)
         if not path.exists():
-            raise MediaError(case.question.path, "there is no such file in the media folder")
+            raise MediaError(relative, "there is no such file in the media folder")
         return path
 
     def sample_frames(self, case: Case) -> Frames:
@@ -130,7 +132,19 @@ class Library:
         """
         recorded = {name: case.trace.media.get(name) for name in _FRAME_SETTINGS}
         settings = {name: value for name, value in recorded.items() if isinstance(value, int)}
-        return self._frames.get(self._media_path(case), **settings, **case.question.window)
+        path = self._media_path(case.id, case.question.path)
+        return self._frames.get(path, **settings, **case.question.window)
+
+    def thumbnail(self, case_id: str) -> tuple[str, bytes]:
+        """Return the picture of a case for lists: its format, and its content.
+
+        It shows the first medium of the question. Raises `MediaError`, `VideoError` or
+        `StoreError` if there is no picture.
+        """
+        media = self.store.media_of(case_id)
+        if not media:
+            raise MediaError("", "the question has no media")
+        return self._thumbnails.get(self._media_path(case_id, media[0].path), media[0].window)
 
     # ---- around a case
 

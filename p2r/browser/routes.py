@@ -6,6 +6,7 @@ The only change, a new label, is a POST of JSON from the browser's own page.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import json
@@ -16,7 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
-from PIL import Image
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -36,7 +36,7 @@ from p2r.browser.exchange import fiftyone_lines, label_studio_tasks
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
 from p2r.browser.markup import load_templates
-from p2r.browser.media_view import encode_image, render_frames, render_no_media
+from p2r.browser.media_view import render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.browser.site import Story, zip_site
 from p2r.browser.study_view import Study, study_of
@@ -46,6 +46,7 @@ from p2r.errors import StoreError, UserError
 from p2r.records import Case
 
 MOST_BYTES_POSTED = 2**17
+MOST_THUMBNAILS = 2  # that are made at the same time
 _NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _TEXTS: dict[str, Callable[[Case], str | None]] = {
     "problem": lambda case: case.question.problem,
@@ -62,6 +63,8 @@ class Routes:
 
     def __init__(self, library: Library) -> None:
         self.library = library
+        # More pictures at once would keep threads and decoders from the pages.
+        self._few = asyncio.Semaphore(MOST_THUMBNAILS)
 
     def all(self) -> list[Route]:
         """Return the routes that are added to Gradio's server."""
@@ -131,17 +134,25 @@ class Routes:
             page = render_no_media("No frames", getattr(error, "reason", str(error)))
         return HTMLResponse(page, headers=_NO_STORE)
 
-    def _thumb(self, request: Request) -> Response:
-        """Return the middle frame that the model saw, small, or the reason why there is none."""
+    async def _thumb(self, request: Request) -> Response:
+        """Return a small frame of a clip, or the reason why there is none."""
+        async with self._few:
+            if await request.is_disconnected():  # the visitor has left the page of the list
+                return Response(status_code=204, headers=_NO_STORE)
+            return await run_in_threadpool(self._read_thumb, request)
+
+    def _read_thumb(self, request: Request) -> Response:
         try:
-            frames = self.library.sample_frames(self._case(request))
+            kind, data = self.library.thumbnail(request.query_params.get("case", ""))
         except (ValueError, OSError) as error:
             # Status 200: browsers write every failed request to their console.
             return PlainTextResponse(f"no frame: {error}", headers=_NO_STORE)
-        image = Image.fromarray(frames.frames[len(frames) // 2])
-        image.thumbnail((320, 240))
-        kind, data = encode_image(image)
-        return Response(data, media_type=f"image/{kind}", headers=_NO_STORE)
+        # Another run may have the same case, so the browser asks whether the picture is the same.
+        tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        headers = {"Cache-Control": "no-cache", "ETag": tag, "X-Content-Type-Options": "nosniff"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(data, media_type=f"image/{kind}", headers=headers)
 
     def _text(self, request: Request) -> Response:
         """Return one complete text of a case, as plain text."""

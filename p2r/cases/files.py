@@ -180,7 +180,9 @@ def read_groups(file: CaseFile, columns: list[str]) -> Iterator[tuple[int, pa.Re
             first += count
 
 
-def read_rows(path: Path, places: Sequence[int]) -> Iterator[dict[str, Any]]:
+def read_rows(
+    path: Path, places: Sequence[int], columns: Iterable[str] = ROW_TYPES
+) -> Iterator[dict[str, Any]]:
     """Yield rows of a Parquet file by ascending row number, reading only their row groups.
 
     Raises `StoreError` if the file has become shorter.
@@ -189,7 +191,7 @@ def read_rows(path: Path, places: Sequence[int]) -> Iterator[dict[str, Any]]:
     left = len(wanted)
     with pq.ParquetFile(path) as parquet:
         known = set(parquet.schema_arrow.names)
-        names = [name for name in ROW_TYPES if name in known]
+        names = [name for name in columns if name in known]
         first = 0
         for group in range(parquet.num_row_groups):
             end = first + parquet.metadata.row_group(group).num_rows

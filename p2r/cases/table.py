@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,8 @@ class CaseTable:
             )
         }
         if LONG.intersection(columns):
-            for number, stored in self.stored(numbers).items():
+            wanted = ["id", *LONG.intersection(columns)]
+            for number, stored in self.stored(numbers, wanted).items():
                 found[number] = {
                     name: stored.get(name) if name in LONG else found[number][name]
                     for name in columns
@@ -164,8 +165,12 @@ class CaseTable:
                     continue
                 yield case
 
-    def stored(self, numbers: np.ndarray) -> dict[int, dict[str, Any]]:
-        """Return the complete rows of some cases by number, read from their files.
+    def stored(
+        self, numbers: np.ndarray, columns: Iterable[str] = ROW_TYPES
+    ) -> dict[int, dict[str, Any]]:
+        """Return the rows of some cases by number, read from their files.
+
+        `columns` are those to read from a Parquet file, with "id". A line is always read whole.
 
         Raises `StoreError` if a file cannot be read or has changed.
         """
@@ -182,7 +187,7 @@ class CaseTable:
                 continue
             try:
                 if file.is_parquet:
-                    found = read_rows(file.path, [row["place"] for row in here])
+                    found = read_rows(file.path, [row["place"] for row in here], columns)
                 else:
                     found = (read_line(file.path, row["place"]) for row in here)
                 for row, content in zip(here, found, strict=True):

@@ -257,7 +257,7 @@ class FrameCache:
 
     def get(self, path: str | os.PathLike[str], **settings: Any) -> Frames:
         """Return `sample_frames(path, **settings)`, or raise its `VideoError`, from the cache."""
-        key = self._key(path, settings)
+        key = self.key(path, settings)
         with self._lock:
             busy = self._busy.setdefault(key, threading.Lock())
         with busy:
@@ -273,7 +273,8 @@ class FrameCache:
             raise VideoError(path, found.reason)
         return replace(found, path=os.fspath(path))
 
-    def _key(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> str:
+    def key(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> str:
+        """Return the key of a sample. It changes if the file changes."""
         chosen = {**_SAMPLING, **settings}
         chosen.pop("timeout", None)
         try:

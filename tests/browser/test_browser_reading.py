@@ -14,6 +14,7 @@ from p2r.cases.store import write_cases
 pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
 
+LONG_STAGE = "eval-critic_process-ambiguous"
 WIDTHS = (390, 700, 901, 960, 1019, 1280, 1920)
 PAGES = ("start", "cases", "gallery", "groups", "compare", "runs", "stories", "agreement", "data")
 
@@ -26,9 +27,8 @@ def scenic(tmp_path_factory):
     run = write_scenic_run(tmp_path_factory.mktemp("runs") / "scenic")
     more = [make_case(n, run="scenic", stage="eval-sft") for n in range(20, 80)]
     cases = [scenic_case(k) for k in range(5)] + more
-    cases += [
-        scenic_case(k, s) for s, k in (("eval-base", 3), ("eval-sft", 2), ("eval-pa_grpo", 0))
-    ]
+    stages = {"eval-base": 3, "eval-sft": 2, "eval-pa_grpo": 0, LONG_STAGE: 0}
+    cases += [scenic_case(k, stage) for stage, k in stages.items()]
     write_cases(run, cases)
     (run / "eval").mkdir()
     for name in ("base_direct", "critic_process"):  # long names in the results of the start page
@@ -177,6 +177,36 @@ def test_no_page_scrolls_sideways_at_any_width(scenic, open_page):
     page.locator("#bar nav").evaluate("tabs => tabs.scrollTo(0, 0)")
     expect(page.locator("#tab-start")).to_be_in_viewport(ratio=1)
     page.wait_for_function(TABS_ARE_SHOWN.replace("inSight && ", ""))
+
+
+# The lines of a menu have room for the name of its choice.
+NAME_IS_WHOLE = """menu => {
+    const style = getComputedStyle(menu), pen = document.createElement('canvas').getContext('2d');
+    pen.font = style.font;
+    const need = pen.measureText(menu.selectedOptions[0].text).width;
+    const [width, height] = [menu.clientWidth - 2 * parseFloat(style.paddingLeft) - 16,
+        menu.clientHeight - 2 * parseFloat(style.paddingTop)];
+    return need <= width * Math.floor(height / parseFloat(style.fontSize) / 1.1);
+}"""
+
+
+def test_the_name_of_a_stage_is_shown_whole(scenic, open_page):
+    page = open_page(link(scenic[1], tab="cases"))
+    menu = page.get_by_label("stage", exact=True)
+    search = page.locator("#search")
+    expect(menu).to_be_visible()
+    assert menu.bounding_box()["y"] == search.bounding_box()["y"], "short names share the line"
+    longest = "evaluation: SFT + PPO with a critic, both rewards on ambiguous clips (1)"
+    menu.select_option(label=longest)
+    expect(page).to_have_url(re.compile(f"stage={LONG_STAGE}"))
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert menu.evaluate(NAME_IS_WHOLE), width
+    page.locator("#bar [data-tab=compare]").click()
+    side = page.get_by_label("side A")
+    side.select_option(label=longest)
+    expect(page).to_have_url(re.compile(f"side=scenic%7C{LONG_STAGE}"))
+    assert side.evaluate(NAME_IS_WHOLE)
 
 
 def test_the_projector_mode_is_large_and_in_the_address(scenic, open_page):

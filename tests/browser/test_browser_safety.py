@@ -97,6 +97,13 @@ def test_only_media_that_a_case_names_are_served(address, run):
         assert answer.status == 206 and answer.read() == clip[10:20]
     with fetch(f"p2r/thumb?case={quote(case_id(303))}") as answer:
         assert answer.read().startswith(b"no frame: ")
+    with fetch(f"p2r/thumb?case={quote(case_id(1))}") as answer:
+        assert (
+            answer.read().startswith(b"\x89PNG") and answer.headers["Content-Type"] == "image/png"
+        )
+        tag = answer.headers["ETag"]
+    with pytest.raises(urllib.error.HTTPError, match="304"):
+        fetch(f"p2r/thumb?case={quote(case_id(1))}", **{"If-None-Match": tag})
     refused = [
         f"p2r/media?case={quote(case_id(303))}",
         "p2r/media?case=nothing",
@@ -148,7 +155,8 @@ def test_every_address_needs_the_password(tmp_path):
     app = launch([tmp_path / "run"], password="long enough", port=None, block=False)
     try:
         case = quote(case_id(1))
-        for path in ("view", f"media?case={case}", f"frames?case={case}", "export?kind=csv"):
+        media = [f"{kind}?case={case}" for kind in ("media", "frames", "thumb")]
+        for path in ("view", *media, "export?kind=csv"):
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 urllib.request.urlopen(f"{app.local_url}p2r/{path}")
         asked = urllib.request.Request(

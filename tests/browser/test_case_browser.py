@@ -1,11 +1,15 @@
 """Finding and reading cases in the browser: in Chromium, over a small run with real clips."""
 
 import re
+import threading
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser_cases import TOTAL, case_id, link, settle
 from playwright.sync_api import Page, expect
+
+from p2r.browser.library import Library
+from p2r.errors import MediaError
 
 pytestmark = pytest.mark.browser
 pytest_plugins = ("browser_fixture",)
@@ -23,9 +27,17 @@ def test_the_list_and_a_complete_case_are_shown(address, open_page):
     expect(page.locator("#bar")).to_contain_text(f"{TOTAL} cases")
     expect(page.locator("#list .item")).to_have_count(50)
     expect(page.locator("#list .pager")).to_contain_text(f"1–50 of {TOTAL}")
+    # A row has a frame of its clip, which is loaded once the row comes near.
+    picture = page.locator("#row-0 .thumb img")
+    expect(picture).to_have_attribute("loading", "lazy")
+    size = "image => [image.naturalWidth, image.naturalHeight]"
+    page.wait_for_function(f"({size})(document.querySelector('#row-0 img'))[0] === 56")
+    assert page.locator("#row-49 .thumb img").evaluate(size) == [0, 0]
+    shown = picture.element_handle()
     page.locator("#list .item").nth(1).click()
     case = page.locator("article.case")
     expect(case.locator("h2")).to_have_text("Which way does square number 1 move?")
+    assert shown.evaluate("image => image === document.querySelector('#row-0 img')")
     expect(case.locator(".headline")).to_contain_text("observation: not sufficient")
     expect(case.locator(".headline")).to_contain_text("answer: right")
     expect(case.locator(".banner")).to_contain_text("right by luck. The observation is not")
@@ -288,9 +300,34 @@ def test_missing_or_damaged_media_show_a_reason_and_the_case_opens(address, open
         (305, ".frames .warning", "does not say how its frames were sampled"),
         (306, ".frames .no-media", "cannot sample -1 frames"),
     ]:
-        page.locator("#list .item", has_text=f"square number {n} ").click()
+        row = page.locator("#list .item", has_text=f"square number {n} ")
+        row.click()
         expect(page.locator(".panel.judge")).to_contain_text(f"Verdict {n}.")
         expect(page.locator(place)).to_contain_text(re.compile(reason, re.IGNORECASE))
+        expect(row.locator(".thumb")).to_have_class("thumb none" if n < 304 else "thumb")
+
+
+def test_a_case_opens_while_the_pictures_of_the_list_are_made(address, open_page, monkeypatch):
+    go_on, waiting = threading.Event(), threading.Event()
+
+    def make_slowly(*_):
+        waiting.set()
+        go_on.wait(60)
+        raise MediaError("a.mp4", "too slow")
+
+    monkeypatch.setattr(Library, "thumbnail", make_slowly)
+    try:
+        page = open_page(link(address, tab="cases"))
+        expect(page.locator(".strip button")).to_have_count(8)
+        expect(page.locator("#list img[src]")).to_have_count(2)
+        assert waiting.wait(60)
+        page.locator("#row-2").click()
+        expect(page.locator("article h2")).to_have_text("Which way does square number 2 move?")
+        expect(page.locator(".strip button")).to_have_count(8)
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+    expect(page.locator("#row-0 .thumb")).to_have_class("thumb none")
 
 
 def test_a_response_with_format_faults_is_shown_in_full(address, open_page):

@@ -1,6 +1,7 @@
 """The pages of the browser without a browser: what an address shows, and what it hides."""
 
 import html
+import io
 import json
 import re
 import urllib.error
@@ -11,6 +12,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 from browser_cases import HOSTILE, make_case
+from PIL import Image
 from scenic_cases import INVENTED, PROBLEM, TRUE, scenic_case, scenic_id, write_scenic_run
 
 from p2r.browser.address import TABS, VERDICT_TABS, View, read_view
@@ -223,6 +225,7 @@ def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path)
         }
     )
     studied = [scenic_case(0, f"rl-arm{n}", "scenic") for n in range(20)]
+    studied.append(scenic_case(0, "eval-critic_process-ambiguous", "scenic"))
     write_cases(run, [*cases, teacher, *studied])
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 4}
     (run / "eval").mkdir()
@@ -243,9 +246,14 @@ def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path)
         r"<option value=.([^>]*?)\"( selected)?>([^<]*)", menu.split("</select>")[0]
     )
     words = [words for _, _, words in choices]
-    assert len(words) == 26 and words[:3] == [
+    assert len(words) == 27 and words[:3] == [
         "all stages", "evaluation: base (4)", "evaluation: SFT + PA-GRPO (4)",
     ]  # fmt: skip
+    longest = "evaluation: SFT + PPO with a critic, both rewards on ambiguous clips"
+    assert f"{longest} (1)" in words, "names are not cut"
+    assert f"stage: {longest}" in words_of(
+        show(library, "stage=eval-critic_process-ambiguous")["side"]
+    )
     assert [(link, said) for link, chosen, said in choices if chosen] == [
         ("?stage=eval-pa_grpo-ambiguous&amp;sheet=1",
          "evaluation: SFT + PA-GRPO on ambiguous clips (4)"),
@@ -260,6 +268,18 @@ def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path)
         ["base", "SFT + PA-GRPO", "SFT + PPO with a critic"],
         ["SFT + PA-GRPO on ambiguous clips"],
     ]
+
+
+def test_rows_show_pictures_that_are_decoded_once(library, monkeypatch):
+    kind, data = library.thumbnail(scenic_id(0))
+    assert kind == "png" and Image.open(io.BytesIO(data)).size == (56, 56)
+    # Neither the list nor another server decodes the clip again.
+    monkeypatch.setattr("p2r.video.frames.sample_frames", None)
+    other = Library(CaseStore([library.folders["scenic"]]))
+    assert other.thumbnail(scenic_id(0)) == (kind, data)
+    side = show(other, "tab=cases")["side"]
+    assert side.count('<img data-thumb="p2r/thumb?case=scenic%2F') == side.count("data-case=") == 8
+    assert 'href="?tab=gallery&amp;' in side, "the list leads to the examples of each kind"
 
 
 def test_a_filter_opens_its_first_case(library):

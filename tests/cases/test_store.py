@@ -9,7 +9,7 @@ from case_records import ids, make_case
 
 from p2r.cases.store import CaseStore, Filters, write_cases
 from p2r.errors import StoreError
-from p2r.records import Case, ProcessReward, Verdict
+from p2r.records import Case, Medium, ProcessReward, Verdict, more_media
 
 
 @pytest.fixture
@@ -31,11 +31,14 @@ def test_cases_survive_a_round_trip(open_store):
         reasoning=ProcessReward(accuracy=None, format=0.0, length=0.0),
         perception_advantage=-0.5,
         tags=["collapse"],
+        question_meta={"_window": {"start": 1.0, "end": 2.5}}
+        | more_media([Medium(path="b.png", data_type="image")]),
     )
     bare = make_case(2, verdict=None, accuracy=None, trace_observation=None, question_options=[])
     store = open_store(whole, bare)
     assert list(store.cases()) == [whole, bare]
     assert store.get(whole.id) == whole
+    assert store.media_of(whole.id) == whole.question.media and len(whole.question.media) == 2
     assert store.file_of(bare.id).name == "cases.parquet"
 
 

@@ -118,7 +118,7 @@ window.p2r = (() => {
       end: focused.selectionEnd, typed: focused.matches('input[type=search], input[inputmode=decimal]')};
     const scroll = $('#list')?.scrollTop;
     const shown = listShown();
-    region.innerHTML = html;
+    fill(region, html);
     for (const [id, open] of folded) {
       const again = document.getElementById(id);
       if (again && id !== 'raw') again.open = open;
@@ -153,7 +153,6 @@ window.p2r = (() => {
     if (article?.dataset.case !== opened.last || turned) window.scrollTo(0, 0);
     opened.last = article?.dataset.case;
     fillFrames($('#main'));
-    fillThumbs();
   }
 
   function fillFrames(within) {
@@ -167,28 +166,55 @@ window.p2r = (() => {
     }
   }
 
-  const seen = new IntersectionObserver((entries) => {
+  // ---- small pictures: in sight, and two at a time, because a browser opens six connections to a server
+
+  const loading = new Set();
+  let queue = [];
+  const inSight = new IntersectionObserver((entries) => {
     for (const {isIntersecting, target} of entries) {
       if (!isIntersecting) continue;
-      seen.unobserve(target);
-      fetch(target.dataset.thumb).then(async (answer) => {
-        if (!answer.headers.get('content-type').startsWith('image/')) {
-          target.textContent = 'no frame';
-          target.title = (await answer.text()).slice(0, 200);
-          return;
-        }
-        const image = new Image();
-        image.alt = '';
-        image.src = URL.createObjectURL(await answer.blob());
-        image.onload = () => {
-          URL.revokeObjectURL(image.src);
-          image.classList.toggle('pixelated', image.naturalWidth < 160);
-        };
-        target.replaceChildren(image);
-      }).catch(() => { target.textContent = 'no frame'; });
+      inSight.unobserve(target);
+      queue.push(target);
     }
-  });
-  const fillThumbs = () => document.querySelectorAll('[data-thumb]').forEach((t) => seen.observe(t));
+    loadNext();
+  }, {scrollMargin: '200px'});
+  function loadNext() {
+    queue = queue.filter((image) => image.isConnected);
+    for (const image of loading) {
+      if (image.isConnected) continue;
+      loading.delete(image);
+      image.removeAttribute('src');  // ends the request
+    }
+    while (queue.length && loading.size < 2) {
+      const image = queue.shift();
+      loading.add(image);
+      image.src = image.dataset.thumb;
+    }
+  }
+  function loaded({type, target}) {
+    if (!target.matches?.('.thumb img')) return;
+    target.classList.toggle('pixelated', target.naturalWidth < 160);
+    if (type === 'error') {
+      target.parentNode.classList.add('none');
+      target.parentNode.title = 'no frame: open the case to see why';
+    }
+    loading.delete(target);
+    loadNext();
+  }
+  for (const kind of ['load', 'error']) document.addEventListener(kind, loaded, true);
+
+  // Replace the HTML of a region, but keep the pictures that it already shows.
+  function fill(region, html) {
+    const pictures = () => region.querySelectorAll('.thumb img');
+    const shown = new Map([...pictures()].map((image) => [image.dataset.thumb, image]));
+    region.innerHTML = html;
+    for (const image of pictures()) {
+      const kept = shown.get(image.dataset.thumb);
+      shown.delete(image.dataset.thumb);
+      if (kept?.hasAttribute('src')) image.parentNode.replaceWith(kept.parentNode);
+      else inSight.observe(image);
+    }
+  }
 
   function complain(message) {
     const place = $('#problem');
