@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from p2r import data
 from p2r.files.atomic import write_text
+from p2r.files.own_process import end_with_parent
 from p2r.playground.pretraining import checks, circuits, clock, pointing, tower
 from p2r.playground.pretraining.batches import make_batch
 from p2r.playground.pretraining.curriculum import (
@@ -222,8 +223,12 @@ def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
 
 def _worker() -> Executor:
     """Return a subprocess that makes batches. A thread would share Python with the training."""
-    spawn = get_context("spawn")
-    return ProcessPoolExecutor(1, spawn, initializer=torch.set_num_threads, initargs=(1,))
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
 
 
 def _update(
