@@ -122,7 +122,7 @@ class Library:
         root = self.media_root(self.store.run_of(case_id))
         path = resolve_media(root, relative)
         if not path.exists():
-            raise MediaError(relative, "there is no such file in the media folder")
+            raise MediaError(relative, "the media folder has no such file")
         return path
 
     def sample_frames(self, case: Case) -> Frames:
@@ -139,7 +139,7 @@ class Library:
         """Return the picture of a case for lists: its format, and its content.
 
         It shows the first medium of the question. Raises `MediaError`, `VideoError` or
-        `StoreError` if there is no picture.
+        `StoreError` if the picture cannot be made.
         """
         media = self.store.media_of(case_id)
         if not media:

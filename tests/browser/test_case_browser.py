@@ -293,7 +293,7 @@ def test_an_unknown_permalink_shows_a_message(address, open_page):
 def test_missing_or_damaged_media_show_a_reason_and_the_case_opens(address, open_page):
     page = open_page(link(address, text="square number 30"))
     for n, place, reason in [
-        (301, "#main .no-media", "there is no such file in the media folder"),
+        (301, "#main .no-media", "the media folder has no such file"),
         (302, ".frames .no-media", "decode|format|invalid|read"),
         (303, "#main .no-media", "leaves the media root"),
         (304, ".frames .warning", "other frames than the trace recorded"),

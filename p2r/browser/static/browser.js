@@ -166,7 +166,7 @@ window.p2r = (() => {
     }
   }
 
-  // ---- small pictures: in sight, and two at a time, because a browser opens six connections to a server
+  // ---- small pictures: only those in sight, two at a time. A browser opens at most six connections to a server.
 
   const loading = new Set();
   let queue = [];

@@ -3,9 +3,9 @@
 A model that is trained on text alone attends to a video at random. It learns slowly to look at the
 right object, because the loss tells only that a word was wrong. The scene tells where each object
 is, so this loss tells the heads where to look: while the model writes a sentence about an object,
-each of four heads should attend to that object at one of four times. So the model can compare the
-times, and find the event. Just before it writes a name, two heads of the next layer should attend
-to the object that it will name, at all times.
+each of four heads should attend to that object at one of four times. So the next layer can compare
+the times and find the event. Just before the model writes a name, two heads of the next layer
+should attend to the object with that name, at all times.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 # Layers of the heads. In a model that is trained on text, layer 1 does the least. Choosing the next
 # object needs what layer 1 has found.
 SENTENCE, NEXT_NAME = 1, 2
-HEADS = (0, 2)  # of the next name; in texts without a video they look nowhere
-TIMES = (0, 2, 1, 3)  # the heads of a sentence, in the order of the slices of a clip
+HEADS = (0, 2)  # that look for the next name; without a video they look nowhere in SENTENCE
+TIMES = (0, 2, 1, 3)  # the heads of SENTENCE: one for each slice of a clip, in order
 WEIGHT = 0.3  # of this loss, beside that of the tokens
 
 # (layer, head, place of a token) -> places of the visual tokens to look at
@@ -78,8 +78,7 @@ class Pointer:
     def loss(self, points: Sequence[Points]) -> torch.Tensor:
         """Return how far the attention is from equal shares for the right tokens; 0 without points.
 
-        The loss is the Kullback-Leibler divergence, so a head must look at all tokens of an object:
-        those after a change of colour too. `points` has an item for each row of the batch.
+        The loss is the Kullback-Leibler divergence. So a head must look at all tokens of its list. `points` has an item for each row of the batch.
         """
         losses = [self._losses(layer, points) for layer in self.attention]
         losses = [each for each in losses if len(each)]

@@ -14,8 +14,9 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,8 @@ def train(stage: Stage, start: Path, out: Path) -> None:
         for step in range(state["step"], last):
             inputs, points = following.result()
             following = pool.submit(make_batch, stage, processor, made, step + 1)
-
-            def more_loss(inputs: Any = inputs, points: Any = points) -> torch.Tensor:
-                told = clock.WEIGHT * watch.loss(inputs)
-                return told + pointing.WEIGHT * pointer.loss(points)
-
-            rate = rate_of(stage, step)
-            loss = _update(model, optimizer, inputs, rate, more_loss).loss.item()
+            rate, aims = rate_of(stage, step), partial(_aims, pointer, points, watch, inputs)
+            loss = _update(model, optimizer, inputs, rate, aims).loss.item()
             seen = {draw_maker(stage, step)[0]: loss}
             if any(points):
                 seen |= {"pointing": pointer.last, "clock": watch.last}
@@ -224,6 +220,16 @@ def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
 def _worker() -> Executor:
     """Return a subprocess that makes batches. A thread would share Python with the training."""
     return ProcessPoolExecutor(1, get_context("spawn"), initializer=_start_worker)
+
+
+def _aims(
+    pointer: pointing.Pointer,
+    points: Sequence[pointing.Points],
+    watch: clock.Clock,
+    inputs: Mapping[str, torch.Tensor],
+) -> torch.Tensor:
+    """Return the losses of a pass beside that of its tokens."""
+    return clock.WEIGHT * watch.loss(inputs) + pointing.WEIGHT * pointer.loss(points)
 
 
 def _start_worker() -> None:
