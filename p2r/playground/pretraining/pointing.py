@@ -78,7 +78,8 @@ class Pointer:
     def loss(self, points: Sequence[Points]) -> torch.Tensor:
         """Return how far the attention is from equal shares for the right tokens; 0 without points.
 
-        The loss is the Kullback-Leibler divergence. So a head must look at all tokens of its list. `points` has an item for each row of the batch.
+        The loss is the Kullback-Leibler divergence. So a head must look at all tokens of its list.
+        `points` has an item for each row of the batch.
         """
         losses = [self._losses(layer, points) for layer in self.attention]
         losses = [each for each in losses if len(each)]
