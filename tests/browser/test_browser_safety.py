@@ -269,7 +269,7 @@ def test_a_damaged_run_opens_with_its_readable_parts(serve, tmp_path, open_page)
 def test_the_media_folder_is_passed_or_named_by_the_run_or_the_run_itself(tmp_path):
     case = make_case(1, "a.mp4")
     write_cases(tmp_path / "run", [case])
-    with pytest.raises(MediaError, match=r"'a.mp4': there is no such file"):
+    with pytest.raises(MediaError, match=r"'a.mp4': the media folder has no such file"):
         Library(CaseStore([tmp_path / "run"])).find_media(case)
     clip = write_clip(tmp_path / "clips" / "a.mp4", frames=2)
     assert Library(CaseStore([tmp_path / "run"]), tmp_path / "clips").find_media(case) == clip
