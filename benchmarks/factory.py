@@ -92,7 +92,7 @@ def write_inputs(folder: Path, records: int) -> None:
 
     run = folder / "run"
     run.mkdir()
-    (run / "recipe.yaml").write_text(load_recipe("tiny").to_yaml())
+    (run / "recipe.yaml").write_text(load_recipe("tiny1").to_yaml())
     with (run / "generate.jsonl").open("w") as journal, (folder / "all.json").open("w") as whole:
         separator = "["
         for case in make_cases(records):

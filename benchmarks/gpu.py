@@ -70,7 +70,7 @@ class Shape:
 
 
 SHAPES = {
-    "tiny": Shape("tiny", "tiny", completion=24, sampled=8, micro_batch=4, full=True),
+    "tiny": Shape("tiny", "tiny1", completion=24, sampled=8, micro_batch=4, full=True),
     "3b": Shape("3b", "qwen2.5-vl-3b-1x24gb", completion=500, sampled=64, micro_batch=4, full=True),
     "7b": Shape(
         "7b", "qwen2.5-vl-7b-1x80gb", completion=500, sampled=64, micro_batch=4, full=False

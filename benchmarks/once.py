@@ -60,7 +60,7 @@ def read_questions(folder: Path, count: int) -> list[Question]:
 
 def measure_sft(rounds: int, budget: int) -> dict[str, Any]:
     """Return seconds and tokens of both ways to batch, and the ratio of their times."""
-    recipe = load_recipe("tiny")
+    recipe = load_recipe("tiny1")
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name:
         questions = read_questions(Path(name), EXAMPLES)
@@ -117,7 +117,7 @@ def measure_sft(rounds: int, budget: int) -> dict[str, Any]:
 def measure_rl(rounds: int) -> dict[str, Any]:
     """Return the seconds of a step for each way to see a prompt, and their ratios."""
     sizes = ["rl.prompts_per_step=1", "rl.group_size=4", "rl.micro_batch=2", "rl.max_tokens=30"]
-    recipe = load_recipe("tiny", [*SHAPES["long"], "rl.steps=1", "rl.learning_rate=0.0", *sizes])
+    recipe = load_recipe("tiny1", [*SHAPES["long"], "rl.steps=1", "rl.learning_rate=0.0", *sizes])
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = ["rl.rollouts=vllm-server", "rl.preflight=0", "rl.prompts_per_step=4"]
     settings += ["rl.micro_batch=32", f"rl.steps={options.steps}", *options.set]
-    recipe = load_recipe("tiny", settings)
+    recipe = load_recipe("tiny1", settings)
     use_threads(recipe)
     quiet_libraries()
     found = measure(recipe, options.delay)

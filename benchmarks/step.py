@@ -448,7 +448,7 @@ def main() -> None:
     if options.rounds < 1:
         parser.error("--rounds must be 1 or more")
     changes = ["rl.steps=1", "rl.learning_rate=0.0", *SHAPES[options.shape], *options.set]
-    recipe = load_recipe("tiny", changes)
+    recipe = load_recipe("tiny1", changes)
     names = TRAINERS if options.shape == "tiny" else ("trl", "process")
     with contextlib.redirect_stdout(sys.stderr):  # the trainers print too
         found = measure(recipe, options.rounds, options.delay, names, options.checkpointing)

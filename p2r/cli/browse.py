@@ -217,7 +217,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[
         str, typer.Option(help="Model folder, hub id or playground/NAME.")
-    ] = "playground/teacher",
+    ] = "playground/second/teacher",
     option: Annotated[
         list[str] | None,
         typer.Option("--option", help='An option ("A. left"). Repeat for more options.'),

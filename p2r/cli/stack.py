@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from p2r.patches.torchvision_operators import declare_operators
 from p2r.runs import shipped_models, version_of
-from p2r.runs.models import SHIPPED
+from p2r.runs.models import EMBEDDED, SHIPPED
 
 State = Literal["ok", "note", "fault"]
 NEEDED = (
@@ -113,7 +113,7 @@ def _decoders() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    for name in sorted({"playground/base", "playground/teacher", *shipped_models()}):
+    for name in sorted({*EMBEDDED, *shipped_models()}):
         weights = list((SHIPPED / name.removeprefix("playground/")).glob("*.safetensors"))
         size = sum(file.stat().st_size for file in weights) / 2**20
         detail = f"{size:.1f} MiB" if weights else "missing"

@@ -1,7 +1,7 @@
 """The card of a tiny model: its skills, one by one, on scenes of their own.
 
     python -m p2r.playground.card --model playground/second/teacher --out card.json
-    python -m p2r.playground.card --model runs/x/sft/model --sft tiny2 --out card.json
+    python -m p2r.playground.card --model runs/x/sft/model --sft tiny --out card.json
     python -m p2r.playground.card --habit teacher
 
 The card begins with the points of accuracy that one point of sufficient observations is worth, and

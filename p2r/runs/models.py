@@ -7,6 +7,10 @@ import shutil
 from pathlib import Path
 
 SHIPPED = Path(__file__).parents[1] / "playground" / "models"  # the models of the playground
+# The models that the package must have: those of the recipes `tiny1` and `tiny`.
+EMBEDDED = tuple(
+    f"playground/{world}{name}" for world in ("", "second/") for name in ("base", "teacher")
+)
 KEPT = "kept"  # the names of the checkpoints to keep, in the folder of checkpoints
 
 

@@ -342,7 +342,7 @@ def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
     run = tmp_path / "judged"
     write_cases(run, [make_case(1, run="judged")])
     noisy = {"kind": "noisy", "judge": "oracle", "rate": 1.0}
-    recipe = load_recipe("tiny", [f"filter.judge={json.dumps(noisy)}"])
+    recipe = load_recipe("tiny1", [f"filter.judge={json.dumps(noisy)}"])
     (run / "recipe.yaml").write_text(recipe.to_yaml())
     desk = Desk(Library(CaseStore([run])))
     by_name = desk.judges()
@@ -363,7 +363,7 @@ def test_a_judge_sees_the_frames_of_the_clip_that_was_asked_about(tmp_path, monk
     run, clip = tmp_path / "judged", write_clip(tmp_path / "uploads" / "a.mp4")
     write_cases(run, [make_case(1, run="judged")])
     with serve_judge() as server:
-        recipe = load_recipe("tiny", [f"rl.judge=vision:{server.url}#qwen"])
+        recipe = load_recipe("tiny1", [f"rl.judge=vision:{server.url}#qwen"])
         (run / "recipe.yaml").write_text(recipe.to_yaml())
         asked = AskedCase(make_case(1), clip, is_upload=True)
         verdict = Desk(Library(CaseStore([run]))).judge(asked, recipe.rl.judge)
@@ -389,7 +389,7 @@ def test_a_run_folder_cannot_make_the_page_run_its_code(tmp_path, judge):
     code = run / "judge.py"
     code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     given = json.loads(json.dumps(judge).replace("{0}", str(code)))
-    recipe = load_recipe("tiny").model_dump(mode="json")
+    recipe = load_recipe("tiny1").model_dump(mode="json")
     recipe["rl"]["judge"] = given
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert list(Desk(Library(CaseStore([run]))).judges()) == ["oracle", "grounded"]
@@ -402,7 +402,7 @@ def test_a_run_folder_cannot_change_the_frames_of_the_page_by_its_code(tmp_path)
     code = run / "change.py"
     code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef mine(frames): return frames\n")
     for change, seen in ((f"blur:2+{code}:mine", ""), ("blur:2", "changed: blur:2")):
-        recipe = load_recipe("tiny", [f"video.eval_change={change}", "video.sampling=adaptive"])
+        recipe = load_recipe("tiny1", [f"video.eval_change={change}", "video.sampling=adaptive"])
         (run / "recipe.yaml").write_text(recipe.to_yaml())
         desk = Desk(Library(CaseStore([run])))
         frames, *_ = next(desk.ask("a model", clip, make_case(1).question))

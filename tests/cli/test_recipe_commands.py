@@ -159,7 +159,7 @@ def test_the_doctor_reports_json(capsys, tmp_path):
 
 
 def test_recipes_and_runs_are_completed(runs, monkeypatch):
-    assert complete_recipes("t") == ["tiny", "tiny2"]
+    assert complete_recipes("t") == ["tiny", "tiny1"]
     assert complete_recipes("7b+lo") == ["7b+local-judge"]
     monkeypatch.chdir(runs.parent)
     assert complete_runs("runs/f") == ["runs/first"] and len(complete_runs("")) == 2

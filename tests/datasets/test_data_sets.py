@@ -67,7 +67,7 @@ def make_case(number: int, kind: str = "OCR", media: str = "video", said: str = 
 @pytest.fixture
 def run(tmp_path):
     """A filtered run with six traces; one is wrong."""
-    run = open_run(tmp_path / "run", "tiny", ["filter.quality.leak=true"])
+    run = open_run(tmp_path / "run", "tiny1", ["filter.quality.leak=true"])
     with Journal(run.path("generate.jsonl")) as journal:
         for number in range(6):
             case = make_case(number, said="stop" if number else "go")

@@ -21,7 +21,7 @@ DRAWN = Sampling(temperature=1.0, top_p=0.95, max_tokens=12, seed=3)
 
 @pytest.fixture(scope="module")
 def engine(model_folder) -> TransformersEngine:
-    recipe = load_recipe("tiny")
+    recipe = load_recipe("tiny1")
     return load_engine(recipe, str(model_folder), batch_size=2)
 
 
@@ -138,20 +138,20 @@ def test_identity_has_everything_that_answers_depend_on(engine, model_folder):
 @pytest.mark.parametrize("name", ["playground/nobody", "no/such/folder/at/all"])
 def test_a_model_that_does_not_exist_is_named(name):
     with pytest.raises(EngineError, match=name):
-        load_engine(load_recipe("tiny"), name)
+        load_engine(load_recipe("tiny1"), name)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(EngineError, match=str(tmp_path)):
-        load_engine(load_recipe("tiny"), str(tmp_path))
+        load_engine(load_recipe("tiny1"), str(tmp_path))
 
 
 def test_an_engine_that_does_not_exist_is_refused_with_the_known_ones():
     known = "no engine 'vlm': use one of int8, server, transformers, vllm"
     with pytest.raises(UserError, match=known):
-        load_recipe("tiny", ["generate.engine=vlm"])
+        load_recipe("tiny1", ["generate.engine=vlm"])
     with pytest.raises(EngineError, match=known):
-        load_engine(load_recipe("tiny"), "playground/base", engine="vlm")
+        load_engine(load_recipe("tiny1"), "playground/base", engine="vlm")
 
 
 def test_a_given_beginning_is_continued_and_part_of_the_text(engine, requests):
@@ -169,7 +169,7 @@ def test_a_given_beginning_is_continued_and_part_of_the_text(engine, requests):
 
 
 def test_the_int8_engine_rounds_the_weights_of_linear_layers(model_folder, engine, requests):
-    rounded = load_engine(load_recipe("tiny"), str(model_folder), engine="int8", style="brief")
+    rounded = load_engine(load_recipe("tiny1"), str(model_folder), engine="int8", style="brief")
     assert rounded.identity["engine"] == "int8"
     layers = [m for m in rounded.model.modules() if type(m).__name__ == "Linear"]
     weight = layers[0].weight

@@ -94,7 +94,7 @@ def test_filtering_is_the_same(tmp_path):
         ("here", WorkPlan()),
         ("ray", WorkPlan(spread=spread, make_model=WordJudge)),
     ):
-        run = open_run(tmp_path / name, "tiny")
+        run = open_run(tmp_path / name, "tiny1")
         with Journal(run.path("generate.jsonl")) as journal:
             for n in range(90):
                 question = Question(id=str(n), problem="?", problem_type="OCR", answer="stop")

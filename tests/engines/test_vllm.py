@@ -127,7 +127,7 @@ def found(
 @pytest.fixture(scope="module")
 def expected(requests) -> dict:
     """The completions of transformers."""
-    engine = load_engine(load_recipe("tiny"), TEACHER)
+    engine = load_engine(load_recipe("tiny1"), TEACHER)
     return {c.key: c for c in engine.generate(requests, GREEDY)}
 
 
@@ -154,7 +154,7 @@ def test_offline_equals_transformers_token_for_token(found, expected, too_long):
 
 
 def test_qwen3_vl_equals_transformers_token_for_token(found, requests, qwen3_folder):
-    engine = load_engine(load_recipe("tiny"), str(qwen3_folder))
+    engine = load_engine(load_recipe("tiny1"), str(qwen3_folder))
     assert by_key(found["qwen3"]) == by_key([*engine.generate(requests[:5], GREEDY)])
 
 
@@ -249,7 +249,7 @@ def serving(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("serve")
-    run = open_run(folder / "run", "tiny", [f"server.model={TEACHER}"]).folder
+    run = open_run(folder / "run", "tiny1", [f"server.model={TEACHER}"]).folder
     (run / "pa_grpo").mkdir()
     (run / "pa_grpo" / "model").symlink_to(data.resolve_model(TEACHER))
     command = ["serve", "--model", str(run / "pa_grpo"), "--port", str(port)]
@@ -278,7 +278,7 @@ def serving(tmp_path_factory):
 
 def at_server(address: str, *overrides: str):
     settings = ["generate.engine=server", f"server.base_url={address}", *overrides]
-    return load_engine(load_recipe("tiny", settings), TEACHER)
+    return load_engine(load_recipe("tiny1", settings), TEACHER)
 
 
 def test_server_equals_offline_and_transformers_token_for_token(
@@ -329,7 +329,7 @@ def test_a_run_generates_through_the_server(serving, media, questions, tmp_path)
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(q.model_dump_json() + "\n" for q in questions))
     run = tmp_path / "run"
-    command = ["generate", "--run", run, "--recipe", "tiny", "--questions", file]
+    command = ["generate", "--run", run, "--recipe", "tiny1", "--questions", file]
     settings = ["generate.engine=server", f"server.base_url={serving[1]}"]
     command += ["--data-root", media, *(word for each in settings for word in ("--set", each))]
     assert run_cli([*map(str, command)]) == 0
@@ -359,7 +359,7 @@ def test_rollouts_at_the_server_use_the_new_weights(serving, changing, media, tm
     ]
     model = data.resolve_model(TEACHER)
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, changing, tmp_path / "x")
-    attach_vllm(trainer, load_recipe("tiny", settings))
+    attach_vllm(trainer, load_recipe("tiny1", settings))
     trainer.model.train()
     trainer.step = Step(changing, group_size=1)
     encode(trainer.step, trainer.processing_class, trainer.frames_of, trainer.style)
@@ -477,7 +477,7 @@ def test_ctrl_c_ends_the_server_and_its_children(serving):
 
 
 def server_of(folder: Path, **how) -> VllmServer:
-    return VllmServer(load_recipe("tiny"), TEACHER, log=folder / "log", **how)
+    return VllmServer(load_recipe("tiny1"), TEACHER, log=folder / "log", **how)
 
 
 def test_a_port_in_use_is_reported(tmp_path):
@@ -532,7 +532,7 @@ def test_the_settings_follow_the_recipe():
     assert json.loads(given["--mm-processor-kwargs"])["do_resize"] is False
     # The model's positions, which are fewer than the recipe's videos and texts may need.
     assert given["--max-model-len"] == "4096"
-    recipe = load_recipe("tiny", ["vllm.weights=nccl"])
+    recipe = load_recipe("tiny1", ["vllm.weights=nccl"])
     words = VllmServer(recipe, TEACHER, log=Path("log"), rollouts=True).arguments
     given = dict(itertools.pairwise(words))
     assert json.loads(given["--weight-transfer-config"]) == {"backend": "nccl"}

@@ -29,7 +29,7 @@ SCRIPT = {
 
 @pytest.fixture
 def run(tmp_path):
-    return open_run(tmp_path / "run", "tiny")
+    return open_run(tmp_path / "run", "tiny1")
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_mismatch_is_tagged(run, test_questions, media):
 
 def test_resumed_evaluation_equals_an_uninterrupted_one(run, test_questions, media, tmp_path):
     _, whole = evaluate(run.recipe, test_questions, model(), run, "sft", WordJudge(), media)
-    other = open_run(tmp_path / "other", "tiny")
+    other = open_run(tmp_path / "other", "tiny1")
     journal = other.path("eval", "sft.jsonl")
     lines = run.path("eval", "sft.jsonl").read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:2]) + lines[2][:30])  # killed while writing the third

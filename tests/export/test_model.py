@@ -52,7 +52,7 @@ QUESTIONS = [
 def run(model_folder, tmp_path_factory) -> Path:
     """A run with a finished PA-GRPO training with adapters, and one evaluation of its model."""
     folder = tmp_path_factory.mktemp("runs") / "lab"
-    opened = open_run(folder, "tiny", [f"models.base={model_folder}", "video.train_frames=6"])
+    opened = open_run(folder, "tiny1", [f"models.base={model_folder}", "video.train_frames=6"])
     stage = folder / "pa_grpo"
     stage.mkdir()
     os.symlink(model_folder, stage / "model")

@@ -40,7 +40,7 @@ PROBLEM = "How many objects are there?"
 def exported(tmp_path_factory) -> Path:
     """The teacher, exported as the model of a run."""
     folder = tmp_path_factory.mktemp("exported")
-    run = open_run(folder / "run", "tiny", ["models.base=playground/teacher"]).folder
+    run = open_run(folder / "run", "tiny1", ["models.base=playground/teacher"]).folder
     (run / "pa_grpo").mkdir()
     (run / "pa_grpo" / "model").symlink_to(data.resolve_model("playground/teacher"))
     return export_model(run / "pa_grpo", folder / "my-model")

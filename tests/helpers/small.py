@@ -34,7 +34,7 @@ def write_video(path: Path, count: int, height: int, width: int, rate: int, seed
 
 def small_recipe(model: Path, *overrides: str) -> Recipe:
     """Return the tiny recipe on `model`, without preflight and with further settings."""
-    return load_recipe("tiny", [f"models.base={model}", "threads=1", "rl.preflight=0", *overrides])
+    return load_recipe("tiny1", [f"models.base={model}", "threads=1", "rl.preflight=0", *overrides])
 
 
 def kill_at_line(watched: Path, count: int, train: Callable, *arguments: object) -> None:

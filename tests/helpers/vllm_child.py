@@ -31,7 +31,7 @@ def qwen3(model: str, requests: list, greedy: Any) -> list:
     from p2r.engines import load_engine
     from p2r.runs.recipe import load_recipe
 
-    engine = load_engine(load_recipe("tiny"), model, engine="vllm")
+    engine = load_engine(load_recipe("tiny1"), model, engine="vllm")
     found = list(engine.generate(requests, greedy))
     engine.close()
     return found
@@ -42,7 +42,7 @@ def offline(model: str, requests: list, long: list, greedy: Any, drawn: Any) -> 
     from p2r.engines import load_engine
     from p2r.runs.recipe import load_recipe
 
-    engine = load_engine(load_recipe("tiny"), model, engine="vllm")
+    engine = load_engine(load_recipe("tiny1"), model, engine="vllm")
     found = {
         # More that fail than are drawn at a time, before those that do not.
         "greedy": list(engine.generate(iter([*long, *requests]), greedy)),
@@ -86,7 +86,7 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
 
     trainer, _ = make_trainer(ProcessAwareGRPOTrainer, model, media, questions, out / "trainer")
     settings = ["rl.rollouts=vllm", "rl.temperature=0", "rl.max_tokens=24"]
-    attach_vllm(trainer, load_recipe("tiny", settings))
+    attach_vllm(trainer, load_recipe("tiny1", settings))
     trainer.model.train()
     trainer.step = Step(questions, group_size=1)
     encode(trainer.step, trainer.processing_class, trainer.frames_of, trainer.style)
@@ -156,7 +156,7 @@ def transfer(trainer: Any, model: str) -> dict[str, Any]:
         return json.dumps(replies.get(path.partition("?")[0])).encode()
 
     settings = ["rl.rollouts=vllm-server", "vllm.weights=nccl", "models.dtype=bfloat16"]
-    sampler = make_sampler(load_recipe("tiny", settings), model, trainer)
+    sampler = make_sampler(load_recipe("tiny1", settings), model, trainer)
     assert isinstance(sampler, OverNccl)
     with (
         mock.patch.object(sampler, "_call", answer),

@@ -143,7 +143,7 @@ def test_pictures_count_in_prices_and_budgets(server, media):  # noqa: F811
         see(media, budget=judge.worst(str(prompt)) * 1.01).judge([pair[0]], ["It is red, too."])
     assert not server.bodies
 
-    recipe = load_recipe("tiny")
+    recipe = load_recipe("tiny1")
     spec = {"kind": "vision", "model": MODEL}
     text = judge_cost(recipe, {"kind": "claude", "model": MODEL}, 100)
     assert judge_cost(recipe, spec, 100) > text
@@ -158,7 +158,7 @@ def test_what_the_judge_needs(server, media, tmp_path, monkeypatch):  # noqa: F8
     with pytest.raises(JudgeError, match="batches"):
         judge_in_batches(see(media), [], JudgingSettings())
     assert see(media, "vision").model == JudgingSettings().model
-    run = Run(tmp_path, load_recipe("tiny"))
+    run = Run(tmp_path, load_recipe("tiny1"))
     (tmp_path / "data_root").write_text("media\n")
     judge = run_judge(run, f"vision:{server.url}#qwen")
     assert judge.judge([about("a.mp4")], ["It is red."])[0].sufficient

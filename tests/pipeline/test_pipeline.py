@@ -30,7 +30,7 @@ SAID = {
 
 @pytest.fixture
 def run(tmp_path):
-    return open_run(tmp_path / "run", "tiny")
+    return open_run(tmp_path / "run", "tiny1")
 
 
 def teacher(**said: str) -> ScriptedEngine:

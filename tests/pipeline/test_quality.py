@@ -153,7 +153,7 @@ def numbers(*names: str) -> list[Question]:
 
 def test_each_active_filter_has_its_count_in_the_funnel(tmp_path):
     overrides = ["filter.quality.duplicate=0.5", "filter.quality.leak=true"]
-    run = open_run(tmp_path / "run", "tiny", overrides)
+    run = open_run(tmp_path / "run", "tiny1", overrides)
     same = ScriptedEngine(lambda question: render("I see 2 balls now.", "So 2.", "2"))
     generate_traces(run.recipe, numbers("a", "b", "c"), same, run, tmp_path)
     row = filter_traces(run.recipe, run, WordJudge())["all"]
@@ -163,7 +163,7 @@ def test_each_active_filter_has_its_count_in_the_funnel(tmp_path):
 
 
 def test_rejection_sampling_asks_again_only_for_questions_without_a_kept_trace(tmp_path):
-    run = open_run(tmp_path / "run", "tiny", ["generate.hard_samples=3"])
+    run = open_run(tmp_path / "run", "tiny1", ["generate.hard_samples=3"])
     asked = numbers("a", "b")
     with pytest.raises(UserError, match="p2r filter"):
         find_hard(run, asked)
@@ -176,7 +176,7 @@ def test_rejection_sampling_asks_again_only_for_questions_without_a_kept_trace(t
 
 
 def test_samples_without_temperature_are_refused(tmp_path):
-    run = open_run(tmp_path / "run", "tiny", ["generate.samples=2"])
+    run = open_run(tmp_path / "run", "tiny1", ["generate.samples=2"])
     with pytest.raises(UserError, match="temperature 0 are the same"):
         generate_traces(run.recipe, numbers("a"), ScriptedEngine(say), run, tmp_path)
 
@@ -194,4 +194,4 @@ def test_every_filter_has_a_setting_in_the_recipe_and_they_run_in_order():
 
 def test_a_filter_that_does_not_exist_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(UserError, match=r"unknown key 'leek' .*duplicate, language, leak"):
-        open_run(tmp_path / "run", "tiny", ["filter.quality.leek=true"])
+        open_run(tmp_path / "run", "tiny1", ["filter.quality.leek=true"])

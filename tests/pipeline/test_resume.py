@@ -91,7 +91,7 @@ def test_generate_is_killed_and_resumed(tmp_path, many, media, model_folder):
 def write_traces(run: Path) -> None:
     """Write a run with right answers; every second observation is insufficient."""
     run.mkdir()
-    (run / "recipe.yaml").write_text(load_recipe("tiny").to_yaml())
+    (run / "recipe.yaml").write_text(load_recipe("tiny1").to_yaml())
     with (run / "generate.jsonl").open("w") as journal:
         for n in range(4 * NUMBER):
             question = make_question("train", n)

@@ -145,7 +145,7 @@ def test_a_model_continues_a_given_beginning():
     whole = write(questions, [None] * 3, [""] * 3, "brief-think")
     begun = [text[: text.index(",") + 1] for text in whole]
     assert write(questions, [None] * 3, begun, "brief-think") == whole
-    rl = load_recipe("tiny2", ["rl.group_size=2", "rl.max_tokens=8"]).rl
+    rl = load_recipe("tiny", ["rl.group_size=2", "rl.max_tokens=8"]).rl
     found = group_skill(model, processor, rl, questions)
     assert found["perception"]["n"] == 3 and 0 <= found["perception"]["mean"] <= 1
     assert found == group_skill(model, processor, rl, questions)

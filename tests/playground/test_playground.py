@@ -235,7 +235,7 @@ def test_the_models_see_the_video(tmp_path):
     """The teacher answers better with the right videos than with shuffled videos."""
     from p2r.engines import Request, Sampling, load_engine
 
-    recipe = load_recipe("tiny")
+    recipe = load_recipe("tiny1")
     engine = load_engine(recipe, "playground/teacher", batch_size=40)
     written = write_split(tmp_path, "validation", 40)
     questions = [Question(**json.loads(line)) for line in written.read_text().splitlines()]

@@ -67,7 +67,7 @@ def test_a_changed_setting_of_a_begun_stage_is_refused_and_stage_and_key_are_nam
         UserError, match=r"rl of run .*rl\.steps was 7, now 9.*new folder.*pa_grpo/"
     ):
         open_run(tmp_path / "x", None, ["rl.steps=9"])
-    with pytest.raises(UserError, match=r"sft of run .*models\.base was 'playground/base'"):
+    with pytest.raises(UserError, match=r"sft of run .*models\.base was 'playground/second/base'"):
         open_run(tmp_path / "x", "7b")
     assert open_run(tmp_path / "x").recipe.rl.steps == 7
 
@@ -96,7 +96,7 @@ def test_a_stage_owns_its_settings(tmp_path, files, stage, owned, free):
 
 
 def test_an_arm_of_the_demo_changes_the_settings_of_rl():
-    recipe = load_recipe("tiny2", ["demo.arms.short={rewards: [reasoning], max_tokens: 9}"])
+    recipe = load_recipe("tiny", ["demo.arms.short={rewards: [reasoning], max_tokens: 9}"])
     assert [*recipe.demo.arms] == ["grpo", "pa_grpo", "pa_grpo_grounded", "short"]
     assert recipe.of_arm("pa_grpo_grounded").rl.judge == "grounded"
     short = recipe.of_arm("short").rl

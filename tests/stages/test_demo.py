@@ -179,7 +179,7 @@ def test_the_tables_of_the_second_world(tmp_path, monkeypatch):
         "playground.false_notes=3",
         "eval.max_tokens=24",
     ]
-    run = open_run(tmp_path / "run", "tiny2", overrides)
+    run = open_run(tmp_path / "run", "tiny", overrides)
     models = {"base": "playground/base", "pa_grpo_grounded": "playground/teacher"}
     assert tuple(demo.models_of(run)) == MODELS
     monkeypatch.setattr(demo, "models_of", lambda run: models)

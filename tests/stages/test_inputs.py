@@ -21,7 +21,7 @@ def find(tmp_path, records):
     """Return the questions that generation gets from the records, and the bad ones by reason."""
     file = tmp_path / "questions.json"
     file.write_text(json.dumps(records))
-    run = Run(tmp_path / "run", load_recipe("tiny"))
+    run = Run(tmp_path / "run", load_recipe("tiny1"))
     bad: Counter[str] = Counter()
     return find_questions(run, "generate", file, bad=bad)[0], bad
 

@@ -21,7 +21,7 @@ def test_a_new_run_is_planned_and_not_made(run):
     plan = "\n".join(preview.preview_generate(run("generate.questions=5")))
     for part in ("(new), recipe tiny", "of the playground", "at most 5 questions", "engine trans"):
         assert part in plan
-    assert "playground/teacher" in plan and not run().folder.exists()
+    assert "playground/second/teacher" in plan and not run().folder.exists()
 
 
 def test_what_an_earlier_stage_makes_is_a_note(run):

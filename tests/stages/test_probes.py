@@ -14,7 +14,7 @@ def test_answers_are_kept_until_the_model_or_a_setting_changes(tmp_path, monkeyp
         return [{"question_id": "q", "answer": "A", "source": "note"}]
 
     monkeypatch.setattr(probes, "_probe", probe)
-    run = open_run(tmp_path / "run", "tiny")
+    run = open_run(tmp_path / "run", "tiny1")
     for _ in range(2):
         found = probes.follow_sources(run, "playground/base", "base")
         assert found["follows note"]["mean"] == 1 and found["follows video"]["mean"] == 0

@@ -27,7 +27,7 @@ AGNOSTIC = ["sft.target=agnostic", "eval.judge=oracle"]
 @pytest.mark.parametrize("target", ["process", "agnostic"])
 @pytest.mark.parametrize("prompt", ["brief", "full"])
 def test_the_teacher_observes_and_later_stages_follow_sft(target, prompt):
-    recipe = load_recipe("tiny", [f"models.prompt={prompt}", f"sft.target={target}"])
+    recipe = load_recipe("tiny1", [f"models.prompt={prompt}", f"sft.target={target}"])
     think = {"full": "think", "brief": "brief-think"}[prompt]
     assert recipe.prompt_style("generate") == prompt
     for stage in ("sft", "rl", "eval"):
@@ -51,7 +51,7 @@ def loaded(monkeypatch) -> list[str]:
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr("p2r.stages.evaluation.run_judge", lambda *_: WordJudge())
-    return open_run(tmp_path / "run", "tiny", AGNOSTIC)
+    return open_run(tmp_path / "run", "tiny1", AGNOSTIC)
 
 
 def write_questions(folder, count=2):

@@ -31,7 +31,7 @@ def asked(tmp_path):
 
 def test_all_media_of_a_question_are_used(asked, media, model_folder, tmp_path):
     settings = [f"models.teacher={model_folder}", "generate.max_tokens=4", "threads=1"]
-    run = open_run(tmp_path / "run", "tiny", [*settings, "eval.max_tokens=4"])
+    run = open_run(tmp_path / "run", "tiny1", [*settings, "eval.max_tokens=4"])
     journal = stages.generate(run, questions=asked, data_root=media)
     traces = {case.question.id: case.trace for case in journal.cases()}
     two, mixed = traces["0"], traces["1"]
@@ -46,7 +46,7 @@ def test_all_media_of_a_question_are_used(asked, media, model_folder, tmp_path):
     trace = {"observation": "I see two.", "think": "So.", "answer": "2"}
     kept = [Case(question=q, trace=Trace(question_id=q.id, text="", **trace)) for q in questions]
     sft = ["sft.max_steps=1", "sft.batch_size=2", f"models.base={model_folder}", "threads=1"]
-    recipe = open_run(tmp_path / "sft", "tiny", sft).recipe
+    recipe = open_run(tmp_path / "sft", "tiny1", sft).recipe
     assert (train_sft(recipe, kept, tmp_path / "out", data_root=media) / "config.json").is_file()
     assert not (tmp_path / "out" / "skipped.jsonl").exists()
     with pytest.raises(TrainingError, match="2 media files, but RL takes one"):

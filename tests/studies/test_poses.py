@@ -92,7 +92,7 @@ def run(tmp_path, monkeypatch):
     """A run of the second world with kept and dropped traces, and videos without content."""
     monkeypatch.setattr(splits, "write_video", lambda path, frames, fps: path.write_bytes(b"mp4"))
     monkeypatch.setattr(splits, "_render", lambda question: None)
-    opened = open_run(tmp_path / "run", "tiny", ["playground.generation=2"])
+    opened = open_run(tmp_path / "run", "tiny1", ["playground.generation=2"])
     traces = []
     for index in range(8):
         question = make_question("train", index, 2)

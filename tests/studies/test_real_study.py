@@ -35,7 +35,7 @@ STUDY = Study(
 
 
 def test_a_study_that_is_stopped_continues_and_makes_nothing_twice(tmp_path):
-    run = open_run(tmp_path / "run", "tiny", SMALL)
+    run = open_run(tmp_path / "run", "tiny1", SMALL)
     shutil.copytree(resolve_model("playground/teacher"), run.path("sft", "model"))
     for split in ("train", "test"):
         make_playground(run, split)

@@ -56,7 +56,7 @@ STUDY = Study(
 @pytest.fixture
 def run(tmp_path):
     """A run with an SFT model, questions and media folder, without any weight."""
-    opened = open_run(tmp_path / "run", "tiny")
+    opened = open_run(tmp_path / "run", "tiny1")
     opened.path("sft", "model", "model.safetensors").write_bytes(b"weights")
     opened.path("data", "test.jsonl").write_text("")
     return opened
@@ -173,7 +173,7 @@ def test_an_arm_can_start_from_another_arm(run):
 
 def test_models_of_the_run_and_of_older_studies_are_used_again(run, tmp_path):
     start = model_fingerprint(run.folder / "sft" / "model")
-    older = open_run(run.folder / "studies" / "credit" / "seed-1", "tiny", ["seed=1"])
+    older = open_run(run.folder / "studies" / "credit" / "seed-1", "tiny1", ["seed=1"])
     for folder, stage in ((run, "pa_grpo"), (older, "grpo")):
         folder.path(stage, "model", "model.safetensors").write_bytes(b"w")
         write_json(folder.path(stage, "made.json"), {"start": start})
@@ -431,7 +431,7 @@ def test_names_and_results_of_a_stranger_are_only_text(tmp_path, capsys, monkeyp
     assert "<img" not in table and "](" not in table and "\x1b" not in table
     assert table.splitlines()[2].count(" | ") == 1 and "`rl.judge=oracle`" in table
 
-    run = open_run(tmp_path / "run", "tiny").folder
+    run = open_run(tmp_path / "run", "tiny1").folder
     write_json(run / "study_credit.json", {"views": {}, "seeds": ["../../../out"]})
     assert run_cli(["study", "--run", str(run)]) == 2
     assert "must be whole numbers" in capsys.readouterr().err
@@ -457,7 +457,7 @@ def test_names_and_results_of_a_stranger_are_only_text(tmp_path, capsys, monkeyp
 
 
 def test_mistakes_are_errors(tmp_path, capsys):
-    run = open_run(tmp_path / "run", "tiny").folder
+    run = open_run(tmp_path / "run", "tiny1").folder
     for arguments, message in (
         (["study", "none", "--run", str(run)], "unknown study 'none': choose one of"),
         (["study", "--run", str(run)], "has no SFT model"),  # without a name: the credit study
@@ -481,10 +481,10 @@ def test_every_study_can_be_planned(name, world, run):
     study = studies.load_study(name)
     assert study.name == name and study.text["question"].endswith("?")
     assert set(study.text) >= {"says", "missing"}
-    recipe = load_recipe("tiny", [f"playground.generation={world}"])
+    recipe = load_recipe("tiny1", [f"playground.generation={world}"])
     if world == 2:
         sizes = dict.fromkeys(("test", "ambiguous", "new_domain", "long", "false_notes"), 9)
-        recipe = load_recipe("tiny", ["playground.generation=2", *settings(sizes)])
+        recipe = load_recipe("tiny1", ["playground.generation=2", *settings(sizes)])
     (run.folder / "recipe.yaml").write_text(recipe.to_yaml())
     plan = Plan(study, open_run(run.folder), (5,))
     check_equal(plan)

@@ -76,7 +76,7 @@ def test_the_head_learns_from_one_micro_batch_at_a_time():
     noise, heads, seen = torch.Generator().manual_seed(0), [], []
     states, targets = torch.rand(3, 4, 8, generator=noise), torch.rand(3, 4, generator=noise)
     for size in (2, 3):
-        settings = load_recipe("tiny", [f"rl.micro_batch={size}", "rl.critic.updates=3"]).rl
+        settings = load_recipe("tiny1", [f"rl.micro_batch={size}", "rl.critic.updates=3"]).rl
         critic = Critic(8, settings, single, seed=1)
         critic._learned, rows = (states, targets, MASK.bool(), MASK), []
         critic.head.register_forward_hook(lambda *given, rows=rows: rows.append(len(given[2])))

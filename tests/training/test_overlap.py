@@ -53,7 +53,7 @@ class Bench:
         monkeypatch.setattr(pa_grpo, "encode", lambda step, *_: None)
         tokenizer = SimpleNamespace(batch_decode=lambda rows, **_: [FULL] * len(rows))
         self.trainer = SimpleNamespace(
-            settings=load_recipe("tiny", [f"rl.updates={updates}"]).rl,
+            settings=load_recipe("tiny1", [f"rl.updates={updates}"]).rl,
             processing_class=SimpleNamespace(tokenizer=tokenizer),
             vllm_generation=SimpleNamespace(sample=self.sample, sampling=None),
             judge=StepJudge(RuleJudge(), 60.0, 0),
@@ -132,7 +132,7 @@ def test_rollouts_of_other_questions_are_refused(monkeypatch):
     ],
 )
 def test_settings_that_cannot_overlap_are_refused(settings, said):
-    recipe = load_recipe("tiny", ["rl.overlap=true", "rl.rollouts=vllm-server", *settings])
+    recipe = load_recipe("tiny1", ["rl.overlap=true", "rl.rollouts=vllm-server", *settings])
     with pytest.raises(UserError, match=said):
         check_rl(recipe)
 

@@ -200,7 +200,7 @@ def test_a_dry_run_checks_the_media(question_file, media, model_folder, capsys):
 def test_a_dry_run_in_a_run_uses_the_data_of_the_run(tmp_path, question_file, media, capsys):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "recipe.yaml").write_text(load_recipe("tiny", SMALL).to_yaml())
+    (run / "recipe.yaml").write_text(load_recipe("tiny1", SMALL).to_yaml())
     (run / "sources.json").write_text(json.dumps({"generate": str(question_file)}))
     (run / "data_root").write_text(f"{media}\n")
     before = sorted(run.rglob("*"))
@@ -315,9 +315,9 @@ def test_the_longest_question_counts(questions):
     ],
 )
 def test_a_paid_judge_is_asked_only_if_a_reward_needs_it_or_the_recipe_says_so(settings, asked):
-    assert judge_of(load_recipe("tiny", settings)) == asked
+    assert judge_of(load_recipe("tiny1", settings)) == asked
 
 
 def test_the_perception_reward_needs_a_judge():
     with pytest.raises(UserError, match=r"rl\.judge is none"):
-        judge_of(load_recipe("tiny", ["rl.judge=none"]))
+        judge_of(load_recipe("tiny1", ["rl.judge=none"]))

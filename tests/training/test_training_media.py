@@ -32,7 +32,7 @@ def named(count: int) -> list[Question]:
 )
 def test_a_later_batch_is_decoded_while_a_batch_is_in_use(distance, expected):
     decoded: list[str] = []
-    rl = load_recipe("tiny", ["rl.prompts_per_step=2", "rl.group_size=2"]).rl
+    rl = load_recipe("tiny1", ["rl.prompts_per_step=2", "rl.group_size=2"]).rl
     ahead = SimpleNamespace(submit=lambda *asked: decoded.extend(q.id for q in asked))
     callback = ReadNextStep(ahead, batches_of(named(6), rl), 2, distance)
     for step in range(6):

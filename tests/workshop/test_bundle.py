@@ -29,7 +29,7 @@ def project(tmp_path) -> Path:
 
 
 def test_a_bundle_has_the_project_a_run_and_a_page_to_start_with(project, tmp_path):
-    run = open_run(tmp_path / "run", "tiny")
+    run = open_run(tmp_path / "run", "tiny1")
     run.path("sft.jsonl").write_text("{}\n")
     said: list[str] = []
     target = tmp_path / "bundle"

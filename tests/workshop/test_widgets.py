@@ -133,7 +133,7 @@ def test_live_curves_move_and_stop(capsys):
 
 
 def test_curves_follow_the_metrics_of_a_stage(tmp_path):
-    run = open_run(tmp_path / "run", "tiny")
+    run = open_run(tmp_path / "run", "tiny1")
     file = run.path("sft", "metrics.jsonl")
     file.write_text('{"step": 1, "loss": 2.0}\n')
     with widgets.watch(run, "sft", {"loss": "loss"}) as curves:
