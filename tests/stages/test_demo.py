@@ -29,6 +29,10 @@ SHRUNK = (
     "playground.train=64",
     "playground.validation=4",
     "playground.test=12",
+    "playground.ambiguous=2",
+    "playground.new_domain=2",
+    "playground.long=1",
+    "playground.false_notes=2",
     "generate.batch_size=16",
     "sft.max_steps=3",
     "sft.batch_size=4",
@@ -41,7 +45,6 @@ SHRUNK = (
     "rl.preflight=0",
     "rl.save_steps=1",
     "eval.max_tokens=64",
-    "demo.arms.pa_grpo_grounded={credit: process, judge: grounded}",
 )
 ARMS = ("grpo", "pa_grpo", "pa_grpo_grounded")
 MODELS = ("base", "sft", *ARMS)
@@ -80,10 +83,14 @@ def test_results_have_the_documented_form(finished):
     results = json.loads((run / "results.json").read_text())
     assert tuple(results) == MODELS
     for model in MODELS:
-        assert tuple(results[model]) == METRICS
+        assert tuple(results[model]) == (*demo.SECOND_WORLD, "follows note", "follows video")
         for metric in results[model].values():
-            assert set(metric) == {"mean", "low", "high", "n"}
+            assert set(metric) - {"unit"} == {"mean", "low", "high", "n"}
         assert results[model]["accuracy"]["n"] == 12
+        assert results[model]["follows note"]["n"] == 2
+    splits = json.loads((run / "splits.json").read_text())
+    assert [*splits] == ["ambiguous", "new_domain", "long"]
+    assert all(tuple(found) == MODELS[1:] for found in splits.values())
     direct = json.loads((run / "eval" / "base_direct.json").read_text())
     assert list(direct["metrics"]) == ["accuracy"]
 
@@ -126,7 +133,11 @@ def test_the_funnel_and_the_card_count_the_kept_traces(finished, tmp_path):
     assert f"{kept} records" in text and "license: apache-2.0" in text
     for step in ("generated", "on template", "right answer", "sufficient observation", "kept"):
         assert f"| {step} | {funnel[step]} |" in text
-    for said in ("playground/teacher", "Judge of observations: oracle", f"| playground | {kept} |"):
+    for said in (
+        "playground/second/teacher",
+        "Judge of observations: oracle",
+        f"| playground | {kept} |",
+    ):
         assert said in text
 
 
@@ -171,7 +182,6 @@ def test_table_of_results():
 def test_the_tables_of_the_second_world(tmp_path, monkeypatch):
     """Truth, sentences told and the source followed; other splits; no model is asked twice."""
     overrides = [
-        "models.base=playground/base",
         "playground.test=4",
         "playground.ambiguous=2",
         "playground.new_domain=0",
@@ -180,7 +190,7 @@ def test_the_tables_of_the_second_world(tmp_path, monkeypatch):
         "eval.max_tokens=24",
     ]
     run = open_run(tmp_path / "run", "tiny", overrides)
-    models = {"base": "playground/base", "pa_grpo_grounded": "playground/teacher"}
+    models = {"base": "playground/second/base", "pa_grpo_grounded": "playground/second/teacher"}
     assert tuple(demo.models_of(run)) == MODELS
     monkeypatch.setattr(demo, "models_of", lambda run: models)
 
@@ -215,7 +225,7 @@ def _known_engine(run):
     """Return a loader of engines that write nothing: every answer is in the journals."""
 
     def load(recipe, model, **settings):
-        stage = "base" if model == "playground/base" else "pa_grpo_grounded"
+        stage = "base" if model == "playground/second/base" else "pa_grpo_grounded"
         made = json.loads((run.folder / "eval" / f"{stage}.json").read_text())["made"]
         journal = (run.folder / "eval" / f"{stage}.made.json").read_text()
         return SimpleNamespace(
