@@ -76,7 +76,8 @@ from p2r.playground.splits import write_split
 from p2r.video import sample_frames
 
 folder = run.path("data", "train")
-question = list(read_questions(write_split(folder, "train", 8)))[1]
+world = run.recipe.playground.generation
+question = list(read_questions(write_split(folder, "train", 8, world)))[6]
 frames = sample_frames(folder / question.path, **data.eval_settings(run.recipe.video))
 workshop.show_question(question)
 plots.contact_sheet(frames)
@@ -85,7 +86,8 @@ from p2r.engines import Request, Sampling, load_engine
 
 engine = load_engine(run.recipe, run.recipe.models.teacher)
 request = Request("tour", question, frames)
-completion = next(iter(engine.generate([request], Sampling(max_tokens=160))))
+sampling = Sampling(max_tokens=run.recipe.generate.max_tokens)
+completion = next(iter(engine.generate([request], sampling)))
 print(completion.text)
 # %% [markdown]
 # The response has three segments. `observation` is the perception process; `think` and `answer` are the reasoning process. Compare the response with the frames and the right answer. The teacher is tiny: it may describe the wrong object, and its thinking or its answer may be wrong. A response can have the right form and still be false.
@@ -111,13 +113,13 @@ for text in (completion.text, broken):
 # %% [exercise]
 response = None  # a text in quotes
 # %% [solution]
-response = "<observation>A red circle moves left.</observation> <answer>B</answer>"
+response = "<observation>The red circle is big, moves left.</observation> <answer>B</answer>"
 # %%
 checks.test_broken_response(response)
 # %% [hint]
 # Reasoning has two segments. Copy the form of the response above and damage only that part.
 # %% [markdown]
-# The next widget holds a response to the question above. Edit it: its parts, the process of every token and the verdict of the *judge* change as you type. The judge decides whether the observation is sufficient (notebook 03). Can you write an observation for which the verdict says *Sufficient: yes*? Describe the object that the question asks about, in sentences like "A big red circle moves left."
+# The next widget holds a response to the question above. Edit it: its parts, the process of every token and the verdict of the *judge* change as you type. The judge decides whether the observation is sufficient (notebook 03). Can you write an observation for which the verdict says *Sufficient: yes*? Describe the object that the question asks about, in a sentence like "The red circle is big, moves left, no event." The order of its parts is always the same: name, size, motion, event.
 # %%
 widgets.trace_editor(question, engine.tokenizer)
 # %% [markdown]
@@ -151,7 +153,7 @@ plots.token_credit(tokens, credit, "The lucky rollout: advantage of every token"
 # | 01 | [videos to frames](01_frames.ipynb) | see what sampling loses | `data/` |
 # | 02 | [CoT generation](02_generation.ipynb) | let a teacher write responses (*traces*) | `generate.jsonl` |
 # | 03 | [filtering](03_filtering.ipynb) | keep right answers with sufficient observations | `sft.jsonl`, `funnel.json` |
-# | 04 | [SFT](04_sft.ipynb) | teach the base model the form of a response | `sft/model` |
+# | 04 | [SFT](04_sft.ipynb) | let the base model imitate the kept traces | `sft/model` |
 # | 05 | [rewards and judges](05_rewards.ipynb) | build the rewards, then hack them | |
 # | 06 | [from scratch](06_from_scratch.ipynb) | write PA-GRPO | |
 # | 07 | [training](07_training.ipynb) | train, and vary one setting at a time | `pa_grpo/model` |

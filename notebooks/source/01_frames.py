@@ -8,7 +8,7 @@
 # - say which frames of a clip are sampled, and what they can tell about an event
 # - compute how many tokens a clip costs
 #
-# **Needs** {measured}. Reads nothing. Writes the training and test questions with their videos into the run (`data/`, about 10 MB).
+# **Needs** {measured}. Reads nothing. Writes the training and test questions with their videos into the run (`data/`, about 7 MB).
 # %% [parameters]
 import os
 
@@ -25,15 +25,17 @@ folder = workshop.need(run, "playground").parent
 # %% [markdown]
 # ## Toy numbers: one circle
 #
-# A scene is a list of objects on a stage of 56 × 56 units, and perhaps a sign with a word. x grows to the right and y grows downwards. Moving objects move 6 units per second. Each object has at most one event: it appears, vanishes, stops, turns another colour, or hits another object.
+# A scene is a list of objects on a stage of 56 × 56 units, and perhaps a sign with a word. x grows to the right and y grows downwards. Moving objects move 5 units per second. Each object has at most one event, at 1, 2 or 3 s: it appears, vanishes, stops, turns another colour, or hits another object.
+#
+# The scenes of the course have four or five objects. In one scene, every colour and every shape occurs once, so a name like "red circle" means one object only. The scene below has two objects.
 #
 # **Predict:** a circle starts at x = 12, moves right, and stops at 2 s. Where is it at 1 s, and where at 3 s?
 # %%
-from p2r.playground.world import Scene, SceneObject
+from p2r.playground.second.world import Scene, SceneObject
 
-circle = SceneObject("red", "circle", "big", x=12, y=28, motion="right", event="stops", time=2)
-square = SceneObject("blue", "square", "small", x=42, y=28, event="vanishes", time=3)
-scene = Scene([circle, square], sign="STOP", sign_x=16)
+circle = SceneObject("red", "circle", "big", motion="right", event="stops", time=2, x=12, y=28)
+square = SceneObject("blue", "square", "small", event="vanishes", time=3, x=42, y=28)
+scene = Scene((circle, square), sign="STOP", sign_x=16)
 for second in (0, 1, 2, 3):
     seen = "there" if square.visible(second) else "gone"
     print(f"{second} s: circle at {circle.position(second)}, square {seen}")
@@ -42,7 +44,7 @@ from p2r.playground.drawing import draw
 
 plots.contact_sheet(draw(scene))
 # %% [markdown]
-# **What this shows.** The circle moves 6 units per second until 2 s, then it stays. A frame shows the scene at one time. *Several* frames together show where an object starts, how it moves and where it stops. A single frame cannot show that.
+# **What this shows.** The circle moves 5 units per second until 2 s, then it stays. A frame shows the scene at one time. *Several* frames together show where an object starts, how it moves and where it stops. A single frame cannot show that.
 #
 # ### Exercise 1: where is the triangle?
 #
@@ -52,9 +54,10 @@ plots.contact_sheet(draw(scene))
 # %% [exercise]
 position = None  # (x, y)
 # %% [solution]
-position = (28, 34)
+position = (28, 35)
 # %%
-triangle = SceneObject("green", "triangle", "small", 28, 40, motion="up", event="stops", time=1)
+look = ("green", "triangle", "small")
+triangle = SceneObject(*look, motion="up", event="stops", time=1, x=28, y=40)
 checks.test_position(position, triangle.position(3))
 # %% [markdown]
 # ## Which frames?
@@ -105,8 +108,8 @@ from p2r.formats import read_questions
 from p2r.video import sample_frames
 
 questions = list(read_questions(folder / "train.jsonl"))
-about_stops = [q for q in questions if "stop" in f"{q.problem} {q.answer} {q.options}"]
-question = (about_stops or questions)[0]
+about_times = [q for q in questions if q.problem.startswith("At which second")]
+question = (about_times or questions)[0]
 clip = folder / question.path
 settings = data.eval_settings(run.recipe.video)
 frames = sample_frames(clip, **settings)

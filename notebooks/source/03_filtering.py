@@ -45,23 +45,26 @@ for kind, prediction, truth in (
 #
 # ## When is an observation sufficient?
 #
-# The judge never sees the video. It gets the question, the correct answer and the observation. It decides whether the correct answer follows from this text alone. At full scale the judge is an LLM. In the playground the judge is an *oracle*, a program that makes no mistakes: it reads the sentences of the observation, and assumes that nothing else exists.
+# The judge never sees the video. It gets the question, the correct answer and the observation. It decides whether the correct answer follows from this text alone. At full scale the judge is an LLM. In the playground the judge is an *oracle*, a program that makes no mistakes: it reads the sentences of the observation and deduces the answer from them alone.
 #
-# **Predict** the three verdicts for the question *How many objects move?* with the correct answer 1.
+# **Predict** the four verdicts for the question *At which second is the event of the object that moves right?* with the correct answer 2.
 # %%
 from p2r.playground.oracle import OracleJudge
 from p2r.records import Question
 
-asked = Question(id="toy", problem="How many objects move?", problem_type="numerical", answer="1")
+WORLD = {"generation": 2}  # the world of these sentences, for the oracle
+when = "At which second is the event of the object that moves right?"
+asked = Question(id="toy", problem=when, problem_type="regression", answer="2", meta=WORLD)
 observations = [
-    "A big red circle moves right and stops at 2 s.",
-    "A small blue square stays still and vanishes at 3 s. The sign says STOP.",
-    "A big red circle moves right and stops at 2 s. A small green circle moves up.",
+    "The red circle is big, moves right, stops at 2 s.",
+    "The blue square is small, stays still, vanishes at 2 s. The sign says STOP.",
+    "The red circle is big, moves right.",
+    "The red circle is big, moves right, stops at 3 s.",
 ]
-for verdict in OracleJudge().judge([asked] * 3, observations):
+for verdict in OracleJudge().judge([asked] * 4, observations):
     print(verdict.sufficient, "·", verdict.rationale)
 # %% [markdown]
-# **What this shows.** The second observation describes no object that moves, so the oracle counts 0. In the third, two objects move, so the correct answer 1 does not follow. The judge does not know which objects the video shows: it compares the text with the answer.
+# **What this shows.** The second observation describes no object that moves right. The third ends before it tells the event. In both cases a reader can only guess. The fourth leads to another answer, so the correct answer 2 does not follow. The judge does not know which objects the video shows: it compares the text with the answer.
 #
 # ### Exercise 1: the shortest sufficient observation
 #
@@ -69,7 +72,8 @@ for verdict in OracleJudge().judge([asked] * 3, observations):
 #
 # Read the question below. Write a sufficient observation of one sentence, in the style of the observations above.
 # %%
-sign = Question(id="sign", problem="What does the sign say?", problem_type="OCR", answer="STOP")
+says = "What does the sign say?"
+sign = Question(id="sign", problem=says, problem_type="OCR", answer="STOP", meta=WORLD)
 workshop.show_question(sign)
 # %% [exercise]
 observation = None
@@ -104,13 +108,13 @@ from p2r.template import render
 
 for observation, answer in (
     ("The sign says STOP.", "STOP"),
-    ("A big red circle stays still.", "STOP"),
+    ("The red circle is big, stays still, no event.", "STOP"),
     ("The sign says STOP.", "SHOP"),
 ):
     text = render(observation, "So it is.", answer)
     trace = Trace(question_id="toy", text=text, observation=observation, answer=answer)
     [(_, end)] = verify([Case(question=sign, trace=trace)], OracleJudge(), 0.6)
-    print(f"{observation:<30} {answer}: {end}")
+    print(f"{observation:<46} {answer}: {end}")
 
 
 # %% [markdown]
@@ -159,7 +163,7 @@ Console().print(funnel_table(funnel))
 # %%
 plots.funnel(funnel["all"], "From generated traces to the SFT set")
 # %% [markdown]
-# **What this shows.** The tiny teacher follows the template, so the first step removes almost nothing. The check of the answer usually removes most. The difference between "right answer" and "sufficient observation" is the number of traces that only the judge can find: their answers do not follow from their observations. "kept" is equal to "sufficient observation" here. It is smaller if a quality filter of the recipe is on.
+# **What this shows.** The tiny teacher follows the template, so the first step removes almost nothing. The check of the answer usually removes most: a trace without the needed fact has to guess, and most guesses are wrong. The difference between "right answer" and "sufficient observation" is the number of traces that only the judge can find: their answers do not follow from their observations. "kept" is equal to "sufficient observation" here. It is smaller if a quality filter of the recipe is on.
 #
 # ### Exercise 4: without a judge
 #
@@ -177,7 +181,7 @@ checks.test_kept_by_answer(kept_by_answer, funnel)
 #
 # The next cell shows a trace with a right answer that the judge rejected.
 #
-# **Predict:** where does its thinking get the fact that the observation lacks?
+# **Predict:** what does its thinking do without the fact that the observation lacks?
 # %%
 from p2r.formats import read_cases
 
@@ -187,7 +191,7 @@ print(len(lucky), "right answers with an observation that is not sufficient; the
 for case in lucky[:1]:
     workshop.show_case(case)
 # %% [markdown]
-# **What this shows.** The thinking uses a fact that the observation does not contain. The model took it directly from the video, or guessed it. The trace of a large model *sounds* well founded in such a case, but it is not.
+# **What this shows.** The answer does not follow from the observation. The tiny teacher usually says which fact is missing, and then it guesses. A right guess is luck. A large model does not say that it guesses: its trace *sounds* well founded in such a case, but it is not.
 #
 # ### Exercise 5: stricter
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
-# # 04 · SFT: the base learns to look first
+# # 04 · SFT: the base imitates good traces
 #
-# The *base* is the model before any training in this project. It can see, but it answers directly, without an observation. *SFT* (supervised fine-tuning) trains a model to repeat given responses word by word. A short SFT on the kept traces teaches the template.
+# The *base* is the model before any training in this project. The tiny base can see, and it knows the template. But it describes a few objects without regard to the question. *SFT* (supervised fine-tuning) trains a model to repeat given responses word by word. A short SFT on the kept traces shows it what good observations describe. A large base does not know the template: SFT teaches it the template too.
 #
 # **After this notebook you can**
 # - say which tokens the loss counts, and write that loss
@@ -95,7 +95,7 @@ masked_loss = checks.test_masked_loss(masked_loss)
 #
 # The curves move while the cell trains. *Token accuracy* is the share of tokens that the model predicts as its first choice. The Stop button ends the training; run the cell again to continue from the last checkpoint.
 #
-# **Predict:** the base knows all these words, but not this form. Will the loss fall slowly and evenly, or fast at first and then very little?
+# **Predict:** the base knows all these words and the template, but it would describe other objects. On which tokens of a trace is its loss large? Will the loss fall a lot?
 # %%
 keys = {"loss": "loss", "token accuracy": "mean_token_accuracy"}
 with widgets.watch(run, "sft", keys, "SFT"):
@@ -105,7 +105,7 @@ print(len(metrics), "steps of", run.recipe.sft.batch_size, "traces; model in", m
 # %%
 plots.training(metrics, keys, "SFT")
 # %% [markdown]
-# **What this shows.** The loss starts low, because the base knows the words. It learns the template within the 16 steps of the scale "tiny". Most of the loss that is left comes from the choice of the next fact to describe. The training is short on purpose: exercise 3 asks how short. With more steps the model would also learn *which* facts the kept traces describe, and reinforcement learning would have less left to improve.
+# **What this shows.** The loss starts low, because the base knows the words and the template. Most of the loss comes from the few tokens that choose the next object to describe. The training is short on purpose: exercise 3 asks how short. With more steps the model would learn better *which* facts the kept traces describe, and reinforcement learning would have less left to improve.
 #
 # ### Exercise 3: how often was each trace seen?
 #
@@ -149,9 +149,9 @@ print(f"{mean_probability(metrics[-1]['loss']):.0%}")
 #
 # ## Base and SFT model on held-out scenes
 #
-# Both models answer the same questions with the same prompt, at temperature 0. Sufficiency is the oracle's verdict on the observation. A response without a readable observation counts as not sufficient. The table also has *format*, the share of responses that follow the template, and *mismatch*, the share of answers that differ from the conclusion of the thinking. The brackets are 95 % intervals: how uncertain a number is (notebook 08).
+# Both models answer the same questions with the same prompt, at temperature 0. Sufficiency is the oracle's verdict on the observation. A response without a readable observation counts as not sufficient. The table also has *format*, the share of responses that follow the template, *mismatch*, the share of answers that differ from the conclusion of the thinking, and *faithful*, the share of true sentences in the observations. The brackets are 95 % intervals: how uncertain a number is (notebook 08).
 #
-# **Predict:** the base answers with a single word, for any prompt. What is its accuracy if the answer must be inside `<answer>`? What is its accuracy if the prompt asks only for the answer (`base_direct`)? The SFT model must first write an observation and its thinking. Will it do better than `base_direct`?
+# **Predict:** which of the columns will SFT change most? `base_direct` is the base with a prompt that asks only for the answer. Will it do better or worse than the base that first writes an observation and its thinking?
 # %%
 from rich.console import Console
 
@@ -165,11 +165,14 @@ for name, path, style in (
 ):
     cases, result = stages.evaluate(run, path, name, QUESTIONS, style=style)
     results[name] = result["metrics"]
-Console().print(results_table(results))
+columns = ("accuracy", "sufficiency", "format", "mismatch", "faithful")
+Console().print(results_table(results, columns))
 # %%
 plots.results(results, "Held-out scenes, with 95 % intervals")
 # %% [markdown]
-# **What this shows.** The base has almost no answer inside `<answer>`, so its accuracy is near 0. Asked directly it does much better, and the SFT model usually does better than that: see [results](../docs/results.md) for a larger run. The SFT model almost always follows the template, but far fewer of its observations are sufficient. The SFT set had only sufficient observations, but the habit of leaving out facts has changed only in part. Imitation shows *that* good traces describe the right facts, not *why*. The reward has to teach that.
+# **What this shows.** Both models know the template. SFT raises the share of sufficient observations: see [results](../docs/results.md) for a larger run. The thinking uses only the observation, so more answers can be right too. The SFT set had only sufficient observations, but the habit of leaving out facts has changed only in part. Imitation shows *that* good traces describe the right facts, not *why*. The reward has to teach that.
+#
+# The figure has two more measures. *exact* is the accuracy without credit for a part of an answer. *sufficient and true* is the share of observations that are sufficient and have no false sentence.
 #
 # The next cell shows two cases of the SFT model. Is each observation sufficient? Does the thinking use only facts of the observation?
 # %%
@@ -178,4 +181,4 @@ for case in cases[:2]:
 # %% [markdown]
 # ## Summary
 #
-# The loss counts only the response. SFT teaches the form quickly, and the habit of describing the needed facts only in part. Next: [05 · rewards and judges](05_rewards.ipynb).
+# The loss counts only the response. SFT teaches what a response looks like, and the habit of describing the needed facts only in part. Next: [05 · rewards and judges](05_rewards.ipynb).

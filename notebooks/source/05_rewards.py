@@ -53,7 +53,7 @@ shares = {f"{n} needed": [sufficient_share(p, n) for p in chances] for n in (1, 
 title = "Share of sufficient observations"
 plots.lines(chances, shares, title, "probability that a needed fact is described")
 # %% [markdown]
-# **What this shows.** With probability 0.5, the share is 50 % for one fact and 12.5 % for three. Counts and comparisons need two or three facts at the same time, so their share is p² or p³. The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
+# **What this shows.** With probability 0.5, the share is 50 % for one fact and 12.5 % for three. Most questions of the playground need one sentence. Two kinds need two sentences at the same time, so their share is p²: *In what are the red circle and the blue ring alike?* and *What colour is the object that the red circle hits?* The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
 #
 # ## The reward of a process (eq. 5)
 #
@@ -175,17 +175,19 @@ checks.test_error_rate(error_rate)
 #
 # Difficulty ●●○○○ · importance ●●●●● · 5 minutes
 #
-# Write a response to the question below. Its format and its answer must be right, but its observation must be useless for the answer. Write the observation in sentences that the oracle can read, such as "A big red circle moves left."
+# Write a response to the question below. Its format and its answer must be right, but its observation must be useless for the answer. Write the observation in sentences that the oracle can read, such as "The red circle is big, moves left, no event."
 # %%
 from p2r.records import Question
 
-sign = Question(id="sign", problem="What does the sign say?", problem_type="OCR", answer="STOP")
+WORLD = {"generation": 2}  # the world of these sentences, for the oracle
+says = "What does the sign say?"
+sign = Question(id="sign", problem=says, problem_type="OCR", answer="STOP", meta=WORLD)
 workshop.show_question(sign)
 # %% [exercise]
 response = None  # <observation>…</observation> <think>…</think><answer>…</answer>
 # %% [solution]
 response = (
-    "<observation>A big red circle moves left.</observation> "
+    "<observation>The red circle is big, moves left, no event.</observation> "
     "<think>Signs often say STOP.</think><answer>STOP</answer>"
 )
 # %%
@@ -197,7 +199,7 @@ checks.test_lucky(response, sign)
 # %%
 widgets.trace_editor(sign)
 # %% [markdown]
-# **What this shows.** A lucky guess is sufficient: the judge reads only the text and cannot know whether it is true. The oracle rejects an observation that contradicts itself, for example one with two different signs. A language model as the judge knows the right answer and may accept a list of guesses. Therefore its prompt says that a claim alone is not evidence, and people check its verdicts (notebook 09).
+# **What this shows.** A lucky guess is sufficient: the judge reads only the text and cannot know whether it is true. The oracle rejects an observation that contradicts itself, for example one with two different signs. The playground also has a judge that sees the scene, `grounded`: for this judge, an observation with a false sentence is not sufficient. For real videos there is no such judge. A language model as the judge knows the right answer and may accept a list of guesses. Therefore its prompt says that a claim alone is not evidence, and people check its verdicts (notebook 09).
 #
 # ## Summary
 #

@@ -116,7 +116,7 @@ lost_share = checks.test_lost_share(lost_share)
 # %% [markdown]
 # ## Inside one group
 #
-# The next table has a row for each rollout of one group: the two rewards (R_P for perception, R_R for reasoning), the two advantages (A_P, A_R), and what the observation says after its first sentence. A dash is an unknown value.
+# The next table has a row for each rollout of one group: the two rewards (R_P for perception, R_R for reasoning), the two advantages (A_P, A_R), and what the observation says after its first sentence (at most 110 characters). A dash is an unknown value.
 # %%
 from itertools import groupby
 
@@ -133,7 +133,7 @@ print("   R_P    R_R    A_P    A_R  observation")
 for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], strict=True):
     row = (looked.total, thought.total, *advantages)
     shown = "".join("      –" if number is None else f"{number:>+7.2f}" for number in row)
-    print(shown, "", (case.trace.observation or "–").partition(". ")[2][:95])
+    print(shown, "", (case.trace.observation or "–").partition(". ")[2][:110])
 # %% [markdown]
 # **What this shows.** Compare A_P and A_R in each row. The observation of a rollout can get a positive advantage and its answer a negative one, or the reverse.
 #
@@ -145,8 +145,9 @@ for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], str
 # |---|---|---|
 # | weight of the KL term | `rl.beta=0` | how far does the policy drift? |
 # | size of a group | `rl.group_size=4` | how many groups are lost? |
-# | length range | `rl.length_ranges={perception: [60, 120], reasoning: [10, 60]}` | do observations grow? |
+# | length range | `rl.length_ranges={perception: [60, 120], reasoning: [10, 80]}` | do observations grow? |
 # | errors of the judge | `rl.judge=noisy:0.3:oracle` | how much noise is too much? |
+# | a judge that sees the scene | `rl.judge=grounded` | are fewer sentences false? |
 # | credit | `rl.credit=outcome`, `rl.credit=shared` or `rl.credit=decoupled` | who learns to observe? |
 #
 # `outcome` is GRPO. `shared` gives all tokens the advantage of the sum of both rewards. `decoupled` gives all tokens the sum of both advantages.

@@ -52,13 +52,14 @@ cases, results = {}, {}
 for name, path in models.items():
     cases[name], result = stages.evaluate(run, path, name, QUESTIONS)
     results[name] = result["metrics"]
-Console().print(results_table(results))
+columns = ("accuracy", "sufficiency", "format", "mismatch", "faithful", "sufficient and true")
+Console().print(results_table(results, columns))
 # %%
 plots.results(results, "Held-out scenes, with 95 % intervals")
 
 
 # %% [markdown]
-# **What this shows.** The base does not follow the format, so it has no observation that could be sufficient. Notebook 04 measures its direct answers. *Mismatch* is the share of answers that differ from the conclusion of the thinking. PA-GRPO usually raises the share of sufficient observations a lot, and hardly changes the accuracy. In a longer run with these models, the share rose by 28 points and the accuracy did not change ([results](../docs/results.md)). The weak point of the tiny models is the choice of the option, and a better observation does not change it. Is the difference in your table more than chance? The next section answers that.
+# **What this shows.** The base describes without regard to the question, so few of its observations are sufficient. *Mismatch* is the share of answers that differ from the conclusion of the thinking. *Faithful* is the share of true sentences in the observations, and *sufficient and true* the share of observations that are sufficient and have no false sentence. (*exact*, in the figure, is the accuracy without credit for a part of an answer.) PA-GRPO usually raises the share of sufficient observations. The thinking of these models uses only the observation, so a better observation can also give a better answer. A longer run is in [results](../docs/results.md). Is the difference in your table more than chance? The next section answers that.
 #
 # ## The same questions, in pairs
 #

@@ -201,13 +201,13 @@ browser.close()
 # %%
 from p2r.engines.ask import ask_model
 
-MODEL = "playground/teacher"
+MODEL = "playground/second/teacher"
 ASKED = "What happens in the clip?"
 if workshop.own_clips(CLIPS):
     for piece in ask_model(run.recipe, MODEL, CLIPS, ASKED):
         print(piece, end="")
 # %% [markdown]
-# **What this shows.** In a real clip, the tiny teacher describes circles and squares that are not there: a hallucination in perfect form. The format reward does not notice it. You notice it only if you look at the clip.
+# **What this shows.** In a real clip, the tiny teacher describes coloured shapes that are not there: a hallucination in perfect form. The format reward does not notice it. You notice it only if you look at the clip.
 #
 # p2r ships no real clips and no traces of a large model. With a GPU or a key, you can ask a model that knows the real world, in a terminal. On a GPU with 24 GB:
 #

@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 
 from p2r import data
+from p2r.errors import UserError
+from p2r.files.atomic import read_json
 from p2r.playground.curriculum import (
     BATCH,
     CURRICULUM,
@@ -98,11 +100,18 @@ def main() -> None:
     names = [stage.name for stage in (*CURRICULUM, *MODELS)]
     parser.add_argument("--last", default="", choices=names, help="stop after this stage")
     arguments = parser.parse_args()
-    make_models(arguments.out, arguments.seed, arguments.family, arguments.last)
+    try:
+        make_models(arguments.out, arguments.seed, arguments.family, arguments.last)
+    except UserError as error:
+        parser.error(str(error))
 
 
 def make_models(out: Path, seed: int, family: str = "qwen2_5_vl", last: str = "") -> None:
-    """Train every stage whose result is not in `out` yet; stop after the stage `last`."""
+    """Train every stage whose result is not in `out` yet; stop after the stage `last`.
+
+    Raises `UserError` if `out` has a model of another family.
+    """
+    check_family(out, family)
     first, before = FIRST_SEED, None
     for stage in CURRICULUM:
         if not (out / stage.name).is_dir():
@@ -135,6 +144,18 @@ def make_models(out: Path, seed: int, family: str = "qwen2_5_vl", last: str = ""
         if stage.name == last:
             return
         first += stage.steps * BATCH
+
+
+def check_family(out: Path, family: str) -> None:
+    """Raise `UserError` if a stage in `out` has a model of another family than `family`."""
+    for stage in (*CURRICULUM, *MODELS):
+        file = out / stage.name / "config.json"
+        found = read_json(file)["model_type"] if file.is_file() else family
+        if found != family:
+            raise UserError(
+                f"{file.parent} has a model of the family {found}, not {family}: "
+                f"use another folder, or --family {found}"
+            )
 
 
 def _save(model, processor, folder: Path) -> None:

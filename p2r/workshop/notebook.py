@@ -28,7 +28,12 @@ Stage = Literal["playground", "traces", "sft set", "sft model", "rl model"]
 GPUS = {"3b-1x24gb": 1, "7b-1x80gb": 1, "7b-8x80gb": 8}
 # The recipe of each SCALE, and its overrides, so that each notebook takes only minutes.
 # "quick" is "tiny" with a few steps: it checks that everything runs. The model learns nothing.
-_WORLD = ("playground.train=400", "playground.validation=0", "playground.test=200")
+_WORLD = (
+    "playground.generation=2",  # the world that the notebooks speak of
+    "playground.train=400",
+    "playground.validation=0",
+    "playground.test=200",
+)
 _QUICK = (
     "name=quick",
     "playground.train=48",

@@ -214,6 +214,8 @@ def test_a_stage_prints_its_losses_and_is_not_made_twice(tmp_path, monkeypatch, 
     assert card["held_out"]["direct"] == {"style": "direct"}
     pretrain.make_models(tmp_path, seed=0)
     assert "loss" not in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"see has a model of the family qwen2_5_vl, not qwen3_vl"):
+        pretrain.make_models(tmp_path, seed=0, family="qwen3_vl")
 
 
 # ---- shipped models

@@ -96,7 +96,8 @@ def test_observation(observation: str | None, question: Question) -> None:
         print("oracle:", verdict.rationale)
         return bool(verdict.sufficient) and "." not in text.strip().rstrip(".")
 
-    check_answer(observation, fits, 'one sentence in the style of "A big red circle moves left."')
+    hint = 'one sentence in the style of "The red circle is big, moves left, no event."'
+    check_answer(observation, fits, hint)
 
 
 def test_injection(attack: str | None, question: Question) -> None:
