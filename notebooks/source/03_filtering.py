@@ -191,7 +191,7 @@ print(len(lucky), "right answers with an observation that is not sufficient; the
 for case in lucky[:1]:
     workshop.show_case(case)
 # %% [markdown]
-# **What this shows.** The answer does not follow from the observation. The tiny teacher usually says which fact is missing, and then it guesses. A right guess is luck. A large model does not say that it guesses: its trace *sounds* well founded in such a case, but it is not.
+# **What this shows.** The answer does not follow from the observation. The tiny teacher usually says which fact is missing, and then it guesses. A right guess is luck. Sometimes the answer is option A although the thinking guesses another option: large models have such a bias too. A large model does not say that it guesses: its trace *sounds* well founded in such a case, but it is not.
 #
 # ### Exercise 5: stricter
 #
@@ -207,17 +207,18 @@ checks.test_strict(strict, cases)
 # %% [markdown]
 # ## Another filter, in a run folder of its own
 #
-# `workshop.vary` repeats a stage with other settings. Each variant has its own folder, so nothing is mixed. `workshop.compare` prints a table and draws a figure. At the end of each row are the settings that differ from the first row. The variant "answer 1" is the filter of exercise 5.
+# `workshop.vary` repeats a stage with other settings. Each variant has its own folder, so nothing is mixed. `workshop.compare` prints a table and draws a figure. At the end of each row are the settings that differ from the first row. The variant "answer 1" is the filter of exercise 5. The judge `grounded` is the oracle that also sees the scene: if a sentence is false, it says that the observation is not sufficient.
 #
-# **Predict:** the noisy judge gives the wrong verdict in 2 of 10 cases. Will it keep more traces or fewer than the oracle?
+# **Predict:** the noisy judge gives the wrong verdict in 2 of 10 cases. Will it keep more traces or fewer than the oracle? And the judge `grounded`?
 # %%
 variants = workshop.vary(run, "filter", {
     "noisy judge": ["filter.judge=noisy:0.2:oracle"],
     "answer 1": ["filter.min_accuracy=1.0"],
+    "grounded": ["filter.judge=grounded"],
 })  # fmt: skip
 workshop.compare({"oracle": run, **variants}, "filter")
 # %% [markdown]
-# **What this shows.** A judge that makes errors drops good traces *and* keeps bad ones. Most right answers here have a sufficient observation. So the noisy judge drops more good traces than it keeps bad ones, and its number is smaller. The number does not show how many kept traces are bad. Only the cases themselves show that: `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder).
+# **What this shows.** A judge that makes errors drops good traces *and* keeps bad ones. Most right answers here have a sufficient observation. So the noisy judge drops more good traces than it keeps bad ones, and its number is smaller. The number does not show how many kept traces are bad. Only the cases themselves show that: `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder). "answer 1" changes little, because most answers of the playground are right or wrong as a whole. The judge `grounded` keeps only traces that the oracle keeps too: those without a false sentence. For real videos there is no such judge.
 #
 # ## Summary
 #

@@ -199,7 +199,7 @@ checks.test_lucky(response, sign)
 # %%
 widgets.trace_editor(sign)
 # %% [markdown]
-# **What this shows.** A lucky guess is sufficient: the judge reads only the text and cannot know whether it is true. The oracle rejects an observation that contradicts itself, for example one with two different signs. The playground also has a judge that sees the scene, `grounded`: for this judge, an observation with a false sentence is not sufficient. For real videos there is no such judge. A language model as the judge knows the right answer and may accept a list of guesses. Therefore its prompt says that a claim alone is not evidence, and people check its verdicts (notebook 09).
+# **What this shows.** A lucky guess is sufficient: the judge reads only the text and cannot know whether it is true. The oracle rejects an observation that contradicts itself, for example one with two different signs. It accepts a false observation if nothing in the text contradicts it. Only a judge that also sees the scene can reject such an observation, as the playground's judge `grounded` does. A language model as the judge knows the right answer and may accept a list of guesses. Therefore its prompt says that a claim alone is not evidence, and people check its verdicts (notebook 09).
 #
 # ## Summary
 #
