@@ -37,7 +37,7 @@ FIRST_HELD_OUT = 90_000_000
 
 # Kinds of questions that need two sentences, or a sentence that is found by what it says. The hard
 # ones are drawn twice as often.
-TWO_STEPS = ("mover time", "mover colour", *("changer motion", "compare", "chain") * 2)
+TWO_STEPS = ("mover time", *("mover colour", "changer motion", "compare", "chain") * 2)
 
 Make = Callable[[int], Example]  # returns the example of a seed
 
