@@ -15,7 +15,7 @@ from p2r.playground.second.questions import KINDS
 
 COUNT = 64
 PER_KIND = 20
-_UNMEASURED = ("repeat", "letters", "parts", "look up", "two steps")
+_UNMEASURED = ("repeat", "letters", "parts", "look up", "two steps", "movers")
 
 
 def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:

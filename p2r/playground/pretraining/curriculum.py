@@ -10,10 +10,12 @@ All stages draw their scenes on the fly, from seeds that no split uses.
    *see*: motions, and events of one or two objects. *scenes*: motions, events and descriptions of
    whole scenes. From here on, the first layer learns to tell the time (`clock`), and heads learn
    where to look (`pointing`).
-4. *traces*: descriptions by name, and traces of all habits. In some traces the notes are from
+4. *search*: mostly questions about the object that moves in a given way. Without videos. The stages
+   of text alone did not teach to compare the motion of a sentence with that of the question.
+5. *traces*: descriptions by name, and traces of all habits. In some traces the notes are from
    another scene, and only thinking and answer are learned. So the model learns that the video does
    not help while it thinks.
-5. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little
+6. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little
    and do not depend on the question, captions, and direct answers.
 
 A stage has a gate: a number on held-out examples that must be reached. Training stops there, or at
@@ -99,6 +101,7 @@ MAKERS: dict[str, Make] = {
     "parts": examples.compare_parts,
     "look up": lambda seed: examples.look_up(seed, unclear=0.1),
     "two steps": lambda seed: examples.look_up(seed, TWO_STEPS),
+    "movers": lambda seed: examples.look_up(seed, ("mover colour", "mover time")),
     "plain": lambda seed: examples.caption(
         seed, objects=(1, 2), events=False, signs=False, speed=6.0
     ),
@@ -157,6 +160,13 @@ CURRICULUM = (
         steps=3600,
         gate={"motion": 0.99, "event": 0.99, "by name": 0.99},
         strange=0.1,
+    ),
+    Stage(
+        "search",
+        {"movers": 0.6, "two steps": 0.2, "look up": 0.2},
+        steps=800,
+        gate={"look up, worst kind": 0.95},
+        check_every=200,
     ),
     Stage(
         "traces",
