@@ -181,6 +181,11 @@ CURRICULUM = (
 _FINE = {"rate": 2e-4, "scale": 4, "strange": 0.1}
 # Both shipped models continue the model of the last stage above.
 MODELS = (
-    Stage("teacher", {"teacher": 0.7, "other notes": 0.3}, steps=150, **_FINE),
-    Stage("base", {"base": 0.5, "other notes": 0.2, "told": 0.1, "direct": 0.2}, 200, **_FINE),
+    Stage("teacher", {"teacher": 0.7, "other notes": 0.3, "movers": 0.3}, steps=200, **_FINE),
+    Stage(
+        "base",
+        {"base": 0.5, "other notes": 0.2, "told": 0.1, "direct": 0.2, "movers": 0.3},
+        steps=260,
+        **_FINE,
+    ),
 )
