@@ -16,7 +16,13 @@ from p2r import data
 from p2r.errors import UserError
 from p2r.playground.pretraining import checks, circuits, clock, pointing, publish, tower, train
 from p2r.playground.pretraining.batches import encode
-from p2r.playground.pretraining.curriculum import CURRICULUM, MAKERS, MODELS, Stage
+from p2r.playground.pretraining.curriculum import (
+    CHANGES,
+    CURRICULUM,
+    MAKERS,
+    MODELS,
+    Stage,
+)
 from p2r.playground.pretraining.places import visual_tokens
 from p2r.playground.second.examples import corpus
 from p2r.playground.second.world import Scene, SceneObject
@@ -242,6 +248,28 @@ def test_the_loss_of_pointing_is_the_distance_to_equal_attention_to_the_describe
         wanted += torch.stack(gaps).mean()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-3) and pointer.last == loss.item()
     assert pointer.loss([{}, {}, {}]) == 0
+
+
+def test_heads_look_at_the_object_that_is_hit():
+    tokenizer = build_tokenizer(corpus(0, 200))
+    text = "The red circle moves left, hits the ring at 2 s."
+    ids = tokenizer("<|video_pad|>" * 8 + text, add_special_tokens=False)["input_ids"]
+    objects = {"red circle": [[0], [1], [], []], "blue ring": [[4], [5], [6], [7]]}
+    points = pointing.points_of(ids, range(8, len(ids)), objects, tokenizer)
+    ring = tokenizer.convert_tokens_to_ids("Ġring")
+    looked_at = [at for (layer, _, _), at in points.items() if layer == pointing.NEXT_NAME]
+    assert looked_at == [[0, 1], [0, 1], [4, 5, 6, 7], [4, 5, 6, 7]]
+    for head in pointing.HEADS:
+        assert points[pointing.NEXT_NAME, head, ids.index(ring) - 1] == [4, 5, 6, 7]
+
+
+def test_changes_are_asked_of_objects_that_change():
+    for seed in range(40):
+        for name in ("changes", "changes by name"):
+            example = MAKERS[name](seed)
+            changing = {obj.name for obj in example.scene.objects if obj.event in CHANGES}
+            asked = [obj.name for obj in example.scene.objects if obj.name in example.response]
+            assert changing and len(set(asked) - changing) <= 1
 
 
 def test_the_loss_of_the_clock_asks_each_visual_token_for_its_second():

@@ -10,6 +10,7 @@ All stages draw their scenes on the fly, from seeds that no split uses.
    *see*: motions, and events of one or two objects. *scenes*: motions, events and descriptions of
    whole scenes. From here on, the first layer learns to tell the time (`clock`), and heads learn
    where to look (`pointing`).
+   *changes*: mostly objects that turn another colour, hit another object, or vanish.
 4. *search*: mostly questions about the object that moves in a given way. Without videos. The stages
    of text alone did not teach to compare the motion of a sentence with that of the question.
 5. *traces*: descriptions by name, and traces of all habits. In some traces the notes are from
@@ -93,6 +94,15 @@ def _with_hit(scene: Scene) -> bool:
     return any(obj.event == "hits" for obj in scene.objects)
 
 
+# Events that need more than the place of an object: its new colour, what it hits, why it is gone.
+CHANGES = ("turns", "hits", "vanishes")
+
+
+def _with_change(scene: Scene) -> bool:
+    return any(obj.event in CHANGES[:2] for obj in scene.objects)
+
+
+_MANY: dict[str, Any] = {"objects": (2, 3, 4, 5), "about": CHANGES, "accept": _with_change}
 _ONE: dict[str, Any] = {"objects": (1, 2), "signs": False}
 MAKERS: dict[str, Make] = {
     "repeat words": examples.repeat_words,
@@ -114,6 +124,8 @@ MAKERS: dict[str, Make] = {
     "event": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5)),
     "sign": examples.read_sign,
     "hit": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5), accept=_with_hit),
+    "changes": lambda seed: examples.name_part(seed, "event", **_MANY),
+    "changes by name": lambda seed: examples.by_name(seed, **_MANY),
     "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
     "pair": _pair,
     "by name": examples.by_name,
@@ -162,6 +174,13 @@ CURRICULUM = (
         strange=0.1,
     ),
     Stage(
+        "changes",
+        {"changes": 0.5, "changes by name": 0.3, "motion": 0.05, "names": 0.05, **_TEXT},
+        steps=1200,
+        gate={"changes": 0.985, "changes by name": 0.985},
+        strange=0.1,
+    ),
+    Stage(
         "search",
         {"movers": 0.6, "two steps": 0.2, "look up": 0.2},
         steps=800,
@@ -170,8 +189,8 @@ CURRICULUM = (
     ),
     Stage(
         "traces",
-        {"event": 0.12, "hit": 0.04, "by name": 0.1, "caption": 0.06, "sign": 0.02}
-        | {"any trace": 0.3, "other notes": 0.2}
+        {"event": 0.06, "changes": 0.1, "by name": 0.06, "changes by name": 0.06}
+        | {"caption": 0.06, "sign": 0.02, "any trace": 0.3, "other notes": 0.2, "movers": 0.06}
         | _TEXT,
         steps=1800,
         gate={"by name": 0.995, "any trace": 0.98, "other notes": 0.99},

@@ -35,12 +35,14 @@ def points_of(
 
     `ids` are the tokens of a prompt and of a response, `places` the places of the response's tokens
     that describe the video, `objects` a result of `visual_tokens`. A sentence lasts from a name to
-    the next one.
+    the next one. After "hits the", the heads for the next name look at the object that is hit.
     """
     names = {
         tuple(tokenizer(f" {name}", add_special_tokens=False)["input_ids"]): seen
         for name, seen in objects.items()
     }
+    shapes = {name[-1]: seen for name, seen in names.items()}  # in a scene, a shape occurs once
+    hits = tokenizer(" hits the", add_special_tokens=False)["input_ids"]
     video = tokenizer.convert_tokens_to_ids("<|video_pad|>")
     first = next(place for place, token in enumerate(ids) if token == video)
     points: Points = {}
@@ -49,8 +51,10 @@ def points_of(
         name = tuple(ids[place : place + 2])
         if name in names:
             slices = [[first + token for token in seen] for seen in names[name]]
-            if anywhere := [token for seen in slices for token in seen]:
-                points |= {(NEXT_NAME, head, place - 1): anywhere for head in HEADS}
+        hit = [*ids[place - 2 : place]] == hits
+        shown = shapes.get(ids[place], []) if hit else names.get(name, [])
+        if anywhere := [first + token for seen in shown for token in seen]:
+            points |= {(NEXT_NAME, head, place - 1): anywhere for head in HEADS}
         for head, seen in zip(TIMES, slices, strict=False):  # no slices: no sentence has begun
             points[SENTENCE, head, place] = seen or NOWHERE
     return points

@@ -220,14 +220,27 @@ def without_event(scene: Scene, name: str) -> Scene | None:
     return replace(scene, objects=objects)
 
 
-def by_name(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Example:
-    """A description of some objects, in the random order in which the prompt names them."""
+def by_name(
+    seed: int | str, domain: Domain = SEEN, about: Sequence[str] = (), **limits: Any
+) -> Example:
+    """A description of some objects, in the random order in which the prompt names them.
+
+    `about`: see `name_part`.
+    """
     rng = _rng("by name", seed)
     scene = sample_scene(seed, domain=domain, **limits)
     sentences = sentences_of(scene)
-    names = rng.sample(list(sentences), rng.randint(1, min(3, len(sentences))))
+    names = _asked(rng, scene, about) or [*sentences]
+    names = rng.sample(names, rng.randint(1, min(3, len(names))))
     problem = f"Describe {join_names(names)}."
     return Example(scene, _plain(problem), " ".join(sentences[name] for name in names))
+
+
+def _asked(rng: random.Random, scene: Scene, about: Sequence[str]) -> list[str]:
+    """Return the names of the objects with these events, and that of one other object."""
+    found = [obj.name for obj in scene.objects if obj.event in about]
+    others = [obj.name for obj in scene.objects if obj.event not in about]
+    return [*found, rng.choice(others)] if found and others else found
 
 
 def read_sign(seed: int | str, domain: Domain = SEEN) -> Example:
@@ -248,14 +261,18 @@ def name_objects(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Examp
     return Example(scene, _plain("Name the objects."), said)
 
 
-def name_part(seed: int | str, part: str, domain: Domain = SEEN, **limits: Any) -> Example:
+def name_part(
+    seed: int | str, part: str, domain: Domain = SEEN, about: Sequence[str] = (), **limits: Any
+) -> Example:
     """One part of the facts about some objects: "size", "motion" or "event" (with its time).
 
-    A description has few tokens that tell a motion or an event. Here most tokens do.
+    A description has few tokens that tell a motion or an event. Here most tokens do. `about`: ask
+    only about the objects with these events, and about one other object.
     """
     rng = _rng(f"name {part}", seed)
     scene = sample_scene(seed, domain=domain, **limits)
-    facts = Notes.of(scene).objects
+    names = _asked(rng, scene, about)
+    facts = [fact for fact in Notes.of(scene).objects if not names or fact.name in names]
     asked = rng.sample(facts, rng.randint(1, len(facts)))
     problem = f"Name the {part} of {join_names(fact.name for fact in asked)}."
     return Example(scene, _plain(problem), " ".join(_tell_part(fact, part) for fact in asked))
