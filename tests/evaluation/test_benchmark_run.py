@@ -45,7 +45,7 @@ def arguments(run, model, name, files, clips):
             "--model",
             str(model),
             "--name",
-            "tiny1",
+            "tiny",
         ),
         *("--benchmark", name, "--questions", str(files), "--data-root", str(clips)),
         *("--set", "eval.max_tokens=4", "--set", "threads=1", "--set", "eval.batch_size=16"),

@@ -36,7 +36,7 @@ def test_only_the_second_generation_has_the_other_splits():
     assert splits_of(2) == PLAYGROUND_SPLITS
     with pytest.raises(UserError, match="generation 1 has no split 'long': choose one of train"):
         make_question("long", 0)
-    settings = load_recipe("tiny", ["playground.generation=2", "playground.long=3"]).playground
+    settings = load_recipe("tiny1", ["playground.generation=2", "playground.long=3"]).playground
     assert settings.generation == 2
     assert settings.sizes() == {"train": 800, "validation": 100, "test": 300, "long": 3}
 
