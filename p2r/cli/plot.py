@@ -12,6 +12,8 @@ from p2r.cli.options import app
 from p2r.errors import UserError
 
 STUDY_FIGURES = ("study", "study-curves")
+# The metrics in the figure "results", where a run has them.
+SHOWN = ("accuracy", "sufficiency", "sufficient and true", "faithful", "mismatch")
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".eps")
 
 
@@ -26,7 +28,7 @@ def plot(
             metavar="FIGURE",
             help="Of RL stages: collapse, accuracy, format, length-reward, reward, length "
             "(tokens), mismatch or truth. Of a data set: mix (problem types) or segments (words). "
-            "Of a study: study or study-curves.",
+            "Of a demo: results. Of a study: study or study-curves.",
         ),
     ],
     sources: Annotated[
@@ -34,7 +36,8 @@ def plot(
         typer.Argument(
             metavar="STAGE|DATA|STUDY...",
             help="Folders of RL stages (RUN/pa_grpo), or one data set: a run (its kept traces) or "
-            "a file. Or the result of one study (RUN/study_NAME.json).",
+            "a file. Or one finished demo (RUN), or the result of one study "
+            "(RUN/study_NAME.json).",
         ),
     ],
     out: Annotated[
@@ -42,7 +45,7 @@ def plot(
     ] = Path("figure.html"),
     window: Annotated[int, typer.Option(min=1, help="Running mean over so many steps.")] = 1,
 ) -> None:
-    """Draw the curves of several RL stages in one figure, or a figure of a data set.
+    """Draw the curves of several RL stages, or a figure of a data set, a demo or a study.
 
     A group is lost (figure collapse) if all rewards that the stage learns from are equal.
     """
@@ -57,10 +60,12 @@ def plot(
         figure = plots.compare_stages(name, rows, window)
     elif name in plots.DATA_FIGURES:
         figure = _draw_data(name, sources)
+    elif name == "results":
+        figure = _draw_results(sources)
     elif name in STUDY_FIGURES:
         figure = _draw_study(name, sources, window)
     else:
-        known = ", ".join((*plots.COMPARISONS, *plots.DATA_FIGURES, *STUDY_FIGURES))
+        known = ", ".join((*plots.COMPARISONS, *plots.DATA_FIGURES, "results", *STUDY_FIGURES))
         raise UserError(f"no figure {name!r}: use one of {known}")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".html":
@@ -103,6 +108,24 @@ def _draw_data(name: str, sources: list[Path]) -> Any:
     observed = [_words(trace.observation) for trace in traces]
     reasoned = [_words(trace.think) + _words(trace.answer) for trace in traces]
     return plots.segments(observed, reasoned)
+
+
+def _draw_results(sources: list[Path]) -> Any:
+    """Return the figure of the results of one demo."""
+    from p2r import plots
+    from p2r.runs import read_json
+
+    if len(sources) > 1:
+        raise UserError("figure results shows one run: give one folder of a demo")
+    file = sources[0] / "results.json"
+    if not file.is_file():
+        raise UserError(f"{file} is missing: p2r demo --run {sources[0]} writes it at its end")
+    found = read_json(file)
+    shown = {
+        model: {metric: row[metric] for metric in SHOWN if metric in row}
+        for model, row in found.items()
+    }
+    return plots.results(shown, "Held-out questions, with 95 % intervals")
 
 
 def _draw_study(name: str, sources: list[Path], window: int) -> Any:

@@ -91,6 +91,17 @@ def test_figures_of_a_data_set(tmp_path):
     assert perception["y"][0] == 3 and reasoning["y"][1] == 3, "2 and 31 words, bins of 20"
 
 
+def test_the_results_of_a_demo(tmp_path):
+    share = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
+    row = {"accuracy": share, "faithful": share, "sentences told": share | {"unit": "sentences"}}
+    (tmp_path / "results.json").write_text(json.dumps({"sft": row, "pa_grpo": row}))
+    out = tmp_path / "figure.json"
+    draw("results", str(tmp_path), "--out", str(out))
+    first, second = json.loads(out.read_text())["data"]
+    assert (first["name"], second["name"]) == ("SFT", "SFT + PA-GRPO")
+    assert first["x"] == ["accuracy", "faithful"] and second["y"] == [50, 50]
+
+
 def test_errors_say_what_to_give(stages, tmp_path, capsys):
     for arguments, said in (
         (["curves", stages[0]], "no figure 'curves': use one of collapse, accuracy"),
@@ -98,6 +109,8 @@ def test_errors_say_what_to_give(stages, tmp_path, capsys):
         (["length", stages[0]], "no stage logged perception/tokens"),
         (["collapse", stages[0], stages[0]], "give each stage once"),
         (["mix", stages[0], stages[1]], "shows one data set"),
+        (["results", stages[0], stages[1]], "shows one run"),
+        (["results", stages[0]], "results.json is missing: p2r demo --run"),
     ):
         assert run_cli(["plot", *arguments, "--out", str(tmp_path / "f.html")]) == 2
         assert said in capsys.readouterr().err
