@@ -53,7 +53,7 @@ from p2r.scoring.thoughts import mismatch
 from p2r.video import Frames
 
 PER_KIND = 100
-GROUPS_PER_KIND = 10
+GROUPS_PER_KIND = 12  # 9 kinds: at least `gates.LEAST_GROUPS` in all
 _SOURCES = ("note", "video", "neither")
 Table = dict[str, dict[str, Any]]
 

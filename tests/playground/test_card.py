@@ -6,6 +6,7 @@ import random
 import pytest
 
 from p2r.data import load_model, load_processor
+from p2r.playground import card as cards
 from p2r.playground.card import (
     card_questions,
     format_card,
@@ -14,7 +15,7 @@ from p2r.playground.card import (
     make_card,
     make_writer,
 )
-from p2r.playground.gates import gates
+from p2r.playground.gates import LEAST, LEAST_GROUPS, LEAST_PER_KIND, gates
 from p2r.playground.second.chapters import scene_from_dict
 from p2r.playground.second.examples import repeat
 from p2r.playground.second.habits import describe
@@ -119,6 +120,11 @@ def test_gates_are_passed_open_or_not_asked():
     card["groups"] = {"perception": number}
     states = [gate["state"] for gate in gates(card).values()]
     assert states == ["passed", "open", "open", "passed", "passed"]
+
+
+def test_a_card_asks_enough_to_pass_every_gate():
+    assert cards.GROUPS_PER_KIND * len(KINDS) >= LEAST_GROUPS
+    assert cards.PER_KIND >= LEAST_PER_KIND and cards.PER_KIND * len(KINDS) >= LEAST
 
 
 def test_a_habit_has_a_card_without_a_model():
