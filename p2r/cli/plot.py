@@ -120,12 +120,14 @@ def _draw_results(sources: list[Path]) -> Any:
     file = sources[0] / "results.json"
     if not file.is_file():
         raise UserError(f"{file} is missing: p2r demo --run {sources[0]} writes it at its end")
-    found = read_json(file)
-    shown = {
-        model: {metric: row[metric] for metric in SHOWN if metric in row}
-        for model, row in found.items()
-    }
-    return plots.results(shown, "Held-out questions, with 95 % intervals")
+    try:
+        shown = {
+            model: {metric: row[metric] for metric in SHOWN if metric in row}
+            for model, row in read_json(file).items()
+        }
+        return plots.results(shown, "Held-out questions, with 95 % intervals")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} does not have the form of a demo's results: {error!r}") from error
 
 
 def _draw_study(name: str, sources: list[Path], window: int) -> Any:

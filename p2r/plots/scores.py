@@ -25,7 +25,7 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
         figure.add_bar(
             x=list(known),
             y=[round(mean, 1) for mean in means],
-            name=model_label(model),
+            name=escape(model_label(model)),
             marker_color=COLOURS[place % len(COLOURS)],
             error_y={
                 "array": [round(h - m, 1) for h, m in zip(highs, means, strict=True)],

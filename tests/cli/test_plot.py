@@ -101,6 +101,13 @@ def test_the_results_of_a_demo(tmp_path):
     assert (first["name"], second["name"]) == ("SFT", "SFT + PA-GRPO")
     assert first["x"] == ["accuracy", "faithful"] and second["y"] == [50, 50]
 
+    (tmp_path / "results.json").write_text(json.dumps({"<a href='x'>own</a>": row}))
+    draw("results", str(tmp_path), "--out", str(out))
+    assert json.loads(out.read_text())["data"][0]["name"].startswith("&lt;a")
+    for text in ("[]", '{"sft": {"accuracy": 1}}', "{"):
+        (tmp_path / "results.json").write_text(text)
+        assert run_cli(["plot", "results", str(tmp_path), "--out", str(out)]) == 2
+
 
 def test_errors_say_what_to_give(stages, tmp_path, capsys):
     for arguments, said in (
