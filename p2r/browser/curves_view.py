@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +87,7 @@ def draw_run(run: Path, untrue: Sequence[Mapping[str, Any]] = ()) -> list[dict[s
     A section is {"stage", "label", "steps", "figures": [{"title", "figure", "wide", "flat"}]}.
     First come the evaluated models, then the trainings with RL in one figure for each measure,
     then the stages. `untrue`: rows of `CaseStore.untrue_by_step`. `flat`: all values are 0.
-    The page smooths the curves. Names of folders and files are escaped, because Plotly reads
-    markup in its labels.
+    The page smooths the curves.
     """
     from p2r import plots
 
@@ -97,7 +95,7 @@ def draw_run(run: Path, untrue: Sequence[Mapping[str, Any]] = ()) -> list[dict[s
     if results := read_results(run):
         named = sorted(results.items(), key=lambda item: model_place(item[0]))
         figures = [
-            {**_prepare(title, _draw_results(chosen)), "wide": True}
+            {**_prepare(title, plots.results(chosen, "")), "wide": True}
             for title, other in (
                 ("Evaluated models, with 95 % intervals", False),
                 ("The same on other splits", True),
@@ -154,7 +152,7 @@ def _draw_untrue(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     series: dict[str, dict[int, float]] = {}
     for row in rows:
         name = model_label(row["stage"].removeprefix("rl-"))
-        series.setdefault(escape(name), {})[row["step"]] = row["share"]
+        series.setdefault(name, {})[row["step"]] = row["share"]
     if not series:
         return []
     steps = sorted({step for points in series.values() for step in points})
@@ -172,13 +170,3 @@ def _prepare(title: str, figure: Figure) -> dict[str, Any]:
     values = [value for trace in figure.data for value in (trace.y if trace.y is not None else ())]
     flat = bool(values) and not any(values)
     return {"title": title, "figure": json.loads(figure.to_json()), "flat": flat}
-
-
-def _draw_results(results: Mapping[str, Mapping[str, Any]]) -> Figure:
-    from p2r import plots
-
-    safe = {
-        escape(name): {escape(metric): value for metric, value in metrics.items()}
-        for name, metrics in results.items()
-    }
-    return plots.results(safe, "")

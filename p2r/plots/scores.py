@@ -23,7 +23,7 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
         highs = [100 * value["high"] for value in known.values()]
         lows = [100 * value["low"] for value in known.values()]
         figure.add_bar(
-            x=list(known),
+            x=[escape(metric) for metric in known],
             y=[round(mean, 1) for mean in means],
             name=escape(model_label(model)),
             marker_color=COLOURS[place % len(COLOURS)],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -75,13 +76,13 @@ def lines(
     x_title: str,
     y_title: str = "",
 ) -> go.Figure:
-    """Draw one line per name over common values of x; None leaves a gap."""
+    """Draw one line per name over common values of x; None leaves a gap. Escapes the names."""
     figure = NotebookFigure()
     for place, (name, values) in enumerate(series.items()):
         figure.add_scatter(
             x=list(x),
             y=list(values),
-            name=name,
+            name=escape(name),
             mode="lines+markers",
             marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
             line_color=COLOURS[place % len(COLOURS)],
