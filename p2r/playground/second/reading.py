@@ -59,18 +59,24 @@ def _part(fact: Fact, part: str, used: Sequence[Fact] = ()) -> str:
 
 
 def _search(
-    notes: Notes, what: str, fits: Callable[[Fact], bool], used: tuple[Fact, ...] = ()
+    notes: Notes, what: str, fits: Callable[[Fact], bool], first: Fact | None = None
 ) -> tuple[Fact, ...]:
-    """Read the notes in order until a fact fits. Return the facts that were read, `used` first.
+    """Read the notes in order until a fact fits. Return the facts that were read.
+
+    `first`: a fact that was read before; reading goes on behind it, and then from the beginning.
 
     Tiny models cannot find a sentence by its last words. They can repeat the notes and stop at the
     sentence that fits.
     """
-    for place, fact in enumerate(notes.objects):
+    order, read = [*notes.objects], ()
+    if first is not None:
+        place = order.index(first)
+        order, read = [*order[place + 1 :], *order[:place]], (first,)
+    for place, fact in enumerate(order):
         if fits(fact):
-            read = (*used, *notes.objects[:place])
+            read = (*read, *order[:place])
             return (*read, _read(notes, fact.name, read))
-    raise MissingFact(f"No {what} is described.", (*used, *notes.objects))
+    raise MissingFact(f"No {what} is described.", (*read, *order))
 
 
 def _mover(notes: Notes, way: str) -> tuple[Fact, ...]:
@@ -142,5 +148,5 @@ def read_chain(notes: Notes, name: str) -> Solution:
     if shape is None:
         _part(one, "event")
         raise MissingFact("It hits no object.", (one,))
-    read = _search(notes, shape, lambda fact: fact.shape == shape, (one,))
+    read = _search(notes, shape, lambda fact: fact.shape == shape, one)
     return Solution(read[-1].colour, (one, read[-1]), read)
