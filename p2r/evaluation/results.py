@@ -178,9 +178,13 @@ def read_result(path: Path) -> Result:
         raise DataError(f"no result file {path}: make one with p2r eval import") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise DataError(
-            f"{path} is not a result file of p2r ({reason}): make one with p2r eval import"
-        ) from None
+        answers = path.parent.parent / "results" / path.name  # `p2r eval run` writes both files
+        advice = (
+            f"give {answers}"
+            if answers.is_file() and answers != path
+            else "make one with p2r eval import"
+        )
+        raise DataError(f"{path} is not a result file of p2r ({reason}): {advice}") from None
     counted = {key: n for key, n in data.get("counts", {}).items() if isinstance(n, int)}
     return Result(
         entry.name,

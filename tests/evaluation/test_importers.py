@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from measures import shared_data
 
 from p2r.cli import run_cli
+from p2r.errors import DataError
 from p2r.evaluation.results import read_result
 
 
@@ -370,6 +372,17 @@ def test_items_without_a_reference_answer_are_not_scored(capsys, tmp_path):
         assert numbers[extractor]["n"] == 0 and numbers[extractor]["mean"] is None
         assert numbers["counts"]["not scored"][extractor] == 3
     assert numbers["counts"]["no reference answer"] == 3
+
+
+def test_metrics_of_an_evaluation_name_the_file_of_its_answers(tmp_path):
+    for folder in ("eval", "results"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, "sft.json", {"metrics": {}})
+    answers = re.escape(str(tmp_path / "results" / "sft.json"))
+    with pytest.raises(DataError, match=f"give {answers}$"):
+        read_result(tmp_path / "eval" / "sft.json")
+    with pytest.raises(DataError, match=r"make one with p2r eval import$"):
+        read_result(tmp_path / "results" / "sft.json")
 
 
 def test_half_characters_survive(capsys, tmp_path):
