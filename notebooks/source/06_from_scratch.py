@@ -37,6 +37,7 @@ run = workshop.begin(RUN, SCALE, SEED)
 start = workshop.need(run, "sft model")
 settings = run.recipe.rl
 GROUP, EPSILON, BETA = settings.group_size, settings.epsilon, settings.beta
+TEMPERATURE = settings.temperature
 # %% [markdown]
 # ## Toy numbers: where does perception end?
 #
@@ -345,7 +346,7 @@ def roll_out(model, questions: list) -> Rollouts:
     frames = [frames_of(question) for question in asked]
     prompts = data.encode_prompts(processor, asked, frames, run.recipe.style)
     inputs = data.to_model_inputs(prompts, model.device)
-    how = {"do_sample": True, "top_p": settings.top_p, "temperature": settings.temperature}
+    how = {"do_sample": True, "top_p": settings.top_p, "temperature": TEMPERATURE}
     banned, longest = banned_token_ids(tokenizer), settings.max_tokens
     with torch.no_grad():
         ids = model.generate(
@@ -399,7 +400,7 @@ print(tokenizer.decode(rollouts.completions[0]))
 #
 # Difficulty ●●●○○ · importance ●●●●○ · 10 minutes
 #
-# `inputs["input_ids"]` (N, L) are the token ids: a prompt and its response in each row. The responses are the last `length` columns. `model(**inputs).logits` is (N, L, vocabulary). The logits at position i predict the token at position i + 1. Return the log-probability of each of the last `length` tokens, (N, length).
+# `inputs["input_ids"]` (N, L) are the token ids: a prompt and its response in each row. The responses are the last `length` columns. `model(**inputs).logits` is (N, L, vocabulary). The logits at position i predict the token at position i + 1. The tokens were sampled at a temperature: divide the logits by `TEMPERATURE`. Return the log-probability of each of the last `length` tokens, (N, length).
 # %% [exercise]
 def log_probs(model, inputs: dict, length: int) -> torch.Tensor:
     """Return the log-probability of each token of the responses, (N, length)."""
@@ -409,13 +410,13 @@ def log_probs(model, inputs: dict, length: int) -> torch.Tensor:
 # %% [solution]
 def log_probs(model, inputs: dict, length: int) -> torch.Tensor:
     """Return the log-probability of each token of the responses, (N, length)."""
-    logits = model(**inputs).logits[:, -length - 1 : -1]
+    logits = model(**inputs).logits[:, -length - 1 : -1] / TEMPERATURE
     chosen = inputs["input_ids"][:, -length:, None]
     return logits.log_softmax(-1).gather(2, chosen).squeeze(2)
 
 
 # %%
-log_probs = checks.test_log_probs(log_probs, policy, rollouts)
+log_probs = checks.test_log_probs(log_probs, policy, rollouts, TEMPERATURE)
 
 
 # %% [hint]

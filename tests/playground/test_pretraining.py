@@ -91,7 +91,7 @@ def test_stages_follow_each_other_and_both_models_continue_the_same_one(tmp_path
     train.make_models(tmp_path)  # what is complete is skipped
     assert list(starts) == list(train.STAGES)
     before = [starts[name] for name in train.STAGES[1:-2]]
-    assert before == list(train.STAGES[:-3]) and starts["teacher"] == starts["base"] == "practice"
+    assert before == list(train.STAGES[:-3]) and starts["teacher"] == starts["base"] == "finish"
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def learners(trainer, model_folder) -> dict:
         GROUP=settings.group_size,
         EPSILON=settings.epsilon,
         BETA=settings.beta,
+        TEMPERATURE=settings.temperature,
     )
 
 
@@ -74,6 +75,7 @@ def test_the_notebooks_trainer_and_p2r_give_one_loss_and_gradient(
         f"rl.credit={credit}",
         RANGES,
         "rl.beta=0.1",
+        "rl.temperature=0.6",
     )
     own = learners(trainer, model_folder)
     rollouts = rollouts_of(own, trainer, batch, questions)
@@ -140,12 +142,14 @@ def test_the_check_of_a_step_finds_wrong_ones(model_folder, media, questions, tm
     value, _ = used(policy, reference, rollouts, own["advantages"])
     assert_close(value, right(policy, reference, rollouts, own["advantages"])[0])
 
-    assert checks.test_log_probs(own["log_probs"], policy, rollouts) is own["log_probs"]
+    assert checks.test_log_probs(own["log_probs"], policy, rollouts, 1.0) is own["log_probs"]
     assert checks.test_log_probs(
-        lambda m, i, n: own["log_probs"](m, i, n + 1), policy, rollouts
+        lambda m, i, n: own["log_probs"](m, i, n + 1), policy, rollouts, 1.0
     ).is_p2rs
+    warmer = checks.test_log_probs(own["log_probs"], policy, rollouts, 0.6)
+    assert warmer.is_p2rs and "row and token at [0" in capsys.readouterr().out
     unshifted = checks.test_log_probs(
-        lambda m, i, n: own["log_probs"](m, i, n).roll(1, 1), policy, rollouts
+        lambda m, i, n: own["log_probs"](m, i, n).roll(1, 1), policy, rollouts, 1.0
     )
     assert unshifted.is_p2rs and "row and token at [0]" in capsys.readouterr().out
 

@@ -17,7 +17,8 @@ All stages draw their scenes on the fly, from seeds that no split uses.
    another scene, and only thinking and answer are learned. So the model learns that the video does
    not help while it thinks.
    *practice*: the same with more events, more descriptions by name, and more questions about the
-   object that a named one hits.
+   object that a named one hits. *read on*: mostly such questions, without videos. *finish*: as
+   *practice*, with more names, and more objects that stop or hit another one.
 6. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little
    and do not depend on the question, captions, and direct answers.
 
@@ -129,6 +130,9 @@ MAKERS: dict[str, Make] = {
     "hit": lambda seed: examples.name_part(seed, "event", objects=(2, 3, 4, 5), accept=_with_hit),
     "changes": lambda seed: examples.name_part(seed, "event", **_MANY),
     "changes by name": lambda seed: examples.by_name(seed, **_MANY),
+    "stops and hits": lambda seed: examples.by_name(
+        seed, objects=(2, 3, 4, 5), about=("stops", "hits"), accept=_with_hit
+    ),
     "caption": lambda seed: examples.caption(seed, objects=(2, 3, 4, 5)),
     "pair": _pair,
     "by name": examples.by_name,
@@ -207,6 +211,23 @@ CURRICULUM = (
         | _TEXT,
         steps=1500,
         gate={"changes by name": 0.99, "any trace": 0.98, "look up, worst kind": 0.95},
+        strange=0.1,
+    ),
+    Stage(
+        "read on",
+        {"chains": 0.5, "movers": 0.2, "look up": 0.3},
+        steps=600,
+        gate={"look up, worst kind": 0.95},
+        check_every=200,
+    ),
+    Stage(
+        "finish",
+        {"changes by name": 0.1, "stops and hits": 0.2, "by name": 0.05, "caption": 0.12}
+        | {"names": 0.1, "sign": 0.02, "any trace": 0.2, "other notes": 0.12}
+        | {"chains": 0.1, "movers": 0.04}
+        | _TEXT,
+        steps=1500,
+        gate={"stops and hits": 0.99, "any trace": 0.98, "look up, worst kind": 0.95},
         strange=0.1,
     ),
 )

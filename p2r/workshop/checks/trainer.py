@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,18 +45,26 @@ class StepResult:
     loss: torch.Tensor
 
 
-def log_probs(model: Model, inputs: dict[str, torch.Tensor], length: int) -> torch.Tensor:
-    """Return the log-probability of each of the last `length` tokens of every row, (N, length)."""
-    logits = model(**inputs, logits_to_keep=length + 1).logits[:, :-1]
+def log_probs(
+    model: Model, inputs: dict[str, torch.Tensor], length: int, temperature: float
+) -> torch.Tensor:
+    """Return the log-probability of each of the last `length` tokens of every row, (N, length).
+
+    It is that of the distribution that the tokens were sampled from, at `temperature`.
+    """
+    logits = model(**inputs, logits_to_keep=length + 1).logits[:, :-1].float() / temperature
     chosen = inputs["input_ids"][:, -length:, None]
-    return torch.log_softmax(logits.float(), -1).gather(2, chosen).squeeze(2)
+    return torch.log_softmax(logits, -1).gather(2, chosen).squeeze(2)
 
 
-def test_log_probs(function: Callable[..., Any], model: Model, rollouts: Any) -> Callable[..., Any]:
-    """Check `log_probs(model, inputs, length)` on real rollouts."""
+def test_log_probs(
+    function: Callable[..., Any], model: Model, rollouts: Any, temperature: float
+) -> Callable[..., Any]:
+    """Check `log_probs(model, inputs, length)` on rollouts that were sampled at `temperature`."""
     length = rollouts.mask.shape[1]
+    ours = partial(log_probs, temperature=temperature)
     with torch.no_grad():
-        expected = log_probs(model, rollouts.inputs, length)
+        expected = ours(model, rollouts.inputs, length)
         found, problem = call_learners(function, model, rollouts.inputs, length)
     shapes = [tuple(getattr(values, "shape", ())) for values in (found, expected)]
     if not problem and shapes[0] != shapes[1]:
@@ -63,7 +72,7 @@ def test_log_probs(function: Callable[..., Any], model: Model, rollouts: Any) ->
     if not problem:
         place = difference(expected * rollouts.mask, found * rollouts.mask, 1e-4)
         problem = place and f"not yet, row and token {place}"
-    return settle(function, log_probs, problem)
+    return settle(function, ours, problem)
 
 
 def step_result(
@@ -90,8 +99,10 @@ def step_result(
     batch = pa_grpo.loss_inputs(step, rollouts.mask, settings)
     length = rollouts.mask.shape[1]
     with torch.no_grad():
-        batch["ref_per_token_logps"] = log_probs(reference, rollouts.inputs, length)
-    logs = log_probs(policy, rollouts.inputs, length)
+        batch["ref_per_token_logps"] = log_probs(
+            reference, rollouts.inputs, length, settings.temperature
+        )
+    logs = log_probs(policy, rollouts.inputs, length, settings.temperature)
     loss, _ = pa_grpo.loss(batch, logs, settings.epsilon, settings.beta)
     return StepResult(step.rewards, step.advantages, loss)
 
