@@ -304,7 +304,9 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         # A sampled vision token has no vision features, so the next forward pass would fail.
         generation_kwargs={"suppress_tokens": banned_token_ids(processor.tokenizer)},
         learning_rate=rl.learning_rate,
-        lr_scheduler_type=rl.scheduler,
+        # Without warm-up steps, both constant schedules of transformers are the same.
+        lr_scheduler_type="constant_with_warmup" if rl.scheduler == "constant" else rl.scheduler,
+        warmup_steps=rl.warmup_steps,
         weight_decay=rl.weight_decay,
         max_grad_norm=rl.max_grad_norm,
         beta=rl.beta,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers import get_scheduler
 
 from p2r.errors import P2RError, TrainingError
 from p2r.rewards import credit_advantages
@@ -44,6 +45,7 @@ def arguments(monkeypatch, tmp_path):
         ("rl", "rl.updates=2", "num_iterations", 2),
         ("rl", "rl.ratio=sequence", "importance_sampling_level", "sequence"),
         ("rl", "rl.loss=cispo", "loss_type", "cispo"),
+        ("rl", "rl.warmup_steps=7", "warmup_steps", 7),
         ("rl", "rl.loss=dr_grpo", "loss_type", "dr_grpo"),
         ("rl", "rl.scale_rewards=none", "scale_rewards", "none"),
         ("rl", "tuning.optimizer=paged_adamw_8bit", "optim", "paged_adamw_8bit"),
@@ -55,6 +57,20 @@ def arguments(monkeypatch, tmp_path):
 def test_every_option_reaches_the_config(arguments, stage, override, name, value):
     assert getattr(arguments(stage, override), name) == value
     assert getattr(arguments(stage), name) != value or name == "run_name"
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_learning_rate_of_rl_rises_in_the_warm_up(arguments, schedule):
+    made = arguments("rl", f"rl.scheduler={schedule}", "rl.warmup_steps=4", "rl.steps=10")
+    optimiser = torch.optim.SGD([torch.zeros(1)], made.learning_rate)
+    schedule = get_scheduler(made.lr_scheduler_type, optimiser, made.warmup_steps, made.max_steps)
+    rates = []
+    for _ in range(10):
+        rates.append(optimiser.param_groups[0]["lr"] / made.learning_rate)
+        optimiser.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
 
 
 def test_qlora_reaches_the_model(arguments):
