@@ -104,9 +104,9 @@ class RlSettings(Section):
     """Highest learning rate."""
     scheduler: Scheduler = "cosine"
     """Schedule of the learning rate."""
-    warmup_steps: NonNegativeInt = 0
-    """Steps in which the learning rate rises to its highest value. The first steps of Adam move all
-    weights equally far, so a high rate can damage the policy there."""
+    warmup_ratio: Share = 0.0
+    """Share of the steps in which the learning rate rises to its highest value. The first steps of
+    Adam move all weights equally far, so a high rate can damage the policy there."""
     beta: NonNegativeFloat = 0.04
     """Weight of the KL term, eq. (7)."""
     updates: PositiveInt = 1

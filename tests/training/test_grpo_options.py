@@ -45,7 +45,7 @@ def arguments(monkeypatch, tmp_path):
         ("rl", "rl.updates=2", "num_iterations", 2),
         ("rl", "rl.ratio=sequence", "importance_sampling_level", "sequence"),
         ("rl", "rl.loss=cispo", "loss_type", "cispo"),
-        ("rl", "rl.warmup_steps=7", "warmup_steps", 7),
+        ("rl", "rl.warmup_ratio=0.5", "warmup_steps", 25),
         ("rl", "rl.loss=dr_grpo", "loss_type", "dr_grpo"),
         ("rl", "rl.scale_rewards=none", "scale_rewards", "none"),
         ("rl", "tuning.optimizer=paged_adamw_8bit", "optim", "paged_adamw_8bit"),
@@ -61,7 +61,7 @@ def test_every_option_reaches_the_config(arguments, stage, override, name, value
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_the_learning_rate_of_rl_rises_in_the_warm_up(arguments, schedule):
-    made = arguments("rl", f"rl.scheduler={schedule}", "rl.warmup_steps=4", "rl.steps=10")
+    made = arguments("rl", f"rl.scheduler={schedule}", "rl.warmup_ratio=0.4", "rl.steps=10")
     optimiser = torch.optim.SGD([torch.zeros(1)], made.learning_rate)
     schedule = get_scheduler(made.lr_scheduler_type, optimiser, made.warmup_steps, made.max_steps)
     rates = []
