@@ -465,7 +465,7 @@ step_loss = checks.test_step_loss(step_loss, policy, reference, rollouts, bench)
 #
 # ## Train
 #
-# The function `train` is given. Each step samples rollouts for four questions and makes one update with your `step_loss`. The next two cells train with `advantages` and with `grpo_advantages`. The Stop button ends a training after the present step.
+# The function `train` is given. Each step samples rollouts for four questions and makes one update with your `step_loss`. The learning rate rises over the first steps. The next two cells train with `advantages` and with `grpo_advantages`. The Stop button ends a training after the present step.
 #
 # **Predict:** PA-GRPO and GRPO start from the same model and see the same questions. Which of the two will describe more of what the question needs?
 # %%
@@ -474,6 +474,9 @@ def train(credit, title: str) -> list[dict]:
     torch.manual_seed(SEED)
     policy = data.load_model(start)
     optimiser = torch.optim.AdamW(policy.parameters(), settings.learning_rate, weight_decay=0.01)
+    # The first steps of Adam move all weights equally far: begin with a low learning rate.
+    rising = max(1, int(settings.warmup_ratio * STEPS))
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / rising, total_iters=rising)
     keys = {"sufficient observation": "seen", "right answer": "right"}
     with widgets.LiveCurves(keys, title, "share of rollouts") as curves:
         for step in curves.steps(min(STEPS, settings.steps)):
@@ -483,6 +486,7 @@ def train(credit, title: str) -> list[dict]:
             value.backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
             optimiser.step()
+            warm_up.step()
             optimiser.zero_grad()
             # A total of 2 or more: the format is kept, and the accuracy is 1 or close to it.
             seen, right = (rewards >= 1.99).float().mean(0).tolist()

@@ -104,7 +104,7 @@ class RlSettings(Section):
     """Highest learning rate."""
     scheduler: Scheduler = "cosine"
     """Schedule of the learning rate."""
-    warmup_ratio: Share = 0.0
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
     """Share of the steps in which the learning rate rises to its highest value. The first steps of
     Adam move all weights equally far, so a high rate can damage the policy there."""
     beta: NonNegativeFloat = 0.04
