@@ -213,7 +213,9 @@ def execute(name: str, solution: bool, runs: Path) -> nbformat.NotebookNode:
         peak = nbformat.v4.new_code_cell(
             "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
-        client.execute_cell(peak, len(book.cells))
+        book.cells.append(peak)
+        client.execute_cell(peak, len(book.cells) - 1)
+        book.cells.pop()
     for cell in book.cells:
         cell.metadata.pop("execution", None)
     if not solution:
