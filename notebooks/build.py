@@ -224,8 +224,18 @@ def execute(name: str, solution: bool, runs: Path) -> nbformat.NotebookNode:
         measured[name] = {"seconds": round(seconds), "megabytes": megabytes}
         MEASURED.write_text(json.dumps(dict(sorted(measured.items())), indent=1) + "\n")
         book.cells[0].source = build(name, solution).cells[0].source
+    tidy_streams(book)
     add_pictures(book)
     return book
+
+
+def tidy_streams(book: nbformat.NotebookNode) -> None:
+    """Keep the last state of every progress bar, and drop DeepSpeed's remark about the CPU."""
+    for cell in book.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
+                output.text = re.sub(r"\[[^\n]*real_accelerator[^\n]*\n", "", text)
 
 
 def add_pictures(book: nbformat.NotebookNode) -> None:

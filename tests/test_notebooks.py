@@ -201,6 +201,17 @@ def test_committed_outputs(name, solution):
 # ---- the builder
 
 
+def test_stored_streams_have_the_last_state_of_a_progress_bar():
+    noise = "[2026] [WARNING] [real_accelerator.py:1] Setting accelerator to CPU.\n"
+    text = f"a line\n{noise}\rsft: 0%\rsft: 50%\rsft: 100%\nrl: 0%\rrl: 9%\r\nend\n"
+    stream = nbformat.v4.new_output("stream", text=text)
+    figure = nbformat.v4.new_output("display_data", {"text/plain": "a\rb"})
+    cell = nbformat.v4.new_code_cell(outputs=[stream, figure])
+    build.tidy_streams(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell()]))
+    assert stream.text == "a line\nsft: 100%\nrl: 9%\r\nend\n"
+    assert figure.data == {"text/plain": "a\rb"}
+
+
 def test_a_source_gives_two_notebooks(tmp_path, monkeypatch):
     for name in ("FOLDER", "SOURCES"):
         monkeypatch.setattr(build, name, tmp_path)

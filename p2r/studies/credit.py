@@ -31,7 +31,10 @@ STUDY = Study(
     arms=ARMS,
     differences=(("pa_grpo", "grpo"), *(("pa_grpo", arm.name) for arm in OTHERS)),
     views=("test", View("false_notes", pose=FalseNote())),
-    show=("accuracy", "sufficiency", "format", "mismatch", "exact", "faithful", "follows note"),
+    show=(
+        *("accuracy", "sufficiency", "sufficient and true", "faithful", "mismatch", "format"),
+        *("exact", "follows note"),
+    ),
     curves=(
         *("lost", "accuracy", "sufficiency", "faithful", "mismatch"),
         *("perception/collapse", "reasoning/collapse"),
