@@ -232,10 +232,19 @@ def execute(name: str, solution: bool, runs: Path) -> nbformat.NotebookNode:
 def tidy_streams(book: nbformat.NotebookNode) -> None:
     """Keep the last state of every progress bar, and drop DeepSpeed's remark about the CPU."""
     for cell in book.cells:
+        outputs: list[nbformat.NotebookNode] = []
         for output in cell.get("outputs", []):
+            stream = output.get("name")  # only streams have a name
+            if stream and outputs and outputs[-1].get("name") == stream:
+                outputs[-1].text += output.text  # a progress bar writes one output for each state
+            else:
+                outputs.append(output)
+        for output in outputs:
             if output.output_type == "stream":
                 text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
                 output.text = re.sub(r"\[[^\n]*real_accelerator[^\n]*\n", "", text)
+        if cell.cell_type == "code":
+            cell.outputs = outputs
 
 
 def add_pictures(book: nbformat.NotebookNode) -> None:

@@ -204,12 +204,14 @@ def test_committed_outputs(name, solution):
 def test_stored_streams_have_the_last_state_of_a_progress_bar():
     noise = "[2026] [WARNING] [real_accelerator.py:1] Setting accelerator to CPU.\n"
     text = f"a line\n{noise}\rsft: 0%\rsft: 50%\rsft: 100%\nrl: 0%\rrl: 9%\r\nend\n"
-    stream = nbformat.v4.new_output("stream", text=text)
+    streams = [nbformat.v4.new_output("stream", text=part) for part in (text[:60], text[60:])]
+    error = nbformat.v4.new_output("stream", name="stderr", text="careful\n")
     figure = nbformat.v4.new_output("display_data", {"text/plain": "a\rb"})
-    cell = nbformat.v4.new_code_cell(outputs=[stream, figure])
+    cell = nbformat.v4.new_code_cell(outputs=[*streams, error, figure])
     build.tidy_streams(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell()]))
-    assert stream.text == "a line\nsft: 100%\nrl: 9%\r\nend\n"
-    assert figure.data == {"text/plain": "a\rb"}
+    assert [output.get("name") for output in cell.outputs] == ["stdout", "stderr", None]
+    assert cell.outputs[0].text == "a line\nsft: 100%\nrl: 9%\r\nend\n"
+    assert cell.outputs[1].text == "careful\n" and figure.data == {"text/plain": "a\rb"}
 
 
 def test_a_source_gives_two_notebooks(tmp_path, monkeypatch):

@@ -8,14 +8,14 @@
 # - say where GRPO and PA-GRPO differ in code: one line
 # - train a model with your own loop and read its curves
 #
-# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about two minutes more. Reads `sft/model`. Writes nothing.
+# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about a minute more. Reads `sft/model`. Writes nothing.
 #
 # An exercise cell holds a function with a gap. Fill the gap, run the cell, then run the check below it. The check prints "passed". If your function differs from p2r's, the check prints the first input on which the results differ, and both results. Until your function passes, the notebook goes on with p2r's function. To try again, run your cell and then the check.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
 RUN = "../runs/workshop"
-STEPS = 24  # of each of the two trainings at the end
+STEPS = 20  # of each of the two trainings at the end
 # %% [define]
 import copy
 from dataclasses import dataclass
@@ -465,7 +465,7 @@ step_loss = checks.test_step_loss(step_loss, policy, reference, rollouts, bench)
 #
 # ## Train
 #
-# The function `train` is given. Each step samples rollouts for four questions and makes one update with your `step_loss`. The learning rate rises over the first steps. The next two cells train with `advantages` and with `grpo_advantages`. The Stop button ends a training after the present step.
+# The function `train` is given. Each step samples rollouts for eight questions and makes one update with your `step_loss`. The learning rate rises over the first steps. The next two cells train with `advantages` and with `grpo_advantages`. The Stop button ends a training after the present step.
 #
 # **Predict:** PA-GRPO and GRPO start from the same model and see the same questions. Which of the two will describe more of what the question needs?
 # %%
@@ -475,12 +475,15 @@ def train(credit, title: str) -> list[dict]:
     policy = data.load_model(start)
     optimiser = torch.optim.AdamW(policy.parameters(), settings.learning_rate, weight_decay=0.01)
     # The first steps of Adam move all weights equally far: begin with a low learning rate.
-    rising = max(1, int(settings.warmup_ratio * STEPS))
+    rising = max(1, STEPS // 3)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / rising, total_iters=rising)
     keys = {"sufficient observation": "seen", "right answer": "right"}
     with widgets.LiveCurves(keys, title, "share of rollouts") as curves:
         for step in curves.steps(min(STEPS, settings.steps)):
-            asked = [questions[(4 * step + n) % len(questions)] for n in range(4)]
+            first = step * settings.prompts_per_step
+            asked = [
+                questions[(first + n) % len(questions)] for n in range(settings.prompts_per_step)
+            ]
             rollouts = roll_out(policy, asked)
             value, rewards = step_loss(policy, reference, rollouts, credit)
             value.backward()
@@ -507,7 +510,7 @@ smooth = {
 steps = [row["step"] for row in ours]
 plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share of rollouts")
 # %% [markdown]
-# **What this shows.** Each step samples new rollouts of the next four questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it. 24 steps are few: notebook 07 trains longer, and notebook 08 measures on other questions.
+# **What this shows.** Each step samples new rollouts of the next eight questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it. In this world an answer follows from the observation, so GRPO can improve observations as fast. They can still differ in how many of their sentences are true (notebook 08). 20 steps are few: notebook 07 trains longer, and notebook 08 measures on other questions.
 #
 # ### Exercise 11: without the reference (open)
 #
@@ -515,7 +518,7 @@ plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share 
 #
 # In a new cell, set `BETA = 0.0` and run `train(advantages, "without KL")`. Compare its curves with those above. The policy may now move away from the SFT model without a penalty. What could happen to its sentences in a training of a thousand steps? (This needs your own `step_loss` from exercise 10: p2r's ignores `BETA`.)
 # %% [hint]
-# In 24 steps you may see little difference. In a long training, only the reward holds the sentences: they may become strange, repeat themselves, or list everything, as long as the judge still accepts them.
+# In 20 steps you may see little difference. In a long training, only the reward holds the sentences: they may become strange, repeat themselves, or list everything, as long as the judge still accepts them.
 # %% [markdown]
 # ## Summary
 #

@@ -8,7 +8,7 @@
 # - change one setting at a time and compare the runs
 # - say which groups gave a signal, and look into one
 #
-# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about two minutes more. Reads `sft/model`. Writes `pa_grpo/model`, its metrics and rollouts, and `variants/`.
+# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about a minute more. Reads `sft/model`. Writes `pa_grpo/model`, its metrics and rollouts, and `variants/`.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0

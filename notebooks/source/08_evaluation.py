@@ -8,7 +8,7 @@
 # - compare two models question by question
 # - use the 2 × 2 table of perception and answer to separate luck from skill
 #
-# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about six minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`.
+# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about three minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -59,7 +59,7 @@ plots.results(results, "Held-out scenes, with 95 % intervals")
 
 
 # %% [markdown]
-# **What this shows.** The base describes without regard to the question, so few of its observations are sufficient. *Mismatch* is the share of answers that differ from the conclusion of the thinking. *Faithful* is the share of true sentences in the observations, and *sufficient and true* the share of observations that are sufficient and have no false sentence. (*exact*, in the figure, is the accuracy without credit for a part of an answer.) PA-GRPO usually raises the share of sufficient observations. The thinking of these models uses only the observation, so a better observation can also give a better answer. A longer run is in [results](../docs/results.md). Is the difference in your table more than chance? The next section answers that.
+# **What this shows.** The base describes without regard to the question, so fewer of its observations are sufficient. *Mismatch* is the share of answers that differ from the conclusion of the thinking. *Faithful* is the share of true sentences in the observations, and *sufficient and true* the share of observations that are sufficient and have no false sentence. (*exact*, in the figure, is the accuracy without credit for a part of an answer.) PA-GRPO usually raises the share of sufficient observations. The thinking of these models uses only the observation, so a better observation can also give a better answer. A longer run is in [results](../docs/results.md). Is the difference in your table more than chance? The next section answers that.
 #
 # ## The same questions, in pairs
 #

@@ -8,7 +8,7 @@
 # - open the case browser from a cell
 # - label cases blindly, and say how well two people, or a person and a judge, agree
 #
-# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about six minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`.
+# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about three minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`.
 # %% [parameters]
 import os
 
@@ -185,7 +185,8 @@ for case, label in zip(sample, mine, strict=True):
         file.add(CaseLabel(case=case.id, annotator=NAME, sufficient=label, blind=True))
 for pair, found in agreement_between_annotators(file.labels()).items():
     print(" and ".join(pair), f"agree on {found.accuracy.value:.0%} of {found.n} cases")
-print(len(file.labels()), "labels by", len({label.annotator for label in file.labels()}), "people")
+people = {label.annotator for label in file.labels()}
+print(f"labels: {len(file.labels())}, people: {len(people)}")
 # %% [markdown]
 # **What this shows.** Two people rarely agree on everything. If people disagree about a case, no judge can agree with all of them. The paper compares four judges with human labels of 200 cases: they agree in 82 to 95 %, and the judge that agrees most trains the best model.
 #
