@@ -230,7 +230,10 @@ def execute(name: str, solution: bool, runs: Path) -> nbformat.NotebookNode:
 
 
 def tidy_streams(book: nbformat.NotebookNode) -> None:
-    """Keep the last state of every progress bar, and drop DeepSpeed's remark about the CPU."""
+    """Keep the last state of each progress bar that no other output interrupts.
+
+    Drops empty streams, and DeepSpeed's remark about the CPU.
+    """
     for cell in book.cells:
         outputs: list[nbformat.NotebookNode] = []
         for output in cell.get("outputs", []):
@@ -244,7 +247,7 @@ def tidy_streams(book: nbformat.NotebookNode) -> None:
                 text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
                 output.text = re.sub(r"\[[^\n]*real_accelerator[^\n]*\n", "", text)
         if cell.cell_type == "code":
-            cell.outputs = outputs
+            cell.outputs = [o for o in outputs if o.output_type != "stream" or o.text.strip()]
 
 
 def add_pictures(book: nbformat.NotebookNode) -> None:

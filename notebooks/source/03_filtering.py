@@ -9,7 +9,7 @@
 # - read a funnel, and say what each step removes
 # - attack a judge with text, and say why the attack fails
 #
-# **Needs** {measured}. Without notebook 02, the computing takes about a minute more. Reads `generate.jsonl`. Writes `sft.jsonl`, `funnel.json`, `cases/cot.jsonl`.
+# **Needs** {measured}. Without notebook 02, the computing takes about half a minute more. Reads `generate.jsonl`. Writes `sft.jsonl`, `funnel.json`, `cases/cot.jsonl`.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0

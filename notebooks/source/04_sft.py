@@ -8,7 +8,7 @@
 # - read the loss curve of a fine-tuning on traces
 # - compare the base and the SFT model on held-out scenes, that is, on scenes that no training has seen
 #
-# **Needs** {measured}. Without notebooks 02 and 03, the computing takes about a minute more. Reads `sft.jsonl`. Writes `sft/model` and `eval/`.
+# **Needs** {measured}. Without notebooks 02 and 03, the computing takes about half a minute more. Reads `sft.jsonl`. Writes `sft/model` and `eval/`.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0

@@ -9,7 +9,7 @@
 # - say what the errors of a judge do to the reward
 # - write a response that collects a reward it does not deserve
 #
-# **Needs** {measured}. Without notebook 02, the computing takes about a minute more. Reads `generate.jsonl`. Writes nothing.
+# **Needs** {measured}. Without notebook 02, the computing takes about half a minute more. Reads `generate.jsonl`. Writes nothing.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0

@@ -510,7 +510,7 @@ smooth = {
 steps = [row["step"] for row in ours]
 plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share of rollouts")
 # %% [markdown]
-# **What this shows.** Each step samples new rollouts of the next eight questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it. In this world an answer follows from the observation, so GRPO can improve observations as fast. They can still differ in how many of their sentences are true (notebook 08). 20 steps are few: notebook 07 trains longer, and notebook 08 measures on other questions.
+# **What this shows.** Each step samples new rollouts of the next eight questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it. In this world an answer follows from the observation, so GRPO can improve observations as fast. They can still differ in how many of their sentences are true: see [results](../docs/results.md). 20 steps are few: notebook 07 trains longer, and notebook 08 measures PA-GRPO on other questions.
 #
 # ### Exercise 11: without the reference (open)
 #

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from p2r.plots.metrics import running_mean
-from p2r.plots.style import COLOURS, DASHES, SYMBOLS, NotebookFigure, drawable, styled
+from p2r.plots.style import COLOURS, DASHES, SYMBOLS, NotebookFigure, drawable, shown, styled
 from p2r.runs.names import model_label
 
 
@@ -23,9 +22,9 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
         highs = [100 * value["high"] for value in known.values()]
         lows = [100 * value["low"] for value in known.values()]
         figure.add_bar(
-            x=[escape(metric) for metric in known],
+            x=[shown(metric) for metric in known],
             y=[round(mean, 1) for mean in means],
-            name=escape(model_label(model)),
+            name=shown(model_label(model)),
             marker_color=COLOURS[place % len(COLOURS)],
             error_y={
                 "array": [round(h - m, 1) for h, m in zip(highs, means, strict=True)],
@@ -49,7 +48,7 @@ def study(result: Mapping[str, Any]) -> go.Figure:
     metrics = [name for name in result["show"] if any(name in values for *_, values in rows)]
     figure = NotebookFigure(
         make_subplots(
-            cols=max(1, len(metrics)), shared_yaxes=True, subplot_titles=[*map(escape, metrics)]
+            cols=max(1, len(metrics)), shared_yaxes=True, subplot_titles=[*map(shown, metrics)]
         )
     )
     for column, metric in enumerate(metrics, start=1):
@@ -64,8 +63,8 @@ def study(result: Mapping[str, Any]) -> go.Figure:
             ends = [value.get("over_both") or value for _, value in found]
             figure.add_scatter(
                 x=[round(mean, 2) for mean in means],
-                y=[escape(name) for name, _ in found],
-                name=escape(label),
+                y=[shown(name) for name, _ in found],
+                name=shown(label),
                 showlegend=False,
                 mode="markers",
                 marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
@@ -77,7 +76,7 @@ def study(result: Mapping[str, Any]) -> go.Figure:
                 row=1,
                 col=column,
             )
-    styled(figure, escape(result["study"])).update_yaxes(autorange="reversed")
+    styled(figure, shown(result["study"])).update_yaxes(autorange="reversed")
     return figure.update_layout(height=150 + 24 * len(rows))
 
 
@@ -89,14 +88,14 @@ def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
     names = list(result["curves"])
     if not names:
         raise ValueError(f"the study {result['study']} has no curves")
-    figure = NotebookFigure(make_subplots(cols=len(names), subplot_titles=[*map(escape, names)]))
+    figure = NotebookFigure(make_subplots(cols=len(names), subplot_titles=[*map(shown, names)]))
     for column, curves in enumerate(result["curves"].values(), start=1):
         for arm, curve in curves.items():
             place = list(result["labels"]).index(arm)
             figure.add_scatter(
                 x=curve["steps"],
                 y=running_mean([drawable(value) for value in curve["mean"]], window),
-                name=escape(result["labels"][arm]),
+                name=shown(result["labels"][arm]),
                 legendgroup=str(place),
                 showlegend=column == 1,
                 mode="lines",
@@ -107,4 +106,4 @@ def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
                 row=1,
                 col=column,
             )
-    return styled(figure, escape(result["study"]), "optimiser step")
+    return styled(figure, shown(result["study"]), "optimiser step")

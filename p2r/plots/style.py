@@ -69,6 +69,11 @@ def bars(counts: Mapping[str, float], title: str, unit: str = "") -> go.Figure:
     return styled(NotebookFigure(bar), title, y=unit)
 
 
+def shown(text: str) -> str:
+    """Escape a text for Plotly, which reads tags and some entities, but not `&quot;`."""
+    return escape(text, quote=False)
+
+
 def lines(
     x: Sequence[float],
     series: Mapping[str, Sequence[float | None]],
@@ -82,7 +87,7 @@ def lines(
         figure.add_scatter(
             x=list(x),
             y=list(values),
-            name=escape(name),
+            name=shown(name),
             mode="lines+markers",
             marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
             line_color=COLOURS[place % len(COLOURS)],

@@ -105,8 +105,9 @@ class RlSettings(Section):
     scheduler: Scheduler = "cosine"
     """Schedule of the learning rate."""
     warmup_ratio: float = Field(0.0, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises to its highest value. The first steps of
-    Adam move all weights equally far, so a high rate can damage the policy there."""
+    """Share of the steps in which the learning rate rises to its highest value; the first of these
+    steps has the rate 0. In its first steps Adam moves all weights equally far, so a high rate can
+    damage the policy."""
     beta: NonNegativeFloat = 0.04
     """Weight of the KL term, eq. (7)."""
     updates: PositiveInt = 1

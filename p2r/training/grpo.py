@@ -306,7 +306,7 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         learning_rate=rl.learning_rate,
         # Without warm-up steps, both constant schedules of transformers are the same.
         lr_scheduler_type="constant_with_warmup" if rl.scheduler == "constant" else rl.scheduler,
-        warmup_steps=int(rl.warmup_ratio * rl.steps),
+        warmup_steps=int(rl.warmup_ratio * rl.steps + 1e-9),
         weight_decay=rl.weight_decay,
         max_grad_norm=rl.max_grad_norm,
         beta=rl.beta,

@@ -63,7 +63,8 @@ def _search(
 ) -> tuple[Fact, ...]:
     """Read the notes in order until a fact fits. Return the facts that were read.
 
-    `first`: a fact that was read before; reading goes on behind it, and then from the beginning.
+    `first`: a fact that was read already. The search starts with the fact after it, and continues
+    from the beginning at the end of the notes.
 
     Tiny models cannot find a sentence by its last words. They can repeat the notes and stop at the
     sentence that fits.
