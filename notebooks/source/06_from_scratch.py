@@ -388,7 +388,8 @@ def score(rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor]:
 torch.manual_seed(SEED)
 rollouts = roll_out(policy, questions[:2])
 rewards, borders = score(rollouts)
-print("rewards of the first group:", rewards[:GROUP].tolist())
+pairs = [tuple(round(reward, 2) for reward in row) for row in rewards[:GROUP].tolist()]
+print("rewards of the first group:", *pairs)
 print("tokens of perception:", borders[:GROUP].tolist())
 print(tokenizer.decode(rollouts.completions[0]))
 
