@@ -1,7 +1,10 @@
 """`p2r workshop reset`: what it deletes, restores and copies, and what it never touches."""
 
+import runpy
 import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +20,9 @@ FILES = (
     *("cases/rl-pa_grpo.jsonl", "eval/pa_grpo.json", "results/pa_grpo.json", "variants/rl/a/x"),
     *("cases/eval-pa_grpo.jsonl", "cases.parquet", "labels.jsonl", "verdicts.jsonl"),
 )
+
+OUTPUT = '{"name": "stdout", "output_type": "stream", "text": ["an output"]}'
+AUTHOR = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 
 
 def make_run(folder: Path) -> Path:
@@ -34,9 +40,11 @@ def course(tmp_path) -> Path:
     (root / "notebooks" / "source").mkdir(parents=True)
     for name in ("build.py", "source/00_tour.py"):
         shutil.copy(ROOT / "notebooks" / name, root / "notebooks" / name)
-    for name in ("00_tour.ipynb", "solutions/00_tour.ipynb"):
-        (root / "notebooks" / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / "notebooks" / name, root / "notebooks" / name)
+    build = SimpleNamespace(**runpy.run_path(str(root / "notebooks" / "build.py")))
+    (root / "notebooks" / "solutions").mkdir()
+    for solution in (False, True):  # without outputs
+        book = build.build("00_tour", solution)
+        build.path_of("00_tour", solution).write_text(build.to_text(book), encoding="utf-8")
     for name in ("workshop", "workshop-beta-0.1", "mine"):
         make_run(root / "runs" / name)
     (root / "runs" / "workshop-notes").mkdir()
@@ -60,6 +68,19 @@ def test_a_reset_deletes_the_runs_and_restores_the_notebooks(course, capsys):
     capsys.readouterr()
     assert run_cli(["workshop", "reset", str(course)]) == 0
     assert "nothing to reset" in capsys.readouterr().out
+
+
+def test_a_reset_keeps_the_outputs_of_the_last_commit(course, capsys):
+    book = course / "notebooks" / "00_tour.ipynb"
+    book.write_text(book.read_text().replace('"outputs": []', f'"outputs": [{OUTPUT}]', 1))
+    fresh = book.read_text()
+    for command in (["init", "-q"], ["add", "notebooks"], ["commit", "-qm", "Notebooks"]):
+        subprocess.run(["git", "-C", course, *AUTHOR, *command], check=True)
+    assert run_cli(["workshop", "reset", str(course), "--dry-run"]) == 0
+    assert "restore" not in capsys.readouterr().out
+    book.write_text(fresh.replace("praised, blamed = None, None", "praised, blamed = [3], [2]"))
+    assert run_cli(["workshop", "reset", str(course), "--yes"]) == 0
+    assert book.read_text() == fresh and "an output" in fresh
 
 
 def test_without_a_yes_nothing_changes(course, monkeypatch, capsys):
