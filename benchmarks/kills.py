@@ -162,7 +162,7 @@ def run_to_end(work: Callable[[], None], watched: Path, count: int, kills: int) 
     killed = died = 0
     while killed < kills:
         done = count_lines(watched) if watched.is_file() else 0
-        step = (count - done) // (kills - killed)
+        step = (count - done) // (kills - killed + 1)  # the work must not end before the kill
         if run_once(work, watched, done + random.randint(1, max(1, step))):
             killed += 1
         else:
