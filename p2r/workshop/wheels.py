@@ -13,7 +13,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.tags import Tag, parse_tag
+from packaging.tags import Tag, parse_tag, sys_tags
 from packaging.utils import canonicalize_name
 
 from p2r.errors import UserError
@@ -103,6 +103,8 @@ def _tags(package: Distribution) -> str:
     for line in lines:
         if line.startswith("Tag:"):
             tags |= parse_tag(line.removeprefix("Tag:").strip())
+    if tags.isdisjoint(sys_tags()):  # decord: its file was renamed after it was built
+        tags = {Tag("py3", "none", tag.platform) for tag in tags}
     parts = ({tag.interpreter for tag in tags}, {tag.abi for tag in tags})
     platforms = {tag.platform for tag in tags}
     return "-".join(".".join(sorted(each)) for each in (*parts, platforms))

@@ -7,6 +7,8 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
 
 from p2r.errors import UserError
 from p2r.runs import open_run
@@ -79,3 +81,10 @@ def test_the_wheels_are_those_of_the_lock_with_all_requirements():
         check_lock(packages, {**lock, "jupyterlab": "0.1"})
     with pytest.raises(UserError, match="not-there is not installed"):
         installed_closure(["not-there"])
+
+
+def test_every_wheel_of_the_course_fits_this_python(tmp_path):
+    packages = ("decord", "plotly")  # decord's own tag names Python 3.6
+    names = [write_wheel(distribution(name), tmp_path).name for name in packages]
+    tags = [parse_wheel_filename(name)[3] for name in names]
+    assert all(not each.isdisjoint(sys_tags()) for each in tags)
