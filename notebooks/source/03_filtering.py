@@ -218,7 +218,7 @@ variants = workshop.vary(run, "filter", {
 })  # fmt: skip
 workshop.compare({"oracle": run, **variants}, "filter")
 # %% [markdown]
-# **What this shows.** A noisy judge makes two kinds of errors. It drops some good traces, and it keeps some bad ones. Most right answers here have a sufficient observation, so there are more good traces to drop. That is why the noisy judge keeps fewer traces. The number does not show how many of the kept traces are bad. Only the cases show that: see `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder). "answer 1" changes little, because most answers of the playground are completely right or completely wrong. The judge `grounded` keeps fewer traces than the oracle: an observation with a false sentence is not sufficient for it. For real videos there is no such judge.
+# **What this shows.** A noisy judge makes two kinds of errors. It drops some good traces, and it keeps some bad ones. Most right answers here have a sufficient observation, so the noisy judge drops more good traces than it keeps bad ones. So it keeps fewer traces than the oracle. The table does not say how many of the kept traces are bad. To count them, see `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder). "answer 1" changes little, because most answers of the playground are completely right or completely wrong. The judge `grounded` keeps fewer traces than the oracle: an observation with a false sentence is not sufficient for it. For real videos there is no such judge.
 #
 # ## Summary
 #

@@ -14,8 +14,8 @@ from p2r.plots.style import (
     SYMBOLS,
     NotebookFigure,
     drawable,
+    escape_label,
     lines,
-    shown,
     styled,
 )
 from p2r.rewards import CRITICS, PROCESSES, rewards_in_use
@@ -124,7 +124,7 @@ def compare_stages(
             figure.add_scatter(
                 x=[row["step"] for row in rows],
                 y=values,
-                name=shown(f"{label}: {line}" if len(keys) > 1 else label),
+                name=escape_label(f"{label}: {line}" if len(keys) > 1 else label),
                 mode="lines+markers" if len(rows) <= _MANY_STEPS else "lines",
                 marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
                 line={
@@ -167,7 +167,7 @@ def step_time(rows: Sequence[Mapping[str, Any]]) -> go.Figure | None:
         figure.add_bar(
             x=[row["step"] for row in rows],
             y=values,
-            name=shown(name),
+            name=escape_label(name),
             marker={
                 "color": COLOURS[place % len(COLOURS)],
                 "pattern": {"shape": PATTERNS[place % len(PATTERNS)], "size": 4},

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from p2r.plots.metrics import running_mean
-from p2r.plots.style import COLOURS, DASHES, SYMBOLS, NotebookFigure, drawable, shown, styled
+from p2r.plots.style import COLOURS, DASHES, SYMBOLS, NotebookFigure, drawable, escape_label, styled
 from p2r.runs.names import model_label
 
 
@@ -22,9 +22,9 @@ def results(results: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) 
         highs = [100 * value["high"] for value in known.values()]
         lows = [100 * value["low"] for value in known.values()]
         figure.add_bar(
-            x=[shown(metric) for metric in known],
+            x=[escape_label(metric) for metric in known],
             y=[round(mean, 1) for mean in means],
-            name=shown(model_label(model)),
+            name=escape_label(model_label(model)),
             marker_color=COLOURS[place % len(COLOURS)],
             error_y={
                 "array": [round(h - m, 1) for h, m in zip(highs, means, strict=True)],
@@ -48,7 +48,9 @@ def study(result: Mapping[str, Any]) -> go.Figure:
     metrics = [name for name in result["show"] if any(name in values for *_, values in rows)]
     figure = NotebookFigure(
         make_subplots(
-            cols=max(1, len(metrics)), shared_yaxes=True, subplot_titles=[*map(shown, metrics)]
+            cols=max(1, len(metrics)),
+            shared_yaxes=True,
+            subplot_titles=[*map(escape_label, metrics)],
         )
     )
     for column, metric in enumerate(metrics, start=1):
@@ -63,8 +65,8 @@ def study(result: Mapping[str, Any]) -> go.Figure:
             ends = [value.get("over_both") or value for _, value in found]
             figure.add_scatter(
                 x=[round(mean, 2) for mean in means],
-                y=[shown(name) for name, _ in found],
-                name=shown(label),
+                y=[escape_label(name) for name, _ in found],
+                name=escape_label(label),
                 showlegend=False,
                 mode="markers",
                 marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
@@ -76,7 +78,7 @@ def study(result: Mapping[str, Any]) -> go.Figure:
                 row=1,
                 col=column,
             )
-    styled(figure, shown(result["study"])).update_yaxes(autorange="reversed")
+    styled(figure, escape_label(result["study"])).update_yaxes(autorange="reversed")
     return figure.update_layout(height=150 + 24 * len(rows))
 
 
@@ -88,14 +90,16 @@ def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
     names = list(result["curves"])
     if not names:
         raise ValueError(f"the study {result['study']} has no curves")
-    figure = NotebookFigure(make_subplots(cols=len(names), subplot_titles=[*map(shown, names)]))
+    figure = NotebookFigure(
+        make_subplots(cols=len(names), subplot_titles=[*map(escape_label, names)])
+    )
     for column, curves in enumerate(result["curves"].values(), start=1):
         for arm, curve in curves.items():
             place = list(result["labels"]).index(arm)
             figure.add_scatter(
                 x=curve["steps"],
                 y=running_mean([drawable(value) for value in curve["mean"]], window),
-                name=shown(result["labels"][arm]),
+                name=escape_label(result["labels"][arm]),
                 legendgroup=str(place),
                 showlegend=column == 1,
                 mode="lines",
@@ -106,4 +110,4 @@ def study_curves(result: Mapping[str, Any], window: int = 1) -> go.Figure:
                 row=1,
                 col=column,
             )
-    return styled(figure, shown(result["study"]), "optimiser step")
+    return styled(figure, escape_label(result["study"]), "optimiser step")

@@ -69,7 +69,7 @@ def bars(counts: Mapping[str, float], title: str, unit: str = "") -> go.Figure:
     return styled(NotebookFigure(bar), title, y=unit)
 
 
-def shown(text: str) -> str:
+def escape_label(text: str) -> str:
     """Escape a text for Plotly, which reads tags and some entities, but not `&quot;`."""
     return escape(text, quote=False)
 
@@ -87,7 +87,7 @@ def lines(
         figure.add_scatter(
             x=list(x),
             y=list(values),
-            name=shown(name),
+            name=escape_label(name),
             mode="lines+markers",
             marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 6},
             line_color=COLOURS[place % len(COLOURS)],

@@ -103,7 +103,7 @@ def _tags(package: Distribution) -> str:
     for line in lines:
         if line.startswith("Tag:"):
             tags |= parse_tag(line.removeprefix("Tag:").strip())
-    if tags.isdisjoint(sys_tags()):  # decord: its file was renamed after it was built
+    if tags.isdisjoint(sys_tags()):  # such as decord, whose own tag names Python 3.6
         tags = {Tag("py3", "none", tag.platform) for tag in tags}
     parts = ({tag.interpreter for tag in tags}, {tag.abi for tag in tags})
     platforms = {tag.platform for tag in tags}

@@ -26,3 +26,11 @@ def test_unknown_has_its_own_row_only_if_it_occurs():
     table["unknown"] = cells
     (heat,) = plots.perception_by_answer(table, "").data
     assert len(heat.y) == 3
+
+
+def test_names_are_escaped_once_and_keep_their_quotes():
+    name, shown = 'a "b" <b>c</b>', 'a "b" &lt;b&gt;c&lt;/b&gt;'
+    interval = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+    figure = plots.results({name: {name: interval}}, "")
+    assert figure.data[0].name == shown and figure.data[0].x == (shown,)
+    assert plots.lines([1], {name: [1]}, "", "").data[0].name == shown

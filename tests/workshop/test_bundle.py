@@ -83,8 +83,7 @@ def test_the_wheels_are_those_of_the_lock_with_all_requirements():
         installed_closure(["not-there"])
 
 
-def test_every_wheel_of_the_course_fits_this_python(tmp_path):
-    packages = ("decord", "plotly")  # decord's own tag names Python 3.6
-    names = [write_wheel(distribution(name), tmp_path).name for name in packages]
-    tags = [parse_wheel_filename(name)[3] for name in names]
-    assert all(not each.isdisjoint(sys_tags()) for each in tags)
+@pytest.mark.parametrize("name", ["decord", "plotly"])  # decord's own tag names Python 3.6
+def test_a_wheel_fits_this_python(name, tmp_path):
+    wheel = write_wheel(distribution(name), tmp_path)
+    assert not parse_wheel_filename(wheel.name)[3].isdisjoint(sys_tags())

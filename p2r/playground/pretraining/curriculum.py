@@ -231,7 +231,8 @@ CURRICULUM = (
         strange=0.1,
     ),
 )
-_KEPT = {"movers": 0.15, "chains": 0.15, "changes by name": 0.1}  # would be forgotten
+# Without these, both models would forget a part of what they learned before.
+_KEPT = {"movers": 0.15, "chains": 0.15, "changes by name": 0.1}
 _FINE = {"rate": 2e-4, "scale": 4, "strange": 0.1}
 # Both shipped models continue the model of the last stage above.
 MODELS = (
