@@ -24,7 +24,7 @@ from p2r.playground.second.examples import (
     trace_from_other_notes,
 )
 from p2r.playground.second.habits import CARELESS, COMPLETE, TARGETED, describe
-from p2r.playground.second.language import NO_EVENT, Notes, read_notes, sentences_of
+from p2r.playground.second.language import NO_EVENT, STILL, Notes, read_notes, sentences_of
 from p2r.playground.second.questions import KINDS, TWO_SENTENCES, make_asked, to_question
 from p2r.playground.second.thinking import think_from
 from p2r.playground.second.words import EVENTS, NEW, SEEN, SIZES
@@ -87,7 +87,11 @@ def test_the_thinking_follows_from_the_needed_sentences_only(kind):
         for notes in (asked.needs, tuple(sentences)):
             thought = think_from(" ".join(sentences[name] for name in notes), asked)
             assert (thought.told, thought.answer) == (True, asked.answer)
-            assert all(sentences[name][4:] in thought.think for name in asked.needs)
+            said = [sentences[name][4:] for name in asked.needs]
+            if kind == "chain":  # of the object that is hit, the thinking says the colour alone
+                colour, shape = asked.needs[1].split()
+                said[1] = f" The {shape} is {colour}. "
+            assert all(text in thought.think for text in said)
         for left_out in asked.needs:
             others = " ".join(text for name, text in sentences.items() if name != left_out)
             thought = think_from(others, asked)
@@ -136,6 +140,29 @@ def test_text_examples_can_be_answered_from_their_prompt():
         words = repeat_words(seed)
         assert words.response in words.question.problem
         assert {example.scene, said.scene, letters.scene, words.scene} == {None}
+
+
+def test_in_mixed_notes_the_object_that_is_hit_need_not_stand_still():
+    """In scenes it always does, so a model could take the first still object."""
+    moved, first_still = 0, 0
+    for seed in SEEDS:
+        example = look_up(seed, ("chain",), lacking=0.0, mixed=True)
+        assert parse(example.response).answer == think_from_prompt(example).answer
+        notes = read_notes(example.question.problem)
+        hitter = next(
+            fact for fact in notes.objects if fact.hit and fact.name in name_asked(example)
+        )
+        target = next(fact for fact in notes.objects if fact.shape == hitter.hit)
+        assert parse(example.response).answer == target.colour
+        moved += target.motion != STILL
+        still = [fact for fact in notes.objects if fact.motion == STILL and fact is not hitter]
+        first_still += bool(still) and still[0] is target
+    assert moved > 25 and first_still < 40
+
+
+def name_asked(example):
+    """The question of an example, without the notes before it."""
+    return example.question.problem.rpartition(". ")[2]
 
 
 def think_from_prompt(example):

@@ -25,10 +25,14 @@ from p2r.playground.second.habits import (
 )
 from p2r.playground.second.language import (
     MOTION_WORDS,
+    NO_EVENT,
+    STILL,
     Fact,
     Notes,
     join_names,
+    read_notes,
     sentences_of,
+    tell,
 )
 from p2r.playground.second.questions import KINDS, SceneQuestion, make_asked, to_question
 from p2r.playground.second.splits import AMBIGUOUS, make_ambiguous
@@ -88,12 +92,13 @@ def look_up(
     unclear: float = 0.0,
     habit: Habit = COMPLETE,
     domain: Domain = SEEN,
+    mixed: bool = False,
 ) -> Example:
     """Notes and a question; the response thinks from the notes and answers.
 
     The sentences are in random order. With probability `lacking`, one needed sentence is left out,
     and the response says so and guesses. `unclear` is the share of questions with the option
-    "cannot tell".
+    "cannot tell". `mixed`: see `mix_motions`.
     """
     rng = _rng("look up", seed)
     scene, asked = _ask(rng, seed, kinds, domain, unclear, place=False)
@@ -101,10 +106,29 @@ def look_up(
     if rng.random() < lacking:
         left = sentences_of(scene).get(rng.choice(asked.needs), "")
         notes = notes.replace(left, "").replace("  ", " ").strip() or notes
+    if mixed:
+        notes = mix_motions(notes, rng)
     thought = think_from(notes, asked, rng, domain)
     question = to_question(asked)
     question.problem = f"{notes} {question.problem}"
     return Example(None, question, template.render(None, thought.think, thought.answer))
+
+
+def mix_motions(notes: str, rng: random.Random) -> str:
+    """Return notes in which the objects that hit nothing move and stand still at random.
+
+    In a scene, the object that is hit always stands still. A model that learned only from scenes
+    may take the first object that stands still, whatever its shape.
+    """
+    read = read_notes(notes)
+    for fact in read.objects:
+        if fact.motion is not None and fact.hit is None:
+            still = rng.random() < 0.5
+            motion = STILL if still else rng.choice(MOTION_WORDS)
+            event, time = (NO_EVENT, None) if still else (fact.event, fact.time)
+            mixed = replace(fact, motion=motion, event=event, time=time)
+            notes = notes.replace(tell(fact), tell(mixed))
+    return notes
 
 
 def repeat(seed: int | str, domain: Domain = SEEN) -> Example:

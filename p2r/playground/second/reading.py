@@ -58,26 +58,18 @@ def _part(fact: Fact, part: str, used: Sequence[Fact] = ()) -> str:
     return str(value)
 
 
-def _search(
-    notes: Notes, what: str, fits: Callable[[Fact], bool], first: Fact | None = None
-) -> tuple[Fact, ...]:
+def _search(notes: Notes, what: str, fits: Callable[[Fact], bool]) -> tuple[Fact, ...]:
     """Read the notes in order until a fact fits. Return the facts that were read.
-
-    `first`: a fact that was read already. The search starts with the fact after it, and continues
-    from the beginning at the end of the notes.
 
     Tiny models cannot find a sentence by its last words. They can repeat the notes and stop at the
     sentence that fits.
     """
-    order, read = [*notes.objects], ()
-    if first is not None:
-        place = order.index(first)
-        order, read = [*order[place + 1 :], *order[:place]], (first,)
-    for place, fact in enumerate(order):
+    read: tuple[Fact, ...] = ()
+    for fact in notes.objects:
         if fits(fact):
-            read = (*read, *order[:place])
             return (*read, _read(notes, fact.name, read))
-    raise MissingFact(f"No {what} is described.", (*read, *order))
+        read = (*read, fact)
+    raise MissingFact(f"No {what} is described.", read)
 
 
 def _mover(notes: Notes, way: str) -> tuple[Fact, ...]:
@@ -149,5 +141,8 @@ def read_chain(notes: Notes, name: str) -> Solution:
     if shape is None:
         _part(one, "event")
         raise MissingFact("It hits no object.", (one,))
-    read = _search(notes, shape, lambda fact: fact.shape == shape, one)
-    return Solution(read[-1].colour, (one, read[-1]), read)
+    hit = next((fact.name for fact in notes.objects if fact.shape == shape), None)
+    if hit is None:
+        raise MissingFact(f"No {shape} is described.", (one,))
+    two = _read(notes, hit, (one,))
+    return Solution(two.colour, (one, two), (one,), f"The {shape} is {two.colour}.")
