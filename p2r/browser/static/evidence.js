@@ -91,7 +91,12 @@ window.p2rEvidence = (() => {
 
   // ---- the player
 
-  function play() { const player = video(); if (player) player.paused ? player.play() : player.pause(); return player; }
+  function play() {
+    const player = video();
+    if (player?.paused) player.play().catch(() => {}); // it fails if a pause comes before the first frame
+    else player?.pause();
+    return player;
+  }
   function nudge(steps) {
     const player = video();
     if (!player) return;
