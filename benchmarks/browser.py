@@ -7,6 +7,8 @@ The benchmark makes a synthetic run (`synthetic_run.py`), or takes an existing o
 serves it with `p2r app` and prints
 
 - `start_s`: from the command to the first answer of the server. `start_cpu_s`: its CPU time.
+- `start_page_s`: from the command to the example cases of the start page, in a Chromium that runs
+  already and asks as soon as the server answers.
 - `first_page_s`: in Chromium, from the address to the first case of the list on the page.
 - `filter_p95_s`, `search_p95_s`: one client; the work of the server for a change of the filters, or
   for a new search: a page of 50, the number of cases, the 2 x 2 table, the failure kinds, all
@@ -273,21 +275,51 @@ def measure_server(server: Server, options: argparse.Namespace, cases: int) -> d
     }
 
 
-def measure_page(server: Server) -> dict[str, float | None]:
-    """Measure the page in Chromium; None if Chromium is not installed."""
-    nothing = {"first_page_s": None, "heap_mb": None}
+@contextlib.contextmanager
+def open_chromium() -> Iterator[Any]:
+    """Yield a Chromium; None if Chromium or playwright is not installed."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        return nothing
+        path = None
     if path is None:
-        return nothing
-    problem = " ".join(server.ask("first")["found"].split())[:40]
+        yield None
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(1000 * PATIENCE)
+        yield browser
+        browser.close()
+
+
+def _new_page(browser: Any) -> Any:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(1000 * PATIENCE)
+    return page
+
+
+def measure_start(run: Path, app: list[str]) -> dict[str, float | None]:
+    """Measure how long a new server takes to show its start page; None without Chromium."""
+    with open_chromium() as browser:
+        if browser is None:
+            return {"start_page_s": None}
+        page = _new_page(browser)
+        server = Server(run, app)
+        try:
+            page.goto(server.address)
+            page.locator(".quad-card").first.wait_for()
+            return {"start_page_s": time.perf_counter() - server.began}
+        finally:
+            server.close()
+
+
+def measure_page(server: Server) -> dict[str, float | None]:
+    """Measure the page in Chromium; None without Chromium."""
+    problem = " ".join(server.ask("first")["found"].split())[:40]
+    with open_chromium() as browser:
+        if browser is None:
+            return {"first_page_s": None, "heap_mb": None}
+        page = _new_page(browser)
         spans = []
         for _ in range(3):  # the first time also fills the cache
             began = time.perf_counter()
@@ -298,7 +330,6 @@ def measure_page(server: Server) -> dict[str, float | None]:
         session.send("HeapProfiler.enable")
         session.send("HeapProfiler.collectGarbage")
         heap = session.send("Runtime.getHeapUsage")["usedSize"] / 1e6
-        browser.close()
     return {"first_page_s": statistics.median(spans), "heap_mb": heap}
 
 
@@ -308,12 +339,14 @@ def percentile(spans: list[float], share: float = 0.95) -> float:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         run = options.run or make_run(Path(folder) / "synthetic", options.cases, options.seed)
+        found = {} if options.no_page else measure_start(run, options.app)
         server = Server(run, options.app)
         try:
             cases = server.ask("count")["found"]
-            found = {"cases": cases, "start_s": server.start_s, "start_cpu_s": server.start_cpu_s}
+            found |= {"cases": cases, "start_s": server.start_s, "start_cpu_s": server.start_cpu_s}
             if not options.no_page:
                 found |= measure_page(server)
             found |= measure_server(server, options, cases)
