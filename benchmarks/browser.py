@@ -315,10 +315,10 @@ def measure_start(run: Path, app: list[str]) -> dict[str, float | None]:
 
 def measure_page(server: Server) -> dict[str, float | None]:
     """Measure the page in Chromium; None without Chromium."""
-    problem = " ".join(server.ask("first")["found"].split())[:40]
     with open_chromium() as browser:
         if browser is None:
             return {"first_page_s": None, "heap_mb": None}
+        problem = " ".join(server.ask("first")["found"].split())[:40]
         page = _new_page(browser)
         spans = []
         for _ in range(3):  # the first time also fills the cache
@@ -342,11 +342,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         run = options.run or make_run(Path(folder) / "synthetic", options.cases, options.seed)
-        found = {} if options.no_page else measure_start(run, options.app)
         server = Server(run, options.app)
         try:
             cases = server.ask("count")["found"]
-            found |= {"cases": cases, "start_s": server.start_s, "start_cpu_s": server.start_cpu_s}
+            found = {"cases": cases, "start_s": server.start_s, "start_cpu_s": server.start_cpu_s}
             if not options.no_page:
                 found |= measure_page(server)
             found |= measure_server(server, options, cases)
@@ -357,6 +356,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             }
         finally:
             server.close()
+        if not options.no_page:
+            found |= measure_start(run, options.app)
     return found
 
 

@@ -1,8 +1,8 @@
 """The playground's splits: questions about scenes, and their videos as mp4 files.
 
 Each split has its own range of seeds. Pre-training of the shipped models uses another range. The
-test split is only for evaluation. `generation` chooses the world: 1, the world of the shipped
-models, or 2 (`p2r.playground.second`), which has more splits.
+test split is only for evaluation. `generation` chooses the world: 1 (`p2r.playground.world`), or 2
+(`p2r.playground.second`), which has more splits.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _render(question: Question) -> np.ndarray:
 def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
     """Write uint8 frames (T, H, W, 3) as an H.264 mp4 file.
 
-    The same frames always give the same bytes. With its macroblock tree, x264 does not promise
-    that: it reads memory that it has not written.
+    The same frames always give the same bytes. With x264's macroblock tree, some clips had other
+    bytes each time.
     """
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps))

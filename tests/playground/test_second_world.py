@@ -25,7 +25,13 @@ from p2r.playground.second.examples import (
 )
 from p2r.playground.second.habits import CARELESS, COMPLETE, TARGETED, describe
 from p2r.playground.second.language import NO_EVENT, STILL, Notes, read_notes, sentences_of
-from p2r.playground.second.questions import KINDS, TWO_SENTENCES, make_asked, to_question
+from p2r.playground.second.questions import (
+    KINDS,
+    TWO_SENTENCES,
+    SceneQuestion,
+    make_asked,
+    to_question,
+)
 from p2r.playground.second.thinking import think_from
 from p2r.playground.second.words import EVENTS, NEW, SEEN, SIZES
 from p2r.playground.second.world import STAGE, Scene, sample_scene
@@ -91,6 +97,7 @@ def test_the_thinking_follows_from_the_needed_sentences_only(kind):
             if kind == "chain":  # of the object that is hit, the thinking says the colour alone
                 colour, shape = asked.needs[1].split()
                 said[1] = f" The {shape} is {colour}. "
+                assert sentences[asked.needs[1]] not in thought.think
             assert all(text in thought.think for text in said)
         for left_out in asked.needs:
             others = " ".join(text for name, text in sentences.items() if name != left_out)
@@ -158,6 +165,29 @@ def test_in_mixed_notes_the_object_that_is_hit_need_not_stand_still():
         still = [fact for fact in notes.objects if fact.motion == STILL and fact is not hitter]
         first_still += bool(still) and still[0] is target
     assert moved > 25 and first_still < 40
+
+
+def test_a_hit_needs_another_object_of_that_shape():
+    hitter = "The red ring is big, moves left, hits the ring at 2 s."
+    question = "What colour is the object that the red ring hits?"
+    asked = SceneQuestion("chain", question, "free-form", "blue", [], ("red ring",), "blue")
+    alone = think_from(hitter, asked)
+    assert not alone.told and "No ring is described. I guess" in alone.think
+    both = think_from(f"{hitter} The blue ring is small, stays still, no event.", asked)
+    assert (both.told, both.answer) == (True, "blue") and "The ring is blue." in both.think
+    unclear = think_from(
+        f"{hitter} The blue ring is small, stays still, no event. "
+        "The blue ring is big, stays still, no event.",
+        asked,
+    )
+    assert not unclear.told and "The blue ring is described in two ways." in unclear.think
+
+
+def test_a_sign_that_is_not_told_is_guessed():
+    for seed in range(20):
+        example = trace_from_other_notes(seed, ("sign",), lacking=1.0)
+        assert example.scene.sign and "The sign says" not in example.given
+        assert "the sign is not described. I guess" in example.response
 
 
 def name_asked(example):

@@ -91,9 +91,11 @@ window.p2rEvidence = (() => {
 
   // ---- the player
 
+  // A pause before the first frame is no error.
+  function interrupted(error) { if (error.name !== 'AbortError') throw error; }
   function play() {
     const player = video();
-    if (player?.paused) player.play().catch(() => {}); // it fails if a pause comes before the first frame
+    if (player?.paused) player.play().catch(interrupted);
     else player?.pause();
     return player;
   }

@@ -15,7 +15,10 @@ from p2r.playground.second.questions import KINDS
 
 COUNT = 64
 PER_KIND = 20
-_UNMEASURED = ("repeat", "letters", "parts", "look up", "two steps", "movers")
+_TEXT_ONLY = (
+    *("repeat words", "repeat", "letters", "parts", "look up"),
+    *("two steps", "movers", "chains", "mixed chains"),
+)
 
 
 def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:
@@ -29,7 +32,7 @@ def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:
     found = {
         name: token_skill(name, model, processor, stage)
         for name in stage.mix
-        if name not in _UNMEASURED
+        if name not in _TEXT_ONLY
     }
     if "look up" in stage.mix:
         rights = look_up_skill(model, processor)

@@ -115,14 +115,17 @@ def look_up(
 
 
 def mix_motions(notes: str, rng: random.Random) -> str:
-    """Return notes in which the objects that hit nothing move and stand still at random.
+    """Return notes in which the objects that hit nothing move or stand still at random.
 
     In a scene, the object that is hit always stands still. A model that learned only from scenes
     may take the first object that stands still, whatever its shape.
+
+    Half of the objects stand still without an event. The others get a random motion and keep their
+    event, so a sentence may be impossible in a scene ("stays still, stops at 2 s").
     """
     read = read_notes(notes)
     for fact in read.objects:
-        if fact.motion is not None and fact.hit is None:
+        if fact.event is not None and fact.hit is None:
             still = rng.random() < 0.5
             motion = STILL if still else rng.choice(MOTION_WORDS)
             event, time = (NO_EVENT, None) if still else (fact.event, fact.time)

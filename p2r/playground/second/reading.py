@@ -29,8 +29,8 @@ class MissingFact(Exception):
 class Solution(NamedTuple):
     """An answer in words, and the facts it comes from.
 
-    `read`: all facts that are read to find them (default: no others). `remark`: a conclusion from
-    the facts, said before the answer.
+    `read`: the facts whose sentences the thinking repeats (default: `used`). `remark`: a conclusion
+    from the facts, said before the answer.
     """
 
     value: str
@@ -141,8 +141,8 @@ def read_chain(notes: Notes, name: str) -> Solution:
     if shape is None:
         _part(one, "event")
         raise MissingFact("It hits no object.", (one,))
-    hit = next((fact.name for fact in notes.objects if fact.shape == shape), None)
-    if hit is None:
+    found = [fact for fact in notes.objects if fact.shape == shape and fact is not one]
+    if not found:
         raise MissingFact(f"No {shape} is described.", (one,))
-    two = _read(notes, hit, (one,))
+    two = _read(notes, found[0].name, (one,))
     return Solution(two.colour, (one, two), (one,), f"The {shape} is {two.colour}.")

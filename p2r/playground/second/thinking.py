@@ -2,8 +2,9 @@
 
 `think_from` repeats the sentences that hold the needed facts, then names the answer. If the
 question describes an object ("the object that moves left"), the thinking repeats the sentences in
-order until one fits. If a needed fact is missing, the thinking says so, and the answer is a guess:
-each answer is equally likely.
+order until one fits. If the question asks what a named object hits, the thinking repeats the
+sentence about the named object, and says only the colour of the object that is hit. If a needed
+fact is missing, the thinking says so, and the answer is a guess: each answer is equally likely.
 "cannot tell" is the answer only if it is an option.
 """
 
