@@ -2,7 +2,7 @@
 
     python benchmarks/overlap.py --delay 5
     python benchmarks/overlap.py --json --steps 3 --set rl.max_tokens=40
-    python benchmarks/overlap.py --learn --seeds 0,1,2 --steps 50
+    python benchmarks/overlap.py --learn --seeds 0,1,2
 
 Starts `p2r serve --rollouts` with the teacher of the recipe and trains it twice for some steps, on
 the same playground questions. The server takes `--delay` seconds longer for each batch of rollouts.
@@ -17,8 +17,7 @@ weight of a token.
 recipe `tiny` both ways, and evaluates both models on `--questions` questions of the validation
 split. The results are means over seeds and questions, and the paired differences with their 95 %
 intervals over the questions: `overlap - one by one` as the mean of the seeds and for each seed, and
-between the seeds of `one by one` (seed noise). It needs more steps than the default of `--steps`,
-and does not use `--delay`.
+between the seeds of `one by one` (seed noise). `--learn` does not use `--delay`.
 """
 
 from __future__ import annotations
@@ -60,16 +59,18 @@ Values = dict[str, dict[str, list[list[float | None]]]]  # way -> metric -> seed
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, help="default: 6; with --learn those of the recipe")
     parser.add_argument("--delay", type=float, default=5.0, help="seconds per batch of rollouts")
     parser.add_argument("--learn", action="store_true", help="compare the trained models")
     parser.add_argument("--seeds", default="0,1,2", help="seeds of --learn")
     parser.add_argument("--questions", type=int, default=300, help="questions of --learn")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args()
-    settings = ["rl.rollouts=vllm-server", "rl.preflight=0", f"rl.steps={options.steps}"]
+    settings = ["rl.rollouts=vllm-server", "rl.preflight=0"]
     if not options.learn:
-        settings += ["rl.prompts_per_step=4", "rl.micro_batch=32"]
+        settings += ["rl.prompts_per_step=4", "rl.micro_batch=32", "rl.steps=6"]
+    if options.steps:
+        settings.append(f"rl.steps={options.steps}")
     recipe = load_recipe("tiny" if options.learn else "tiny1", [*settings, *options.set])
     use_threads(recipe)
     quiet_libraries()

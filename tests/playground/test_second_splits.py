@@ -60,7 +60,7 @@ def test_a_long_clip_shows_its_chapters_one_after_the_other(tmp_path):
 
 
 def test_the_same_frames_always_give_the_same_video(tmp_path):
-    """The encoder must not depend on what the memory held before."""
+    """The encoder must not depend on the old content of memory, so each try fills memory first."""
     rng = np.random.default_rng(0)
     for index in (6, 8, 18, 19, 48):  # clips that once had 6 to 12 encodings in 30 tries
         scene = scene_from_dict(make_question("train", index, 2).meta["scene"])

@@ -91,7 +91,7 @@ window.p2rEvidence = (() => {
 
   // ---- the player
 
-  // A pause before the first frame is no error.
+  // `play` fails with an AbortError if the user pauses before the first frame. Ignore that error.
   function interrupted(error) { if (error.name !== 'AbortError') throw error; }
   function play() {
     const player = video();

@@ -18,8 +18,8 @@ All stages draw their scenes on the fly, from seeds that no split uses.
    not help while it thinks.
    *practice*: the same with more events, more descriptions by name, and more questions about the
    object that a named one hits. *read on*: mostly such questions, without videos. In many of their
-   notes, the object that is hit moves: in scenes it never does, and a model that learned only from
-   scenes takes the first object that stands still. *finish*: as *practice*, with more names, and
+   notes, the object that is hit moves. In scenes it never moves, and a model that learned only from
+   scenes names the first object that stands still. *finish*: as *practice*, with more names, and
    more objects that stop or hit another one. Some questions ask for a sign that the notes leave
    out: signs are easy to see, so a model answers from the video where it should guess.
    The name of *read on* is from an earlier form of the thinking, which repeated more sentences.

@@ -118,7 +118,7 @@ def mix_motions(notes: str, rng: random.Random) -> str:
     """Return notes in which the objects that hit nothing move or stand still at random.
 
     In a scene, the object that is hit always stands still. A model that learned only from scenes
-    may take the first object that stands still, whatever its shape.
+    may name the first object that stands still, even if its shape is wrong.
 
     Half of the objects stand still without an event. The others get a random motion and keep their
     event, so a sentence may be impossible in a scene ("stays still, stops at 2 s").
