@@ -20,8 +20,9 @@ A step reads and encodes the prompts, samples the rollouts, judges and scores th
 log-probs of the reference, the loss and its gradient, and runs the optimiser. All trainers train
 the tiny model on the same playground questions, on the CPU, in turns, in one OS process. Every
 rollout has `rl.max_tokens` tokens and the learning rate is 0, so each round is the same amount of
-work. The untrained model writes no text that can be judged. So our trainers replace each sampled
-text by a well-formed response of the same length, each with a different observation.
+work. The untrained model writes no text that can be judged. So in our trainers a logits processor
+leaves one token at each place, and each rollout becomes a well-formed response. The observations
+are all different and have two thirds of the tokens.
 
 The results are medians over the rounds:
 - `process_over_outcome`: time of `process` / time of `outcome`. `cpu_process_over_outcome` is the
@@ -77,7 +78,7 @@ from p2r.template import build_prompt
 from p2r.training.flops import StepShape, step_flops
 from p2r.training.grpo import grpo_arguments
 from p2r.training.preflight import measured_peak
-from p2r.training.step import FramesOf, Step, score
+from p2r.training.step import FramesOf, Prompt, Step, score
 from p2r.training.step_judge import Judged
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
@@ -154,18 +155,32 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 class FixedResponseTrainer(ProcessAwareGRPOTrainer):
-    """Samples as usual, then replaces each response by one that can be judged."""
+    """Samples responses that can be judged: all other tokens have no probability."""
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        sampled, logps = super()._generate_single_turn(*args, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model.generate = partial(self.model.generate, logits_processor=[self._only_fixed])
+        self.fixed: torch.Tensor | None = None  # (rows, tokens)
+        self.prompt = 0  # its length with padding
+
+    def _sample_from(self, prompts: list[Prompt]) -> Any:
+        size = self.settings.max_tokens
+        self.fixed = torch.tensor([self._response(row, size) for row in range(len(prompts))])
+        self.prompt = max(len(prompt.ids) for prompt in prompts)
+        return super()._sample_from(prompts)
+
+    def _response(self, row: int, size: int) -> list[int]:
         encode = partial(self._tokenizer.encode, add_special_tokens=False)
         filler = encode(" so")[-1:]
-        tail = [*encode("</think><answer>2</answer>"), self._tokenizer.eos_token_id]
-        said = []
-        for row in range(len(sampled)):
-            head = encode(f"<observation>I see {row}.</observation><think>So")
-            said.append(head + filler * (len(sampled[row]) - len(head) - len(tail)) + tail)
-        return said, logps
+        seen = encode(f"<observation>I see {row}.")
+        seen += filler * (2 * size // 3 - len(seen)) + encode("</observation><think>So")
+        end = [*encode("</think><answer>2</answer>"), self._tokenizer.eos_token_id]
+        return seen + filler * (size - len(seen) - len(end)) + end
+
+    def _only_fixed(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        assert self.fixed is not None
+        token = self.fixed[:, ids.size(1) - self.prompt, None]
+        return torch.full_like(scores, -math.inf).scatter_(1, token, 0.0)
 
 
 class TimedTrainer(TrainerCallback):

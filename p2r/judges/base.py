@@ -87,6 +87,15 @@ class BaseJudge(ABC):
         return any(part.sees_media for part in self.parts() if part is not self)
 
     @property
+    def waits(self) -> bool:
+        """Whether the judge, or a part of it, waits for a server.
+
+        Other work can go on meanwhile, so RL asks such a judge early, about single observations. A
+        judge that computes its verdicts on this machine should set it to False.
+        """
+        return any(not part.free for part in self.parts())
+
+    @property
     def template(self) -> str:
         """The text of the prompt file that the judges behind a server use ("": none)."""
         return next((part.template for part in self.parts() if part is not self), "")

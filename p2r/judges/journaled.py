@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from p2r.files.journal import Journal
 from p2r.judges.base import Judge, judge_distinct, judge_key, reused, sees_media
@@ -21,10 +24,24 @@ class JournaledJudge:
     def __init__(self, judge: Judge, journal: Journal) -> None:
         self.name = judge.name
         self.sees_media = sees_media(judge)
-        self._judge = judge
+        self.waits = bool(getattr(judge, "waits", False))
+        self._judge: Any = judge
         self._prompt = judge_prompt_hash(getattr(judge, "template", ""))
         self._journal = journal
         self._known = {key: Verdict.model_validate(record) for key, record in journal.records()}
+        self._keeping = threading.Lock()
+
+    async def ask(self, question: Question, observation: str) -> Verdict:
+        """Judge one observation; a new verdict is on disk when the call returns.
+
+        The judge must have a method `ask`, as every `BaseJudge` has.
+        """
+        key = self._key(question, observation)
+        if key in self._known:
+            return reused(self._known[key])
+        verdict: Verdict = await self._judge.ask(question, observation)
+        await asyncio.to_thread(self._keep, {key: verdict})  # the disk would block the event loop
+        return verdict
 
     def judge(self, questions: Sequence[Question], observations: Sequence[str]) -> list[Verdict]:
         """Judge as `Judge.judge`; new verdicts are on disk when the call returns."""
@@ -41,10 +58,18 @@ class JournaledJudge:
             )
             new = {keys[i]: verdict for i, verdict in zip(chunk, asked, strict=True)}
             verdicts |= new
-            keep = {k: v for k, v in new.items() if v.sufficient is not None}
-            self._journal.append_many((k, v.model_dump(mode="json")) for k, v in keep.items())
-            self._known |= keep
+            self._keep(new)
         return [verdicts[key] for key in keys]
+
+    def _keep(self, found: Mapping[str, Verdict]) -> None:
+        with self._keeping:
+            new = {
+                key: verdict
+                for key, verdict in found.items()
+                if verdict.sufficient is not None and key not in self._known
+            }
+            self._journal.append_many((k, v.model_dump(mode="json")) for k, v in new.items())
+            self._known |= new
 
     def _key(self, question: Question, observation: str) -> str:
         return f"{self.name}/{self._prompt}/{judge_key(question, observation, self.sees_media)}"

@@ -107,6 +107,7 @@ class Overlap:
 
     def _work(self, ahead: Ahead) -> None:
         trainer, step = self.trainer, ahead.step
+        pa_grpo.listen(step, ahead.judge)
         try:
             pa_grpo.sample(
                 step,

@@ -74,19 +74,24 @@ def place_prompts(
 def share_prompts(model: Any) -> None:
     """Let a model share prompts inside `sharing`; outside of it the model is unchanged."""
     backbone = backbone_of(model)
-    backbone.prompts = None
+    backbone.prompts = backbone.watch = None
     backbone.forward = partial(_forward, backbone, backbone.forward)
 
 
 @contextmanager
-def sharing(model: Any, prompts: Prompts) -> Iterator[None]:
-    """Tell `model` the prompts of the rows that it samples from inside this block."""
+def sharing(
+    model: Any, prompts: Prompts, watch: Callable[[torch.Tensor], None] | None = None
+) -> Iterator[None]:
+    """Tell `model` the prompts of the rows that it samples from inside this block.
+
+    `watch` gets the tokens of each step of the sampling, (B, 1), except those of the last step.
+    """
     backbone = backbone_of(model)
-    backbone.prompts = prompts
+    backbone.prompts, backbone.watch = prompts, watch
     try:
         yield
     finally:
-        backbone.prompts = None
+        backbone.prompts = backbone.watch = None
 
 
 def _forward(
@@ -106,6 +111,8 @@ def _forward(
     """
     prompts: Prompts | None = backbone.prompts
     if prompts is None or past_key_values is None or past_key_values.get_seq_length():
+        if backbone.watch is not None and input_ids is not None:
+            backbone.watch(input_ids)
         return forward(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -4,6 +4,7 @@ All functions read and fill one record, `Step`. `p2r.training.trainer` calls the
 training loop in this order:
 
     step = Step(questions, group_size=8)
+    listen(step, asking)                 # the judge may begin during sampling
     sample(step, …)                      # frames, prompts and completions
     judge(step, asking)                  # begins in the background, during the log-probs
     score(step, asking.answer(), …)      # cases and rewards, eq. (5)
@@ -50,6 +51,7 @@ from p2r.training.vision_once import ONE_STEP
 from p2r.video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
+Hear = Callable[[int, str], None]  # gets a row and its text, which has a complete observation
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Step:
     prompts: list[Prompt] = field(default_factory=list)  # B
     completions: list[list[int]] = field(default_factory=list)  # B, token ids with the end of turn
     sampling_log_probs: list[list[float]] | None = None  # B, from vLLM
+    hear: Hear | None = None  # for the sampler, see `listen`
     texts: list[str] = field(default_factory=list)  # B, the completions as text
     truncated: list[bool] = field(default_factory=list)  # B, stopped by the token limit
 
@@ -169,6 +172,12 @@ def sample(
 
 
 # -------------------------------------------------------------------------------------------- judge
+
+
+def listen(step: Step, asking: StepJudge) -> None:
+    """Let a judge behind a server begin with each observation while the rest is sampled."""
+    if asking.listens:
+        step.hear = lambda row, text: asking.hear(step.questions[row], text)
 
 
 def judge(step: Step, asking: StepJudge) -> None:

@@ -14,16 +14,20 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from textwrap import shorten
+from typing import Any
 
 from accelerate.utils import gather_object
 
 from p2r.errors import TrainingError
+from p2r.files.background import start
 from p2r.judges import NO_OBSERVATION, Judge, judge_key, reused, sees_media
 from p2r.records import Case, Question, Verdict
 from p2r.template import parse
 from p2r.training.stage import raise_together, raised_together, workers
 
 log = logging.getLogger(__name__)
+# A question, an observation, and its verdict to come if the judge has heard it already.
+Asked = tuple[Question, str, "Future[Verdict] | None"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Judged:
     """The verdicts on some rollouts, in order; None means that there is no judge.
 
     `calls` counts the observations that this worker sent to the judge, retries included. `seconds`
-    is the time the judge took.
+    is the time from `ask` to the last verdict.
     """
 
     verdicts: list[Verdict | None]
@@ -40,10 +44,12 @@ class Judged:
 
 
 class StepJudge:
-    """Asks a judge in a background thread: `ask` starts, `answer` waits for the verdicts.
+    """Asks a judge in the background: `ask` starts, `answer` waits for the verdicts.
 
-    Equal observations on one question are judged once, even if their rollouts are on different
-    workers. All workers must call `ask` and `answer` together (see `ask` for an exception).
+    Before `ask`, `hear` may already start to judge observations of rollouts that are still being
+    sampled. Equal observations on one question are judged once, even if their rollouts are on
+    different workers; an observation that several workers have heard is judged by each of them. All
+    workers must call `ask` and `answer` together (see `ask` for an exception).
 
     `timeout` is in seconds, counted from `ask`. A verdict that comes later is unknown, and so is a
     verdict after an `OSError` of the judge (for example no connection). `retries`: how often to ask
@@ -62,12 +68,31 @@ class StepJudge:
         self._deadline = 0.0
         self._keys: list[str | None] = []  # one per rollout; None: there is nothing to judge
         self._mine: dict[str, int] = {}  # the keys this worker asks about → the first row of each
+        self._heard: dict[str, Future[Verdict]] = {}  # since the latest `ask`
 
     def another(self) -> StepJudge:
         """Return one for another step, which may ask before this one has answered."""
         made = StepJudge(self.judge, self.timeout, self.retries)
         made._lock = self._lock  # the judge still gets one call at a time
         return made
+
+    @property
+    def listens(self) -> bool:
+        """Whether `hear` saves time: the judge waits for a server."""
+        return bool(getattr(self.judge, "waits", False))
+
+    def hear(self, question: Question, text: str) -> None:
+        """Start to judge the observation of a response; the rest of it may still be missing.
+
+        Only for a judge that `listens`. Does nothing while a call of the step before hangs.
+        """
+        if self._lock.locked():
+            return
+        judge: Any = self.judge
+        if observation := parse(text).observation:
+            key = judge_key(question, observation, sees_media(judge))
+            if key not in self._heard:
+                self._heard[key] = start(judge.ask(question, observation))
 
     def ask(
         self, questions: Sequence[Question], texts: Sequence[str], together: bool = True
@@ -84,6 +109,7 @@ class StepJudge:
             for question, observation in zip(questions, observations, strict=True)
         ]
         self._asked, self._deadline = Future(), time.monotonic() + self.timeout
+        heard, self._heard = self._heard, {}
         if self.judge is None:
             return
         before: set[str | None] = set()
@@ -91,9 +117,11 @@ class StepJudge:
             before = before.union(*gather_object([self._keys])[: workers().process_index])
         self._mine = {}
         for row, key in enumerate(self._keys):
-            if key and key not in before:
+            if key and (key not in before or key in heard):
                 self._mine.setdefault(key, row)
-        asked = [(questions[row], observations[row]) for row in self._mine.values()]
+        asked = [
+            (questions[row], observations[row], heard.get(key)) for key, row in self._mine.items()
+        ]
         # A daemon thread: a call that hangs does not keep Python from exiting.
         threading.Thread(
             target=self._work, args=(self._asked, asked, self._deadline), name="judge", daemon=True
@@ -126,25 +154,29 @@ class StepJudge:
         ]  # fmt: skip
         return Judged(verdicts, judged.calls, judged.seconds)
 
-    def _work(
-        self, asked: Future[Judged], pairs: Sequence[tuple[Question, str]], deadline: float
-    ) -> None:
+    def _work(self, asked: Future[Judged], observations: Sequence[Asked], deadline: float) -> None:
         try:
             with self._lock:
                 if time.monotonic() < deadline:
-                    asked.set_result(self._judge(pairs, deadline))
+                    asked.set_result(self._judge(observations, deadline))
         except BaseException as error:  # `answer` raises it
             asked.set_exception(error)
 
-    def _judge(self, pairs: Sequence[tuple[Question, str]], deadline: float) -> Judged:
-        """Judge every pair; start no retry after `deadline` (in seconds of `time.monotonic`)."""
-        start, calls = time.perf_counter(), 0
-        verdicts = [_unknown("not asked")] * len(pairs)
+    def _judge(self, observations: Sequence[Asked], deadline: float) -> Judged:
+        """Judge every observation; start no call after `deadline`, a time of `time.monotonic`.
+
+        An observation that the judge has heard and could not judge is asked about again.
+        """
+        assert self.judge is not None
+        begun = time.perf_counter()
+        early = [heard and _result(heard) for _, _, heard in observations]
+        verdicts = [verdict or _unknown("not asked") for verdict in early]
+        calls = sum(not verdict.usage.get("reused") for verdict in early if verdict)
         for attempt in range(self.retries + 1):
             rows = [row for row, verdict in enumerate(verdicts) if _failed(verdict)]
-            if not rows or (attempt and time.monotonic() >= deadline):
+            if not rows or time.monotonic() >= deadline:
                 break
-            asked = [pairs[row] for row in rows]
+            asked = [observations[row][:2] for row in rows]
             try:
                 found = self.judge.judge([q for q, _ in asked], [seen for _, seen in asked])
             except OSError as error:
@@ -154,7 +186,14 @@ class StepJudge:
             calls += sum(not verdict.usage.get("reused") for verdict in found)
             for row, verdict in zip(rows, found, strict=True):
                 verdicts[row] = verdict
-        return Judged(verdicts, calls, time.perf_counter() - start)
+        return Judged(verdicts, calls, time.perf_counter() - begun)
+
+
+def _result(heard: Future[Verdict]) -> Verdict:
+    try:
+        return heard.result()
+    except OSError as error:
+        return _unknown(f"{type(error).__name__}: {error}")
 
 
 def _unknown(reason: str) -> Verdict:

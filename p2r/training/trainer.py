@@ -29,6 +29,7 @@ from p2r.training import temporal
 from p2r.training.critic import Critic, assess_step
 from p2r.training.dynamic_sampling import replace_collapsed
 from p2r.training.log_probs import Rows, read_rows
+from p2r.training.observation_watch import ObservationWatch
 from p2r.training.overlap import Overlap
 from p2r.training.packing import accept_packed_rows
 from p2r.training.perception_loss import (
@@ -200,6 +201,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         """
         step = self.step
         if not step.completions:
+            pa_grpo.listen(step, self.judge)
             self.sample(step, self.frames_of)
             pa_grpo.judge(step, self.judge)
         if self.overlap is not None and self.model.training:
@@ -232,7 +234,9 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         fields |= data.to_model_inputs({key: [row[key] for row in vision] for key in grids})
         seen = self.vision_once.see(self.model, vision, trained=True)
         shared = Prompts.of(seen, self.accelerator.device)
-        with sharing(self.accelerator.unwrap_model(self.model), shared):
+        hear = self.step.hear
+        watch = ObservationWatch(self._tokenizer, len(ids), hear).see if hear else None
+        with sharing(self.accelerator.unwrap_model(self.model), shared, watch):
             return self._generate_single_turn(ids, None, fields, self.step.group_size)
 
     def perception(self, **columns: Any) -> list[float | None]:

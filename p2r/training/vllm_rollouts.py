@@ -21,7 +21,7 @@ from p2r.engines import Completion, Request, Sampling
 from p2r.errors import P2RError, TrainingError
 from p2r.runs.recipe import Recipe
 from p2r.training.stage import raise_together
-from p2r.training.step import Prompt, Step
+from p2r.training.step import Hear, Prompt, Step
 from p2r.training.vllm_samplers import Sampler, make_sampler
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class VllmRollouts(VLLMGeneration):
             for row, (question, frames) in enumerate(zip(step.questions, step.frames, strict=True))
         ]
         sampling = Sampling(rl.temperature, rl.top_p, rl.max_tokens, self.recipe.seed)
-        completions = self._complete(requests, sampling)
+        completions = self._complete(requests, sampling, step.hear)
         for completion, length in zip(completions, lengths, strict=True):
             if completion.prompt_tokens != length:
                 raise TrainingError(
@@ -133,17 +133,24 @@ class VllmRollouts(VLLMGeneration):
         ids = [completion.token_ids or [] for completion in completions]
         return ids, [list(completion.logprobs or ()) for completion in completions]
 
-    def _complete(self, requests: list[Request], sampling: Sampling) -> list[Completion]:
+    def _complete(
+        self, requests: list[Request], sampling: Sampling, hear: Hear | None
+    ) -> list[Completion]:
         """Return a completion for each request; ask again for those that fail.
 
+        `hear` gets each response as soon as it is complete, so that the judge can begin with it.
         An engine that has died is an error at once: a new one would have the start model's weights.
         """
         found: dict[str, Completion] = {}
+        rows = {request.key: row for row, request in enumerate(requests)}
         left = requests
         for attempt in range(self.ATTEMPTS):
             if attempt:
                 time.sleep(self.PAUSE * 2 ** (attempt - 1))
-            found |= {c.key: c for c in self.sampler.engine.generate(left, sampling)}
+            for completion in self.sampler.engine.generate(left, sampling):
+                found[completion.key] = completion
+                if hear is not None and completion.error is None:
+                    hear(rows[completion.key], completion.text)
             left = [request for request in left if found[request.key].error is not None]
             if not left:
                 return [found[request.key] for request in requests]
