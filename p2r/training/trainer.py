@@ -187,9 +187,10 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             trace_fields=self.trace_fields,
         )
         if self.substitutes is not None:
-            step.questions = self.substitutes.fill(
-                step.questions, step.number, step.first_row, step.group_size
-            )
+            with step.timed("decode"):  # a clip that is not decoded yet is decoded here
+                step.questions = self.substitutes.fill(
+                    step.questions, step.number, step.first_row, step.group_size
+                )
         return step
 
     def roll_out(self, prompts: list, trainer: GRPOTrainer) -> dict[str, Any]:
