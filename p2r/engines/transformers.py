@@ -22,6 +22,8 @@ from p2r.data import (
     to_model_inputs,
 )
 from p2r.engines import Completion, Request, Sampling, describe_error, make_completion
+from p2r.engines.folded_attention import fold_attention
+from p2r.engines.open_rows import dropping
 from p2r.runs import model_fingerprint
 from p2r.runs.recipe import Recipe
 from p2r.template import banned_token_ids, prompt_hash
@@ -80,9 +82,9 @@ class TransformersEngine:
     @cached_property
     def model(self) -> Any:
         """The model, loaded at the first use, so that a finished stage never loads it."""
-        return load_model(self.name, self.dtype, {"attn_implementation": self.attention}).to(
-            self.device
-        )
+        model = load_model(self.name, self.dtype, {"attn_implementation": self.attention})
+        fold_attention(model)
+        return model.to(self.device)
 
     @cached_property
     def _ends(self) -> set[int]:
@@ -177,7 +179,9 @@ class TransformersEngine:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.inference_mode():
             torch.manual_seed(_seed(sampling.seed, [request.key for request in batch]))
-            return self.model.generate(**inputs, generation_config=config, **how)
+            ends = {*self._ends, self.tokenizer.pad_token_id}
+            with dropping(self.model, len(batch), ends):
+                return self.model.generate(**inputs, generation_config=config, **how)
 
     def _cut(self, row: list[int]) -> tuple[list[int], bool]:
         """Return the completion including its end token, and whether it has one."""

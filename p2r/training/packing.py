@@ -23,10 +23,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from p2r import data
+from p2r.engines.folded_attention import attend_folded, folded_attention
 from p2r.training.shared_prompts import Prompts, backbone_of, place_prompts
 
 ATTENTION = "sdpa_packed"  # the name of `packed_attention` among the functions of transformers
@@ -162,22 +162,20 @@ def packed_attention(
     packing: tuple[Group, ...] | None = None,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Serves the attention of transformers: as SDPA, and with `packing` within each group.
+    """Serves the attention of transformers: folded SDPA, and with `packing` within each group.
 
     Queries, keys and values are (B, heads, N, width), with fewer heads of keys than of queries;
     returns (B, N, heads, width). No mask of size N × N is made. The prompt attends to itself, and
     the completions of a group are a batch of sequences that continue the prompt. Keys are not
-    repeated for all heads. This is also true while sampling.
+    repeated for all heads.
     """
+    if packing is None:
+        return folded_attention(module, query, key, value, attention_mask, **settings)
     attend = partial(
         scaled_dot_product_attention,
         scale=settings.get("scaling"),
         dropout_p=settings.get("dropout", 0.0),
     )
-    if packing is None and query.size(2) == 1:  # one token of each row, while sampling
-        return _attend_folded(attend, query, key, value, attention_mask), None
-    if packing is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     sizes = [group.tokens for group in packing]
     parts = zip(*(states[0].split(sizes, 1) for states in (query, key, value)), strict=True)
     found = [
@@ -210,28 +208,8 @@ def _attend_group(
     query, *said = (_unfold(states[:, prefix:], lengths) for states in (query, key, value))
     before = [states[:, :prefix].expand(len(lengths), -1, -1, -1) for states in (key, value)]
     key, value = (torch.cat(both, 2) for both in zip(before, said, strict=True))
-    seen = _attend_folded(attend, query, key, value, group.mask)
+    seen = attend_folded(attend, query, key, value, group.mask)
     return [*found, *(each[:count] for each, count in zip(seen, lengths, strict=True))]
-
-
-def _attend_folded(
-    attend: Callable[..., torch.Tensor],
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
-    """Return the output of attention, (B, tokens, heads, width).
-
-    The queries of all heads that share keys are folded into one sequence. Otherwise the kernels
-    that take a mask would need a copy of the keys for each head.
-    """
-    shared = query.size(1) // key.size(1)
-    folded = query.unflatten(1, (-1, shared)).flatten(2, 3)
-    if mask is not None and mask.size(-2) > 1:
-        mask = mask.repeat(*[1] * (mask.dim() - 2), shared, 1)
-    seen = attend(folded, key, value, attn_mask=mask)
-    return seen.unflatten(2, (shared, -1)).flatten(1, 2).transpose(1, 2)
 
 
 def _unfold(states: torch.Tensor, lengths: tuple[int, ...]) -> torch.Tensor:

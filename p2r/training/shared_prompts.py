@@ -1,13 +1,14 @@
-"""Shared prompts: sampling computes the prompt of a group once, not once per rollout.
+"""Sampling computes the prompt of a group once, and no rollout that is complete.
 
 The G rollouts of a question have the same prompt and the same video. While sampling, each distinct
 prompt is computed once, vision tower included, and all its rollouts start from copies of its keys
 and values. For log-probs, `p2r.training.packing` shares the prompts in another way.
+Complete rollouts leave the forward pass (`p2r.engines.open_rows`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import torch
 from peft import PeftModel
 
 from p2r import data
+from p2r.engines.open_rows import OpenRows, take
 
 
 @dataclass(frozen=True)
@@ -71,68 +73,64 @@ def place_prompts(
 # ----------------------------------------------------------------------------------------- sampling
 
 
+class Sampling:
+    """What the backbone must know while B rows are sampled.
+
+    `ends` are the token ids that complete a row. `watch` gets the tokens of each step, (B, 1),
+    except those of the last step.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        ends: Collection[int],
+        watch: Callable[[torch.Tensor], None] | None = None,
+    ) -> None:
+        self.prompts, self.watch = prompts, watch
+        self.open = OpenRows(len(prompts.of_row), ends, prompts.of_row.device)
+
+
 def share_prompts(model: Any) -> None:
     """Let a model share prompts inside `sharing`; outside of it the model is unchanged."""
     backbone = backbone_of(model)
-    backbone.prompts = backbone.watch = None
+    backbone.sampling = None
     backbone.forward = partial(_forward, backbone, backbone.forward)
 
 
 @contextmanager
-def sharing(
-    model: Any, prompts: Prompts, watch: Callable[[torch.Tensor], None] | None = None
-) -> Iterator[None]:
-    """Tell `model` the prompts of the rows that it samples from inside this block.
-
-    `watch` gets the tokens of each step of the sampling, (B, 1), except those of the last step.
-    """
+def sharing(model: Any, sampling: Sampling) -> Iterator[None]:
+    """Tell `model` about the rows that it samples inside this block."""
     backbone = backbone_of(model)
-    backbone.prompts, backbone.watch = prompts, watch
+    backbone.sampling = sampling
     try:
         yield
     finally:
-        backbone.prompts = backbone.watch = None
+        backbone.sampling = None
 
 
 def _forward(
-    backbone: Any,
-    forward: Callable[..., Any],
-    input_ids: torch.Tensor | None = None,
-    attention_mask: torch.Tensor | None = None,
-    position_ids: torch.Tensor | None = None,
-    past_key_values: Any = None,
-    mm_token_type_ids: torch.Tensor | None = None,
-    **kwargs: Any,
+    backbone: Any, forward: Callable[..., Any], past_key_values: Any = None, **inputs: Any
 ) -> Any:
-    """Run the backbone. If the cache is empty, compute each distinct prompt once.
+    """Run the backbone; while sampling, only the rows that must be computed."""
+    inputs["past_key_values"] = past_key_values
+    sampling: Sampling | None = backbone.sampling
+    if sampling is None or past_key_values is None:
+        return forward(**inputs)
+    if not past_key_values.get_seq_length():
+        return _read_prompts(sampling.prompts, forward, inputs)
+    if sampling.watch is not None:
+        sampling.watch(inputs["input_ids"])
+    return sampling.open.read(forward, inputs)
 
-    The output then has the last state of each row alone, (B, 1, hidden), which predicts its first
-    token.
+
+def _read_prompts(prompts: Prompts, forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+    """Compute each distinct prompt once and copy its keys and values to its rows.
+
+    The output has the last state of each row alone, (B, 1, hidden), which predicts its first token.
     """
-    prompts: Prompts | None = backbone.prompts
-    if prompts is None or past_key_values is None or past_key_values.get_seq_length():
-        if backbone.watch is not None and input_ids is not None:
-            backbone.watch(input_ids)
-        return forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            mm_token_type_ids=mm_token_type_ids,
-            **kwargs,
-        )
     for key in data.VISION_KEYS:
-        kwargs.pop(key, None)
-    first = prompts.first
-    output = forward(
-        input_ids=input_ids[first],
-        attention_mask=attention_mask[first],
-        position_ids=position_ids[:, first],
-        past_key_values=past_key_values,
-        mm_token_type_ids=mm_token_type_ids[first],
-        **prompts.vision,
-        **kwargs,
-    )
-    past_key_values.batch_select_indices(prompts.of_row)
+        inputs.pop(key, None)
+    output = forward(**take(inputs, prompts.first), **prompts.vision)
+    inputs["past_key_values"].batch_select_indices(prompts.of_row)
     output.last_hidden_state = output.last_hidden_state[prompts.of_row, -1:]
     return output

@@ -39,7 +39,7 @@ from p2r.training.perception_loss import (
     read_responses,
 )
 from p2r.training.reference_check import check_reference
-from p2r.training.shared_prompts import Prompts, share_prompts, sharing
+from p2r.training.shared_prompts import Prompts, Sampling, share_prompts, sharing
 from p2r.training.stage import CHECKPOINT, ExactResume, checkpoint_on_error
 from p2r.training.step import FramesOf, Prompt, Step
 from p2r.training.step_judge import JudgeWatch, StepJudge
@@ -237,7 +237,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         shared = Prompts.of(seen, self.accelerator.device)
         hear = self.step.hear
         watch = ObservationWatch(self._tokenizer, len(ids), hear).see if hear else None
-        with sharing(self.accelerator.unwrap_model(self.model), shared, watch):
+        sampling = Sampling(shared, self.ends, watch)
+        with sharing(self.accelerator.unwrap_model(self.model), sampling):
             return self._generate_single_turn(ids, None, fields, self.step.group_size)
 
     def perception(self, **columns: Any) -> list[float | None]:
