@@ -1,4 +1,4 @@
-"""Measures the work that p2r avoids: padding in SFT, and repeated passes of a frozen vision tower.
+"""Measures work that p2r avoids: padding, repeated passes of a frozen tower, complete rows.
 
     python benchmarks/once.py
     python benchmarks/once.py --rounds 5 --json
@@ -9,8 +9,11 @@
 - `rl`: one step of RL with a frozen vision tower, a prompt with 16 frames, four rollouts of 30
   tokens in micro-batches of two. `each pass` calls the tower in every pass, `once` computes the
   features of a prompt once, `disk` reads the features that an earlier run has computed.
+- `sampling`: the teacher of the recipe `tiny` answers 64 questions with the engine transformers, at
+  temperature 1. `plain` computes all rows until the longest one is complete and copies keys for
+  heads that share them, as transformers does. `open` is p2r's engine. Both sample the same tokens.
 
-Both use the tiny model on the CPU. The compared ways take turns in one OS process. The results are
+All use tiny models on the CPU. The compared ways take turns in one OS process. The results are
 medians of the ratios within a round.
 """
 
@@ -26,6 +29,7 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import p2r.training  # noqa: F401  isort: skip  (first: it applies the patches that TRL needs)
 import torch
@@ -33,6 +37,8 @@ from step import SHAPES, TimedTrainer, our_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from p2r import data
+from p2r.engines import Request, Sampling, transformers
+from p2r.engines.transformers import TransformersEngine
 from p2r.files.disk_cache import DiskCache
 from p2r.judges import make_judge
 from p2r.playground.splits import write_split
@@ -50,10 +56,11 @@ from p2r.training.tuning import freeze_vision
 from p2r.video import FrameCache
 
 EXAMPLES, UPDATE, BATCH = 32, 16, 8
+ROWS = 64  # of a batch of `sampling`
 
 
-def read_questions(folder: Path, count: int) -> list[Question]:
-    write_split(folder, "train", count)
+def read_questions(folder: Path, count: int, generation: int = 1) -> list[Question]:
+    write_split(folder, "train", count, generation=generation)
     lines = (folder / "questions.jsonl").read_text().splitlines()
     return [Question.model_validate_json(line) for line in lines]
 
@@ -138,6 +145,45 @@ def measure_rl(rounds: int) -> dict[str, Any]:
     return found | {"disk_over_each pass": summary(seconds, "disk", "each pass")["ratio"]}
 
 
+def measure_sampling(rounds: int) -> dict[str, Any]:
+    """Return the seconds of both ways to sample, the ratio, and whether all tokens are the same."""
+    recipe = load_recipe("tiny")
+    use_threads(recipe)
+    with tempfile.TemporaryDirectory() as name:
+        questions = read_questions(Path(name), ROWS, recipe.playground.generation)
+        read = partial(data.read_frames, root=name, **data.train_settings(recipe.video))
+        requests = [
+            Request(question.id, question, read(question, cache=FrameCache(None)))
+            for question in questions
+        ]
+    engines = {
+        side: TransformersEngine(recipe.models.teacher, batch_size=ROWS, style=recipe.style)
+        for side in ("plain", "open")
+    }
+    with mock.patch.object(transformers, "fold_attention"):
+        engines["plain"].model.eval()  # loads it
+    sampling = Sampling(1.0, 1.0, recipe.generate.max_tokens, 0)
+    seconds: dict[str, list[float]] = {side: [] for side in engines}
+    answers: dict[str, list[Any]] = {}
+    for _ in range(rounds + 1):  # the first is a warm-up
+        for side, engine in engines.items():
+            drops = transformers.dropping if side == "open" else _drops_nothing
+            start = time.perf_counter()
+            with mock.patch.object(transformers, "dropping", drops):
+                answers[side] = [each.token_ids for each in engine.generate(requests, sampling)]
+            seconds[side].append(time.perf_counter() - start)
+    seconds = {side: values[1:] for side, values in seconds.items()}
+    lengths = [len(tokens) for tokens in answers["open"]]
+    return summary(seconds, "open", "plain") | {
+        "same": answers["open"] == answers["plain"],
+        "tokens": {"mean": statistics.mean(lengths), "longest": max(lengths)},
+    }
+
+
+def _drops_nothing(*_: Any) -> contextlib.nullcontext[None]:
+    return contextlib.nullcontext()
+
+
 def _frozen_trainer(recipe: Recipe, questions: list[Question], folder: Path, side: str) -> Any:
     read = partial(
         data.read_frames, root=folder, cache=FrameCache(), **data.train_settings(recipe.video)
@@ -171,6 +217,7 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         found = {"sft": measure_sft(options.rounds, options.budget)}
         found["rl"] = measure_rl(options.rounds)
+        found["sampling"] = measure_sampling(options.rounds)
     if options.json:
         print(json.dumps(found))
         return
@@ -179,6 +226,10 @@ def main() -> None:
           f"({sft['tokens']['packed']:,} tokens against {sft['tokens']['padded']:,})")  # fmt: skip
     print(f"RL with a frozen tower: once takes {rl['ratio']:.2f} of the time of each pass, "
           f"features from disk {rl['disk_over_each pass']:.2f}")  # fmt: skip
+    sampling = found["sampling"]
+    print(f"sampling: open rows take {sampling['ratio']:.2f} of the time of all rows; tokens the "
+          f"same: {sampling['same']}; mean {sampling['tokens']['mean']:.0f} tokens, longest "
+          f"{sampling['tokens']['longest']}")  # fmt: skip
     for name, part in found.items():
         print(name, {side: round(value, 2) for side, value in part["seconds"].items()})
 
