@@ -61,7 +61,7 @@ app: $(INSTALLED)  ## the case browser on RUN
 	$(BIN)/p2r app $(RUN)
 
 bench: $(INSTALLED) $(VENV)/.engines  ## speed, side by side with the usual alternatives
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/learn.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 
 format: $(INSTALLED) map  ## format the code, fix what ruff can fix, write the map of modules
 	$(BIN)/ruff format .

@@ -183,14 +183,15 @@ def read_padded_rows(
         labels = rows.input_ids[some].masked_fill(rows.attention_mask[some] == 0, data.IGNORED)
         labels[:, :-width] = data.IGNORED
         vision = {key: [row[key] for row in rows.vision[some]] for key in data.VISION_KEYS}
-        output = model(
-            input_ids=rows.input_ids[some],
-            attention_mask=rows.attention_mask[some],
-            mm_token_type_ids=rows.token_types[some],
-            labels=labels,
-            fused_lm_head=True,
-            **data.to_model_inputs(vision),
-        )
+        with accelerator.autocast():
+            output = model(
+                input_ids=rows.input_ids[some],
+                attention_mask=rows.attention_mask[some],
+                mm_token_type_ids=rows.token_types[some],
+                labels=labels,
+                fused_lm_head=True,
+                **data.to_model_inputs(vision),
+            )
         log_probs.append(output.log_probs[:, -width:])
         if entropy:
             entropies.append(output.entropy[:, -width:])

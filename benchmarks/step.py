@@ -21,8 +21,8 @@ log-probs of the reference, the loss and its gradient, and runs the optimiser. A
 the tiny model on the same playground questions, on the CPU, in turns, in one OS process. Every
 rollout has `rl.max_tokens` tokens and the learning rate is 0, so each round is the same amount of
 work. The untrained model writes no text that can be judged. So in our trainers a logits processor
-leaves one token at each place, and each rollout becomes a well-formed response. The observations
-are all different and have two thirds of the tokens.
+allows one token at each position, and each rollout is a well-formed response (with fewer than 60
+tokens it is cut). The observations are all different and have two thirds of the tokens.
 
 The results are medians over the rounds:
 - `process_over_outcome`: time of `process` / time of `outcome`. `cpu_process_over_outcome` is the

@@ -1,8 +1,8 @@
 """Sampling with transformers, without the rollouts that are complete.
 
 `generate` of transformers computes all rows of a batch until the longest one is complete. Here,
-complete rows leave the forward pass and the cache. Their last states are 0, and `generate` ignores
-the tokens that it samples from them.
+complete rows leave the forward pass and the cache within eight tokens. Their last states are 0, and
+`generate` ignores the tokens that it samples from them.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ import torch
 
 
 class OpenRows:
-    """The open rows of a batch of `count` rows. `ends` are the token ids that complete a row.
+    """The open rows of a batch of `count` rows.
 
-    `rows` (n,) are the rows in the cache.
+    `ends` are the token ids at which `generate` completes a row; the padding that follows is not
+    one of them. `rows` (n,) are the rows in the cache.
     """
 
     EVERY = 8  # tokens between two looks for complete rows, because removing rows copies the cache
 
     def __init__(self, count: int, ends: Collection[int], device: torch.device) -> None:
         self.ends = torch.tensor(sorted(ends), dtype=torch.long, device=device)
+        self.done = torch.zeros(count, dtype=torch.bool, device=device)
         self.rows = torch.arange(count, device=device)
         self.tokens = 0
 
     def read(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:
-        """Return the output of a forward pass over the newest tokens, (B, 1), with the states of
-        all rows.
-        """
+        """Run a forward pass over the newest tokens, (B, 1); return an output with all B rows."""
         ids = inputs["input_ids"]
-        self._drop(ids, inputs["past_key_values"])
+        self.done |= torch.isin(ids[:, 0], self.ends)
+        self.tokens += 1
+        if self.tokens % self.EVERY == 0:
+            self._drop(inputs["past_key_values"])
         if len(self.rows) == len(ids):
             return forward(**inputs)
         output = forward(**take(inputs, self.rows))
@@ -43,16 +46,13 @@ class OpenRows:
         output.last_hidden_state = states
         return output
 
-    def _drop(self, ids: torch.Tensor, cache: Any) -> None:
+    def _drop(self, cache: Any) -> None:
         """Remove complete rows from the cache.
 
         One row stays even if it is complete: workers with divided weights compute together until
         the last of them is done.
         """
-        self.tokens += 1
-        if self.tokens % self.EVERY:
-            return
-        still = torch.isin(ids[self.rows, 0], self.ends, invert=True).nonzero()[:, 0]
+        still = (~self.done[self.rows]).nonzero()[:, 0]
         if not len(still):
             still = still.new_zeros(1)
         if len(still) < len(self.rows):

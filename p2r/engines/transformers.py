@@ -179,8 +179,7 @@ class TransformersEngine:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.inference_mode():
             torch.manual_seed(_seed(sampling.seed, [request.key for request in batch]))
-            ends = {*self._ends, self.tokenizer.pad_token_id}
-            with dropping(self.model, len(batch), ends):
+            with dropping(self.model, len(batch), self._ends):
                 return self.model.generate(**inputs, generation_config=config, **how)
 
     def _cut(self, row: list[int]) -> tuple[list[int], bool]:

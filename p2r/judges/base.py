@@ -93,7 +93,7 @@ class BaseJudge(ABC):
         Other work can go on meanwhile, so RL asks such a judge early, about single observations. A
         judge that computes its verdicts on this machine should set it to False.
         """
-        return any(not part.free for part in self.parts())
+        return any(not part.free if part is self else part.waits for part in self.parts())
 
     @property
     def template(self) -> str:

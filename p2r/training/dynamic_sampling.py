@@ -81,7 +81,8 @@ def _sample_groups(trainer: Any, asked: dict[int, Question]) -> Step:
     )
     trainer.step = new  # the sampler reads it
     try:
-        pa_grpo.listen(new, trainer.judge)
+        if not idle:
+            pa_grpo.listen(new, trainer.judge)
         trainer.sample(new, trainer.frames_of)
         if idle:
             for name in ("questions", "frames", "prompts", "completions", "texts", "truncated"):

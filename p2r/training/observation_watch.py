@@ -6,6 +6,7 @@ judge gets each response when it is complete (`p2r.training.vllm_rollouts`).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,18 +26,28 @@ class ObservationWatch:
     def __init__(self, tokenizer: Any, rows: int, hear: Hear) -> None:
         self.tokenizer = tokenizer
         self.hear = hear
-        self.ends = {token for text, token in tokenizer.get_vocab().items() if ">" in text}
-        self.tokens: list[list[int]] = [[] for _ in range(rows)]
-        self.open = set(range(rows))
+        self.special = set(tokenizer.all_special_ids)
+        self.closing = closing_tokens(tokenizer) - self.special
+        self.open: dict[int, list[int]] = {row: [] for row in range(rows)}  # their tokens so far
 
     def see(self, ids: torch.Tensor) -> None:
-        """Read the newest tokens of all rollouts, (B, n)."""
+        """Read the newest token of each rollout, (B, 1)."""
         if not self.open:
             return
-        for row, new in enumerate(ids.tolist()):
-            self.tokens[row] += new
-            if row in self.open and self.ends.intersection(new):
-                text = self.tokenizer.decode(self.tokens[row], skip_special_tokens=True)
+        newest = ids[:, -1].tolist()
+        for row, tokens in list(self.open.items()):
+            token = newest[row]
+            tokens.append(token)
+            if token in self.special:  # the response has ended
+                del self.open[row]
+            elif token in self.closing:
+                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
                 if parse(text).observation is not None:
-                    self.open.discard(row)
+                    del self.open[row]
                     self.hear(row, text)
+
+
+@lru_cache(maxsize=4)
+def closing_tokens(tokenizer: Any) -> frozenset[int]:
+    """Return the token ids whose text contains ">"."""
+    return frozenset(token for text, token in tokenizer.get_vocab().items() if ">" in text)

@@ -98,6 +98,7 @@ class Overlap:
         questions = list(self.batches[(number - 1) // updates])
         asked = [question.id for question in questions]
         step = trainer.new_step(questions, number)
+        trainer.step.seconds["decode"] += step.seconds.pop("decode", 0.0)  # it waits, not `step`
         step.in_background = True
         self.ahead = ahead = Ahead(step, trainer.judge.another(), asked)
         # New weights are not loaded before the rollouts are complete.
@@ -107,8 +108,8 @@ class Overlap:
 
     def _work(self, ahead: Ahead) -> None:
         trainer, step = self.trainer, ahead.step
-        pa_grpo.listen(step, ahead.judge)
         try:
+            pa_grpo.listen(step, ahead.judge)
             pa_grpo.sample(
                 step,
                 self.processor,

@@ -73,8 +73,8 @@ def place_prompts(
 # ----------------------------------------------------------------------------------------- sampling
 
 
-class Sampling:
-    """What the backbone must know while B rows are sampled.
+class SampledRows:
+    """What the backbone must know about the B rows that are sampled.
 
     `ends` are the token ids that complete a row. `watch` gets the tokens of each step, (B, 1),
     except those of the last step.
@@ -93,19 +93,19 @@ class Sampling:
 def share_prompts(model: Any) -> None:
     """Let a model share prompts inside `sharing`; outside of it the model is unchanged."""
     backbone = backbone_of(model)
-    backbone.sampling = None
+    backbone.sampled = None
     backbone.forward = partial(_forward, backbone, backbone.forward)
 
 
 @contextmanager
-def sharing(model: Any, sampling: Sampling) -> Iterator[None]:
+def sharing(model: Any, rows: SampledRows) -> Iterator[None]:
     """Tell `model` about the rows that it samples inside this block."""
     backbone = backbone_of(model)
-    backbone.sampling = sampling
+    backbone.sampled = rows
     try:
         yield
     finally:
-        backbone.sampling = None
+        backbone.sampled = None
 
 
 def _forward(
@@ -113,14 +113,14 @@ def _forward(
 ) -> Any:
     """Run the backbone; while sampling, only the rows that must be computed."""
     inputs["past_key_values"] = past_key_values
-    sampling: Sampling | None = backbone.sampling
-    if sampling is None or past_key_values is None:
+    sampled: SampledRows | None = backbone.sampled
+    if sampled is None or past_key_values is None:
         return forward(**inputs)
     if not past_key_values.get_seq_length():
-        return _read_prompts(sampling.prompts, forward, inputs)
-    if sampling.watch is not None:
-        sampling.watch(inputs["input_ids"])
-    return sampling.open.read(forward, inputs)
+        return _read_prompts(sampled.prompts, forward, inputs)
+    if sampled.watch is not None:
+        sampled.watch(inputs["input_ids"])
+    return sampled.open.read(forward, inputs)
 
 
 def _read_prompts(prompts: Prompts, forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:

@@ -51,7 +51,7 @@ from p2r.training.vision_once import ONE_STEP
 from p2r.video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
-Hear = Callable[[int, str], None]  # gets a row and its text, which has a complete observation
+Hear = Callable[[int, str], None]  # gets a row and its text so far
 
 
 @dataclass(frozen=True)

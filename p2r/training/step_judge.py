@@ -10,9 +10,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any
 
@@ -43,6 +43,19 @@ class Judged:
     seconds: float = 0.0
 
 
+@dataclass
+class Turn:
+    """The turn of a call to the judge: one `ask` at a time, until its deadline."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    until: float = 0.0  # a time of `time.monotonic`
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a call goes on after its deadline."""
+        return self.lock.locked() and time.monotonic() > self.until
+
+
 class StepJudge:
     """Asks a judge in the background: `ask` starts, `answer` waits for the verdicts.
 
@@ -63,17 +76,18 @@ class StepJudge:
         self.judge = judge
         self.timeout = timeout
         self.retries = retries
-        self._lock = threading.Lock()  # while a call hangs, the judge gets no second call
+        self._turn = Turn()  # while a call hangs, the judge gets no second call
         self._asked: Future[Judged]
-        self._deadline = 0.0
+        self._began = self._deadline = 0.0
         self._keys: list[str | None] = []  # one per rollout; None: there is nothing to judge
         self._mine: dict[str, int] = {}  # the keys this worker asks about → the first row of each
         self._heard: dict[str, Future[Verdict]] = {}  # since the latest `ask`
+        self._lost = 0  # observations that were heard, but not asked about
 
     def another(self) -> StepJudge:
         """Return one for another step, which may ask before this one has answered."""
         made = StepJudge(self.judge, self.timeout, self.retries)
-        made._lock = self._lock  # the judge still gets one call at a time
+        made._turn = self._turn  # the judge still gets one `ask` at a time
         return made
 
     @property
@@ -86,7 +100,7 @@ class StepJudge:
 
         Only for a judge that `listens`. Does nothing while a call of the step before hangs.
         """
-        if self._lock.locked():
+        if self._turn.hangs:
             return
         judge: Any = self.judge
         if observation := parse(text).observation:
@@ -108,7 +122,8 @@ class StepJudge:
             judge_key(question, observation, sees_media(self.judge)) if observation else None
             for question, observation in zip(questions, observations, strict=True)
         ]
-        self._asked, self._deadline = Future(), time.monotonic() + self.timeout
+        self._asked, self._began = Future(), time.monotonic()
+        self._deadline = self._began + self.timeout
         heard, self._heard = self._heard, {}
         if self.judge is None:
             return
@@ -119,6 +134,7 @@ class StepJudge:
         for row, key in enumerate(self._keys):
             if key and (key not in before or key in heard):
                 self._mine.setdefault(key, row)
+        self._lost = len(heard.keys() - self._mine.keys())
         asked = [
             (questions[row], observations[row], heard.get(key)) for key, row in self._mine.items()
         ]
@@ -145,10 +161,10 @@ class StepJudge:
             raise
         raise_together(None)
         found = dict(zip(self._mine, judged.verdicts, strict=True))
-        known = {key: verdict for part in gather_object([found]) for key, verdict in part.items()}
+        known = _merge(gather_object([found]))
         verdicts = [
             NO_OBSERVATION if key is None
-            else known[key] if self._mine.get(key) == row
+            else _at_cost_of(found[key], known[key]) if self._mine.get(key) == row
             else reused(known[key])
             for row, key in enumerate(self._keys)
         ]  # fmt: skip
@@ -156,7 +172,8 @@ class StepJudge:
 
     def _work(self, asked: Future[Judged], observations: Sequence[Asked], deadline: float) -> None:
         try:
-            with self._lock:
+            with self._turn.lock:
+                self._turn.until = deadline
                 if time.monotonic() < deadline:
                     asked.set_result(self._judge(observations, deadline))
         except BaseException as error:  # `answer` raises it
@@ -165,17 +182,23 @@ class StepJudge:
     def _judge(self, observations: Sequence[Asked], deadline: float) -> Judged:
         """Judge every observation; start no call after `deadline`, a time of `time.monotonic`.
 
-        An observation that the judge has heard and could not judge is asked about again.
+        The call about an observation that the judge has heard is its first attempt.
         """
         assert self.judge is not None
-        begun = time.perf_counter()
+        wait(heard for _, _, heard in observations if heard)  # the others end if one fails
         early = [heard and _result(heard) for _, _, heard in observations]
         verdicts = [verdict or _unknown("not asked") for verdict in early]
-        calls = sum(not verdict.usage.get("reused") for verdict in early if verdict)
+        calls = self._lost + sum(not each.usage.get("reused") for each in early if each)
         for attempt in range(self.retries + 1):
-            rows = [row for row, verdict in enumerate(verdicts) if _failed(verdict)]
-            if not rows or time.monotonic() >= deadline:
+            rows = [
+                row
+                for row, verdict in enumerate(verdicts)
+                if _failed(verdict) and (attempt or not early[row])
+            ]
+            if not any(map(_failed, verdicts)) or time.monotonic() >= deadline:
                 break
+            if not rows:
+                continue
             asked = [observations[row][:2] for row in rows]
             try:
                 found = self.judge.judge([q for q, _ in asked], [seen for _, seen in asked])
@@ -186,7 +209,7 @@ class StepJudge:
             calls += sum(not verdict.usage.get("reused") for verdict in found)
             for row, verdict in zip(rows, found, strict=True):
                 verdicts[row] = verdict
-        return Judged(verdicts, calls, time.perf_counter() - begun)
+        return Judged(verdicts, calls, time.monotonic() - self._began)
 
 
 def _result(heard: Future[Verdict]) -> Verdict:
@@ -194,6 +217,21 @@ def _result(heard: Future[Verdict]) -> Verdict:
         return heard.result()
     except OSError as error:
         return _unknown(f"{type(error).__name__}: {error}")
+
+
+def _merge(found: Sequence[Mapping[str, Verdict]]) -> dict[str, Verdict]:
+    """Return one verdict for each key: the first known one of all workers."""
+    known: dict[str, Verdict] = {}
+    for part in found:
+        for key, verdict in part.items():
+            if key not in known or known[key].sufficient is None:
+                known[key] = verdict
+    return known
+
+
+def _at_cost_of(own: Verdict, shared: Verdict) -> Verdict:
+    """Return the shared verdict with the cost that this worker has paid."""
+    return shared.model_copy(update={"usage": own.usage, "cost": own.cost})
 
 
 def _unknown(reason: str) -> Verdict:

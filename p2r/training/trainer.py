@@ -39,7 +39,7 @@ from p2r.training.perception_loss import (
     read_responses,
 )
 from p2r.training.reference_check import check_reference
-from p2r.training.shared_prompts import Prompts, Sampling, share_prompts, sharing
+from p2r.training.shared_prompts import Prompts, SampledRows, share_prompts, sharing
 from p2r.training.stage import CHECKPOINT, ExactResume, checkpoint_on_error
 from p2r.training.step import FramesOf, Prompt, Step
 from p2r.training.step_judge import JudgeWatch, StepJudge
@@ -235,10 +235,10 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         fields |= data.to_model_inputs({key: [row[key] for row in vision] for key in grids})
         seen = self.vision_once.see(self.model, vision, trained=True)
         shared = Prompts.of(seen, self.accelerator.device)
-        hear = self.step.hear
+        hear = None if self.use_vllm else self.step.hear  # vLLM tells it itself
         watch = ObservationWatch(self._tokenizer, len(ids), hear).see if hear else None
-        sampling = Sampling(shared, self.ends, watch)
-        with sharing(self.accelerator.unwrap_model(self.model), sampling):
+        rows = SampledRows(shared, self.eos_token_ids, watch)
+        with sharing(self.accelerator.unwrap_model(self.model), rows):
             return self._generate_single_turn(ids, None, fields, self.step.group_size)
 
     def perception(self, **columns: Any) -> list[float | None]:

@@ -1,4 +1,4 @@
-"""The engine transformers: complete rows are not computed, and keys are not copied for heads."""
+"""The engine transformers: rows that are complete leave the batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from small import VIDEO
 from transformers import DynamicCache
 
 from p2r.engines import Request
-from p2r.engines.folded_attention import ATTENTION
 from p2r.engines.open_rows import OpenRows, dropping
 from p2r.engines.transformers import TransformersEngine
 from p2r.video import sample_frames
@@ -18,7 +17,7 @@ from p2r.video import sample_frames
 pytestmark = pytest.mark.slow
 pytest_plugins = ["small_fixtures"]
 LENGTHS = [3, 30, 9, 20]  # tokens of the rows; each row then ends
-END = 2
+END, PAD = 2, 0
 
 
 @pytest.fixture(scope="module", params=["qwen2.5", "qwen3"])
@@ -33,17 +32,23 @@ def request_for(question, media):
 
 
 class EndingRows:
-    """A logits processor: row r ends after LENGTHS[r] tokens. Keeps the scores of open rows."""
+    """A logits processor: row r ends after LENGTHS[r] tokens. Keeps the scores of open rows.
+
+    The longest row says a padding token in between, which does not end it.
+    """
 
     def __init__(self, prompt):
         self.prompt, self.scores = prompt, []
 
     def __call__(self, ids, scores):
         said = ids.size(1) - self.prompt
-        self.scores.append(
-            [row.clone() for row, n in zip(scores, LENGTHS, strict=True) if said <= n]
-        )
+        still = [row for row, count in enumerate(LENGTHS) if said <= count]
+        self.scores.append(scores[still].clone())
         scores[:, END] = -torch.inf
+        if said == OpenRows.EVERY - 1:
+            longest = LENGTHS.index(max(LENGTHS))
+            scores[longest] = -torch.inf
+            scores[longest, PAD] = 0.0
         for row, count in enumerate(LENGTHS):
             if said >= count:
                 scores[row] = -torch.inf
@@ -68,9 +73,9 @@ def sample(engine, media, questions):
         model.base_model.forward = count
         try:
             torch.manual_seed(0)
-            with torch.inference_mode(), dropping(model, 4, {END, 0} if drop else ()):
+            with torch.inference_mode(), dropping(model, 4, {END} if drop else ()):
                 ids = model.generate(
-                    **inputs, do_sample=True, max_new_tokens=40, eos_token_id=END, pad_token_id=0,
+                    **inputs, do_sample=True, max_new_tokens=40, eos_token_id=END, pad_token_id=PAD,
                     logits_processor=[rows],
                 )  # fmt: skip
         finally:
@@ -106,26 +111,3 @@ def test_one_row_stays_when_all_are_complete():
         )
     assert output.last_hidden_state.shape == (3, 1, 4)
     assert open_rows.rows.tolist() == [0] and len(cache.layers[0].keys) == 1
-
-
-def test_folded_attention_is_sdpa(engine, media, questions):
-    """The next token after a cached prompt has the same scores with both kinds of attention."""
-    inputs = engine._encode([request_for(questions[0], media)])
-    decoder = engine.model.base_model.language_model
-    assert decoder.config.num_attention_heads > decoder.config.num_key_value_heads
-    assert decoder.config._attn_implementation == ATTENTION
-    scores = []
-    for kind in (ATTENTION, "sdpa"):
-        for module in decoder.modules():
-            if hasattr(module, "config"):
-                module.config._attn_implementation = kind
-        with torch.inference_mode():
-            found = engine.model.generate(
-                **inputs, do_sample=False, max_new_tokens=6, min_new_tokens=6,
-                output_scores=True, return_dict_in_generate=True,
-            )  # fmt: skip
-        scores.append(torch.stack(found.scores))
-    for module in decoder.modules():
-        if hasattr(module, "config"):
-            module.config._attn_implementation = ATTENTION
-    torch.testing.assert_close(*scores, atol=1e-5, rtol=0)
