@@ -16,6 +16,8 @@ over the questions: of the two ways, as the mean of the seeds and for each seed,
 seeds of the plain way (seed noise). `curves` compares the rewards over the steps: the mean distance
 between the curves of the two ways with the same seed, and between those of two seeds of the plain
 way.
+
+With `--out FOLDER`, the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--seeds", default="0,1,2", help="seeds (default 0,1,2)")
     parser.add_argument("--questions", type=int, default=300, help="held-out questions")
+    parser.add_argument("--out", type=Path, help="keep the trainings here, and continue them")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     options = parser.parse_args()
     served = SERVED if options.what == "overlap" else ()
@@ -67,8 +70,10 @@ def main() -> None:
     use_threads(recipe)
     quiet_libraries()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    with tempfile.TemporaryDirectory() as name:
-        found = learn(recipe, WAYS[options.what], seeds, options.questions, Path(name))
+    with nullcontext(options.out) if options.out else tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = learn(recipe, WAYS[options.what], seeds, options.questions, folder)
     print(json.dumps(found, indent=None if options.json else 1))
 
 
