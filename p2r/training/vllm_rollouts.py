@@ -134,7 +134,7 @@ class VllmRollouts(VLLMGeneration):
         return ids, [list(completion.logprobs or ()) for completion in completions]
 
     def _complete(
-        self, requests: list[Request], sampling: Sampling, hear: Hear | None
+        self, requests: list[Request], sampling: Sampling, hear: Hear | None = None
     ) -> list[Completion]:
         """Return a completion for each request; ask again for those that fail.
 
