@@ -31,10 +31,10 @@ os.environ["P2R_VIDEO_WORKERS"] = "4"
 import p2r.training  # noqa: F401  isort: skip  (first: it applies the patches that TRL needs)
 import av
 import numpy as np
+from overlap import write_questions
 
 from p2r import data
 from p2r.judges import make_judge
-from p2r.playground.splits import write_split
 from p2r.records import Question
 from p2r.runs import quiet_libraries, use_threads
 from p2r.runs.recipe import Recipe, load_recipe
@@ -78,18 +78,16 @@ def measure(recipe: Recipe, seconds: float) -> dict[str, dict[str, float]]:
     """Return the numbers of both trainings."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        questions = make_questions(folder, recipe.rl.prompts_per_step * recipe.rl.steps, seconds)
+        questions = make_questions(recipe, folder, seconds)
         found = {"ahead": train(recipe, questions, folder, "ahead")}
         with mock.patch.object(ReadAhead, "submit", lambda self, *questions: None):
             found["on demand"] = train(recipe, questions, folder, "on demand")
     return found
 
 
-def make_questions(folder: Path, count: int, seconds: float) -> list[Question]:
+def make_questions(recipe: Recipe, folder: Path, seconds: float) -> list[Question]:
     """Write questions of the playground and replace their clips by large ones."""
-    write_split(folder, "train", count)
-    lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    questions = [Question.model_validate_json(line) for line in lines]
+    questions = write_questions(recipe, folder, "train")
     for path in {question.path for question in questions}:
         enlarge(folder / path, round(seconds * RATE))
     return questions

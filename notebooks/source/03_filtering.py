@@ -218,7 +218,7 @@ variants = workshop.vary(run, "filter", {
 })  # fmt: skip
 workshop.compare({"oracle": run, **variants}, "filter")
 # %% [markdown]
-# **What this shows.** A noisy judge makes two kinds of errors: it drops good traces, and it keeps bad traces. Most right answers here have a sufficient observation. So there are many good traces to drop and few bad traces to keep. The result: the noisy judge keeps fewer traces than the oracle. The table does not say how many of the kept traces are bad. To count them, see `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder). "answer 1" changes little, because most answers of the playground are completely right or completely wrong. The judge `grounded` keeps fewer traces than the oracle: an observation with a false sentence is not sufficient for it. For real videos there is no such judge.
+# **What this shows.** The noisy judge keeps fewer traces than the oracle. It makes two kinds of errors: it drops good traces, and it keeps bad traces. Here most traces with a right answer are good. So it drops more good traces than it keeps bad ones. The table does not say how many of the kept traces are bad. To count them, see `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder). "answer 1" changes little, because most answers of the playground are completely right or completely wrong. The judge `grounded` keeps fewer traces than the oracle: an observation with a false sentence is not sufficient for it. For real videos there is no such judge.
 #
 # ## Summary
 #

@@ -17,6 +17,7 @@ from p2r.records import Question
 from p2r.rewards import PROCESSES, collapsed, rewards_in_use
 from p2r.runs.recipe import RlSettings
 from p2r.training import step as pa_grpo
+from p2r.training.observation_watch import listen
 from p2r.training.stage import workers
 from p2r.training.step import Step
 
@@ -82,7 +83,7 @@ def _sample_groups(trainer: Any, asked: dict[int, Question]) -> Step:
     trainer.step = new  # the sampler reads it
     try:
         if not idle:
-            pa_grpo.listen(new, trainer.judge)
+            listen(new, trainer.judge)
         trainer.sample(new, trainer.frames_of)
         if idle:
             for name in ("questions", "frames", "prompts", "completions", "texts", "truncated"):

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 
 from p2r.template import parse
-from p2r.training.step import Hear
+from p2r.training.step import Hear, Step
+from p2r.training.step_judge import StepJudge
+
+
+def listen(step: Step, asking: StepJudge) -> None:
+    """Let a judge behind a server begin with each observation while the rest is sampled."""
+    if asking.listens:
+        step.hear = lambda row, text: asking.hear(step.questions[row], text)
 
 
 class ObservationWatch:

@@ -32,6 +32,7 @@ from typing import Any
 from p2r.errors import TrainingError
 from p2r.records import Question
 from p2r.training import step as pa_grpo
+from p2r.training.observation_watch import listen
 from p2r.training.stage import raise_together
 from p2r.training.step import Step
 from p2r.training.step_judge import StepJudge
@@ -109,7 +110,7 @@ class Overlap:
     def _work(self, ahead: Ahead) -> None:
         trainer, step = self.trainer, ahead.step
         try:
-            pa_grpo.listen(step, ahead.judge)
+            listen(step, ahead.judge)
             pa_grpo.sample(
                 step,
                 self.processor,

@@ -174,12 +174,6 @@ def sample(
 # -------------------------------------------------------------------------------------------- judge
 
 
-def listen(step: Step, asking: StepJudge) -> None:
-    """Let a judge behind a server begin with each observation while the rest is sampled."""
-    if asking.listens:
-        step.hear = lambda row, text: asking.hear(step.questions[row], text)
-
-
 def judge(step: Step, asking: StepJudge) -> None:
     """Start judging the observations in the background; `asking.answer()` gives the verdicts."""
     asking.ask(step.questions, step.texts)

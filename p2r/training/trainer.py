@@ -29,7 +29,7 @@ from p2r.training import temporal
 from p2r.training.critic import Critic, assess_step
 from p2r.training.dynamic_sampling import replace_collapsed
 from p2r.training.log_probs import Rows, read_rows
-from p2r.training.observation_watch import ObservationWatch
+from p2r.training.observation_watch import ObservationWatch, listen
 from p2r.training.overlap import Overlap
 from p2r.training.packing import accept_packed_rows
 from p2r.training.perception_loss import (
@@ -202,7 +202,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         """
         step = self.step
         if not step.completions:
-            pa_grpo.listen(step, self.judge)
+            listen(step, self.judge)
             self.sample(step, self.frames_of)
             pa_grpo.judge(step, self.judge)
         if self.overlap is not None and self.model.training:
