@@ -4,7 +4,8 @@ In the view `false_notes` the response begins with an observation that contradic
 answer follows the note, the video or neither. Each model is asked at the start of RL, after a
 third, after two thirds and at the end.
 
-The run needs `rl.steps=60`, as in the recipe `tiny`. For another number of steps, copy this file.
+Run it with `--set rl.steps=60`, because the recipe `tiny` has 50 steps. For another number of
+steps, copy this file.
 """
 
 from p2r.studies.base import GRPO, PA_GRPO, SFT, Arm, Study, View, at_step

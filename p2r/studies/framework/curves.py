@@ -14,7 +14,7 @@ from p2r.files.jsonlines import from_line
 from p2r.plots import drawable, lost_metric
 from p2r.records import Case
 from p2r.runs import read_json, write_json
-from p2r.studies.base import Measure
+from p2r.studies.base import Measure, Study
 from p2r.studies.framework.intervals import t_interval
 from p2r.studies.framework.measures import MEASURES, measure_case
 from p2r.studies.framework.work import Plan, Training
@@ -22,6 +22,7 @@ from p2r.studies.framework.work import Plan, Training
 log = logging.getLogger(__name__)
 
 Rows = dict[int, float]  # step -> value
+ArmCurves = Mapping[str, Sequence[Mapping[str, Rows]]]  # arm -> one entry per seed: name -> curve
 LAST = 10  # steps at the end of the training, for one number per curve
 
 
@@ -88,16 +89,11 @@ def training_curves(training: Training, own: Mapping[str, Measure]) -> dict[str,
     return log_curves(training.out, rl.credit, rl.rewards) | found
 
 
-def study_curves(plan: Plan) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Return the curves of a study and their differences.
-
-    Curves: name -> arm -> {"steps", "mean", "low", "high", "last"}. "mean" is over the seeds, with
-    the 95 % t interval over the seeds. "last" is the mean of the last steps, with the value of
-    every seed. Differences: name -> "ARM - ARM" -> the same, paired by seed and step.
-    """
+def arm_curves(plan: Plan) -> ArmCurves:
+    """Return all curves of every arm that RL trains, one entry per seed; {} without `curves`."""
     if not plan.study.curves:
-        return {}, {}
-    by_arm = {
+        return {}
+    return {
         arm.name: [
             training_curves(training, dict(plan.study.metrics))
             for seed in plan.seeds
@@ -106,13 +102,24 @@ def study_curves(plan: Plan) -> tuple[dict[str, dict[str, Any]], dict[str, dict[
         for arm in plan.arms
         if "rl" in arm.train
     }
+
+
+def study_curves(
+    study: Study, by_arm: ArmCurves
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return the curves of a study and their differences.
+
+    Curves: name -> arm -> {"steps", "mean", "low", "high", "last"}. "mean" is over the seeds, with
+    the 95 % t interval over the seeds. "last" is the mean of the last steps, with the value of
+    every seed. Differences: name -> "ARM - ARM" -> the same, paired by seed and step.
+    """
     curves: dict[str, dict[str, Any]] = {}
     differences: dict[str, dict[str, Any]] = {}
-    for name in plan.study.curves:
+    for name in study.curves:
         for arm, by_seed in by_arm.items():
             if rows := [found[name] for found in by_seed if name in found]:
                 curves.setdefault(name, {})[arm] = _over_seeds(rows)
-        for a, b in plan.study.differences:
+        for a, b in study.differences:
             pairs = zip(by_arm.get(a, ()), by_arm.get(b, ()), strict=False)
             rows = [_minus(x[name], y[name]) for x, y in pairs if name in x and name in y]
             if rows:

@@ -19,9 +19,10 @@ from p2r.runs import environment, read_json
 from p2r.runs.names import MODEL_LABELS
 from p2r.studies.base import Arm, View
 from p2r.studies.framework.budget import budgets
-from p2r.studies.framework.curves import study_curves
+from p2r.studies.framework.curves import arm_curves, study_curves
 from p2r.studies.framework.intervals import MEANING, measure_grid
 from p2r.studies.framework.measures import OF_OBSERVATIONS, measures_of
+from p2r.studies.framework.speed import study_speed
 from p2r.studies.framework.work import Plan, name_of
 
 FORMAT = 2
@@ -132,7 +133,8 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
     views = {name: _describe(table, seconds) for name, table in tables.items()}
     first = next(iter(views.values()))
     differences = list(first["differences"].values())
-    curves, curve_differences = study_curves(plan)
+    by_arm = arm_curves(plan)
+    curves, curve_differences = study_curves(study, by_arm)
     return {
         "seeds": plan.seeds,
         "questions": first["questions"],
@@ -150,6 +152,7 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
         "view_differences": _view_differences(plan, tables),
         "curves": curves,
         "curve_differences": curve_differences,
+        "speed": study_speed(study, by_arm),
         "budgets": budgets(plan),
         "seconds": _seconds(plan, seconds),
         "skipped": plan.skipped,
@@ -234,7 +237,7 @@ def read_result(file: Path) -> dict[str, Any]:
 def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a result with the keys of this version; a result of this version stays as it is."""
     if "views" in result:
-        return result
+        return {"speed": {}, **result}
     arms = {name: value for name, value in result.items() if name not in _OLD}
     metrics: dict[str, Any] = next(iter(arms.values()), {})
     return {
@@ -261,6 +264,7 @@ def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
         "view_differences": {},
         "curves": {},
         "curve_differences": {},
+        "speed": {},
         "budgets": {},
         "seconds": {},
         "skipped": {},

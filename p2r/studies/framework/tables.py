@@ -129,6 +129,31 @@ def curve_rows(result: Mapping[str, Any]) -> Rows:
     ]
 
 
+def speed_rows(result: Mapping[str, Any]) -> Rows:
+    """Return the steps that every arm needs: a row per arm, a column per end value."""
+    labels, speed = result["labels"], result["speed"]
+    heads = []
+    for pair in speed:
+        name, target = pair.rsplit(" to ", 1)
+        heads.append(f"{name} of {labels.get(target, target)}")
+    arms = list(dict.fromkeys(arm for found in speed.values() for arm in found))
+    return [
+        ["steps until an arm reaches the final", *heads],
+        *(
+            [labels.get(arm, arm), *(_show_steps(speed[pair].get(arm)) for pair in speed)]
+            for arm in arms
+        ),
+    ]
+
+
+def _show_steps(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return NO_VALUE
+    middle = "not reached" if found["median"] is None else f"{found['median']:g}"
+    each = " ".join(NO_VALUE if step is None else str(step) for step in found["per_seed"])
+    return f"{middle} ({each})"
+
+
 def budget_rows(result: Mapping[str, Any]) -> Rows:
     """Return settings, data and compute of every arm."""
     passes = ("forward", "backward")  # of a response in RL
