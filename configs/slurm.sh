@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All stages of a run on Slurm. Submit it again to continue: every stage resumes where it stopped.
+# Generation, filter, SFT and RL on Slurm. Submit it again to continue: every stage resumes.
 #   sbatch configs/slurm.sh runs/7b Video-R1-260k.json data
 # Generate with a job array first, one part of the questions per job (ARGUMENTS as above):
 #   sbatch --array=1-8 --nodes=1 configs/slurm.sh ARGUMENTS

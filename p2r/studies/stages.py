@@ -1,8 +1,8 @@
 """Which stages and which rewards does VideoP2R need (Table 2)?
 
 Every seed trains its own SFT model, and RL starts from the SFT model of the same seed. `without_…`
-leaves one reward out; `shared` puts both rewards on all tokens. The base model does not know the
-template, so it is also asked for the bare answer.
+leaves one reward out; `shared` puts both rewards on all tokens. The base model is also asked for
+the bare answer. The base of the second world knows the template; that of the first world does not.
 """
 
 from p2r.evaluation.paper import TABLE_2

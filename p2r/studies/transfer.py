@@ -4,8 +4,8 @@ The SFT model reads the question alone, or with an observation of its own, of GR
 each with and without the video. In the playground the observation is text in front of the question,
 as in pre-training. Questions without a readable observation are left out.
 
-Does not say: how the base model reads. The base of the playground knows only bare answers; in the
-paper the reader is Qwen2.5-VL-7B.
+Does not say: how the base model reads. In the paper the reader is Qwen2.5-VL-7B, a base model. Here
+it is the SFT model, because the base of the first world knows only bare answers.
 """
 
 from p2r.evaluation.paper import TABLE_5
