@@ -235,8 +235,9 @@ class FrameCache:
 
     Memory holds the last used samples, up to `max_bytes` and `max_items`. `folder`, if given, keeps
     samples as npz files, up to `disk_bytes`. Other OS processes and runs that share the folder do
-    not decode them again. A file that changes (size or time) is decoded again. Failures are also
-    kept, in memory. `decoded` and `hits` count cache misses and hits.
+    not decode them again. A file that changes (size or time) is decoded again. The errors of bad
+    files are kept in memory. If a decoder crashed or hung, the next call decodes again. `decoded`
+    and `hits` count cache misses and hits.
     """
 
     def __init__(
@@ -258,20 +259,28 @@ class FrameCache:
     def get(self, path: str | os.PathLike[str], **settings: Any) -> Frames:
         """Return `sample_frames(path, **settings)`, or raise its `VideoError`, from the cache."""
         key = self.key(path, settings)
-        with self._lock:
-            busy = self._busy.setdefault(key, threading.Lock())
-        with busy:
+        found = self._find(key)
+        if found is None:
             with self._lock:
-                found = self._kept.get(key)
-                if found is not None:
-                    self._kept.move_to_end(key)
-                    self.hits += 1
-            if found is None:
-                found = self._load(key) or self._decode_once(key, path, settings)
-                self._keep(key, found)
+                busy = self._busy.setdefault(key, threading.Lock())
+            with busy:
+                found = self._find(key)
+                if found is None:
+                    found = self._load(key) or self._decode_once(key, path, settings)
+                    self._keep(key, found)
         if isinstance(found, VideoError):
-            raise VideoError(path, found.reason)
+            error = VideoError(path, found.reason)
+            error.lost = found.lost
+            raise error
         return replace(found, path=os.fspath(path))
+
+    def _find(self, key: str) -> Frames | VideoError | None:
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                self.hits += 1
+        return found
 
     def key(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> str:
         """Return the key of a sample. It changes if the file changes."""
@@ -320,6 +329,9 @@ class FrameCache:
 
     def _keep(self, key: str, found: Frames | VideoError) -> None:
         with self._lock:
+            self._busy.pop(key, None)
+            if isinstance(found, VideoError) and found.lost:
+                return
             self._kept[key] = found
             self._bytes += _size(found)
             while self._kept and (
@@ -327,7 +339,6 @@ class FrameCache:
                 or (self.max_items is not None and len(self._kept) > self.max_items)
             ):
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
-            self._busy.pop(key, None)
 
 
 def _read_frames(path: Path) -> Frames:

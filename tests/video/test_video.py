@@ -19,6 +19,7 @@ from PIL import Image
 from p2r.errors import VideoError
 from p2r.video import FrameCache, check_media, fit_size, is_animated, sample_frames, uniform_indices
 from p2r.video.colour import to_sdr
+from p2r.video.decoders import DecodeFailure
 from p2r.video.sampling import Wanted, choose_frames
 
 NATIVE = {"max_pixels": 200 * 200, "factor": 20}  # 160 x 120 stays as it is
@@ -545,6 +546,22 @@ def test_failures_are_cached_with_file_and_reason(tmp_path):
     assert cache.decoded == 1
     write_clip(tmp_path / "absent.mp4", 4)
     assert len(cache.get(tmp_path / "absent.mp4")) == 4
+
+
+def test_a_decoder_that_hung_is_tried_again(tmp_path, monkeypatch):
+    path, cache = write_clip(tmp_path / "a.mp4", 4), FrameCache(tmp_path / "cache")
+
+    def hang(request, timeout):
+        raise DecodeFailure("no answer in 1 s", lost="decord")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("p2r.video.frames.decode", hang)
+        with pytest.raises(VideoError, match="no answer in 1 s") as raised:
+            cache.get(path)
+    assert raised.value.lost
+    assert len(cache.get(path)) == 4 and cache.decoded == 2
+    cache.get(path)
+    assert (cache.hits, len(cache._busy)) == (1, 0)
 
 
 def test_the_memory_of_a_cache_is_limited(tmp_path):
