@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, ValidationError, field_validator
+from pydantic import Field, NonNegativeInt, ValidationError, ValidationInfo, field_validator
 
 from p2r.runs.fields import Section
 from p2r.runs.rl_section import RlSettings
@@ -25,7 +25,11 @@ class DemoSettings(Section):
 
     @field_validator("arms")
     @classmethod
-    def _check_arms(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _check_arms(
+        cls, arms: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, dict[str, Any]]:
+        """Refuse other names and wrong keys. Make the paths of reward functions absolute."""
+        found = {}
         for name, changes in arms.items():
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED:
                 raise ValueError(
@@ -33,12 +37,13 @@ class DemoSettings(Section):
                     f"and not one of these names: {', '.join(RESERVED)}"
                 )
             try:
-                RlSettings.model_validate(changes)
+                checked = RlSettings.model_validate(changes, context=info.context)
             except ValidationError as error:
                 fault = error.errors()[0]
                 key = ".".join(map(str, fault["loc"]))
                 raise ValueError(f"arm {name!r}: rl.{key}: {fault['msg']}") from error
-        return arms
+            found[name] = changes | ({"reward": checked.reward} if changes.get("reward") else {})
+        return found
 
 
 class PlaygroundSettings(Section):

@@ -110,6 +110,11 @@ def owners(key: str) -> list[str]:
     ]
 
 
+def owned(stage: str, section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a section that change the result of a stage."""
+    return {key: value for key, value in settings.items() if stage in owners(f"{section}.{key}")}
+
+
 def is_whole_arm(key: str, pair: tuple[Any, Any]) -> bool:
     """Return whether a change adds or removes an arm of the demo. It changes no other arm."""
     return key.startswith("demo.arms.") and key.count(".") == 2 and None in pair

@@ -119,7 +119,9 @@ class Recipe(Section):
             known = ", ".join(dict.fromkeys([*self.demo.arms, *schemes]))
             raise UserError(f"no RL training {name!r}: choose one of {known}")
         changes = schemes.get(name, {}) | self.demo.arms.get(name, {})
-        changed = RlSettings.model_validate(self.rl.model_dump() | changes)
+        settings = self.rl.model_dump()
+        _merge(settings, changes)
+        changed = RlSettings.model_validate(settings)
         return self.model_copy(update={"rl": changed})
 
     @property
@@ -202,8 +204,12 @@ def _read_inherited(name: str, below: tuple[Path, ...] = ()) -> tuple[Path, dict
 
 def _anchor_files(settings: dict[str, Any], folder: Path) -> None:
     """Make the files that a recipe names absolute, if they are beside the recipe."""
-    for section, key in FILE_KEYS:
-        values = settings.get(section)
+    places = [(settings.get(section), key) for section, key in FILE_KEYS]
+    demo = settings.get("demo")
+    arms = demo.get("arms") if isinstance(demo, dict) else None
+    if isinstance(arms, dict):
+        places += [(changes, "reward") for changes in arms.values()]
+    for values, key in places:
         if not isinstance(values, dict):
             continue
         name = values.get(key)
@@ -227,8 +233,10 @@ def _read_settings(name: str, folder: Path, kind: str) -> tuple[Path, dict[str, 
 
 
 def _merge(settings: dict[str, Any], more: dict[str, Any]) -> None:
+    """Change settings in place. A mapping with `kind` is a judge: it replaces another judge."""
     for key, value in more.items():
-        if isinstance(value, dict) and isinstance(settings.get(key), dict):
+        inside = isinstance(value, dict) and isinstance(settings.get(key), dict)
+        if inside and "kind" not in value:
             _merge(settings[key], value)
         else:
             settings[key] = value

@@ -102,11 +102,31 @@ def test_an_arm_of_the_demo_changes_the_settings_of_rl():
     short = recipe.of_arm("short").rl
     assert (short.rewards, short.max_tokens, short.steps) == (["reasoning"], 9, recipe.rl.steps)
     assert recipe.of_arm("grpo_shared").rl.credit == "shared"
+    ranges = load_recipe("tiny", ["demo.arms.near={length_ranges: {perception: [5, 9]}}"])
+    ranges = ranges.of_arm("near").rl.length_ranges
+    assert ranges.perception == (5, 9) and ranges.reasoning == recipe.rl.length_ranges.reasoning
+    panel = "{kind: panel, judges: [oracle, grounded]}"
+    noisy = "demo.arms.noisy={judge: {kind: noisy, judge: oracle, rate: 0.2}}"
+    judge = load_recipe("tiny", [f"rl.judge={panel}", noisy]).of_arm("noisy").rl.judge
+    assert judge == {"kind": "noisy", "judge": "oracle", "rate": 0.2}
     with pytest.raises(UserError, match="no RL training 'tall': choose one of grpo"):
         recipe.of_arm("tall")
     for wrong in ("eval={credit: shared}", "Own={credit: shared}", "own={karma: 1}"):
         with pytest.raises(UserError, match=r"demo\.arms"):
             load_recipe("tiny", [f"demo.arms.{wrong}"])
+
+
+def test_a_reward_function_of_an_arm_is_beside_its_recipe(tmp_path, monkeypatch):
+    (tmp_path / "rewards.py").write_text("def mine(rollout): ...\n")
+    arms = {"mine": {"reward": "rewards.py:mine"}}
+    recipe = {**load_recipe("tiny").model_dump(mode="json"), "demo": {"arms": arms}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "own.yaml").write_text("base: ../own.yaml\n")
+    monkeypatch.chdir(tmp_path / "below")
+    for file in (tmp_path / "own.yaml", tmp_path / "below" / "own.yaml"):
+        reward = load_recipe(file).of_arm("mine").rl.reward
+        assert reward == f"{(tmp_path / 'rewards.py').resolve()}:mine"
 
 
 def test_every_setting_of_a_recipe_is_free_or_has_a_stage():
