@@ -33,6 +33,7 @@ from transformers.integrations import (
 )
 
 from p2r.errors import TrainingError
+from p2r.files.journal import append_whole, cut_torn_line
 from p2r.files.jsonlines import to_line
 from p2r.files.user_code import load_object
 from p2r.records import Question
@@ -227,11 +228,14 @@ def record_skipped(folder: Path, skipped: Iterable[tuple[Question, str]]) -> Non
     }
     if not rows:
         return
-    with (folder / "skipped.jsonl").open("a+", encoding="utf-8") as file:
+    path = folder / "skipped.jsonl"
+    with path.open("a+b", buffering=0) as file:
         lock_descriptor(file.fileno())  # released when the file is closed
+        size = cut_torn_line(file.fileno(), path)
         file.seek(0)
-        listed = {json.loads(line)["id"] for line in file if line.endswith("\n")}
-        file.write("".join(to_line(row) for name, row in rows.items() if name not in listed))
+        listed = {json.loads(line)["id"] for line in file.read().splitlines()}
+        lines = "".join(to_line(row) for name, row in rows.items() if name not in listed)
+        append_whole(file.fileno(), lines.encode(), size)
 
 
 # ------------------------------------------------------------------------- dashboards and progress

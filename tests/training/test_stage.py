@@ -53,6 +53,15 @@ def test_a_skipped_question_is_listed_once(tmp_path):
     assert row == {"id": "q", "path": f"{ODD}.mp4", "reason": f"no {ODD}"}
 
 
+def test_an_unfinished_line_of_skipped_questions_is_cut_off(tmp_path):
+    listed = tmp_path / "skipped.jsonl"
+    listed.write_text('{"id": "a"}\n{"id": "b", "pa')
+    for name in ("b", "c", "a"):
+        question = Question(id=name, problem="?", problem_type="OCR", path="x.mp4")
+        record_skipped(tmp_path, [(question, "no file")])
+    assert [json.loads(line)["id"] for line in listed.read_text().splitlines()] == ["a", "b", "c"]
+
+
 # ------------------------------------------------------------------------------------- dashboards
 
 
