@@ -24,6 +24,7 @@ from p2r.judges import Judge
 from p2r.records import Case, Question
 from p2r.rewards import CRITICS
 from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
+from p2r.runs.ownership import owned
 from p2r.runs.recipe import Recipe, RlSettings
 from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
@@ -122,7 +123,7 @@ def train_grpo(
         "questions": hash_lines(question.model_dump_json() for question in rows),
         "rl": rl.model_dump(mode="json", exclude=FREE_RL_KEYS | _unused_keys(rl)),
         "tuning": recipe.tuning.model_dump(mode="json"),
-        "video": recipe.video.model_dump(mode="json"),
+        "video": owned("rl", "video", recipe.video.model_dump(mode="json")),
         "seed": recipe.seed,
     }
     if rl.reward is not None:

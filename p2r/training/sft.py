@@ -25,6 +25,7 @@ from p2r.families import family_of_model, read_sizes
 from p2r.families.sizes import Architecture, most_moment_tokens, most_vision_tokens
 from p2r.records import Case
 from p2r.runs import finished_model, model_fingerprint, use_threads
+from p2r.runs.ownership import owned
 from p2r.runs.recipe import Recipe, VideoSettings
 from p2r.template import build_prompt, render, style_name
 from p2r.training.finish import save_final
@@ -174,7 +175,7 @@ def train_sft(
         ),
         "sft": recipe.sft.model_dump(mode="json"),
         "tuning": recipe.tuning.model_dump(mode="json"),
-        "video": recipe.video.model_dump(mode="json"),
+        "video": owned("sft", "video", recipe.video.model_dump(mode="json")),
         "seed": recipe.seed,
     }
     checkpoint = open_stage(out, made, {"metrics.jsonl": "step"})
