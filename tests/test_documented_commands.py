@@ -59,7 +59,7 @@ def test_the_readme_and_the_gpu_pages_have_blocks():
         ("p2r generate --run runs/x --questions questions.json --data-root lost", "not a folder"),
         (
             "p2r generate --run runs/x --questions questions.json --data-root empty",
-            "8 questions have an answer",
+            "8 questions have their media",
         ),
         ("p2r generate --run runs/x --set generate.engin=vllm", "unknown key"),
         ("p2r generate --run runs/x --set generate.engine=fast", "no engine 'fast'"),

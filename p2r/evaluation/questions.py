@@ -21,6 +21,7 @@ from p2r.evaluation.places import convert_places
 from p2r.evaluation.records import read_fields
 from p2r.evaluation.sources import Notes, read_official
 from p2r.files.lenient_json import Fault
+from p2r.files.media import media_exists
 from p2r.formats.media import IMAGES
 from p2r.formats.values import BadValue
 from p2r.records import WINDOW, Question, more_media
@@ -93,7 +94,7 @@ def read_benchmark(
         if data_root is not None:
             fields.path = _find_file(entry, fields, data_root)
         for file in (fields.path, *(medium.path for medium in fields.more_media)):
-            if data_root is not None and not (file and (data_root / file).exists()):
+            if data_root is not None and not media_exists(data_root, file):
                 notes.note("media missing", file or f"{fields.id}: no path")
     if not found:
         why = "".join(f"; {n} × {what} ({notes.example(what)})" for what, n in notes.counts.items())
@@ -122,7 +123,7 @@ def _find_file(entry: Benchmark, fields: Fields, root: Path) -> str:
     places = (fields.path, f"{folder}/{fields.path}", f"video/{folder}/{fields.path}")
     if not folder or not fields.path:
         return fields.path
-    return next((place for place in places if (root / place).exists()), fields.path)
+    return next((place for place in places if media_exists(root, place)), fields.path)
 
 
 def _shown(fields: Fields) -> tuple[str, ...]:

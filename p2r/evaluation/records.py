@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from pydantic import ValidationError
+
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
 from p2r.formats.bounds import read_window
 from p2r.formats.media import place_media, read_media
@@ -76,7 +78,12 @@ def base_fields(
 def _several_media(record: Record) -> list[Medium]:
     """Return the media of a record if it has several, or if p2r wrote it."""
     if is_ours(record):
-        return Question.model_validate(record).media
+        try:
+            return Question.model_validate(record).media
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = ".".join(map(str, fault["loc"]))
+            raise BadValue(f"{key}: {fault['msg']}") from None
     given = first(record, *_PATHS)
     several = isinstance(given, list) and len(given) > 1
     return read_media({**record, "data_type": None}) if several else []

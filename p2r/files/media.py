@@ -29,3 +29,16 @@ def resolve_media(root: str | Path, relative: str) -> Path:
     if base not in resolved.parents:
         raise MediaError(relative, "it leads out of the media root through a symbolic link")
     return resolved
+
+
+def find_fault(root: str | Path, relative: str) -> str | None:
+    """Return why a media file cannot be used: a bad path or no file. None if the file exists."""
+    try:
+        return None if resolve_media(root, relative).exists() else f"no file {relative}"
+    except (MediaError, OSError) as error:  # OSError: the name is too long
+        return str(error)
+
+
+def media_exists(root: str | Path, relative: str) -> bool:
+    """Return whether a media file is below its root. A bad path has no file."""
+    return find_fault(root, relative) is None

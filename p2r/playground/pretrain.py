@@ -31,7 +31,6 @@ from p2r.playground.curriculum import (
 from p2r.playground.drawing import draw, draw_strange
 from p2r.playground.examples import STYLE, corpus
 from p2r.playground.held_out import score
-from p2r.playground.language import to_question  # noqa: F401  (an earlier public name)
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 
 WARMUP = 50  # steps

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2r.errors import UserError
+from p2r.files.media import media_exists
 from p2r.records import Question
 from p2r.runs import Run, read_json, write_text
 
@@ -104,4 +105,4 @@ def _paths(asked: list[Question]) -> set[str]:
 
 
 def _present(root: Path, asked: list[Question]) -> set[str]:
-    return {path for path in _paths(asked) if (root / path).exists()}
+    return {path for path in _paths(asked) if media_exists(root, path)}

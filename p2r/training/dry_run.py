@@ -11,8 +11,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2r.errors import MediaError, UserError
-from p2r.files.media import resolve_media
+from p2r.errors import UserError
+from p2r.files.media import find_fault
 from p2r.records import Question
 from p2r.runs import kept_root
 from p2r.runs.recipe import Recipe
@@ -46,7 +46,7 @@ def dry_run(
 
         asked = list(read_questions(questions))
         root = data_root or (questions if questions.is_dir() else questions.parent)
-        notes = [check_media(asked, root, recipe.rl.prompts_per_step)]
+        notes = [check_media(asked, root, recipe.rl.prompts_per_step, rewarded=True)]
     plan = plan_rl(recipe, launched_workers(), launched_sharding(), model, asked)
     return plan, notes + note_missing_key(judge_of(recipe))
 
@@ -85,30 +85,30 @@ def _kept_questions(run: Path) -> Path | None:
     return Path(given) if given else made if made.is_file() else None
 
 
-def check_media(questions: Sequence[Question], root: Path, needed: int) -> str:
-    """Return one line: how many questions have an answer that can be rewarded and their media.
+def check_media(
+    questions: Sequence[Question], root: Path, needed: int, *, rewarded: bool = False
+) -> str:
+    """Return one line: how many questions have all their media below `root`.
 
-    Media paths are relative to `root`. Raises `UserError` if there are fewer than `needed`.
+    If `rewarded`, a question also needs an answer that RL can reward. Raises `UserError` if fewer
+    than `needed` questions are left.
     """
-    missing = [reason for q in questions if (reason := _missing(q, root))]
-    there = len(questions) - len(missing)
+    faults = [reason for q in questions if (reason := _find_fault(q, root, rewarded))]
+    there = len(questions) - len(faults)
+    what = "an answer and their media" if rewarded else "their media"
     if there < needed:
-        lost = f"; the first: {missing[0]}" if missing else ""
+        lost = f"; the first: {faults[0]}" if faults else ""
+        answers = ", or questions with answers" if rewarded else ""
         raise UserError(
-            f"{there} of {len(questions)} questions have an answer and their media below {root}, "
-            f"but {needed} are needed{lost}: give --data-root the folder of the media, or "
-            "questions with answers"
+            f"{there} of {len(questions)} questions have {what} below {root}, but {needed} are "
+            f"needed{lost}: give --data-root the folder of the media{answers}"
         )
-    lost = f"; skipped: {len(missing)}, the first: {missing[0]}" if missing else ""
-    return f"questions: {there} of {len(questions)} have an answer and media below {root}{lost}"
+    lost = f"; skipped: {len(faults)}, the first: {faults[0]}" if faults else ""
+    return f"questions: {there} of {len(questions)} have {what} below {root}{lost}"
 
 
-def _missing(question: Question, root: Path) -> str | None:
-    if reason := find_no_reward(question):
+def _find_fault(question: Question, root: Path, rewarded: bool) -> str | None:
+    if rewarded and (reason := find_no_reward(question)):
         return reason
-    if not question.path:
-        return None
-    try:
-        return None if resolve_media(root, question.path).exists() else f"no file {question.path}"
-    except MediaError as error:
-        return str(error)
+    paths = (medium.path for medium in question.media if medium.path)
+    return next((reason for path in paths if (reason := find_fault(root, path))), None)

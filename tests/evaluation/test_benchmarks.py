@@ -19,6 +19,7 @@ from p2r.evaluation.benchmarks import (
     load_benchmark,
 )
 from p2r.evaluation.questions import read_benchmark, to_questions
+from p2r.records import Question
 from p2r.video import FrameCache
 
 OWN = '''
@@ -152,6 +153,21 @@ def test_several_media_and_bounds_tell_questions_apart(tmp_path):
     (tmp_path / "ours.jsonl").write_text("\n".join(q.model_dump_json() for q in asked))
     again = to_questions("own:mine", read_benchmark("own:mine", tmp_path / "ours.jsonl")[0])
     assert [q.media for q in again] == [q.media for q in asked]
+
+
+def test_a_bad_record_of_p2r_or_a_bad_path_stops_no_other_record(tmp_path):
+    good = Question(id="q", problem="?", problem_type="free-form", path="a.mp4", answer="x")
+    record = good.model_dump(mode="json")
+    places = ["../a.mp4", "x" * 300, "a.mp4"]
+    records = [record | {"id": 7}, *(record | {"id": p[:9], "path": p} for p in places)]
+    (tmp_path / "q.json").write_text(json.dumps(records))
+    (tmp_path / "data").mkdir()
+    for file in (tmp_path / "a.mp4", tmp_path / "data" / "a.mp4"):
+        file.touch()
+    fields, manifest = read_benchmark("own:mine", tmp_path / "q.json", tmp_path / "data")
+    assert [found.path for found in fields] == places
+    assert manifest.counts == {"bad record": 1, "media missing": 2}
+    assert "id: Input should be a valid string" in manifest.examples["bad record"][0]
 
 
 def test_a_user_adds_a_benchmark_as_a_file(own_file, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import pytest
 
 from p2r.errors import MediaError
-from p2r.files.media import resolve_media
+from p2r.files.media import find_fault, media_exists, resolve_media
 
 
 @pytest.fixture
@@ -60,3 +60,11 @@ def test_loops_and_overlong_names_are_refused_or_stay_inside(root):
 def test_the_root_itself_may_be_a_link(root, tmp_path):
     (tmp_path / "link").symlink_to(root)
     assert resolve_media(tmp_path / "link", "clips/a.mp4") == (root / "clips" / "a.mp4").resolve()
+
+
+def test_a_path_that_cannot_be_used_has_no_file(root):
+    assert media_exists(root, "clips/a.mp4") and find_fault(root, "clips/a.mp4") is None
+    for path in ("", "absent.mp4", "../secret.txt", "x" * 300, f"{'x' * 300}/a.mp4"):
+        assert not media_exists(root, path)
+    assert find_fault(root, "absent.mp4") == "no file absent.mp4"
+    assert "'..'" in find_fault(root, "../secret.txt")

@@ -39,7 +39,7 @@ def test_the_traces_and_their_media_are_counted(run, tmp_path):
     file.write_text("".join(case.model_dump_json() + "\n" for case in (lost, there)))
     (tmp_path / "1.mp4").touch()
     plan = "\n".join(preview.preview_sft(run("sft.batch_size=4", "sft.accumulation=2"), file))
-    for part in ("2 traces of", "1 of 2 have an answer and media", "no file clips/0.mp4"):
+    for part in ("2 traces of", "1 of 2 have their media", "no file clips/0.mp4"):
         assert part in plan
     assert "each update: 4 examples × 2 passes × 1 worker(s)" in plan
 

@@ -14,7 +14,7 @@ from small import small_recipe
 from p2r import data
 from p2r.cli import run_cli
 from p2r.errors import EngineError, UserError
-from p2r.records import Question
+from p2r.records import MORE_MEDIA, Question
 from p2r.runs.models import shipped_models
 from p2r.runs.recipe import FOLDER, load_recipe
 from p2r.template import build_prompt
@@ -188,7 +188,7 @@ def test_a_dry_run_checks_the_media(question_file, media, model_folder, capsys):
     here = ["rl", "--dry-run", "--questions", str(question_file)]
     here += ["--set", SMALL[0], "--set", SMALL[1]]
     assert run_cli([*here, "--data-root", str(media), "--model", str(model_folder)]) == 0
-    assert "questions: 5 of 5 have an answer and media" in capsys.readouterr().out
+    assert "questions: 5 of 5 have an answer and their media" in capsys.readouterr().out
     message = error_of(capsys, *here)
     assert (
         "1 of 5 questions have an answer and their media" in message
@@ -206,7 +206,7 @@ def test_a_dry_run_in_a_run_uses_the_data_of_the_run(tmp_path, question_file, me
     before = sorted(run.rglob("*"))
     assert run_cli(["rl", "--run", str(run), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "2 prompts × 8 rollouts" in said and "5 of 5 have an answer and media" in said
+    assert "2 prompts × 8 rollouts" in said and "5 of 5 have an answer and their media" in said
     assert sorted(run.rglob("*")) == before
     assert "does not exist" in error_of(capsys, "rl", "--run", f"{run}x", "--dry-run")
 
@@ -214,11 +214,24 @@ def test_a_dry_run_in_a_run_uses_the_data_of_the_run(tmp_path, question_file, me
 def test_some_media_missing_is_a_note(questions, media):
     lost = questions[0].model_copy(update={"path": "gone.mp4"})
     outside = questions[0].model_copy(update={"path": "../x.mp4"})
-    note = check_media([*questions, lost, outside], media, needed=5)
+    note = check_media([*questions, lost, outside], media, needed=5, rewarded=True)
     assert (
-        "5 of 7 have an answer and media" in note
+        "5 of 7 have an answer and their media" in note
         and "skipped: 2, the first: no file gone.mp4" in note
     )
+
+
+def test_only_rl_needs_an_answer_and_one_medium(questions, media):
+    there = questions[0].path
+    several = [
+        questions[0].model_copy(update={"meta": {MORE_MEDIA: [{"path": path}]}})
+        for path in (there, "gone.mp4")
+    ]
+    open_ended = questions[0].model_copy(update={"answer": ""})
+    asked = [*several, open_ended]
+    assert "2 of 3 have their media" in check_media(asked, media, needed=2)
+    with pytest.raises(UserError, match="0 of 3 questions have an answer and their media"):
+        check_media(asked, media, needed=1, rewarded=True)
 
 
 # ---- what it refuses: one line, before any weight is loaded
