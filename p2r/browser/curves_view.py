@@ -1,7 +1,4 @@
-"""The Runs tab: reads the metrics that the stages of a run wrote, and draws them.
-
-A stage may still be writing: half a last line is ignored.
-"""
+"""The Runs tab: reads the metrics that the stages of a run wrote, and draws them."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.runs.metrics import read_metrics
 from p2r.runs.names import is_of_split, model_label, model_place
 
 if TYPE_CHECKING:
@@ -26,26 +24,6 @@ def find_metrics(run: Path) -> dict[str, Path]:
     """Return the metric files of a run by stage. Links that leave the run are not followed."""
     found = {file.parent.name: file for file in sorted(run.glob("*/metrics.jsonl"))}
     return {name: file for name, file in found.items() if run.resolve() in file.resolve().parents}
-
-
-def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metric file: one per step, the last written. Bad lines are skipped."""
-    from p2r.plots import drawable
-
-    rows: dict[float, dict[str, Any]] = {}
-    try:
-        lines = file.read_bytes().split(b"\n")[:-1]
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        step = row.get("step") if isinstance(row, dict) else None
-        if drawable(step) is not None:
-            rows[step] = row
-    return [rows[step] for step in sorted(rows)]
 
 
 def read_results(run: Path) -> dict[str, dict[str, Any]]:

@@ -16,14 +16,6 @@ from p2r.cases.labels import CaseLabel
 from p2r.errors import DataError
 from p2r.records import Case
 
-# What Label Studio shows for a task of `label_studio_tasks`.
-LABEL_CONFIG = """<View>
-  <Header value="$problem"/><Text name="options" value="$options"/>
-  <Text name="reference" value="$reference"/><Text name="observation" value="$observation"/>
-  <Choices name="sufficient" toName="observation" required="true">
-    <Choice value="yes"/><Choice value="no"/><Choice value="unknown"/></Choices>
-  <TextArea name="comment" toName="observation"/>
-</View>"""
 _ANSWERS = {"yes": True, "no": False, "unknown": None}
 
 

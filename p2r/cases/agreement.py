@@ -53,16 +53,6 @@ class Agreement:
         """The number of cases that both raters know."""
         return self.accuracy.n
 
-    @property
-    def unknown_first(self) -> int:
-        """The number of cases that the first rater calls unknown."""
-        return sum(n for (first, _), n in self.confusion.items() if first == "unknown")
-
-    @property
-    def unknown_second(self) -> int:
-        """The number of cases that the second rater calls unknown."""
-        return sum(n for (_, second), n in self.confusion.items() if second == "unknown")
-
 
 def measure(pairs: Iterable[RatingPair], seed: int = 0, samples: int = 2000) -> Agreement:
     """Return the agreement of two raters. `pairs` are their answers, case by case."""

@@ -162,8 +162,8 @@ def _labels(stages: list[Path]) -> dict[str, Path]:
 def _read(stage: Path) -> list[dict[str, Any]]:
     """Return the rows of a stage, with the share of lost groups as "lost"."""
     from p2r import plots
-    from p2r.browser.curves_view import read_metrics
     from p2r.runs import read_json
+    from p2r.runs.metrics import read_metrics
 
     rows = read_metrics(stage / "metrics.jsonl")
     if not rows:

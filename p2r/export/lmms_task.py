@@ -29,6 +29,7 @@ from p2r.records import Question
 from p2r.template import build_prompt, lettered_options, parse
 
 TASK_PREFIX = "p2r_"
+MAX_TOKENS = 1024  # of a reply
 PLAIN = "plain"
 _FUNCTIONS = '''"""The functions of the task. They need p2r in the environment of lmms-eval."""
 
@@ -45,7 +46,6 @@ def write_task(
     benchmark: str | None = None,
     name: str | None = None,
     style: str = "full",
-    max_tokens: int = 1024,
 ) -> Path:
     """Write a task of lmms-eval to the folder `out`; return its YAML file.
 
@@ -68,7 +68,7 @@ def write_task(
         lines.writelines(to_line(_doc(question, root, entry.name)) for question in asked)
     write_text(out / "utils.py", _FUNCTIONS)
     file = out / f"{task}.yaml"
-    write_text(file, _task_file(task, data, style, max_tokens))
+    write_text(file, _task_file(task, data, style))
     return file
 
 
@@ -93,7 +93,7 @@ def _doc(question: Question, root: Path, benchmark: str) -> dict[str, Any]:
     }
 
 
-def _task_file(task: str, data: Path, style: str, max_tokens: int) -> str:
+def _task_file(task: str, data: Path, style: str) -> str:
     functions = {"doc_to_visual", "doc_to_text", "process_results"}
     settings = {
         "task": task,
@@ -103,7 +103,7 @@ def _task_file(task: str, data: Path, style: str, max_tokens: int) -> str:
         "output_type": "generate_until",
         **{name: name for name in sorted(functions)},
         "doc_to_target": "answer",
-        "generation_kwargs": {"max_new_tokens": max_tokens, "temperature": 0, "do_sample": False},
+        "generation_kwargs": {"max_new_tokens": MAX_TOKENS, "temperature": 0, "do_sample": False},
         "metric_list": [
             {"metric": name, "aggregation": "mean", "higher_is_better": True}
             for name in (*EXTRACTORS, "format")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from p2r.files.journal import count_lines, journal_files
-from p2r.files.jsonlines import from_line
 from p2r.pipeline import status as pipeline_status
 from p2r.runs import differences, read_json
+from p2r.runs.metrics import read_metrics
 from p2r.runs.names import trained_stages
 from p2r.runs.recipe import Recipe, load_recipe
 
@@ -44,7 +44,7 @@ def _training(stage: Path, recipe: Recipe) -> dict[str, Any] | None:
     finished = (stage / "model").is_dir()
     if not finished and not (stage / "made.json").is_file():
         return None
-    rows = list(_metrics(stage / "metrics.jsonl"))
+    rows = read_metrics(stage / "metrics.jsonl")
     done = int(rows[-1]["step"]) if rows else 0
     wanted = done if finished else max(_steps(stage, recipe, rows), done)
     per_step = _seconds_per_step(stage, rows)
@@ -61,20 +61,6 @@ def _training(stage: Path, recipe: Recipe) -> dict[str, Any] | None:
         "state": "finished" if finished else "begun",
         "metrics": {key: value for key, value in latest.items() if value is not None},
     }
-
-
-def _metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a log of steps. A half-written last line is left out."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                row = from_line(line) if line.endswith("\n") else None
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
-                yield row
 
 
 def _latest(rows: Sequence[dict[str, Any]], key: str) -> float | None:

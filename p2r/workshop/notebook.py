@@ -6,7 +6,6 @@ All notebooks use one run folder, and each notebook is one stage. You can start 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -19,6 +18,7 @@ from p2r import stages
 from p2r.errors import UserError
 from p2r.records import Case, Question
 from p2r.runs import Run, open_run, version_of
+from p2r.runs.metrics import read_metrics as read_log
 from p2r.runs.recipe import load_recipe
 from p2r.video import find_clips
 
@@ -134,10 +134,9 @@ def need(run: Run, stage: Stage) -> Path:
     return path
 
 
-def read_metrics(run: Run, stage: str) -> list[dict[str, float]]:
+def read_metrics(run: Run, stage: str) -> list[dict[str, Any]]:
     """Return the metrics of a training stage ("sft", "pa_grpo", …), one mapping per step."""
-    text = run.path(stage, "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return read_log(run.path(stage, "metrics.jsonl"))
 
 
 def own_clips(folder: str | Path | None) -> list[Path]:

@@ -262,7 +262,6 @@ KINDS: dict[str, Kind] = {
         notice="the {} and the object that it hits",
     ),
 }
-TWO_SENTENCES = ("compare", "chain")
 _PATTERNS = {
     name: re.compile(re.escape(kind.form).replace(r"\{\}", r"(\w+(?: \w+)?)"))
     for name, kind in KINDS.items()

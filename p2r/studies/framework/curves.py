@@ -14,6 +14,7 @@ from p2r.files.jsonlines import from_line
 from p2r.plots import drawable, lost_metric
 from p2r.records import Case
 from p2r.runs import read_json, write_json
+from p2r.runs.metrics import read_metrics
 from p2r.studies.base import Measure, Study
 from p2r.studies.framework.intervals import t_interval
 from p2r.studies.framework.measures import MEASURES, measure_case
@@ -63,7 +64,7 @@ def log_curves(out: Path, credit: str, rewards: Sequence[str]) -> dict[str, Rows
     """
     found: dict[str, Rows] = defaultdict(dict)
     lost = lost_metric(credit, rewards)
-    for row in read_rows(out / "metrics.jsonl"):
+    for row in read_metrics(out / "metrics.jsonl"):
         for name, value in {**row, "lost": row.get(lost) if lost else None}.items():
             if name != "step" and (number := drawable(value)) is not None:
                 found[name][int(row["step"])] = number
