@@ -31,7 +31,7 @@ def resolve_media(root: str | Path, relative: str) -> Path:
     return resolved
 
 
-def find_fault(root: str | Path, relative: str) -> str | None:
+def find_media_fault(root: str | Path, relative: str) -> str | None:
     """Return why a media file cannot be used: a bad path or no file. None if the file exists."""
     try:
         return None if resolve_media(root, relative).exists() else f"no file {relative}"
@@ -41,4 +41,4 @@ def find_fault(root: str | Path, relative: str) -> str | None:
 
 def media_exists(root: str | Path, relative: str) -> bool:
     """Return whether a media file is below its root. A bad path has no file."""
-    return find_fault(root, relative) is None
+    return find_media_fault(root, relative) is None

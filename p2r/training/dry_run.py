@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2r.errors import UserError
-from p2r.files.media import find_fault
+from p2r.files.media import find_media_fault
 from p2r.records import Question
 from p2r.runs import kept_root
 from p2r.runs.recipe import Recipe
@@ -111,4 +111,4 @@ def _find_fault(question: Question, root: Path, rewarded: bool) -> str | None:
     if rewarded and (reason := find_no_reward(question)):
         return reason
     paths = (medium.path for medium in question.media if medium.path)
-    return next((reason for path in paths if (reason := find_fault(root, path))), None)
+    return next((reason for path in paths if (reason := find_media_fault(root, path))), None)

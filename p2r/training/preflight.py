@@ -90,7 +90,7 @@ def check_start(
         start = time.perf_counter()
         cases, rates = sample_start(trainer, distinct)
         seconds = time.perf_counter() - start
-        fault = find_fault(cases, rates, used, settings.max_tokens)
+        fault = why_not_start(cases, rates, used, settings.max_tokens)
         longest = None if fault else measure_longest(trainer, distinct, sizes)
     report = {
         "passed": fault is None,
@@ -152,7 +152,7 @@ def rates_of(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, 
     return {name: None if math.isnan(rate) else rate for name, rate in rates.items()}
 
 
-def find_fault(
+def why_not_start(
     cases: Sequence[Case],
     rates: Mapping[str, float | None],
     used: Sequence[str],

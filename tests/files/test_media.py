@@ -3,7 +3,7 @@
 import pytest
 
 from p2r.errors import MediaError
-from p2r.files.media import find_fault, media_exists, resolve_media
+from p2r.files.media import find_media_fault, media_exists, resolve_media
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_the_root_itself_may_be_a_link(root, tmp_path):
 
 
 def test_a_path_that_cannot_be_used_has_no_file(root):
-    assert media_exists(root, "clips/a.mp4") and find_fault(root, "clips/a.mp4") is None
+    assert media_exists(root, "clips/a.mp4") and find_media_fault(root, "clips/a.mp4") is None
     for path in ("", "absent.mp4", "../secret.txt", "x" * 300, f"{'x' * 300}/a.mp4"):
         assert not media_exists(root, path)
-    assert find_fault(root, "absent.mp4") == "no file absent.mp4"
-    assert "'..'" in find_fault(root, "../secret.txt")
+    assert find_media_fault(root, "absent.mp4") == "no file absent.mp4"
+    assert "'..'" in find_media_fault(root, "../secret.txt")

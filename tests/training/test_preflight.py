@@ -12,7 +12,7 @@ from p2r.errors import PreflightError, TrainingError
 from p2r.records import Case, Question, Trace
 from p2r.template import parse
 from p2r.training.grpo import train_grpo
-from p2r.training.preflight import FrameSizes, count_prompt, find_fault, show_failing
+from p2r.training.preflight import FrameSizes, count_prompt, show_failing, why_not_start
 from p2r.training.probe import undone
 from p2r.video import FrameCache
 
@@ -194,19 +194,19 @@ OPEN = "<observation>I see two.</observation> <think>So two."
 
 
 def test_the_reason_depends_on_the_completions():
-    assert find_fault([said("2")], rates(), BOTH, 8) is None
-    fault = find_fault([said("2")] * 4, rates(format_perception=0), BOTH, 8)
+    assert why_not_start([said("2")], rates(), BOTH, 8) is None
+    fault = why_not_start([said("2")] * 4, rates(format_perception=0), BOTH, 8)
     assert fault.startswith("none of 4 completions keeps the format of perception; ")
     assert "run SFT first" in fault
-    fault = find_fault([said(OPEN, True)] * 4, rates(format_reasoning=0, truncated=1), BOTH, 8)
+    fault = why_not_start([said(OPEN, True)] * 4, rates(format_reasoning=0, truncated=1), BOTH, 8)
     assert "all 4 completions are cut off at 8 tokens" in fault and "raise rl.max_tokens" in fault
-    fault = find_fault([said(OPEN)] * 4, rates(answered=0), BOTH, 8)
+    fault = why_not_start([said(OPEN)] * 4, rates(answered=0), BOTH, 8)
     assert "has a readable answer" in fault and "but do not keep it" in fault
 
 
 def test_only_processes_that_rl_learns_from_must_keep_their_format():
     cases = [said("<think>So two.</think><answer>2</answer>")]
-    assert find_fault(cases, rates(format_perception=0), ("reasoning",), 8) is None
+    assert why_not_start(cases, rates(format_perception=0), ("reasoning",), 8) is None
 
 
 def test_failing_completions_are_different_short_and_on_one_line():
