@@ -55,11 +55,12 @@ def ask_clip(
     image_pixels = settings.pop("image_pixels", None)
     read = partial(read_file, media, cache=FrameCache())
     frames = read(**settings, **question.window)
-    if image_pixels and frames.decoder == "image":
+    still = frames.decoder == "image" and frames.total_frames == 1
+    if image_pixels and still:
         frames = read(**settings | {"max_pixels": image_pixels})
     if longest is not None and frames.duration > longest:
         raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
-    if frames.decoder == "image" and frames.total_frames == 1:
+    if still:
         question.data_type = "image"
     yield Answer(frames)
     settings, text = recipe.eval, ""
