@@ -11,17 +11,33 @@ from PIL import Image
 from p2r.engines.ask import ask_clip, make_question, with_headings
 from p2r.errors import UserError
 from p2r.runs.recipe import load_recipe
-from p2r.template import render
+from p2r.template import lettered_options, render
 
 RESPONSE = render("A red ball.", "It is < 2, so one.", "1")
 
 
 def test_options_make_a_multiple_choice_and_get_letters():
-    question = make_question("Where?", ["left", "B. right"])
+    question = make_question("Where?", ["left", "B. right", "C. up"])
     assert question.problem_type == "multiple choice"
-    assert question.options == ["A. left", "B. right"]
+    assert question.options == ["A. left", "B. right", "C. up"]
     assert make_question("Where?").problem_type == "free-form"
     assert make_question("How many?", problem_type="numerical").options == []
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["E. coli", "Salmonella"], ["A. E. coli", "B. Salmonella"]),
+        (["Salmonella", "E. coli"], ["A. Salmonella", "B. E. coli"]),
+        (["Albert", "B. Russell"], ["A. Albert", "B. B. Russell"]),
+        (["a. red", "b. blue"], ["a. red", "b. blue"]),
+        (["1. red", "2. blue"], ["A. red", "B. blue"]),
+    ],
+)
+def test_options_are_labelled_as_a_set(options, shown):
+    """The shown options are those of the prompt: they get no second letter there."""
+    question = make_question("Which?", options)
+    assert question.options == shown == lettered_options(question.options)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +47,7 @@ def test_options_make_a_multiple_choice_and_get_letters():
         ("Where?", [], "multiple choice", "--option"),
         ("Where?", ["left"], "numerical", "multiple choice"),
         (" ", [], None, "empty"),
+        ("Where?", [f"place {k}" for k in range(27)], None, "27 options"),
     ],
 )
 def test_impossible_questions_are_refused(problem, options, kind, said):
