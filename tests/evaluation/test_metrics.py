@@ -80,6 +80,17 @@ def test_a_mean_of_parts_keeps_the_clips_together():
     assert parts["macro"]["clusters"] == 20
 
 
+def test_draws_of_groups_belong_together_if_a_group_is_absent_from_some():
+    """Two groups share two clips of twelve: about one draw in ten has none of them.
+
+    In every other draw the shared clips move both means in the same direction.
+    """
+    clips = Clips([str(k) for k in range(12)] * 2)
+    small = clips.group([1.0, 0.0], [0, 1])
+    large = clips.group([1.0, 0.0, 0.5], [12, 13, 14])
+    assert np.corrcoef(small.drawn, large.drawn)[0, 1] > 0.8
+
+
 def test_vsibench_directions_are_averaged_first_and_absent_types_left_out():
     """Two direction types (1 and 0), one distance (1): (0.5 + 1) / 2, not 2 / 3."""
     kinds = [(CHOICE_TYPES[0], True), (CHOICE_TYPES[1], False), ("object_rel_distance", True)]
