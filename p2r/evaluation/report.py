@@ -52,8 +52,9 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
             row = measured["6"].setdefault(f"{result.model} (read by {reader})", {})
             row[f"mismatch, {result.benchmark}"] = rate
     for row in measured["6"].values():
-        if len(row) == len(seven):
-            row["mismatch"] = _average(list(row.values()))
+        rates = [row[column] for name in seven if (column := f"mismatch, {name}") in row]
+        if len(rates) == len(seven):
+            row["mismatch"] = _average(rates)
     for (model, given), found in numbers.items():
         for extractor in EXTRACTORS:
             cells = {

@@ -238,6 +238,22 @@ def test_report_has_an_average_only_over_all_seven():
         build_report([*results, results[0]])
 
 
+def test_the_mismatch_is_averaged_over_the_seven_and_no_other_benchmark():
+    options = ["A. blue", "B. red"]
+
+    def result(benchmark: str, think: str) -> Result:
+        trace = {"think": f"So it is {think}.", "answer": "B"}
+        return Result(benchmark, "ours", [item("1", True, options=options, trace=trace)])
+
+    other = result("playground", "blue")
+    seven = [result(name, "red") for name in paper_columns()]
+    row = build_report([*seven, other])["tables"]["6"]["measured"]["ours (by rule)"]
+    assert (row["mismatch"]["mean"], row["mismatch"]["n"]) == (0.0, 7)
+    assert row["mismatch, playground"]["mean"] == 1.0
+    row = build_report([*seven[1:], other])["tables"]["6"]["measured"]["ours (by rule)"]
+    assert "mismatch" not in row, "of six and another"
+
+
 def test_vsibench_is_compared_in_the_papers_metric():
     choices = [item(str(k), k < 1, parts={"question type": "route_planning"}) for k in range(4)]
     number = Item("n", "2", "2", "regression", parts={"question type": "object_counting"})
