@@ -174,6 +174,28 @@ def test_pairs_of_repeated_ids_are_found_by_their_question():
     assert found["official"]["difference"]["clusters"] == 1
 
 
+@pytest.mark.parametrize("differ", ["options", "clip"])
+def test_pairs_of_one_question_are_found_by_options_and_clip(differ):
+    """Each item is compared with itself, in any order; the third item of b has no partner."""
+
+    def result(model: str, order: str) -> Result:
+        own = {name: {"options": [f"A. {name}", "B. x"], "clip": name} for name in order}
+        fields = {name: {differ: one[differ]} for name, one in own.items()}
+        items = [item("7", name == "p", problem="Which?", **fields[name]) for name in order]
+        return Result("mmvu", model, [item("8", True, problem="Other"), *items])
+
+    found = compare(result("a", "pq"), result("b", "rqp"))
+    assert found["pairs"] == 3 and found["unpaired"] == [0, 1]
+    assert found["official"]["table"] == {"both": 2, "only a": 0, "only b": 0, "neither": 1}
+
+
+def test_items_that_cannot_be_told_apart_are_not_paired():
+    twice = [item("7", True, problem="Which?"), item("7", False, problem="Which?")]
+    one = item("8", True, problem="Other")
+    found = compare(Result("mmvu", "a", [*twice, one]), Result("mmvu", "b", [*twice, one]))
+    assert found["pairs"] == 1 and found["unpaired"] == [2, 2]
+
+
 def test_items_that_an_extractor_leaves_out_are_not_compared():
     items = [Item(str(k), said, "B", "multiple choice") for k, said in enumerate(("B", "it is so"))]
     result = Result("videomme", "m", items)
