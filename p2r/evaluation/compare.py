@@ -13,6 +13,7 @@ from p2r.evaluation.identity import identity_of, plain
 from p2r.evaluation.metrics import Clips, split_positions
 from p2r.evaluation.results import Result
 from p2r.evaluation.score import score_item
+from p2r.files.safe_text import escape_markdown
 from p2r.scoring import format_interval, mcnemar
 
 RIGHT = 0.5  # a score of at least this counts as right in the 2 × 2 table
@@ -117,7 +118,7 @@ def _row(pairs: Sequence[tuple[Item, Item]], name: str) -> dict[str, Any]:
 
 def comparison_markdown(found: dict[str, Any]) -> str:
     """Return the comparison as a Markdown table."""
-    a, b = (_cell(name) for name in found["models"])
+    a, b = map(escape_markdown, found["models"])
     lines = [
         f"{find_benchmark(found['benchmark']).title}: {found['pairs']} pairs; only in A "
         f"{found['unpaired'][0]}, only in B {found['unpaired'][1]}",
@@ -129,7 +130,7 @@ def comparison_markdown(found: dict[str, Any]) -> str:
     for name in EXTRACTORS:
         rows = {"all": found[name], **found[name]["parts"]}
         for part, row in rows.items():
-            cells = [name, _cell(part), counted(row["difference"])]
+            cells = [name, escape_markdown(part), counted(row["difference"])]
             cells += [percent(row[key]) for key in ("a", "b", "difference")]
             cells += [*map(str, row["table"].values()), f"{row['p']:.3g}"]
             lines.append(f"| {' | '.join(cells)} |")
@@ -145,8 +146,3 @@ def counted(interval: dict[str, Any]) -> str:
     """Return the number of items, and of clips if the interval resamples clips."""
     clips = f" in {interval['clusters']} clips" if "clusters" in interval else ""
     return f"{interval['n']}{clips}"
-
-
-def _cell(text: str) -> str:
-    """Return a text that is safe in a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -319,6 +319,24 @@ def test_report_compares_the_results_of_one_benchmark_item_by_item():
     assert "WARNING: d on mmvu: official: the score is exactly 0" in report_markdown(found)
 
 
+def test_names_from_files_cannot_change_the_tables():
+    """A model's name and a part come from a file. They stay text in one cell."""
+    name = "a|b\n<b>_x_</b>\u202e"
+    shown = r"a\|b &lt;b>\_x\_&lt;/b>\[U+202E\]"
+    trace = {"think": "So it is a.", "answer": "B"}
+    fields = {"parts": {"discipline": name}, "options": ["A. a", "B. b"], "trace": trace}
+    result = Result("mmvu", name, [item("1", False, **fields)])
+    other = Result("mmvu", "b", [item("1", True, **fields)])
+    text = report_markdown(build_report([result, other]))
+    assert f"| {shown} (official) | **measured** |" in text and f"| mmvu | {shown} | b |" in text
+    assert f"WARNING: {shown} on mmvu: official: the score is exactly 0" in text
+    compared = comparison_markdown(compare(result, other))
+    assert f"A = {shown}, B = b;" in compared and f"| official | {shown} | 1 |" in compared
+    for written in (text, compared):
+        assert "<b>" not in written and "\u202e" not in written
+        assert "\n&lt;b>" not in written, "no line feed is left"
+
+
 def test_a_transfer_is_shown_in_table_5(tmp_path, capsys):
     result = mmvu([True, False], "reader")
     result.made["input"] = "text + observation"
