@@ -23,6 +23,7 @@ from p2r.cli.options import (
     print_dry_run,
 )
 from p2r.errors import UserError
+from p2r.files.safe_text import show_pieces
 
 if TYPE_CHECKING:
     from p2r.cases.store import CaseStore
@@ -242,7 +243,7 @@ def ask(
     if dry_run:
         print_dry_run(preview_ask(resolved, model, video, question, option or [], type))
         return
-    for piece in ask_model(resolved, model, video, question, option or [], type):
+    for piece in show_pieces(ask_model(resolved, model, video, question, option or [], type)):
         print(piece, end="", flush=True)
     print()
 

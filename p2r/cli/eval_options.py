@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from p2r.cli.options import app
 from p2r.errors import UserError
 from p2r.evaluation.benchmarks import all_benchmarks, benchmark_names, load_benchmark
+from p2r.files.safe_text import show_unseen
 
 # The options of the old spelling that name a subcommand, and the number of their values.
 OLD = {"check": 0, "import": 2, "rescore": 1, "compare": 2, "report": 1, "transfer": 1}
@@ -105,7 +106,7 @@ def print_numbers(numbers: dict[str, Any], as_json: bool = False) -> None:
     """Print the table, the counts and the warnings. With JSON, warnings also go to stderr."""
     from p2r.evaluation.alarms import alarm_lines
 
-    alarms = alarm_lines(numbers.get("warnings", ()))
+    alarms = [*map(show_unseen, alarm_lines(numbers.get("warnings", ())))]
     if as_json:
         print(json.dumps(numbers, indent=1))
         print(*alarms, sep="\n", end="\n" if alarms else "", file=sys.stderr)
@@ -114,7 +115,7 @@ def print_numbers(numbers: dict[str, Any], as_json: bool = False) -> None:
 
     make_console().print(scores_table(numbers))
     for what, count in numbers["counts"].items():
-        print(f"{what}: {count}")
+        print(show_unseen(f"{what}: {count}"))
     print(*alarms, sep="\n", end="\n" if alarms else "")
 
 
@@ -127,4 +128,4 @@ def print_report(files: list[Path], as_json: bool = False, tables: Sequence[str]
     if unknown := sorted(set(tables) - TITLES.keys()):
         raise UserError(f"no table {', '.join(unknown)}: use one of {', '.join(TITLES)}")
     found = build_report([read_result(file) for file in files], tables)
-    print(json.dumps(found, indent=1) if as_json else report_markdown(found).rstrip())
+    print(json.dumps(found, indent=1) if as_json else show_unseen(report_markdown(found).rstrip()))

@@ -20,6 +20,7 @@ from p2r.cli.eval_options import (
 )
 from p2r.cli.options import JsonOption, SetOption
 from p2r.errors import UserError
+from p2r.files.safe_text import show_unseen
 
 if TYPE_CHECKING:
     from p2r.evaluation.results import Result
@@ -66,7 +67,7 @@ def check(
     if as_json:
         print(json.dumps({**vars(manifest), "complete": manifest.complete}, indent=1))
     else:
-        print("\n".join(manifest.lines()))
+        print(*map(show_unseen, manifest.lines()), sep="\n")
 
 
 @eval_app.command(
@@ -123,7 +124,8 @@ def import_(
     print_numbers(result.numbers | said, as_json)
     for reason, count in result.counts.items():
         examples = "; ".join(result.examples.get(reason, ()))
-        print(f"{count} × {reason}" + (f": {examples}" if examples else ""), file=sys.stderr)
+        line = f"{count} × {reason}" + (f": {examples}" if examples else "")
+        print(show_unseen(line), file=sys.stderr)
 
 
 @eval_app.command(epilog="Example: p2r eval rescore mmvu.json --json")
@@ -161,7 +163,10 @@ def compare(
 
     load_named(benchmark)
     found = compare(read_result(a), read_result(b))
-    print(json.dumps(found, indent=1) if as_json else comparison_markdown(found).rstrip())
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(show_unseen(comparison_markdown(found).rstrip()))
 
 
 @eval_app.command(epilog="Example: p2r eval report runs/x/results/*.json")

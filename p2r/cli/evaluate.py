@@ -42,6 +42,7 @@ from p2r.cli.parallel import ParallelOption, run_parts
 from p2r.errors import UserError
 from p2r.evaluation.benchmarks import find_benchmark
 from p2r.files.atomic import read_json
+from p2r.files.safe_text import show_unseen
 
 if TYPE_CHECKING:
     from p2r.evaluation.questions import Manifest
@@ -174,7 +175,7 @@ def run_model(
         else:
             assert questions is not None
             _, result = stages.evaluate_benchmark(
-                *(run, model, name, official, questions, data_root, style, _print_manifest),
+                *(run, model, name, official, questions, data_root, style, print_manifest),
                 ray=ray,
             )
         collect(run)
@@ -226,6 +227,7 @@ def transfer(
     print_report(written, asked.as_json)
 
 
-def _print_manifest(manifest: Manifest) -> None:
+def print_manifest(manifest: Manifest) -> None:
+    """Print what a benchmark's files hold, to stderr."""
     for line in manifest.lines():
-        print(line, file=sys.stderr)
+        print(show_unseen(line), file=sys.stderr)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
 
 from p2r.data import check_model, eval_settings, read_file
 from p2r.engines import Completion, Engine, Request, Sampling
@@ -20,7 +21,7 @@ from p2r.records import PROBLEM_TYPES, Case, Question
 from p2r.runs import quiet_libraries, use_threads
 from p2r.runs.recipe import Recipe
 from p2r.scoring import accuracy
-from p2r.template import SEGMENTS, answer_of, parse
+from p2r.template import SEGMENTS, answer_of, lettered_options, parse
 from p2r.video import FrameCache, Frames, VideoError, find_clips
 
 _TAG = re.compile(rf"<(/?)({'|'.join(SEGMENTS)})>")
@@ -55,11 +56,12 @@ def ask_clip(
     image_pixels = settings.pop("image_pixels", None)
     read = partial(read_file, media, cache=FrameCache())
     frames = read(**settings, **question.window)
-    if image_pixels and frames.decoder == "image":
+    still = frames.decoder == "image" and frames.total_frames == 1
+    if image_pixels and still:
         frames = read(**settings | {"max_pixels": image_pixels})
     if longest is not None and frames.duration > longest:
         raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
-    if frames.decoder == "image" and frames.total_frames == 1:
+    if still:
         question.data_type = "image"
     yield Answer(frames)
     settings, text = recipe.eval, ""
@@ -160,7 +162,7 @@ def preview_ask(
 def make_question(
     problem: str, options: Sequence[str] = (), problem_type: str | None = None
 ) -> Question:
-    """Make a user's question. Options without a letter get one."""
+    """Make a user's question. Its options have letters (see `lettered_options`)."""
     problem_type = problem_type or ("multiple choice" if options else "free-form")
     if problem_type not in PROBLEM_TYPES:
         raise UserError(f"unknown problem type {problem_type!r}: use {', '.join(PROBLEM_TYPES)}")
@@ -168,11 +170,14 @@ def make_question(
         raise UserError("only multiple choice questions have options: check --option and --type")
     if not problem.strip():
         raise UserError("the question is empty")
-    lettered = [
-        option if re.match(r"\(?[A-Z][.):]", option) else f"{chr(ord('A') + index)}. {option}"
-        for index, option in enumerate(options)
-    ]
-    return Question(id="ask", problem=problem, options=lettered, problem_type=problem_type)
+    if len(options) > len(ascii_uppercase):
+        raise UserError(f"{len(options)} options: give at most one for each of the letters A to Z")
+    return Question(
+        id="ask",
+        problem=problem,
+        options=lettered_options(options),
+        problem_type=problem_type,
+    )
 
 
 def with_headings(pieces: Iterable[str]) -> Iterator[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from p2r.errors import DataError
 from p2r.evaluation.benchmark import EXTRACTORS, Item
 from p2r.evaluation.benchmarks import find_benchmark
-from p2r.evaluation.identity import plain
+from p2r.evaluation.identity import identity_of, plain
 from p2r.evaluation.metrics import Clips, split_positions
 from p2r.evaluation.results import Result
 from p2r.evaluation.score import score_item
+from p2r.files.safe_text import escape_markdown
 from p2r.scoring import format_interval, mcnemar
 
 RIGHT = 0.5  # a score of at least this counts as right in the 2 × 2 table
@@ -20,12 +22,13 @@ RIGHT = 0.5  # a score of at least this counts as right in the 2 × 2 table
 def compare(a: Result, b: Result) -> dict[str, Any]:
     """Pair the items of two results of one benchmark, and compare them by each extractor.
 
-    Items are paired by id. If ids repeat in a result, they are paired by id and question. Returns
-    for "official" and "robust": both means over the pairs, the difference b - a with its interval,
-    {"both", "only a", "only b", "neither"}, the p-value of McNemar's exact test, and the same for
-    each part of the main axis. An item is counted but not compared if only one result has it, or
-    if the extractor leaves it out in one of them. Raises `DataError` for results of two
-    benchmarks, or without a common item.
+    Items are paired by id. If ids repeat in a result, they are paired by id and question, and if
+    that repeats too, by options and clip as well. Returns for "official" and "robust": both means
+    over the pairs, the difference b - a with its interval, {"both", "only a", "only b",
+    "neither"}, the p-value of McNemar's exact test, and the same for each part of the main axis.
+    An item is counted but not compared if only one result has it, if it fits several items, or if
+    the extractor leaves it out in one result. Raises `DataError` for results of two benchmarks, or
+    without a common item.
     """
     if a.benchmark != b.benchmark:
         raise DataError(
@@ -52,10 +55,31 @@ def compare(a: Result, b: Result) -> dict[str, Any]:
 
 
 def _pair(a: Sequence[Item], b: Sequence[Item]) -> list[tuple[Item, Item]]:
-    unique = all(len({item.id for item in items}) == len(items) for items in (a, b))
-    key = (lambda item: item.id) if unique else (lambda item: (item.id, plain(item.problem)))
-    other = {key(item): item for item in b}
-    return [(item, other[key(item)]) for item in a if key(item) in other]
+    if all(len({item.id for item in items}) == len(items) for items in (a, b)):
+        return _pair_by([lambda item: item.id], a, b)
+    return _pair_by([lambda item: (item.id, plain(item.problem)), identity_of], a, b)
+
+
+def _pair_by(
+    keys: Sequence[Callable[[Item], Hashable]], a: Sequence[Item], b: Sequence[Item]
+) -> list[tuple[Item, Item]]:
+    """Pair the items that alone have a value of the first key; the others by the next keys."""
+    first, *more = keys
+    ours, theirs = _grouped(first, a), _grouped(first, b)
+    pairs: list[tuple[Item, Item]] = []
+    for value in filter(theirs.__contains__, ours):
+        if len(ours[value]) == len(theirs[value]) == 1:
+            pairs.append((ours[value][0], theirs[value][0]))
+        elif more:
+            pairs += _pair_by(more, ours[value], theirs[value])
+    return pairs
+
+
+def _grouped(key: Callable[[Item], Hashable], items: Sequence[Item]) -> dict[Any, list[Item]]:
+    groups: dict[Any, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
 
 
 def _clips(pairs: Sequence[tuple[Item, Item]]) -> Clips:
@@ -94,7 +118,7 @@ def _row(pairs: Sequence[tuple[Item, Item]], name: str) -> dict[str, Any]:
 
 def comparison_markdown(found: dict[str, Any]) -> str:
     """Return the comparison as a Markdown table."""
-    a, b = (_cell(name) for name in found["models"])
+    a, b = map(escape_markdown, found["models"])
     lines = [
         f"{find_benchmark(found['benchmark']).title}: {found['pairs']} pairs; only in A "
         f"{found['unpaired'][0]}, only in B {found['unpaired'][1]}",
@@ -106,7 +130,7 @@ def comparison_markdown(found: dict[str, Any]) -> str:
     for name in EXTRACTORS:
         rows = {"all": found[name], **found[name]["parts"]}
         for part, row in rows.items():
-            cells = [name, _cell(part), counted(row["difference"])]
+            cells = [name, escape_markdown(part), counted(row["difference"])]
             cells += [percent(row[key]) for key in ("a", "b", "difference")]
             cells += [*map(str, row["table"].values()), f"{row['p']:.3g}"]
             lines.append(f"| {' | '.join(cells)} |")
@@ -122,8 +146,3 @@ def counted(interval: dict[str, Any]) -> str:
     """Return the number of items, and of clips if the interval resamples clips."""
     clips = f" in {interval['clusters']} clips" if "clusters" in interval else ""
     return f"{interval['n']}{clips}"
-
-
-def _cell(text: str) -> str:
-    """Return a text that is safe in a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -115,15 +115,11 @@ class Clips:
         counts = np.bincount(places[known], minlength=self.count)
         sums = np.bincount(places[known], numbers[known], minlength=self.count)
         drawn = _draw_clips(self.count) @ np.stack([sums, counts], axis=1).astype(np.float32)
-        drawn = drawn[drawn[:, 1] > 0].astype(float)
-        means = drawn[:, 0] / drawn[:, 1]
-        missing = np.full(len(_draw_clips(self.count)) - len(means), numbers[known].mean())
-        return GroupMean(
-            float(numbers[known].mean()),
-            np.concatenate([means, missing]),
-            int(known.sum()),
-            counts > 0,
-        )
+        mean = float(numbers[known].mean())
+        totals, sizes = drawn.astype(float).T
+        # Groups are averaged draw by draw, so a draw without a clip of this group keeps its place.
+        means = np.where(sizes > 0, totals / np.maximum(sizes, 1), mean)
+        return GroupMean(mean, means, int(known.sum()), counts > 0)
 
     def mean_over(self, axis: str, items: Sequence[Item], values: Values) -> Interval:
         """Return the mean over the groups of an axis, for example "task", with its interval."""

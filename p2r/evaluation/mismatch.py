@@ -2,18 +2,17 @@
 
 In the paper an LLM reads the think segment without the answer (Table 6). It replies "No" if the
 thinking refuses to answer or ends on no clear choice. Here the reader is a function from prompts to
-replies, or any judge of `p2r.judges`. The rule `p2r.scoring.thoughts.mismatch` needs no LLM.
+replies. The rule `p2r.scoring.thoughts.mismatch` needs no LLM.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2r.evaluation.metrics import Clips
-from p2r.judges import Judge
+from p2r.judges.prompt import as_data
 from p2r.records import Case, Question
 from p2r.scoring.answers import extract_choice, option_texts
 
@@ -44,11 +43,11 @@ _CHOICE = re.compile(r"<choice>\s*(\w+)\s*</choice>", re.IGNORECASE)
 
 
 def build_choice_prompt(question: Question, think: str) -> str:
-    """Return the prompt for one think segment. Markup in its parts is escaped."""
+    """Return the prompt for one think segment. Its parts are fenced as in a judge's prompt."""
     return PROMPT.format(
-        problem=_data(question.problem),
-        options="\n".join(map(_data, question.options)),
-        think=_data(think),
+        problem=as_data(question.problem),
+        options="\n".join(map(as_data, question.options)),
+        think=as_data(think),
     )
 
 
@@ -70,36 +69,6 @@ def ask_reader(ask: Callable[[Sequence[str]], Sequence[str | None]]) -> Chooser:
         prompts = [build_choice_prompt(q, t) for q, t in zip(questions, thinking, strict=True)]
         replies = ask(prompts)
         return [parse_choice(r, q.options) for r, q in zip(replies, questions, strict=True)]
-
-    return choose
-
-
-def ask_judge(judge: Judge) -> Chooser:
-    """Return a chooser that asks a judge, for each option, whether the thinking leads to it.
-
-    If the judge says yes to exactly one option, that option is the choice. Otherwise the result is
-    `NO_CHOICE`, or None if an option has no verdict. This takes one judgement per option, so
-    `ask_reader` is cheaper.
-    """
-
-    def choose(questions: Sequence[Question], thinking: Sequence[str]) -> list[str | None]:
-        asked, texts, owners = [], [], []
-        for place, (question, think) in enumerate(zip(questions, thinking, strict=True)):
-            for letter in option_texts(question.options):
-                asked.append(question.model_copy(update={"answer": letter}))
-                texts.append(think)
-                owners.append((place, letter))
-        led: list[list[str]] = [[] for _ in questions]
-        unknown = set()
-        for (place, letter), verdict in zip(owners, judge.judge(asked, texts), strict=True):
-            if verdict.sufficient is None:
-                unknown.add(place)
-            elif verdict.sufficient:
-                led[place].append(letter)
-        return [
-            None if place in unknown else found[0] if len(found) == 1 else NO_CHOICE
-            for place, found in enumerate(led)
-        ]
 
     return choose
 
@@ -134,8 +103,3 @@ def mismatch_rate(found: Sequence[str], clips: Clips) -> dict[str, Any]:
     known = [{"match": 0.0, "mismatch": 1.0}.get(word) for word in found]
     counts = {word: found.count(word) for word in ("match", "mismatch", "no choice", "unknown")}
     return {**clips.interval(known), "counts": counts}
-
-
-def _data(text: str) -> str:
-    """Return a text that cannot open or close a tag."""
-    return html.escape(text.strip(), quote=False)

@@ -130,7 +130,9 @@ def options_of(record: Record) -> list[str]:
 def lettered(options: Sequence[str]) -> list[str]:
     """Return the options with a letter each. Options whose letters run A, B, C … keep them.
 
-    Other prefixes, such as initials ("J. Brahms"), are part of the text.
+    All other beginnings stay text: initials ("J. Brahms"), and labels such as "a.", "1." or "②".
+    The benchmarks' scripts put a letter before the whole option, and a model must see the same
+    prompt here. So this reads fewer labels than `p2r.template.lettered_options`.
     """
     if all(re.match(rf"\s*\(?{k}[.):]", o) for k, o in zip(ascii_uppercase, options, strict=False)):
         return list(options)

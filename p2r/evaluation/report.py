@@ -18,6 +18,7 @@ from p2r.evaluation.metrics import Clips
 from p2r.evaluation.paper import MODEL_TABLES, SOURCE, TITLES, Row, paper_columns, quoted_tables
 from p2r.evaluation.readers import mismatch_by_reader
 from p2r.evaluation.results import Result, case_of, rescore
+from p2r.files.safe_text import escape_markdown
 from p2r.scoring.thoughts import mismatch
 
 Cells = dict[str, dict[str, Any]]
@@ -52,8 +53,9 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
             row = measured["6"].setdefault(f"{result.model} (read by {reader})", {})
             row[f"mismatch, {result.benchmark}"] = rate
     for row in measured["6"].values():
-        if len(row) == len(seven):
-            row["mismatch"] = _average(list(row.values()))
+        rates = [row[column] for name in seven if (column := f"mismatch, {name}") in row]
+        if len(rates) == len(seven):
+            row["mismatch"] = _average(rates)
     for (model, given), found in numbers.items():
         for extractor in EXTRACTORS:
             cells = {
@@ -152,18 +154,18 @@ def report_markdown(found: dict[str, Any]) -> str:
         columns = list(dict.fromkeys(column for row in rows for column in row))
         columns.sort(key=_place)
         lines += ["", f"**Table {number}: {table['title']}**", ""]
-        lines.append("| row | source | " + " | ".join(columns) + " |")
+        lines.append("| row | source | " + " | ".join(map(escape_markdown, columns)) + " |")
         lines.append("|---|---|" + "--:|" * len(columns))
         for name, row in table["quoted"].items():
             cells = (str(row.get(column, "")) for column in columns)
             lines.append(f"| {name} | quoted | {' | '.join(cells)} |")
         for name, row in table["measured"].items():
             cells = (_measured(row.get(column)) for column in columns)
-            lines.append(f"| {name.replace('|', '/')} | **measured** | {' | '.join(cells)} |")
+            lines.append(f"| {escape_markdown(name)} | **measured** | {' | '.join(cells)} |")
         if not table["measured"]:
             lines.append(f"| – | *not measured* |{' |' * len(columns)}")
     lines += _pairs_markdown(found["pairs"])
-    lines += ["", *(f"WARNING: {warning}" for warning in found["warnings"])]
+    lines += ["", *(f"WARNING: {escape_markdown(warning)}" for warning in found["warnings"])]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -174,9 +176,9 @@ def _pairs_markdown(pairs: Sequence[dict[str, Any]]) -> list[str]:
     lines.append("| benchmark | A | B | rule | n | B − A | only A | only B | p |")
     lines.append("|---|---|---|---|--:|--:|--:|--:|--:|")
     for pair in pairs:
-        head = " | ".join(name.replace("|", "/") for name in (pair["benchmark"], *pair["models"]))
+        head = " | ".join(map(escape_markdown, (pair["benchmark"], *pair["models"])))
         if "reason" in pair:
-            lines.append(f"| {head} | *{pair['reason']}* | | | | | |")
+            lines.append(f"| {head} | *{escape_markdown(pair['reason'])}* | | | | | |")
             continue
         for name in EXTRACTORS:
             row = pair[name]

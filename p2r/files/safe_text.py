@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # C0 and C1 controls except tab and line feed, marks that change the direction of writing,
@@ -30,6 +31,16 @@ def show_unseen(text: str) -> str:
     """
     text = _HALF.sub("\ufffd", text.replace("\r\n", "\n"))
     return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def show_pieces(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield the pieces of one text as `show_unseen` shows it. A "\\r" waits for the next piece."""
+    waiting = ""
+    for piece in pieces:
+        text = waiting + piece
+        waiting = "\r" if text.endswith("\r") else ""
+        yield show_unseen(text.removesuffix(waiting))
+    yield show_unseen(waiting)
 
 
 def hide_keys(text: str) -> str:

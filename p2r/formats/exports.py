@@ -8,10 +8,11 @@
 | easyr1        | Parquet    | `problem`, `answer`, `videos`, `images` |
 | trl           | JSON lines | `prompt` and `completion` in parts, `videos`, `images` |
 
-The text of a question has a placeholder for each medium and its options, one per line. The
-assistant's turn is the trace, or the tagged answer of a question without a trace. verl and EasyR1
-train on questions, so their records have no such turn. The column `p2r` holds the whole record as
-text. p2r reads it back from there without a loss, and other projects ignore it.
+The text of a question has a placeholder for each medium and its options, one per line. Options of a
+multiple-choice question have letters, as in p2r's own prompts. The assistant's turn is the trace,
+or the tagged answer of a question without a trace. verl and EasyR1 train on questions, so their
+records have no such turn. The column `p2r` holds the whole record as text. p2r reads it back from
+there without a loss, and other projects ignore it.
 """
 
 from __future__ import annotations
@@ -29,17 +30,23 @@ from p2r.files.jsonlines import to_line
 from p2r.formats.rawrecords import EMBEDDED
 from p2r.formats.values import Raw
 from p2r.records import Case, Question
+from p2r.template import lettered_options
 
 _PLACE = re.compile(r"<(?:video|image)>")
 _ROWS = 512  # per batch of a Parquet file
 
 
 def asked_text(question: Question) -> str:
-    """Return the text of a question with a placeholder for each medium and its options."""
+    """Return the text of a question with a placeholder for each medium and its options.
+
+    The options of a multiple-choice question have letters (see `lettered_options`).
+    """
     problem = question.problem
     if not _PLACE.search(problem):
         problem = "".join(f"<{medium.data_type}>" for medium in question.media) + problem
-    return "\n".join([problem, *question.options])
+    choice = question.problem_type == "multiple choice"
+    options = lettered_options(question.options) if choice else question.options
+    return "\n".join([problem, *options])
 
 
 def _said(item: Question | Case) -> str:

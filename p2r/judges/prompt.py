@@ -80,20 +80,20 @@ def build_judge_prompt(question: Question, observation: str, template: str = "")
     if template:
         return fill_template(
             template,
-            problem=_data(question.problem),
-            options=[_data(option) for option in question.options],
-            answer=_data(question.answer),
-            observation=_data(observation),
+            problem=as_data(question.problem),
+            options=[as_data(option) for option in question.options],
+            answer=as_data(question.answer),
+            observation=as_data(observation),
             media=question.media_word,
         )
-    options = "\n".join(_data(option) for option in question.options)
+    options = "\n".join(as_data(option) for option in question.options)
     return PROMPT.format(
         article={"image": "an", "video": "a"}.get(question.media_word, "several"),
         data_type=question.media_word,
-        problem=_data(question.problem),
+        problem=as_data(question.problem),
         options=f"<options>\n{options}\n</options>\n" if options else "",
-        answer=_data(question.answer),
-        observation=_data(observation),
+        answer=as_data(question.answer),
+        observation=as_data(observation),
     )
 
 
@@ -148,7 +148,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _data(text: str) -> str:
+def as_data(text: str) -> str:
     """Return text that cannot open or close a tag and has no hidden part."""
     text = html.escape(_clean(text).strip(), quote=False)
     return _MARKER.sub("&#91;", text.translate(_BRACKETS))

@@ -131,8 +131,12 @@ def option_texts(options: Sequence[str]) -> dict[str, str]:
 
 
 def lettered_options(options: Sequence[str]) -> list[str]:
-    """Return the options with a letter each. Options whose letters run A, B, C … stay unchanged."""
+    """Return the options with a letter each. Options whose letters run A, B, C … stay unchanged.
+
+    Options after the 26th have no letter.
+    """
     letters = [read.name if (read := _read_letter(option)) else None for option in options]
     if letters == list(ascii_uppercase[: len(options)]):
         return list(options)
-    return [f"{letter}. {text}" for letter, text in option_texts(options).items()]
+    shown = [f"{letter}. {text}" for letter, text in option_texts(options).items()]
+    return [*shown, *options[len(ascii_uppercase) :]]

@@ -9,7 +9,7 @@ from case_records import make_case
 from p2r.cases.export import export_cases
 from p2r.cases.store import CaseStore
 from p2r.errors import UserError
-from p2r.files.safe_text import show_unseen, spreadsheet_cell
+from p2r.files.safe_text import show_pieces, show_unseen, spreadsheet_cell
 from p2r.formats import read_cases
 
 
@@ -92,3 +92,11 @@ def test_spreadsheet_cells_are_made_safe(value, expected):
 def test_invisible_characters_are_written_out():
     assert show_unseen("a\u202eb\u200bc\0\x1b[0m") == "a[U+202E]b[U+200B]c[U+0000][U+001B][0m"
     assert show_unseen("line\r\nline\t青\U0001f600\ud800") == "line\nline\t青\U0001f600\ufffd"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_pieces_are_shown_like_the_whole_text(size):
+    text = "line\r\nline\ta\u202eb\r\x1b[0m\r"
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    assert "".join(show_pieces(pieces)) == show_unseen(text)
+    assert next(show_pieces(["a", "b"])) == "a"

@@ -15,6 +15,8 @@ from pathlib import Path
 import forks
 import pytest
 from measures import shared_data
+from PIL import Image
+from scripted import ScriptedEngine
 
 from p2r.cli import main, run_cli
 
@@ -271,6 +273,18 @@ def test_ask_streams_an_answer(capsys, media, model_folder, tmp_path):
         shown = capsys.readouterr().out
         assert shown.startswith(("still.png: ", f"cannot read {tmp_path / 'broken.mp4'}: "))
     assert "\nlong.mp4: " in shown
+
+
+def test_ask_writes_out_the_control_characters_of_an_answer(capsys, monkeypatch, tmp_path):
+    """A model and a file name cannot steer the terminal, also not with one letter at a time."""
+    engine = ScriptedEngine(lambda question: "<answer>a\x1b[2J\r\nb\u202e</answer>")
+    monkeypatch.setattr("p2r.engines.ask.load_to_ask", lambda recipe, model: engine)
+    picture = tmp_path / "odd\x1b.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    assert run_cli(["ask", str(picture), "What?"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("odd[U+001B].png: ") and "a[U+001B][2J\nb[U+202E]" in printed
+    assert "\x1b" not in printed and "\u202e" not in printed
 
 
 def test_ask_about_a_real_clip(capsys, model_folder):

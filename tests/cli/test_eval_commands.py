@@ -8,7 +8,9 @@ import pytest
 
 from p2r.cli import run_cli
 from p2r.cli.eval_options import translate
+from p2r.cli.evaluate import print_manifest
 from p2r.errors import UserError
+from p2r.evaluation.questions import Manifest
 
 COMMANDS = ("run", "check", "import", "rescore", "compare", "report", "transfer")
 
@@ -67,6 +69,45 @@ def test_every_command_gives_the_same_as_the_old_spelling(files, capsys):
         f"{name} ({extractor})" for name in "ab" for extractor in ("official", "robust")
     }
     assert new == shown(capsys, "--report", results[0], "--report", results[1], "--json")
+
+
+ODD = "\x1b[2J\u202ex"
+
+
+@pytest.fixture
+def odd_files(tmp_path, capsys):
+    """Questions, outputs and a result whose ids, name and answers hold control characters."""
+    asked = [{"id": f"{k}{ODD}", "question": f"Which{k}?", "choices": ["x", "y"]} for k in range(3)]
+    said = [{**one, "answer": "B", "output": "A"} for one in asked]
+    (tmp_path / "questions.json").write_text(json.dumps(asked))
+    (tmp_path / "outputs.json").write_text(json.dumps([*said, *said]))
+    files = ["jsonl", str(tmp_path / "outputs.json"), "--benchmark", "mmvu", "--name", ODD]
+    shown(capsys, "import", *files, "--out", str(tmp_path / "result.json"), "--json")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check --benchmark mmvu --questions questions.json",
+        "import jsonl outputs.json --benchmark mmvu --out new.json",
+        "rescore result.json",
+        "rescore result.json --json",
+        "compare result.json result.json",
+        "report result.json",
+    ],
+)
+def test_control_characters_of_files_are_written_out(command, odd_files, capsys, monkeypatch):
+    monkeypatch.chdir(odd_files)
+    assert run_cli(["eval", *command.split()]) == 0
+    printed = "".join(capsys.readouterr())
+    assert "\x1b" not in printed and "\u202e" not in printed
+    assert "[U+001B" in printed, "the command shows none of them"
+
+
+def test_the_manifest_of_a_measurement_is_written_out_too(capsys):
+    print_manifest(Manifest("mmvu", 1, None, {"bad record": 1}, {"bad record": [ODD]}))
+    assert "[U+001B][2J[U+202E]x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

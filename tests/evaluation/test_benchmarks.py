@@ -130,6 +130,24 @@ def test_mvbench_as_its_repository_stores_it(tmp_path):
     assert (clip.timestamps, clip.fps) == ([0.0, 0.333333, 0.666667, 1.0], 3.0)
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["red", "blue"], ["A. red", "B. blue"]),
+        (["A. red", "B. blue"], ["A. red", "B. blue"]),
+        (["(A) red", "(B) blue"], ["(A) red", "(B) blue"]),
+        (["a. red", "b. blue"], ["A. a. red", "B. b. blue"]),
+        (["1. red", "2. blue"], ["A. 1. red", "B. 2. blue"]),
+        (["J. Brahms", "B. Bartok"], ["A. J. Brahms", "B. B. Bartok"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["mvbench", "mlvu", "longvideobench", "videommmu"])
+def test_options_get_a_letter_before_the_whole_text(name, given, shown):
+    """As in the prompts of the benchmarks. Options whose letters run A, B, C … keep them."""
+    record = {"id": "1", "question": "Which?", "candidates": given, "answer": "B"}
+    assert find_benchmark(name).read(record, "").options == shown
+
+
 def test_several_media_and_bounds_tell_questions_apart(tmp_path):
     question = {"id": 1, "question": "<video> or <video>?", "options": ["A. x", "B. y"]}
     one = {"question": "Which?", "video": "a.mp4"}

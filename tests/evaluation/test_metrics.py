@@ -80,6 +80,17 @@ def test_a_mean_of_parts_keeps_the_clips_together():
     assert parts["macro"]["clusters"] == 20
 
 
+def test_draws_of_groups_belong_together_if_a_group_is_absent_from_some():
+    """Two groups share two clips of twelve: about one draw in ten has none of them.
+
+    In every other draw the shared clips move both means in the same direction.
+    """
+    clips = Clips([str(k) for k in range(12)] * 2)
+    small = clips.group([1.0, 0.0], [0, 1])
+    large = clips.group([1.0, 0.0, 0.5], [12, 13, 14])
+    assert np.corrcoef(small.drawn, large.drawn)[0, 1] > 0.8
+
+
 def test_vsibench_directions_are_averaged_first_and_absent_types_left_out():
     """Two direction types (1 and 0), one distance (1): (0.5 + 1) / 2, not 2 / 3."""
     kinds = [(CHOICE_TYPES[0], True), (CHOICE_TYPES[1], False), ("object_rel_distance", True)]
@@ -163,6 +174,28 @@ def test_pairs_of_repeated_ids_are_found_by_their_question():
     assert found["official"]["difference"]["clusters"] == 1
 
 
+@pytest.mark.parametrize("differ", ["options", "clip"])
+def test_pairs_of_one_question_are_found_by_options_and_clip(differ):
+    """Each item is compared with itself, in any order; the third item of b has no partner."""
+
+    def result(model: str, order: str) -> Result:
+        own = {name: {"options": [f"A. {name}", "B. x"], "clip": name} for name in order}
+        fields = {name: {differ: one[differ]} for name, one in own.items()}
+        items = [item("7", name == "p", problem="Which?", **fields[name]) for name in order]
+        return Result("mmvu", model, [item("8", True, problem="Other"), *items])
+
+    found = compare(result("a", "pq"), result("b", "rqp"))
+    assert found["pairs"] == 3 and found["unpaired"] == [0, 1]
+    assert found["official"]["table"] == {"both": 2, "only a": 0, "only b": 0, "neither": 1}
+
+
+def test_items_that_cannot_be_told_apart_are_not_paired():
+    twice = [item("7", True, problem="Which?"), item("7", False, problem="Which?")]
+    one = item("8", True, problem="Other")
+    found = compare(Result("mmvu", "a", [*twice, one]), Result("mmvu", "b", [*twice, one]))
+    assert found["pairs"] == 1 and found["unpaired"] == [2, 2]
+
+
 def test_items_that_an_extractor_leaves_out_are_not_compared():
     items = [Item(str(k), said, "B", "multiple choice") for k, said in enumerate(("B", "it is so"))]
     result = Result("videomme", "m", items)
@@ -227,6 +260,22 @@ def test_report_has_an_average_only_over_all_seven():
         build_report([*results, results[0]])
 
 
+def test_the_mismatch_is_averaged_over_the_seven_and_no_other_benchmark():
+    options = ["A. blue", "B. red"]
+
+    def result(benchmark: str, think: str) -> Result:
+        trace = {"think": f"So it is {think}.", "answer": "B"}
+        return Result(benchmark, "ours", [item("1", True, options=options, trace=trace)])
+
+    other = result("playground", "blue")
+    seven = [result(name, "red") for name in paper_columns()]
+    row = build_report([*seven, other])["tables"]["6"]["measured"]["ours (by rule)"]
+    assert (row["mismatch"]["mean"], row["mismatch"]["n"]) == (0.0, 7)
+    assert row["mismatch, playground"]["mean"] == 1.0
+    row = build_report([*seven[1:], other])["tables"]["6"]["measured"]["ours (by rule)"]
+    assert "mismatch" not in row, "of six and another"
+
+
 def test_vsibench_is_compared_in_the_papers_metric():
     choices = [item(str(k), k < 1, parts={"question type": "route_planning"}) for k in range(4)]
     number = Item("n", "2", "2", "regression", parts={"question type": "object_counting"})
@@ -268,6 +317,24 @@ def test_report_compares_the_results_of_one_benchmark_item_by_item():
     found = build_report([results[0], other])
     assert "no item in common" in found["pairs"][0]["reason"]
     assert "WARNING: d on mmvu: official: the score is exactly 0" in report_markdown(found)
+
+
+def test_names_from_files_cannot_change_the_tables():
+    """A model's name and a part come from a file. They stay text in one cell."""
+    name = "a|b\n<b>_x_</b>\u202e"
+    shown = r"a\|b &lt;b>\_x\_&lt;/b>\[U+202E\]"
+    trace = {"think": "So it is a.", "answer": "B"}
+    fields = {"parts": {"discipline": name}, "options": ["A. a", "B. b"], "trace": trace}
+    result = Result("mmvu", name, [item("1", False, **fields)])
+    other = Result("mmvu", "b", [item("1", True, **fields)])
+    text = report_markdown(build_report([result, other]))
+    assert f"| {shown} (official) | **measured** |" in text and f"| mmvu | {shown} | b |" in text
+    assert f"WARNING: {shown} on mmvu: official: the score is exactly 0" in text
+    compared = comparison_markdown(compare(result, other))
+    assert f"A = {shown}, B = b;" in compared and f"| official | {shown} | 1 |" in compared
+    for written in (text, compared):
+        assert "<b>" not in written and "\u202e" not in written
+        assert "\n&lt;b>" not in written, "no line feed is left"
 
 
 def test_a_transfer_is_shown_in_table_5(tmp_path, capsys):

@@ -10,7 +10,7 @@ from case_records import make_case
 
 from p2r.datasets.convert import convert
 from p2r.formats import read_cases, read_questions
-from p2r.formats.exports import EXPORTS, to_trl, write_export
+from p2r.formats.exports import EXPORTS, asked_text, to_trl, write_export
 from p2r.records import MORE_MEDIA, WINDOW, Question
 from p2r.template import render
 
@@ -68,6 +68,21 @@ def test_without_our_column_only_named_fields_are_lost(form, target):
     assert [question.problem_type for question in read] == [
         "multiple choice", "numerical", "free-form"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_options_of_a_choice_have_letters(form, target):
+    """A model that sees no letters cannot answer with one."""
+    choice = Question(id="c", problem="Which?", problem_type="multiple choice", path="v.mp4",
+                      options=["red", "blue"], answer="B")  # fmt: skip
+    file = write_export([choice], target("q", form), form)
+    assert list(read_questions(file)) == [choice]
+    (read,) = read_questions(without_column(file, form))
+    assert (read.problem, read.options, read.answer) == ("Which?", ["A. red", "B. blue"], "B")
+    assert read.problem_type == "multiple choice"
+    assert asked_text(choice) == "<video>Which?\nA. red\nB. blue"
+    other = choice.model_copy(update={"problem_type": "free-form"})
+    assert asked_text(other) == "<video>Which?\nred\nblue"
 
 
 def test_traces_are_the_turn_of_the_assistant(tmp_path):

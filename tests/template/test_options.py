@@ -55,6 +55,14 @@ def test_options_with_letters_in_order_are_shown_unchanged(options):
     assert lettered_options(options) == options
 
 
+@pytest.mark.parametrize("label", ["", "A. "])
+def test_options_after_the_26th_stay_without_a_letter(label):
+    options = [f"{label}place {k}" for k in range(28)]
+    shown = lettered_options(options)
+    assert shown[25:] == [f"Z. {options[25]}", *options[26:]]
+    assert lettered_options(shown) == shown
+
+
 def test_a_prompt_shows_a_letter_for_every_option():
     options = ["S. aureus", "E. coli"]
     question = Question(
