@@ -64,6 +64,9 @@ def spreadsheet_cell(value: Any) -> Any:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text for Markdown in one line, without markup, HTML and invisible characters."""
+    """Return text for Markdown in one line, without markup, HTML and invisible characters.
+
+    A `_` inside a word ("pa_grpo") is no markup and stays.
+    """
     plain = show_unseen(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
+    return re.sub(r"([\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", plain)
