@@ -16,7 +16,7 @@ from own_loop import run_async
 from p2r.cli import run_cli
 from p2r.errors import JudgeError, StoreError
 from p2r.files.journal import Journal
-from p2r.judges import make_judge
+from p2r.judges import JournaledJudge, make_judge
 from p2r.judges.database import Database, default_path
 from p2r.judges.ledger import Ledger
 from p2r.judges.run_judge import books_of, spending
@@ -66,6 +66,15 @@ def test_a_change_in_the_judgement_changes_its_key(server):
     # The id, the source and the like are not shown to the judge.
     judge_all(claude(), ["red"], QUESTION.model_copy(update={"id": "q2", "path": "x.mp4"}))
     assert server.asked["red"] == 7
+
+
+def test_each_request_of_a_judge_has_its_own_verdicts(server, tmp_path):
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 500}}
+    with Journal(tmp_path / "verdicts.jsonl") as journal:
+        for request in (None, {}, thinking, thinking, {"output_config": {"effort": "high"}}):
+            judge_all(JournaledJudge(claude(request=request), journal), ["red"])
+    assert server.asked["red"] == 3, "no fields are the default of this model"
+    assert [body.get("thinking") for body in server.bodies] == [None, thinking["thinking"], None]
 
 
 def test_identical_judgements_in_progress_are_sent_once(server):

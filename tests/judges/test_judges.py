@@ -301,6 +301,13 @@ def test_every_spec_gives_its_judge(server):
     own = make_judge({"kind": "claude", "concurrency": 2, "guidance": "Be strict."})
     assert own.limits.concurrency == 2 and own.limits.max_tokens == 1024
     assert own.name.startswith("claude:claude-sonnet-5+")
+    usual = {"kind": "claude", "request": {"thinking": {"type": "disabled"}}}
+    assert make_judge(usual).name == "claude:claude-sonnet-5"
+    effort = {"request": {"output_config": {"effort": "high"}}}
+    other = make_judge({"kind": "claude", **effort})
+    assert other.name.startswith("claude:claude-sonnet-5+request-") and other.name in other.identity
+    local = {"kind": "messages", "url": "http://localhost:8000", "model": "m", **effort}
+    assert make_judge(local).name.startswith("messages:m+request-")
 
 
 @pytest.mark.parametrize(
