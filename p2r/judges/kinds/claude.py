@@ -91,6 +91,11 @@ class ClaudeJudge(RemoteJudge):
         )
         self.client = client
 
+    @property
+    def has_batches(self) -> bool:
+        """Whether the judge can answer by Message Batches. It cannot with frames."""
+        return self.sight is None
+
     def params(self, prompt: str) -> dict[str, Any]:
         """Return the request for one prompt; online calls and batches use the same."""
         params: dict[str, Any] = {
