@@ -167,6 +167,42 @@ def test_processes_keep_one_budget_together(server):
     assert spent <= 0.03 and Ledger(Database(), "run").spent() == pytest.approx(spent)
 
 
+def test_a_call_of_another_process_delays_no_other_call(server):
+    other, ledger = (Ledger(Database(), run) for run in ("other", "run"))
+
+    async def reserve():
+        theirs = await other.reserve("j", "red", 0.01, 600)
+        waiting = asyncio.ensure_future(ledger.reserve("j", "red", 0.01, 600))
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(ledger.reserve("j", "blue", 0.01, 600), 10)
+        assert not waiting.done()
+        with other.database.transaction() as books:
+            other.settle(books, theirs, "j", {})
+        assert await asyncio.wait_for(waiting, 10), "their call failed, so it is made here"
+
+    asyncio.run(reserve())
+
+
+def test_calls_get_room_in_the_budget_in_their_order(server):
+    ledger = Ledger(Database(), "run", budget=1.0)
+
+    async def reserve():
+        first = await ledger.reserve("j", "first", 1.0, 600)
+        large = asyncio.ensure_future(ledger.reserve("j", "large", 0.8, 600))
+        await asyncio.sleep(0.05)
+        small = asyncio.ensure_future(ledger.reserve("j", "small", 0.3, 600))
+        await asyncio.sleep(0.05)
+        with ledger.database.transaction() as books:
+            ledger.settle(books, first, "j", {})
+        held = await asyncio.wait_for(large, 10)
+        assert not small.done(), "there is no room for both"
+        with ledger.database.transaction() as books:
+            ledger.settle(books, held, "j", {})
+        assert await asyncio.wait_for(small, 10)
+
+    asyncio.run(reserve())
+
+
 def test_a_budget_needs_a_price(server):
     with pytest.raises(JudgeError, match=r"price of 'm'.*judging\.prices"):
         claude(spec=f"server:{server.url}#m", budget=1.0)
