@@ -117,7 +117,8 @@ def rl(
         check_begun(opened.folder / (arm or rl_stage(settings)))
     move_data_root(opened, move_root, data_root, questions)
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model, arm)}")
-    collect(opened)
+    if os.environ.get("RANK", "0") == "0":
+        collect(opened)
 
 
 def _print_dry_run(

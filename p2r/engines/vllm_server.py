@@ -30,13 +30,13 @@ from p2r.engines.vllm_runtime import (
     vllm_settings,
 )
 from p2r.errors import EngineError
+from p2r.files.loopback import is_loopback
 from p2r.runs.recipe import Recipe
 
 MODULE = "vllm.entrypoints.openai.api_server"
 # The plugin that separates the parts of a reply; vLLM loads it by its path.
 PARSER = Path(__file__).parent / "vllm_plugin" / "process_aware_parser.py"
 PARSER_NAME = "process_aware"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE = 15.0  # seconds that the server has to end before it is killed
 _FAULT = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
 
@@ -68,7 +68,7 @@ class VllmServer:
         check_vllm()
         if not text_only:
             check_model(model)
-        if host not in LOOPBACK and not os.environ.get("VLLM_API_KEY"):
+        if not is_loopback(host) and not os.environ.get("VLLM_API_KEY"):
             raise EngineError(
                 f"others can reach a server on {host}: set VLLM_API_KEY in its environment "
                 "(and the same key as OPENAI_API_KEY for p2r), or leave out --host"

@@ -96,6 +96,11 @@ class BaseJudge(ABC):
         return any(not part.free if part is self else part.waits for part in self.parts())
 
     @property
+    def has_batches(self) -> bool:
+        """Whether the judge can answer by Message Batches."""
+        return False
+
+    @property
     def template(self) -> str:
         """The text of the prompt file that the judges behind a server use ("": none)."""
         return next((part.template for part in self.parts() if part is not self), "")

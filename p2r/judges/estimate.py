@@ -102,7 +102,7 @@ def _estimate(judge: RemoteJudge, pairs: Iterable[Pair], sample: int, seed: int 
         counted=counted,
         measured=measured is not None,
         online=price.cost(usage) if price else None,
-        batch=price.cost(usage, batch=True) if price and hasattr(judge, "count_tokens") else None,
+        batch=price.cost(usage, batch=True) if price and judge.has_batches else None,
         worst=worst if price else None,
         spent=judge.ledger.spent() if judge.ledger else 0.0,
     )

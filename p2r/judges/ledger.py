@@ -53,18 +53,21 @@ class Ledger:
         Return None if another process made the same call in the meantime, so that the verdict is in
         the cache. `lease`: seconds after which the call has ended for certain. Raises `JudgeError`.
         """
-        async with self._turn:
-            while True:
-                with self.database.transaction() as books:
-                    self._sweep(books)
-                    if _has(books, "verdicts", key):
-                        return None
-                    if not _has(books, "reservations", key):
+        while True:
+            async with self._turn:  # calls get room in the budget in their order
+                while True:
+                    with self.database.transaction() as books:
+                        self._sweep(books)
+                        if _has(books, "verdicts", key):
+                            return None
+                        if _has(books, "reservations", key):
+                            break
                         if self._fits(books, worst):
                             return self._hold(books, judge, key, worst, lease)
                         if not self._open(books) or not self._could_fit(books, worst):
                             raise self._reached(books, worst)
-                await asyncio.sleep(POLL)
+                    await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL)  # another process makes this call: let others have the turn
 
     def reserve_batch(
         self, books: sqlite3.Connection, judge: str, calls: int, worst: float, lease: float

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from p2r.errors import JudgeError, MediaError, VideoError
 from p2r.judges.base import BaseJudge, judge_key, reused
@@ -76,7 +77,8 @@ class RemoteJudge(BaseJudge):
 
     Verdicts and results show its `name`. Its `identity` also has the server, so that the cache does
     not mix servers. `guidance` is additional text in every request, for example worked examples.
-    `prompt` is the text of a prompt file. The hashes of both are part of name and identity.
+    `prompt` is the text of a prompt file. `request` are the fields of every request that replace
+    those of the model. The hashes of all three are part of name and identity.
     `default` is the text that is used without `prompt` ("": the prompt of `p2r.judges.prompt`).
     `sight` reads the frames that the judge sees (None: it sees none). `key_variable` is the
     environment variable with the key.
@@ -97,6 +99,7 @@ class RemoteJudge(BaseJudge):
         prompt: str = "",
         default: str = "",
         sight: Sight | None = None,
+        request: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.sight = sight
@@ -105,6 +108,9 @@ class RemoteJudge(BaseJudge):
             self.name += "+" + hashlib.sha256(guidance.encode()).hexdigest()[:6]
         if prompt:
             self.name += f"+prompt-{judge_prompt_hash(prompt)[:6]}"
+        if request is not None:
+            fields = json.dumps(request, sort_keys=True)
+            self.name += f"+request-{hashlib.sha256(fields.encode()).hexdigest()[:6]}"
         self.identity = f"{self.name}@{server}" if server else self.name
         self.model = model
         self.limits = limits or Limits()

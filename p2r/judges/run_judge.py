@@ -65,7 +65,7 @@ def judge_in_batches(
     from p2r.judges.batches import BatchJudge
     from p2r.judges.kinds.claude import ClaudeJudge
 
-    if not isinstance(judge, ClaudeJudge) or judge.sees_media:
+    if not (isinstance(judge, ClaudeJudge) and judge.has_batches):
         raise JudgeError(f"judge {judge.name!r} has no batches: leave out --batch, or judge=claude")
     batches = BatchJudge(judge, settings.batch_size, settings.batch_poll)
     sent = 1

@@ -87,7 +87,8 @@ def rl(
     """Train the SFT model by RL. Returns the model's folder, `STAGE/model`.
 
     `credit`: the credit scheme (default: the recipe's). `arm`: an arm of the demo, in place of a
-    credit scheme (see `demo.arms` in the recipe).
+    credit scheme (see `demo.arms` in the recipe). Of the workers of `accelerate launch`, only the
+    main one keeps the last rollouts.
     """
     recipe = run.recipe
     if arm is not None:
@@ -112,7 +113,8 @@ def rl(
             spec = judge_of(recipe)
             judge = None if asks_nothing(spec) else JournaledJudge(run_judge(run, spec), verdicts)
             train_grpo(recipe, asked, start, out, judge=judge, data_root=root, run=run.name)
-    keep_last_rollouts(run, stage)
+    if os.environ.get("RANK", "0") == "0":
+        keep_last_rollouts(run, stage)
     return out / "model"
 
 

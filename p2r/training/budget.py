@@ -17,6 +17,7 @@ from p2r.families.sizes import (
     most_moment_tokens,
     most_vision_tokens,
 )
+from p2r.files.loopback import is_local_url
 from p2r.judges import asks_nothing, check_spec
 from p2r.judges.estimate import CHARACTERS_PER_TOKEN, USUAL_REPLY
 from p2r.judges.make import members_of
@@ -301,7 +302,7 @@ def judge_cost(recipe: Recipe, judge: Any, calls: int, batch: bool = False) -> f
     total = 0.0
     for member in members_of(judge):
         model = _model_of(recipe, member)
-        if model is None or "//127.0.0.1" in str(member.get("url")):
+        if model is None or is_local_url(str(member.get("url", ""))):
             continue
         price = find_price(model, recipe.judging.prices)
         if price is None:

@@ -155,7 +155,7 @@ class Critic:
         targets = torch.where(known, raw + values, 0.0)
         self._learned = states, targets, known, mask
         *_, explained = self._moments(raw, targets, known)
-        step.metrics = {"critic/explained": explained}
+        step.metrics["critic/explained"] = explained
         processes = process_masks(lengths, mask)
         step.token_advantages = raw
         if settings.scale_rewards == "group":

@@ -332,12 +332,13 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
 
 def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
     """Return one line about the size of a step."""
+    from p2r.training.plan import describe_batch
+
+    where = f"on {arguments.world_size} worker(s)"
+    batch = describe_batch(rl, "update(s)", arguments.gradient_accumulation_steps, where)
     return (
-        f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = "
-        f"{rl.prompts_per_step * rl.group_size} rollouts, {rl.updates} update(s) "
-        f"({arguments.gradient_accumulation_steps} micro-batches of {rl.micro_batch} "
-        f"on {arguments.world_size} worker(s)); {rl.steps} steps, credit={rl.credit}, "
-        f"normalise={rl.normalise}, rewards={'+'.join(rl.rewards)}"
+        f"{batch}; {rl.steps} steps, credit={rl.credit}, normalise={rl.normalise}, "
+        f"rewards={'+'.join(rl.rewards)}"
     )
 
 

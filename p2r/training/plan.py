@@ -328,10 +328,23 @@ def _load_tokenizer(model: str) -> PreTrainedTokenizerBase | None:
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
 
+def describe_batch(rl: RlSettings, update: str, micro_batches: int, where: str) -> str:
+    """Describe a batch of rollouts, which serves `rl.updates` steps.
+
+    `update`: the word for an update. `where`: what makes `micro_batches` in each update.
+    """
+    rollouts = rl.prompts_per_step * rl.group_size
+    steps, each = ("each step", "") if rl.updates == 1 else (f"every {rl.updates} steps", "each ")
+    return (
+        f"{steps}: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} rollouts, "
+        f"{rl.updates} {update} ({each}{micro_batches} micro-batches of {rl.micro_batch} {where})"
+    )
+
+
 def describe_plan(plan: Plan) -> list[str]:
     """Describe a step in a few lines."""
     rl, load, video = plan.recipe.rl, plan.load, plan.recipe.video
-    rollouts = rl.prompts_per_step * rl.group_size
+    update = "optimiser update" if rl.updates == 1 else "optimiser updates"
     share = 100 * plan.trained / plan.parameters
     tuning = plan.recipe.tuning
     how = "all weights" if tuning.lora_rank is None else f"LoRA of rank {tuning.lora_rank}"
@@ -340,9 +353,7 @@ def describe_plan(plan: Plan) -> list[str]:
     return [
         f"recipe {plan.recipe.name}: {plan.model} {where}, credit {rl.credit}, "
         f"judge {judge_of(plan.recipe)}, {rl.steps} steps",
-        f"each step: {rl.prompts_per_step} prompts × {rl.group_size} rollouts = {rollouts} "
-        f"rollouts, 1 optimiser update ({plan.accumulation} micro-batches of {rl.micro_batch} on "
-        f"each GPU)",
+        describe_batch(rl, update, plan.accumulation, "on each GPU"),
         f"tokens per prompt: at most {plan.vision_tokens:,} of video ({video.train_frames} frames "
         f"of {video.train_pixels:,} pixels; {plan.wide_tokens:,} for 16:9) + about "
         f"{plan.text_tokens:,} of text; per response: at most {rl.max_tokens:,}",

@@ -94,7 +94,7 @@ class Step:
     rewards: torch.Tensor | None = None  # (N, 2): R_P and R_R of eq. (5), NaN: unknown
     advantages: torch.Tensor | None = None  # (N, 2), eq. (6), after credit assignment
     token_advantages: torch.Tensor | None = None  # (B, T), only from a critic
-    metrics: dict[str, float] = field(default_factory=dict)  # of the critic, for the log
+    metrics: dict[str, float] = field(default_factory=dict)  # of critic and dynamic sampling
 
     judge_calls: int = 0  # observations that this worker sent to the judge
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by part

@@ -18,7 +18,7 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
 from p2r.engines import Completion, Request, Sampling
-from p2r.errors import P2RError, TrainingError
+from p2r.errors import TrainingError
 from p2r.runs.recipe import Recipe
 from p2r.training.stage import raise_together
 from p2r.training.step import Hear, Prompt, Step
@@ -60,7 +60,8 @@ class VllmRollouts(VLLMGeneration):
     def sync_weights(self) -> None:
         """Serves `GRPOTrainer`: load the trainer's weights into vLLM and clear its caches.
 
-        Waits for the rollouts that are being sampled with the weights of before.
+        Waits for the rollouts that are being sampled with the weights of before. Raises the error
+        of a worker on all workers.
         """
         if self.sampling is not None:
             wait([self.sampling])
@@ -69,7 +70,7 @@ class VllmRollouts(VLLMGeneration):
         try:
             self.sampler.load(self._iter_named_params)
             self.sampler.reset_caches()
-        except P2RError as raised:
+        except Exception as raised:
             error = raised
         raise_together(error)
 
@@ -90,7 +91,7 @@ class VllmRollouts(VLLMGeneration):
         try:
             lengths = [len(prompt) for prompt in prompts]
             ids, logprobs = self._sample(self.trainer.step, lengths, self.trainer.model.training)
-        except P2RError as raised:
+        except Exception as raised:
             error = raised
         raise_together(error)
         return prompts, ids, [[[value] for value in row] for row in logprobs], None

@@ -17,6 +17,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +42,8 @@ class Sampler(Protocol):
     """Samples with an engine and can load new weights into it.
 
     `load` gets a function that starts to read the weights. All workers call it together and read
-    all weights, because they gather divided weights together. `sleep` frees the engine's memory
-    until the next `load`, if it can, and returns whether it did.
+    all weights, also after an error, because they gather divided weights together. `sleep` frees
+    the engine's memory until the next `load`, if it can, and returns whether it did.
     """
 
     engine: VllmEngine | ServerEngine
@@ -59,6 +60,19 @@ def make_sampler(recipe: Recipe, model: str, trainer: Any) -> Sampler:
     if recipe.rl.rollouts == "vllm":
         return InProcess(recipe, model, trainer)
     return (OverNccl if recipe.vllm.weights == "nccl" else AtServer)(recipe, model, trainer)
+
+
+@contextmanager
+def all_read(weights: Weights) -> Iterator[Weights]:
+    """Read the rest of the weights after the block or its error: other workers wait for that."""
+    try:
+        yield weights
+    except Exception:
+        for _ in weights:
+            pass
+        raise
+    for _ in weights:
+        pass
 
 
 class InProcess:
@@ -86,14 +100,12 @@ class InProcess:
         self.engine = VllmEngine(recipe, model, style=trainer.style, logprobs=True, **settings)
 
     def load(self, read: Callable[[], Weights]) -> None:
-        if self.asleep:
-            torch.cuda.empty_cache()
-            self.engine.llm.wake_up(tags=["weights"])
-        weights = read()
-        # This method of vLLM also rebuilds the weights that it stores in packed form.
-        self.engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
-        for _ in weights:
-            pass
+        with all_read(read()) as weights:
+            if self.asleep:
+                torch.cuda.empty_cache()
+                self.engine.llm.wake_up(tags=["weights"])
+            # This method of vLLM also rebuilds the weights that it stores in packed form.
+            self.engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if self.asleep:
             self.engine.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
@@ -124,14 +136,15 @@ class AtServer:
         self.engine = ServerEngine(recipe, model, style=trainer.style, logprobs=True)
 
     def load(self, read: Callable[[], Weights]) -> None:
-        if not self.main:
-            for _ in read():
-                pass
-            return
+        with all_read(read()) as weights:
+            if self.main:
+                self._send(weights)
+
+    def _send(self, weights: Weights) -> None:
         folder = Path(tempfile.mkdtemp(prefix="p2r-weights-"))
         try:
             tensors = {
-                name: tensor.detach().to("cpu", self.dtype).contiguous() for name, tensor in read()
+                name: tensor.detach().to("cpu", self.dtype).contiguous() for name, tensor in weights
             }
             save_file(tensors, folder / "model.safetensors")
             del tensors
@@ -188,7 +201,7 @@ class OverNccl(AtServer):
             size = 0
             try:
                 size = self._check_server() if self.main else 0
-            except EngineError as raised:
+            except Exception as raised:
                 error = raised
             raise_together(error)  # before the workers begin to gather weights
             self.sender = self._connect(read, size)

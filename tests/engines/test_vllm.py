@@ -496,6 +496,8 @@ def test_a_server_that_others_can_reach_needs_a_key(tmp_path, monkeypatch):
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     with pytest.raises(EngineError, match="set VLLM_API_KEY"):
         server_of(tmp_path, host="0.0.0.0")
+    for host in ("127.0.0.2", "LOCALHOST", "::1"):
+        assert host in server_of(tmp_path, host=host).base_url
     monkeypatch.setenv("VLLM_API_KEY", "x")
     assert server_of(tmp_path, host="0.0.0.0").base_url == "http://127.0.0.1:8000/v1"
 

@@ -12,6 +12,7 @@ from p2r.errors import JudgeError
 from p2r.judges import make_judge
 from p2r.judges.batches import BatchJudge
 from p2r.judges.database import Database
+from p2r.judges.estimate import estimate
 from p2r.judges.ledger import Ledger
 from p2r.judges.run_judge import judge_in_batches
 from p2r.runs.recipe import JudgingSettings
@@ -85,6 +86,14 @@ def test_many_observations_go_in_parallel_batches(server):
 def test_only_claude_has_batches(server):
     with pytest.raises(JudgeError, match="'oracle' has no batches"):
         judge_in_batches(make_judge("oracle"), [], JudgingSettings())
+    local = claude(spec=f"messages:{server.url}#m", prices={"m": (1, 5)})
+    with pytest.raises(JudgeError, match="'messages:m' has no batches"):
+        judge_in_batches(local, [(QUESTION, "red")], JudgingSettings())
+    assert not server.batches
+    (found,) = estimate(local, [(QUESTION, "red")])
+    assert found.counted and found.online > 0 and found.batch is None
+    (found,) = estimate(claude(), [(QUESTION, "red")])
+    assert found.batch == pytest.approx(found.online / 2)
 
 
 @pytest.mark.parametrize("fault", ["unheard", "dropped", "529", "500", "429"])

@@ -16,7 +16,7 @@ from own_loop import run_async
 from p2r.cli import run_cli
 from p2r.errors import JudgeError, StoreError
 from p2r.files.journal import Journal
-from p2r.judges import make_judge
+from p2r.judges import JournaledJudge, make_judge
 from p2r.judges.database import Database, default_path
 from p2r.judges.ledger import Ledger
 from p2r.judges.run_judge import books_of, spending
@@ -66,6 +66,15 @@ def test_a_change_in_the_judgement_changes_its_key(server):
     # The id, the source and the like are not shown to the judge.
     judge_all(claude(), ["red"], QUESTION.model_copy(update={"id": "q2", "path": "x.mp4"}))
     assert server.asked["red"] == 7
+
+
+def test_each_request_of_a_judge_has_its_own_verdicts(server, tmp_path):
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 500}}
+    with Journal(tmp_path / "verdicts.jsonl") as journal:
+        for request in (None, {}, thinking, thinking, {"output_config": {"effort": "high"}}):
+            judge_all(JournaledJudge(claude(request=request), journal), ["red"])
+    assert server.asked["red"] == 3, "no fields are the default of this model"
+    assert [body.get("thinking") for body in server.bodies] == [None, thinking["thinking"], None]
 
 
 def test_identical_judgements_in_progress_are_sent_once(server):
@@ -156,6 +165,42 @@ def test_processes_keep_one_budget_together(server):
     assert run_forks(judge_until_the_budget_ends, 2) == [7, 7]
     spent = sum(server.asked.values()) * 0.0015
     assert spent <= 0.03 and Ledger(Database(), "run").spent() == pytest.approx(spent)
+
+
+def test_a_call_of_another_process_delays_no_other_call(server):
+    other, ledger = (Ledger(Database(), run) for run in ("other", "run"))
+
+    async def reserve():
+        theirs = await other.reserve("j", "red", 0.01, 600)
+        waiting = asyncio.ensure_future(ledger.reserve("j", "red", 0.01, 600))
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(ledger.reserve("j", "blue", 0.01, 600), 10)
+        assert not waiting.done()
+        with other.database.transaction() as books:
+            other.settle(books, theirs, "j", {})
+        assert await asyncio.wait_for(waiting, 10), "their call failed, so it is made here"
+
+    asyncio.run(reserve())
+
+
+def test_calls_get_room_in_the_budget_in_their_order(server):
+    ledger = Ledger(Database(), "run", budget=1.0)
+
+    async def reserve():
+        first = await ledger.reserve("j", "first", 1.0, 600)
+        large = asyncio.ensure_future(ledger.reserve("j", "large", 0.8, 600))
+        await asyncio.sleep(0.05)
+        small = asyncio.ensure_future(ledger.reserve("j", "small", 0.3, 600))
+        await asyncio.sleep(0.05)
+        with ledger.database.transaction() as books:
+            ledger.settle(books, first, "j", {})
+        held = await asyncio.wait_for(large, 10)
+        assert not small.done(), "there is no room for both"
+        with ledger.database.transaction() as books:
+            ledger.settle(books, held, "j", {})
+        assert await asyncio.wait_for(small, 10)
+
+    asyncio.run(reserve())
 
 
 def test_a_budget_needs_a_price(server):

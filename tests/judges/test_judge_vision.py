@@ -138,6 +138,7 @@ def test_pictures_count_in_prices_and_budgets(server, media):  # noqa: F811
     (found,) = estimate(judge, [pair, (about("none.mp4"), "It is red.")])
     assert found.observations == found.sample == 1 and found.worst == judge.worst(prompt)
     assert found.input_tokens > 1000  # the server counts the pictures
+    assert found.online > 0 and found.batch is None
 
     with pytest.raises(JudgeError, match="budget"):
         see(media, budget=judge.worst(str(prompt)) * 1.01).judge([pair[0]], ["It is red, too."])

@@ -24,6 +24,7 @@ from p2r.judges import (
     judge_distinct,
     kinds_of,
     make_judge,
+    reused,
 )
 from p2r.judges.kinds.noisy import NoisyJudge
 from p2r.judges.kinds.panel import PanelJudge, decide
@@ -246,6 +247,24 @@ def test_a_panel_keeps_the_votes_of_its_members():
     )
 
 
+class CachedJudge(WordJudge):
+    """Has a cache, as a judge behind a server."""
+
+    async def ask(self, question: Question, observation: str) -> Verdict:
+        known = observation in self.asked
+        verdict = await super().ask(question, observation)
+        return reused(verdict) if known else verdict
+
+
+def test_a_panel_is_reused_only_if_all_its_members_are():
+    members = [CachedJudge("ball"), CachedJudge("rolls")]
+    members[0].judge([QUESTION], ["red"])
+    panel = PanelJudge(members)
+    first, again = (panel.judge([QUESTION], ["red"])[0] for _ in range(2))
+    assert first.usage == {"input_tokens": 3, "priced": True} and first.cost == 0.5
+    assert again.usage == {"reused": True} and again.cost == 0
+
+
 def test_votes_survive_a_row_of_the_store():
     (verdict,) = PanelJudge([WordJudge("red"), WordJudge("x")]).judge([QUESTION], ["red"])
     case = Case(question=QUESTION, trace=Trace(question_id="q1", text="t"), verdict=verdict)
@@ -272,7 +291,8 @@ def test_noise_inverts_the_same_share_of_verdicts_each_time():
 
 def test_a_verdict_says_that_noise_inverted_it():
     (verdict,) = NoisyJudge(WordJudge("red"), 1.0).judge([QUESTION], ["red"])
-    assert verdict.judge == "noisy:1:red" and verdict.usage["turned_round"] is True
+    assert verdict.judge == "noisy:1:red"
+    assert verdict.usage == {"input_tokens": 3, "priced": False}, "that of the inner judge"
     assert verdict.rationale.startswith("(turned round by noise)")
 
 
@@ -301,6 +321,13 @@ def test_every_spec_gives_its_judge(server):
     own = make_judge({"kind": "claude", "concurrency": 2, "guidance": "Be strict."})
     assert own.limits.concurrency == 2 and own.limits.max_tokens == 1024
     assert own.name.startswith("claude:claude-sonnet-5+")
+    usual = {"kind": "claude", "request": {"thinking": {"type": "disabled"}}}
+    assert make_judge(usual).name == "claude:claude-sonnet-5"
+    effort = {"request": {"output_config": {"effort": "high"}}}
+    other = make_judge({"kind": "claude", **effort})
+    assert other.name.startswith("claude:claude-sonnet-5+request-") and other.name in other.identity
+    local = {"kind": "messages", "url": "http://localhost:8000", "model": "m", **effort}
+    assert make_judge(local).name.startswith("messages:m+request-")
 
 
 @pytest.mark.parametrize(

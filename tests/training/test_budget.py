@@ -108,7 +108,9 @@ def test_judge_cost_is_tokens_times_price(monkeypatch):
     assert judge_cost(priced, "claude", 500, batch=True) == pytest.approx(250 * each)
     assert judge_cost(priced, "panel:claude,oracle,claude", 1) == pytest.approx(2 * each)
     assert judge_cost(priced, "oracle", 500) == 0
-    assert judge_cost(priced, "server:http://127.0.0.1:8001/v1#other", 500) == 0
+    for host in ("127.0.0.1", "127.0.0.2", "localhost", "[::1]"):
+        assert judge_cost(priced, f"server:http://{host}:8001/v1#other", 500) == 0
+    assert judge_cost(priced, "server:https://example.org/x//127.0.0.1#other", 500) is None
     assert judge_cost(priced, "server:https://example.org/v1#other", 500) is None
 
 

@@ -18,11 +18,13 @@ from p2r.records import Case
 from p2r.runs.recipe import load_recipe
 from p2r.training.critic import FILE, Critic, token_advantages, token_rewards, value_loss
 from p2r.training.probe import undone
+from p2r.training.step import Step
 
 pytest_plugins = ["small_fixtures"]
 slow = pytest.mark.slow
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
 LENGTHS = torch.tensor([2, 1, 0])
+SINGLE = SimpleNamespace(device=torch.device("cpu"), reduce=lambda value, reduction: value)
 REWARDS = torch.tensor([[1.0, 2.0], [0.5, 0.0], [3.0, 1.0]])
 
 
@@ -70,14 +72,23 @@ def test_the_loss_of_the_head_is_half_the_squared_error_of_known_tokens():
     assert values.grad.tolist() == [[0.25, 0, 0], [-1, 0, 0]]
 
 
+def test_the_critic_keeps_the_numbers_that_the_step_has_for_the_log():
+    critic = Critic(8, load_recipe("tiny1", ["rl.credit=critic"]).rl, SINGLE, seed=1)
+    traces = [SimpleNamespace(perception_tokens=length) for length in LENGTHS.tolist()]
+    step = Step([None] * 3, 3, metrics={"dynamic/rounds": 2.0}, rewards=REWARDS)
+    step.cases = [SimpleNamespace(trace=trace) for trace in traces]
+    critic.assess(step, torch.ones(3, 4, 8), MASK)
+    assert step.metrics == {"dynamic/rounds": 2.0, "critic/explained": pytest.approx(0)}
+    assert step.advantages.shape == (3, 2)
+
+
 def test_the_head_learns_from_one_micro_batch_at_a_time():
     """The update is that of all rows together."""
-    single = SimpleNamespace(device=torch.device("cpu"), reduce=lambda value, reduction: value)
     noise, heads, seen = torch.Generator().manual_seed(0), [], []
     states, targets = torch.rand(3, 4, 8, generator=noise), torch.rand(3, 4, generator=noise)
     for size in (2, 3):
         settings = load_recipe("tiny1", [f"rl.micro_batch={size}", "rl.critic.updates=3"]).rl
-        critic = Critic(8, settings, single, seed=1)
+        critic = Critic(8, settings, SINGLE, seed=1)
         critic._learned, rows = (states, targets, MASK.bool(), MASK), []
         critic.head.register_forward_hook(lambda *given, rows=rows: rows.append(len(given[2])))
         seen.append((critic.learn(), rows))

@@ -9,8 +9,10 @@ from small import small_recipe
 from test_sft import cases_of
 
 from p2r import data
+from p2r.cli import run_cli
 from p2r.errors import UserError
-from p2r.runs import finished_model
+from p2r.records import Case, Question, Trace
+from p2r.runs import finished_model, open_run
 from p2r.runs.recipe import load_recipe
 from p2r.training.sft import train_sft
 
@@ -36,6 +38,22 @@ def test_the_recipe_says_which_checkpoints_are_kept(
         last = data.load_model(out / "checkpoints" / "checkpoint-3").state_dict()
         final = data.load_model(out / "model").state_dict()
         assert all(torch.equal(weights, final[name]) for name, weights in last.items())
+
+
+def test_only_the_main_worker_collects_the_cases(tmp_path, monkeypatch):
+    run = open_run(tmp_path / "run", "tiny1", ())
+    run.path("pa_grpo", "model", "config.json").write_text("{}")
+    question = Question(id="q", problem="Who?", problem_type="free-form", answer="A")
+    trace = Trace(question_id="q", text="?", step=1)
+    log = run.path("pa_grpo", "rollouts.jsonl")
+    log.write_text(Case(question=question, trace=trace).model_dump_json() + "\n")
+    found = []
+    for rank in "10":
+        monkeypatch.setenv("RANK", rank)
+        assert run_cli(["rl", "--run", str(run.folder)]) == 0
+        names = ("cases/rl-pa_grpo.jsonl", "cases.parquet")
+        found.append([(run.folder / name).is_file() for name in names])
+    assert found == [[False, False], [True, True]]
 
 
 @pytest.mark.parametrize("keep", ["none", "last", "last 0", "last -1", "3"])

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import forks
 import pytest
@@ -81,6 +82,24 @@ def test_doctor_describes_7b_on_eight_gpus(capsys):
     parts = ("weights", "gradients", "optimiser", "reference", "copies", "activations", "rollouts")
     assert all(f"\n {part} " in said for part in parts)
     assert "24 GB: no, 80 GB: yes" in said
+
+
+@pytest.mark.parametrize(
+    ("updates", "steps", "planned", "started"),
+    [
+        (1, "each step", "1 optimiser update (28", "1 update(s) (28"),
+        (2, "every 2 steps", "2 optimiser updates (each 28", "2 update(s) (each 28"),
+    ],
+)
+def test_a_batch_of_rollouts_may_serve_several_steps(updates, steps, planned, started):
+    from p2r.training import grpo
+
+    recipe = load_recipe("7b", [f"rl.updates={updates}", "rl.micro_batch=2"])
+    begin, sizes = f"{steps}: 7 prompts × 8 rollouts = 56 rollouts, ", " micro-batches of 2 on "
+    assert describe_plan(plan_rl(recipe))[1] == f"{begin}{planned}{sizes}each GPU)"
+    arguments = SimpleNamespace(gradient_accumulation_steps=28, world_size=1)
+    said = grpo.describe(arguments, recipe.rl)
+    assert said.startswith(f"{begin}{started}{sizes}1 worker(s)); {recipe.rl.steps} steps, credit")
 
 
 @pytest.mark.parametrize(("name", "gpus", "card"), PRESETS)

@@ -1,15 +1,18 @@
-"""vLLM frees its memory between the samplings of a training, and gets new weights when it wakes."""
+"""vLLM gets new weights, also after sleep; an error of one worker is an error of all workers."""
 
 from __future__ import annotations
 
+import tempfile
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from p2r.runs.recipe import load_recipe
 from p2r.training import vllm_samplers
 from p2r.training.vllm_rollouts import VllmRollouts
-from p2r.training.vllm_samplers import make_sampler
+from p2r.training.vllm_samplers import AtServer, OverNccl, make_sampler
 
 
 class Llm:
@@ -81,3 +84,89 @@ def test_on_a_cpu_vllm_does_not_sleep(rollouts, caplog):
     made.rest()
     assert made.trainer._last_loaded_step == 4
     assert "sleep" not in str(made.sampler.engine.llm.calls)
+
+
+# ---- errors, which all workers raise together
+
+
+def fail(error):
+    def raising(*_, **__):
+        raise error
+
+    return raising
+
+
+class Read:
+    """A function that reads two weights, and notes which of them were read."""
+
+    def __init__(self):
+        self.names = []
+
+    def __call__(self):
+        for name in "ab":
+            yield name, torch.ones(2)
+            self.names.append(name)
+
+
+def at_server(kind):
+    made = object.__new__(VllmRollouts)
+    made.sampling, made._iter_named_params = None, Read()
+    made.sampler = object.__new__(kind)
+    made.sampler.main, made.sampler.dtype = True, torch.float32
+    return made
+
+
+@pytest.mark.parametrize("name", ["wake_up", "collective_rpc"])
+def test_a_failed_load_is_an_error_of_all_workers_and_all_weights_are_read(rollouts, name):
+    made = rollouts(gpu=True)
+    made.rest()
+    made._iter_named_params = Read()
+    setattr(made.sampler.engine.llm, name, fail(RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        made.sync_weights()
+    assert caught.value.together and made._iter_named_params.names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (tempfile, "mkdtemp", OSError("no such folder")),
+        (vllm_samplers, "save_file", SafetensorError("no space left on device")),
+    ],
+)
+def test_weights_that_cannot_be_written_are_an_error_of_all_workers(
+    monkeypatch, tmp_path, owner, name, error
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(owner, name, fail(error))
+    made = at_server(AtServer)
+    with pytest.raises(type(error), match=str(error)) as caught:
+        made.sync_weights()
+    assert caught.value.together and made._iter_named_params.names == ["a", "b"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unreadable_answer_of_the_server_is_an_error_of_all_workers():
+    made = at_server(OverNccl)
+    made.sampler._call = lambda path: b"{}"
+    with pytest.raises(KeyError) as caught:
+        made.sync_weights()
+    assert caught.value.together and not made._iter_named_params.names
+
+
+def test_an_error_while_sampling_is_an_error_of_all_workers():
+    made = object.__new__(VllmRollouts)
+    made.trainer = SimpleNamespace(step=None, model=SimpleNamespace(training=True))
+    made._sample = fail(ValueError("bad request"))
+    with pytest.raises(ValueError, match="bad request") as caught:
+        made.generate([[1]], None, 1)
+    assert caught.value.together
+
+
+def test_an_interrupt_is_raised_at_once(rollouts):
+    made = rollouts(gpu=False)
+    made._iter_named_params = Read()
+    made.sampler.engine.llm.collective_rpc = fail(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        made.sync_weights()
+    assert not hasattr(caught.value, "together") and not made._iter_named_params.names

@@ -78,16 +78,23 @@ class ClaudeJudge(RemoteJudge):
             )
             self.key_variable = KEYS[0]
         server = urlsplit(str(getattr(client, "base_url", ""))).netloc.rpartition("@")[2]
+        self._features = features_of(model)
+        own = dict(self._features.request)
+        self._more_fields = own if request is None else dict(request)
         super().__init__(
             name=name or f"claude:{model}",
             model=model,
             server="" if server == OFFICIAL else server,
             limits=limits,
+            request=None if self._more_fields == own else self._more_fields,
             **shared,
         )
         self.client = client
-        self._features = features_of(model)
-        self._more_fields = dict(self._features.request if request is None else request)
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether the judge can answer by Message Batches. It cannot with frames."""
+        return self.sight is None
 
     def params(self, prompt: str) -> dict[str, Any]:
         """Return the request for one prompt; online calls and batches use the same."""

@@ -20,6 +20,11 @@ class MessagesJudge(ClaudeJudge):
     form = "URL#MODEL"
     read_spec = staticmethod(read_address)
 
+    @property
+    def has_batches(self) -> bool:
+        """False: such servers have no Message Batches."""
+        return False
+
     @classmethod
     def make(cls, maker: JudgeMaker, url: str, model: str, **given: Any) -> MessagesJudge:
         """Make the judge of `model` at `url`; raises `JudgeError` for an unusable address."""

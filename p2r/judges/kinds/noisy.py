@@ -50,7 +50,6 @@ class NoisyJudge(BaseJudge):
             update |= {
                 "sufficient": not verdict.sufficient,
                 "rationale": f"(turned round by noise) {verdict.rationale}",
-                "usage": {**verdict.usage, "turned_round": True},
             }
         return verdict.model_copy(update=update)
 

@@ -79,6 +79,7 @@ def decide(votes: Sequence[bool | None], rule: Rule) -> bool | None:
 
 
 def _sum_usage(votes: Sequence[Verdict]) -> dict:
+    """Return the usage of all votes; it is reused only if every vote is."""
     total: dict = {}
     for vote in votes:
         for name, value in vote.usage.items():
@@ -86,6 +87,8 @@ def _sum_usage(votes: Sequence[Verdict]) -> dict:
                 total[name] = total.get(name, True) and value
             else:
                 total[name] = total.get(name, 0) + value
+    if not all(vote.usage.get("reused") for vote in votes):
+        total.pop("reused", None)
     return total
 
 
