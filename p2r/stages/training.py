@@ -106,7 +106,7 @@ def rl(
         asked, root = find_questions(run, "rl", questions, data_root)
         prepare(run)
         from p2r.training.grpo import train_grpo
-        from p2r.training.plan import judge_of
+        from p2r.training.rl_checks import judge_of
 
         # `accelerate launch` starts several ranks, and each writes its own journal.
         with Journal(run.path(stage, f"verdicts-{os.environ.get('RANK', '0')}.jsonl")) as verdicts:

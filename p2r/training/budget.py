@@ -27,7 +27,8 @@ from p2r.judges.prompt import build_judge_prompt
 from p2r.rewards import CRITICS
 from p2r.runs.recipe import Recipe
 from p2r.training.memory import CARDS, GIB, USABLE, estimate_memory, fits, peak_memory
-from p2r.training.plan import TYPICAL, Plan, count_text, judge_of, plan_rl, read_architecture
+from p2r.training.plan import TYPICAL, Plan, count_text, plan_rl, read_architecture
+from p2r.training.rl_checks import judge_of
 
 ERROR = 0.4  # of every time
 # Dense bfloat16 TFLOP/s and memory GB/s of the cards: RTX 3090 (24 GB), A100 (80 GB).

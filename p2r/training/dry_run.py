@@ -17,7 +17,8 @@ from p2r.records import Question
 from p2r.runs import kept_root
 from p2r.runs.recipe import Recipe
 from p2r.training.memory import Sharding
-from p2r.training.plan import Plan, find_no_reward, judge_of, plan_rl
+from p2r.training.plan import Plan, plan_rl
+from p2r.training.rl_checks import find_no_reward, judge_of
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 

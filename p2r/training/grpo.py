@@ -30,8 +30,9 @@ from p2r.template import banned_token_ids, build_prompt, prompt_hash
 from p2r.training.finish import save_final
 from p2r.training.media import ReadAhead, ReadNextStep, shared_frames
 from p2r.training.overlap import Overlap
-from p2r.training.plan import check_rl, divide_rollouts, find_no_reward
+from p2r.training.plan import describe_batch
 from p2r.training.preflight import FrameSizes, Preflight
+from p2r.training.rl_checks import check_rl, divide_rollouts, find_no_reward
 from p2r.training.stage import (
     StepLog,
     append_lines,
@@ -332,8 +333,6 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
 
 def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
     """Return one line about the size of a step."""
-    from p2r.training.plan import describe_batch
-
     where = f"on {arguments.world_size} worker(s)"
     batch = describe_batch(rl, "update(s)", arguments.gradient_accumulation_steps, where)
     return (

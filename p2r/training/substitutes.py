@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from p2r.errors import DataError, TrainingError
 from p2r.records import Question
 from p2r.template import build_prompt
-from p2r.training.plan import find_no_reward
+from p2r.training.rl_checks import find_no_reward
 from p2r.training.stage import raise_together
 from p2r.training.step import FramesOf
 

@@ -16,8 +16,8 @@ from transformers import TrainerCallback
 from p2r.errors import DataError, TrainingError
 from p2r.files.atomic import write_json
 from p2r.records import Case, Question
-from p2r.training.plan import find_no_reward
 from p2r.training.probe import round_up, same_randomness, sample_groups, undone
+from p2r.training.rl_checks import find_no_reward
 from p2r.training.stage import append_lines
 from p2r.training.step import FramesOf
 from p2r.training.step_judge import StepJudge

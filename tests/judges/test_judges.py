@@ -293,7 +293,7 @@ def test_a_verdict_says_that_noise_inverted_it():
     (verdict,) = NoisyJudge(WordJudge("red"), 1.0).judge([QUESTION], ["red"])
     assert verdict.judge == "noisy:1:red"
     assert verdict.usage == {"input_tokens": 3, "priced": False}, "that of the inner judge"
-    assert verdict.rationale.startswith("(turned round by noise)")
+    assert verdict.rationale.startswith("(inverted by noise)")
 
 
 # ---- from a name to a judge

@@ -28,7 +28,7 @@ from p2r.studies.framework.result import read_result
 from p2r.studies.framework.run import estimate_left, run_study
 from p2r.studies.framework.speed import final_value, steps_to, study_speed
 from p2r.studies.framework.work import Cell, Plan, Training
-from p2r.training.plan import check_rl
+from p2r.training.rl_checks import check_rl
 
 SEEDS = (0, 1, 2)
 GAIN = {"grpo": 0.0, "pa_grpo": 0.5}  # accuracy that a stage adds to some questions

@@ -234,7 +234,7 @@ def test_a_resumed_training_draws_the_same(model_folder, media, tmp_path):
 
 
 def test_dynamic_sampling_refuses_a_process_that_is_not_trained():
-    from p2r.training.plan import check_rl
+    from p2r.training.rl_checks import check_rl
 
     with pytest.raises(UserError, match=r"rl\.dynamic_sampling=perception"):
         check_rl(small_recipe("m", "rl.credit=outcome", "rl.dynamic_sampling=perception"))

@@ -11,7 +11,7 @@ from p2r.errors import P2RError, TrainingError
 from p2r.rewards import credit_advantages
 from p2r.runs.recipe import load_recipe
 from p2r.training import tuning
-from p2r.training.plan import check_rl
+from p2r.training.rl_checks import check_rl
 from p2r.training.step import LossForm, loss
 
 

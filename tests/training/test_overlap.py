@@ -25,7 +25,7 @@ from p2r.training import grpo, vllm_samplers
 from p2r.training import step as pa_grpo
 from p2r.training.grpo import train_grpo
 from p2r.training.overlap import Overlap
-from p2r.training.plan import check_rl
+from p2r.training.rl_checks import check_rl
 from p2r.training.step import Step
 from p2r.training.step_judge import StepJudge
 from p2r.training.trainer import ProcessAwareGRPOTrainer

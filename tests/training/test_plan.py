@@ -21,15 +21,8 @@ from p2r.runs.recipe import FOLDER, load_recipe
 from p2r.template import build_prompt
 from p2r.training.dry_run import check_media
 from p2r.training.memory import fits, peak_memory
-from p2r.training.plan import (
-    CHAT_TOKENS,
-    TYPICAL,
-    count_text,
-    describe_plan,
-    divide_rollouts,
-    judge_of,
-    plan_rl,
-)
+from p2r.training.plan import CHAT_TOKENS, TYPICAL, count_text, describe_plan, plan_rl
+from p2r.training.rl_checks import divide_rollouts, judge_of
 
 pytest_plugins = ["small_fixtures"]
 

@@ -14,7 +14,7 @@ from p2r.playground.truth import missing_facts
 from p2r.runs.recipe import load_recipe
 from p2r.template import render
 from p2r.training import step as pa_grpo
-from p2r.training.plan import check_rl, judge_of
+from p2r.training.rl_checks import check_rl, judge_of
 from p2r.training.step_judge import StepJudge
 from p2r.training.step_metrics import rollout_metrics
 

@@ -49,7 +49,7 @@ class NoisyJudge(BaseJudge):
         if verdict.sufficient is not None and self._errs(judge_key(question, observation)):
             update |= {
                 "sufficient": not verdict.sufficient,
-                "rationale": f"(turned round by noise) {verdict.rationale}",
+                "rationale": f"(inverted by noise) {verdict.rationale}",
             }
         return verdict.model_copy(update=update)
 
