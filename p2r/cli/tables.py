@@ -285,8 +285,6 @@ def study_tables(result: dict[str, Any]) -> list[Table]:
         found.append(grid_table("", rows))
     if result["curves"]:
         found.append(grid_table("rollouts, by arm", tables.curve_rows(result)))
-    if result["speed"]:
-        found.append(grid_table("median (each seed)", tables.speed_rows(result)))
     return found
 
 

@@ -148,9 +148,7 @@ class Study:
     `differences` are pairs of arms, `view_differences` pairs of views of one arm: the study reports
     the first minus the second. `show` are the metrics of table and figure; the result file has all.
     `metrics` are additional metrics. `by` divides the questions of a view into parts. `curves` are
-    metrics of the rollouts, or keys of `metrics.jsonl`, over the steps of RL. `reach` are pairs of
-    a curve and an arm: the study reports how many steps every arm needs to reach the value with
-    which this arm ends.
+    metrics of the rollouts, or keys of `metrics.jsonl`, over the steps of RL.
 
     The arms must train with equal data and compute. `varies` lists the recipe keys of
     `framework.budget.EQUAL` that differ on purpose.
@@ -168,7 +166,6 @@ class Study:
     metrics: Mapping[str, Measure] = field(default_factory=dict)
     by: Mapping[str, Callable[[Question], str | None]] = field(default_factory=dict)
     curves: tuple[str, ...] = ()
-    reach: tuple[tuple[str, str], ...] = ()
     varies: tuple[str, ...] = ()
     paper: Paper | None = None
     doc: str = ""
@@ -185,8 +182,6 @@ class Study:
             ([view.arms for view in self.all_views], arms, "arm"),
             ([(view,) for view, _ in needs], views, "view"),
             ([(arm,) for _, arm in needs if arm], arms, "arm"),
-            ([(arm,) for _, arm in self.reach], arms, "arm"),
-            ([(curve,) for curve, _ in self.reach], list(self.curves), "curve"),
         ):
             for name in (name for pair in pairs for name in pair):
                 if name not in known:

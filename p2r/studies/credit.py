@@ -39,7 +39,6 @@ STUDY = Study(
         *("lost", "accuracy", "sufficiency", "faithful", "mismatch"),
         *("perception/collapse", "reasoning/collapse"),
     ),
-    reach=(("accuracy", "grpo"), ("sufficiency", "grpo")),
     paper=Paper("Table 2", {a.name: PAPER[a.name] for a in ARMS if a.name in PAPER}),
     doc=__doc__,
 )

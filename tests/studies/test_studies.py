@@ -26,7 +26,6 @@ from p2r.studies.framework.page import write_page
 from p2r.studies.framework.poses import FromWindows
 from p2r.studies.framework.result import read_result
 from p2r.studies.framework.run import estimate_left, run_study
-from p2r.studies.framework.speed import final_value, steps_to, study_speed
 from p2r.studies.framework.work import Cell, Plan, Training
 from p2r.training.rl_checks import check_rl
 
@@ -42,7 +41,6 @@ STUDY = Study(
     metrics={"long name": Measure(lambda case: float(len(case.question.id)), "letters")},
     by={"half": lambda question: "first" if question.id < "q2" else "second"},
     curves=("lost", "accuracy"),
-    reach=(("accuracy", "grpo"),),
     paper=Paper("Table 2", {"pa_grpo": 58.7, "grpo": 56.4, "sft": 55.6}),
     doc="""Is a toy a study?
 
@@ -341,8 +339,8 @@ def test_result_has_every_view_difference_part_curve_and_budget(run, made, tmp_p
     own, other = (lost[arm]["last"]["per_seed"] for arm in ("pa_grpo", "grpo"))
     gaps = [a - b for a, b in zip(own, other, strict=True)]
     assert apart["pa_grpo - grpo"]["last"]["per_seed"] == pytest.approx(gaps)
-    needed = {"per_seed": [2, 2, 2], "median": 2, "reached": 3}
-    assert result["speed"] == {"accuracy to grpo": {"grpo": needed, "pa_grpo": needed}}
+    whole = result["curves"]["accuracy"]["grpo"]["all"]
+    assert whole["per_seed"] == [0.75] * 3 and whole["steps"] == 2 and whole["mean"] == 0.75
     assert result["skipped"] and result["seconds"]["sft"] is None
     page = write_page(STUDY, result, tmp_path, "p2r study toy --run runs/x").read_text()
     for text in (
@@ -353,8 +351,7 @@ def test_result_has_every_view_difference_part_curve_and_budget(run, made, tmp_p
         "## Agreement with the paper",
         "+2.3",
         "letters",
-        "| accuracy of SFT + GRPO |",
-        "| SFT + PA-GRPO | 2 (2 2 2) |",
+        "| all steps of RL | lost | accuracy |",
         "(66.7 83.3 66.7)",
     ):
         assert text in page
@@ -393,22 +390,6 @@ def test_intervals_over_questions_seeds_and_both():
     assert (ends["high"] - ends["low"]) / 2 == pytest.approx(half, rel=1e-4)
     empty = measure_grid(np.full((2, 3), np.nan))
     assert empty["n"] == 0 and empty["mean"] is None and empty["over_both"] is None
-
-
-def test_the_steps_to_a_value_are_counted_with_a_window():
-    rows = {step: value for step, value in enumerate((0.0, 1.0, 0.0, 1.0, 1.0), start=1)}
-    assert [steps_to(rows, target, window=2) for target in (0.5, 0.6, 1.0)] == [2, 5, 5]
-    assert steps_to(rows, 1.1, window=2) is None and steps_to(rows, 0.6, window=9) == 5
-    assert steps_to({}, 0.0) is None and final_value(rows, window=3) == pytest.approx(2 / 3)
-    study = Study("x", (GRPO, PA_GRPO), curves=("a",), reach=(("a", "grpo"),))
-    low, high = {1: 0.0, 2: 0.2}, {1: 0.5, 2: 0.1}
-    curves = {"grpo": [{"a": low}, {"a": high}, {"a": high}], "pa_grpo": [{"a": high}, {"a": low}]}
-    curves["pa_grpo"].append({"a": low})
-    found = study_speed(study, curves)["a to grpo"]
-    assert found["grpo"]["reached"] == 3 and found["pa_grpo"]["per_seed"] == [2, None, None]
-    assert found["pa_grpo"]["median"] is None
-    with pytest.raises(UserError, match="no curve 'b'"):
-        Study("x", (GRPO,), reach=(("b", "grpo"),))
 
 
 def test_result_files_of_older_versions_open(tmp_path):

@@ -110,9 +110,10 @@ def study_curves(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Return the curves of a study and their differences.
 
-    Curves: name -> arm -> {"steps", "mean", "low", "high", "last"}. "mean" is over the seeds, with
-    the 95 % t interval over the seeds. "last" is the mean of the last steps, with the value of
-    every seed. Differences: name -> "ARM - ARM" -> the same, paired by seed and step.
+    Curves: name -> arm -> {"steps", "mean", "low", "high", "last", "all"}. "mean" is over the
+    seeds, with the 95 % t interval over the seeds. "last" and "all" are the means of the last steps
+    and of all steps, with the value of every seed. Differences: name -> "ARM - ARM" -> the same,
+    paired by seed and step.
     """
     curves: dict[str, dict[str, Any]] = {}
     differences: dict[str, dict[str, Any]] = {}
@@ -135,18 +136,22 @@ def _minus(first: Rows, second: Rows) -> Rows:
 def _over_seeds(rows: Sequence[Rows]) -> dict[str, Any]:
     steps = sorted(set.intersection(*(set(row) for row in rows)))
     values = [[row[step] for row in rows] for step in steps]
-    unknown: dict[str, Any] = {"low": None, "high": None}
-    ends = [t_interval(each) or unknown for each in values]
-    last = [float(np.mean([row[step] for step in steps[-LAST:]])) for row in rows if steps]
+    ends = [_mean(each) for each in values]
     return {
         "steps": steps,
-        "mean": [float(np.mean(each)) for each in values],
-        "low": [end["low"] for end in ends],
-        "high": [end["high"] for end in ends],
-        "last": {
-            "mean": float(np.mean(last)) if last else None,
-            **(t_interval(last) or unknown),
-            "per_seed": last,
-            "steps": min(LAST, len(steps)),
-        },
+        **{key: [end[key] for end in ends] for key in ("mean", "low", "high")},
+        "last": _over_steps(rows, steps[-LAST:]),
+        "all": _over_steps(rows, steps),
     }
+
+
+def _over_steps(rows: Sequence[Rows], steps: Sequence[int]) -> dict[str, Any]:
+    """Return the mean over steps and seeds, with its interval and the mean of every seed."""
+    means = [float(np.mean([row[step] for step in steps])) for row in rows if steps]
+    return {**_mean(means), "per_seed": means, "steps": len(steps)}
+
+
+def _mean(values: Sequence[float]) -> dict[str, float | None]:
+    """Return the mean of the seeds with its 95 % t interval; None is unknown."""
+    unknown = {"low": None, "high": None}
+    return {"mean": float(np.mean(values)) if values else None, **(t_interval(values) or unknown)}

@@ -9,14 +9,7 @@ from typing import Any
 from p2r.files.atomic import write_text
 from p2r.studies.base import Study
 from p2r.studies.framework import tables
-from p2r.studies.framework.curves import LAST
 from p2r.studies.framework.picture import draw_curves, draw_views
-
-SPEED = (
-    f"The first step at which the mean of the last {LAST} steps is at least the mean of the last "
-    f"{LAST} steps of the whole training named in the column, with the same seed. Median of the "
-    "seeds; in brackets every seed. “–”: not reached.\n"
-)
 
 
 def write_page(study: Study, result: Mapping[str, Any], folder: Path, command: str) -> Path:
@@ -56,11 +49,12 @@ def _parts(study: Study, result: Mapping[str, Any], command: str, pictures: list
     if result["curves"]:
         parts += [
             "### Over the steps of RL\n",
-            tables.markdown(tables.curve_rows(result)),
+            tables.markdown(tables.curve_rows(result, "last")),
+            "The mean over all steps compares how fast the arms learn: at each step, all arms of a "
+            "seed answer the same questions.\n",
+            tables.markdown(tables.curve_rows(result, "all")),
             f"![{study.name}: over the steps]({pictures[1]})\n",
         ]
-    if result["speed"]:
-        parts += ["### Speed\n", SPEED, tables.markdown(tables.speed_rows(result))]
     if len(rows := tables.time_rows(result)) > 1:
         parts += ["### Time\n", tables.markdown(rows)]
     for title, name in (

@@ -22,7 +22,6 @@ from p2r.studies.framework.budget import budgets
 from p2r.studies.framework.curves import arm_curves, study_curves
 from p2r.studies.framework.intervals import MEANING, measure_grid
 from p2r.studies.framework.measures import OF_OBSERVATIONS, measures_of
-from p2r.studies.framework.speed import study_speed
 from p2r.studies.framework.work import Plan, name_of
 
 FORMAT = 2
@@ -152,7 +151,6 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
         "view_differences": _view_differences(plan, tables),
         "curves": curves,
         "curve_differences": curve_differences,
-        "speed": study_speed(study, by_arm),
         "budgets": budgets(plan),
         "seconds": _seconds(plan, seconds),
         "skipped": plan.skipped,
@@ -237,7 +235,7 @@ def read_result(file: Path) -> dict[str, Any]:
 def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a result with the keys of this version; a result of this version stays as it is."""
     if "views" in result:
-        return {"speed": {}, **result}
+        return result
     arms = {name: value for name, value in result.items() if name not in _OLD}
     metrics: dict[str, Any] = next(iter(arms.values()), {})
     return {
@@ -264,7 +262,6 @@ def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
         "view_differences": {},
         "curves": {},
         "curve_differences": {},
-        "speed": {},
         "budgets": {},
         "seconds": {},
         "skipped": {},

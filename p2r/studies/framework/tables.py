@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 from p2r.files.safe_text import show_unseen
 from p2r.scoring.statistics import format_interval
@@ -111,8 +111,11 @@ def part_rows(result: Mapping[str, Any], view: str, axis: str) -> Rows:
     ]
 
 
-def curve_rows(result: Mapping[str, Any]) -> Rows:
-    """Return the value of every curve at the end of RL: a row per arm, then per difference."""
+def curve_rows(result: Mapping[str, Any], steps: Literal["last", "all"] = "last") -> Rows:
+    """Return the mean of every curve over the last or all steps of RL.
+
+    The rows are those of the arms, then those of the differences.
+    """
     more = result.get("curve_differences", {})
     curves = {name: arms | more.get(name, {}) for name, arms in result["curves"].items()}
     arms = list(dict.fromkeys(arm for found in curves.values() for arm in found))
@@ -120,38 +123,13 @@ def curve_rows(result: Mapping[str, Any]) -> Rows:
     labels |= result["labels"]
 
     def cell(name: str, arm: str) -> str:
-        last = curves[name].get(arm, {}).get("last")
-        return show_value(last, result["units"].get(name, "number" if "/tokens" in name else "%"))
+        mean = curves[name].get(arm, {}).get(steps)
+        return show_value(mean, result["units"].get(name, "number" if "/tokens" in name else "%"))
 
     return [
-        ["last steps of RL", *curves],
+        [f"{steps} steps of RL", *curves],
         *([labels[arm], *(cell(name, arm) for name in curves)] for arm in arms),
     ]
-
-
-def speed_rows(result: Mapping[str, Any]) -> Rows:
-    """Return the steps that every arm needs: a row per arm, a column per end value."""
-    labels, speed = result["labels"], result["speed"]
-    heads = []
-    for pair in speed:
-        name, target = pair.rsplit(" to ", 1)
-        heads.append(f"{name} of {labels.get(target, target)}")
-    arms = list(dict.fromkeys(arm for found in speed.values() for arm in found))
-    return [
-        ["steps until an arm reaches the final", *heads],
-        *(
-            [labels.get(arm, arm), *(_show_steps(speed[pair].get(arm)) for pair in speed)]
-            for arm in arms
-        ),
-    ]
-
-
-def _show_steps(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return NO_VALUE
-    middle = "not reached" if found["median"] is None else f"{found['median']:g}"
-    each = " ".join(NO_VALUE if step is None else str(step) for step in found["per_seed"])
-    return f"{middle} ({each})"
 
 
 def budget_rows(result: Mapping[str, Any]) -> Rows:
