@@ -53,6 +53,11 @@ class Agreement:
         """The number of cases that both raters know."""
         return self.accuracy.n
 
+    @property
+    def unknown_first(self) -> int:
+        """The number of cases that the first rater calls unknown."""
+        return sum(n for (first, _), n in self.confusion.items() if first == "unknown")
+
 
 def measure(pairs: Iterable[RatingPair], seed: int = 0, samples: int = 2000) -> Agreement:
     """Return the agreement of two raters. `pairs` are their answers, case by case."""
