@@ -44,8 +44,11 @@ def read_results(run: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def stamp(run: Path) -> tuple[str, bool]:
-    """Return a text that changes with the curves of a run, and whether a stage is writing them."""
+def stamp(run: Path, version: int) -> tuple[str, bool]:
+    """Return a text that changes with the curves of a run, and whether a stage is writing them.
+
+    `version`: that of the store, which changes with the cases and their truths.
+    """
     files = [*find_metrics(run).values(), *sorted(run.glob("eval/*.json"))]
     states = []
     for file in files:
@@ -56,7 +59,7 @@ def stamp(run: Path) -> tuple[str, bool]:
         states.append((status.st_mtime, status.st_size))
     newest = max((when for when, _ in states), default=0.0)
     size = sum(size for _, size in states)
-    return f"{newest:.3f}-{size}-{len(states)}", time.time() - newest < LIVE_SECONDS
+    return f"{newest:.3f}-{size}-{len(states)}-{version}", time.time() - newest < LIVE_SECONDS
 
 
 def draw_run(run: Path, untrue: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:

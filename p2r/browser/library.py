@@ -75,8 +75,9 @@ class Library:
         self._sample: tuple[int, list[str]] = (-1, [])
         self._lock = threading.Lock()
         self._truths = threading.Lock()
+        self._truths_of: int | None = None  # the version of the table whose truths are known
         self._looked = (time.monotonic(), store.count())
-        threading.Thread(target=self.find_truths, name="p2r-truths", daemon=True).start()
+        self._find_new_truths()
 
     # ---- new cases, and the truth of observations
 
@@ -90,20 +91,25 @@ class Library:
 
     def refresh(self) -> None:
         """Add the cases that running stages wrote."""
-        before = self._looked[1]
         self.store.refresh()
-        now = self.store.count()
-        self._looked = (time.monotonic(), now)
-        if now != before:
+        self._looked = (time.monotonic(), self.store.count())
+        self._find_new_truths()
+
+    def _find_new_truths(self) -> None:
+        """Find the truths in the background if the cases are others than at the last time."""
+        if self._truths_of != self.store.version and not self._truths.locked():
             threading.Thread(target=self.find_truths, name="p2r-truths", daemon=True).start()
 
     def find_truths(self) -> None:
         """Fill in whether the observations are true, for the questions with a known scene."""
         unknown = Filters(source=("playground",), truth="unknown")
         with self._truths, contextlib.suppress(StoreError, OSError):
-            self.store.set_truths(
-                lambda case: observation_truth(case.question, case.trace.observation), unknown
-            )
+            # New truths make a new version, and the table may change meanwhile.
+            while self._truths_of != (version := self.store.version):
+                self.store.set_truths(
+                    lambda case: observation_truth(case.question, case.trace.observation), unknown
+                )
+                self._truths_of = version
 
     # ---- media
 

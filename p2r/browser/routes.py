@@ -171,10 +171,10 @@ class Routes:
         folder = self.library.folders.get(request.query_params.get("run", ""))
         if folder is None:
             return PlainTextResponse("no such run is open", status_code=404)
-        untrue = self.library.store.untrue_by_step(folder.name)
-        now, is_live = stamp(folder)
+        now, is_live = stamp(folder, self.library.store.version)
         if request.query_params.get("since") == now:
             return Response(status_code=204, headers=_NO_STORE)
+        untrue = self.library.store.untrue_by_step(folder.name)
         parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, untrue)}
         return JSONResponse(parts, headers=_NO_STORE)
 

@@ -4,6 +4,7 @@ import html
 import io
 import json
 import re
+import threading
 import urllib.error
 import urllib.request
 import zipfile
@@ -19,7 +20,7 @@ from p2r.browser.address import TABS, VERDICT_TABS, View, read_view
 from p2r.browser.ask_view import hide_paths
 from p2r.browser.banner import explain
 from p2r.browser.credit_view import credit_group
-from p2r.browser.curves_view import draw_run
+from p2r.browser.curves_view import draw_run, stamp
 from p2r.browser.evidence import (
     compare_with_scene,
     cut_times,
@@ -145,6 +146,23 @@ def test_a_sufficient_observation_can_be_untrue_and_every_page_says_so(library):
     assert [link for link in re.findall(r"truth=\w+", show(library, "tab=gallery")["main"])]
     narrowed = show(library, "truth=false&verdict=yes")
     assert scenic_id(4).replace("/", "%2F") in narrowed["query"]
+
+
+def test_truths_are_found_again_when_the_cases_are_written_again(tmp_path):
+    run = write_scenic_run(tmp_path / "scenic")
+    library = Library(CaseStore([run]))
+    library.find_truths()
+    asked, version = Filters(truth="false"), library.store.version
+    found = library.store.count(asked)
+    assert found > 0
+    write_cases(run, [*library.store.cases()])
+    library.refresh()
+    for thread in threading.enumerate():
+        if thread.name == "p2r-truths":
+            thread.join()
+    assert library.store.count(asked) == found
+    # A page that asked for curves before the truths were known gets them afterwards.
+    assert stamp(run, version) != stamp(run, library.store.version)
 
 
 def test_damaged_scenes_are_unknown(tmp_path):
