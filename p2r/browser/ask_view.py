@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from p2r.browser.desk import (
     own_id,
 )
 from p2r.browser.evidence import read_observation
+from p2r.browser.exposure import hide_paths
 from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
 from p2r.browser.media_view import render_frames, render_no_media
@@ -247,13 +247,6 @@ class Said:
     text: str = ""
     is_open: bool = True
     done: AskedCase | None = None
-
-
-def hide_paths(message: str, media: Path | None) -> str:
-    """Return an error message without the folders of this machine, for visitors."""
-    if media is not None:
-        message = message.replace(str(media), media.name)
-    return re.sub(r"(?<![\w:/.])/(?:[^\s/'\":]+/)+([^\s/'\":]*)", r"\1", message)
 
 
 def _preview(clip: tuple[str, str]) -> Markup:

@@ -1,6 +1,12 @@
-"""Who can reach the case browser: checks of its host, its password and the path of a proxy."""
+"""Who can reach the case browser: checks of its host, its password and the path of a proxy.
+
+`hide_paths` takes the folders of this machine out of what visitors see.
+"""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 from p2r.errors import UserError
 from p2r.files.loopback import is_loopback
@@ -32,3 +38,10 @@ def check_root_path(path: str) -> str:
     if path.startswith(("http://", "https://")):
         return path.rstrip("/")
     return f"/{path.strip('/')}" if path.strip("/") else ""
+
+
+def hide_paths(message: str, media: Path | None) -> str:
+    """Return a message without the folders of this machine, for visitors."""
+    if media is not None:
+        message = message.replace(str(media), media.name)
+    return re.sub(r"(?<![\w:/.])/(?:[^\s/'\":]+/)+([^\s/'\":]*)", r"\1", message)

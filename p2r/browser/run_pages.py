@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 from p2r.browser.address import View
 from p2r.browser.banner import explain
+from p2r.browser.exposure import hide_paths
 from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
 from p2r.browser.read_view import render_missing
@@ -23,9 +24,11 @@ from p2r.cases.agreement import (
     agreement_with_judges,
     krippendorff_alpha,
 )
+from p2r.cases.labels import CaseLabel
 from p2r.errors import StoreError
 
 Parts = dict[str, Any]
+MEDIA_FOLDER = "media folder"
 
 
 def _start(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
@@ -40,6 +43,8 @@ def _runs(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
 
 def _agreement(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     labels = library.labels()
+    if library.read_only:
+        labels, annotator = _without_names(labels), ""
     verdicts = library.store.verdicts(list(dict.fromkeys(label.case for label in labels)))
     page = render_agreement(
         replace(view, page=None),
@@ -56,12 +61,16 @@ def _agreement(library: Library, view: View, annotator: str) -> tuple[View, Part
 
 def _data(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     facts = {name: _facts_of(folder) for name, folder in library.folders.items()}
+    faults = library.faults()
+    if library.read_only:
+        facts = {name: _public(known) for name, known in facts.items()}
+        faults = [replace(fault, reason=hide_paths(fault.reason, None)) for fault in faults]
     cards = {
         name: text
         for name, folder in library.folders.items()
         if (text := _read(folder / "README.md"))
     }
-    return view, {"main": render_data(library.store, library.faults(), facts, cards, view.blind)}
+    return view, {"main": render_data(library.store, faults, facts, cards, view.blind)}
 
 
 def _stories(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
@@ -103,9 +112,29 @@ def _ask(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     return view, {}
 
 
+def _without_names(labels: Sequence[CaseLabel]) -> list[CaseLabel]:
+    """Return the labels with a number in place of each annotator's name, for the public."""
+    names = dict.fromkeys(label.annotator for label in labels)
+    public = {name: f"person {number}" for number, name in enumerate(names, 1)}
+    return [label.model_copy(update={"annotator": public[label.annotator]}) for label in labels]
+
+
+def _public(facts: Parts) -> Parts:
+    """Return the facts of a run without the folders of this machine, for the public."""
+    return {name: _hide_folders(value) for name, value in facts.items() if name != MEDIA_FOLDER}
+
+
+def _hide_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _hide_folders(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_hide_folders(part) for part in value]
+    return hide_paths(value, None) if isinstance(value, str) else value
+
+
 def _facts_of(run: Path) -> dict[str, Any]:
     """Return the facts that a run records about itself."""
-    facts: dict[str, Any] = {"media folder": _media_folder(run)}
+    facts: dict[str, Any] = {MEDIA_FOLDER: _media_folder(run)}
     try:
         environment = json.loads(_read(run / "environment.json") or "{}")
         recipe = yaml.safe_load(_read(run / "recipe.yaml") or "{}") or {}

@@ -50,7 +50,7 @@ def render_agreement(
     annotator: str,
     read_only: bool = False,
 ) -> Markup:
-    """Return the Judge agreement tab: people, judges, and the sample to label."""
+    """Return the Labels tab: people, judges, and the sample to label."""
     counted = latest_labels(labels)
     head = ["annotator", "cases", "accuracy", "Cohen’s κ"]
     head += ["judge agrees on sufficient", "judge agrees on not sufficient"]
@@ -112,7 +112,7 @@ def render_data(
     cards: Mapping[str, str],
     blind: bool = False,
 ) -> Markup:
-    """Return the Data card tab: counts, how the runs were made, and what cannot be read."""
+    """Return the Data tab: counts, how the runs were made, and what cannot be read."""
     stages = [
         [
             row["run"],

@@ -15,9 +15,10 @@ import pytest
 from browser_cases import HOSTILE, make_case
 from PIL import Image
 from scenic_cases import INVENTED, PROBLEM, TRUE, scenic_case, scenic_id, write_scenic_run
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from p2r.browser.address import TABS, VERDICT_TABS, View, read_view
-from p2r.browser.ask_view import hide_paths
 from p2r.browser.banner import explain
 from p2r.browser.credit_view import credit_group
 from p2r.browser.curves_view import draw_run, stamp
@@ -29,15 +30,17 @@ from p2r.browser.evidence import (
     read_reasoning,
 )
 from p2r.browser.exchange import fiftyone_lines, label_studio_tasks, read_label_studio
+from p2r.browser.exposure import hide_paths
 from p2r.browser.library import Library
 from p2r.browser.names import NameFile
 from p2r.browser.pages import render_page
+from p2r.browser.routes import Routes
 from p2r.browser.site import Story, choose_story, export_site, read_story, zip_site
 from p2r.browser.stage_view import count_stages
 from p2r.browser.waiting import free_port, wait_on
 from p2r.browser.words import stage_words
 from p2r.cases.agreement import krippendorff_alpha
-from p2r.cases.labels import CaseLabel
+from p2r.cases.labels import CaseLabel, LabelFile
 from p2r.cases.selection import Filters
 from p2r.cases.store import CaseStore, write_cases
 from p2r.cli import run_cli
@@ -56,6 +59,13 @@ def library(tmp_path_factory):
 def words_of(part: str) -> str:
     """Return the text of a part of a page, with single spaces."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", part)).split())
+
+
+def client_of(library) -> TestClient:
+    """Return a visitor of the browser's own addresses. No password is set."""
+    app = Starlette(routes=Routes(library).all())
+    app.auth = None
+    return TestClient(app)
 
 
 def show(library, query: str, annotator: str = "") -> dict:
@@ -404,6 +414,27 @@ def test_the_page_of_many_people_is_short(tmp_path):
     shown = re.sub(r"<details(?![^>]* open).*?</details>", "", page, flags=re.DOTALL)
     assert "66 pairs" in page and shown.count("<tr") < 12
     assert re.search(r'id="alpha">(−|)0\.\d\d \[', page)
+
+
+def test_a_public_browser_hides_names_labels_and_folders(tmp_path):
+    run = write_scenic_run(tmp_path / "open")
+    (run / "data_root").write_text(f"{run / 'media'}\n")
+    (run / "recipe.yaml").write_text(f"models: {{base: {tmp_path}/weights/tiny}}\n")
+    files = LabelFile(run)
+    for name in ("Ada", "Bo", "Ada"):
+        files.add(CaseLabel(case="open/rl-grpo/51/q001/0", annotator=name, comment="private"))
+    with files.path.open("a") as lines:
+        lines.write("no label\n")
+    for read_only in (False, True):
+        library = Library(CaseStore([run]), read_only=read_only)
+        labels, data = (show(library, f"tab={tab}", "Ada")["main"] for tab in ("agreement", "data"))
+        told = {"Ada" in labels, "p2r/labels" in labels, str(tmp_path) in data}
+        assert told == {not read_only}
+        assert "tiny" in data and "labels.jsonl" in data and "2 people have labelled" in labels
+        answer = client_of(library).get("/p2r/labels?kind=csv")
+        assert answer.status_code == (403 if read_only else 200)
+        assert ("Ada" in answer.text) is not read_only
+    assert "person 2: 1" in labels
 
 
 # ---- exports
