@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import lock_descriptor
+
 from p2r.browser.library import Library
 from p2r.browser.markup import shorten
 from p2r.errors import UserError
+from p2r.files.journal import append_whole, count_lines, cut_torn_line
 from p2r.records import Case, Question, Verdict
 from p2r.runs import shipped_models
 from p2r.runs.names import model_label
@@ -31,6 +35,7 @@ ANSWER_SECONDS = 300.0
 _KINDS = "mp4 webm mov mkv avi m4v gif png jpg jpeg webp"
 SUFFIXES = tuple(f".{kind}" for kind in _KINDS.split())
 SAMPLES = 40
+MOST_ENGINES = 2  # that stay loaded, for a comparison
 MAX_QUESTION = 4000
 
 
@@ -49,13 +54,15 @@ class AskedCase:
 
 
 class Desk:
-    """Answers questions with the models of the runs, one at a time. An engine stays loaded."""
+    """Answers questions with the models of the runs, one at a time.
+
+    The two engines used last stay loaded.
+    """
 
     def __init__(self, library: Library) -> None:
         self.library = library
         self._engines: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._keeping = threading.Lock()
 
     def models(self) -> dict[str, str]:
         """Return the models that can be asked: those of the runs and of the playground."""
@@ -115,11 +122,12 @@ class Desk:
         from p2r.engines.ask import load_to_ask
 
         with self._lock:
-            if model not in self._engines:
-                # The last two models stay loaded, for a comparison.
-                kept = [*self._engines.items()][-1:]
-                self._engines = dict(kept) | {model: load_to_ask(recipe, model)}
-            yield self._engines[model]
+            engine = self._engines.pop(model, None)
+            while engine is None and len(self._engines) >= MOST_ENGINES:
+                _close(self._engines.pop(next(iter(self._engines))))
+            engine = load_to_ask(recipe, model) if engine is None else engine
+            self._engines[model] = engine  # last, so the dictionary is ordered by the last use
+            yield engine
 
     def judge(self, asked: AskedCase, judge: str) -> Verdict:
         """Return the verdict of a judge. A failed judge gives "unknown" with the reason."""
@@ -178,10 +186,7 @@ class Desk:
         case.trace.run, case.trace.stage = name, "asked"
         file = run / "cases" / "asked.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        with self._keeping:
-            case.trace.rollout = len(file.read_bytes().splitlines()) if file.is_file() else 0
-            with file.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(case.model_dump(mode="json")) + "\n")
+        _append(file, case)
         self.library.store.refresh()
         return case.id
 
@@ -211,6 +216,28 @@ class Desk:
         return recipe.model_copy(
             update={"video": recipe.video.model_copy(update={"eval_change": ""})}
         )
+
+
+def _close(engine: Any) -> None:
+    """Free what an engine holds; most engines need no call for it."""
+    if close := getattr(engine, "close", None):
+        close()
+
+
+def _append(file: Path, case: Case) -> None:
+    """Append a case to a file and wait until it is on disk. Its rollout number is its line's.
+
+    Several browsers may write to one file.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        lock_descriptor(descriptor)
+        size = cut_torn_line(descriptor, file)
+        case.trace.rollout = count_lines(file)
+        line = json.dumps(case.model_dump(mode="json")) + "\n"
+        append_whole(descriptor, line.encode(), size)
+    finally:
+        os.close(descriptor)
 
 
 def own_id(question: Question) -> str:

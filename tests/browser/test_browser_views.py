@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from browser_cases import TOTAL, case_id, interval, link, make_case, metrics_row, write_clip
+from filelock import lock_descriptor
 from judge_server import serve_judge
 from playwright.sync_api import expect
 from scripted import ScriptedEngine
@@ -336,6 +339,51 @@ def test_a_question_about_a_case_is_kept_in_its_run_under_a_new_id(tmp_path):
     ids = [desk.keep(AskedCase(answer, media, is_upload=False, run=folder)) for _ in range(2)]
     assert len(set(ids)) == 2 and not (tmp_path / "one" / "cases").exists()
     assert library.find_media(library.store.get(ids[0])) == media
+
+
+def test_kept_cases_survive_a_torn_line_and_other_browsers(tmp_path):
+    run, file = tmp_path / "run", tmp_path / "run" / "cases" / "asked.jsonl"
+    write_clip(run / "media" / "clips" / "a.mp4")
+    write_cases(run, [make_case(1, run="run")])
+    library = Library(CaseStore([run]))
+    desk, answer = Desk(library), make_case(2)
+    asked = AskedCase(answer, run / "media" / "clips" / "a.mp4", is_upload=False, run=run)
+    ids = [desk.keep(asked)]
+    with file.open("a") as lines:
+        lines.write(file.read_text()[:80])  # of a browser that was killed
+    ids.append(desk.keep(asked))
+    # Another browser is writing: its case counts before the next one gets its number.
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND)
+    lock_descriptor(descriptor)
+    keeping = threading.Thread(target=lambda: ids.append(desk.keep(asked)))
+    keeping.start()
+    keeping.join(0.5)
+    os.write(descriptor, file.read_bytes().splitlines(keepends=True)[0].replace(b"2", b"3"))
+    os.close(descriptor)
+    keeping.join()
+    kept = [json.loads(line)["trace"]["rollout"] for line in file.read_text().splitlines()]
+    assert len(kept) == 4 and [int(case_id.rpartition("/")[2]) for case_id in ids] == [0, 1, 3]
+    assert [library.store.get(case_id).id for case_id in ids] == ids and not library.faults()
+
+
+def test_the_two_engines_used_last_stay_loaded(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    write_cases(run, [make_case(1, run="run")])
+    desk, events = Desk(Library(CaseStore([run]))), []
+
+    class Closing:
+        def __init__(self, model: str) -> None:
+            self.model = model
+            events.append(f"load {model}")
+
+        def close(self) -> None:
+            events.append(f"close {self.model}")
+
+    monkeypatch.setattr(engines, "load_engine", lambda _, model, **__: Closing(model))
+    for model in "abaca":
+        with desk._engine(load_recipe("tiny1"), model) as engine:
+            assert engine.model == model
+    assert events == ["load a", "load b", "close b", "load c"]
 
 
 def test_the_judges_of_a_recipe_can_be_asked(tmp_path):
