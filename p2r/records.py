@@ -82,7 +82,7 @@ class Question(Record):
         if not self.path:
             return []
         first = Medium(path=self.path, data_type=self.data_type, **self.window)
-        return [first, *map(Medium.model_validate, self.meta.get(MORE_MEDIA, ()))]
+        return [first, *map(Medium.model_validate, self.meta.get(MORE_MEDIA) or ())]
 
     @property
     def begin(self) -> str:
@@ -93,7 +93,7 @@ class Question(Record):
     @property
     def media_word(self) -> str:
         """The word for the media in prompts: "video" or "image", "media" for several."""
-        return self.data_type if len(self.meta.get(MORE_MEDIA, ())) == 0 else "media"
+        return self.data_type if not self.meta.get(MORE_MEDIA) else "media"
 
 
 def more_media(media: Sequence[Medium]) -> dict[str, Any]:

@@ -11,7 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2r.browser.scene import find_truths, split_sentences, subject_of, true_sentences
+from p2r.browser.scene import (
+    find_truths,
+    split_sentences,
+    subject_of,
+    timed_sentences,
+    true_sentences,
+)
 from p2r.records import Case, Question
 
 # The share of words that another sentence must hold; a sentence with fewer words says too little.
@@ -69,12 +75,13 @@ def read_observation(question: Question, observation: str | None) -> list[Senten
     """Return the sentences of an observation, with their truth where the scene is known."""
     if not observation or len(observation) > LONGEST:
         return []
-    scenic, truths = true_sentences(question), find_truths(question, observation)
+    timed, truths = timed_sentences(question), find_truths(question, observation)
+    scenic, starts = [sentence for sentence, _ in timed], _starts(timed)
     return [
         Sentence(
             number,
             text,
-            cut_times(text),
+            cut_times(text, starts.get(subject_of(text), 0.0)),
             truths.get(text, "unknown"),
             _find_instead(text, scenic) if truths.get(text) == "false" else "",
         )
@@ -119,10 +126,12 @@ def find_unsupported(case: Case) -> str | None:
     return next((step.text for step in steps if step.rests_on == 0), None)
 
 
-def cut_times(text: str) -> tuple[Piece, ...]:
-    """Return the pieces of a sentence, each named time on its own."""
-    found = [(m.start(), m.end(), float(m[1])) for m in _SECONDS.finditer(text)]
-    found += [(m.start(), m.end(), 60 * int(m[1]) + int(m[2])) for m in _CLOCK.finditer(text)]
+def cut_times(text: str, begin: float = 0.0) -> tuple[Piece, ...]:
+    """Return the pieces of a sentence, each named time on its own; times count from `begin`."""
+    found = [(m.start(), m.end(), begin + float(m[1])) for m in _SECONDS.finditer(text)]
+    found += [
+        (m.start(), m.end(), begin + 60 * int(m[1]) + int(m[2])) for m in _CLOCK.finditer(text)
+    ]
     pieces, at = [], 0
     for start, end, time in sorted(found):
         if start < at:
@@ -153,11 +162,17 @@ def compare_with_scene(
 
 
 def find_events(question: Question) -> list[tuple[float, str]]:
-    """Return the (second, sentence) of each event of a known scene, in order of time."""
-    timed = [
-        (match, text) for text in true_sentences(question) if (match := EVENT_TIME.search(text))
-    ]
-    return sorted((float(match[1]), text) for match, text in timed)
+    """Return the (second of the clip, sentence) of each event of a known scene, by time."""
+    return sorted(
+        (start + float(match[1]), text)
+        for text, start in timed_sentences(question)
+        if (match := EVENT_TIME.search(text))
+    )
+
+
+def _starts(timed: Sequence[tuple[str, float]]) -> dict[tuple[str, ...], float]:
+    """Return the second that the times about each object of a scene count from."""
+    return {subject_of(sentence): start for sentence, start in timed}
 
 
 def _find_instead(text: str, scenic: Sequence[str]) -> str:

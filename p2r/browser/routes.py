@@ -327,7 +327,8 @@ def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
             if inspect.iscoroutinefunction(handler):
                 return await handler(request)
             return await run_in_threadpool(handler, request)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, TypeError, LookupError) as error:
+            # A run may come from someone else, with values that no page expects.
             reason = getattr(error, "reason", None) or str(error)
             return PlainTextResponse(reason, status_code=404, headers=_NO_STORE)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 
 from p2r.playground import language
-from p2r.playground.second.language import tell, tell_sign
-from p2r.playground.truth import generation_of, has_scene, scene_notes, sentence_truth
+from p2r.playground.second import world as second
+from p2r.playground.second.chapters import SECONDS, LongScene, scene_from_dict
+from p2r.playground.second.language import Notes, describe_fact
+from p2r.playground.truth import generation_of, has_scene, sentence_truth
 from p2r.playground.world import Scene
 from p2r.records import Question
 
@@ -27,17 +29,35 @@ def split_sentences(text: str) -> list[str]:
 
 def true_sentences(question: Question) -> list[str]:
     """Return the scene of a question as sentences: one for each object, and one for the sign."""
+    return [sentence for sentence, _ in timed_sentences(question)]
+
+
+def timed_sentences(question: Question) -> list[tuple[str, float]]:
+    """Return the sentences of `true_sentences`, each with the second its times count from.
+
+    That is the start of a chapter in a clip of several scenes, and 0 in other clips.
+    """
     if not has_scene(question):
         return []
     try:
         if generation_of(question) == 2:
-            notes = scene_notes(question)
-            return [*map(tell, notes.objects), *([tell_sign(notes.sign)] if notes.sign else [])]
+            scene = scene_from_dict(question.meta["scene"])
+            chapters = scene.chapters if isinstance(scene, LongScene) else [scene]
+            return [
+                (sentence, place * SECONDS)
+                for place, chapter in enumerate(chapters)
+                for sentence in _sentences_of(chapter)
+            ]
         facts = language.Facts.of(Scene.from_dict(question.meta["scene"]))
         sign = [language.tell_sign(facts.sign)] if facts.sign else []
-        return [*map(language.tell, facts.objects), *sign]
+        return [(sentence, 0.0) for sentence in (*map(language.tell, facts.objects), *sign)]
     except _DAMAGED:
         return []
+
+
+def _sentences_of(chapter: second.Scene) -> list[str]:
+    notes = Notes.of(chapter)
+    return [describe_fact(fact) for fact in (*notes.objects, notes.sign) if fact]
 
 
 def find_truths(question: Question, observation: str | None) -> dict[str, str]:

@@ -150,10 +150,11 @@ class Mark:
 
 def find_marks(study: Study, observation: Sequence[Sentence]) -> list[Mark]:
     """Return the events of the scene and the times that the observation names, on one track."""
-    duration = study.case.trace.media.get("duration")
+    recorded = study.case.trace.media.get("duration")
+    duration = recorded if isinstance(recorded, int | float) else 0
     if study.frames is not None:
-        duration = max(study.frames.timestamps[-1], duration or 0)
-    if not isinstance(duration, int | float) or duration <= 0:
+        duration = max(study.frames.timestamps[-1], duration)
+    if duration <= 0:
         return []
     events = [(time, "event", text) for time, text in find_events(study.case.question)]
     claims = [(time, "claim", s.text) for s in observation for time in s.times]

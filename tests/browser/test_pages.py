@@ -25,6 +25,7 @@ from p2r.browser.curves_view import draw_run, stamp
 from p2r.browser.evidence import (
     compare_with_scene,
     cut_times,
+    find_events,
     find_ground,
     read_observation,
     read_reasoning,
@@ -45,6 +46,8 @@ from p2r.cases.selection import Filters
 from p2r.cases.store import CaseStore, write_cases
 from p2r.cli import run_cli
 from p2r.errors import DataError, UserError
+from p2r.playground.second.chapters import SECONDS, scene_from_dict
+from p2r.playground.splits import make_question
 from p2r.rewards import credit_advantages
 
 
@@ -214,6 +217,41 @@ def test_sentences_name_times_and_rest_on_each_other():
     assert find_ground("So A.", seen) is None
     steps = read_reasoning("The red square moves right. The blue ball hits the wall.", seen)
     assert [step.rests_on for step in steps] == [2, 0]
+
+
+def test_times_in_a_chapter_of_a_long_clip_are_those_of_the_clip():
+    question = make_question("long", 0, generation=2)
+    scene = scene_from_dict(question.meta["scene"])
+    expected = sorted(
+        (SECONDS * place + obj.time, f"The {obj.name}")
+        for place, chapter in enumerate(scene.chapters)
+        for obj in chapter.objects
+        if obj.time
+    )
+    events = find_events(question)
+    assert len(events) > 3 and max(time for time, _ in events) > SECONDS
+    assert [(time, " ".join(text.split()[:3])) for time, text in events] == expected
+    # An observation names the times of the chapter too.
+    seen = read_observation(question, " ".join(text for _, text in events))
+    assert [(s.times[0], s.text) for s in seen] == events
+    assert {s.truth for s in seen} == {"true"}
+
+
+def test_a_case_with_odd_values_has_its_page(tmp_path):
+    run = write_scenic_run(tmp_path / "odd")
+    case = scenic_case(0, run="odd")
+    case.trace.media["duration"] = "3.75"
+    case.question.meta["_more_media"] = None
+    write_cases(run, [case])
+    client = client_of(Library(CaseStore([run])))
+    for tab in ("cases", "study"):
+        page = client.get("/p2r/view", params={"tab": tab, "case": case.id}).json()["main"]
+        assert "stops at 1 s" in html.unescape(page)
+    assert case.question.media_word == "video"
+    case.question.meta["_more_media"] = 5
+    write_cases(run, [case])
+    answer = client.get("/p2r/thumb", params={"case": case.id})
+    assert answer.status_code == 404 and len(answer.text.splitlines()) == 1
 
 
 # ---- addresses
