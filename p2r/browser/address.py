@@ -141,13 +141,21 @@ def read_view(pairs: Iterable[tuple[str, str]]) -> View:
     )
 
 
-# Columns and filters that reveal the verdict.
+# Columns and filters that reveal the verdict, also those with the parts of verdict and rewards.
 TELLING = (
     "accuracy",
     "perception_reward",
     "reasoning_reward",
     "perception_advantage",
     "reasoning_advantage",
+    "verdict",
+    "judged",
+    "outcome",
+    "failure",
+    "mismatch",
+    "truth",
+    "tags",
+    *(name for name in COLUMNS if name.startswith(("verdict.", "perception.", "reasoning."))),
 )
 _OF_GRADIO = ("__theme", "__sign")
 

@@ -74,7 +74,7 @@ def read_label_studio(text: str) -> list[CaseLabel]:
             for annotation in task["annotations"]
             if (label := _read_annotation(task["data"]["case"], annotation)) is not None
         ]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             "the file is not an export of Label Studio: it needs tasks with data.case and "
             "annotations"
@@ -83,16 +83,17 @@ def read_label_studio(text: str) -> list[CaseLabel]:
 
 def _read_annotation(case: str, annotation: dict[str, Any]) -> CaseLabel | None:
     values = {result["from_name"]: result["value"] for result in annotation["result"]}
-    chosen = values.get("sufficient", {}).get("choices", [""])[0]
+    chosen = values["sufficient"]["choices"][0] if "sufficient" in values else ""
     if chosen not in _ANSWERS:
         return None
+    text = values["comment"]["text"] if "comment" in values else []
     who = annotation.get("completed_by")
     who = who.get("email", who.get("id")) if isinstance(who, dict) else who
     return CaseLabel(
         case=case,
         annotator=f"Label Studio {who}",
         sufficient=_ANSWERS[chosen],
-        comment="\n".join(values.get("comment", {}).get("text", [])),
+        comment="\n".join([text] if isinstance(text, str) else text),
         blind=True,
         time=annotation.get("created_at") or "",
     )

@@ -78,7 +78,7 @@ def choose_story(library: Library) -> Story:
 def export_site(library: Library, story: Story, folder: Path) -> int:
     """Write the site of a story into a folder; return the number of its cases.
 
-    Raises `UserError` for a folder that holds other files, `StoreError` for an unknown case.
+    Raises `UserError` for a folder that holds other files, and the errors of `site_pages`.
     """
     if folder.exists() and any(file.suffix != ".html" for file in folder.iterdir()):
         raise UserError(f"{folder} holds other files: export into a new folder")
@@ -100,11 +100,15 @@ def zip_site(library: Library, story: Story) -> bytes:
 
 
 def site_pages(library: Library, story: Story) -> Iterator[tuple[str, str]]:
-    """Yield (name, content) of the pages of a site. Raises `StoreError` for an unknown case."""
+    """Yield (name, content) of the pages of a site.
+
+    Raises `StoreError` for an unknown case, `UserError` for a story without cases or with too many.
+    """
     if not story.items:
         raise UserError("the story has no cases: add cases to the story")
-    items = story.items[:MAX_ITEMS]
-    studies = [study_of(library, library.store.get(case), note) for case, note in items]
+    if len(story.items) > MAX_ITEMS:
+        raise UserError(f"a story holds at most {MAX_ITEMS} cases; this one has {len(story.items)}")
+    studies = [study_of(library, library.store.get(case), note) for case, note in story.items]
     title = story.title or "Case studies"
     cards = []
     for number, study in enumerate(studies, 1):

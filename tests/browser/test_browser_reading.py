@@ -9,6 +9,7 @@ from browser_cases import interval, link, make_case, settle
 from playwright.sync_api import expect
 from scenic_cases import scenic_case, scenic_id, write_scenic_run
 
+from p2r.browser.address import MAX_ITEMS
 from p2r.cases.store import write_cases
 
 pytestmark = pytest.mark.browser
@@ -298,6 +299,13 @@ def test_a_story_is_made_and_its_site_opens_from_disk(scenic, open_page, tmp_pat
         expect(page.locator(".banner")).to_be_visible()
         page.keyboard.press("s")
         expect(page.locator("#said")).to_contain_text("added to the story")
+    kept = page.evaluate("localStorage['p2r.story']")
+    full = json.dumps({"items": [{"id": f"case {n}", "note": ""} for n in range(MAX_ITEMS)]})
+    page.evaluate("full => { localStorage['p2r.story'] = full; }", full)
+    page.keyboard.press("s")
+    expect(page.locator("#said")).to_contain_text("a story holds at most 60 cases")
+    assert page.evaluate("localStorage['p2r.story']") == full
+    page.evaluate("kept => { localStorage['p2r.story'] = kept; }", kept)
     page.locator("#bar [data-tab=stories]").click()
     expect(page.locator("[data-story-item]")).to_have_count(2)
     page.get_by_label("title").fill("Luck <b>")

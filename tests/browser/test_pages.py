@@ -18,7 +18,7 @@ from scenic_cases import INVENTED, PROBLEM, TRUE, scenic_case, scenic_id, write_
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from p2r.browser.address import TABS, VERDICT_TABS, View, read_view
+from p2r.browser.address import MAX_ITEMS, TABS, VERDICT_TABS, View, read_view
 from p2r.browser.banner import explain
 from p2r.browser.credit_view import credit_group
 from p2r.browser.curves_view import draw_run, stamp
@@ -38,6 +38,7 @@ from p2r.browser.pages import render_page
 from p2r.browser.routes import Routes
 from p2r.browser.site import Story, choose_story, export_site, read_story, zip_site
 from p2r.browser.stage_view import count_stages
+from p2r.browser.theme import read_static
 from p2r.browser.waiting import free_port, wait_on
 from p2r.browser.words import stage_words
 from p2r.cases.agreement import krippendorff_alpha
@@ -391,6 +392,11 @@ def test_groups_show_observations_orders_and_neighbours(tmp_path):
 
 # ---- blind mode, names, agreement
 
+TOLD_BY_ORDER = (
+    *("verdict", "verdict.sufficient", "verdict.judge", "judged", "outcome", "failure", "truth"),
+    *("mismatch", "tags", "accuracy", "perception.accuracy", "reasoning.length"),
+)
+
 
 def test_blind_mode_hides_verdicts_everywhere(library):
     told = re.compile(r"leads to|Not deducible|chip (good|bad)|right by luck|untrue|[RA]<sub>")
@@ -400,6 +406,11 @@ def test_blind_mode_hides_verdicts_everywhere(library):
             assert not told.search(page[part]), (tab, part)
         assert ("Hidden in blind mode" in page["main"]) == (tab in VERDICT_TABS)
         assert "verdict=" not in page["query"]
+    for column in TOLD_BY_ORDER:
+        asked = f"tab=cases&sort={column}&order=descending"
+        assert read_view(parse_qsl(asked)).sort == column
+        assert read_view(parse_qsl(f"{asked}&blind=1")).sort is None, column
+    assert read_view([("blind", "1"), ("sort", "trace.step")]).sort == "trace.step"
     file = library.label_file(scenic_id(2))
     file.add(CaseLabel(case=scenic_id(2), annotator="Ada", sufficient=False, blind=True))
     page = show(library, f"tab=cases&blind=1&case={scenic_id(2)}", "Ada")["main"]
@@ -494,6 +505,11 @@ def test_a_story_is_a_site_that_needs_nothing_else(library, tmp_path, capsys):
         assert not re.search(r"https?://|<img src=x|@import|url\(", text), name
     assert "video/mp4;base64," in pages["case-01.html"]
     assert html.escape("Look: <img") in pages["case-01.html"]
+    long = Story("Long", [(scenic_id(2), "")] * (MAX_ITEMS + 10))
+    with pytest.raises(UserError, match="a story holds at most 60 cases; this one has 70"):
+        export_site(library, long, tmp_path / "long")
+    assert not (tmp_path / "long").exists()
+    assert f"const MOST = {MAX_ITEMS};" in read_static("stories.js"), "the page has the same limit"
     with pytest.raises(UserError, match="holds other files"):
         (tmp_path / "site" / "mine.txt").touch()
         export_site(library, read_story(file), tmp_path / "site")
@@ -510,24 +526,44 @@ def test_a_story_is_a_site_that_needs_nothing_else(library, tmp_path, capsys):
     assert "add --export" in capsys.readouterr().err
 
 
+def exported(task: dict, values: dict) -> dict:
+    """Return a task of Label Studio with one annotation."""
+    result = [{"from_name": name, "value": value} for name, value in values.items()]
+    return task | {"annotations": [{"result": result, "completed_by": 7}]}
+
+
 def test_labels_and_cases_are_exchanged_with_label_studio_and_fiftyone(library, tmp_path, capsys):
     cases = [library.store.get(scenic_id(k)) for k in (0, 3)]
     tasks = json.loads("".join(label_studio_tasks(cases)))
     assert tasks[1]["data"]["case"] == scenic_id(3) and "verdict" not in json.dumps(tasks)
-    result = [
-        {"from_name": "sufficient", "value": {"choices": ["no"]}},
-        {"from_name": "comment", "value": {"text": ["too vague"]}},
-    ]
-    done = [task | {"annotations": [{"result": result, "completed_by": 7}]} for task in tasks]
+    values = {"sufficient": {"choices": ["no"]}, "comment": {"text": ["too vague"]}}
+    done = [exported(task, values) for task in tasks]
     label = read_label_studio(json.dumps(done))[1]
     assert (label.annotator, label.sufficient, label.comment) == (
         "Label Studio 7",
         False,
         "too vague",
     )
-    for wrong in ("[1]", "no json", '[{"annotations": [{}]}]'):
+    damaged = [
+        {"sufficient": value, "comment": {"text": ["x"]}}
+        for value in ("yes", None, {}, {"choices": []}, {"choices": None}, {"choices": [["no"]]})
+    ] + [
+        {"sufficient": {"choices": ["no"]}, "comment": value}
+        for value in ("x", {}, {"text": 3}, {"text": [3]})
+    ]
+    for wrong in (
+        "[1]",
+        "no json",
+        '{"a": 1}',
+        '[{"annotations": [{}]}]',
+        '[{"annotations": [3], "data": {"case": "x"}}]',
+        *(json.dumps([exported(tasks[0], values)]) for values in damaged),
+    ):
         with pytest.raises(DataError, match="not an export of Label Studio"):
             read_label_studio(wrong)
+    given = {"sufficient": {"choices": ["yes"]}, "comment": {"text": "one text"}}
+    assert read_label_studio(json.dumps([exported(tasks[0], given)]))[0].comment == "one text"
+    assert read_label_studio(json.dumps([exported(tasks[0], {})])) == [], "nothing was chosen"
     run = write_scenic_run(tmp_path / "scenic")
     (tmp_path / "export.json").write_text(json.dumps(done))
     assert run_cli(["app", str(run), "--import-labels", str(tmp_path / "export.json")]) == 0

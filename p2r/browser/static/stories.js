@@ -1,6 +1,7 @@
 // Stories: cases are added to a draft in this browser; the page of a story keeps them in its address.
 window.p2rStories = (() => {
   'use strict';
+  const MOST = 60;  // as MAX_ITEMS of address.py
   let store, go, say;
   const draft = () => { try { return JSON.parse(store.get('story') || '{}'); } catch { return {}; } };
   const items = () => draft().items ?? [];
@@ -27,6 +28,7 @@ window.p2rStories = (() => {
   function add(id) {
     const list = items();
     if (list.some((item) => item.id === id)) return say('this case is in the story already');
+    if (list.length >= MOST) return say(`a story holds at most ${MOST} cases: remove one first`);
     keep(draft().title ?? '', [...list, {id, note: ''}]);
     say(`added to the story: ${list.length + 1} case${list.length ? 's' : ''}`);
   }
