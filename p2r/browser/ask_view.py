@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import mimetypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from markupsafe import Markup
 from p2r.browser.address import View
 from p2r.browser.banner import explain
 from p2r.browser.desk import (
-    ANSWER_SECONDS,
     MAX_QUESTION,
     MAX_UPLOAD,
     SUFFIXES,
@@ -28,7 +26,7 @@ from p2r.browser.evidence import read_observation
 from p2r.browser.exposure import hide_paths
 from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
-from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.media_view import media_type, render_frames, render_no_media
 from p2r.browser.read_view import mark_options
 from p2r.errors import UserError
 from p2r.records import PROBLEM_TYPES, WINDOW, Question
@@ -198,7 +196,6 @@ def build_ask(library: Library, app: gr.Blocks) -> None:
         [upload, asked_of, problem, options, kind, answer, model, second, judge],
         [shown, answered, kept, keep],
         show_progress="hidden",
-        time_limit=ANSWER_SECONDS + 60,
         **private | {"concurrency_limit": 1},
     )
     stop.click(lambda: _STOPPED, None, [kept], cancels=[asking], show_progress="hidden", **private)
@@ -252,21 +249,23 @@ class Said:
 def _preview(clip: tuple[str, str]) -> Markup:
     """Return the chosen clip as a player; for a clip that cannot be played here, a note."""
     if not clip[0]:
-        return render_no_media(
-            "Your clip is there", "It is too large to be played here. Press “Ask”."
-        )
+        why = "It is too large to be played here." if clip[1] else "Its type cannot be played here."
+        return render_no_media("Your clip is there", f"{why} Press “Ask”.")
     return render("asked_clip.html", clip=clip)
 
 
 def _clip_of(file: str | None, case_id: str | None, data_type: str) -> tuple[str, str]:
-    """Return the address of the clip and its data type; "" if it is too large for the page."""
+    """Return the address of the clip and its data type.
+
+    The address is "" if the clip is too large for the page or of an unknown type, which is "".
+    """
     if not file:
         return "p2r/media?" + urlencode({"case": case_id or ""}), data_type
     path = Path(file)
-    kind = mimetypes.guess_type(path)[0] or ""
+    kind = media_type(path)
     data_type = kind.partition("/")[0]
-    if data_type not in ("video", "image") or path.stat().st_size > _PLAYED_BYTES:
-        return "", "video"
+    if not kind or path.stat().st_size > _PLAYED_BYTES:
+        return "", data_type
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}", data_type
 
 

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import inspect
 import json
-import mimetypes
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
@@ -36,7 +35,7 @@ from p2r.browser.exchange import fiftyone_lines, label_studio_tasks
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
 from p2r.browser.markup import load_templates
-from p2r.browser.media_view import render_frames, render_no_media
+from p2r.browser.media_view import media_type, render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.browser.site import Story, zip_site
 from p2r.browser.study_view import Study, study_of
@@ -117,12 +116,10 @@ class Routes:
 
     def _media(self, request: Request) -> Response:
         path = self.library.find_media(self._case(request))
-        kind = mimetypes.guess_type(path)[0] or ""
-        safe = kind.startswith(("video/", "image/"))
         # Sandboxed, because an SVG image may contain scripts.
         return FileResponse(
             path,
-            media_type=kind if safe else "application/octet-stream",
+            media_type=media_type(path) or "application/octet-stream",
             headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"},
         )
 

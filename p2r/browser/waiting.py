@@ -94,10 +94,10 @@ def wait_on(host: str, port: int | None) -> Iterator[Waiting]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def server_bind(self) -> None:
-        if ":" in str(self.server_address[0]):
-            self.address_family = socket.AF_INET6
-        super().server_bind()
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        # The socket is made with this family.
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
     def handle_error(self, *_: object) -> None:
         """Ignore a visitor who closes the page."""

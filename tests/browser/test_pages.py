@@ -3,11 +3,14 @@
 import html
 import io
 import json
+import mimetypes
 import re
+import socket
 import threading
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -19,9 +22,11 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from p2r.browser.address import MAX_ITEMS, TABS, VERDICT_TABS, View, read_view
+from p2r.browser.ask_view import _clip_of, _preview
 from p2r.browser.banner import explain
 from p2r.browser.credit_view import credit_group
 from p2r.browser.curves_view import draw_run, stamp
+from p2r.browser.desk import SUFFIXES
 from p2r.browser.evidence import (
     compare_with_scene,
     cut_times,
@@ -33,6 +38,7 @@ from p2r.browser.evidence import (
 from p2r.browser.exchange import fiftyone_lines, label_studio_tasks, read_label_studio
 from p2r.browser.exposure import hide_paths
 from p2r.browser.library import Library
+from p2r.browser.media_view import media_type
 from p2r.browser.names import NameFile
 from p2r.browser.pages import render_page
 from p2r.browser.routes import Routes
@@ -577,17 +583,40 @@ def test_labels_and_cases_are_exchanged_with_label_studio_and_fiftyone(library, 
 # ---- the start, and errors
 
 
-def test_the_port_answers_while_the_browser_starts():
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]"])
+def test_the_port_answers_while_the_browser_starts(host):
     port = free_port(17860)
-    with wait_on("127.0.0.1", port) as waiting:
+    at = f"[{host.strip('[]')}]" if ":" in host else host
+    if ":" in host:
+        try:
+            with socket.socket(socket.AF_INET6) as probe:
+                probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    with wait_on(host, port) as waiting:
         waiting.say("opening <b>")
         with pytest.raises(urllib.error.HTTPError) as answer:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                f"http://127.0.0.1:{port}/"
+                f"http://{at}:{port}/"
             )
         page = answer.value.read().decode()
         assert answer.value.code == 503 and "opening &lt;b&gt; …" in page and "refresh" in page
     assert free_port(port) == port, "the port is free again"
+
+
+def test_every_clip_that_can_be_asked_about_has_a_type_on_every_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(mimetypes, "guess_type", lambda *_, **__: (None, None))
+    assert all(media_type(Path(f"A{suffix.upper()}")) for suffix in SUFFIXES)
+    for name, size, shown in (
+        ("a.mkv", 10, "data:video/x-matroska;base64,"),
+        ("a.webp", 10, "data:image/webp;base64,"),
+        ("a.m4v", 4_000_001, "It is too large to be played here."),
+        ("a.odd", 10, "Its type cannot be played here."),
+    ):
+        (tmp_path / name).write_bytes(bytes(size))
+        assert shown in _preview(_clip_of(str(tmp_path / name), None, "video"))
+    (tmp_path / "page.html").touch()
+    assert media_type(tmp_path / "page.html") == ""
 
 
 def test_errors_do_not_tell_the_folders_of_the_server(tmp_path):
