@@ -140,7 +140,7 @@ def test_the_judge_has_no_verdict_on_questions_of_other_data():
 
 def test_faithful_counts_true_sentences():
     scene, _, question = question_of(3)
-    question.meta["scene"] = scene.to_dict()
+    question.source, question.meta["scene"] = "playground", scene.to_dict()
 
     def share(observation):
         trace = Trace(question_id=question.id, text="", observation=observation)
