@@ -218,6 +218,26 @@ def test_a_stage_prints_its_losses_and_is_not_made_twice(tmp_path, monkeypatch, 
         pretrain.make_models(tmp_path, seed=0, family="qwen3_vl")
 
 
+def test_a_stage_killed_while_it_saves_does_not_count(tmp_path):
+    class Part:
+        def __init__(self, name, works=True):
+            self.name, self.works = name, works
+
+        def save_pretrained(self, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / self.name).write_text("x")
+            if not self.works:
+                raise KeyboardInterrupt
+
+    folder = tmp_path / "see"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain._save(Part("model"), Part("processor", works=False), folder)
+    assert not folder.exists()
+    pretrain._save(Part("model"), Part("processor"), folder)
+    assert sorted(file.name for file in folder.iterdir()) == ["model", "processor"]
+    assert [*tmp_path.iterdir()] == [folder]
+
+
 # ---- shipped models
 
 
