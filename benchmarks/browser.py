@@ -36,7 +36,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -51,6 +50,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from common import free_port
 from synthetic_run import MIX, PAPER_CASES, SOURCES, make_run
 
 PATIENCE = 900  # s
@@ -139,7 +139,7 @@ class Server:
     """The server of a run, called over HTTP."""
 
     def __init__(self, run: Path, app: list[str]) -> None:
-        self.port, self.clock = _free_port(), _free_port()
+        self.port, self.clock = free_port(), free_port()
         command = [sys.executable, __file__, "--serve", str(run), str(self.port), str(self.clock)]
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (lives with the process)
         began = time.perf_counter()
@@ -181,12 +181,6 @@ class Server:
                 return
             time.sleep(0.02)
         sys.exit(f"the server did not answer within {PATIENCE} s")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def make_filters(chance: random.Random) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import free_port
 
 from p2r.data import train_settings
 from p2r.engines import Completion, Engine, Request, Sampling, load_engine
@@ -128,11 +128,8 @@ def started(recipe: Recipe, model: str, name: str) -> Iterator[Engine]:
         if name == "vllm":
             engine.close()
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = Path(tempfile.mkdtemp(prefix="p2r-benchmark-")) / "vllm.log"
-    with VllmServer(recipe, model, port=port, log=log) as server:
+    with VllmServer(recipe, model, port=free_port(), log=log) as server:
         address = {"base_url": server.base_url}
         settings = recipe.server.model_copy(update=address)
         yield load_engine(recipe.model_copy(update={"server": settings}), model, engine=name)

@@ -33,6 +33,7 @@ from unittest import mock
 
 import p2r.training  # noqa: F401  isort: skip  (first: it applies the patches that TRL needs)
 import torch
+from common import make_questions
 from step import SHAPES, TimedTrainer, our_trainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -41,7 +42,6 @@ from p2r.engines import Request, Sampling, transformers
 from p2r.engines.transformers import TransformersEngine
 from p2r.files.disk_cache import DiskCache
 from p2r.judges import make_judge
-from p2r.playground.splits import write_split
 from p2r.records import Question
 from p2r.runs import use_threads
 from p2r.runs.recipe import Recipe, load_recipe
@@ -59,18 +59,12 @@ EXAMPLES, UPDATE, BATCH = 32, 16, 8
 ROWS = 64  # of a batch of `sampling`
 
 
-def read_questions(folder: Path, count: int, generation: int = 1) -> list[Question]:
-    write_split(folder, "train", count, generation=generation)
-    lines = (folder / "questions.jsonl").read_text().splitlines()
-    return [Question.model_validate_json(line) for line in lines]
-
-
 def measure_sft(rounds: int, budget: int) -> dict[str, Any]:
     """Return seconds and tokens of both ways to batch, and the ratio of their times."""
     recipe = load_recipe("tiny1")
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name:
-        questions = read_questions(Path(name), EXAMPLES)
+        questions = make_questions(Path(name), "train", EXAMPLES)
         for question in questions[::3]:
             question.path = ""
         torch.manual_seed(0)
@@ -128,7 +122,7 @@ def measure_rl(rounds: int) -> dict[str, Any]:
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        questions = read_questions(folder, recipe.rl.prompts_per_step)
+        questions = make_questions(folder, "train", recipe.rl.prompts_per_step)
         sides = {
             side: TimedTrainer(_frozen_trainer(recipe, questions, folder, side))
             for side in ("each pass", "once", "disk")
@@ -150,7 +144,7 @@ def measure_sampling(rounds: int) -> dict[str, Any]:
     recipe = load_recipe("tiny")
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name:
-        questions = read_questions(Path(name), ROWS, recipe.playground.generation)
+        questions = make_questions(Path(name), "train", ROWS, recipe.playground.generation)
         read = partial(data.read_frames, root=name, **data.train_settings(recipe.video))
         requests = [
             Request(question.id, question, read(question, cache=FrameCache(None)))

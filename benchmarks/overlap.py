@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import statistics
 import tempfile
 import time
@@ -29,12 +28,13 @@ from typing import Any
 from unittest import mock
 
 import p2r.training  # noqa: F401  isort: skip  (first: it applies the patches that TRL needs)
+from common import free_port, make_questions
+
 from p2r import data
 from p2r.engines import Completion, Request, Sampling
 from p2r.engines.server import ServerEngine
 from p2r.engines.vllm_server import VllmServer
 from p2r.judges import make_judge
-from p2r.playground.splits import write_split
 from p2r.records import Question
 from p2r.runs import quiet_libraries, use_threads
 from p2r.runs.recipe import Recipe, load_recipe
@@ -89,17 +89,12 @@ def write_questions(
 ) -> list[Question]:
     """Write questions of a split and their videos; by default enough for the training."""
     count = count or recipe.rl.prompts_per_step * recipe.rl.steps
-    write_split(folder, split, count, generation=recipe.playground.generation)
-    lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Question.model_validate_json(line) for line in lines]
+    return make_questions(folder, split, count, recipe.playground.generation)
 
 
 def serve(recipe: Recipe, model: str, log: Path) -> VllmServer:
     """Return a server for the rollouts of a training that starts from `model`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return VllmServer(recipe, model, port=port, log=log, rollouts=True)
+    return VllmServer(recipe, model, port=free_port(), log=log, rollouts=True)
 
 
 def at(recipe: Recipe, server: VllmServer, overlap: bool) -> Recipe:

@@ -61,6 +61,7 @@ from typing import Any
 
 import p2r.training  # noqa: F401  isort: skip  (first: it applies the patches that TRL needs)
 import torch
+from common import make_questions
 from datasets import Dataset
 from PIL import Image
 from transformers import PrinterCallback, TrainerCallback
@@ -70,7 +71,6 @@ from p2r import data
 from p2r.families import read_sizes
 from p2r.judges import Judge, make_judge
 from p2r.judges.kinds.claude import ClaudeJudge
-from p2r.playground.splits import write_split
 from p2r.records import Question
 from p2r.runs import use_threads
 from p2r.runs.recipe import Recipe, load_recipe
@@ -323,9 +323,7 @@ def measure(
     use_threads(recipe)
     with tempfile.TemporaryDirectory() as name, SlowServer(delay) as server:
         folder = Path(name)
-        write_split(folder, "train", recipe.rl.prompts_per_step)
-        lines = (folder / "questions.jsonl").read_text().splitlines()
-        questions = [Question.model_validate_json(line) for line in lines]
+        questions = make_questions(folder, "train", recipe.rl.prompts_per_step)
         read = partial(data.read_frames, root=folder, **data.train_settings(recipe.video))
         caches = {side: FrameCache() for side in names}
         sides = {}

@@ -21,6 +21,7 @@ from p2r.cases.store import CaseStore
 from p2r.errors import MediaError, StoreError
 from p2r.files.media import resolve_media
 from p2r.records import Case
+from p2r.runs import kept_root
 from p2r.video import FrameCache, Frames
 
 _FRAME_SETTINGS = ("max_frames", "max_pixels", "factor")
@@ -211,10 +212,8 @@ class Library:
 
 def find_media_root(run: Path) -> Path:
     """Return the media folder of a run: the one in its file `data_root`, `media`, or the run."""
-    named = run / "data_root"
-    if named.is_file():
-        return run / named.read_text(encoding="utf-8").strip()
-    return run / "media" if (run / "media").is_dir() else run
+    inside = run / "media" if (run / "media").is_dir() else run
+    return kept_root(run) or inside
 
 
 def _name_folders(folders: Any) -> dict[str, Path]:

@@ -80,8 +80,9 @@ class CaseTable:
             return True
         if not look_for_files:
             return False
-        now = [found.resolve() for path in self._paths for found in find_case_files(path)]
-        return now != [file.path for file in self.files] or any(
+        # A run that is given under two names is read once.
+        now = {found.resolve(): None for path in self._paths for found in find_case_files(path)}
+        return [*now] != [file.path for file in self.files] or any(
             file.path.stat().st_size < file.read_to for file in self.files if not file.is_parquet
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -84,8 +85,9 @@ class TextIndex:
 
     def _load_all(self) -> None:
         """Load the texts of the large files, in a thread of low priority."""
-        with contextlib.suppress(OSError, AttributeError):  # systems without thread priorities
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        if sys.platform == "linux":  # elsewhere the number of a thread may be that of a process
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         for file, first in [*self._unloaded]:
             try:
                 self._load(file, first)

@@ -36,7 +36,11 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Card:
-    """The facts of a card. `mix`: records by modality and problem type; None if not stated."""
+    """The facts of a card.
+
+    `mix`: records by modality and problem type; None if not stated. `language`: a code such as
+    "en"; "" if not known.
+    """
 
     name: str
     title: str
@@ -54,6 +58,7 @@ class Card:
     example: str | None = None
     url: str = PAPER
     traces: bool = True
+    language: str = ""
 
 
 def write_card(card: Card, folder: str | Path) -> list[Path]:
@@ -75,7 +80,7 @@ def render_card(card: Card) -> str:
         pretty_name=card.title,
         license=card.license,
         license_name="terms-of-each-source" if card.license == "other" else None,
-        language=["en"],
+        language=[card.language] if card.language else None,
         task_categories=["video-text-to-text", "visual-question-answering"],
         size_categories=[_size(card.records)],
         tags=["video", "chain-of-thought", "VideoP2R", "croissant"],

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from p2r.errors import DataError
+from p2r.errors import DataError, UserError
 from p2r.files.media import resolve_media
 from p2r.formats import read_questions
 from p2r.records import Medium, Question
@@ -91,12 +91,22 @@ def check_contamination(
     """Compare the clips of two question files; return counts, unreadable clips and overlaps.
 
     Each distinct clip is decoded once. A clip that cannot be read is counted with its reason.
+    Paths of clips are relative to a root (default: the folder that is given, or the folder of a
+    file). Raises `UserError` if no clip of one side can be read.
     """
     unreadable: dict[str, str] = {}
-    clips = [
-        list(_hashed(path, root or path.parent, unreadable))
-        for path, root in ((training, training_root), (benchmark, benchmark_root))
-    ]
+    clips = []
+    for path, given in ((training, training_root), (benchmark, benchmark_root)):
+        root = given or (path if path.is_dir() else path.parent)
+        lost: dict[str, str] = {}
+        clips.append(list(_hashed(path, root, lost)))
+        if not clips[-1]:
+            reason = next(iter(lost.values()), "it names no clips")
+            raise UserError(
+                f"no clip of {path} can be read below {root}: {reason}. Pass the folder of its "
+                "clips as root"
+            )
+        unreadable |= lost
     overlaps = find_overlaps(*clips, share=share)
     return {
         "training_clips": len(clips[0]),

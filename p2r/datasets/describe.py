@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,16 @@ TYPES = {"options": "List"}
 LIMITS = (
     "A model writes the traces and a model judges them. Both make errors. The judge sees only "
     "text, so it keeps a wrong observation that still leads to the answer.",
-    "Texts are in English. Problem types and sources are not balanced (see the table).",
+    "Problem types and sources are not balanced (see the table).",
     "Media are not included: a record is useful only together with the file at its path.",
 )
+PLAYGROUND = "playground"  # the source of its questions
+
+
+def english(limits: Sequence[str]) -> tuple[str, ...]:
+    """Return `LIMITS` for a set whose texts are in English."""
+    first, balance, *rest = limits
+    return (first, f"Texts are in English. {balance}", *rest)
 
 
 def card_of(path: str | Path, name: str | None = None) -> Card:
@@ -123,17 +130,21 @@ class SetFacts:
     def card(self, name: str, **more: Any) -> Card:
         """Return the card of the set. `more`: its title, its summary, how it was made, …
 
-        If all questions come from the playground, the set has the playground's licence.
+        If all questions come from the playground, the set has the playground's licence and
+        language. Otherwise the language is not known.
         """
+        ours = set(self.sources) == {PLAYGROUND}
+        limits = english(LIMITS) if ours else LIMITS
         return Card(
             name=re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data",
-            license=LICENSE if set(self.sources) == {"playground"} else "other",
+            license=LICENSE if ours else "other",
+            language="en" if ours else "",
             records=self.records,
             mix=self.mix,
             sources=dict(sorted(self.sources.items())),
             files=[DataFile(EXPORTED, self.sha256, self.records)],
             fields=self.fields,
-            limits=LIMITS if self.traces else LIMITS[1:],
+            limits=limits if self.traces else limits[1:],
             example=self.example,
             traces=self.traces,
             **more,

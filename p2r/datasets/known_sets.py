@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from p2r.datasets.cards import Card, DataFile
-from p2r.datasets.describe import LIMITS, TYPES, SetFacts
+from p2r.datasets.describe import LIMITS, TYPES, SetFacts, english
 from p2r.datasets.paper import FIELDS, LICENSE, PAPER_KEPT, RELEASES, SOURCES
 from p2r.playground.splits import make_question
 from p2r.records import RIGHT_ACCURACY
@@ -27,7 +27,7 @@ def cot_release() -> Card:
             "answer": f"accuracy by problem type of at least {RIGHT_ACCURACY:g}",
             "observation": "the judge can deduce the right answer from it alone",
         },
-        limits=LIMITS,
+        limits=english(LIMITS),
     )
 
 
@@ -41,7 +41,7 @@ def rl_release() -> Card:
         limits=(
             "The publisher states no counts by problem type and modality. `p2r data check` counts "
             "them in a file.",
-            *LIMITS[1:],
+            *english(LIMITS)[1:],
         ),
     )
 
@@ -56,6 +56,7 @@ def _release(name: str, made: dict[str, str], limits: Sequence[str], **more: Any
     return Card(
         **facts | {"files": files} | more,
         license=LICENSE,
+        language="en",
         sources=dict.fromkeys(SOURCES),
         made=questions | made,
         limits=(*limits, "The publisher states no checksums of the files."),
@@ -81,6 +82,7 @@ def playground(sizes: dict[str, int] | None = None) -> Card:
         "exact truth of every scene. For tests, teaching and studies on a laptop. `p2r demo` and "
         "`p2r generate` make the questions and their videos.",
         license=LICENSE,
+        language="en",
         records=sum(fact.records for fact in facts.values()),
         mix=mix,
         sources={"playground": sum(fact.records for fact in facts.values())},

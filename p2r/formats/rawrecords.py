@@ -63,15 +63,25 @@ _CHOICE = "multiple choice"
 
 
 def is_ours(record: Any) -> bool:
-    """Return whether a record is a `Question` or a `Case` of p2r, which needs no conversion."""
+    """Return whether a record is a `Question` or a `Case` of p2r, which needs no conversion.
+
+    Without `meta`, a record with the same keys and with numbers is of another program.
+    """
     return isinstance(record, Case) or (
         isinstance(record, dict)
         and (
             record.keys() >= {"question", "trace"}
             or _is_embedded(record)
-            or _OURS <= record.keys() <= Question.model_fields.keys()
+            or (
+                _OURS <= record.keys() <= Question.model_fields.keys()
+                and ("meta" in record or _has_texts(record))
+            )
         )
     )
+
+
+def _has_texts(record: Raw) -> bool:
+    return all(isinstance(record.get(key, ""), str) for key in ("id", "answer", "source"))
 
 
 def _is_embedded(record: Raw) -> bool:
@@ -140,7 +150,7 @@ def _case_of(record: Any) -> Case | None:
 def _checked(question: Question) -> Question:
     problem_of(question.problem)
     if question.problem_type not in PROBLEM_TYPES:
-        problem_type_of(f"{question.problem_type!r}")
+        question.problem_type = problem_type_of(question.problem_type)
     refuse_unwritable(question.meta)
     question.meta.pop(BEGIN, None)  # a file must not write the beginning of a response
     more = question.meta.get(MORE_MEDIA, [])

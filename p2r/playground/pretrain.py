@@ -1,8 +1,8 @@
 """Trains the shipped tiny models from scratch: `python -m p2r.playground.pretrain --out FOLDER`.
 
 `p2r.playground.curriculum` lists the stages. Each stage writes its model into a folder with the
-name of the stage. A stage whose folder exists is skipped. The shipped models, `teacher` and `base`,
-also get a `card.json` with their held-out scores.
+name of the stage. A stage whose folder exists is skipped: a folder appears when it is complete. The
+shipped models, `teacher` and `base`, also get a `card.json` with their held-out scores.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -137,9 +139,8 @@ def make_models(out: Path, seed: int, family: str = "qwen2_5_vl", last: str = ""
             train(model, processor, stage, first)
             scores = {style: score(model, processor, style=style) for style in (STYLE, "direct")}
             print(stage.name, scores, flush=True)
-            _save(model.to(torch.bfloat16), processor, out / stage.name)
             text = json.dumps({**card, "held_out": scores}, indent=1)
-            (out / stage.name / "card.json").write_text(text)
+            _save(model.to(torch.bfloat16), processor, out / stage.name, text)
         if stage.name == last:
             return
         first += stage.steps * BATCH
@@ -157,9 +158,16 @@ def check_family(out: Path, family: str) -> None:
             )
 
 
-def _save(model, processor, folder: Path) -> None:
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+def _save(model, processor, folder: Path, card: str = "") -> None:
+    """Write a model, and its card, into a folder that appears when all files are written."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    processor.save_pretrained(part)
+    if card:
+        (part / "card.json").write_text(card)
+    shutil.rmtree(folder, ignore_errors=True)  # a model without a card
+    os.replace(part, folder)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from p2r.playground.second.language import Notes, agrees, describe_fact, read_no
 from p2r.playground.second.questions import solve
 from p2r.playground.second.reading import MissingFact
 from p2r.playground.second.thinking import think_from
+from p2r.playground.splits import SOURCE
 from p2r.playground.world import Scene
 from p2r.records import Case, Question
 from p2r.scoring.answers import extract_choice, read_number
@@ -27,6 +28,8 @@ Truth = Literal["true", "false", "unknown"]
 Source = Literal["note", "video", "neither"]
 PARTS = ("size", "motion", "event", "time")
 _SENTENCE = re.compile(r"[^.!?]+[.!?]?")
+# What reading a damaged scene raises: the fields of a question come from a file.
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError)
 _NOTICE = "Based on the question, I need to notice"  # the first sentence: it tells no fact
 
 
@@ -42,7 +45,7 @@ def split_sentences(observation: str) -> list[str]:
 def sentence_truth(question: Question, observation: str) -> list[tuple[str, Truth]]:
     """Return every sentence of an observation with its truth, in order.
 
-    The list is empty if the scene of the question is not known: `question.meta` has no scene.
+    The list is empty if the scene of the question is not known.
     """
     if not has_scene(question):
         return []
@@ -52,8 +55,14 @@ def sentence_truth(question: Question, observation: str) -> list[tuple[str, Trut
 
 
 def has_scene(question: Question) -> bool:
-    """Return whether the scene of a question is known."""
-    return isinstance(question.meta.get("scene"), dict)
+    """Return whether the scene of a question is known: one of the playground, not damaged."""
+    if question.source != SOURCE or not isinstance(question.meta.get("scene"), dict):
+        return False
+    try:
+        _ = scene_notes(question) if generation_of(question) == 2 else _first_facts(question)
+    except _DAMAGED:
+        return False
+    return True
 
 
 def generation_of(question: Question) -> int:
@@ -66,8 +75,12 @@ def scene_notes(question: Question) -> Notes:
     return Notes.of(scene_from_dict(question.meta["scene"]))
 
 
+def _first_facts(question: Question) -> language.Facts:
+    return language.Facts.of(Scene.from_dict(question.meta["scene"]))
+
+
 def _first_checker(question: Question) -> Callable[[str], Truth]:
-    facts = language.Facts.of(Scene.from_dict(question.meta["scene"]))
+    facts = _first_facts(question)
     true = {language.tell(fact) for fact in facts.objects}
     if facts.sign:
         true.add(language.tell_sign(facts.sign))
@@ -169,8 +182,8 @@ METRICS: dict[str, Callable[[Case], float | None]] = {
 
 def truth_tags(case: Case) -> list[str]:
     """Return the tag "false sentence" if the observation has one (second generation)."""
-    false = generation_of(case.question) == 2 and _count(case, "false")
-    return ["false sentence"] if false else []
+    known = has_scene(case.question) and generation_of(case.question) == 2
+    return ["false sentence"] if known and _count(case, "false") else []
 
 
 def truth_metrics(questions: Iterable[Question]) -> tuple[str, ...]:

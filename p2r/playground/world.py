@@ -32,7 +32,6 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle")
 SIZES = {"big": 6.0, "small": 3.5}  # half the side, in stage units
 MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-EVENTS = ("appears", "vanishes", "stops", "turns", "hits")
 SIGNS = ("STOP", "GO", "EXIT", "SLOW", "TAXI", "SHOP", "BUS", "ZOO", "CAFE", "OPEN", "WAIT", "PARK")
 BACKGROUND = (42, 44, 52)
 SIGN_TOP = 45  # signs are in a strip at the bottom

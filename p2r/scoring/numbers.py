@@ -171,8 +171,11 @@ _BETWEEN = re.compile(
 _SPOILED = re.compile(
     r"[-+±]\s?#|\bpoint #"
     r"|[<>≥≤≠]\s?#"
-    r"|\b(?:at least|at most|(?:more|less|fewer|greater|higher|lower|larger|smaller) than|up to"
-    r"|no (?:more|less|fewer) than|below|above|under|beyond) #"
+    r"|\b(?i:at least|at most|(?:more|less|fewer|greater|higher|lower|larger|smaller) than|up to"
+    r"|no (?:more|less|fewer) than|below|above|under|over|beyond) #"
+    # 3x4, 5ft10, 2m30s and 0b11, but not the square and cubic metres of 5m2 and 5 m3
+    r"|#(?!\s?[kcdmn]?m[23](?![A-Za-z\d]))"
+    r"(?:[A-Za-z]+|\s?x|\s(?:ft|in|h|hrs?|min|m|cm|lbs?|kg|sec))\d"
     r"|#\s?(?:or|and) (?:more|less|fewer|above|below|over|under)\b"
     r"|[A-Za-z)\]]\s?[*/÷×^]\s?#|[)\]}]\s?\^"
     r"|#\s?[*^÷]|#[ ]?\^|#_|#\+(?!\s?#)|#\s?[-+]\s?[b-z](?![A-Za-z])"

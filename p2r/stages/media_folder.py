@@ -9,17 +9,17 @@ from pathlib import Path
 from p2r.errors import UserError
 from p2r.files.media import media_exists
 from p2r.records import Question
-from p2r.runs import Run, read_json, write_text
+from p2r.runs import Run, kept_root, read_json, write_text
 
 log = logging.getLogger(__name__)
 
 
 def find_data_root(run: Run) -> Path:
     """Return the run's media folder, which an earlier stage has set."""
-    kept = run.folder / "data_root"
-    if not kept.is_file():
+    root = kept_root(run.folder)
+    if root is None:
         raise UserError(f"no media folder is set for run {run.folder}: pass --data-root FOLDER")
-    return run.folder / kept.read_text(encoding="utf-8").strip()
+    return root
 
 
 def claim_data_root(
@@ -31,11 +31,11 @@ def claim_data_root(
     gone, or no file of the questions `asked` is in it, `given` replaces it (see `move_data_root`).
     Raises `UserError` for a second folder.
     """
-    if not (run.folder / "data_root").is_file():
+    root = kept_root(run.folder)
+    if root is None:
         root = given or default
         _keep(run, root)
         return root
-    root = find_data_root(run)
     asked = list(asked)
     gone = not root.is_dir() or (_paths(asked) and not _present(root, asked))
     if given is None or given.resolve() == root.resolve():

@@ -23,7 +23,7 @@ STUDY = Study(
     arms=(SFT, GRPO, PA_GRPO),
     differences=(("pa_grpo", "grpo"), ("pa_grpo", "sft")),
     views=(
-        View("float32", "test"),
+        View("float32", "test", ("models.dtype=float32",)),
         *(View(name, "test", overrides) for name, overrides in WAYS.items()),
         View("bare answer", "test", style="direct"),
     ),

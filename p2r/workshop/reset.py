@@ -75,15 +75,17 @@ def plan_reset(
     """Return what a reset of the course in `root` will do. Changes nothing.
 
     `runs`: the run folders to delete, relative to `root` (default: `runs/workshop` and its
-    variants with overrides, `runs/workshop-*`). Raises `UserError` if a folder is outside `root`,
-    is a link, or is not a run, and if `root` has no notebooks.
+    variants with overrides, `runs/workshop-*`, without `prebuilt`). Raises `UserError` if a folder
+    is outside `root`, is a link, is not a run, or shares files with `prebuilt`, and if `root` has
+    no notebooks.
     """
     root = root.resolve()
+    prebuilt = prebuilt and prebuilt.resolve()
     if not (root / "notebooks" / "source").is_dir():
         raise UserError(f"{root} has no notebooks/source: pass the folder of the project")
     if runs is None:
         found = [root / RUN, *sorted(root.glob(f"{RUN}-*"))]
-        chosen = [path for path in found if (path / "recipe.yaml").is_file()]
+        chosen = [path for path in found if (path / "recipe.yaml").is_file() and path != prebuilt]
     else:
         chosen = [root / path for path in runs]
     for path in chosen:
@@ -91,6 +93,13 @@ def plan_reset(
     if prebuilt is not None:
         if not (prebuilt / "recipe.yaml").is_file():
             raise UserError(f"{prebuilt} is not a run: pass the prebuilt run of a bundle")
+        for path in (root / RUN, *chosen):
+            if path.is_relative_to(prebuilt) or prebuilt.is_relative_to(path):
+                raise UserError(
+                    f"the reset would delete or overwrite {path}, which shares files with "
+                    f"{prebuilt}, the run to copy. Move that run out of {path} first, or choose "
+                    "other folders with --run"
+                )
         if (root / RUN).exists() and root / RUN not in chosen:
             raise UserError(f"{root / RUN} exists: choose it too (--run {RUN}), or move it away")
     restore = _changed_notebooks(root) if notebooks else []
@@ -110,13 +119,20 @@ def _check_run_inside(root: Path, path: Path) -> None:
 
 
 def reset(plan: Reset) -> None:
-    """Delete, restore and copy what a plan lists."""
-    for path in plan.delete:
-        _check_run_inside(plan.root, path)  # the folder may have changed since the plan
-        shutil.rmtree(path)
+    """Delete, restore and copy what a plan lists. Deletes nothing until the copy is complete."""
+    part = plan.root / RUN.with_name(f".{RUN.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        if plan.prebuilt is not None:
+            copy_run(plan.prebuilt, part, plan.start_at)
+        for path in plan.delete:
+            _check_run_inside(plan.root, path)  # the folder may have changed since the plan
+            shutil.rmtree(path)
+        if plan.prebuilt is not None:
+            part.rename(plan.root / RUN)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     restore_notebooks(plan.root, plan.restore)
-    if plan.prebuilt is not None:
-        copy_run(plan.prebuilt, plan.root / RUN, plan.start_at)
 
 
 def copy_run(prebuilt: Path, folder: Path, start_at: int = LAST_NOTEBOOK) -> None:

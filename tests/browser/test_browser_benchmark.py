@@ -1,6 +1,7 @@
 """The benchmark of the case browser on a small run."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2r.cases.store import CaseStore, Filters
+from p2r.playground.splits import make_question
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NAMES = {"start_s", "filter_p95_s", "search_p95_s", "open_case_s", "server_mb"}
@@ -26,6 +28,19 @@ def test_the_synthetic_run_has_the_mix_of_the_paper(tmp_path, monkeypatch):
     assert group["size"] == 8 and len(store.groups(limit=100)) == 200 // 8
     share = store.count(Filters(problem_type=("multiple choice",), stage=("cot",))) / 800
     assert abs(share - 134_001 / PAPER_CASES) < 0.05
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_benchmarks_share_their_ports_and_questions(tmp_path, monkeypatch, generation):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from common import free_port, make_questions
+
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", free_port()))
+    questions = make_questions(tmp_path, "train", 2, generation)
+    expected = [make_question("train", index, generation) for index in range(2)]
+    assert [q.model_dump_json() for q in questions] == [q.model_dump_json() for q in expected]
+    assert all((tmp_path / question.path).is_file() for question in questions)
 
 
 @pytest.mark.slow

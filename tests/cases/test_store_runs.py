@@ -477,3 +477,15 @@ def test_hostile_texts_are_found_and_survive_a_round_trip(open_store):
         assert store.get(case.id) == case
         assert store.facets(Filters(run=(text,)))["source"] == {text: 1}
     assert store.count() == len(texts)
+
+
+def test_a_run_under_several_names_is_read_once(run, monkeypatch):
+    write_cases(run, [make_case(1)])
+    link = run.with_name("link")
+    link.symlink_to(run)
+    monkeypatch.chdir(run.parent)
+    store = CaseStore([run, run / "cases.parquet", link, "demo"])
+    before = store.version
+    assert store.refresh() == 0 and store.version == before and store.count() == 1
+    write_lines(run / "cases" / "eval-sft.jsonl", make_case(2))
+    assert store.refresh() == 1

@@ -117,3 +117,13 @@ def test_one_long_word_is_searched_like_any_other(tmp_path):
 
 def test_missing_texts_stay_missing():
     assert normalise(pa.array([None, " A\tB "], pa.string())).to_pylist() == [None, " a b "]
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_only_linux_lowers_the_priority_of_one_thread(tmp_path, monkeypatch, system):
+    calls = []
+    write_cases(tmp_path / "demo", [make_case(1)])
+    monkeypatch.setattr(text_index.sys, "platform", system)
+    monkeypatch.setattr(text_index.os, "setpriority", lambda *given: calls.append(given))
+    CaseStore([tmp_path / "demo"])._table().texts._load_all()
+    assert bool(calls) == (system == "linux")

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from p2r.cli import run_cli
-from p2r.datasets.contamination import find_overlaps, hash_frames
+from p2r.datasets.contamination import check_contamination, find_overlaps, hash_frames
+from p2r.errors import UserError
 
 
 def scene(seed: int, size: int = 64) -> np.ndarray:
@@ -79,3 +80,20 @@ def test_the_command_names_the_shared_clips(files, capsys):
     assert found["unreadable"].keys() == {"lost.png"}
     assert run_cli(["data", "contamination", *map(str, files)]) == 1
     assert "bench2.png" in capsys.readouterr().out
+
+
+def test_a_data_set_may_be_a_folder(files, capsys):
+    assert run_cli(["data", "contamination", *(str(file.parent) for file in files), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [overlap["benchmark"] for overlap in found["overlaps"]] == ["bench2.png"]
+    assert found["unreadable"].keys() == {"lost.png"}
+
+
+def test_without_a_readable_clip_nothing_is_called_clean(files, tmp_path):
+    training, benchmark = files
+    for roots in ((tmp_path, None), (None, tmp_path)):
+        with pytest.raises(UserError, match=r"no clip of .*q\.json can be read"):
+            check_contamination(training, benchmark, *roots)
+    benchmark.write_text(json.dumps([{"question": "How many?", "answer": "2"}]))
+    with pytest.raises(UserError, match="can be read"):
+        check_contamination(training, benchmark)

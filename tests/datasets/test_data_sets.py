@@ -185,6 +185,18 @@ def test_a_card_has_the_facts_of_its_data(run, tmp_path):
     assert json.loads(croissant.read_text())["recordSet"][0]["field"]
 
 
+@pytest.mark.parametrize("source", ["cuisine", "playground"])
+def test_a_card_names_a_language_only_if_it_is_known(tmp_path, source):
+    file = tmp_path / "q.json"
+    question = {"question": "Que fait-on ?", "answer": "oui", "video": "a.mp4"}
+    file.write_text(json.dumps([question | {"data_source": source}]))
+    page = render_card(card_of(file))
+    head = yaml.safe_load(page.split("---\n")[1])
+    known = source == "playground"
+    assert head.get("language") == (["en"] if known else None)
+    assert ("Texts are in English." in page) == known and "not balanced" in page
+
+
 def test_untrusted_text_stays_text_in_a_card(run):
     text = render_card(card_of(run.folder))
     head, body = text.split("---\n", 2)[1:]

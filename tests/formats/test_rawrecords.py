@@ -114,6 +114,43 @@ def test_a_file_cannot_write_the_beginning_of_a_response(form):
     assert posed.begin and "_begin" not in to_video_r1(posed)
 
 
+OURS = {
+    "id": "1",
+    "problem": "Which?",
+    "problem_type": "multiple choice",
+    "data_type": "video",
+    "options": ["A. left", "B. right"],
+    "path": "a.mp4",
+    "answer": "B",
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("mcq", "multiple choice"),
+        ("Multiple-Choice", "multiple choice"),
+        ("open-ended", "free-form"),
+    ],
+)
+def test_our_own_records_may_spell_the_problem_type_in_any_way(written, read):
+    record = OURS | {"problem_type": written}
+    assert to_question(record, 0).problem_type == read
+    case = {"question": record, "trace": {"question_id": "1", "text": "x"}}
+    assert to_case(case, 0).question.problem_type == read
+    with pytest.raises(BadValue, match="unknown problem type 'riddle'"):
+        to_question(OURS | {"problem_type": "riddle"}, 0)
+
+
+@pytest.mark.parametrize("numbers", [{"id": 3}, {"answer": 3}, {"id": 3, "answer": 0.5}])
+def test_numbers_count_the_same_with_and_without_one_more_key(numbers):
+    record = OURS | {"options": [], "problem_type": "numerical"} | numbers
+    plain, longer = to_question(record, 0), to_question(record | {"extra": "x"}, 0)
+    assert longer.meta.pop("extra") == "x"
+    assert plain == longer
+    assert plain.id == str(record["id"]) and plain.answer == str(record["answer"])
+
+
 @pytest.mark.parametrize("more", [5, "a.mp4", [5], [{"file": "a.mp4"}], {"path": "a.mp4"}])
 def test_more_media_in_a_wrong_form_make_a_bad_record(more):
     record = {

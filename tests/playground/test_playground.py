@@ -35,7 +35,7 @@ from p2r.playground.language import (
 from p2r.playground.oracle import OracleJudge
 from p2r.playground.splits import SPLITS, make_question, write_split
 from p2r.playground.truth import faithful
-from p2r.playground.world import EVENTS, Scene, render, sample_scene, ticks
+from p2r.playground.world import Scene, render, sample_scene, ticks
 from p2r.records import PROBLEM_TYPES, Case, Question, Trace
 from p2r.runs.models import SHIPPED
 from p2r.runs.recipe import load_recipe
@@ -69,7 +69,7 @@ def test_a_seed_always_gives_the_same_scene():
 def test_scenes_contain_every_event_and_signs():
     scenes = [sample_scene(seed) for seed in SEEDS]
     events = {obj.event for scene in scenes for obj in scene.objects}
-    assert events == {None, *EVENTS}
+    assert events == {None, "appears", "vanishes", "stops", "turns", "hits"}
     assert 0.15 < np.mean([scene.sign is not None for scene in scenes]) < 0.45
 
 
@@ -140,7 +140,7 @@ def test_the_judge_has_no_verdict_on_questions_of_other_data():
 
 def test_faithful_counts_true_sentences():
     scene, _, question = question_of(3)
-    question.meta["scene"] = scene.to_dict()
+    question.source, question.meta["scene"] = "playground", scene.to_dict()
 
     def share(observation):
         trace = Trace(question_id=question.id, text="", observation=observation)
@@ -216,6 +216,26 @@ def test_a_stage_prints_its_losses_and_is_not_made_twice(tmp_path, monkeypatch, 
     assert "loss" not in capsys.readouterr().out
     with pytest.raises(UserError, match=r"see has a model of the family qwen2_5_vl, not qwen3_vl"):
         pretrain.make_models(tmp_path, seed=0, family="qwen3_vl")
+
+
+def test_a_stage_killed_while_it_saves_does_not_count(tmp_path):
+    class Part:
+        def __init__(self, name, works=True):
+            self.name, self.works = name, works
+
+        def save_pretrained(self, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / self.name).write_text("x")
+            if not self.works:
+                raise KeyboardInterrupt
+
+    folder = tmp_path / "see"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain._save(Part("model"), Part("processor", works=False), folder)
+    assert not folder.exists()
+    pretrain._save(Part("model"), Part("processor"), folder)
+    assert sorted(file.name for file in folder.iterdir()) == ["model", "processor"]
+    assert [*tmp_path.iterdir()] == [folder]
 
 
 # ---- shipped models

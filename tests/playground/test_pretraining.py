@@ -132,6 +132,31 @@ def test_a_killed_stage_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_stage_killed_while_it_saves_continues_at_the_check_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "measure", lambda stage, model, processor: {})
+    monkeypatch.setattr(train, "seeds_of", lambda stage: 7)
+    start = data.resolve_model("playground/teacher")
+    train.train(STAGE, start, tmp_path / "whole")
+    save = train._save_optimizer
+
+    def killed(optimizer, model, file):
+        save(optimizer, model, file)
+        if saves.pop() == "kill":
+            raise KeyboardInterrupt
+
+    saves = ["kill", "save"]
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_save_optimizer", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(STAGE, start, tmp_path / "killed")
+    assert json.loads((tmp_path / "killed" / "state.json").read_text())["step"] == 2
+    train.train(STAGE, start, tmp_path / "killed")
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not [*(tmp_path / "killed").glob("checkpoint-*")]
+
+
+@pytest.mark.slow
 def test_published_models_say_how_they_were_made(tmp_path, monkeypatch):
     """In bfloat16, below the limit, with seeds, settings, log and curve."""
     source, out = tmp_path / "pre", tmp_path / "second"

@@ -47,6 +47,27 @@ def test_every_sentence_is_true_false_or_unknown_in_the_first_generation():
     assert truth_metrics([question]) == () and truth_tags(case_of(question, true, "", True)) == []
 
 
+@pytest.mark.parametrize("generation", [1, 2, "first"])
+@pytest.mark.parametrize("source", ["playground", "kitchen"])
+@pytest.mark.parametrize("scene", [{"room": "kitchen"}, {}, {"objects": [{"x": 1}]}])
+def test_a_scene_of_others_or_a_damaged_one_is_unknown(generation, source, scene):
+    question = make_question("train", 3)
+    question.source, question.meta = source, {"scene": scene, "generation": generation}
+    case = case_of(question, "A big red square moves right.", "A", True)
+    assert {metric(case) for metric in METRICS.values()} == {None}
+    assert sentence_truth(question, case.trace.observation) == missing_facts(question, "") == []
+    assert truth_metrics([question]) == () and truth_tags(case) == []
+    assert truth_summary([case])["true by part"] == {}
+
+
+def test_a_scene_of_another_data_set_is_not_one_of_the_playground():
+    question = make_question("train", 3, 2)
+    case = case_of(question, missing_facts(question, "")[0], question.answer, True)
+    assert {metric(case) for metric in METRICS.values()} == {1.0}
+    question.source = "kitchen"
+    assert {metric(case) for metric in METRICS.values()} == {None}
+
+
 def test_every_sentence_is_true_false_or_unknown_in_the_second_generation():
     question = question_of("motion")
     (true,) = missing_facts(question, "")

@@ -199,6 +199,15 @@ minus 1/2 => -0.5
 1.5m USD => 1500000
 1.5M€ => 1500000
 seven and a half => 7.5
+5m2 => 5
+5 m2 => 5
+5 km2 => 5
+5cm3 => 5
+5 H2O => 5
+5 in frame3 => 5
+video1 shows 5 => 5
+1.5 x10^3 => 1500
+5 left over => 5
 \$5 => 5
 \$-5 => -5
 $1{,}000$ => 1000
@@ -302,6 +311,24 @@ an hour and a half
 \frac{a}{2}
 \sqrt{4}
 7 thousand 5 hundred
+3x4
+3 x4
+3X4
+1920x1080
+2x4x6
+5ft10
+5 ft10
+2m30s
+3h20
+3 h20
+5min30
+5m20
+0b11
+0o17
+over 5
+Over 5
+Above 5
+At least 5
 """
 
 

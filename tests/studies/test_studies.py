@@ -239,6 +239,15 @@ def test_the_credit_study_compares_pa_grpo_with_every_scheme(run):
     assert rollouts["t_grpo"] == 1.5 * rollouts["papo"] == 1.5 * rollouts["critic"]
 
 
+def test_the_cost_study_compares_float32_with_bfloat16_whatever_the_recipe_says(run):
+    recipe = load_recipe("tiny1", ["models.dtype=bfloat16"])
+    (run.folder / "recipe.yaml").write_text(recipe.to_yaml())
+    plan = Plan(studies.load_study("cost"), open_run(run.folder), SEEDS)
+    views = {view.name: plan.recipe(view.overrides) for view in plan.study.all_views}
+    assert views["float32"].models.dtype == "float32"
+    assert views["bfloat16"].models.dtype == "bfloat16"
+
+
 # ---- working and resuming
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from p2r.cli import run_cli
 from p2r.errors import UserError
-from p2r.workshop.reset import RESULTS, format_size, plan_reset
+from p2r.workshop.reset import RESULTS, format_size, plan_reset, reset
 
 ROOT = Path(__file__).parents[2]
 FILES = (
@@ -127,6 +127,38 @@ def test_a_prebuilt_run_is_copied_up_to_a_notebook(course, tmp_path):
         "cases/cot.jsonl",
     }
     assert min(RESULTS) == 1
+
+
+def test_the_run_to_copy_is_never_deleted(course, monkeypatch):
+    kept = make_run(course / "runs" / "workshop-prebuilt")
+    inner = make_run(course / "runs" / "workshop" / "variants" / "prebuilt")
+    monkeypatch.chdir(course)
+    plan = plan_reset(course, notebooks=False, prebuilt=Path("runs/workshop-prebuilt"))
+    names = ["workshop", "workshop-beta-0.1"]
+    assert [path.name for path in plan.delete] == names and plan.prebuilt == kept
+    for path in (inner, course / "runs" / "workshop"):
+        with pytest.raises(UserError, match="shares files with"):
+            plan_reset(course, notebooks=False, prebuilt=path)
+    chosen = [Path("runs/workshop"), Path("runs/workshop-prebuilt")]
+    with pytest.raises(UserError, match="shares files with"):
+        plan_reset(course, runs=chosen, notebooks=False, prebuilt=kept)
+    reset(plan)
+    assert (kept / "recipe.yaml").is_file() and not inner.exists()
+    assert (course / "runs" / "workshop" / "recipe.yaml").is_file()
+
+
+def test_a_copy_that_fails_deletes_nothing(course, tmp_path, monkeypatch):
+    plan = plan_reset(course, notebooks=False, prebuilt=make_run(tmp_path / "prebuilt"))
+
+    def full(run: Path, folder: Path, start_at: int) -> None:
+        folder.mkdir()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("p2r.workshop.reset.copy_run", full)
+    with pytest.raises(OSError, match="No space left"):
+        reset(plan)
+    left = sorted(path.name for path in (course / "runs").iterdir())
+    assert left == ["mine", "workshop", "workshop-beta-0.1", "workshop-notes"]
 
 
 def test_sizes_are_told_in_round_numbers():

@@ -22,7 +22,6 @@ All stages draw their scenes on the fly, from seeds that no split uses.
    scenes names the first object that stands still. *finish*: as *practice*, with more names, and
    more objects that stop or hit another one. Some questions ask for a sign that the notes leave
    out: signs are easy to see, so a model answers from the video where it should guess.
-   The name of *read on* is from an earlier form of the thinking, which repeated more sentences.
 6. **teacher**: traces that usually tell what the question needs. **base**: traces that tell little
    and do not depend on the question, captions, and direct answers. Both also repeat some examples
    of earlier stages, which they would forget otherwise.
@@ -94,7 +93,7 @@ def _pair(seed: int) -> Example:
 
 
 def _base_trace(seed: int) -> Example:
-    """The question does not change what the base tells: it describes before it reads it."""
+    """Return a trace of the base: what it tells of the clip does not depend on the question."""
     return examples.trace(seed, BASE)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -144,12 +145,12 @@ def learn_words(start: Path, out: Path) -> None:
 def train(stage: Stage, start: Path, out: Path) -> None:
     """Train a stage from the model in `start`, until its gate or its last step."""
     state = json.loads(_read(out / "state.json") or '{"step": 0}')
-    folder = out if state["step"] else start
+    folder = _checkpoint(out, state["step"]) if state["step"] else start
     model, processor = data.load_model(folder, "float32"), data.load_processor(folder)
     model.model.visual.requires_grad_(False)  # it would forget words that this stage does not use
     optimizer = _optimizer(model, stage.rate)
     if state["step"]:
-        _load_optimizer(optimizer, model, out / _STATE)
+        _load_optimizer(optimizer, model, folder / _STATE)
     pointer, watch = pointing.Pointer(model), clock.Clock(model, processor.tokenizer)
     made = seeds_of(stage)
     losses: dict[str, float] = {}
@@ -176,13 +177,17 @@ def train(stage: Stage, start: Path, out: Path) -> None:
                 found = checks.measure(stage, model, processor)
                 model.train()
                 _log(out, step=done, check=_rounded(found))
-                _save(model, processor, out)
-                _save_optimizer(optimizer, model, out / _STATE)
+                kept = _checkpoint(out, done)
+                _save(model, processor, kept)
+                _save_optimizer(optimizer, model, kept / _STATE)
+                # Now the checkpoint is complete and counts.
                 write_text(out / "state.json", json.dumps({"step": done, "check": found}))
+                _remove_checkpoints(out, kept)
                 if stage.gate and all(found[k] >= least for k, least in stage.gate.items()):
                     break
+    _save(model, processor, out)
     _finish(out, steps=done, check=_rounded(found), gate=dict(stage.gate))
-    (out / _STATE).unlink(missing_ok=True)  # last: an interrupted end needs it
+    _remove_checkpoints(out)  # last: an interrupted end needs them
 
 
 def seeds_of(stage: Stage) -> int:
@@ -264,6 +269,17 @@ def _descend(optimizer: Any, loss: torch.Tensor, rate: float) -> None:
 def _save(model: Any, processor: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+
+
+def _checkpoint(out: Path, step: int) -> Path:
+    """Return the folder of the weights and the optimizer after a step; `state.json` names it."""
+    return out / f"checkpoint-{step}"
+
+
+def _remove_checkpoints(out: Path, kept: Path | None = None) -> None:
+    for folder in out.glob("checkpoint-*"):
+        if folder != kept:
+            shutil.rmtree(folder)
 
 
 def _save_optimizer(optimizer: Any, model: Any, file: Path) -> None:

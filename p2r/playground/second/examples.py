@@ -278,12 +278,12 @@ def read_sign(seed: int | str, domain: Domain = SEEN) -> Example:
     return Example(scene, _plain(f"Describe {join_names(['sign'])}."), sentences_of(scene)["sign"])
 
 
-def name_objects(seed: int | str, domain: Domain = SEEN, **limits: Any) -> Example:
+def name_objects(seed: int | str, **limits: Any) -> Example:
     """The names of all objects of a scene, in its order.
 
     The prompt has no name, so colour and shape are read from the video.
     """
-    scene = sample_scene(seed, domain=domain, **limits)
+    scene = sample_scene(seed, **limits)
     said = " ".join(f"The {obj.name}." for obj in scene.objects)
     return Example(scene, _plain("Name the objects."), said)
 
@@ -335,18 +335,10 @@ def trace(
     return Example(scene, to_question(asked), respond(asked, sentences, rng, habit, domain))
 
 
-def described_answer(seed: int | str, habit: Habit) -> Example:
-    """A trace whose prompt asks for a description before the question."""
-    example = trace(seed, habit)
-    example.question.problem = f"{CAPTION} {example.question.problem}"
-    return example
-
-
 def trace_from_other_notes(
     seed: int | str,
     kinds: Sequence[str] = ALL_KINDS,
     lacking: float = 0.25,
-    domain: Domain = SEEN,
 ) -> Example:
     """A trace whose observation contradicts the video: only thinking and answer are learned.
 
@@ -356,14 +348,14 @@ def trace_from_other_notes(
     """
     rng = _rng("other notes", seed)
     kind = rng.choice(kinds)
-    scene, _ = make_asked(f"shown {seed}", kind, domain)
-    other, asked = make_asked(seed, kind, domain, place=False)
+    scene, _ = make_asked(f"shown {seed}", kind)
+    other, asked = make_asked(seed, kind, place=False)
     sentences = sentences_of(other)
     told = [name for name in sentences if name in asked.needs or rng.random() < 0.4]
     if rng.random() < lacking:
         told.remove(rng.choice(asked.needs))
     notes = " ".join(sentences[name] for name in told)
-    response = respond(asked, notes, rng, TARGETED, domain)
+    response = respond(asked, notes, rng, TARGETED)
     given = template.render(observe(asked, notes), "", "").partition(" <think>")[0]
     return Example(scene, to_question(asked), response, given)
 

@@ -113,16 +113,14 @@ def make_vague(fact: Fact, rng: random.Random) -> Fact:
     return replace(shorter, size=None) if cut == 2 else shorter
 
 
-def make_false(
-    fact: Fact | str, rng: random.Random, domain: Domain = SEEN, part: str | None = None
-) -> Fact | str:
-    """Return the fact with one false part: "size", "motion", "event" or "time" (default: random).
+def make_false(fact: Fact | str, rng: random.Random, domain: Domain = SEEN) -> Fact | str:
+    """Return the fact with one false part: its size, motion, event or time.
 
     The result is a sentence that could be true of another scene.
     """
     if isinstance(fact, str):
         return rng.choice([sign for sign in domain.signs if sign != fact])
-    part = part or rng.choice([p for p in ("size", "motion", "event", "time") if _has(fact, p)])
+    part = rng.choice([p for p in ("size", "motion", "event", "time") if _has(fact, p)])
     if part == "size":
         return replace(fact, size=rng.choice([size for size in SIZES if size != fact.size]))
     if part == "motion":

@@ -299,12 +299,12 @@ def notice(problem: str) -> str:
     return f"Based on the question, I need to notice {what}."
 
 
-def chance(question: Question, domain: Domain = SEEN) -> float | None:
+def chance(question: Question) -> float | None:
     """Return the probability of a right guess; None if the question is not of this world."""
     found = kind_of(question.problem)
     if found is None:
         return None
-    return 1 / (len(question.options) or len(KINDS[found[0]].pool(domain)))
+    return 1 / (len(question.options) or len(KINDS[found[0]].pool(SEEN)))
 
 
 def ask_kind(
