@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,6 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             continue
         step = row.get("step") if isinstance(row, dict) else None
-        if isinstance(step, int | float) and math.isfinite(step):
+        if isinstance(step, int | float) and abs(step) <= sys.float_info.max:
             rows[step] = row
     return [rows[step] for step in sorted(rows)]
