@@ -26,9 +26,10 @@ from p2r.browser.evidence import read_observation
 from p2r.browser.exposure import hide_paths
 from p2r.browser.library import Library
 from p2r.browser.markup import render, shorten
-from p2r.browser.media_view import media_type, render_frames, render_no_media
+from p2r.browser.media_view import render_frames, render_no_media
 from p2r.browser.read_view import mark_options
 from p2r.errors import UserError
+from p2r.files.media import media_type
 from p2r.records import PROBLEM_TYPES, WINDOW, Question
 from p2r.video import Frames
 

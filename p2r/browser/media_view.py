@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import mimetypes
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -18,29 +16,9 @@ from p2r.records import Case
 if TYPE_CHECKING:
     from p2r.video import Frames
 
-# The types of clips and pictures. Python's own table is not the same on every machine.
-MEDIA_TYPES = {
-    ".mp4": "video/mp4",
-    ".m4v": "video/mp4",
-    ".webm": "video/webm",
-    ".mov": "video/quicktime",
-    ".mkv": "video/x-matroska",
-    ".avi": "video/x-msvideo",
-    ".gif": "image/gif",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-}
 # Narrower frames are enlarged without smoothing and sent without loss.
 PIXELATED_BELOW = 160
 SMALL_SIDE = 280
-
-
-def media_type(path: Path) -> str:
-    """Return the type of a clip or picture by its name; "" for any other file."""
-    kind = MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path)[0] or ""
-    return kind if kind.startswith(("video/", "image/")) else ""
 
 
 def render_media(case: Case, problem: str | None) -> Markup:

@@ -35,13 +35,14 @@ from p2r.browser.exchange import fiftyone_lines, label_studio_tasks
 from p2r.browser.label_view import read_label
 from p2r.browser.library import Library
 from p2r.browser.markup import load_templates
-from p2r.browser.media_view import media_type, render_frames, render_no_media
+from p2r.browser.media_view import render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.browser.site import Story, zip_site
 from p2r.browser.study_view import Study, study_of
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
 from p2r.errors import StoreError, UserError
+from p2r.files.media import media_type
 from p2r.records import Case
 
 MOST_BYTES_POSTED = 2**17

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import email.utils
 import io
-import mimetypes
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 
 from p2r.engines import describe_error
 from p2r.errors import EngineError
+from p2r.files.media import media_type
 from p2r.files.safe_text import hide_keys
 from p2r.template import strip_control_tokens
 from p2r.video import Frames
@@ -159,7 +159,7 @@ def picture(frame: np.ndarray, form: str = "PNG", **options: Any) -> str:
 
 def file_url(path: str) -> str:
     """Return a file as a data URL."""
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    kind = media_type(Path(path)) or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
 
 

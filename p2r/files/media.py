@@ -1,10 +1,29 @@
-"""Find media files. Only this module joins the path of a data set to a media root."""
+"""Media files: their places below a media root, and their types.
+
+Only this module joins the path of a data set to a media root.
+"""
 
 from __future__ import annotations
 
+import mimetypes
 from pathlib import Path
 
 from p2r.errors import MediaError
+
+# The types of clips and pictures. Python's own table is not the same on every machine.
+MEDIA_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+    ".mkv": "video/x-matroska",
+    ".avi": "video/x-msvideo",
+    ".gif": "image/gif",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+}
 
 
 def resolve_media(root: str | Path, relative: str) -> Path:
@@ -42,3 +61,9 @@ def find_media_fault(root: str | Path, relative: str) -> str | None:
 def media_exists(root: str | Path, relative: str) -> bool:
     """Return whether a media file is below its root. A bad path has no file."""
     return find_media_fault(root, relative) is None
+
+
+def media_type(path: Path) -> str:
+    """Return the type of a clip or picture by its name; "" for any other file."""
+    kind = MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path)[0] or ""
+    return kind if kind.startswith(("video/", "image/")) else ""

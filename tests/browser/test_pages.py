@@ -38,7 +38,6 @@ from p2r.browser.evidence import (
 from p2r.browser.exchange import fiftyone_lines, label_studio_tasks, read_label_studio
 from p2r.browser.exposure import hide_paths
 from p2r.browser.library import Library
-from p2r.browser.media_view import media_type
 from p2r.browser.names import NameFile
 from p2r.browser.pages import render_page
 from p2r.browser.routes import Routes
@@ -53,6 +52,7 @@ from p2r.cases.selection import Filters
 from p2r.cases.store import CaseStore, write_cases
 from p2r.cli import run_cli
 from p2r.errors import DataError, UserError
+from p2r.files.media import media_type
 from p2r.playground.second.chapters import SECONDS, scene_from_dict
 from p2r.playground.splits import make_question
 from p2r.rewards import credit_advantages

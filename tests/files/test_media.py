@@ -1,9 +1,13 @@
 """Media paths are untrusted: they must stay below the media root."""
 
+import mimetypes
+from pathlib import Path
+
 import pytest
 
+from p2r.engines.openai_api import file_url
 from p2r.errors import MediaError
-from p2r.files.media import find_media_fault, media_exists, resolve_media
+from p2r.files.media import find_media_fault, media_exists, media_type, resolve_media
 
 
 @pytest.fixture
@@ -68,3 +72,11 @@ def test_a_path_that_cannot_be_used_has_no_file(root):
         assert not media_exists(root, path)
     assert find_media_fault(root, "absent.mp4") == "no file absent.mp4"
     assert "'..'" in find_media_fault(root, "../secret.txt")
+
+
+def test_clips_have_their_types_on_every_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(mimetypes, "guess_type", lambda *_, **__: (None, None))
+    clip = tmp_path / "a.MKV"
+    clip.write_bytes(b"x")
+    assert file_url(str(clip)).startswith("data:video/x-matroska;base64,")
+    assert media_type(Path("a.webp")) == "image/webp" and media_type(Path("a.txt")) == ""
