@@ -103,7 +103,7 @@ def import_(
     count_from: Annotated[
         int | None,
         typer.Option(
-            min=0, max=1, help="Place of the first option, if the outputs are places of options."
+            min=0, max=1, help="Index of the first option, if the outputs are indices of options."
         ),
     ] = None,
     all_questions: AllOption = False,

@@ -1,8 +1,8 @@
-"""Answers that are places of options ("0", 3) in place of letters.
+"""Answers that are indices of options ("0", 3) instead of letters.
 
-A file counts its places from 0 or from 1. The convention is found once for the whole file: a place
-0 means from 0, a place as high as the number of options means from 1. References decide before
-outputs. A digit that is the text or the label of an option is not a place.
+A file counts its options from 0 or from 1. This is found out once for the whole file: an index of 0
+means from 0, an index equal to the number of options means from 1. References decide before
+outputs. A digit that is the text or the label of an option is not an index.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _LABEL = re.compile(r"\W*(?:[A-Za-z]+ )?(\d+)\W")
 
 
 def convert_places(found: Sequence[Item | Fields], first: int | None = None) -> str | None:
-    """Replace places by letters, in references and outputs. Return a note, or None.
+    """Replace indices by letters, in references and outputs. Return a note, or None.
 
-    `first` is the place of the first option, if it is known. Outputs are converted only if all of
-    them are places, and if the convention is known.
+    `first` is the index of the first option, if it is known. Outputs are converted only if all of
+    them are indices, and if it is known where counting starts.
     """
     choices = [one for one in found if one.problem_type == "multiple choice"]
     truths = [(one, place) for one in choices if (place := _place(one.truth, one)) is not None]
@@ -37,7 +37,7 @@ def convert_places(found: Sequence[Item | Fields], first: int | None = None) -> 
         known = _first_place(pairs) if known is None else known
     if known is None and not truths:
         return (
-            f"all {len(outputs)} outputs are numbers: if they are places of options, give "
+            f"all {len(outputs)} outputs are numbers: if they are indices of options, give "
             "--count-from 0 or --count-from 1"
         )
     base = known or 0
@@ -52,12 +52,12 @@ def convert_places(found: Sequence[Item | Fields], first: int | None = None) -> 
         if said is not None and (place := _place(said, item)) is not None:
             item.stored["extraction"] = _letter(place - base, item) or said
     what = " and ".join(["references"] * bool(truths) + ["outputs"] * bool(outputs))
-    how = "" if known is not None else ", which no place tells for certain"
-    return f"{what} are places of options, counted from {base}{how}"
+    how = "" if known is not None else ", but no index shows this for certain"
+    return f"{what} are indices of options, counted from {base}{how}"
 
 
 def _place(text: str, one: Item | Fields) -> int | None:
-    """Return the place that a text gives; None if the text says something else."""
+    """Return the index that a text gives; None if the text says something else."""
     match = _PLACE.fullmatch(text)
     if match is None:
         return None
@@ -67,7 +67,7 @@ def _place(text: str, one: Item | Fields) -> int | None:
 
 
 def _first_place(pairs: Sequence[tuple[Item | Fields, int]]) -> int | None:
-    """Return 0 or 1, or None if the places fit both conventions."""
+    """Return 0 or 1, or None if the indices fit both."""
     if any(place == 0 for _, place in pairs):
         return 0
     return 1 if any(one.options and place == len(one.options) for one, place in pairs) else None

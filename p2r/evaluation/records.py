@@ -104,7 +104,7 @@ def text_of(value: Any) -> str:
 
 
 def truth_of(record: Record) -> str:
-    """Return the reference answer as text. The place of an option stays a number."""
+    """Return the reference answer as text. The index of an option stays a number."""
     value = first(record, *TRUTHS)
     value = value[0] if isinstance(value, list) and value else value
     return answer_of(text_of(value)) or ""

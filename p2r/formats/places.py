@@ -1,7 +1,7 @@
-"""Turn the place of an option, given as the answer, into its letter.
+"""Turn the index of an option, given as the answer, into its letter.
 
-Files count options from 0 or from 1, and no record tells which. The whole file does: a place 0, or
-a place equal to the number of options.
+Files count options from 0 or from 1, and no single record shows which. The whole file does: an
+index of 0, or an index equal to the number of options.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _LABEL = re.compile(r"\s*\(?[A-Za-z][.):]\s*")
 
 
 def place_of(question: Question) -> int | None:
-    """Return the answer of a multiple-choice question if it is the place of an option.
+    """Return the answer of a multiple-choice question if it is the index of an option.
 
-    A number that is the text of an option is no place.
+    A number that is the text of an option is not an index.
     """
     count = len(question.options)
     if question.problem_type != "multiple choice" or count < 2 or count > len(ascii_uppercase):
@@ -32,7 +32,7 @@ def place_of(question: Question) -> int | None:
 
 
 def find_base(questions: Iterable[Question]) -> tuple[bool, bool]:
-    """Return whether some place must count from 0, and whether some must count from 1."""
+    """Return whether some index must count from 0, and whether some must count from 1."""
     zero = one = False
     for question in questions:
         place = place_of(question)
@@ -42,7 +42,7 @@ def find_base(questions: Iterable[Question]) -> tuple[bool, bool]:
 
 
 def as_letter(question: Question, place: int, base: tuple[bool, bool]) -> Question:
-    """Return the question with the letter of the option at a place; `base` is from `find_base`.
+    """Return the question with the letter of the option at an index; `base` is from `find_base`.
 
     Raises BadValue if it is not clear whether the file counts from 0 or from 1.
     """
@@ -52,7 +52,7 @@ def as_letter(question: Question, place: int, base: tuple[bool, bool]) -> Questi
             f"the answer {place} may count the options from 0 or from 1: give a letter or the "
             "text of the option"
         )
-    note = f"letter of the answer from its place, counted from {int(one)}"
+    note = f"letter of the answer from its index, counted from {int(one)}"
     meta = question.meta | {INFERRED: [*question.meta.get(INFERRED, ()), note]}
     changed = {"answer": ascii_uppercase[place - int(one)], "meta": meta}
     return question.model_copy(update=changed)

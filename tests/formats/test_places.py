@@ -1,4 +1,4 @@
-"""`p2r.formats.places`: answers that are the place of an option."""
+"""`p2r.formats.places`: answers that are the index of an option."""
 
 import json
 

@@ -24,7 +24,7 @@ _ABSENT = "N/A"  # an empty option column of the hub's table
 
 
 def read(record: Record, task: str) -> Fields:
-    """Return the fields of a record. The reference is the place of an option, from 0."""
+    """Return the fields of a record. The reference is the index of an option, from 0."""
     group = text_of(record.get("duration_group"))
     parts = {"duration": f"{group} s" if group else "", "question": record.get("question_category")}
     if record.get("video_path"):
