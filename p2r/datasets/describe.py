@@ -20,6 +20,7 @@ from p2r.files.jsonlines import to_line
 from p2r.formats import BadRecordLog
 from p2r.pipeline.quality import thresholds
 from p2r.pipeline.status import SHOWN, group_reasons
+from p2r.playground import SOURCE
 from p2r.records import Case, Question
 from p2r.runs.recipe import load_recipe
 
@@ -30,7 +31,6 @@ LIMITS = (
     "Problem types and sources are not balanced (see the table).",
     "Media are not included: a record is useful only together with the file at its path.",
 )
-PLAYGROUND = "playground"  # the source of its questions
 
 
 def english(limits: Sequence[str]) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class SetFacts:
         If all questions come from the playground, the set has the playground's licence and
         language. Otherwise the language is not known.
         """
-        ours = set(self.sources) == {PLAYGROUND}
+        ours = set(self.sources) == {SOURCE}
         limits = english(LIMITS) if ours else LIMITS
         return Card(
             name=re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data",

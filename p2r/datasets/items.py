@@ -26,7 +26,7 @@ def export_record(item: Question | Case) -> dict[str, str | list[str]]:
     """
     question = item.question if isinstance(item, Case) else item
     record = to_videop2r(item)
-    record["problem_id"] = str(record["problem_id"])
+    record["problem_id"] = str(record.get("problem_id", question.id))
     record["options"] = list(question.options)
     known = {k: v for k, v in record.items() if isinstance(v, str) or k == "options"}
     # All other values (scenes of the playground, scores of a release) go into one text field.

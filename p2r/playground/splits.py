@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from p2r.errors import UserError
 from p2r.files.atomic import draft_of, write_text
+from p2r.playground import SOURCE
 from p2r.playground.language import ask, to_question
 from p2r.playground.second import splits as second
 from p2r.playground.second.chapters import render_any, scene_from_dict, times_of
@@ -26,7 +27,6 @@ from p2r.records import Question
 
 # First seed of each split. Pre-training uses seeds from 90,000,000 on.
 SPLITS = {"train": 0, "validation": 10_000_000, "test": 20_000_000}
-SOURCE = "playground"
 
 
 def splits_of(generation: int) -> tuple[str, ...]:

@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from p2r.playground import language
+from p2r.playground import SOURCE, language
 from p2r.playground.second.chapters import scene_from_dict
 from p2r.playground.second.language import Notes, agrees, describe_fact, read_notes, read_sentence
 from p2r.playground.second.questions import solve
 from p2r.playground.second.reading import MissingFact
 from p2r.playground.second.thinking import think_from
-from p2r.playground.splits import SOURCE
 from p2r.playground.world import Scene
 from p2r.records import Case, Question
 from p2r.scoring.answers import extract_choice, read_number
