@@ -293,6 +293,11 @@ def _check_script(arguments: list[str]) -> None:
     for option in options:
         if option.startswith("--"):
             assert f'"{option.split("=")[0]}"' in source, f"{file} has no option {option}"
+    if file == "p2r/playground/pretrain.py":  # the next commands use its models
+        out = Path(options[options.index("--out") + 1])
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("teacher", "base"):
+            (out / name).symlink_to(resolve_model(f"playground/{name}"))
 
 
 def _check_pip(arguments: list[str]) -> None:
