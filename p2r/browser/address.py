@@ -176,12 +176,18 @@ def _without_verdicts(filters: Filters) -> Filters:
 
 
 def _read_items(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the cases of a story, each with the note that follows it."""
+    """Return the cases of a story, each with the note that follows it.
+
+    Of a story that is too long, one case more than `MAX_ITEMS` stays, so that it can be refused.
+    """
     items: list[tuple[str, str]] = []
+    taken = False
     for name, value in pairs:
-        if name == "story" and value and len(items) < MAX_ITEMS:
-            items.append((value, ""))
-        elif name == "note" and items:
+        if name == "story":
+            taken = bool(value) and len(items) <= MAX_ITEMS
+            if taken:
+                items.append((value, ""))
+        elif name == "note" and taken:
             items[-1] = (items[-1][0], value[:MAX_NOTE])
     return tuple(items)
 

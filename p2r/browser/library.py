@@ -97,7 +97,7 @@ class Library:
         self._find_new_truths()
 
     def _find_new_truths(self) -> None:
-        """Find the truths in the background if the cases are others than at the last time."""
+        """Find the truths in the background if the cases have changed since the last search."""
         if self._truths_of != self.store.version and not self._truths.locked():
             threading.Thread(target=self.find_truths, name="p2r-truths", daemon=True).start()
 

@@ -37,7 +37,7 @@ from p2r.browser.library import Library
 from p2r.browser.markup import load_templates
 from p2r.browser.media_view import render_frames, render_no_media
 from p2r.browser.pages import render_page
-from p2r.browser.site import Story, zip_site
+from p2r.browser.site import Story, check_length, zip_site
 from p2r.browser.study_view import Study, study_of
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
@@ -296,7 +296,9 @@ class Routes:
 
 def _story_of(request: Request) -> Story:
     view = read_view(request.query_params.multi_items())
-    return Story(view.title, view.items)
+    story = Story(view.title, view.items)
+    check_length(story)
+    return story
 
 
 def _attached(name: str) -> dict[str, str]:

@@ -99,6 +99,12 @@ def zip_site(library: Library, story: Story) -> bytes:
     return content.getvalue()
 
 
+def check_length(story: Story) -> None:
+    """Raise `UserError` for a story with too many cases."""
+    if len(story.items) > MAX_ITEMS:
+        raise UserError(f"a story holds at most {MAX_ITEMS} cases: remove some of its cases")
+
+
 def site_pages(library: Library, story: Story) -> Iterator[tuple[str, str]]:
     """Yield (name, content) of the pages of a site.
 
@@ -106,8 +112,7 @@ def site_pages(library: Library, story: Story) -> Iterator[tuple[str, str]]:
     """
     if not story.items:
         raise UserError("the story has no cases: add cases to the story")
-    if len(story.items) > MAX_ITEMS:
-        raise UserError(f"a story holds at most {MAX_ITEMS} cases; this one has {len(story.items)}")
+    check_length(story)
     studies = [study_of(library, library.store.get(case), note) for case, note in story.items]
     title = story.title or "Case studies"
     cards = []

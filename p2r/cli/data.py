@@ -199,11 +199,11 @@ def contamination(
     ],
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", help="Media of FILE. Default: the file's folder."),
+        typer.Option("--data-root", help="Media of FILE. Default: its folder."),
     ] = None,
     benchmark_root: Annotated[
         Path | None,
-        typer.Option("--benchmark-root", help="Media of BENCHMARK. Default: the file's folder."),
+        typer.Option("--benchmark-root", help="Media of BENCHMARK. Default: its folder."),
     ] = None,
     share: Annotated[
         float,

@@ -103,8 +103,8 @@ def check_contamination(
         if not clips[-1]:
             reason = next(iter(lost.values()), "it names no clips")
             raise UserError(
-                f"no clip of {path} can be read below {root}: {reason}. Pass the folder of its "
-                "clips as root"
+                f"no clip of {path} can be read below {root}: {reason}. Give the folder of its "
+                "clips: --data-root for the first file, --benchmark-root for the second"
             )
         unreadable |= lost
     overlaps = find_overlaps(*clips, share=share)

@@ -67,7 +67,7 @@ def _place(text: str, one: Item | Fields) -> int | None:
 
 
 def _first_place(pairs: Sequence[tuple[Item | Fields, int]]) -> int | None:
-    """Return 0 or 1, or None if the indices fit both."""
+    """Return 0 or 1, the index of the first option. None if the indices fit both 0 and 1."""
     if any(place == 0 for _, place in pairs):
         return 0
     return 1 if any(one.options and place == len(one.options) for one, place in pairs) else None

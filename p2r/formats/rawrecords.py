@@ -65,7 +65,7 @@ _CHOICE = "multiple choice"
 def is_ours(record: Any) -> bool:
     """Return whether a record is a `Question` or a `Case` of p2r, which needs no conversion.
 
-    Without `meta`, a record with the same keys and with numbers is of another program.
+    Without `meta`, the id, answer and source must be texts: other programs store numbers there.
     """
     return isinstance(record, Case) or (
         isinstance(record, dict)

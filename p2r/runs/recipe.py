@@ -233,13 +233,17 @@ def _read_settings(name: str, folder: Path, kind: str) -> tuple[Path, dict[str, 
 
 
 def _merge(settings: dict[str, Any], more: dict[str, Any]) -> None:
-    """Change settings in place. A mapping with `kind` is a judge: it replaces another judge."""
+    """Change settings in place. A mapping with another `kind` is another judge: it replaces it."""
     for key, value in more.items():
-        inside = isinstance(value, dict) and isinstance(settings.get(key), dict)
-        if inside and "kind" not in value:
-            _merge(settings[key], value)
+        old = settings.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and _same_kind(old, value):
+            _merge(old, value)
         else:
             settings[key] = value
+
+
+def _same_kind(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return "kind" not in new or new["kind"] == old.get("kind")
 
 
 def _override(settings: dict[str, Any], override: str) -> None:

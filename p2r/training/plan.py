@@ -203,7 +203,8 @@ def _load_tokenizer(model: str) -> PreTrainedTokenizerBase | None:
 def describe_batch(rl: RlSettings, update: str, micro_batches: int, where: str) -> str:
     """Describe a batch of rollouts, which serves `rl.updates` steps.
 
-    `update`: the word for an update. `where`: what makes `micro_batches` in each update.
+    `update`: the words for updates, for example "optimiser updates". `micro_batches`: their number
+    in each update. `where`: the words for the devices, for example "on each GPU".
     """
     rollouts = rl.prompts_per_step * rl.group_size
     steps, each = ("each step", "") if rl.updates == 1 else (f"every {rl.updates} steps", "each ")

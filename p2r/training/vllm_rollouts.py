@@ -60,7 +60,7 @@ class VllmRollouts(VLLMGeneration):
     def sync_weights(self) -> None:
         """Serves `GRPOTrainer`: load the trainer's weights into vLLM and clear its caches.
 
-        Waits for the rollouts that are being sampled with the weights of before. Raises the error
+        Waits for the rollouts that are being sampled with the previous weights. Raises the error
         of a worker on all workers.
         """
         if self.sampling is not None:

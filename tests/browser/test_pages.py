@@ -512,9 +512,12 @@ def test_a_story_is_a_site_that_needs_nothing_else(library, tmp_path, capsys):
     assert "video/mp4;base64," in pages["case-01.html"]
     assert html.escape("Look: <img") in pages["case-01.html"]
     long = Story("Long", [(scenic_id(2), "")] * (MAX_ITEMS + 10))
-    with pytest.raises(UserError, match="a story holds at most 60 cases; this one has 70"):
+    with pytest.raises(UserError, match="a story holds at most 60 cases"):
         export_site(library, long, tmp_path / "long")
     assert not (tmp_path / "long").exists()
+    pairs = [(name, f"{name}{n}") for n in range(70) for name in ("story", "note")]
+    items = read_view(pairs).items
+    assert len(items) == MAX_ITEMS + 1 and items[-1] == ("story60", "note60")
     assert f"const MOST = {MAX_ITEMS};" in read_static("stories.js"), "the page has the same limit"
     with pytest.raises(UserError, match="holds other files"):
         (tmp_path / "site" / "mine.txt").touch()

@@ -291,3 +291,16 @@ def test_a_preset_changes_only_its_keys():
     assert set(changed) == {"filter.judge", "rl.judge", "eval.judge"}
     with pytest.raises(UserError, match=r"no preset 'nothing'.*local-judge"):
         load_recipe("7b+nothing")
+
+
+def test_a_judge_of_the_same_kind_changes_key_by_key(tmp_path):
+    judge = {"kind": "vision", "model": "claude-haiku-4-5", "frames": 8}
+    for name, settings in {
+        "first": {**load_recipe("tiny").model_dump(mode="json"), "rl": {"judge": judge}},
+        "same": {"base": "first.yaml", "rl": {"judge": {"kind": "vision", "frames": 16}}},
+        "other": {"base": "first.yaml", "rl": {"judge": {"kind": "panel", "judges": ["oracle"]}}},
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+    assert load_recipe(tmp_path / "same.yaml").rl.judge == judge | {"frames": 16}
+    other = load_recipe(tmp_path / "other.yaml").rl.judge
+    assert other == {"kind": "panel", "judges": ["oracle"]}

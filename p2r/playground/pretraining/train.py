@@ -158,7 +158,7 @@ def train(stage: Stage, start: Path, out: Path) -> None:
     model.train()
     with _worker() as pool:
         following = pool.submit(make_batch, stage, processor, made, state["step"])
-        last = stage.stop or stage.steps
+        last = state["step"] if _passes(stage, found) else stage.stop or stage.steps
         for step in range(state["step"], last):
             inputs, points = following.result()
             following = pool.submit(make_batch, stage, processor, made, step + 1)
@@ -183,11 +183,16 @@ def train(stage: Stage, start: Path, out: Path) -> None:
                 # Now the checkpoint is complete and counts.
                 write_text(out / "state.json", json.dumps({"step": done, "check": found}))
                 _remove_checkpoints(out, kept)
-                if stage.gate and all(found[k] >= least for k, least in stage.gate.items()):
+                if _passes(stage, found):
                     break
     _save(model, processor, out)
     _finish(out, steps=done, check=_rounded(found), gate=dict(stage.gate))
     _remove_checkpoints(out)  # last: an interrupted end needs them
+
+
+def _passes(stage: Stage, found: Mapping[str, float]) -> bool:
+    """Return whether a check passes the gate of a stage; False without a gate or a check."""
+    return bool(stage.gate and found) and all(found[k] >= v for k, v in stage.gate.items())
 
 
 def seeds_of(stage: Stage) -> int:
