@@ -355,7 +355,7 @@ def test_result_has_every_view_difference_part_curve_and_budget(run, made, tmp_p
     for text in (
         "# Study: toy\n\nIs a toy a study?",
         "    p2r study toy --run runs/x",
-        "## What it says\n\nnothing yet.",
+        "## What it says\n\nNothing yet.",
         "| SFT + PA-GRPO − SFT + GRPO |",
         "## Agreement with the paper",
         "+2.3",

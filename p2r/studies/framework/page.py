@@ -63,7 +63,7 @@ def _parts(study: Study, result: Mapping[str, Any], command: str, pictures: list
         ("What is missing", "missing"),
     ):
         if text[name]:
-            parts += [f"## {title}\n", f"{text[name]}\n"]
+            parts += [f"## {title}\n", f"{text[name][0].upper()}{text[name][1:]}\n"]
     if study.paper is not None:
         parts += ["## Agreement with the paper\n", _agreement(study, result)]
     parts.append("## Intervals\n")
