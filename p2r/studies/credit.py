@@ -6,12 +6,12 @@ samples more, PAPO reads each response twice, a critic needs one more forward pa
 `critic` and PAPO need no judge. Without R_P the advantage of R_R goes to all tokens, which is GRPO.
 In the view `false_notes` the response begins with an observation that contradicts the video.
 
-Says: With three seeds, little is certain: intervals over the seeds alone are wider than those of the
-tables. PA-GRPO and GRPO end with about the same shares of right answers, sufficient observations
-and true sentences. In PA-GRPO, fewer groups of rollouts give no signal, because it loses a group
-only if both rewards are equal in it. In all three seeds, PA-GRPO without the length reward has more
-right answers, and with both rewards on all tokens fewer sentences are true. After RL, the answers
-of all arms follow a false note.
+Says: With three seeds, little is certain: intervals over the seeds alone are wider than those of
+the tables. PA-GRPO and GRPO end with about the same shares of right answers, sufficient
+observations and true sentences. In PA-GRPO, fewer groups of rollouts give no signal, because it
+loses a group only if both rewards are equal in it. In all three seeds, PA-GRPO without the length
+reward has more right answers, and with both rewards on all tokens fewer sentences are true. After
+RL, the answers of all arms follow a false note.
 
 Does not say: what other settings would give. The settings of RL were chosen with earlier models of
 the playground. With so many differences, about one interval in twenty excludes 0 only by chance.
