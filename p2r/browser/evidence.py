@@ -171,7 +171,7 @@ def find_events(question: Question) -> list[tuple[float, str]]:
 
 
 def _starts(timed: Sequence[tuple[str, float]]) -> dict[tuple[str, ...], float]:
-    """Return the second that the times about each object of a scene count from."""
+    """Return the second of the clip at which the scene of each object starts."""
     return {subject_of(sentence): start for sentence, start in timed}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -105,7 +104,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def print_json(value: Any) -> None:
     """Print a report as JSON, in one worker of `accelerate launch`."""
-    if os.environ.get("RANK", "0") == "0":
+    from p2r.runs.software import is_main_worker
+
+    if is_main_worker():
         print(json.dumps(value, indent=1, default=str))
 
 
@@ -154,7 +155,9 @@ def open_run(
 
 def print_dry_run(lines: Iterable[str]) -> None:
     """Print the plan of a dry run, in one worker of `accelerate launch`."""
-    if os.environ.get("RANK", "0") == "0":
+    from p2r.runs.software import is_main_worker
+
+    if is_main_worker():
         print(*map(show_unseen, lines), "dry run: nothing is started or written", sep="\n")
 
 

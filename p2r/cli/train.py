@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -99,6 +98,7 @@ def rl(
     """Train the SFT model with PA-GRPO or GRPO."""
     from p2r import stages
     from p2r.runs.names import rl_stage
+    from p2r.runs.software import is_main_worker
 
     if credit is not None and credit not in stages.RL_STAGES:
         raise ValueError(f"unknown credit scheme {credit!r}: choose {', '.join(stages.RL_STAGES)}")
@@ -117,7 +117,7 @@ def rl(
         check_begun(opened.folder / (arm or rl_stage(settings)))
     move_data_root(opened, move_root, data_root, questions)
     print(f"RL model: {stages.rl(opened, credit, questions, data_root, model, arm)}")
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_worker():
         collect(opened)
 
 
@@ -132,6 +132,7 @@ def _print_dry_run(
 ) -> None:
     from p2r.runs import check_run
     from p2r.runs.recipe import load_recipe
+    from p2r.runs.software import is_main_worker
     from p2r.training.dry_run import dry_run
 
     if run is not None and recipe is None:
@@ -139,6 +140,6 @@ def _print_dry_run(
     resolved = load_recipe(recipe or (run / "recipe.yaml" if run else "tiny"), overrides)
     resolved = resolved.of_arm(arm) if arm else resolved
     plan, notes = dry_run(resolved, run=run, model=model, questions=questions, data_root=data_root)
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_worker():
         print_plan(plan)
         print(*notes, sep="\n")

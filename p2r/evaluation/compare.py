@@ -63,7 +63,7 @@ def _pair(a: Sequence[Item], b: Sequence[Item]) -> list[tuple[Item, Item]]:
 def _pair_by(
     keys: Sequence[Callable[[Item], Hashable]], a: Sequence[Item], b: Sequence[Item]
 ) -> list[tuple[Item, Item]]:
-    """Pair the items that alone have a value of the first key; the others by the next keys."""
+    """Pair items by the first key where its value is unique, and the others by the next keys."""
     first, *more = keys
     ours, theirs = _grouped(first, a), _grouped(first, b)
     pairs: list[tuple[Item, Item]] = []

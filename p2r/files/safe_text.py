@@ -66,7 +66,7 @@ def spreadsheet_cell(value: Any) -> Any:
 def escape_markdown(text: str) -> str:
     """Return text for Markdown in one line, without markup, HTML and invisible characters.
 
-    A `_` inside a word ("pa_grpo") is no markup and stays.
+    Keeps a `_` inside a word ("pa_grpo"): there it is not markup.
     """
     plain = show_unseen(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", plain)

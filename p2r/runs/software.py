@@ -121,3 +121,8 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def is_main_worker() -> bool:
+    """Return whether this OS process runs alone or is the main worker of `accelerate launch`."""
+    return os.environ.get("RANK", "0") == "0"

@@ -15,6 +15,7 @@ from p2r.records import Case
 from p2r.runs import Run, finished_model, replacing
 from p2r.runs.names import rl_stage
 from p2r.runs.recipe import Credit
+from p2r.runs.software import is_main_worker
 from p2r.stages.inputs import find_questions, prepare, recall_source, remember_source
 from p2r.stages.media_folder import claim_data_root, find_data_root
 
@@ -113,7 +114,7 @@ def rl(
             spec = judge_of(recipe)
             judge = None if asks_nothing(spec) else JournaledJudge(run_judge(run, spec), verdicts)
             train_grpo(recipe, asked, start, out, judge=judge, data_root=root, run=run.name)
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_worker():
         keep_last_rollouts(run, stage)
     return out / "model"
 

@@ -151,6 +151,6 @@ def find_no_reward(question: Question) -> str | None:
     if truth.strip() and accuracy(question.problem_type, "", truth, question.options) is not None:
         return None
     return (
-        f"question {question.id!r} cannot be rewarded: its reference answer {truth[:40]!r} is no "
-        f"{question.problem_type} answer"
+        f"question {question.id!r} cannot be rewarded: {truth[:40]!r} is not a valid reference "
+        f"answer for the type {question.problem_type!r}"
     )

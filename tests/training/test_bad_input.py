@@ -77,7 +77,7 @@ def test_questions_without_the_column_of_the_answer(refused, questions):
         del record["answer"]
     said = refused(asked=bare)  # the text-only question is refused when it is read
     assert said.startswith("0 of 4 questions can be used but a step takes 2: ")
-    assert "cannot be rewarded: its reference answer '' is no numerical answer" in said
+    assert "cannot be rewarded: '' is not a valid reference answer for the type 'numerical'" in said
 
 
 def test_questions_of_an_unknown_problem_type(refused, questions):
@@ -90,9 +90,9 @@ def test_a_question_that_cannot_be_rewarded_is_skipped(questions):
     odd = questions[0].model_copy(update={"id": "odd", "answer": "many"})
     rows, skipped = plan_steps([odd, *questions], rl, 0, lambda question: None, "brief")
     assert "odd" not in {question.id for question in rows}
-    assert [(question.id, "'many' is no numerical answer" in why) for question, why in skipped] == [
-        ("odd", True)
-    ]
+    assert [
+        (question.id, "'many' is not a valid reference answer" in why) for question, why in skipped
+    ] == [("odd", True)]
 
 
 def test_a_data_set_with_missing_media(refused, tmp_path, questions):
