@@ -41,7 +41,7 @@ class Medium(Record):
     fps: float | None = None
 
     @property
-    def window(self) -> dict[str, float]:
+    def window(self) -> dict[str, Any]:
         """The part of the video to sample, as settings of `sample_frames`."""
         values = {"start": self.start, "end": self.end, "fps": self.fps}
         return {name: value for name, value in values.items() if value is not None}
@@ -66,7 +66,7 @@ class Question(Record):
     meta: dict[str, Any] = Field(default_factory=dict)
 
     @property
-    def window(self) -> dict[str, float]:
+    def window(self) -> dict[str, Any]:
         """The part of the video that the question is about, as settings of `sample_frames`.
 
         `start` and `end` in seconds; `fps` of a folder of pictures. Empty for a whole file.

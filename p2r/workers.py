@@ -249,7 +249,7 @@ def _send(connection: Connection, header: Header, body: Body = b"") -> None:
 def _receive_body(connection: Connection, header: Header) -> np.ndarray:
     body = np.empty(header.pop("size"), np.uint8)
     if body.size:
-        connection.recv_bytes_into(memoryview(body))
+        connection.recv_bytes_into(body.data)
     return body
 
 

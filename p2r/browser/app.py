@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -133,7 +133,7 @@ def check_address(host: str, port: int | None) -> None:
         ) from error
 
 
-def _make_check(password: str):
+def _make_check(password: str) -> Callable[[str, str], bool]:
     """Return the check of a sign-in. It takes the same time for every wrong password."""
 
     def check(user: str, given: str) -> bool:

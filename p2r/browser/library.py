@@ -159,7 +159,7 @@ class Library:
         """Return the tokenizer of the models of a case's run; None if the run has none."""
         return _load_tokenizer(self.store.run_of(case.id))
 
-    def group(self, case: Case) -> list[CaseRow]:
+    def group(self, case: Case) -> Sequence[CaseRow]:
         """Return the rollouts of the case's question at its step, by their number."""
         t = case.trace
         return self.store.group(t.question_id, t.run, t.stage, t.step, GROUP_COLUMNS)

@@ -31,10 +31,10 @@ from p2r.browser.words import (
     VERDICT_WORDS,
     stage_words,
 )
-from p2r.cases.selection import RIGHT_ACCURACY
+from p2r.cases.selection import OutcomeWord, VerdictWord
 from p2r.files.safe_text import show_unseen
 from p2r.judges.prompt import build_judge_prompt
-from p2r.records import Case
+from p2r.records import RIGHT_ACCURACY, Case
 
 CaseRow = Mapping[str, Any]
 # A longer text is cut on the page and gets a link to the full text.
@@ -46,13 +46,14 @@ def visible(text: Any) -> str:
     return show_unseen(str(text))
 
 
-def verdict_of(case: Case) -> str:
+def verdict_of(case: Case) -> VerdictWord:
     """Return the judge's verdict on the observation: yes, no or unknown."""
-    sufficient = case.verdict.sufficient if case.verdict else None
-    return {True: "yes", False: "no", None: "unknown"}[sufficient]
+    if case.verdict is None or case.verdict.sufficient is None:
+        return "unknown"
+    return "yes" if case.verdict.sufficient else "no"
 
 
-def outcome_of(case: Case) -> str:
+def outcome_of(case: Case) -> OutcomeWord:
     """Return the outcome of the answer, by the pipeline's threshold: right, wrong or unknown."""
     if case.accuracy is None or case.accuracy != case.accuracy:
         return "unknown"

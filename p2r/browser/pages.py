@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,8 +98,9 @@ def _cases(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     place = store.neighbours(view.case, view.filters, view.sort, view.descending)
     own = None if place.position is None else place.position // PAGE
     # Without a page in the address, the list shows the page of the open case.
-    shown = replace(view, page=view.page if view.page is not None else own or 0)
-    rows = store.page(view.filters, view.sort, view.descending, shown.page * PAGE, PAGE)
+    page = view.page if view.page is not None else own or 0
+    shown = replace(view, page=page)
+    rows = store.page(view.filters, view.sort, view.descending, page * PAGE, PAGE)
     title, main = _open_case(library, shown, annotator)
     return view, {
         "side": render_find(store, shown, rows, total),
@@ -165,7 +167,7 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     _, sort, descending = GROUP_ORDERS[view.by]
     page = view.page or 0
 
-    def page_of(number: int) -> list[CaseRow]:
+    def page_of(number: int) -> Sequence[CaseRow]:
         return store.groups(view.filters, sort, descending, number * PAGE, PAGE)
 
     rows = page_of(page)
@@ -190,7 +192,7 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     }
 
 
-def _find_group(ids: set[str], page: int, rows: list[CaseRow], page_of: Any) -> Any:
+def _find_group(ids: set[str], page: int, rows: Sequence[CaseRow], page_of: Any) -> Any:
     """Return (place, page, rows) of the group among the pages beside this one, if it is there."""
     for number in (page + 1, page - 1):
         if number < 0:
@@ -202,7 +204,9 @@ def _find_group(ids: set[str], page: int, rows: list[CaseRow], page_of: Any) -> 
     return None, page, rows
 
 
-def _group_neighbours(page: int, at: int | None, rows: list[CaseRow], page_of: Any) -> Neighbours:
+def _group_neighbours(
+    page: int, at: int | None, rows: Sequence[CaseRow], page_of: Any
+) -> Neighbours:
     """Return the place of the open group, and the first cases of the groups beside it."""
     total = rows[0]["total"] if rows else 0
     if at is None:
@@ -216,7 +220,7 @@ def _group_neighbours(page: int, at: int | None, rows: list[CaseRow], page_of: A
     return Neighbours(position, total, *ids)
 
 
-def _group_of(library: Library, case_id: str) -> list[CaseRow]:
+def _group_of(library: Library, case_id: str) -> Sequence[CaseRow]:
     """Return the group of a case; an empty list for a missing or damaged case."""
     try:
         case = library.store.get(case_id)

@@ -95,7 +95,7 @@ def _row(name: str, agreement: Agreement, *measures: Measured) -> list[Any]:
 
 
 def _said(interval: Measured, percent: bool = False) -> str:
-    if interval.value is None:
+    if interval.value is None or interval.low is None or interval.high is None:
         return "–"
     scale, digits = (100, 1) if percent else (1, 2)
     value, low, high = (

@@ -69,7 +69,7 @@ def choose_story(library: Library) -> Story:
     """Return a story of instructive cases: some of each cell of the 2 x 2 table."""
     items: list[tuple[str, str]] = []
     for verdict, outcome in CELLS:
-        filters = Filters(verdict=verdict, outcome=outcome, fault=False)  # type: ignore[arg-type]
+        filters = Filters(verdict=verdict, outcome=outcome, fault=False)
         rows = choose_various(library.store.page(filters, limit=60), _CHOSEN_PER_CELL)
         items += [(row["id"], "") for row in rows]
     return Story("Right for the right reason?", items)

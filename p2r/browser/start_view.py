@@ -17,7 +17,7 @@ from p2r.browser.library import Library
 from p2r.browser.markup import render
 from p2r.browser.stage_view import StageCounts, count_stages
 from p2r.browser.words import CELLS, MEANINGS
-from p2r.cases.selection import Filters
+from p2r.cases.selection import Cell, Filters
 from p2r.cases.store import CaseStore
 from p2r.errors import StoreError
 from p2r.records import Case
@@ -67,7 +67,7 @@ def _rank(stage: StageCounts) -> tuple[bool, bool]:
     return not is_of_split(stage.stage), stage.stage == "eval-pa_grpo"
 
 
-def choose_case(store: CaseStore, cell: tuple[str, str], stages: list[StageCounts]) -> Case | None:
+def choose_case(store: CaseStore, cell: Cell, stages: list[StageCounts]) -> Case | None:
     """Return an instructive case of a cell: from the last stage that has one, short, with text.
 
     A case that is "seen and solved" should be true as well, where that is known.
@@ -91,7 +91,7 @@ def choose_case(store: CaseStore, cell: tuple[str, str], stages: list[StageCount
     return None
 
 
-def _to_cell(view: View, cell: tuple[str, str], case: Case) -> str:
+def _to_cell(view: View, cell: Cell, case: Case) -> str:
     filters = Filters(
         verdict=cell[0], outcome=cell[1], run=(case.trace.run,), stage=(case.trace.stage,)
     )

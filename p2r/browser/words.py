@@ -5,6 +5,7 @@ Every page takes its words from here, so that one thing has one name.
 
 from __future__ import annotations
 
+from p2r.cases.selection import Cell
 from p2r.runs.names import model_label, model_place
 
 # Verdict of the judge, or outcome of the answer -> (style, mark, word).
@@ -24,7 +25,7 @@ TRUTH_WORDS = {
     "unknown": ("unknown", "?", "scene not known"),
 }
 # The meaning of each (verdict, outcome). An outcome reward cannot see the two mixed cases.
-MEANINGS = {
+MEANINGS: dict[Cell, str] = {
     ("yes", "right"): "seen and solved",
     ("yes", "wrong"): "reasoning failed",
     ("no", "right"): "right by luck",
@@ -32,7 +33,7 @@ MEANINGS = {
 }
 CELLS = tuple(MEANINGS)
 # The style of each cell: a colour, and a shape, so that colour never carries a meaning alone.
-CELL_STYLES = {
+CELL_STYLES: dict[Cell, tuple[str, str]] = {
     ("yes", "right"): ("solved", "●"),
     ("yes", "wrong"): ("slip", "◆"),
     ("no", "right"): ("lucky", "▲"),

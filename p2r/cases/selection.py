@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from p2r.errors import StoreError
 from p2r.records import RIGHT_ACCURACY, ROW_TYPES
 
-VERDICTS = ("yes", "no", "unknown")
-OUTCOMES = ("right", "wrong", "unknown")
+VerdictWord = Literal["yes", "no", "unknown"]
+OutcomeWord = Literal["right", "wrong", "unknown"]
+Cell = tuple[VerdictWord, OutcomeWord]
+VERDICTS: tuple[VerdictWord, ...] = get_args(VerdictWord)
+OUTCOMES: tuple[OutcomeWord, ...] = get_args(OutcomeWord)
 TRUTHS = ("true", "false", "unknown")
 # The fields of a text search. Reasoning is the thinking and the answer. If the response breaks the
 # template, it is the full response, so that every word can be found.
@@ -114,8 +117,8 @@ class Filters:
     source: tuple[str, ...] = ()
     question_id: tuple[str, ...] = ()
     failure: tuple[str, ...] = ()
-    verdict: Literal["yes", "no", "unknown"] | None = None
-    outcome: Literal["right", "wrong", "unknown"] | None = None
+    verdict: VerdictWord | None = None
+    outcome: OutcomeWord | None = None
     truth: Literal["true", "false", "unknown"] | None = None
     mismatch: bool | None = None
     fault: bool | None = None

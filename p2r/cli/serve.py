@@ -83,15 +83,13 @@ def serve(
     from p2r.export.model import chat_template_of, is_stage
     from p2r.runs.recipe import load_recipe
 
-    in_run = model is not None and is_stage(model)
-    resolved = load_recipe(
-        recipe or (Path(model).parent / "recipe.yaml" if in_run else "tiny"), set
-    )
+    stage = Path(model) if model is not None and is_stage(model) else None
+    resolved = load_recipe(recipe or (stage.parent / "recipe.yaml" if stage else "tiny"), set)
     served = model or (LOCAL_JUDGE if judge else resolved.models.teacher)
     is_shown = sys.stderr.isatty()
     folder = None if dry_run else Path(tempfile.mkdtemp(prefix="p2r-serve-"))
     template = None if plain or judge else chat_template_of(served, folder)
-    served = str(Path(served) / "model") if in_run else served
+    served = str(stage / "model") if stage else served
     if folder is not None:
         log = log or folder / "vllm.log"
     server = VllmServer(

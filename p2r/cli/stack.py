@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, NamedTuple
 
 from p2r.patches.torchvision_operators import declare_operators
@@ -142,7 +143,7 @@ def _machine() -> Iterator[Finding]:
     yield _finding("memory", total >= 6, f"{total:.0f} GiB", "the demo needs about 6 GiB", "note")
 
 
-def _try_import(module: str):
+def _try_import(module: str) -> ModuleType | None:
     """Return the module; None if it is missing or broken.
 
     An OSError means that a library which the module needs is missing.

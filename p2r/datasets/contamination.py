@@ -107,7 +107,7 @@ def check_contamination(
                 "clips: --data-root for the first file, --benchmark-root for the second"
             )
         unreadable |= lost
-    overlaps = find_overlaps(*clips, share=share)
+    overlaps = find_overlaps(clips[0], clips[1], share)
     return {
         "training_clips": len(clips[0]),
         "benchmark_clips": len(clips[1]),
@@ -128,7 +128,7 @@ def _hashed(path: Path, root: Path, unreadable: dict[str, str]) -> Iterator[tupl
 
 def _media(questions: Iterable[Question]) -> dict[str, Medium]:
     """Return the distinct media of some questions, by path and bounds."""
-    found = {}
+    found: dict[str, Medium] = {}
     for question in questions:
         for medium in question.media:
             bounds = "".join(f" {key}={value:g}" for key, value in medium.window.items())

@@ -11,7 +11,7 @@ To add an engine, add one module that defines
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -83,7 +83,7 @@ class Engine(Protocol):
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]: ...
 
-    def stream(self, request: Request, sampling: Sampling) -> Iterator[str]: ...
+    def stream(self, request: Request, sampling: Sampling) -> Generator[str]: ...
 
 
 def make_completion(

@@ -103,7 +103,7 @@ class Answering:
             self.bar = stack.enter_context(tqdm(total=len(asked), desc=title, unit="trace"))
             self._retry_suspects()
             if self.plan.spread is not None and self.plan.make_model is not None:
-                self._answer_elsewhere(self.plan.spread)
+                self._answer_elsewhere(self.plan.spread, self.plan.make_model)
                 return
             watchdog = stack.enter_context(Watchdog(self.plan.patience, title))
             again: list[str] = []
@@ -118,28 +118,33 @@ class Answering:
             if key not in self.journal and key not in self.errors
         ]
 
-    def _make_answerer(self) -> Callable[[], Callable[[Asked], Answered]]:
+    def _make_answerer(
+        self, make_model: Callable[[], Engine]
+    ) -> Callable[[], Callable[[Asked], Answered]]:
         reader = Reader(dict(self.reader.settings), self.reader.root.resolve())
-        return partial(make_answerer, self.plan.make_model, self.sampling, reader)
+        return partial(make_answerer, make_model, self.sampling, reader)
 
     def _retry_suspects(self) -> None:
         suspects = self.in_progress.suspects
         if not suspects:
             return
         log.warning("%d samples were in progress in a crash: retrying them", len(suspects))
-        in_subprocess = self.plan.make_model is not None
-        with RetryWorker(self._make_answerer(), self.plan.patience) as worker:
+        make_model, worker = self.plan.make_model, None
+        with ExitStack() as stack:
+            if make_model is not None:
+                retries = RetryWorker(self._make_answerer(make_model), self.plan.patience)
+                worker = stack.enter_context(retries)
 
             def ask(keys: list[str]) -> Answered | Crash:
                 asked = [(key, self.asked[key]) for key in keys]
-                if in_subprocess:
+                if worker is not None:
                     return worker.ask(asked)
                 try:
                     return answer_with(self.engine, self.sampling, self.reader)(asked)
                 except EngineDied as error:
                     return Crash(f"retried alone, and the engine died: {error}")
 
-            group = self.plan.group if in_subprocess else 1
+            group = 1 if worker is None else self.plan.group
             for keys, answer in retry_suspects(suspects, self.in_progress, ask, group):
                 if isinstance(answer, Crash):
                     self._fail(keys[0], answer.reason)
@@ -149,10 +154,10 @@ class Answering:
                     if completion.error is None or len(keys) == 1:
                         self._end(completion, media)
 
-    def _answer_elsewhere(self, spread: Spread) -> None:
+    def _answer_elsewhere(self, spread: Spread, make_model: Callable[[], Engine]) -> None:
         """Answer in groups on other nodes, then one by one what has no answer yet."""
         for size in (self.plan.group, 1):
-            for completion, media in spread(self._make_answerer(), self._left(), size):
+            for completion, media in spread(self._make_answerer(make_model), self._left(), size):
                 if completion.error is None or size == 1:
                     self._end(completion, media)
         for key, _ in self._left():
@@ -222,7 +227,9 @@ def answer_with(engine: Engine, sampling: Sampling, reader: Reader) -> Callable[
     """Return a function that answers questions: one completion each, and how frames were made."""
 
     def answer(asked: Asked) -> Answered:
-        requests, answered, media = [], [], {}
+        requests: list[Request] = []
+        answered: Answered = []
+        media: dict[str, dict[str, Any]] = {}
         for key, question, reading in reader.read_ahead(asked):
             try:
                 frames = reading.result()

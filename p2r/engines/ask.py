@@ -52,17 +52,7 @@ def ask_clip(
     after the frames are read. `longest`: refuse a longer clip (seconds). `seconds`: stop the answer
     after this time. Raises `UserError`, `VideoError`, `EngineError`.
     """
-    settings = eval_settings(recipe.video)
-    image_pixels = settings.pop("image_pixels", None)
-    read = partial(read_file, media, cache=FrameCache())
-    frames = read(**settings, **question.window)
-    still = frames.decoder == "image" and frames.total_frames == 1
-    if image_pixels and still:
-        frames = read(**settings | {"max_pixels": image_pixels})
-    if longest is not None and frames.duration > longest:
-        raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
-    if still:
-        question.data_type = "image"
+    frames = _read_clip(recipe, media, question, longest)
     yield Answer(frames)
     settings, text = recipe.eval, ""
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
@@ -74,6 +64,25 @@ def ask_clip(
                 yield Answer(frames, text, piece)
                 if end is not None and time.monotonic() > end:
                     break
+
+
+def _read_clip(
+    recipe: Recipe, media: Path, question: Question, longest: float | None = None
+) -> Frames:
+    """Return the frames of a clip or picture; the question learns that it is about a picture."""
+    settings = eval_settings(recipe.video)
+    image_pixels = settings.pop("image_pixels", None)
+    read = partial(read_file, media, cache=FrameCache())
+    settings |= question.window
+    frames = read(**settings)
+    still = frames.decoder == "image" and frames.total_frames == 1
+    if image_pixels and still:
+        frames = read(**settings | {"max_pixels": image_pixels})
+    if longest is not None and frames.duration > longest:
+        raise UserError(f"the clip is {frames.duration:.0f} s long: at most {longest:.0f} s")
+    if still:
+        question.data_type = "image"
+    return frames
 
 
 def load_to_ask(recipe: Recipe, model: str) -> Engine:
@@ -151,8 +160,7 @@ def preview_ask(
     if clips := find_clips(media):
         lines = [f"{len(clips)} videos of {media}"]
     else:
-        frames = next(ask_clip(recipe, media, question, lambda: nullcontext())).frames
-        lines = [_describe(media, frames)]
+        lines = [_describe(media, _read_clip(recipe, media, question))]
     return [
         *lines,
         f"{question.problem_type} question with {len(question.options)} options for {model}",

@@ -160,7 +160,7 @@ class RetryWorker:
         except WorkerFailed as failed:
             raise EngineError(f"the subprocess for retries did not start: {failed}") from None
         try:
-            return pickle.loads(self._worker.ask({}, pickle.dumps(message), self._limit)[1])
+            return pickle.loads(self._worker.ask({}, pickle.dumps(message), self._limit)[1].data)
         except WorkerFailed as failed:
             if failed.kind == "error":
                 raise EngineError(str(failed)) from None

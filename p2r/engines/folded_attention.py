@@ -26,7 +26,7 @@ def fold_attention(model: Any) -> None:
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     decoder = getattr(model.base_model, "language_model", None)
     for module in decoder.modules() if decoder is not None else ():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) == "sdpa":
             config._attn_implementation = ATTENTION
 

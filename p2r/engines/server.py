@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import cached_property
@@ -87,7 +87,7 @@ class ServerEngine:
         self.logprobs = logprobs
         self._is_vllm = False  # known after the first request to the server
         self._loading = threading.Lock()
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "engine": "server",
             "model": self.name,
             "media": recipe.server.media,
@@ -138,7 +138,7 @@ class ServerEngine:
                     future.cancel()
                 submit(client.close()).result()
 
-    def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
+    def stream(self, request: Request, sampling: Sampling) -> Generator[str]:
         """Yield the text of one answer in pieces, as they arrive."""
         from openai import APIError, DefaultHttpxClient, OpenAI
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -100,7 +100,7 @@ class TransformersEngine:
             for start in range(0, len(window), self.batch_size):
                 yield from self._answer(window[start : start + self.batch_size], sampling)
 
-    def stream(self, request: Request, sampling: Sampling) -> Iterator[str]:
+    def stream(self, request: Request, sampling: Sampling) -> Generator[str]:
         """Yield the text of one answer in pieces, while it is generated."""
         inputs = self._encode([request])
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)

@@ -134,18 +134,18 @@ def join_questions(items: Sequence[Item], questions: Sequence[Fields], found: No
         same_text = by_text.get(plain(item.problem), []) if item.problem else []
         if positions and item.problem:  # the id is only a position in the file
             known = []
-        question = _one_of(known, same_text, item)
-        if question is None:
+        match = _one_of(known, same_text, item)
+        if match is None:
             reason = "the question's text is not unique" if len(same_text) > 1 else "unknown id"
             found.note(reason, item.id)
             continue
-        if id(question) in used:
+        if id(match) in used:
             found.note("several outputs for one question", item.id)
             continue
-        used.add(id(question))
-        if question not in known:
+        used.add(id(match))
+        if match not in known:
             found.note(BY_TEXT, item.id)
-        _copy(question, item, found)
+        _copy(match, item, found)
         joined.append(item)
     for question in questions:
         if id(question) not in used:

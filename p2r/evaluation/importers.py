@@ -182,9 +182,9 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
                 if value is None:
                     raise BadValue(f"{name} must be text, not an object")
             return name, "" if value is None else str(value)
-    name = next((key for key in record if _names_output(key)), None)
-    if name is not None and isinstance(record[name], str | int | float | None):
-        return name, text_of(record[name])
+    named = next((key for key in record if _names_output(key)), None)
+    if named is not None and isinstance(record[named], str | int | float | None):
+        return named, text_of(record[named])
     # "answer" is the output if another key holds the reference answer.
     if "answer" in record and first(record, *TRUTHS[: TRUTHS.index("answer")]) is not None:
         return "answer", text_of(record["answer"])
@@ -234,8 +234,8 @@ def _flat(path: Path, benchmark: Benchmark) -> Iterator[Raw]:
     for file in files:
         value = only_list(read_file(file))
         task = benchmark.task_of_file(file)
-        found = ((one, task) for one in _flatten(value))
-        found = found if isinstance(value, list) else _members(value, task)
+        own = isinstance(value, list)
+        found = ((one, task) for one in _flatten(value)) if own else _members(value, task)
         for record, own_task in found:
             if len(files) > 1 and isinstance(record, Mapping):
                 record = {FILE: file.name, **record}

@@ -80,14 +80,14 @@ def mismatches(cases: Sequence[Case], choose: Chooser) -> list[str]:
     """
     found = ["unknown"] * len(cases)
     asked = [
-        (place, case, answered)
+        (place, case.question, think, answered)
         for place, case in enumerate(cases)
         if case.question.problem_type == "multiple choice"
-        and case.trace.think
+        and (think := case.trace.think)
         and (answered := extract_choice(case.trace.answer, case.question.options))
     ]
-    said = choose([case.question for _, case, _ in asked], [c.trace.think for _, c, _ in asked])
-    for (place, _, answered), choice in zip(asked, said, strict=True):
+    said = choose([question for _, question, _, _ in asked], [think for _, _, think, _ in asked])
+    for (place, _, _, answered), choice in zip(asked, said, strict=True):
         if choice is not None:
             same = "match" if choice == answered else "mismatch"
             found[place] = "no choice" if choice == NO_CHOICE else same

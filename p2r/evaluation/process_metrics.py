@@ -96,11 +96,15 @@ def _spread(values: Sequence[int]) -> dict[str, float | int | None]:
 
 def perception_accuracy(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
     """Return, by judge, the share of sufficient observations among those it judged."""
-    return split_by(
-        [case for case in cases if case.verdict is not None],
-        lambda case: case.verdict.judge or "no observation",
-        lambda case: None if (known := case.verdict.sufficient) is None else float(known),
-    )
+
+    def judge(case: Case) -> str | None:
+        return None if case.verdict is None else case.verdict.judge or "no observation"
+
+    def sufficient(case: Case) -> float | None:
+        known = None if case.verdict is None else case.verdict.sufficient
+        return None if known is None else float(known)
+
+    return split_by(cases, judge, sufficient)
 
 
 def split_by(

@@ -104,9 +104,9 @@ def read_benchmark(
     for fields in found.values():
         for oddity in _oddities(entry, fields):
             notes.note(oddity, fields.id or "")
-    for identity, times in Counter(fields.id for fields in found.values()).items():
+    for asked, times in Counter(fields.id for fields in found.values()).items():
         if times > 1:
-            notes.note("id with several questions", f"{identity} ({times} questions)")
+            notes.note("id with several questions", f"{asked} ({times} questions)")
     pairs = Counter((f.problem, tuple(f.options), *_shown(f)) for f in found.values())
     for (problem, *_), times in pairs.items():
         if times > 1:

@@ -53,13 +53,12 @@ class Reader:
 
     async def _read(self, prompts: Sequence[str]) -> dict[str, str | None]:
         found = await asyncio.gather(*map(self.judge.reply, prompts), return_exceptions=True)
-        for reply in found:
+        replies: dict[str, str | None] = {}
+        for prompt, reply in zip(prompts, found, strict=True):
             if isinstance(reply, BaseException):
                 raise reply
-        return {
-            prompt: reply.rationale if reply.sufficient else None
-            for prompt, reply in zip(prompts, found, strict=True)
-        }
+            replies[prompt] = reply.rationale if reply.sufficient else None
+        return replies
 
     def _check_budget(self, prompts: Sequence[str]) -> None:
         """Raise `JudgeError` if the requests cost money and there is no budget."""

@@ -41,10 +41,10 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
     numbers: dict[tuple[str, str | None], dict[str, dict[str, Any]]] = {}
     for result in results:
         given = input_of(result)
-        model = numbers.setdefault((result.model, given), {})
-        if result.benchmark in model:
+        own = numbers.setdefault((result.model, given), {})
+        if result.benchmark in own:
             raise DataError(f"two results of {result.model} on {result.benchmark}: give one")
-        model[result.benchmark] = rescore(result)
+        own[result.benchmark] = rescore(result)
         if given is None and (interval := mismatch_of(result.items)) is not None:
             row = measured["6"].setdefault(f"{result.model} (by rule)", {})
             row[f"mismatch, {result.benchmark}"] = interval

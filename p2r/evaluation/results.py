@@ -130,7 +130,7 @@ def import_result(
     entry = find_benchmark(benchmark)
     known = None if questions is None else read_benchmark(entry.name, questions)[0]
     found = import_outputs(format, path, entry.name, known, where, count_from)
-    source = {"format": format, "file": path.name, "sha256": _digest(path)}
+    source: dict[str, Any] = {"format": format, "file": path.name, "sha256": _digest(path)}
     source |= {"where": dict(where)} if where else {}
     made = {"source": source, "p2r": __version__}
     counts = dict(sorted(found.counts.items()))

@@ -176,7 +176,7 @@ def match_like_video_r1(answer: str, asked: Asked) -> float:
         decimal = ["." in text or "," in text for text in (answer, truth)]
         return float(decimal[0] == decimal[1] and round(given, 2) == round(right, 2))
     if asked.problem_type == "regression":
-        return mra_of(given, right, "strict")
+        return _mra_of_video_r1(given, right)
     return 0.0
 
 

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.data import eval_settings, read_frames
 from p2r.engines import Request, Sampling, load_engine
-from p2r.errors import UserError
+from p2r.errors import MediaError, UserError
 from p2r.export.lmms_task import TASK_PREFIX, question_of
 from p2r.export.model import find_trained, is_stage
-from p2r.files.media import MediaError
 from p2r.formats.values import split_options
 from p2r.records import Question
 from p2r.runs import quiet_libraries, use_threads
@@ -48,6 +47,7 @@ class Answers:
     """The model without lmms-eval's base class: it turns requests into answers."""
 
     is_simple = False  # lmms-eval passes messages
+    task_dict: dict[str, Any]  # set by lmms-eval: the documents by task and split
 
     def __init__(
         self,

@@ -77,7 +77,8 @@ def run_demo(run: Run, report: Report) -> Results:
     with stage("1  generate: the teacher writes traces"):
         stages.generate(run)
     with stage("2  filter: right answers, sufficient observations"):
-        report.funnel(stages.filter(run))
+        if (table := stages.filter(run)) is not None:  # None is for shards
+            report.funnel(table)
     with stage("3  SFT: the base learns the template"):
         stages.sft(run)
     with stage(f"4  RL from the SFT model: {', '.join(run.recipe.demo.arms)}"):

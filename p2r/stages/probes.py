@@ -39,8 +39,9 @@ def follow_sources(run: Run, model: str, name: str) -> dict[str, dict[str, Any]]
 
 
 def _probe(run: Run, model: str) -> list[dict[str, Any]]:
-    from p2r.playground.card import answer_from, make_writer
+    from p2r.playground.card import answer_from
     from p2r.playground.truth import source_followed
+    from p2r.playground.writer import make_writer
     from p2r.template import parse
 
     questions, root = find_questions(run, "eval", split=SPLIT)

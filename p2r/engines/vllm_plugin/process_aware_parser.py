@@ -112,7 +112,7 @@ def _add_observations() -> None:
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 
     usual = OpenAIServingChat._finalize_response_message
-    if getattr(usual, "adds_observations", False):
+    if usual.__module__ == __name__:  # done before
         return
 
     def finalize(self: Any, message: Any, *, parser: Any) -> Any:
@@ -122,5 +122,4 @@ def _add_observations() -> None:
             message.observation = found
         return message
 
-    finalize.adds_observations = True
     OpenAIServingChat._finalize_response_message = finalize

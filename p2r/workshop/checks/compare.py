@@ -135,17 +135,17 @@ def difference(expected: Any, found: Any, tolerance: float = TOLERANCE, place: s
     if isinstance(expected, dict):
         if not isinstance(found, dict) or expected.keys() - found.keys():
             return f"{where}expected the keys {', '.join(map(str, expected))}, got {show(found)}"
-        pairs = ((key, (value, found[key])) for key, value in expected.items())
-        parts = (difference(*pair, tolerance, f"{place}[{key!r}]") for key, pair in pairs)
-        return next(filter(None, parts), "")
+        pairs = [(repr(key), value, found[key]) for key, value in expected.items()]
+        return _first_difference(pairs, tolerance, place)
     if isinstance(expected, list):
         if not isinstance(found, list):
             return f"{where}expected {len(expected)} values, got {show(found)}"
         if len(expected) != len(found):
             return f"{where}expected {len(expected)} values, got {len(found)}"
-        pairs = enumerate(zip(expected, found, strict=True))
-        parts = (difference(*pair, tolerance, f"{place}[{index}]") for index, pair in pairs)
-        return next(filter(None, parts), "")
+        pairs = [
+            (str(index), *pair) for index, pair in enumerate(zip(expected, found, strict=True))
+        ]
+        return _first_difference(pairs, tolerance, place)
     if _is_number(expected) and _is_number(found):
         both_nan = math.isnan(expected) and math.isnan(found)
         size = max(1.0, abs(expected))
@@ -153,6 +153,12 @@ def difference(expected: Any, found: Any, tolerance: float = TOLERANCE, place: s
             return ""
         return f"{where}{found:.6g} instead of {expected:.6g}"
     return "" if expected == found else f"{where}{found!r} instead of {expected!r}"
+
+
+def _first_difference(pairs: list[tuple[str, Any, Any]], tolerance: float, place: str) -> str:
+    """Return the first difference of parts: (key, expected, found)."""
+    parts = (difference(a, b, tolerance, f"{place}[{key}]") for key, a, b in pairs)
+    return next(filter(None, parts), "")
 
 
 def _is_number(value: Any) -> bool:

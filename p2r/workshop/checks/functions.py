@@ -265,10 +265,13 @@ def test_kind_of(function: Function) -> Function:
     return compare(function, kind_of, examples, names)
 
 
+_CELLS = ((True, True), (True, False), (False, True), (False, False))
+
+
 def kappa(first: Sequence[bool], second: Sequence[bool]) -> float | None:
     """Return Cohen's kappa of two raters."""
     pairs = list(zip(first, second, strict=True))
-    counts = [pairs.count(pair) for pair in ((1, 1), (1, 0), (0, 1), (0, 0))]
+    counts = [pairs.count(pair) for pair in _CELLS]
     return cohen_kappa(*counts)
 
 

@@ -107,12 +107,12 @@ def step_result(
     return StepResult(step.rewards, step.advantages, loss)
 
 
-def _verdicts(step: pa_grpo.Step, judge: Judge) -> list[Verdict]:
-    observations = [parse(text).observation for text in step.texts]
-    rows = [row for row, observation in enumerate(observations) if observation]
-    found = judge.judge([step.questions[row] for row in rows], [observations[row] for row in rows])
-    verdicts = dict(zip(rows, found, strict=True))
-    return [verdicts.get(row, NO_OBSERVATION) for row in range(len(observations))]
+def _verdicts(step: pa_grpo.Step, judge: Judge) -> list[Verdict | None]:
+    parsed = [parse(text).observation for text in step.texts]
+    observed = {row: observation for row, observation in enumerate(parsed) if observation}
+    found = judge.judge([step.questions[row] for row in observed], list(observed.values()))
+    verdicts = dict(zip(observed, found, strict=True))
+    return [verdicts.get(row, NO_OBSERVATION) for row in range(len(parsed))]
 
 
 def test_step_loss(
