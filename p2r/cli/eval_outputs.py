@@ -1,4 +1,4 @@
-"""`p2r eval check`, `import`, `rescore`, `compare` and `report`: work on files, without a model."""
+"""`p2r eval list`, `check`, `import`, `rescore`, `compare` and `report`: work without a model."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from p2r.cli.eval_options import (
 )
 from p2r.cli.options import JsonOption, SetOption
 from p2r.errors import UserError
+from p2r.evaluation.benchmarks import all_benchmarks, load_benchmark
 from p2r.files.safe_text import show_unseen
 
 if TYPE_CHECKING:
@@ -46,6 +47,27 @@ BudgetOption = Annotated[
     float | None,
     typer.Option(min=0.0, help="US dollars that the reader may cost, over all calls."),
 ]
+
+
+@eval_app.command("list", epilog="Example: p2r eval list · p2r eval list mmvu")
+def list_benchmarks(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Benchmarks to show. Default: all.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the benchmarks: questions, score, files, where to get them, and their licence.
+
+    Under "download", hub is the Hugging Face hub.
+    """
+    chosen = [load_benchmark(name) for name in names or all_benchmarks()]
+    facts = {benchmark.name: benchmark.facts for benchmark in chosen}
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    from p2r.cli.tables import facts_table, make_console
+
+    make_console().print(facts_table(facts))
 
 
 @eval_app.command(

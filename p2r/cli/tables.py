@@ -84,6 +84,16 @@ def counts_table(title: str, counts: dict[str, Any], first: str = "name") -> Tab
     return grid_table(title, [[first, "number"], *rows])
 
 
+def facts_table(facts: dict[str, dict[str, str]]) -> Table:
+    """Return a table with one line for each fact about a thing, grouped by the thing's name."""
+    rows = [
+        ["" if place else name, fact, text]
+        for name, texts in facts.items()
+        for place, (fact, text) in enumerate(texts.items())
+    ]
+    return grid_table("", [["name", "fact", "value"], *rows], left=3)
+
+
 def results_table(results: Results, columns: Sequence[str] = ()) -> Table:
     """Return means in percent with their 95 % intervals, one row per model.
 

@@ -217,3 +217,12 @@ class Benchmark:
     unpack: Callable[[Path, Any], Iterable[Raw] | None] | None = None
     format: str = ""
     rate: Callable[[Sequence[Item], Callable[..., Any]], dict[str, int]] | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a user wants to know before a download, by the name of the fact."""
+        count = "" if self.expected is None else f"{self.expected:,}: "
+        known = {"title": self.title, "questions": f"{count}{self.subset}", "score": self.metric}
+        parts = {"parts": ", ".join(self.axes)} if self.axes else {}
+        files = {"files": self.files, "media": self.media, "download": self.download}
+        return known | parts | files | {"licence": self.licence}

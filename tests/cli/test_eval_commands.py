@@ -12,7 +12,7 @@ from p2r.cli.evaluate import print_manifest
 from p2r.errors import UserError
 from p2r.evaluation.questions import Manifest
 
-COMMANDS = ("run", "check", "import", "rescore", "compare", "report", "transfer")
+COMMANDS = ("run", "list", "check", "import", "rescore", "compare", "report", "transfer")
 
 
 @pytest.fixture
@@ -44,6 +44,21 @@ def test_help_lists_the_commands_and_not_the_old_options(capsys):
     text = shown(capsys, "--help")
     assert all(f"  {command} " in text for command in COMMANDS)
     assert "--rescore" not in text and "--compare" not in text
+
+
+def test_the_list_shows_what_a_download_needs(capsys):
+    text = " ".join(shown(capsys, "list", "mmvu", "vsibench").split())
+    assert "hub yale-nlp/MMVU: validation.json and the videos" in text
+    assert "licence Apache-2.0 (annotations and clips)" in text
+    facts = json.loads(shown(capsys, "list", "--json"))
+    assert {"playground", "vcrbenchall", "mmvu"} <= facts.keys()
+    assert facts["lvbench"]["questions"] == "1,549: all questions"
+    assert all(all(fact.values()) for fact in facts.values())
+
+
+def test_the_list_refuses_an_unknown_name(capsys):
+    assert run_cli(["eval", "list", "nope"]) == 2
+    assert "no benchmark 'nope'" in capsys.readouterr().err
 
 
 def test_every_command_gives_the_same_as_the_old_spelling(files, capsys):
