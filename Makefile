@@ -109,7 +109,7 @@ DEEPSPEED = made=$$(mktemp -d) && trap 'rm -rf $$made' EXIT && \
 		--no-build-isolation --no-deps -w $$made deepspeed==0.19.8 && \
 	$(PIP) --no-deps $$made/deepspeed*.whl
 
-clean:  ## all but the runs
+clean:  ## delete .venv, builds and caches; keep the runs
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -103,7 +103,7 @@ print(f"{cut} cut off; faults: {dict(faults)}")
 # %%
 plots.lengths(cases, "Length of the two processes")
 # %% [markdown]
-# **What this shows.** A trace that reaches the limit of tokens (`generate.max_tokens`) is *cut off*. The length of the observation depends on the number of sentences in it, the length of the reasoning on how many of them it repeats. Notebook 05 rewards lengths in a range: at the scale "tiny" 20 to 68 tokens for perception, 10 to 80 for reasoning (`rl.length_ranges` in the recipe). 68 tokens are room for three sentences, not for a whole scene.
+# **What this shows.** A trace that reaches the limit of tokens (`generate.max_tokens`) is *cut off*. The length of the observation depends on the number of sentences in it, the length of the reasoning on how many of them it repeats. Notebook 05 rewards lengths in a range: at the scale "tiny" 20 to 68 tokens for perception, 10 to 80 for reasoning (`rl.length_ranges` in the recipe). 68 tokens leave room for three sentences, not for a whole scene.
 #
 # ### Exercise 2: generate again
 #

@@ -181,4 +181,4 @@ for case in cases[:2]:
 # %% [markdown]
 # ## Summary
 #
-# The loss counts only the response. SFT teaches what a response looks like, and the habit of describing the needed facts only in part. Next: [05 · rewards and judges](05_rewards.ipynb).
+# The loss counts only the response. SFT teaches what a response looks like. It teaches only in part the habit of describing the needed facts. Next: [05 · rewards and judges](05_rewards.ipynb).

@@ -65,7 +65,7 @@ for name, parameters, trained in (
 ):
     print(f"{name:>24}: {training_bytes(parameters, trained) / 2**30:6.1f} GiB")
 # %% [markdown]
-# **What this shows.** One GiB is 2³⁰ bytes. To sample, the 7B model needs 8.3 × 2 = 16.6 GB, or 15.5 GiB. To train all its weights it needs 124 GiB, more than one card has. So eight cards share weights, gradients and optimiser states (with ZeRO-3 or FSDP2). With adapters, the training fits on one card. Activations and rollouts come on top: the plan below counts them.
+# **What this shows.** One GiB is 2³⁰ bytes. To sample, the 7B model needs 8.3 × 2 = 16.6 GB, or 15.5 GiB. To train all its weights it needs 124 GiB, more than one card has. So eight cards share weights, gradients and optimiser states (with ZeRO-3 or FSDP2). With adapters, the training fits on one card. Activations and rollouts need additional memory: the plan below counts it.
 #
 # ## The plan
 #

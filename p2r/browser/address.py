@@ -178,7 +178,8 @@ def _without_verdicts(filters: Filters) -> Filters:
 def _read_items(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Return the cases of a story, each with the note that follows it.
 
-    Of a story that is too long, one case more than `MAX_ITEMS` stays, so that it can be refused.
+    Of a story with more than `MAX_ITEMS` cases, returns the first `MAX_ITEMS` + 1, so that the
+    caller can see that it is too long and refuse it.
     """
     items: list[tuple[str, str]] = []
     taken = False

@@ -1,4 +1,4 @@
-"""Builds and serves the case browser: one case after the other, over the cases of runs.
+"""Builds and serves the case browser, which shows the cases of one or several runs.
 
 `launch` serves it on this machine. The server renders a page from the query of its address
 (`p2r.browser.address`, `p2r.browser.pages`), and the page fetches its parts. The store filters,
@@ -54,7 +54,7 @@ def launch(
     returns at once: `.local_url` of the result is the address, and `.close()` stops the server. In
     a notebook the output of the cell shows the browser, and the call returns at once too.
     `root_path` is the path below which a reverse proxy serves the browser, for example
-    "/user/jo/proxy/7860". In a notebook on JupyterHub it is found by itself.
+    "/user/jo/proxy/7860". In a notebook on JupyterHub, p2r finds it.
 
     `read_only`: visitors can neither label nor ask, and no password is needed. `allow_hosts`: names
     under which a proxy serves the browser ("*" for any). `task`: the ids of the cases to label,

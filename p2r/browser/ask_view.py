@@ -251,14 +251,15 @@ def _preview(clip: tuple[str, str]) -> Markup:
     """Return the chosen clip as a player; for a clip that cannot be played here, a note."""
     if not clip[0]:
         why = "It is too large to be played here." if clip[1] else "Its type cannot be played here."
-        return render_no_media("Your clip is there", f"{why} Press “Ask”.")
+        return render_no_media("Your clip is loaded", f"{why} Press “Ask”.")
     return render("asked_clip.html", clip=clip)
 
 
 def _clip_of(file: str | None, case_id: str | None, data_type: str) -> tuple[str, str]:
     """Return the address of the clip and its data type.
 
-    The address is "" if the clip is too large for the page or of an unknown type, which is "".
+    The address is "" if the clip is too large for the page or its type is unknown. The data type
+    is "" if it is unknown.
     """
     if not file:
         return "p2r/media?" + urlencode({"case": case_id or ""}), data_type

@@ -1,4 +1,4 @@
-"""Credit: the advantage of each token that the run gave, and that PA-GRPO and GRPO would give.
+"""The credit of each token: the advantage in this run, under PA-GRPO and under GRPO.
 
 All tokens of a process share its advantage (eq. 6), so a whole process has one colour. The process
 of a token is also underlined, and every sign is written out. Colour alone never carries a meaning.
@@ -248,9 +248,10 @@ def case_credits(
 def render_group_credit(
     group: GroupCredit, selected: str, view: View | None, all_sums: bool = True
 ) -> Markup:
-    """Return a picture of the method. `view` makes the links to the rollouts; None: no links.
+    """Return the credit of a group as bars, one row per rollout. `view` makes the links.
 
-    `all_sums`: write out the arithmetic of every rollout, not only of the selected one.
+    Without `view` the rows have no links. `all_sums`: write out the arithmetic of every rollout,
+    not only of the selected one.
     """
     longest = max((row["trace.completion_tokens"] or 0 for row in group.rows), default=0) or 1
     columns = group.columns()

@@ -191,7 +191,7 @@ class Desk:
         return case.id
 
     def _run(self) -> Run | None:
-        """The first open run whose recipe can be read; cases may have come without one."""
+        """The first open run with a readable recipe; None if no open run has one."""
         from p2r.runs import Run
         from p2r.runs.recipe import load_recipe
 

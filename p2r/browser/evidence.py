@@ -102,7 +102,8 @@ def read_reasoning(think: str | None, observation: Sequence[Sentence]) -> list[S
 def find_ground(text: str, observation: Sequence[Sentence]) -> int | None:
     """Return the number of the sentence that holds most words of a text; 0 if none holds enough.
 
-    If a text has several clauses, each must have its sentence; the first clause's is returned.
+    If a text has several clauses, a sentence must hold each of them; returns the number of the
+    sentence of the first clause.
     Returns None if the text has too few words to say something, or nothing was observed.
     """
     seen = [s for s in observation if not _INTENT.match(s.text)]
@@ -145,7 +146,7 @@ def cut_times(text: str, begin: float = 0.0) -> tuple[Piece, ...]:
 def compare_with_scene(
     question: Question, observation: Sequence[Sentence]
 ) -> list[tuple[str, Sentence | None]]:
-    """Return each true sentence about the scene with the observation's sentence about the same.
+    """Return each true sentence about the scene, with the observation's sentence on its subject.
 
     None where the observation does not mention it. Empty if the scene is not known.
     """
@@ -176,7 +177,7 @@ def _starts(timed: Sequence[tuple[str, float]]) -> dict[tuple[str, ...], float]:
 
 
 def _find_instead(text: str, scenic: Sequence[str]) -> str:
-    """Return the true sentence about the same object as an untrue one; "" if there is no such."""
+    """Return the true sentence about the object of an untrue one; "" if there is none."""
     return next((truth for truth in scenic if subject_of(truth) == subject_of(text)), "")
 
 

@@ -1,7 +1,7 @@
 """Exchanges cases and labels with FiftyOne and Label Studio.
 
-FiftyOne: the samples of a dataset, to look at the media (`fiftyone.Dataset.from_dict`). Label
-Studio: tasks with a choice and a text area, and the labels that people gave there.
+FiftyOne: a dataset to view the media (`fiftyone.Dataset.from_json`). Label Studio: tasks with a
+choice and a text area, and the labels that people gave there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Who can reach the case browser: checks of its host, its password and the path of a proxy.
 
-`hide_paths` takes the folders of this machine out of what visitors see.
+`hide_paths` removes the folders of this machine from messages to visitors.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ class Routes:
 
     def _labels(self, request: Request) -> Response:
         if self.library.read_only:
-            return PlainTextResponse("this browser is public: it gives out no labels", 403)
+            return PlainTextResponse("this browser is read-only: it does not export labels", 403)
         kind = request.query_params.get("kind", "")
         if kind not in ("csv", "jsonl"):
             return PlainTextResponse("the kind of the export must be csv or jsonl", status_code=400)

@@ -1,7 +1,7 @@
 """Where the browser is served: behind the proxies of JupyterHub and Colab, in a Space.
 
-The address 127.0.0.1 of a notebook's server is not that of its reader: JupyterHub and Colab have a
-proxy. A Hugging Face Space has a public name.
+On JupyterHub and Colab, the notebook's server is not the reader's machine, so 127.0.0.1 does not
+lead to it: readers go through a proxy. A Hugging Face Space has a public name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def hub_path(port: int) -> str:
 def allowed_hosts(root_path: str, more: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the host names under which the browser may be served, besides this machine's.
 
-    On a hub, in Colab and in a Space, this machine is not that of a visitor, so any name is safe.
+    On a hub, in Colab and in a Space, the browser does not run on a visitor's own machine. So
+    DNS rebinding to that machine does not reach it, and any name is safe.
     """
     named = urlsplit(root_path).hostname
     remote = bool(os.environ.get(_HUB) or os.environ.get("SPACE_ID")) or colab_check()

@@ -1,7 +1,7 @@
 """The case study: one case on one page, for a lecture, a paper or a story.
 
-The page says why the case turned out as it did, and ties every claim to what it rests on. It is the
-same in the browser, in a saved file and in an exported site.
+The page says why the case turned out as it did, and links every claim to its evidence. The page is
+the same in the browser, in a saved file and in an exported site.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ FAILURE_WORDS = {
     "judge unknown": "no verdict",
 }
 FAILURE_MEANINGS = {
-    "right by luck": "The answer is right, but the observation does not support it. An outcome "
-    "reward rewards such cases. Process rewards do not.",
+    "right by luck": "The answer is right, but the observation does not support it. GRPO rewards "
+    "the observation of such a case too. PA-GRPO does not.",
     "perception miss": "The observation misses or distorts what the question needs, so the "
     "reasoning had no chance.",
     "reasoning slip": "The observation holds everything that is needed, but the conclusion is "
@@ -90,7 +90,7 @@ TAG_WORDS = {
 GLOSSARY = {
     "observation": (
         "observation",
-        "What the model writes that it sees, before it thinks. It is the work of perception.",
+        "What the model says it sees, before it thinks. Its tokens belong to perception.",
     ),
     "sufficient": (
         "sufficient",
@@ -114,8 +114,8 @@ GLOSSARY = {
     ),
     "A_P": (
         "A_P",
-        "The advantage of the observation's tokens: how much better than its group, in standard "
-        "deviations. Above 0, training makes these tokens more likely.",
+        "The advantage of the observation's tokens: how much higher its reward is than the mean of "
+        "its group, in standard deviations. Above 0, training makes these tokens more likely.",
     ),
     "A_R": (
         "A_R",

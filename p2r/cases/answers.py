@@ -1,4 +1,4 @@
-"""Keeps the last answers of a case store, so that each question is computed once."""
+"""Caches the last results of a case store, so that each query is computed once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MOST = 96  # answers
 
 
 class Answers:
-    """The answers to the last `MOST` questions. Threads may share it."""
+    """A cache of the results of the last `MOST` queries. Threads may share it."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Answer]) -> Answer:
-        """Return the answer with this key. It is computed if it is not kept."""
+        """Return the result with this key; compute it if it is not in the cache."""
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)

@@ -1,4 +1,4 @@
-"""The table of some runs, kept up to date, and the last answers about it."""
+"""The table of some runs, kept up to date, with a cache of the last query results."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Kept = TypeVar("Kept")
 class OpenTable:
     """The cases of run folders or Parquet files, as one table in written order.
 
-    A Parquet file that was replaced is read again without a call. `refresh` adds what a running
-    stage wrote since. Threads may share this object. The answers to the last questions are kept; a
+    A Parquet file that was replaced is read again at the next query. `refresh` adds what a running
+    stage wrote since. Threads may share this object. The results of the last queries are cached; a
     list takes 4 bytes per case.
 
     Raises `StoreError` for runs without readable cases, and for two copies of one run.

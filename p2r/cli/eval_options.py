@@ -76,7 +76,7 @@ BenchmarkOption = Annotated[
         "--benchmark",
         help=f"{', '.join(benchmark_names())}, own:NAME for another set of questions, "
         "or a Python file that defines a benchmark. "
-        "--questions gives its official files.",
+        "Pass its official files with --questions.",
     ),
 ]
 AllOption = Annotated[

@@ -35,15 +35,15 @@ def plot(
         list[Path],
         typer.Argument(
             metavar="STAGE|DATA|STUDY...",
-            help="Folders of RL stages (RUN/pa_grpo), or one data set: a run (its kept traces) or "
-            "a file. Or one finished demo (RUN), or the result of one study "
-            "(RUN/study_NAME.json).",
+            help="For curves: folders of RL stages (RUN/pa_grpo). For a data set: one run (its "
+            "kept traces) or one file. For results: one finished demo (RUN). For a study: "
+            "RUN/study_NAME.json.",
         ),
     ],
     out: Annotated[
         Path, typer.Option(help="File to write: .html, .json, or .png, .svg, .pdf with kaleido.")
     ] = Path("figure.html"),
-    window: Annotated[int, typer.Option(min=1, help="Running mean over so many steps.")] = 1,
+    window: Annotated[int, typer.Option(min=1, help="Steps of the running mean.")] = 1,
 ) -> None:
     """Draw the curves of several RL stages, or a figure of a data set, a demo or a study.
 

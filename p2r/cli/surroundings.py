@@ -48,7 +48,7 @@ def give_home() -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"p2r-home-{user}-"))
     os.environ["HOME"] = str(folder)
     print(
-        f"user {user} has no home folder: caches and the books of judges go to {folder} "
+        f"user {user} has no home folder: caches and the ledger of judge calls go to {folder} "
         "(set HOME to another folder to keep them)",
         file=sys.stderr,
     )

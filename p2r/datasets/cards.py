@@ -1,4 +1,4 @@
-"""Data cards: the content of a data set, its making, its sources and terms, and its limits.
+"""Data cards: what a data set contains, how it was made, its sources, terms and limits.
 
 A card is a Hugging Face dataset card (Markdown with a YAML head, `NAME.md`) and a Croissant file
 (`NAME.croissant.json`). `p2r.datasets.describe` collects the facts of a run or a file,

@@ -155,7 +155,7 @@ class Answering:
                         self._end(completion, media)
 
     def _answer_elsewhere(self, spread: Spread, make_model: Callable[[], Engine]) -> None:
-        """Answer in groups on other nodes, then one by one what has no answer yet."""
+        """Answer in groups on other nodes, then retry the unanswered questions one by one."""
         for size in (self.plan.group, 1):
             for completion, media in spread(self._make_answerer(make_model), self._left(), size):
                 if completion.error is None or size == 1:

@@ -1,4 +1,4 @@
-"""Attention of a decoder that samples: no copy of the keys for heads that share them.
+"""Attention for sampling with grouped queries, without copying keys for the heads that share them.
 
 In models with grouped queries, several heads share their keys. With a mask, SDPA of transformers
 copies keys and values for each head, at every token. Here the queries of these heads are folded

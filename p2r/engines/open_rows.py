@@ -1,4 +1,4 @@
-"""Sampling with transformers, without the rollouts that are complete.
+"""Removes complete rollouts from the batch while transformers samples the others.
 
 `generate` of transformers computes all rows of a batch until the longest one is complete. Here,
 complete rows leave the forward pass and the cache within eight tokens. Their last states are 0, and

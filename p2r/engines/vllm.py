@@ -160,7 +160,7 @@ class VllmEngine:
             del self.llm
             raise EngineDied(
                 f"vLLM's engine died; its log has the reason: {describe_error(error)}. Start "
-                "the same command again: it resumes, and retries the samples in progress alone"
+                "the same command again: it resumes, and first retries the unfinished samples"
             ) from error
 
     def _abort(self, running: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ DEFAULT_PLAN = WorkPlan()
 
 
 def find_spread(ray: bool) -> Spread | None:
-    """Return how work goes to a Ray cluster, None without one."""
+    """Return the function that sends work to a Ray cluster; None if `ray` is false."""
     if not ray:
         return None
     from p2r.engines.ray_cluster import ray_map

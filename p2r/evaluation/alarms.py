@@ -3,7 +3,7 @@
 - more than 30 % of the outputs cannot be parsed
 - a part, or the whole, scores exactly 0
 - the official rule leaves outputs out of the mean that the robust rule scores
-- the official rule takes outputs without a letter or a digit for right
+- the official rule counts outputs without a letter or a digit as right
 - reference answers cannot be read
 """
 
@@ -33,7 +33,7 @@ def find_alarms(items: Sequence[Item], axes: Sequence[str]) -> list[Alarm]:
 
 
 def alarm_lines(alarms: Sequence[Alarm]) -> list[str]:
-    """Return the lines that tell the warnings in a terminal."""
+    """Return the warnings as lines for a terminal."""
     lines = []
     for alarm in alarms:
         lines.append(f"WARNING: {alarm['what']}")

@@ -1,4 +1,4 @@
-"""Compares two result files item by item: who gained, and is it more than chance?"""
+"""Compares two result files item by item: how large is the difference, and is it only chance?"""
 
 from __future__ import annotations
 

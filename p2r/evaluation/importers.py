@@ -76,8 +76,8 @@ def import_outputs(
     The same id with another question is another item. Of a true repeat, the first record is used.
     `questions` holds the benchmark's questions. If it is given, truth, options and parts come from
     there. Outputs without a known id are joined by the text of their question. `where` selects the
-    records that have these values. `count_from` is the place of the first option, if outputs are
-    places.
+    records that have these values. `count_from` is the index of the first option, if outputs are
+    indices of options.
 
     Raises `DataError` for an unknown format, if no record can be used, or if the file has outputs
     of several conditions and `where` does not choose one.

@@ -220,7 +220,7 @@ def score_answers(cases: Sequence[Case]) -> list[Case]:
 
 
 def score_cases(cases: Sequence[Case], judge: Judge | None, run: Run) -> list[Case]:
-    """Return the cases with accuracy, verdict, and its tags (`tags_of`)."""
+    """Return the cases with their accuracy, verdict and tags (`tags_of`)."""
     found: Sequence[Verdict | None] = [None] * len(cases)
     if judge is not None:
         with Journal(run.path("verdicts.jsonl")) as verdicts:

@@ -139,7 +139,7 @@ def _copy_adapters(trained: TrainedModel, folder: Path) -> None:
 
 
 def base_of(trained: TrainedModel) -> str:
-    """Return the model that the adapters of a stage change, without a path of this machine."""
+    """Return the name of the model that a stage's adapters belong to, without local folders."""
     base = str(trained.recipe.models.base)
     if trained.stage.name != "sft":
         return f"{trained.stage.resolve().parent.name}-sft"
@@ -193,10 +193,11 @@ def _generation(trained: TrainedModel) -> dict[str, Any]:
 
 
 def chat_template_of(model: str | Path, folder: Path | None) -> Path | None:
-    """Return a file with the chat template that asks a model in its template; None for others.
+    """Return the file of the chat template that asks a trained model in its own prompt style.
 
     An exported folder has such a file. For a stage of a run, `RUN/pa_grpo`, the file is written to
-    `folder` (None: the file is only named). All other models have their own chat template.
+    `folder` (None: the file is only named). Returns None for all other models: they use their own
+    chat template.
     """
     from p2r.data import load_processor
 

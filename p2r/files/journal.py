@@ -69,9 +69,9 @@ class Shard:
 class Journal:
     """The only writer of a journal file; it holds at most one record per key.
 
-    Opening creates the file and locks it, so that a second writer is refused. An unfinished last
-    line, left by a killed process, is cut off. Then the keys are read. `append` returns when the
-    record is on disk.
+    Opening creates the file and locks it, so that a second writer is refused. If an earlier writer
+    was killed in the middle of a line, the unfinished line is removed. Then the keys are read.
+    `append` returns when the record is on disk.
 
     Raises `StoreError` for a locked file, a damaged line or a repeated key.
     """
@@ -84,7 +84,7 @@ class Journal:
         try:
             if not lock_descriptor(self._descriptor, blocking=False):
                 raise StoreError(
-                    f"another process is writing {self.path}: wait for it or stop it, then start "
+                    f"another program is writing {self.path}: wait for it or stop it, then start "
                     "again"
                 )
             self._size = cut_torn_line(self._descriptor, self.path)
@@ -265,7 +265,7 @@ def cut_torn_line(descriptor: int, path: Path) -> int:
             break
     if end < whole:
         log.warning(
-            "%s: cut off the unfinished last line of a killed process (%d bytes)", path, whole - end
+            "%s: removed the unfinished last line of a killed writer (%d bytes)", path, whole - end
         )
         os.ftruncate(descriptor, end)
         os.fsync(descriptor)

@@ -57,7 +57,7 @@ def _segment(name: str) -> Callable[[Any], str | None]:
 
 
 def given(value: Any) -> bool:
-    """Return whether there is text. In a file of strings, nulls are strings too."""
+    """Return whether a value is text. The strings "None", "nan" and "null" count as missing."""
     return isinstance(value, str) and value.strip() not in ("", "None", "nan", "null")
 
 

@@ -130,8 +130,9 @@ def _check_pictures(keys: Sequence[str], media: Sequence[Medium]) -> None:
 def place_media(problem: str, media: list[Medium]) -> tuple[str, list[Medium]]:
     """Return the text of a question and its media in the order of the text's placeholders.
 
-    Placeholders before the text are left out: media always come first. Those of several media stay
-    where they are inside the text. Raises BadValue if their number is not that of the media.
+    Prompts put the media first. So the placeholder of a single medium is removed, and so are the
+    placeholders of several media if all of them are before the text. Otherwise they stay in their
+    places. Raises BadValue if the numbers of placeholders and media differ.
     """
     kinds = PLACEHOLDER.findall(problem)
     if not kinds or not media:

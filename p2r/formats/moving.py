@@ -1,4 +1,4 @@
-"""Look into picture files whose record does not say if they are videos."""
+"""Find animated pictures: they count as videos if the record does not say what they are."""
 
 from __future__ import annotations
 

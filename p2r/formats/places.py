@@ -1,7 +1,7 @@
 """Turn the index of an option, given as the answer, into its letter.
 
-Files count options from 0 or from 1, and no single record shows which. The whole file does: an
-index of 0, or an index equal to the number of options.
+Files count options from 0 or from 1, and most records do not show which. The whole file can show
+it: an index of 0 means from 0, an index equal to the number of options means from 1.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def usual_key(key: Any) -> str:
 
 
 def usual_keys(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a record with usual keys. A key that is already written so counts before others."""
+    """Return a record with usual keys. If several keys become one, its usual spelling wins."""
     if all(key.islower() for key in record):
         return record
     usual = {usual_key(key): key for key in record}

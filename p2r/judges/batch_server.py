@@ -1,7 +1,8 @@
 """Reads Message Batches from the server: their state, the list, their results.
 
 A batch that the server does not find may still run and be charged. So "not found" (HTTP 404) is
-handled like an outage until the lease of the batch is over: look into the list, wait, ask again.
+handled like an outage until the lease of the batch ends: p2r looks for the batch in the server's
+list, waits, and asks again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2")
 
 
 class BatchServer:
-    """The batches of a client. `poll`: seconds between two questions about a batch."""
+    """The batches of a client. `poll`: seconds between two status requests for a batch."""
 
     def __init__(self, client: anthropic.AsyncAnthropic, poll: float) -> None:
         self.api = client.messages.batches

@@ -54,7 +54,7 @@ class Batch:
 
 
 class BatchJudge(BaseJudge):
-    """Asks Claude in batches, with the cache and the books of the online judge.
+    """Asks Claude in batches, with the cache and the ledger of the online judge.
 
     `submit` sends the judgements without a verdict, `collect` waits for all batches, and `judge`
     does both. After a kill, the same calls first find and collect the batches that were sent. This

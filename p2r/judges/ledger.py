@@ -1,8 +1,8 @@
 """The ledger of judging: calls, tokens, money, and a budget that is never exceeded.
 
 Before a call is sent, its highest possible cost is reserved. The answer replaces the reservation by
-the real cost. If the answer is lost (a dropped connection, a killed process), the call may have
-been charged: its highest cost stays in the books as `at_risk` and counts against the budget.
+the real cost. If the answer is lost (the connection dropped, or p2r was killed), the call may have
+been charged: its highest cost stays in the ledger as `at_risk` and counts against the budget.
 Retries inside the client count as one call, because only the last attempt is visible.
 """
 
@@ -39,7 +39,7 @@ class Spending:
 
 
 class Ledger:
-    """The books of one run in the shared database; `run` is a unique name."""
+    """The ledger of one run in the shared database; `run` is a unique name."""
 
     def __init__(self, database: Database, run: str = "", budget: float | None = None) -> None:
         self.database = database
@@ -196,7 +196,7 @@ class Ledger:
         return JudgeError(
             f"the judge's budget of ${self.budget:g} is reached: ${self._spent(books):.4f} is "
             f"spent, and the next call may cost ${worst:.4f}; all verdicts are stored: set a "
-            "larger budget (--budget, judging.budget), and the same command goes on"
+            "larger budget (--budget, judging.budget), and start the same command again to continue"
         )
 
 

@@ -60,9 +60,9 @@ def make_judge(
 
     The mapping of a judge behind a server may also have its own limits (concurrency, timeout,
     call_limit, retries, max_tokens), `guidance` and `request`. `settings` are a recipe's `judging`.
-    `run` names the run that keeps the books and whose budget applies. `data_root` is the media
-    folder, for judges that see frames. The shared cache keeps the
-    verdicts of judges behind a server. Raises `JudgeError`.
+    `run` names the run whose ledger and budget apply. `data_root` is the media folder, for judges
+    that see frames. The shared cache keeps the verdicts of judges behind a server. Raises
+    `JudgeError`.
     """
     return JudgeMaker(settings or JudgingSettings(), run, data_root).make(spec)
 
@@ -113,7 +113,7 @@ def split_specs(text: str) -> list[str]:
 
 
 class JudgeMaker:
-    """Makes all judges of one spec. They share the recipe's settings and one set of books.
+    """Makes all judges of one spec. They share the recipe's settings and one ledger.
 
     `data_root` is the media folder (None: not known).
     """

@@ -1,4 +1,4 @@
-"""The base of all judges behind a server: limits, cache, books, and the reader of replies.
+"""The base of all judges behind a server: limits, cache, ledger, and the reader of replies.
 
 A subclass sends one request and returns the reply; this module does the rest. A cached verdict
 costs nothing. Identical judgements in progress are sent once. Every call is reserved in the ledger
@@ -243,7 +243,7 @@ class RemoteJudge(BaseJudge):
     async def reply(self, prompt: str) -> Verdict:
         """Ask any other prompt; return the reply as a verdict's `rationale`.
 
-        `sufficient` is True if the reply is complete. Cache, budget and books apply as for
+        `sufficient` is True if the reply is complete. Cache, budget and ledger work as for
         verdicts.
         """
         key = f"{self.identity}/reply/{hashlib.sha256(prompt.encode()).hexdigest()[:24]}"

@@ -1,6 +1,6 @@
-"""The judge of a run: with the run's limits, budget and books, also by batches.
+"""The judge of a run: with the run's limits, budget and ledger, also by batches.
 
-A run has one set of books (`p2r.judges.ledger`). An id in the run folder names it, so that the
+A run has one ledger (`p2r.judges.ledger`). An id in the run folder names the ledger, so that the
 budget applies to all stages of the run, however often they start.
 """
 
@@ -25,7 +25,7 @@ from p2r.runs import Run, kept_root
 
 
 def run_judge(run: Run, spec: Any, data_root: Path | None = None) -> BaseJudge:
-    """Make the judge of a spec, with the limits, the budget and the books of a run.
+    """Make the judge of a spec, with the limits, the budget and the ledger of a run.
 
     `data_root`: the media folder, for judges that see frames (default: the run's).
     """
@@ -34,7 +34,7 @@ def run_judge(run: Run, spec: Any, data_root: Path | None = None) -> BaseJudge:
 
 
 def books_of(run: Run) -> str:
-    """Return the name of a run's books; it is random, so that no two runs share their books."""
+    """Return the name of a run's ledger; it is random, so that no two runs share a ledger."""
     path = run.path("ledger.id")
     if not path.is_file():
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -62,7 +62,7 @@ def collect_kept(
     """Write `sft.jsonl`, `cases/cot.jsonl` and the funnel from both journals.
 
     The quality filters run here. `silent`: the traces without a verdict, with what the judge said.
-    One trace is in memory at a time, with the keys and ends of all.
+    Holds one trace in memory at a time, and the keys and last funnel steps of all traces.
     """
     generated = ResponseJournal(run.path(GENERATED))
     ends: Counter[tuple[str | None, str]] = Counter(

@@ -28,9 +28,9 @@ def status(folder: str | Path) -> dict[str, Any]:
 
     For each stage that has begun: samples wanted, done, failed and left, failures by reason, the
     rate (samples per second), the seconds left, and the seconds since the last write. For the
-    filter also: the ends of the traces, the cost of their verdicts in US dollars, and how many
-    verdicts come from models without a known price. `judging`: all calls to judges in the ledger,
-    by judge and outcome. Raises `UserError` if the folder is not a run.
+    filter also: how many traces ended at each step of the funnel, the cost of their verdicts in US
+    dollars, and how many verdicts come from models without a known price. `judging`: all calls to
+    judges in the ledger, by judge and outcome. Raises `UserError` if the folder is not a run.
     """
     folder = Path(folder)
     check_run(folder)

@@ -1,4 +1,4 @@
-"""The card of a tiny model: its skills, one by one, on scenes of their own.
+"""The card of a tiny model: measures each skill on scenes that no split has.
 
     python -m p2r.playground.card --model playground/second/teacher --out card.json
     python -m p2r.playground.card --model runs/x/sft/model --sft tiny --out card.json
@@ -126,7 +126,7 @@ def copying_skill(write: Writer, count: int = PER_KIND) -> dict[str, float]:
 
 
 def true_note(question: Question) -> str:
-    """Return the needed sentences of a question and others, up to the room of an observation."""
+    """Return the needed sentences of a question, and as many others as fit an observation."""
     rng = random.Random(f"true note {question.id}")
     sentences = sentences_of(scene_from_dict(question.meta["scene"]))
     needs = question.meta["needs"]

@@ -73,8 +73,8 @@ class RlSettings(Section):
     rollouts: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     """Who samples: this worker, vLLM in this worker, or a server at `server.base_url`."""
     overlap: bool = False
-    """Sample the rollouts of the next step while the present step is trained, with the weights of
-    before (one-step-off; with `rollouts: vllm-server`)."""
+    """Sample the rollouts of the next step while the present step is trained, with the weights from
+    before its update (one-step-off sampling). Needs `rollouts: vllm-server`."""
     judge: str | dict[str, Any] = "oracle"
     """Judge of the observations."""
     judge_always: bool = False

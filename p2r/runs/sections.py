@@ -90,7 +90,7 @@ class GenerateSettings(Section):
     """Generation: the teacher writes traces."""
 
     questions: PositiveInt | None = None
-    """Use only so many questions (none: all)."""
+    """Use at most this many questions (none: all)."""
     samples: PositiveInt = 1
     """Traces per question (the paper: 1)."""
     hard_samples: PositiveInt = 4
@@ -115,8 +115,8 @@ class VllmSettings(Section):
     """vLLM, as engine, as `p2r serve`, and for rollouts."""
 
     tensor_parallel: PositiveInt | Literal["auto"] = "auto"
-    """Number of GPUs that share one model (auto: as many GPUs as this machine shows and the model
-    can be divided by). vLLM inside the trainer always uses 1."""
+    """Number of GPUs that share one model (auto: the largest power of two up to the number
+    of visible GPUs that divides the attention heads). vLLM inside the trainer always uses 1."""
     memory: float = Field(0.9, gt=0, le=1)
     """Share of a GPU's memory."""
     rollout_memory: float = Field(0.3, gt=0, le=1)
@@ -227,7 +227,7 @@ class JudgingSettings(Section):
     batch_size: int = Field(10_000, ge=1, le=100_000)
     """Requests per batch."""
     batch_poll: PositiveFloat = 60.0
-    """Seconds between two looks at a batch."""
+    """Seconds between two status requests for a batch."""
     cache: str | None = None
     """File of the cached verdicts (none: P2R_CACHE, or the user's cache folder)."""
     guidance: str = ""
@@ -309,7 +309,7 @@ class EvalSettings(Section):
     """Evaluation on held-out questions."""
 
     questions: PositiveInt | None = None
-    """Use only so many questions (none: all)."""
+    """Use at most this many questions (none: all)."""
     engine: EngineName = "transformers"
     """Who writes the responses; `server` is any OpenAI-style server."""
     judge: str | dict[str, Any] = "oracle"

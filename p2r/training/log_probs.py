@@ -1,4 +1,4 @@
-"""Computes how a policy reads responses: log-prob and entropy of each token, by packed rows."""
+"""Computes the log-prob and the entropy of every response token, from packed rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the policy reads a batch of responses: log-prob and entropy of each token, (B, T)."""
+    """Log-prob and entropy of each token of a batch of responses under a policy, (B, T)."""
 
     log_probs: torch.Tensor
     entropies: torch.Tensor | None = None  # None: not asked for
@@ -46,7 +46,7 @@ def read_rows(
     entropy: bool = False,
     states: list[torch.Tensor] | None = None,
 ) -> Reading:
-    """Return the reading of rows, from forward passes of `size` rows each (default: all).
+    """Return log-probs and entropies of rows, from forward passes of `size` rows (default: all).
 
     The list `states` gets the last hidden state before each token, (B, T, hidden), without
     gradient.

@@ -67,7 +67,7 @@ def estimate_memory(model: Architecture, load: Load) -> dict[str, int]:
 
 
 def peak_memory(parts: Mapping[str, int], sleeps: bool = False) -> int:
-    """Return the peak of the memory by part.
+    """Return the peak memory in bytes, from the memory of each part.
 
     A step first samples and then trains, so only the larger of activations and rollouts counts. If
     vLLM `sleeps` while the trainer trains, its part counts only while it samples. All other parts

@@ -1,4 +1,4 @@
-"""Sample rollouts beside an RL training, which afterwards continues as if nothing had happened.
+"""Samples rollouts in the middle of an RL training without changing the training.
 
 The preflight and the validation use this.
 """

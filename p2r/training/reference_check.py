@@ -1,7 +1,7 @@
-"""Before the first update the policy is the reference, so their log-probs must agree.
+"""Checks before the first update that policy and reference give the same log-probs.
 
-A reference that lost weights (for example while they were shared out to the workers) gives a wrong
-KL term and no error. This check costs nothing: it compares log-probs that the first step computes
+A reference that lost weights (for example while they were sharded) gives a wrong KL term and no
+error. This check costs nothing: it compares log-probs that the first step computes
 anyway.
 """
 

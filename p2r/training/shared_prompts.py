@@ -1,4 +1,4 @@
-"""Sampling computes the prompt of a group once, and no rollout that is complete.
+"""Lets sampling compute the prompt of a group once, and skip completed rollouts.
 
 The G rollouts of a question have the same prompt and the same video. While sampling, each distinct
 prompt is computed once, vision tower included, and all its rollouts start from copies of its keys

@@ -45,7 +45,7 @@ class Judged:
 
 @dataclass
 class Turn:
-    """The turn of a call to the judge: one `ask` at a time, until its deadline."""
+    """A lock for calls to the judge: only one `ask` may run at a time. `until` is its deadline."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     until: float = 0.0  # a time of `time.monotonic`

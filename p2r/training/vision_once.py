@@ -1,4 +1,4 @@
-"""Computes the features of a vision tower that does not change only once per prompt.
+"""Computes the features of an unchanging vision tower only once per prompt.
 
 A frozen tower gives the same features while sampling and for the log-probs of the old policy, the
 policy and the reference, and in every later step. The tower of the reference never changes. This

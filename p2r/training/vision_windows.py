@@ -1,4 +1,4 @@
-"""Equal windows of the vision tower go through attention together.
+"""Batches the windows of the vision tower that have the same length into one attention call.
 
 Without flash attention, the tower of transformers calls SDPA once for each window, or for each
 frame in its layers with full attention: about 1,800 calls for a video of 16 frames. Here each layer

@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 import json
 import mimetypes
 import re
@@ -37,6 +38,7 @@ from p2r.browser.evidence import (
 )
 from p2r.browser.exchange import fiftyone_lines, label_studio_tasks, read_label_studio
 from p2r.browser.exposure import hide_paths
+from p2r.browser.jupyter import make_entry
 from p2r.browser.library import Library
 from p2r.browser.names import NameFile
 from p2r.browser.pages import render_page
@@ -55,6 +57,7 @@ from p2r.errors import DataError, UserError
 from p2r.files.media import media_type
 from p2r.playground.second.chapters import SECONDS, scene_from_dict
 from p2r.playground.splits import make_question
+from p2r.records import Verdict
 from p2r.rewards import credit_advantages
 
 
@@ -279,6 +282,29 @@ def test_an_empty_address_is_the_start_page_and_every_view_has_a_link(library):
     titles = {tab: show(library, f"tab={tab}")["title"] for tab in TABS}
     assert len(set(titles.values())) == len(TABS) and titles["runs"] == "Runs · p2r"
     assert show(library, f"case={scenic_id(2)}")["title"] == f"right by luck: {PROBLEM} · p2r"
+
+
+def test_only_a_judge_behind_a_server_has_a_prompt(tmp_path):
+    paid = {"input_tokens": 200, "output_tokens": 30}
+    judges = {
+        "oracle": {},
+        "claude-haiku": paid,
+        "claude-sonnet": {"reused": True},
+        "claude-haiku+prompt-1a2b3c": paid,
+        "vision:claude-haiku": paid,
+    }
+    cases = [
+        make_case(n, verdict=Verdict(sufficient=True, rationale="Said.", judge=judge, usage=usage))
+        for n, (judge, usage) in enumerate(judges.items())
+    ]
+    library = Library(CaseStore([write_cases(tmp_path / "cases.parquet", cases)]))
+    rule, new, reused, file, vision = (
+        words_of(show(library, f"tab=cases&case={case.id}")["main"]) for case in cases
+    )
+    assert "Prompt and reply" not in rule
+    assert "You cannot see the video." in new and "You cannot see the video." in reused
+    assert "see judging.prompt in the run" in file and "You cannot see" not in file
+    assert "This judge also saw frames" in vision and "You cannot see" not in vision
 
 
 def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path):
@@ -584,6 +610,20 @@ def test_labels_and_cases_are_exchanged_with_label_studio_and_fiftyone(library, 
 
 
 # ---- the start, and errors
+
+
+def test_only_a_hub_takes_any_host_name_from_the_launcher_of_jupyterlab(monkeypatch):
+    def hosts() -> list[str]:
+        command = make_entry()["command"]
+        return [b for a, b in itertools.pairwise(command) if a == "--allow-host"]
+
+    monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX", raising=False)
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert hosts() == []
+    monkeypatch.setenv("P2R_HOSTS", "lab.example.org,lab2.example.org")
+    assert hosts() == ["lab.example.org", "lab2.example.org"]
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/jo/")
+    assert hosts()[-1] == "*"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]"])

@@ -99,7 +99,7 @@ def test_a_repeated_key_in_the_file_is_an_error(path):
 def test_a_second_writer_is_refused_and_readers_are_not(path):
     with Journal(path) as journal:
         journal.append("a", {})
-        with pytest.raises(StoreError, match="another process is writing"):
+        with pytest.raises(StoreError, match="another program is writing"):
             Journal(path)
         assert [key for key, _ in read_journal(path)] == ["a"]
     Journal(path).close()
@@ -119,7 +119,7 @@ time.sleep(60)
     )
     worker = int(writer.stdout.readline())
     try:
-        with pytest.raises(StoreError, match="another process is writing"):
+        with pytest.raises(StoreError, match="another program is writing"):
             Journal(path)
         writer.kill()
         writer.wait()

@@ -235,7 +235,7 @@ def test_batches_stay_within_the_budget_and_continue_later(server):
     observations = [f"red {n}" for n in range(10)]
     worst = claude().worst("x" * 1900, batch=True)
     budget = 1.5 * worst
-    with pytest.raises(JudgeError, match="goes on"):
+    with pytest.raises(JudgeError, match="to continue"):
         judge_all(batched("run", budget=budget), observations)
     spent = Ledger(Database(), "run").spent()
     # Batch after batch, each as large as its worst cost allows, until not one request fits.

@@ -133,7 +133,7 @@ def test_a_budget_is_never_exceeded_and_judging_continues_later(server):
     server.delay = 0.02
     observations = [f"red {n}" for n in range(60)]
     judge = claude("run", budget=0.04, concurrency=16)
-    with pytest.raises(JudgeError, match=r"budget of \$0\.04 is reached.*goes on"):
+    with pytest.raises(JudgeError, match=r"budget of \$0\.04 is reached.*to continue"):
         judge_all(judge, observations)
     ledger = Ledger(Database(), "run")
     asked = sum(server.asked.values())

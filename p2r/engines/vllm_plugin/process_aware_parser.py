@@ -1,4 +1,4 @@
-"""A reasoning parser for vLLM: the observation, the thinking and the answer of a reply apart.
+"""A reasoning parser for vLLM: splits a reply into observation, thinking and answer.
 
 vLLM loads this file by its path. It needs no other module of p2r:
 

@@ -1,4 +1,4 @@
-"""The shapes of question records, one file each. Every module in this folder is found by itself.
+"""The shapes of question records, one file each. p2r finds every module in this folder.
 
 A module defines `SHAPE`. `unify` turns a record of any shape into one with the keys of Video-R1
 (problem_id, problem, options, solution, path, data_type, problem_type, data_source). All other

@@ -228,7 +228,7 @@ def _optimizer(model: Any, rate: float) -> torch.optim.AdamW:
 
 
 def _worker() -> Executor:
-    """Return a subprocess that makes batches. A thread would share Python with the training."""
+    """Return a subprocess that makes batches. A thread would share the GIL with the training."""
     return ProcessPoolExecutor(1, get_context("spawn"), initializer=_start_worker)
 
 
@@ -238,7 +238,7 @@ def _aims(
     watch: clock.Clock,
     inputs: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
-    """Return the losses of a pass beside that of its tokens."""
+    """Return the sum of the additional losses of a forward pass: clock and pointing."""
     return clock.WEIGHT * watch.loss(inputs) + pointing.WEIGHT * pointer.loss(points)
 
 

@@ -1,4 +1,4 @@
-"""Other traces and questions for an arm to train on: parts of the run's, other filters, shots.
+"""Other training data for an arm: a share of the kept traces, other filters, few-shot examples.
 
 Each record here is a function of the run and the arm's recipe, as `Arm` takes it. Its `repr` is
 part of the name of the model.
