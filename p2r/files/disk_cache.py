@@ -28,7 +28,7 @@ LOCKS = 64  # lock files per folder; keys share them
 ROOM = 0.9  # share of the limit that is kept when files are deleted
 # A cached file, or the draft of one.
 _NAME = re.compile(r"\.?[0-9a-f]{32}(?P<suffix>\.[a-z]+)(?P<draft>(?:\.\d+)*)")
-ABANDONED = 24 * 3600  # seconds after which the draft of a killed process is deleted
+ABANDONED = 24 * 3600  # seconds after which the draft of a killed program is deleted
 
 
 def cache_folder() -> Path:

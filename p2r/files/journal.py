@@ -213,7 +213,7 @@ def journal_files(path: str | Path) -> list[Path]:
 
 
 def read_journal(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the key and the record of every complete line; works while a process writes.
+    """Yield the key and the record of every complete line; works while a program writes.
 
     Raises `StoreError` for a missing file or a damaged line.
     """
@@ -231,7 +231,7 @@ def count_lines(path: Path) -> int:
 
 @contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
-    """Run the block in one process at a time; the others wait. `path` is the lock file."""
+    """Run the block in one OS process at a time; the others wait. `path` is the lock file."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path):
         yield

@@ -1,6 +1,6 @@
 """The SQLite file with verdicts and spending. All runs and OS processes share it.
 
-It uses write-ahead logging: readers never wait, writers wait for each other. A killed process loses
+It uses write-ahead logging: readers never wait, writers wait for each other. A killed program loses
 nothing that it wrote. A power cut may lose the last writes. Keep the file on a local disk, because
 write-ahead logging does not work on a network file system.
 """
@@ -65,7 +65,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Apply all changes of the block or none; no other process writes at the same time."""
+        """Apply all changes of the block or none; no other OS process writes at the same time."""
         with self._lock, self._explained():
             connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")

@@ -21,7 +21,7 @@ from p2r.judges.prices import Usage
 
 POLL = 0.1
 HOST = socket.gethostname()
-# The owner of a batch's reservation: a batch continues without any process of ours.
+# The owner of a batch's reservation: a batch continues without any program of ours.
 NOBODY = 0
 
 
@@ -50,7 +50,7 @@ class Ledger:
     async def reserve(self, judge: str, key: str, worst: float, lease: float) -> int | None:
         """Reserve the highest cost of a call; if the budget is full, wait for calls in progress.
 
-        Return None if another process made the same call in the meantime, so that the verdict is in
+        Return None if another OS process made the same call in the meantime, so that the verdict is in
         the cache. `lease`: seconds after which the call has ended for certain. Raises `JudgeError`.
         """
         while True:
@@ -67,7 +67,9 @@ class Ledger:
                         if not self._open(books) or not self._could_fit(books, worst):
                             raise self._reached(books, worst)
                     await asyncio.sleep(POLL)
-            await asyncio.sleep(POLL)  # another process makes this call: let others have the turn
+            await asyncio.sleep(
+                POLL
+            )  # another OS process makes this call: let others have the turn
 
     def reserve_batch(
         self, books: sqlite3.Connection, judge: str, calls: int, worst: float, lease: float
@@ -173,7 +175,7 @@ class Ledger:
         return added.lastrowid or 0
 
     def _sweep(self, books: sqlite3.Connection) -> None:
-        """Book the reservations of processes that ended: their calls may have been charged."""
+        """Book the reservations of OS processes that ended: their calls may have been charged."""
         for row in books.execute("SELECT * FROM reservations").fetchall():
             if not _is_gone(row):
                 continue

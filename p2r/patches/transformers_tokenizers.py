@@ -15,7 +15,7 @@ from p2r.patches.on_import import after_import
 
 
 def apply() -> None:
-    """Let processors accept the usual tokenizers only, in this process."""
+    """Let processors accept the usual tokenizers only, in this OS process."""
     after_import("transformers.processing_utils", forget_mistral)
 
 

@@ -14,7 +14,7 @@ from p2r.patches.on_import import after_import
 
 
 def apply() -> None:
-    """Hide vLLM from TRL, in this process; has no effect on trainers imported before."""
+    """Hide vLLM from TRL, in this OS process; has no effect on trainers imported before."""
     after_import("trl.import_utils", hide_vllm)
 
 
