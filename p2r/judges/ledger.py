@@ -50,8 +50,9 @@ class Ledger:
     async def reserve(self, judge: str, key: str, worst: float, lease: float) -> int | None:
         """Reserve the highest cost of a call; if the budget is full, wait for calls in progress.
 
-        Return None if another OS process made the same call in the meantime, so that the verdict is in
-        the cache. `lease`: seconds after which the call has ended for certain. Raises `JudgeError`.
+        Return None if another OS process made the same call in the meantime, so that the verdict is
+        in the cache. `lease`: seconds after which the call has ended for certain. Raises
+        `JudgeError`.
         """
         while True:
             async with self._turn:  # calls get room in the budget in their order
@@ -67,9 +68,7 @@ class Ledger:
                         if not self._open(books) or not self._could_fit(books, worst):
                             raise self._reached(books, worst)
                     await asyncio.sleep(POLL)
-            await asyncio.sleep(
-                POLL
-            )  # another OS process makes this call: let others have the turn
+            await asyncio.sleep(POLL)  # another OS process makes this call: let it work
 
     def reserve_batch(
         self, books: sqlite3.Connection, judge: str, calls: int, worst: float, lease: float

@@ -22,7 +22,7 @@ KINDS = {"image": 1, "video": 2}
 
 
 def apply() -> None:
-    """Change vLLM's Qwen2.5-VL in this OS process: now if it is imported, otherwise at its import."""
+    """Change vLLM's Qwen2.5-VL in this OS process, now or when it is imported."""
     after_import(MODULE, align)
 
 

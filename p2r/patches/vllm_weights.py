@@ -18,7 +18,7 @@ MODULE = "vllm.v1.worker.cpu_model_runner"
 
 
 def apply() -> None:
-    """Change vLLM's runner in this OS process: now if it is imported, otherwise at its import."""
+    """Change vLLM's runner in this OS process, now or when it is imported."""
     after_import(MODULE, mend)
 
 
