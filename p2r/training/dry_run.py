@@ -61,9 +61,10 @@ def launched_sharding() -> Sharding:
     """Return the sharding of the model that `accelerate launch` selected."""
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         return "fsdp2"
-    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
-    return {"2": "zero2", "3": "zero3"}.get(stage, "none") if deepspeed else "none"
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true":
+        return "none"
+    stages: dict[str, Sharding] = {"2": "zero2", "3": "zero3"}
+    return stages.get(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", ""), "none")
 
 
 def note_missing_key(judge: str | dict) -> list[str]:

@@ -30,12 +30,9 @@ def collapsed_groups(step: Step, settings: RlSettings) -> list[int]:
     """
     flat = np.asarray(collapsed(step.rewards.numpy(), step.group_size), dtype=bool)
     wanted = settings.dynamic_sampling
-    if wanted in PROCESSES:
-        chosen = flat[:, PROCESSES.index(wanted)]
-    else:
-        used = rewards_in_use(settings.credit, settings.rewards)
-        columns = flat[:, [PROCESSES.index(process) for process in used]]
-        chosen = columns.any(1) if wanted == "any" else columns.all(1)
+    used = (wanted,) if wanted in PROCESSES else rewards_in_use(settings.credit, settings.rewards)
+    columns = flat[:, [PROCESSES.index(process) for process in used]]
+    chosen = columns.any(1) if wanted == "any" else columns.all(1)
     return np.flatnonzero(chosen).tolist()
 
 
@@ -114,6 +111,7 @@ def _put(step: Step, new: Step, places: list[int]) -> float:
         for name in ("questions", "frames", "prompts", "completions", "texts", "truncated"):
             getattr(step, name)[mine] = getattr(new, name)[place]
         if step.sampling_log_probs is not None:
+            assert new.sampling_log_probs is not None  # the same sampler made both
             step.sampling_log_probs[mine] = new.sampling_log_probs[place]
     step.judge_calls += new.judge_calls
     for part, seconds in new.seconds.items():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -105,9 +105,10 @@ def train_grpo(
     out.mkdir(parents=True, exist_ok=True)
     use_threads(recipe)
     cache = frames or shared_frames(recipe.video)
-    frames_of = partial(
+    reading = partial(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
+    frames_of = cast(FramesOf, reading)  # of one medium: `find_no_reward` refuses several
     sized = FrameSizes(frames_of)
     held_out: Sequence[Question] = ()
     if rl.validate_every:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,6 @@ class Rows:
     vision: Sequence[data.Batch]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Log-prob and entropy of each token of a batch of responses under a policy, (B, T)."""
-
-    log_probs: torch.Tensor
-    entropies: torch.Tensor | None = None  # None: not asked for
-
-
 def read_rows(
     model: Any,
     rows: Rows,
@@ -45,11 +37,11 @@ def read_rows(
     size: int | None = None,
     entropy: bool = False,
     states: list[torch.Tensor] | None = None,
-) -> Reading:
-    """Return log-probs and entropies of rows, from forward passes of `size` rows (default: all).
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return log-prob and entropy of each token, (B, T), from passes of `size` rows (default: all).
 
-    The list `states` gets the last hidden state before each token, (B, T, hidden), without
-    gradient.
+    The entropies are None without `entropy`. The list `states` gets the last hidden state before
+    each token, (B, T, hidden), without gradient.
     """
     count = len(rows.input_ids)
     if count != len(rows.vision):
@@ -66,7 +58,9 @@ def read_rows(
             rows.width,
             rows.vision[some],
         )
-        watch = nullcontext([]) if states is None else _collected_states(whole)
+        watch: AbstractContextManager[list[torch.Tensor]] = (
+            nullcontext([]) if states is None else _collected_states(whole)
+        )
         with accelerator.autocast(), watch as seen:
             output = model(**packed.inputs, fused_lm_head=True)
         if states is not None:
@@ -74,7 +68,7 @@ def read_rows(
         log_probs.append(packed.unpack(output.log_probs))
         if entropy:
             entropies.append(packed.unpack(output.entropy))
-    return Reading(torch.cat(log_probs), torch.cat(entropies) if entropy else None)
+    return torch.cat(log_probs), torch.cat(entropies) if entropy else None
 
 
 def join(batch: Mapping[str, Any]) -> list[torch.Tensor]:

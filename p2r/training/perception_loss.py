@@ -20,16 +20,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from p2r import data
 from p2r.records import Question
-from p2r.training.log_probs import Reading, join
+from p2r.training.log_probs import join
 from p2r.training.vision_once import ONE_STEP
 
 MOST_KL = 10.0  # per token; above this value the gradient is 0, as in the authors' code
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Log-prob and entropy of each token of a batch of responses under a policy, (B, T)."""
+
+    log_probs: torch.Tensor
+    entropies: torch.Tensor
 
 
 def perception_losses(

@@ -69,7 +69,7 @@ class Preflight(TrainerCallback):
     ) -> None:
         self.trainer, self.rows, self.sizes, self.out = trainer, rows, sizes, out
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Raises `PreflightError`."""
         check_start(self.trainer, self.rows, self.sizes, self.out)
 
@@ -92,7 +92,7 @@ def check_start(
         seconds = time.perf_counter() - start
         fault = why_not_start(cases, rates, used, settings.max_tokens)
         longest = None if fault else measure_longest(trainer, distinct, sizes)
-    report = {
+    report: dict[str, Any] = {
         "passed": fault is None,
         "fault": fault,
         "rollouts": len(cases),

@@ -64,7 +64,8 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
     kept = {name: deepcopy(getattr(trainer, name)) for name in ("_metrics", "_logs")}
     kept |= {name: getattr(trainer, name) for name in _REPLACED}
     training, seen = trainer.model.training, trainer.state.num_input_tokens_seen
-    critic = trainer.critic and trainer.critic.state()
+    critic = trainer.critic
+    learned = {} if critic is None else critic.state()
     trainer.substitutes = trainer.overlap = None
     try:
         yield
@@ -73,8 +74,8 @@ def undone(trainer: ProcessAwareGRPOTrainer) -> Iterator[None]:
             setattr(trainer, name, value)
         trainer.state.num_input_tokens_seen = seen
         trainer.model.train(training)
-        if trainer.critic is not None:
-            trainer.critic.set_state(critic)
+        if critic is not None:
+            critic.set_state(learned)
         for parameter in trainer.model.parameters():  # DeepSpeed's own `zero_grad` differs
             parameter.grad = None
         if torch.cuda.is_available():

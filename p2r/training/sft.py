@@ -277,6 +277,7 @@ def _has_segments(case: Case, process_aware: bool) -> bool:
 
 
 def target(case: Case, process_aware: bool = True) -> str:
-    """Return the response that the model learns for a case."""
+    """Return the response that the model learns for a case, which must have the segments."""
     trace = case.trace
+    assert trace.think is not None and trace.answer is not None
     return render(trace.observation if process_aware else None, trace.think, trace.answer)

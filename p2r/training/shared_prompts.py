@@ -37,7 +37,8 @@ class Prompts:
     def of(cls, rows: Sequence[data.Batch], device: torch.device) -> Prompts:
         """Find the distinct prompts: two rows share a prompt if they share their vision object."""
         place: dict[int, int] = {}
-        first, of_row = [], []
+        first: list[int] = []
+        of_row: list[int] = []
         for index, row in enumerate(rows):
             if id(row) not in place:
                 place[id(row)] = len(first)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from accelerate.utils import gather_object
 from filelock import lock_descriptor
 from peft import PeftModel
 from tqdm import tqdm
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.integrations import (
     TensorBoardCallback,
     get_reporting_integration_callbacks,
@@ -38,9 +38,6 @@ from p2r.files.jsonlines import to_line
 from p2r.files.user_code import load_object
 from p2r.records import Question
 from p2r.runs import claim, write_text
-
-if TYPE_CHECKING:
-    from transformers import Trainer
 
 COMPLETE = "complete"  # written last: a checkpoint without this file is ignored and deleted
 CHECKPOINT = "checkpoint-"
@@ -142,7 +139,7 @@ def checkpoint_on_error(trainer: Trainer) -> Iterator[None]:
         raise
 
 
-class ExactResume:
+class ExactResume(Trainer):
     """A mixin for trainers: a resume loads all weights of the checkpoint, or fails.
 
     transformers 5.17 saves some models, such as Qwen2.5-VL, under older parameter names. On a
@@ -171,12 +168,12 @@ class StepLog(TrainerCallback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Append the metrics of a step; skip the summary at the end of the training."""
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
             append_lines(self.path, [{"step": state.global_step, **logs}])
 
-    def on_save(self, args, state, control, **kwargs) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint; the trainer calls this after it has written every file."""
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"{CHECKPOINT}{state.global_step}"
@@ -327,7 +324,7 @@ class _Progress(TrainerCallback):
     def __init__(self, title: str, shown: Sequence[str]) -> None:
         self.title, self.shown = title, shown
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
@@ -336,13 +333,13 @@ class _Progress(TrainerCallback):
             disable=not state.is_world_process_zero,
         )
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(state.global_step - self.bar.n)
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         latest = {key: logs[key] for key in self.shown if isinstance(logs.get(key), float)}
         if latest:
             self.bar.set_postfix(latest)
 
-    def on_train_end(self, args, state, control, **kwargs) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.close()

@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from accelerate.utils import gather_object
 
 from p2r import data
 from p2r.errors import P2RError
-from p2r.records import Case, Question, Trace, Verdict
+from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.rewards import (
     Rollout,
     apply_reward,
@@ -52,6 +53,7 @@ from p2r.video import Frames
 
 FramesOf = Callable[[Question], Frames | None]
 Hear = Callable[[int, str], None]  # gets a row and its text so far
+_no_rows = partial(torch.zeros, 0, 2)  # of a step that is not scored yet
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ class Step:
     truncated: list[bool] = field(default_factory=list)  # B, stopped by the token limit
 
     cases: list[Case] = field(default_factory=list)  # N
-    rewards: torch.Tensor | None = None  # (N, 2): R_P and R_R of eq. (5), NaN: unknown
-    advantages: torch.Tensor | None = None  # (N, 2), eq. (6), after credit assignment
+    rewards: torch.Tensor = field(default_factory=_no_rows)  # (N, 2): R_P, R_R, NaN: unknown
+    advantages: torch.Tensor = field(default_factory=_no_rows)  # (N, 2), after credit assignment
     token_advantages: torch.Tensor | None = None  # (B, T), only from a critic
     metrics: dict[str, float] = field(default_factory=dict)  # of critic and dynamic sampling
 
@@ -198,10 +200,16 @@ def score(step: Step, judged: Judged, tokenizer: Any, settings: RlSettings) -> N
     if settings.reward is not None:
         _replace_rewards(own, settings.reward)
     step.cases = gather_object(own)
-    rewards = [[case.perception.total, case.reasoning.total] for case in step.cases]
+    rewards = [[part.total for part in rewards_of(case)] for case in step.cases]
     step.rewards = torch.tensor(
         [[math.nan if total is None else total for total in row] for row in rewards]
     )
+
+
+def rewards_of(case: Case) -> tuple[ProcessReward, ProcessReward]:
+    """Return the rewards of perception and of reasoning of a scored case."""
+    assert case.perception is not None and case.reasoning is not None
+    return case.perception, case.reasoning
 
 
 def _replace_rewards(cases: Sequence[Case], reward: str) -> None:
@@ -210,14 +218,8 @@ def _replace_rewards(cases: Sequence[Case], reward: str) -> None:
     try:
         function = load_reward(reward)
         for case in cases:
-            assert case.perception is not None and case.reasoning is not None
             rollout = Rollout(
-                case.question,
-                case.trace,
-                case.accuracy,
-                case.verdict,
-                case.perception,
-                case.reasoning,
+                case.question, case.trace, case.accuracy, case.verdict, *rewards_of(case)
             )
             case.perception, case.reasoning = apply_reward(function, rollout)
     except P2RError as error:

@@ -28,6 +28,7 @@ from p2r.training.stage import raise_together, raised_together, workers
 log = logging.getLogger(__name__)
 # A question, an observation, and its verdict to come if the judge has heard it already.
 Asked = tuple[Question, str, "Future[Verdict] | None"]
+Found = tuple[list[Verdict], int, float]  # verdicts, calls and seconds, as in `Judged`
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Judged:
     is the time from `ask` to the last verdict.
     """
 
-    verdicts: list[Verdict | None]
+    verdicts: Sequence[Verdict | None]
     calls: int = 0
     seconds: float = 0.0
 
@@ -77,7 +78,7 @@ class StepJudge:
         self.timeout = timeout
         self.retries = retries
         self._turn = Turn()  # while a call hangs, the judge gets no second call
-        self._asked: Future[Judged]
+        self._asked: Future[Found]
         self._began = self._deadline = 0.0
         self._keys: list[str | None] = []  # one per rollout; None: there is nothing to judge
         self._mine: dict[str, int] = {}  # the keys this worker asks about → the first row of each
@@ -152,25 +153,25 @@ class StepJudge:
         if self.judge is None:
             return Judged([None] * len(self._keys))
         try:
-            judged = self._asked.result(max(0.0, self._deadline - time.monotonic()))
+            found, calls, seconds = self._asked.result(max(0.0, self._deadline - time.monotonic()))
         except TimeoutError:
             late = _unknown(f"no verdict within {self.timeout:g} s")
-            judged = Judged([late] * len(self._mine), seconds=self.timeout)
+            found, calls, seconds = [late] * len(self._mine), 0, self.timeout
         except Exception as raised:  # the other workers wait for verdicts: they must know
             raise_together(raised)
             raise
         raise_together(None)
-        found = dict(zip(self._mine, judged.verdicts, strict=True))
-        known = _merge(gather_object([found]))
+        mine = dict(zip(self._mine, found, strict=True))
+        known = _merge(gather_object([mine]))
         verdicts = [
             NO_OBSERVATION if key is None
-            else _at_cost_of(found[key], known[key]) if self._mine.get(key) == row
+            else _at_cost_of(mine[key], known[key]) if self._mine.get(key) == row
             else reused(known[key])
             for row, key in enumerate(self._keys)
         ]  # fmt: skip
-        return Judged(verdicts, judged.calls, judged.seconds)
+        return Judged(verdicts, calls, seconds)
 
-    def _work(self, asked: Future[Judged], observations: Sequence[Asked], deadline: float) -> None:
+    def _work(self, asked: Future[Found], observations: Sequence[Asked], deadline: float) -> None:
         try:
             with self._turn.lock:
                 self._turn.until = deadline
@@ -179,7 +180,7 @@ class StepJudge:
         except BaseException as error:  # `answer` raises it
             asked.set_exception(error)
 
-    def _judge(self, observations: Sequence[Asked], deadline: float) -> Judged:
+    def _judge(self, observations: Sequence[Asked], deadline: float) -> Found:
         """Judge every observation; start no call after `deadline`, a time of `time.monotonic`.
 
         The call about an observation that the judge has heard is its first attempt.
@@ -209,7 +210,7 @@ class StepJudge:
             calls += sum(not verdict.usage.get("reused") for verdict in found)
             for row, verdict in zip(rows, found, strict=True):
                 verdicts[row] = verdict
-        return Judged(verdicts, calls, time.monotonic() - self._began)
+        return verdicts, calls, time.monotonic() - self._began
 
 
 def _result(heard: Future[Verdict]) -> Verdict:

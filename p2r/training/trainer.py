@@ -64,6 +64,8 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
     path or hub id, so that the reference of the KL term is that same model.
     """
 
+    _buffered_inputs: list[dict[str, Any]] | None  # of TRL: the micro-batches of a batch
+
     def __init__(
         self,
         model: str,
@@ -171,6 +173,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
                 self.on_rollouts(step.cases)
             self.watch.check(step.cases)
             if self.settings.credit in CRITICS:  # last: the head must not learn from a failed step
+                assert self.critic is not None
                 self._log({"critic/loss": self.critic.learn()})
         return batch
 
@@ -247,7 +250,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
             self.score_step()
         if self.settings.credit == "temporal":
             self._log(temporal.add_temporal_rewards(self.step, self._shuffled))
-        return [case.perception.total for case in self.step.cases[self.step.own]]
+        return [pa_grpo.rewards_of(case)[0].total for case in self.step.cases[self.step.own]]
 
     def score_step(self) -> None:
         """Wait for the verdicts of the step, then score it."""
@@ -257,22 +260,22 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
 
     def reasoning(self, **columns: Any) -> list[float | None]:
         """Serves `GRPOTrainer._calculate_rewards` as its second reward: return R_R."""
-        return [case.reasoning.total for case in self.step.cases[self.step.own]]
+        return [pa_grpo.rewards_of(case)[1].total for case in self.step.cases[self.step.own]]
 
     # --------------------------------------------------------------------------- log-probs and loss
 
     def _get_per_token_logps_and_entropies(
         self,
-        model,
-        input_ids,
-        attention_mask,
-        logits_to_keep,
-        batch_size=None,
-        compute_entropy=False,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
         vision: Sequence[data.Batch] | None = None,
         states: list[torch.Tensor] | None = None,
         **_: Any,
-    ):
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """Serves `_generate_and_score_completions` (old policy and reference) and `compute_loss`.
 
         Returns log-probs and entropies of the completion tokens, (B, T), with the vision inputs of
@@ -285,7 +288,7 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         rows = Rows(input_ids, attention_mask, types, logits_to_keep, vision)
         with nullcontext() if torch.is_grad_enabled() else self.step.timed("log_probs"):
             found = read_rows(model, rows, self.accelerator, batch_size, compute_entropy, states)
-        return found.log_probs, found.entropies, None
+        return *found, None
 
     def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
         """Return 0 for text, 1 for image and 2 for video tokens of the prompt.
@@ -297,7 +300,13 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         types[:, input_ids.size(1) - logits_to_keep :] = 0
         return types
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
         """Serves `Trainer.training_step` and `GRPOTrainer.prediction_step`: eq. (7).
 
         Equal to TRL's loss with `loss_type="grpo"` if each response has one advantage.
@@ -327,7 +336,9 @@ class ProcessAwareGRPOTrainer(ExactResume, GRPOTrainer):
         self._log_loss(inputs, terms | found)
         return loss / (self.current_gradient_accumulation_steps if self.model.training else 1)
 
-    def training_step(self, model, inputs, num_items_in_batch=None):
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Serves `Trainer.train`: adds the seconds of each part of a step to the log.
 
         `decode` frames, `encode` prompts, `generate`, `judge` and the part of it that the step had

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -61,7 +62,7 @@ class Validation(TrainerCallback):
     ) -> None:
         self.trainer, self.questions, self.every, self.out = trainer, questions, every, out
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Validate if it is time; a new best step gets a checkpoint."""
         step = state.global_step
         if step % self.every and step != state.max_steps:

@@ -46,7 +46,8 @@ class Sampler(Protocol):
     the engine's memory until the next `load`, if it can, and returns whether it did.
     """
 
-    engine: VllmEngine | ServerEngine
+    @property
+    def engine(self) -> VllmEngine | ServerEngine: ...
 
     def load(self, read: Callable[[], Weights]) -> None: ...
 

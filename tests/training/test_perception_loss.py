@@ -13,9 +13,9 @@ from test_grpo import logps
 from torch.testing import assert_close
 
 from p2r import data
-from p2r.training.log_probs import Reading
 from p2r.training.perception_loss import (
     MOST_KL,
+    Reading,
     black_patch,
     mask_patches,
     mask_vision,
