@@ -122,7 +122,7 @@ def deduce(question: Question, facts: Facts) -> str | None:
     Returns None if the question is not one of the playground's. Raises `MissingFact` if a fact is
     missing.
     """
-    if question.problem == "Which happens first?":
+    if question.problem == "Which happens first?" and question.options:
         return _first(facts, [option.partition(". ")[2] for option in question.options])
     for form, answer in _ANSWERS.items():
         if match := re.fullmatch(form, question.problem):
