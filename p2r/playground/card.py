@@ -171,7 +171,7 @@ def sources_followed(write: Writer, questions: Sequence[Question]) -> Table:
     ]
     table: Table = {}
     for kind in (*KINDS, "all"):
-        counts = Counter(
+        counts: Counter[str] = Counter(
             source
             for question, source in zip(questions, found, strict=True)
             if kind in (question.meta["kind"], "all")

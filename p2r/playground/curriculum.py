@@ -106,7 +106,8 @@ def _skills(seed: int) -> Example:
 
 def _events(seed: int) -> Example:
     few = random.Random(f"kind {seed // BATCH}").random() < 0.4
-    return _captions(**({"max_objects": 2, "signs": False} if few else {}))(seed)
+    make = _captions(max_objects=2, signs=False) if few else _captions()
+    return make(seed)
 
 
 _see = _captions(random.Random, max_objects=2, events=False, signs=False, speed=SLOW)
@@ -143,9 +144,9 @@ CURRICULUM = (
     PretrainStage("fluency", _fluency, 700, strange=0.1),
     PretrainStage("polish", _fluency, 600, strange=0.1),
 )
-_FINE = {"rate": 2e-4, "final_rate": 0.05, "scale": 4, "strange": 0.15}
+_fine = partial(PretrainStage, rate=2e-4, final_rate=0.05, scale=4, strange=0.15)
 # Both shipped models continue the model of the last stage above.
 MODELS = (
-    PretrainStage("teacher", _teacher, 120, **_FINE),
-    PretrainStage("base", _base, 220, **_FINE, style=style_of_base),
+    _fine("teacher", _teacher, 120),
+    _fine("base", _base, 220, style=style_of_base),
 )

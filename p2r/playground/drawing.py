@@ -32,9 +32,12 @@ def draw(
     """
     seconds = ticks()[::2]
     side = math.lcm(scale * STAGE, *grid)
-    make = render if isinstance(scene, Scene) else pictures.render
-    drawn = make(scene, seconds, side)
+    if isinstance(scene, Scene):
+        drawn = render(scene, seconds, side)
+    else:
+        drawn = pictures.render(scene, seconds, side)
     if backdrop:
+        assert rng is not None
         greys = torch.tensor([[rng.uniform(25, 140) for _ in range(2)] for _ in range(2)])
         tint = torch.tensor([rng.uniform(-15, 15) for _ in range(3)])
         corners = greys + tint[:, None, None]  # (3, 2, 2): one colour for each corner

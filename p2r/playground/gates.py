@@ -73,7 +73,9 @@ def _state(number: dict[str, Any] | None, limits: Limits, enough: bool) -> dict[
         and (limits.most is None or value <= limits.most)
     )
     state = "passed" if reached and enough else "open" if enough else "open: too few questions"
-    interval = {key: number[key] for key in ("low", "high", "n", "kind") if key in number}
+    interval: dict[str, Any] = {
+        key: number[key] for key in ("low", "high", "n", "kind") if key in number
+    }
     return {**limits._asdict(), "value": value, **interval, "reached": reached, "state": state}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ BATCH = 50
 
 
 @torch.no_grad()
-def score(model, processor, count: int = 300, style: str = STYLE) -> dict[str, float]:
+def score(model: Any, processor: Any, count: int = 300, style: str = STYLE) -> dict[str, float]:
     """Return mean scores of greedy responses to `count` questions (a multiple of 50).
 
     The scores are the accuracy of answers, and the shares of sufficient observations, of responses

@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from p2r.playground.world import COLOURS, MOTIONS, SHAPES, SIZES, TIMES, Scene, SceneObject
 from p2r.records import Question
@@ -57,7 +57,7 @@ class Facts:
 
 def tell_event(fact: Fact, time: bool = True) -> str:
     """Return for example "stops at 2 s", "turns blue at 1 s" or "hits the blue square at 3 s"."""
-    detail = {"turns": f" {fact.detail}", "hits": f" the {fact.detail}"}.get(fact.event, "")
+    detail = {"turns": f" {fact.detail}", "hits": f" the {fact.detail}"}.get(fact.event or "", "")
     return f"{fact.event}{detail}" + (f" at {fact.time} s" if time else "")
 
 
@@ -91,8 +91,9 @@ def read_facts(text: str) -> Facts:
     objects: dict[str, Fact] = {}
     consistent = True
     for match in _SENTENCE.finditer(text):
-        parts = match.groupdict()
-        fact = Fact(**{**parts, "time": int(parts["time"]) if parts["time"] else None})
+        parts: dict[str, Any] = match.groupdict()
+        parts["time"] = int(parts["time"]) if parts["time"] else None
+        fact = Fact(**parts)
         consistent &= objects.setdefault(fact.name, fact) == fact
     signs = set(_SIGN.findall(text))
     sign = next(iter(signs)) if len(signs) == 1 else None
@@ -115,7 +116,7 @@ class SceneQuestion(NamedTuple):
     reason: str
 
 
-def to_question(asked: SceneQuestion, **fields) -> Question:
+def to_question(asked: SceneQuestion, **fields: Any) -> Question:
     """Return the record of a question. `fields` are its other fields, such as `id` and `path`."""
     return Question(
         **{"id": "", **fields},
@@ -135,7 +136,13 @@ def _about(facts: Sequence[Fact]) -> tuple[str, frozenset[str]]:
 
 
 def _choose(
-    rng: random.Random, problem: str, right: str, wrong: Sequence[str], notice: str, needs, reason
+    rng: random.Random,
+    problem: str,
+    right: str,
+    wrong: Sequence[str],
+    notice: str,
+    needs: frozenset[str],
+    reason: str,
 ) -> SceneQuestion:
     """Return a multiple-choice question: the right option and up to three wrong ones, shuffled."""
     wrong = [text for text in wrong if text != right]
@@ -172,7 +179,7 @@ def _order(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     if len(timed) != 2:
         return None
     rng.shuffle(timed)
-    first, second = sorted(timed, key=lambda f: f.time)
+    first, second = sorted(timed, key=lambda f: f.time or 0)
     texts = [f"the {f.name} {tell_event(f, time=False)}" for f in (first, second)]
     told = " and ".join(f"the {f.name} {tell_event(f)}" for f in timed)
     reason = f"{told}, so the {first.name} is first."
@@ -204,14 +211,18 @@ def _colour(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     return _choose(rng, problem, fact.colour, wrong, who, needs, f"{who} is {fact.colour}.")
 
 
+def _has(part: str, value: str) -> Callable[[Fact], bool]:
+    return lambda fact: getattr(fact, part) == value
+
+
 # Things to count: the words of the question, and the test of an object. An object is counted with
 # its motion, size and colour at the start of the scene. An object that appears later counts too.
 COUNTED: dict[str, Callable[[Fact], bool]] = {
     "objects are there": lambda fact: True,
     "objects move": lambda fact: fact.motion is not None,
     "objects stay still": lambda fact: fact.motion is None,
-    **{f"{size} objects are there": lambda fact, s=size: fact.size == s for size in SIZES},
-    **{f"{shape}s are there": lambda fact, s=shape: fact.shape == s for shape in SHAPES},
+    **{f"{size} objects are there": _has("size", size) for size in SIZES},
+    **{f"{shape}s are there": _has("shape", shape) for shape in SHAPES},
 }
 
 
@@ -247,12 +258,17 @@ def _behaviour(rng: random.Random, facts: Facts) -> SceneQuestion:
 VERBS = {"appears": "appear", "vanishes": "vanish", "stops": "stop", "turns": "turn", "hits": "hit"}
 
 
+def ask_event(fact: Fact) -> str:
+    """Return an event in the words of a question, for example "stop" or "turn blue"."""
+    verb, space, rest = tell_event(fact, time=False).partition(" ")
+    return f"{VERBS[verb]}{space}{rest}"
+
+
 def _seconds(rng: random.Random, facts: Facts) -> SceneQuestion | None:
     fact = rng.choice([f for f in facts.objects if f.event] or [None])
     if fact is None:
         return None
-    verb = tell_event(fact, time=False).replace(fact.event, VERBS[fact.event], 1)
-    problem = f"After how many seconds does the {fact.name} {verb}?"
+    problem = f"After how many seconds does the {fact.name} {ask_event(fact)}?"
     reason = f"the {fact.name} {tell_event(fact)}."
     return SceneQuestion(problem, "regression", str(fact.time), [], *_about([fact]), reason)
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from p2r.judges.base import BaseJudge
 from p2r.playground.language import (
     COUNTED,
-    VERBS,
     Fact,
     Facts,
+    ask_event,
     read_facts,
     tell_event,
     tell_motion,
@@ -59,7 +59,7 @@ def _first(facts: Facts, options: Sequence[str]) -> str:
     for option in options:
         if option not in told:
             raise MissingFact(f"the observation does not say that {option}")
-    return min(options, key=told.__getitem__)
+    return min(options, key=lambda option: told[option] or 0)
 
 
 def _bigger(facts: Facts, a: str, b: str) -> str:
@@ -98,8 +98,7 @@ def _behaviour(facts: Facts, name: str) -> str:
 
 def _second(facts: Facts, name: str, event: str) -> str:
     fact = _happened(facts, name)
-    told = tell_event(fact, time=False).replace(fact.event, VERBS[fact.event], 1)
-    if told != event:
+    if ask_event(fact) != event:
         raise MissingFact(f"the observation does not say that the {name} will {event}")
     return str(fact.time)
 
@@ -123,7 +122,7 @@ def deduce(question: Question, facts: Facts) -> str | None:
     Returns None if the question is not one of the playground's. Raises `MissingFact` if a fact is
     missing.
     """
-    if question.problem == "Which happens first?":
+    if question.problem == "Which happens first?" and question.options:
         return _first(facts, [option.partition(". ")[2] for option in question.options])
     for form, answer in _ANSWERS.items():
         if match := re.fullmatch(form, question.problem):

@@ -16,6 +16,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ WARMUP = 50  # steps
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 
 
-def train(model, processor, stage: PretrainStage, first: int) -> None:
+def train(model: Any, processor: Any, stage: PretrainStage, first: int) -> None:
     """Train a model on the examples of a stage, on the seeds from `first` on.
 
     Uses AdamW with a linear warm-up and a cosine schedule.
@@ -75,7 +76,7 @@ def train(model, processor, stage: PretrainStage, first: int) -> None:
     model.eval()
 
 
-def _encode(processor, stage: PretrainStage, seed: int) -> dict[str, torch.Tensor]:
+def _encode(processor: Any, stage: PretrainStage, seed: int) -> dict[str, torch.Tensor]:
     rng = random.Random(f"pixels {seed}")
     scene, question, response = stage.make(seed)
     style = stage.style(question, rng, response)
@@ -129,6 +130,7 @@ def make_models(out: Path, seed: int, family: str = "qwen2_5_vl", last: str = ""
         first += stage.steps * BATCH
         before = out / stage.name
 
+    before = out / CURRICULUM[-1].name
     processor = data.load_processor(before)
     steps = {stage.name: stage.steps for stage in (*CURRICULUM, *MODELS)}
     card = {"seed": seed, "steps": steps, "batch": BATCH, "torch": torch.__version__}
@@ -158,7 +160,7 @@ def check_family(out: Path, family: str) -> None:
             )
 
 
-def _save(model, processor, folder: Path, card: str = "") -> None:
+def _save(model: Any, processor: Any, folder: Path, card: str = "") -> None:
     """Write a model, and its card, into a folder that appears when all files are written."""
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)

@@ -200,20 +200,19 @@ def truth_summary(cases: Sequence[Case]) -> dict[str, Any]:
     "gap" is the exact accuracy given a sufficient observation minus the one given an insufficient
     observation: what one point of sufficiency is worth in points of accuracy.
     """
-    judged = [case for case in cases if case.verdict and case.verdict.sufficient is not None]
-    given = {
-        kind: mean_of_known(exact(case) for case in judged if case.verdict.sufficient is kind)  # type: ignore[union-attr]
+    judged = [(case, case.verdict.sufficient) for case in cases if case.verdict]
+    enough, lacking = (
+        mean_of_known(exact(case) for case, sufficient in judged if sufficient is kind)
         for kind in (True, False)
-    }
-    both = None not in given.values()
+    )
     return {
         "n": len(cases),
         **{name: mean_of_known(map(metric, cases)) for name, metric in METRICS.items()},
         "sentences told": mean_of_known(map(told_sentences, cases)),
         "true by part": truth_by_part(cases),
-        "exact given sufficient": given[True],
-        "exact given insufficient": given[False],
-        "gap": given[True] - given[False] if both else None,  # type: ignore[operator]
+        "exact given sufficient": enough,
+        "exact given insufficient": lacking,
+        "gap": None if enough is None or lacking is None else enough - lacking,
     }
 
 

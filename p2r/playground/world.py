@@ -89,18 +89,19 @@ class SceneObject:
         if self.motion is None:
             return self.x, self.y
         if self.event in ("stops", "hits"):
-            second = min(second, self.time)
+            second = min(second, self.time or 0)
         dx, dy = MOTIONS[self.motion]
         distance = self.speed * second
         return self.x + dx * distance, self.y + dy * distance
 
     def visible(self, second: float) -> bool:
         if self.event == "appears":
-            return second >= self.time
-        return not (self.event == "vanishes" and second >= self.time)
+            return second >= (self.time or 0)
+        return not (self.event == "vanishes" and second >= (self.time or 0))
 
     def colour_at(self, second: float) -> str:
-        return self.detail if self.event == "turns" and second >= self.time else self.colour
+        turned = self.event == "turns" and second >= (self.time or 0)
+        return self.detail if turned and self.detail else self.colour
 
     def swept(self) -> tuple[float, float, float, float]:
         """Return the box that the object covers during the whole scene."""
@@ -177,7 +178,7 @@ def _add_events(rng: random.Random, objects: list[SceneObject]) -> None:
         obj.event, obj.time = rng.choice(choices), time
         if obj.event == "turns":
             obj.detail = rng.choice([c for c in COLOURS if c != obj.colour])
-        elif obj.event == "hits":
+        elif obj.event == "hits" and obj.motion:
             target = rng.choice(still)
             obj.detail = target.name
             dx, dy = MOTIONS[obj.motion]

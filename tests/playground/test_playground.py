@@ -136,6 +136,8 @@ def test_the_judge_rejects_false_and_contradictory_facts():
 def test_the_judge_has_no_verdict_on_questions_of_other_data():
     question = Question(id="1", problem="Who won?", problem_type="free-form", answer="Ann")
     assert judge(question, "Ann crosses the line first.") is None
+    question.problem = "Which happens first?"  # a problem of the playground, but without options
+    assert judge(question, "A big red circle moves left and stops at 1 s.") is None
 
 
 def test_faithful_counts_true_sentences():

@@ -49,7 +49,7 @@ def encode(
     row = data.encode_example(processor, example.question, frames, example.response, style)
     first = next(place for place, label in enumerate(row["labels"]) if label != -100)
     points: Points = {}
-    if frames is None:
+    if example.scene is None or frames is None:
         points = look_nowhere(range(first, len(row["labels"])))
     elif not example.given:
         told = example.response.partition("</observation>")[0]

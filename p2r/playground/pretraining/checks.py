@@ -12,6 +12,7 @@ from p2r.playground import card
 from p2r.playground.pretraining.batches import encode
 from p2r.playground.pretraining.curriculum import FIRST_HELD_OUT, MAKERS, Stage
 from p2r.playground.second.questions import KINDS
+from p2r.playground.writer import make_writer
 
 COUNT = 64
 PER_KIND = 20
@@ -63,5 +64,5 @@ def token_skill(name: str, model: Any, processor: Any, stage: Stage) -> float:
 def look_up_skill(model: Any, processor: Any) -> dict[str, float]:
     """Return the share of right answers from notes in the prompt, by kind of question."""
     questions = card.card_questions(PER_KIND, "validation")
-    table = card.look_up_skill(card.make_writer(model, processor), questions)
+    table = card.look_up_skill(make_writer(model, processor), questions)
     return {kind: table[kind]["mean"] for kind in KINDS}

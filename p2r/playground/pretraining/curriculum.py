@@ -35,6 +35,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from p2r.playground.second import examples
@@ -239,14 +240,11 @@ CURRICULUM = (
 )
 # Without these, both models would forget a part of what they learned before.
 _KEPT = {"movers": 0.15, "mixed chains": 0.15, "changes by name": 0.1, "untold signs": 0.08}
-_FINE = {"rate": 2e-4, "scale": 4, "strange": 0.1}
+_fine = partial(Stage, rate=2e-4, scale=4, strange=0.1)
 # Both shipped models continue the model of the last stage above.
 MODELS = (
-    Stage("teacher", {"teacher": 0.7, "other notes": 0.3, **_KEPT}, steps=200, **_FINE),
-    Stage(
-        "base",
-        {"base": 0.5, "other notes": 0.2, "told": 0.1, "direct": 0.2, **_KEPT},
-        steps=260,
-        **_FINE,
+    _fine("teacher", {"teacher": 0.7, "other notes": 0.3, **_KEPT}, steps=200),
+    _fine(
+        "base", {"base": 0.5, "other notes": 0.2, "told": 0.1, "direct": 0.2, **_KEPT}, steps=260
     ),
 )

@@ -35,7 +35,10 @@ class LongScene:
         return {"chapters": [asdict(chapter) for chapter in self.chapters]}
 
 
-def scene_from_dict(data: dict[str, Any]) -> Scene | LongScene:
+AnyScene = Scene | LongScene
+
+
+def scene_from_dict(data: dict[str, Any]) -> AnyScene:
     """Return the scene, long or not, of a dictionary from `to_dict`."""
     if "chapters" in data:
         return LongScene(tuple(map(Scene.from_dict, data["chapters"])))
@@ -60,7 +63,7 @@ def add_chapters(first: Scene, place: int, count: int, seed: int | str) -> LongS
     return LongScene(tuple(chapters))
 
 
-def times_of(scene: Scene | LongScene) -> list[float]:
+def times_of(scene: AnyScene) -> list[float]:
     """Return the times (s) of the frames of a scene's video, long or not.
 
     The last frame is left out: so 8 evenly spaced frames of a chapter are half a second apart.
@@ -70,9 +73,7 @@ def times_of(scene: Scene | LongScene) -> list[float]:
     return [tick / FPS for tick in range(int(len(scene.chapters) * SECONDS * FPS) - 1)]
 
 
-def render_any(
-    scene: Scene | LongScene, seconds: Sequence[float], side: int = 4 * STAGE
-) -> np.ndarray:
+def render_any(scene: AnyScene, seconds: Sequence[float], side: int = 4 * STAGE) -> np.ndarray:
     """Draw a scene, long or not, at the given times; return uint8 (T, side, side, 3)."""
     if isinstance(scene, Scene):
         return render(scene, seconds, side)

@@ -209,6 +209,10 @@ def caption(
     return Example(scene, _plain(CAPTION), told)
 
 
+def _full_caption(scene: Scene) -> Example:
+    return Example(scene, _plain(CAPTION), describe(scene, random.Random(0)))
+
+
 def caption_pair(seed: int | str, **limits: Any) -> tuple[Example, Example]:
     """Two captions: of a scene with an event, and of the same scene without it."""
     attempt = 0
@@ -217,10 +221,7 @@ def caption_pair(seed: int | str, **limits: Any) -> tuple[Example, Example]:
         for obj in _rng("pair", seed).sample(scene.objects, len(scene.objects)):
             plain = without_event(scene, obj.name)
             if plain is not None:
-                return tuple(
-                    Example(one, _plain(CAPTION), describe(one, random.Random(0)))
-                    for one in (scene, plain)
-                )
+                return _full_caption(scene), _full_caption(plain)
         attempt += 1
 
 

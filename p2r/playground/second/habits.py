@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from p2r import template
+from p2r.playground.second.chapters import AnyScene
 from p2r.playground.second.language import (
     MOTION_WORDS,
     NO_EVENT,
@@ -22,7 +23,6 @@ from p2r.playground.second.language import (
 from p2r.playground.second.questions import KINDS, LETTERS, SceneQuestion, notice
 from p2r.playground.second.thinking import think_from
 from p2r.playground.second.words import SEEN, SIZES, TIMES, Domain
-from p2r.playground.second.world import Scene
 
 ROOM = 3  # sentences
 
@@ -63,7 +63,7 @@ HABITS = {
 
 
 def describe(
-    scene: Scene,
+    scene: AnyScene,
     rng: random.Random,
     habit: Habit = COMPLETE,
     needs: Sequence[str] = (),
@@ -75,11 +75,8 @@ def describe(
     They are in the order of the scene, or in random order (`shuffle`); the sign comes last. A
     needed object that is not visible has a sentence too: it cannot be seen.
     """
-    notes = Notes.of(scene)
-    facts: dict[str, Fact | str] = {fact.name: fact for fact in notes.objects}
-    if notes.sign:
-        facts["sign"] = notes.sign
-    facts |= {name: Fact(*name.split(), seen=False) for name in needs if name not in facts}
+    facts = Notes.of(scene).by_name()
+    facts |= {name: _unseen(name) for name in needs if name not in facts}
     chosen = list(facts)
     if rng.random() >= habit.everything:
         odds = {name: habit.needed if name in needs else habit.needless for name in facts}
@@ -91,6 +88,11 @@ def describe(
         rng.shuffle(chosen)
         chosen.sort(key=lambda name: name == "sign")
     return " ".join(_say(rng, facts[name], habit, domain) for name in chosen)
+
+
+def _unseen(name: str) -> Fact:
+    colour, shape = name.split()
+    return Fact(colour, shape, seen=False)
 
 
 def _say(rng: random.Random, fact: Fact | str, habit: Habit, domain: Domain) -> str:

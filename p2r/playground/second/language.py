@@ -18,8 +18,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from p2r.playground.second.chapters import AnyScene
 from p2r.playground.second.words import COLOURS, MOTIONS, SHAPES, SIZES, TIMES
-from p2r.playground.second.world import Scene, SceneObject
+from p2r.playground.second.world import SceneObject
 
 STILL = "stays still"
 MOTION_WORDS = (*(f"moves {way}" for way in MOTIONS), STILL)
@@ -70,7 +71,7 @@ class Notes:
     unclear: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, scene: Scene) -> Notes:
+    def of(cls, scene: AnyScene) -> Notes:
         """Return the facts of a scene that can be seen."""
         shown = [Fact.of(obj) for obj in scene.objects if obj.name not in scene.hidden]
         dark = scene.dark_from
@@ -83,6 +84,11 @@ class Notes:
 
     def named(self, name: str) -> Fact | None:
         return next((fact for fact in self.objects if fact.name == name), None)
+
+    def by_name(self) -> dict[str, Fact | str]:
+        """Return the facts by the name of the object, and the text of the sign by "sign"."""
+        signs = {"sign": self.sign} if self.sign else {}
+        return {fact.name: fact for fact in self.objects} | signs
 
 
 def tell(fact: Fact) -> str:
@@ -105,11 +111,9 @@ def tell_sign(sign: str) -> str:
     return f"The sign says {sign}."
 
 
-def sentences_of(scene: Scene) -> dict[str, str]:
+def sentences_of(scene: AnyScene) -> dict[str, str]:
     """Return all true sentences about a scene, by the name of the object or "sign"."""
-    notes = Notes.of(scene)
-    told = {fact.name: tell(fact) for fact in notes.objects}
-    return {**told, "sign": tell_sign(notes.sign)} if notes.sign else told
+    return {name: describe_fact(fact) for name, fact in Notes.of(scene).by_name().items()}
 
 
 _COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)
@@ -170,8 +174,8 @@ def agrees(told: Fact, true: Fact) -> bool:
     if told.name != true.name or told.seen != true.seen:
         return False
     pairs = [(told.size, true.size), (told.motion, true.motion), (told.event, true.event)]
-    if told.event is not None:
-        pairs.append((told.time, true.time))
+    if told.event is not None and told.time not in (None, true.time):
+        return False
     return all(part is None or part == other for part, other in pairs)
 
 

@@ -20,7 +20,7 @@ class MissingFact(Exception):
     `unseen`: the notes say that the fact cannot be seen.
     """
 
-    def __init__(self, what: str, used: Sequence[Fact] = (), unseen: bool = False) -> None:
+    def __init__(self, what: str, used: Sequence[Fact | str] = (), unseen: bool = False) -> None:
         super().__init__(what)
         self.used = tuple(used)
         self.unseen = unseen

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from p2r.judges.base import CLIP
-from p2r.playground.second.chapters import LongScene, add_chapters
+from p2r.playground.second.chapters import AnyScene, add_chapters
 from p2r.playground.second.habits import make_false
 from p2r.playground.second.language import Fact, Notes, describe_fact
 from p2r.playground.second.questions import (
@@ -48,7 +48,7 @@ AMBIGUOUS = tuple(
 )
 LONG = ("motion", "event", "when", "compare")  # kinds that need no shape to be unique
 
-Made = tuple[Scene | LongScene, SceneQuestion, dict[str, Any]]
+Made = tuple[AnyScene, SceneQuestion, dict[str, Any]]
 
 
 def make_question(split: str, index: int) -> Question:
@@ -111,6 +111,7 @@ def make_ambiguous(seed: str, kind: str, way: str) -> tuple[Scene, SceneQuestion
     while True:
         scene, asked = make_asked(f"{seed} {attempt}", kind)
         lost = scene.named(rng.choice(asked.needs))
+        assert lost is not None  # the needs of these kinds are objects, not the sign
         if not any(obj.event == "hits" and obj.detail == lost.shape for obj in scene.objects):
             break
         attempt += 1
@@ -135,11 +136,10 @@ def _make_false_notes(seed: str, split: str, index: int) -> Made:
 
 def false_note(scene: Scene, asked: SceneQuestion, rng: random.Random) -> str:
     """Return the needed sentences with one false part, so that they lead to another answer."""
-    notes = Notes.of(scene)
-    true = [notes.sign if name == "sign" else notes.named(name) for name in asked.needs]
+    told = Notes.of(scene).by_name()
     colours = [colour for colour in SEEN.colours if colour not in {o.colour for o in scene.objects}]
     while True:
-        facts = list(true)
+        facts = [told[name] for name in asked.needs]
         place = rng.randrange(len(facts))
         fact = facts[place]
         if isinstance(fact, Fact) and rng.random() < 0.3:
