@@ -50,7 +50,7 @@ from p2r.runs import model_fingerprint
 from p2r.runs.recipe import RlSettings, load_recipe
 from p2r.scoring import mean_interval, score_answer
 from p2r.scoring.thoughts import mismatch
-from p2r.video import Frames
+from p2r.video import Clips, Frames
 
 PER_KIND = 100
 GROUPS_PER_KIND = 12  # 9 kinds: at least `gates.LEAST_GROUPS` in all
@@ -139,7 +139,7 @@ def answer_from(
     write: Writer,
     questions: Sequence[Question],
     notes: Sequence[str],
-    frames: Iterable[Frames | None] | None = None,
+    frames: Iterable[Clips] | None = None,
 ) -> list[str]:
     """Return responses that begin with an observation of these notes. The video is shown.
 

@@ -12,13 +12,13 @@ from p2r.playground.second.chapters import scene_from_dict
 from p2r.playground.second.habits import Habit, describe, respond
 from p2r.playground.second.questions import SceneQuestion
 from p2r.records import Question
-from p2r.video import Frames
+from p2r.video import Clips
 
 BATCH = 50
 MAX_TOKENS = 200
 # Writes responses from questions, frames (None: text only), beginnings of the responses, and prompt
 # style. The returned responses include their beginnings.
-Writer = Callable[[Sequence[Question], Iterable[Frames | None], Sequence[str], str], list[str]]
+Writer = Callable[[Sequence[Question], Iterable[Clips], Sequence[str], str], list[str]]
 
 
 def make_writer(model: Any, processor: Any, max_tokens: int = MAX_TOKENS) -> Writer:
@@ -26,7 +26,7 @@ def make_writer(model: Any, processor: Any, max_tokens: int = MAX_TOKENS) -> Wri
 
     def write(
         questions: Sequence[Question],
-        frames: Iterable[Frames | None],
+        frames: Iterable[Clips],
         given: Sequence[str],
         style: str,
     ) -> list[str]:
@@ -44,7 +44,7 @@ def sample_responses(
     model: Any,
     processor: Any,
     questions: Sequence[Question],
-    frames: Iterable[Frames | None],
+    frames: Iterable[Clips],
     style: str,
     **generation: Any,
 ) -> list[list[int]]:
@@ -66,7 +66,7 @@ def sample_responses(
 
 
 def _encode(
-    processor: Any, question: Question, frames: Frames | None, begun: str, style: str
+    processor: Any, question: Question, frames: Clips, begun: str, style: str
 ) -> dict[str, Any]:
     sample = data.encode_example(processor, question, frames, begun, style)
     sample.pop("labels")
@@ -108,7 +108,7 @@ def habit_writer(habit: Habit) -> Writer:
 
     def write(
         questions: Sequence[Question],
-        frames: Iterable[Frames | None],
+        frames: Iterable[Clips],
         given: Sequence[str],
         style: str,
     ) -> list[str]:
