@@ -358,6 +358,8 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=PER_KIND, help="questions of each kind")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")
     given = parser.parse_args()
+    if given.per_kind < 1:
+        parser.error("--per-kind must be at least 1")
     if given.threads:
         import torch
 

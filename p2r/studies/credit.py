@@ -37,12 +37,19 @@ OTHERS = (
     Arm("critic_process", ("rl.credit=critic_process",), label="critic, R_P and R_R"),
     Arm("turn", ("rl.credit=turn",), label="SFT + MT-GRPO"),
 )
-ARMS = (GRPO, PA_GRPO, *OTHERS)
+GRPO_NO_LENGTH = Arm(
+    "grpo_no_length", ("rl.credit=outcome", "rl.rewards=[reasoning]"), label="GRPO without R_len"
+)
+ARMS = (GRPO, PA_GRPO, *OTHERS, GRPO_NO_LENGTH)
 PAPER = {name: TABLE_2[row]["average"] for name, row in ROWS.items()}
 STUDY = Study(
     "credit",
     arms=ARMS,
-    differences=(("pa_grpo", "grpo"), *(("pa_grpo", arm.name) for arm in OTHERS)),
+    differences=(
+        ("pa_grpo", "grpo"),
+        *(("pa_grpo", arm.name) for arm in OTHERS),
+        ("no_length", "grpo_no_length"),
+    ),
     views=("test", View("false_notes", pose=FalseNote())),
     show=(
         *("accuracy", "sufficiency", "sufficient and true", "faithful", "mismatch", "format"),

@@ -53,7 +53,7 @@ def think_from(
     if isinstance(notes, str):
         notes = read_notes(notes)
     rng = rng or random.Random(f"guess {notes} {asked.problem} {asked.options}")
-    values = {option.partition(". ")[2]: option[0] for option in asked.options}
+    values = {option.partition(". ")[2]: option[:1] for option in asked.options}
     lead, told, remark = "So", True, ""
     try:
         value, used, read, remark = solve(asked.problem, notes)
