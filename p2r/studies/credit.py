@@ -6,18 +6,20 @@ samples more, PAPO reads each response twice, a critic needs one more forward pa
 `critic` and PAPO need no judge. Without R_P the advantage of R_R goes to all tokens, which is GRPO.
 In the view `false_notes` the response begins with an observation that contradicts the video.
 
-Says: With three seeds, little is certain: intervals over the seeds alone are wider than those of
-the tables. PA-GRPO and GRPO end with about the same shares of right answers, sufficient
-observations and true sentences. In PA-GRPO, fewer groups of rollouts give no signal, because it
-loses a group only if both rewards are equal in it. In all three seeds, PA-GRPO without the length
-reward has more right answers, and with both rewards on all tokens fewer sentences are true. After
-RL, the answers of all arms follow a false note.
+Says: PA-GRPO and GRPO end with about the same shares of right answers, sufficient observations and
+true sentences. PA-GRPO loses half as many groups of rollouts, because it loses a group only if both
+rewards are equal in it. The length reward costs PA-GRPO 6 points of right answers, and some with
+every seed. It pays for observations of 20 to 68 tokens. In the last five steps, 60 % of PA-GRPO's
+sufficient observations have this length; without the reward, observations are longer, and 37 % do.
+If neither scheme has a length reward, PA-GRPO is ahead of GRPO with four of five seeds, but the
+interval includes 0. This comparison was added after the others were known. If both advantages go to
+all tokens, or a critic gives the credit, fewer sentences are true. With R_P alone, as many answers
+are right as with both rewards, and the answer differs from the thinking less often. After RL, the
+answers of all arms follow a false note.
 
 Does not say: what other settings would give. The settings of RL were chosen with earlier models of
 the playground. With so many differences, about one interval in twenty excludes 0 only by chance.
 The minutes per model were measured while other programs used the machine.
-
-Missing: seeds 3 and 4. The command with `--seeds 0,1,2,3,4` continues the study.
 """
 
 from p2r.evaluation.paper import TABLE_2
