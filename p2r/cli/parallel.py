@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from p2r.errors import UserError
+from p2r.files.bars import line_of
 
 # The arguments of the running command.
 ARGUMENTS: ContextVar[list[str]] = ContextVar("ARGUMENTS")
@@ -40,7 +41,7 @@ def run_parts(count: int | None, shard: str | None, ray: bool) -> None:
         raise UserError(f"{OPTION} divides the questions itself: leave out --shard and --ray")
     command = [sys.executable, "-m", "p2r", *without_option(ARGUMENTS.get())]
     children = [
-        start([*command, "--shard", f"{part}/{count}"], {**more, "TQDM_POSITION": str(part)})
+        start([*command, "--shard", f"{part}/{count}"], more | line_of(part))
         for part, more in enumerate(divide_machine(count, os.environ))
     ]
     try:

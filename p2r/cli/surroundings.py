@@ -7,10 +7,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from p2r.files.bars import calm_bars
+
 
 def prepare_surroundings() -> None:
     """Give the command line what its libraries expect of a user and a terminal."""
     make_output_lenient()
+    calm_bars()
     give_home()
 
 

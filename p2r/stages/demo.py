@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from p2r import stages
 from p2r.errors import UserError
+from p2r.files.bars import on_line
 from p2r.files.own_process import end_with_parent
 from p2r.files.safe_text import hide_keys, show_unseen
 from p2r.pipeline import collect_cases
@@ -121,12 +122,11 @@ def train_arms(run: Run, arms: Sequence[str], **inputs: Any) -> None:
     context = multiprocessing.get_context("spawn")
     children = []
     for place, arm in enumerate(beside):
-        os.environ["TQDM_POSITION"] = str(place)  # a line for each progress bar
         children.append(
             context.Process(target=_train_one, args=(Run(run.folder, recipe), arm, inputs))
         )
-        children[-1].start()
-    del os.environ["TQDM_POSITION"]
+        with on_line(place):
+            children[-1].start()
     for child in children:
         child.join()
     if any(child.exitcode for child in children):

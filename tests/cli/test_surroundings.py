@@ -6,6 +6,7 @@ import pwd
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from p2r.cli import run_cli
 from p2r.cli.surroundings import give_home
 from p2r.errors import StoreError
 from p2r.files.atomic import write_text
+from p2r.files.bars import line_of, on_line
 from p2r.judges.database import default_path
 
 # Prints characters that no latin-1 terminal has, by `print`, by rich and in the log.
@@ -32,6 +34,40 @@ def show():
 sys.argv = ["p2r", "show"]
 p2r.cli.main()
 """
+
+
+# 50 steps of a progress bar.
+BAR = """
+import time
+from p2r.cli.surroundings import prepare_surroundings
+
+prepare_surroundings()
+from tqdm import tqdm
+
+for _ in tqdm(range(50)):
+    time.sleep(0.005)
+"""
+
+
+@pytest.mark.parametrize(("interval", "least", "most"), [(None, 2, 3), ("0", 40, 60)])
+def test_a_progress_bar_writes_little_into_a_log_file(interval, least, most):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TQDM_")}
+    environment |= {} if interval is None else {"TQDM_MININTERVAL": interval}
+    done = subprocess.run(
+        [sys.executable, "-c", BAR], capture_output=True, text=True, env=environment, check=True
+    )
+    assert least <= done.stderr.count("%|") <= most
+    assert "50/50" in done.stderr
+
+
+def test_only_bars_in_a_terminal_have_lines_of_their_own(monkeypatch):
+    monkeypatch.delenv("TQDM_POSITION", raising=False)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    with on_line(1):
+        assert os.environ["TQDM_POSITION"] == "1"
+    assert "TQDM_POSITION" not in os.environ
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: False))
+    assert line_of(1) == {}
 
 
 @pytest.mark.slow

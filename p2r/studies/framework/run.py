@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from p2r.engines import describe_error
 from p2r.errors import UserError
+from p2r.files.bars import on_line
 from p2r.files.jsonlines import to_line
 from p2r.files.own_process import end_with_parent
 from p2r.files.safe_text import hide_keys, show_unseen
@@ -218,14 +219,13 @@ def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:
     children = []
     gpus = visible_gpus()
     for place in range(jobs):
-        os.environ["TQDM_POSITION"] = str(place)  # a line for each progress bar
         gpu = gpus[place % len(gpus)] if gpus else None
         child = context.Process(
             target=_work_here, args=(spec, plan.main.folder, plan.seeds, threads, jobs, gpu)
         )
-        child.start()
+        with on_line(place):
+            child.start()
         children.append(child)
-    del os.environ["TQDM_POSITION"]
     for child in children:
         child.join()
     if any(child.exitcode == 130 for child in children):
