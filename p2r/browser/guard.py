@@ -47,8 +47,8 @@ class Guard:
         if not self.allows(host):
             return (
                 421,
-                f"the browser is not served as {name_of(host)!r}: start it with --allow-host, or "
-                "set P2R_HOSTS before JupyterLab starts",
+                f"the browser is not served as {name_of(host)!r}: start it with --allow-host (in "
+                "JupyterLab's launcher: set P2R_HOSTS before JupyterLab starts)",
             )
         if scope["type"] == "http" and scope["method"] in _SAFE:
             return None

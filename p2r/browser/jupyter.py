@@ -10,18 +10,14 @@ from typing import Any
 def make_entry() -> dict[str, Any]:
     """Return the entry: it serves the runs in P2R_RUNS (default `runs/demo`).
 
-    On a hub the browser takes any host name: see `allowed_hosts`. In another JupyterLab it takes
-    the names of this machine, and those in P2R_HOSTS. Both variables may hold several values,
-    separated by commas (P2R_HOSTS) or like those of PATH (P2R_RUNS).
+    The browser answers to the names of this machine, on a hub to any name, and to the names in
+    P2R_HOSTS. Commas separate these names; `os.pathsep` separates the runs.
     """
-    from p2r.browser.served import allowed_hosts
-
     runs = os.environ.get("P2R_RUNS", "runs/demo").split(os.pathsep)
-    named = [name for name in os.environ.get("P2R_HOSTS", "").split(",") if name]
     command = [sys.executable, "-m", "p2r", "app", *runs, "--port", "{port}"]
     command += ["--root-path", "{base_url}p2r"]
-    for host in allowed_hosts("", named):
-        command += ["--allow-host", host]
+    for host in os.environ.get("P2R_HOSTS", "").split(","):
+        command += ["--allow-host", host.strip()] if host.strip() else []
     return {
         "command": command,
         "timeout": 120,

@@ -33,7 +33,7 @@ from p2r.browser.words import (
 )
 from p2r.cases.selection import OutcomeWord, VerdictWord
 from p2r.files.safe_text import show_unseen
-from p2r.judges.prompt import build_judge_prompt
+from p2r.judges.prompt import build_judge_prompt, sent_kind
 from p2r.records import RIGHT_ACCURACY, Case
 
 CaseRow = Mapping[str, Any]
@@ -58,6 +58,20 @@ def outcome_of(case: Case) -> OutcomeWord:
     if case.accuracy is None or case.accuracy != case.accuracy:
         return "unknown"
     return "right" if case.accuracy >= RIGHT_ACCURACY else "wrong"
+
+
+def judge_prompt(case: Case) -> str:
+    """Return the prompt that the judge of a case got, or where it is; "" if there was no prompt."""
+    verdict, observation = case.verdict, case.trace.observation
+    if verdict is None or not observation or not (verdict.usage or sent_kind(verdict.judge)):
+        return ""
+    if "+prompt-" in verdict.judge:
+        return "The prompt is from a file: see judging.prompt in the run's recipe.yaml."
+    if sent_kind(verdict.judge) == "vision":
+        return (
+            "This judge also saw frames of the clip. Its prompt is in p2r/judges/kinds/vision.py."
+        )
+    return build_judge_prompt(case.question, observation)
 
 
 def describe_case(case: Case) -> list[str]:
@@ -177,7 +191,7 @@ def _environment() -> Environment:
         outcome_of=outcome_of,
         text_link=text_link,
         urlencode=urlencode,
-        judge_prompt=build_judge_prompt,
+        judge_prompt=judge_prompt,
     )
     return environment
 

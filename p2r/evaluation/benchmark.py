@@ -221,8 +221,9 @@ class Benchmark:
     @property
     def facts(self) -> dict[str, str]:
         """What a user wants to know before a download, by the name of the fact."""
-        count = "" if self.expected is None else f"{self.expected:,}: "
-        known = {"title": self.title, "questions": f"{count}{self.subset}", "score": self.metric}
+        count = "" if self.expected is None else f"{self.expected:,}"
+        shown = self.subset if count in self.subset else f"{count}: {self.subset}"
+        known = {"title": self.title, "questions": shown, "score": self.metric}
         parts = {"parts": ", ".join(self.axes)} if self.axes else {}
         files = {"files": self.files, "media": self.media, "download": self.download}
         return known | parts | files | {"licence": self.licence}

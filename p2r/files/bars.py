@@ -19,7 +19,8 @@ def in_terminal() -> bool:
 def calm_bars() -> None:
     """Let bars write rarely if they go to a file. Call this before tqdm is imported."""
     if not in_terminal():
-        os.environ.setdefault("TQDM_MININTERVAL", LOG_SECONDS)
+        for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
+            os.environ.setdefault(name, LOG_SECONDS)
 
 
 def line_of(place: int) -> dict[str, str]:
@@ -33,8 +34,12 @@ def line_of(place: int) -> dict[str, str]:
 @contextmanager
 def on_line(place: int) -> Iterator[None]:
     """Start a subprocess inside the block: its bars have the line `place` of the terminal."""
+    kept = os.environ.get(_LINE)
     os.environ.update(line_of(place))
     try:
         yield
     finally:
-        os.environ.pop(_LINE, None)
+        if kept is None:
+            os.environ.pop(_LINE, None)
+        else:
+            os.environ[_LINE] = kept

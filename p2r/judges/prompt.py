@@ -55,6 +55,8 @@ _VERDICT = re.compile(
 _AFTER = re.compile(
     rf"(?:[\s{_MARKS}{_STOPS}]|<[|｜][^\s<>|｜]{{1,40}}[|｜]>|</s>|<eos>|<end_of_turn>)*"
 )
+# In a judge's name: the start, a noisy judge's `noisy:RATE:` or a panel's bracket is before a kind.
+_SENT = re.compile(r"(?:^|[(,]|noisy:[^:]*:)(claude|server|messages|vision):")
 _TAG = re.compile(r"</?\s*judgement\b", re.IGNORECASE)
 # Characters that look like angle brackets, and the brackets of a chat template's markers.
 _LEFT = "<\uff1c\u2039\u3008\u27e8\u2329\ufe64\u276c\u276e\u2770\u02c2\u1438"
@@ -95,6 +97,15 @@ def build_judge_prompt(question: Question, observation: str, template: str = "")
         answer=as_data(question.answer),
         observation=as_data(observation),
     )
+
+
+def sent_kind(judge: str) -> str:
+    """Return the kind of the first judge behind a server in a judge's name, "" if there is none.
+
+    For example "server" for "server:MODEL", and "vision" for "panel-majority(vision:MODEL,oracle)".
+    """
+    found = _SENT.search(judge)
+    return found[1] if found else ""
 
 
 def judge_prompt_hash(template: str = "") -> str:

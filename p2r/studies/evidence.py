@@ -4,16 +4,17 @@ In the split `ambiguous`, the evidence is visible (`answerable`), covered, absen
 Four ways to train are compared: GRPO, PA-GRPO, PA-GRPO with the grounded judge, and PA-GRPO whose
 training questions include 200 ambiguous ones.
 
-Says: After RL, all arms abstain rightly about as often as SFT. But GRPO and PA-GRPO describe what
-they cannot see: on ambiguous clips, the share of true sentences falls from 87 to 66 %. With the
-grounded judge it falls to 82 % only. This judge also gives more observations that are sufficient
-and true, on both splits. The price is 8 points of right answers on the test split. In the dark,
-PA-GRPO says "cannot tell" less often than SFT; with the grounded judge it does not. Ambiguous
-questions in the training change nothing for certain.
+Says: There is no clear difference in how often the arms abstain rightly. But GRPO and PA-GRPO write
+fewer true sentences than SFT on ambiguous clips, 66 instead of 87 %, also where the evidence is
+visible. PA-GRPO with the grounded judge writes 81 %. Compared with the text judge, the grounded
+judge makes more observations sufficient and true, on both splits, and costs 8 points of right
+answers on the test split. In the dark, SFT says "cannot tell" to all questions, PA-GRPO to 64 %,
+and PA-GRPO with the grounded judge to 94 % (10 questions). Ambiguous questions in the training
+change abstention and right answers little: there is no clear difference.
 
 Does not say: how a judge that sees frames compares. The grounded judge knows the scene, so it makes
-no mistakes. With 90 ambiguous questions, 10 of them in the dark, differences of less than ten
-points cannot be seen.
+no mistakes. With 90 ambiguous questions, differences of less than ten points cannot be seen; in the
+dark, those of less than thirty.
 """
 
 from p2r.records import Case, Question

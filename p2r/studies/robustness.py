@@ -5,12 +5,15 @@ see that a frame is hidden. If `sufficiency` stays the same and `faithful` falls
 reward pays for sentences that the video does not show. A grounded judge pays only for observations
 that are `sufficient and true`.
 
-Says: A judge that reads text pays for much that the frames do not show. With a quarter of the
-frames lost, 50 % of PA-GRPO's observations are sufficient, and 10 % are sufficient and true. Lost
-and mixed frames make most sentences untrue, because they also make the times wrong. Covered frames,
-strong noise and mixed frames cost the most right answers. RL keeps its gain over SFT under most
-changes; it shrinks where little can be seen. PA-GRPO is right more often than GRPO under strong
-noise, with every seed; under the other changes there is no clear difference.
+Says: A judge that reads text pays for much that the frames do not show. With frames blurred by two
+pixels, 53 % of PA-GRPO's observations are sufficient, and 6 % are sufficient and true. On clean
+frames these are 74 and 35 %. Mixed frames, strong noise and the loss of half of the frames cost the
+most right answers. PA-GRPO is right 9 to 17 points more often than SFT under weak occlusion, blur,
+noise and the loss of a quarter of the frames. Under strong occlusion, mixed frames and the loss of
+half of the frames, the gain is 4 to 7 points. PA-GRPO is right more often than GRPO under strong
+noise, with every seed; under the other changes there is no clear difference in right answers. Under
+noise, lost and mixed frames, PA-GRPO has 2 to 5 points more observations that are sufficient and
+true than GRPO.
 
 Does not say: what training with changed frames would give. The changes are simple: real damage, for
 example of compression or of a moving camera, looks different. With nine changes, one difference may

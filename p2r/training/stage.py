@@ -33,7 +33,6 @@ from transformers.integrations import (
 )
 
 from p2r.errors import TrainingError
-from p2r.files.bars import in_terminal
 from p2r.files.journal import append_whole, cut_torn_line
 from p2r.files.jsonlines import to_line
 from p2r.files.user_code import load_object
@@ -340,7 +339,8 @@ class _Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         latest = {key: logs[key] for key in self.shown if isinstance(logs.get(key), float)}
         if latest:
-            self.bar.set_postfix(latest, refresh=in_terminal())
+            calm = getattr(self.bar, "mininterval", 0) > 1  # of a log file: see `calm_bars`
+            self.bar.set_postfix(latest, refresh=not calm)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.close()

@@ -43,6 +43,7 @@ from p2r.browser.library import Library
 from p2r.browser.names import NameFile
 from p2r.browser.pages import render_page
 from p2r.browser.routes import Routes
+from p2r.browser.served import allowed_hosts
 from p2r.browser.site import Story, choose_story, export_site, read_story, zip_site
 from p2r.browser.stage_view import count_stages
 from p2r.browser.theme import read_static
@@ -288,23 +289,26 @@ def test_only_a_judge_behind_a_server_has_a_prompt(tmp_path):
     paid = {"input_tokens": 200, "output_tokens": 30}
     judges = {
         "oracle": {},
-        "claude-haiku": paid,
-        "claude-sonnet": {"reused": True},
-        "claude-haiku+prompt-1a2b3c": paid,
-        "vision:claude-haiku": paid,
+        "noisy:0.1:oracle@2": {},
+        "panel-majority(oracle,grounded)": {},
+        "claude:haiku": paid,
+        "claude:sonnet": {"reused": True},
+        "server:llama3.2-vision:11b": {},
+        "claude:haiku+prompt-1a2b3c": paid,
+        "vision:haiku": paid,
+        "noisy:0.1:vision:haiku": {},
     }
     cases = [
         make_case(n, verdict=Verdict(sufficient=True, rationale="Said.", judge=judge, usage=usage))
         for n, (judge, usage) in enumerate(judges.items())
     ]
     library = Library(CaseStore([write_cases(tmp_path / "cases.parquet", cases)]))
-    rule, new, reused, file, vision = (
-        words_of(show(library, f"tab=cases&case={case.id}")["main"]) for case in cases
-    )
-    assert "Prompt and reply" not in rule
-    assert "You cannot see the video." in new and "You cannot see the video." in reused
-    assert "see judging.prompt in the run" in file and "You cannot see" not in file
-    assert "This judge also saw frames" in vision and "You cannot see" not in vision
+    pages = [words_of(show(library, f"tab=cases&case={case.id}")["main"]) for case in cases]
+    assert not any("Prompt and reply" in page for page in pages[:3])
+    assert all("You cannot see the video." in page for page in pages[3:6])
+    assert "see judging.prompt in the run" in pages[6]
+    assert all("This judge also saw frames" in page for page in pages[7:])
+    assert not any("You cannot see the video." in page for page in pages[6:])
 
 
 def test_stages_have_readable_names_and_examples_are_of_the_test_split(tmp_path):
@@ -612,18 +616,23 @@ def test_labels_and_cases_are_exchanged_with_label_studio_and_fiftyone(library, 
 # ---- the start, and errors
 
 
-def test_only_a_hub_takes_any_host_name_from_the_launcher_of_jupyterlab(monkeypatch):
+def test_only_a_hub_takes_any_host_name(monkeypatch):
+    monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX", raising=False)
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert allowed_hosts("") == ()
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/jo/")
+    assert allowed_hosts("", ["lab.example.org"]) == ("lab.example.org", "*")
+
+
+def test_the_launcher_of_jupyterlab_names_only_given_hosts(monkeypatch):
     def hosts() -> list[str]:
         command = make_entry()["command"]
         return [b for a, b in itertools.pairwise(command) if a == "--allow-host"]
 
-    monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX", raising=False)
-    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.delenv("P2R_HOSTS", raising=False)
     assert hosts() == []
-    monkeypatch.setenv("P2R_HOSTS", "lab.example.org,lab2.example.org")
+    monkeypatch.setenv("P2R_HOSTS", "lab.example.org, lab2.example.org")
     assert hosts() == ["lab.example.org", "lab2.example.org"]
-    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/jo/")
-    assert hosts()[-1] == "*"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]"])
