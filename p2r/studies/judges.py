@@ -5,16 +5,16 @@ verdicts inverted, a panel of three such judges, a small judge that learned from
 and the grounded judge, which also knows the scene. The oracle judges all models in the evaluation.
 "judge agrees" is the share of verdicts in training that are those of the oracle.
 
-Says: The more verdicts are wrong, the less RL gains. With 30 % wrong verdicts, 14 points fewer
-answers are right than with the oracle, with every seed. With 5 %, there is no clear difference in
-right answers, but fewer sentences are true. The order of 5, 10 and 20 % is not certain. A panel of
-three judges that are wrong in 20 % agrees with the oracle in 90 % of the verdicts; compared with
-one such judge, 8 points more observations are sufficient and true. The judge that learned from
-texts agrees in 87 %, and 7 points fewer answers are right than with the oracle, with every seed.
-With the grounded judge most sentences are true, and 8 points fewer answers are right.
+Says: Wrong verdicts cost right answers. With 30 % wrong verdicts, 14 points fewer answers are right
+than with the oracle, with every seed. With 5 %, there is no clear difference in right answers, but
+fewer sentences are true. The order of 5, 10 and 20 % is not certain. A panel of three judges that
+are wrong in 20 % agrees with the oracle in 90 % of the verdicts; compared with one such judge, 8.5
+points more observations are sufficient and true. The judge that learned from texts agrees in 87 %,
+and 7 points fewer answers are right than with the oracle, with every seed. The grounded judge gives
+the largest share of true sentences, and 8 points fewer right answers.
 
-Does not say: what the mistakes of a language model do. The noise here is random and does not depend
-on the observation; a model makes the same mistake again, and RL can learn to use it.
+Does not say: what the mistakes of a language model do. Here, chance decides which observations are
+judged wrongly. A model is wrong about a kind of observations, and RL can learn to write this kind.
 
 Missing: a large language model as the judge. It needs a key or a GPU; the command is the same with
 an arm `rl.judge=claude` or `rl.judge=server:URL#MODEL`, and `judge/cost` is then its price.
