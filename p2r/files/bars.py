@@ -11,14 +11,14 @@ LOG_SECONDS = "30"  # from one state of a bar to the next in a log file
 _LINE = "TQDM_POSITION"
 
 
-def in_terminal() -> bool:
+def _in_terminal() -> bool:
     """Return whether progress bars are written to a terminal."""
     return sys.stderr.isatty()
 
 
 def calm_bars() -> None:
     """Let bars write rarely if they go to a file. Call this before tqdm is imported."""
-    if not in_terminal():
+    if not _in_terminal():
         for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
             os.environ.setdefault(name, LOG_SECONDS)
 
@@ -28,7 +28,7 @@ def line_of(place: int) -> dict[str, str]:
 
     In a log file, the bars of all workers follow each other.
     """
-    return {_LINE: str(place)} if in_terminal() else {}
+    return {_LINE: str(place)} if _in_terminal() else {}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Find animated pictures: they count as videos if the record does not say what they are."""
+"""Finds animated pictures. They are videos, unless the record names another type."""
 
 from __future__ import annotations
 

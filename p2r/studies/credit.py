@@ -6,15 +6,16 @@ samples more, PAPO reads each response twice, a critic needs one more forward pa
 `critic` and PAPO need no judge. Without R_P the advantage of R_R goes to all tokens, which is GRPO.
 In the view `false_notes` the response begins with an observation that contradicts the video.
 
-Says: There is no clear difference between PA-GRPO and GRPO in right answers, sufficient
-observations or true sentences. With the length reward, PA-GRPO loses 15 % of the groups of rollouts
-in the last steps, and GRPO 34 %. Without it, there is no clear difference. The length reward costs
-PA-GRPO 6 points of right answers, and some with every seed. It pays for observations of 20 to 68
+Says: PA-GRPO and GRPO reach about the same shares of right answers, sufficient observations and
+true sentences. The intervals of these differences include 0. With the length reward, 15 % of
+PA-GRPO's groups of rollouts give no training signal in the last steps, and 34 % of GRPO's. Without
+it, the shares are 40 and 38 %. The length reward makes PA-GRPO worse: without it, 6 points more
+answers are right, and every seed shows this. The length reward pays for observations of 20 to 68
 tokens and for reasoning of 10 to 80. Without it, PA-GRPO's observations have 72 tokens on average,
-instead of 62. If neither scheme has a length reward, PA-GRPO is ahead of GRPO with four of five
+instead of 62. PA-GRPO without the length reward is ahead of GRPO without it, with four of five
 seeds, but the interval includes 0. This comparison was added after the others were known. If both
 rewards or both advantages go to all tokens, or a critic gives the credit, fewer sentences are true
-than with PA-GRPO. Without R_R, as many answers are right, and the answer differs from the thinking
+than with PA-GRPO. Without R_R, as many answers are right, and the answer contradicts the thinking
 less often. After RL, the answers of all arms follow a false note.
 
 Does not say: what other settings would give. The settings of RL were chosen with earlier models of

@@ -5,13 +5,14 @@ verdicts inverted, a panel of three such judges, a small judge that learned from
 and the grounded judge, which also knows the scene. The oracle judges all models in the evaluation.
 "judge agrees" is the share of verdicts in training that are those of the oracle.
 
-Says: Wrong verdicts cost right answers. With 30 % wrong verdicts, 14 points fewer answers are right
-than with the oracle, with every seed. With 5 %, there is no clear difference in right answers, but
-fewer sentences are true. The order of 5, 10 and 20 % is not certain. A panel of three judges that
-are wrong in 20 % agrees with the oracle in 90 % of the verdicts; compared with one such judge, 8.5
-points more observations are sufficient and true. The judge that learned from texts agrees in 87 %,
-and 7 points fewer answers are right than with the oracle, with every seed. The grounded judge gives
-the largest share of true sentences, and 8 points fewer right answers.
+Says: A judge with many wrong verdicts leads to fewer right answers. With 30 % wrong verdicts, 14
+points fewer answers are right than with the oracle, and every seed shows this. With 5 %, the share
+of right answers is about the same, but fewer sentences are true. The order of 5, 10 and 20 % is not
+certain. A panel of three judges, each wrong in 20 % of its verdicts, agrees with the oracle in 90
+%. Compared with one such judge, 8.5 points more observations are sufficient and true. The judge
+that learned from texts agrees in 87 %. With it, 7 points fewer answers are right than with the
+oracle, and every seed shows this. The grounded judge gives the largest share of true sentences, and
+8 points fewer right answers.
 
 Does not say: what the mistakes of a language model do. Here, chance decides which observations are
 judged wrongly. A model is wrong about a kind of observations, and RL can learn to write this kind.

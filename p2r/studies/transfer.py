@@ -4,12 +4,12 @@ The SFT model reads the question alone, or with an observation of its own, of GR
 each with and without the video. In the playground the observation is text in front of the question,
 as in pre-training. Questions without a readable observation are left out.
 
-Says: What RL teaches is in the observations. From the question and PA-GRPO's observation alone, the
-SFT model answers as well as PA-GRPO does with the video. With its own observation it is right 13
-points less often. Without an observation it is right in 14 %. Between observations of GRPO and of
-PA-GRPO there is no clear difference. With the video, an observation in front of the question does
-not help: the model writes one more observation, fewer of these are sufficient, and fewer responses
-are in the template.
+Says: RL improves the observations more than the use of them. From the question and PA-GRPO's
+observation alone, the SFT model answers as well as PA-GRPO does with the video. From its own
+observation, it is right 13 points less often. Without an observation, 14 % of its answers are
+right. Observations of GRPO and of PA-GRPO help it about equally. With the video, an observation in
+front of the question does not help: the model writes one more observation, fewer of these are
+sufficient, and fewer responses are in the template.
 
 Does not say: how the base model reads. In the paper the reader is Qwen2.5-VL-7B, a base model. Here
 it is the SFT model, because the base of the first world knows only bare answers.
