@@ -150,6 +150,9 @@ class Study:
     `metrics` are additional metrics. `by` divides the questions of a view into parts. `curves` are
     metrics of the rollouts, or keys of `metrics.jsonl`, over the steps of RL.
 
+    `timed` studies also report the seconds per question. They compare times, so nothing else should
+    use the machine meanwhile.
+
     The arms must train with equal data and compute. `varies` lists the recipe keys of
     `framework.budget.EQUAL` that differ on purpose.
 
@@ -166,6 +169,7 @@ class Study:
     metrics: Mapping[str, Measure] = field(default_factory=dict)
     by: Mapping[str, Callable[[Question], str | None]] = field(default_factory=dict)
     curves: tuple[str, ...] = ()
+    timed: bool = False
     varies: tuple[str, ...] = ()
     paper: Paper | None = None
     doc: str = ""

@@ -29,5 +29,6 @@ STUDY = Study(
     ),
     view_differences=tuple((name, "float32") for name in WAYS),
     show=("accuracy", "sufficiency", "format", "tokens", "observation tokens", "prompt tokens"),
+    timed=True,
     doc=__doc__,
 )

@@ -30,12 +30,13 @@ from p2r.studies.base import GRPO, PA_GRPO, Arm, Paper, Study, View
 from p2r.studies.framework.poses import FalseNote
 from p2r.studies.stages import ROWS
 
+NO_LENGTH = Arm("no_length", ("rl.rewards=[perception, reasoning]",), label="PA-GRPO without R_len")
 OTHERS = (
     Arm("shared", ("rl.credit=shared",), label="both rewards on all tokens"),
     Arm("decoupled", ("rl.credit=decoupled",), label="both advantages on all tokens"),
     Arm("no_perception", ("rl.rewards=[reasoning, length]",), label="PA-GRPO without R_P"),
     Arm("no_reasoning", ("rl.rewards=[perception, length]",), label="PA-GRPO without R_R"),
-    Arm("no_length", ("rl.rewards=[perception, reasoning]",), label="PA-GRPO without R_len"),
+    NO_LENGTH,
     Arm("t_grpo", ("rl.credit=temporal",), label="SFT + T-GRPO"),
     Arm("papo", ("rl.credit=outcome", "rl.perception_loss=0.01"), label="SFT + PAPO"),
     Arm("critic", ("rl.credit=critic",), label="critic, R_R at the end"),

@@ -32,5 +32,6 @@ STUDY = Study(
         ("windowed", "64 frames"),
     ),
     show=("accuracy", "exact", "sufficiency", "faithful", "prompt tokens"),
+    timed=True,
     doc=__doc__,
 )

@@ -1,10 +1,17 @@
 """How often does the answer differ from what the thinking concludes (Table 6)?
 
 The rule of `p2r.scoring.thoughts.mismatch` reads the thinking; no LLM is asked. All arms start from
-the run's SFT model.
+the run's SFT model. A mismatch is known for about 134 of the 300 questions: only multiple choice
+has options that the thinking can name.
 
-Does not say: how often models trained on other traces mismatch, such as the models of other
-projects in Table 6.
+Says: RL halves the mismatch. The share is 25 % after SFT, 11 % after PA-GRPO and 13 % after GRPO,
+and it falls with every seed. The intervals of all differences between the kinds of RL include 0:
+seeds differ more than the kinds do (GRPO: 6 to 21 %). In the paper, SFT has less mismatch than
+PA-GRPO; here it has more.
+
+Does not say: whether fewer mismatches make more answers right. The thinking can also be wrong
+together with the answer. Also unknown: how often models trained on other traces mismatch, such as
+the models of other projects in Table 6.
 """
 
 from p2r.evaluation.paper import TABLE_6

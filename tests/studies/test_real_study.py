@@ -31,6 +31,7 @@ STUDY = Study(
     ),
     view_differences=(("mixed", "test"),),
     curves=("lost", "sufficiency"),
+    timed=True,
 )
 
 

@@ -36,8 +36,8 @@ def _parts(study: Study, result: Mapping[str, Any], command: str, pictures: list
     parts += ["## Arms\n", tables.markdown(tables.budget_rows(result))]
     parts += [
         "## Results\n",
-        f"Seeds {seeds}. Percent, with the 95 % interval over seeds and questions; in brackets the "
-        "value of each seed. Differences are paired.\n",
+        f"Seeds {seeds}. Percent, with the 95 % interval over seeds and questions; in "
+        "parentheses the value of each seed. Differences are paired.\n",
         f"![{study.name}: means and intervals]({pictures[0]})\n",
     ]
     for view in result["views"]:

@@ -129,7 +129,8 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
     """Return the result of a study whose work is done. `seconds` are those of each part."""
     study = plan.study
     tables = {view.name: Table(plan, view) for view in plan.shown}
-    views = {name: _describe(table, seconds) for name, table in tables.items()}
+    timed = seconds if study.timed else {}
+    views = {name: _describe(table, timed) for name, table in tables.items()}
     first = next(iter(views.values()))
     differences = list(first["differences"].values())
     by_arm = arm_curves(plan)
