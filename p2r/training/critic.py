@@ -211,7 +211,8 @@ class Critic:
             whole += loss.detach()
         for parameter in self.head.parameters():
             parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
-        torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.settings.max_grad_norm)
+        if self.settings.max_grad_norm:  # 0: no clipping, as in transformers
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return whole

@@ -5,7 +5,7 @@ One step of the training is in `p2r.training.step`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -110,14 +110,17 @@ def train_grpo(
     )
     frames_of = cast(FramesOf, reading)  # of one medium: `find_no_reward` refuses several
     sized = FrameSizes(frames_of)
+    processor = data.load_processor(start_model)
+    faults = partial(find_fault, style=recipe.style, processor=processor)
     held_out: Sequence[Question] = ()
     if rl.validate_every:
-        questions, held_out = hold_out(questions, rl.validate_questions, recipe.seed, frames_of)
-    rows, skipped = plan_steps(questions, rl, recipe.seed, sized, recipe.style, OPENED)
+        questions, held_out = hold_out(
+            questions, rl.validate_questions, recipe.seed, partial(faults, frames_of=frames_of)
+        )
+    rows, skipped = plan_steps(questions, rl, recipe.seed, partial(faults, frames_of=sized), OPENED)
     check_same_plan([*held_out, *rows], skipped)
     if workers().is_main_process:
         record_skipped(out, skipped)
-    processor = data.load_processor(start_model)
     arguments = grpo_arguments(recipe, processor, out / "checkpoints")
     made = {
         "start": model_fingerprint(data.resolve_model(start_model)),
@@ -169,8 +172,7 @@ def train_grpo(
     trainer.substitutes = Substitutes(
         questions,
         recipe.seed,
-        frames_of,
-        recipe.style,
+        partial(faults, frames_of=frames_of),
         lambda question, reason: record_skipped(out, [(question, reason)]),
     )
     ahead = ReadAhead(frames_of)
@@ -208,17 +210,16 @@ def plan_steps(
     questions: Sequence[Question],
     rl: RlSettings,
     seed: int,
-    frames_of: FramesOf,
-    style: str,
+    find_fault: Callable[[Question], str | None],
     opened: int = OPENED,
 ) -> tuple[list[Question], list[tuple[Question, str]]]:
     """Return the questions of all steps, `prompts_per_step` each, and skipped ones with the reason.
 
     The questions are used in passes. In each pass every question is used once, in random order, and
-    never twice in a step. A question is skipped if its video cannot be read, if its answer cannot
-    be scored, or if it makes no prompt. The videos of the first questions are opened, several at a
-    time, until `opened` can be used. `Substitutes` opens the others when their step comes. Raises
-    `TrainingError` if too few are left.
+    never twice in a step. `find_fault` opens the video of a question and returns why RL cannot ask
+    it, or None. Such a question is skipped. The videos of the first questions are opened, several
+    at a time, until `opened` can be used. `Substitutes` opens the others when their step comes.
+    Raises `TrainingError` if too few are left.
     """
     if len({question.id for question in questions}) < len(questions):
         raise TrainingError("two questions have the same id: ids must be unique")
@@ -232,7 +233,7 @@ def plan_steps(
             count = min(needed, opened) - len(kept)
             if count > 0:
                 part = [questions[index] for index in order[:count]]
-                faults = list(threads.map(lambda q: find_fault(q, frames_of, style), part))
+                faults = list(threads.map(find_fault, part))
             else:
                 part = [questions[index] for index in order[: needed - len(kept)]]
                 faults = [find_no_reward(question) for question in part]
@@ -294,7 +295,7 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
     """Make TRL's `GRPOConfig` from the recipe, with the paper's loss instead of TRL's defaults."""
     rl = recipe.rl
     return GRPOConfig(
-        **shared_arguments(recipe, checkpoints),
+        **shared_arguments(recipe, checkpoints, validates=bool(rl.validate_every)),
         max_steps=rl.steps,
         save_steps=rl.save_steps,
         per_device_train_batch_size=rl.micro_batch,

@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
 from math import ceil
@@ -34,7 +34,7 @@ from p2r.errors import PreflightError
 from p2r.records import Case, Question
 from p2r.rewards import PROCESSES, rewards_in_use
 from p2r.runs import write_json
-from p2r.template import answer_of
+from p2r.template import parse
 from p2r.training.probe import round_up, rows_of, same_randomness, sample_groups, undone
 from p2r.training.step import FramesOf
 from p2r.training.step_judge import judged_verdicts
@@ -139,17 +139,26 @@ def rates_of(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, 
     answer; `sufficient`, `accuracy`: means over the known ones; `collapse/…`: share of the groups.
     """
     metrics = rollout_metrics(cases, rewards, group_size)
+    texts = [parse(case.trace.text) for case in cases]  # a reward of the user may hold no format
     rates = {
-        "parsed": float(np.mean([not case.trace.problems for case in cases])),
-        **{f"format/{name}": metrics[f"{name}/format"] for name in PROCESSES},
+        "parsed": share(not parsed.problems for parsed in texts),
+        **{
+            f"format/{name}": share(parsed.format_ok[name] for parsed in texts)
+            for name in PROCESSES
+        },
         "truncated": metrics["truncated"],
-        "answered": float(np.mean([answer_of(case.trace.text) is not None for case in cases])),
+        "answered": share(bool(parsed.answer) for parsed in texts),
         "accuracy": metrics["reasoning/accuracy"],
         "sufficient": metrics["perception/accuracy"],
         **{f"collapse/{name}": metrics[f"{name}/collapse"] for name in PROCESSES},
         "judge/unknown": metrics["judge/unknown"],
     }
     return {name: None if math.isnan(rate) else rate for name, rate in rates.items()}
+
+
+def share(known: Iterable[bool]) -> float:
+    """Return the share of true values."""
+    return float(np.mean(list(known)))
 
 
 def why_not_start(

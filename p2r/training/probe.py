@@ -49,7 +49,7 @@ def sample_groups(trainer: ProcessAwareGRPOTrainer, questions: Sequence[Question
     trainer.on_rollouts = lambda cases: None  # these rollouts belong to no step
     trainer.watch = JudgeWatch(1.0)
     trainer.model.train()
-    trainer._generate_and_score_completions(rows_of(asked[first : first + each]))
+    trainer._run_step(rows_of(asked[first : first + each]))  # saves no checkpoint on an error
     return trainer.step
 
 

@@ -48,6 +48,11 @@ def check_rl(recipe: Recipe) -> tuple[str, ...]:
             "vLLM inside the trainer runs on one device: set vllm.tensor_parallel=1, or "
             "rl.rollouts=vllm-server"
         )
+    if rl.rollouts != "transformers" and recipe.tuning.quantise:
+        raise UserError(
+            f"tuning.quantise={recipe.tuning.quantise} needs rl.rollouts=transformers: vLLM cannot "
+            "load the quantised weights of the trainer. Or leave out tuning.quantise"
+        )
     _check_overlap(rl)
     if rl.rollouts == "vllm-server" and recipe.server.media != "exact":
         raise UserError("rollouts need the same frames as the trainer: set server.media=exact")

@@ -45,7 +45,7 @@ from p2r.rewards import (
 from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
 from p2r.scoring.thoughts import mismatch_tags
-from p2r.template import answer_of, parse, perception_length
+from p2r.template import parse, perception_length
 from p2r.training.stage import raise_together
 from p2r.training.step_judge import Judged, StepJudge
 from p2r.training.vision_once import ONE_STEP
@@ -166,7 +166,15 @@ def sample(
     `generate` returns token ids and, with vLLM, the log-probs of the sampled tokens. A completion
     that does not stop with one of the token ids `ends` was cut off at the token limit.
     """
-    encode(step, processor, frames_of, style)
+    error: Exception | None = None
+    try:
+        encode(step, processor, frames_of, style)
+    except Exception as raised:
+        error = raised
+    if not step.in_background:  # the other workers would wait in the next exchange
+        raise_together(error)
+    elif error is not None:
+        raise error
     with step.timed("generate"):
         step.completions, step.sampling_log_probs = generate(step.prompts)
     step.texts = processor.tokenizer.batch_decode(step.completions, skip_special_tokens=True)
@@ -234,7 +242,7 @@ def _score_rollout(
     parsed = parse(text)
     looked = perception_length(tokenizer, ids)  # the first tokens belong to perception
     sufficient = verdict.sufficient if verdict else None
-    right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
+    right = accuracy(question.problem_type, parsed.answer, question.answer, question.options)
     bonus = settings.length_bonus if "length" in settings.rewards else 0.0
     ranges = settings.length_ranges
     frames = step.frames[row] if step.frames else None

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 
+from p2r import data
 from p2r.errors import DataError, TrainingError
 from p2r.records import Question
 from p2r.template import build_prompt
@@ -23,13 +25,13 @@ from p2r.training.stage import raise_together
 from p2r.training.step import FramesOf
 
 
-def find_fault(question: Question, frames_of: FramesOf, style: str) -> str | None:
+def find_fault(question: Question, frames_of: FramesOf, style: str, processor: Any) -> str | None:
     """Return why RL cannot ask a question; None if it can. Opens the video of the question."""
     if reason := find_no_reward(question):
         return reason
     try:
         build_prompt(question, style)
-        frames_of(question)
+        data.check_frames(processor, question, frames_of(question))
     except DataError as error:
         return str(error)
     return None
@@ -38,18 +40,18 @@ def find_fault(question: Question, frames_of: FramesOf, style: str) -> str | Non
 class Substitutes:
     """Draws questions of `pool` for the groups of a step.
 
-    `on_skip` gets each question that cannot be asked, with the reason.
+    `find_fault` returns why a question cannot be asked, or None (see `find_fault` above). `on_skip`
+    gets each question that cannot be asked, with the reason.
     """
 
     def __init__(
         self,
         pool: Sequence[Question],
         seed: int,
-        frames_of: FramesOf,
-        style: str,
+        find_fault: Callable[[Question], str | None],
         on_skip: Callable[[Question, str], None],
     ) -> None:
-        self.pool, self.seed, self.frames_of, self.style = pool, seed, frames_of, style
+        self.pool, self.seed, self.find_fault = pool, seed, find_fault
         self.on_skip = on_skip
         self._faulty: set[str] = set()
         self._step, self._groups = 0, 1
@@ -130,7 +132,7 @@ class Substitutes:
     def _readable(self, question: Question) -> bool:
         if question.id in self._faulty:
             return False
-        if (reason := find_fault(question, self.frames_of, self.style)) is None:
+        if (reason := self.find_fault(question)) is None:
             return True
         self._faulty.add(question.id)
         self.on_skip(question, reason)

@@ -19,7 +19,7 @@ from accelerate.utils import gather_object
 from p2r.records import Question
 from p2r.rewards import temporal_rewards
 from p2r.scoring import accuracy
-from p2r.template import answer_of
+from p2r.template import parse
 from p2r.training.stage import workers
 from p2r.training.step import FramesOf, Step
 from p2r.video import Frames
@@ -97,7 +97,9 @@ def shuffled_accuracies(step: Step, rows: list[int], texts: list[str]) -> list[f
     found = [math.nan] * len(step.questions)
     for row, text in zip(rows, texts, strict=True):
         question = step.questions[row]
-        right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
+        right = accuracy(
+            question.problem_type, parse(text).answer, question.answer, question.options
+        )
         if right is not None and has_order(step.frames[row]) and _has_partner(step, row):
             found[row] = right
     return found

@@ -7,12 +7,16 @@ the vision tower. A model trained with adapters is saved as whole weights and lo
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from torch.distributed.tensor import DTensor
 from transformers import BitsAndBytesConfig
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -23,8 +27,8 @@ from p2r.families.base import Family
 from p2r.runs.recipe import Recipe, TuningSettings
 
 
-def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
-    """Return the settings of `TrainingArguments` that are the same in SFT and RL.
+def shared_arguments(recipe: Recipe, checkpoints: Path, validates: bool = False) -> dict[str, Any]:
+    """Return the settings of `TrainingArguments` that SFT and RL set in the same way.
 
     Weights are trained in float32 under bfloat16 autocast. In pure bfloat16, rounding would lose an
     AdamW update of 1e-6. (DeepSpeed keeps its own float32 copies, so its weights may be bfloat16.
@@ -40,7 +44,7 @@ def shared_arguments(recipe: Recipe, checkpoints: Path) -> dict[str, Any]:
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # show a loss that is not a number as such
         "save_strategy": "steps",
-        "save_total_limit": checkpoint_limit(recipe.keep),
+        "save_total_limit": checkpoint_limit(recipe.keep, validates),
         "report_to": "none",  # see `p2r.training.stage.trackers`
         # The name of the run in trackers: RUN/STAGE
         "run_name": f"{checkpoints.resolve().parent.parent.name}/{checkpoints.parent.name}",
@@ -94,14 +98,16 @@ def need_library(package: str, setting: str) -> None:
         raise TrainingError(f"{setting} needs {package}: pip install -e '.[memory]'")
 
 
-def checkpoint_limit(keep: str) -> int | None:
-    """Return how many checkpoints a training holds at once, besides the best one; None: all.
+def checkpoint_limit(keep: str, validates: bool) -> int | None:
+    """Return how many checkpoints a training holds at once; None: all.
 
-    At least two, because the older checkpoint is needed until the newer one is complete.
+    At least two, because the older checkpoint is needed until the newer one is complete. A training
+    that validates (`validates`) holds the best checkpoint too.
     """
     if keep == "all":
         return None
-    return max(2, int(keep.removeprefix("last "))) if keep.startswith("last") else 2
+    newest = max(2, int(keep.removeprefix("last "))) if keep.startswith("last") else 2
+    return newest + validates
 
 
 def training_dtype(recipe: Recipe) -> str:
@@ -144,6 +150,35 @@ def freeze_vision(model: Any) -> None:
     tower = family_of_model(base).tower_of(base)
     tower.requires_grad_(False)
     tower.forward = torch.no_grad()(tower.forward)
+
+
+def merged_weights(
+    model: PeftModel, gather: Callable[[list[torch.Tensor]], AbstractContextManager[Any]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the name and value of every weight of the base model, with its adapter added.
+
+    The sum is a new tensor, rounded once to the dtype of the weight, and the model stays as it is.
+    PEFT's `merge_adapter` and `unmerge_adapter` change the weights in place: in bfloat16, the
+    frozen weights are then not the same as before. `gather` completes divided parameters inside its
+    block. All workers must read all weights.
+    """
+    base = model.get_base_model()
+    layers = {name: layer for name, layer in base.named_modules() if isinstance(layer, LoraLayer)}
+    for name, weight in base.named_parameters():
+        if model.prefix in name:  # the adapter's own weights
+            continue
+        layer, adapter = layers.get(name.removesuffix(".base_layer.weight")), model.active_adapter
+        parts = (
+            [] if layer is None else [layer.lora_A[adapter].weight, layer.lora_B[adapter].weight]
+        )
+        with gather([weight, *parts]):
+            with torch.no_grad():
+                value = weight.data
+                if layer is not None:
+                    value = (value.float() + layer.get_delta_weight(adapter)).to(value.dtype)
+                if isinstance(value, DTensor):  # of FSDP2
+                    value = value.full_tensor()
+            yield name.replace(".base_layer", ""), value
 
 
 def merge_adapters(start_model: str, adapters: Path, folder: Path, dtype: torch.dtype) -> None:

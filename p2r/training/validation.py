@@ -7,30 +7,31 @@ is marked in `best.json` and kept (see `p2r.training.finish`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
-from p2r.errors import DataError, TrainingError
+from p2r.errors import TrainingError
 from p2r.files.atomic import write_json
 from p2r.records import Case, Question
 from p2r.training.probe import round_up, same_randomness, sample_groups, undone
-from p2r.training.rl_checks import find_no_reward
 from p2r.training.stage import append_lines
-from p2r.training.step import FramesOf
 from p2r.training.step_judge import StepJudge
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 
 def hold_out(
-    questions: Sequence[Question], count: int, seed: int, frames_of: FramesOf
+    questions: Sequence[Question],
+    count: int,
+    seed: int,
+    find_fault: Callable[[Question], str | None],
 ) -> tuple[list[Question], list[Question]]:
     """Return the questions to train on and `count` random ones to validate on.
 
-    Questions whose media cannot be read or whose answer cannot be scored are not held out. Raises
+    Questions that RL cannot ask are not held out: `find_fault` returns the reason. Raises
     `TrainingError` if there are too few questions.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -39,13 +40,8 @@ def hold_out(
         if len(held) == count:
             break
         question = questions[index]
-        if find_no_reward(question):
-            continue
-        try:
-            frames_of(question)
-        except DataError:
-            continue
-        held[question.id] = question
+        if find_fault(question) is None:
+            held[question.id] = question
     if len(held) < count or len(held) == len(questions):
         raise TrainingError(
             f"{len(questions)} questions are too few to hold out {count} for validation: lower "

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
+from peft import PeftModel
 from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
@@ -22,7 +23,8 @@ from p2r.errors import TrainingError
 from p2r.runs.recipe import Recipe
 from p2r.training.stage import raise_together
 from p2r.training.step import Hear, Prompt, Step
-from p2r.training.vllm_samplers import Sampler, make_sampler
+from p2r.training.tuning import merged_weights
+from p2r.training.vllm_samplers import Sampler, Weights, make_sampler
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def attach_vllm(trainer: Any, recipe: Recipe) -> None:
 class VllmRollouts(VLLMGeneration):
     """Replaces TRL's vLLM generation.
 
-    TRL's own code still gathers the weights from FSDP, DeepSpeed and adapters.
+    TRL's own code still gathers the weights from FSDP and DeepSpeed.
     """
 
     ATTEMPTS = 5  # for each rollout
@@ -73,6 +75,17 @@ class VllmRollouts(VLLMGeneration):
         except Exception as raised:
             error = raised
         raise_together(error)
+
+    def _iter_named_params(self) -> Weights:
+        """Yield every weight with the name that vLLM expects. All workers must read all weights.
+
+        TRL merges adapters into the weights in place, see `merged_weights`.
+        """
+        if not isinstance(self.model, PeftModel):
+            yield from super()._iter_named_params()
+            return
+        for name, value in merged_weights(self.model, self._dist.gather_params):
+            yield self._fix_param_name_to_vllm(name), value
 
     def rest(self) -> None:
         """Let vLLM free its memory until the next `sync_weights`, if `vllm.sleep` is set."""

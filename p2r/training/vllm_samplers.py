@@ -199,14 +199,19 @@ class OverNccl(AtServer):
     def load(self, read: Callable[[], Weights]) -> None:
         if self.sender is None:
             error: Exception | None = None
-            size = 0
             try:
-                size = self._check_server() if self.main else 0
+                self.sender = self._connect(read, self._check_server() if self.main else 0)
             except Exception as raised:
                 error = raised
             raise_together(error)  # before the workers begin to gather weights
-            self.sender = self._connect(read, size)
-        self.sender.send_weights()
+        sender: Any = self.sender
+        source = sender.source
+        source.reading = None
+        try:
+            sender.send_weights()
+        except Exception:
+            source.read_rest()
+            raise
 
     def _check_server(self) -> int:
         """Return the number of the server's GPUs. Raises `EngineError`."""
@@ -234,8 +239,17 @@ class OverNccl(AtServer):
         class Source(WeightSource):
             """The trainer's weights in the server's type."""
 
+            reading: Weights | None = None  # of this transfer
+
             def __iter__(self) -> Weights:
-                return ((name, tensor.detach().to(dtype)) for name, tensor in read())
+                self.reading = ((name, tensor.detach().to(dtype)) for name, tensor in read())
+                return self.reading
+
+            def read_rest(self) -> None:
+                """Read what this transfer has not read: the other workers read all of it."""
+                self.metadata()
+                for _ in self.reading or self:
+                    pass
 
             @cached_property
             def shapes(self) -> list[Any]:

@@ -220,6 +220,8 @@ def test_weights_over_nccl_are_those_of_the_trainer(found):
     """vLLM's sender announces what it then sends. The group connects the trainer with 4 GPUs."""
     nccl = found["rollouts"]["nccl"]
     assert nccl["groups"] == (5, 5) and nccl["same"] == [True, True]
+    # After an error too, each worker reads the names and then the weights: others wait for that.
+    assert nccl["read"] == [2 * len(nccl["shapes"])] * 3
     update = ["start_weight_update", "update_weights", "finish_weight_update"]
     paths = [path.partition("?")[0] for path, _ in nccl["calls"]]
     first = ["server_info", "get_world_size", "init_weight_transfer_engine"]

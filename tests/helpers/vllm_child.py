@@ -179,7 +179,42 @@ def transfer(trainer: Any, model: str) -> dict[str, Any]:
         for stream in streams
     ]
     shapes = [list(tensor.shape) for _, tensor in weights]
-    return {"calls": calls, "groups": groups, "same": same, "shapes": shapes}
+    read = []
+    for failing in ("start_weight_update", "update_weights", "finish_weight_update"):
+        read.append(read_with_failing(sampler, trainer, failing))
+    return {"calls": calls, "groups": groups, "same": same, "shapes": shapes, "read": read}
+
+
+def read_with_failing(sampler: Any, trainer: Any, failing: str) -> int:
+    """How many weights are read if the server answers one call with an error."""
+    from vllm.distributed.weight_transfer import nccl_engine
+
+    names = []
+
+    def read() -> Any:
+        for name, tensor in trainer.vllm_generation._iter_named_params():
+            names.append(name)
+            yield name, tensor
+
+    def answer(path: str, data: bytes | None = None) -> bytes:
+        if path == failing:
+            raise EngineError("no server")
+        return b"{}"
+
+    sampler.sender = None
+    with (
+        mock.patch.object(sampler, "_check_server", lambda: 4),
+        mock.patch.object(sampler, "_call", answer),
+        mock.patch.object(nccl_engine, "open_trainer_endpoint", lambda info: info),
+        mock.patch.object(
+            nccl_engine, "packed_nccl_broadcast_producer", lambda iterator, *_, **__: next(iterator)
+        ),
+    ):
+        try:
+            sampler.load(read)
+        except EngineError:
+            return len(names)
+    raise AssertionError("no error")
 
 
 def second_group(trainer: Any, questions: list) -> list[float]:

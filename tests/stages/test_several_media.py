@@ -13,6 +13,7 @@ from p2r.pipeline import collect_cases
 from p2r.records import Case, Trace
 from p2r.runs import open_run, read_json
 from p2r.training.grpo import plan_steps
+from p2r.training.rl_checks import find_no_reward
 from p2r.training.sft import train_sft
 
 pytestmark = pytest.mark.slow
@@ -50,5 +51,5 @@ def test_all_media_of_a_question_are_used(asked, media, model_folder, tmp_path):
     assert (train_sft(recipe, kept, tmp_path / "out", data_root=media) / "config.json").is_file()
     assert not (tmp_path / "out" / "skipped.jsonl").exists()
     with pytest.raises(TrainingError, match="2 media files, but RL takes one"):
-        plan_steps(questions, recipe.rl, 0, lambda question: None, recipe.style)
+        plan_steps(questions, recipe.rl, 0, find_no_reward)
     assert read_json(run.path("eval", "tiny.json"))["questions"] == 2

@@ -17,6 +17,7 @@ from p2r.cli import run_cli
 from p2r.errors import EngineError, TrainingError
 from p2r.records import Question
 from p2r.training.grpo import grpo_arguments, plan_steps
+from p2r.training.rl_checks import find_no_reward
 from p2r.training.sft import train_sft
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
@@ -88,7 +89,7 @@ def test_questions_of_an_unknown_problem_type(refused, questions):
 def test_a_question_that_cannot_be_rewarded_is_skipped(questions):
     rl = small_recipe(Path("x"), *SETTINGS, "rl.steps=5").rl
     odd = questions[0].model_copy(update={"id": "odd", "answer": "many"})
-    rows, skipped = plan_steps([odd, *questions], rl, 0, lambda question: None, "brief")
+    rows, skipped = plan_steps([odd, *questions], rl, 0, find_no_reward)
     assert "odd" not in {question.id for question in rows}
     assert [
         (question.id, "'many' is not a valid reference answer" in why) for question, why in skipped

@@ -98,6 +98,19 @@ def test_the_head_learns_from_one_micro_batch_at_a_time():
     assert_close(heads[0], heads[1])
 
 
+def test_without_a_limit_of_gradients_the_head_learns():
+    heads = []
+    for limit in (0, 1e6):
+        settings = load_recipe("tiny1", [f"rl.max_grad_norm={limit}"]).rl
+        critic = Critic(8, settings, SINGLE, seed=1)
+        start = critic.state()["head"]
+        critic._learned = (torch.ones(3, 4, 8), torch.ones(3, 4), MASK.bool(), MASK)
+        critic.learn()
+        heads.append(critic.state()["head"])
+        assert any(not torch.equal(heads[-1][name], start[name]) for name in start)
+    assert_close(*heads)
+
+
 # ---------------------------------------------------------------------------- with a model
 
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from PIL import Image
 from small import VIDEO, read_lines, small_recipe, stopped_at_line
 from small_rl import FULL, RuleJudge
 
 from p2r import data
-from p2r.errors import TrainingError, UserError, VideoError
+from p2r.errors import TrainingError, UserError
 from p2r.records import Question
 from p2r.template import render
 from p2r.training import grpo, stage
 from p2r.training import substitutes as module_of_substitutes
-from p2r.training.substitutes import Substitutes
+from p2r.training.substitutes import Substitutes, find_fault
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.video import FrameCache
 
@@ -90,11 +91,15 @@ def both(folder: Path, *names: str) -> list[tuple[dict, dict]]:
 
 def substitutes(names, media, questions=()):
     cache, skipped = FrameCache(None), []
+
+    def frames_of(question):
+        path = question.path
+        return data.read_frames(question, root=media, cache=cache, **VIDEO) if path else None
+
     made = Substitutes(
         [*ask(names), *questions],
         0,
-        lambda q: data.read_frames(q, root=media, cache=cache, **VIDEO) if q.path else None,
-        "brief",
+        lambda q: find_fault(q, frames_of, "brief", processor=None),
         lambda question, reason: skipped.append((question.id, reason)),
     )
     return made, skipped
@@ -129,6 +134,23 @@ def test_an_unreadable_video_is_replaced_and_reported_once(media):
         made.fill(lost, 1, 0, 1)
 
 
+def test_an_image_with_several_frames_is_skipped_before_its_step(model_folder, tmp_path):
+    pictures = [Image.new("RGB", (56, 56), colour) for colour in ("red", "green", "blue")]
+    pictures[0].save(tmp_path / "moving.gif", save_all=True, append_images=pictures[1:])
+    (question,) = ask(["moving"], "moving.gif")
+    question.data_type = "image"
+    cache, processor = FrameCache(None), data.load_processor(model_folder)
+
+    def frames_of(question):
+        return data.read_frames(question, root=tmp_path, cache=cache, **VIDEO)
+
+    said = find_fault(question, frames_of, "brief", processor)
+    assert "is about an image, but" in said and "has 3 frames" in said
+    (tmp_path / "moving.gif").unlink()
+    pictures[0].save(tmp_path / "moving.gif")
+    assert find_fault(question, frames_of, "brief", processor) is None
+
+
 class Gather:
     """`gather_object` for two workers that are threads of this OS process."""
 
@@ -154,11 +176,11 @@ def test_workers_that_cannot_read_the_same_videos_ask_the_same_questions(monkeyp
     def work(rank: int) -> list:
         gather.rank.number = rank
 
-        def frames_of(question):
-            if question.id in ("q0", "q3", "q5") if rank else question.id in ("q4", "q6"):
-                raise VideoError(question.id, "took too long")
+        def find_fault(question):
+            late = ("q0", "q3", "q5") if rank else ("q4", "q6")
+            return "took too long" if question.id in late else None
 
-        made = Substitutes(pool, 0, frames_of, "brief", lambda question, reason: None)
+        made = Substitutes(pool, 0, find_fault, lambda question, reason: None)
         rows = [planned[0], planned[1], planned[1]] if rank else planned[:1]
         first = made.fill(rows, 1, rank, 2)
         drawn = [made.draw_all([0, 1]) for _ in range(6)]

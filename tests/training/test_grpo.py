@@ -15,6 +15,7 @@ from p2r.records import Case, Question, Trace, Verdict
 from p2r.template import banned_token_ids
 from p2r.training import grpo
 from p2r.training.grpo import check_same_plan, grpo_arguments, plan_steps, train_grpo
+from p2r.training.rl_checks import find_no_reward
 from p2r.training.stage import hash_lines
 from p2r.training.step_judge import JudgeWatch
 from p2r.training.trainer import ProcessAwareGRPOTrainer
@@ -247,15 +248,15 @@ def test_the_settings_of_large_models_take_the_same_path(model_folder, media, tm
 
 def test_the_plan_takes_each_question_once_a_pass_and_never_twice_a_step(questions):
     rl = small_recipe(Path("x"), "rl.steps=4", "rl.prompts_per_step=2").rl
-    rows, skipped = plan_steps(questions, rl, 0, lambda question: None, "brief")
+    rows, skipped = plan_steps(questions, rl, 0, find_no_reward)
     assert len(rows) == 8 and not skipped
     steps = [rows[i : i + 2] for i in range(0, 8, 2)]
     assert all(a.id != b.id for a, b in steps)
     assert len({question.id for question in rows[:4]}) == 4
-    again, _ = plan_steps(questions, rl, 0, lambda question: None, "brief")
+    again, _ = plan_steps(questions, rl, 0, find_no_reward)
     assert again == rows
     with pytest.raises(TrainingError, match="a step takes 2"):
-        plan_steps(questions[:1], rl, 0, lambda question: None, "brief")
+        plan_steps(questions[:1], rl, 0, find_no_reward)
 
 
 def test_workers_that_have_planned_different_questions_stop(questions, monkeypatch):

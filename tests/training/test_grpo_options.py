@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 from transformers import get_scheduler
 
-from p2r.errors import P2RError, TrainingError
+from p2r.errors import P2RError, TrainingError, UserError
 from p2r.rewards import credit_advantages
 from p2r.runs.recipe import load_recipe
 from p2r.training import tuning
@@ -78,6 +78,11 @@ def test_qlora_reaches_the_model(arguments):
     found = made.model_init_kwargs["quantization_config"]
     assert found.load_in_4bit and found.bnb_4bit_quant_type == "nf4"
     assert "quantization_config" not in arguments("rl").model_init_kwargs
+    recipe = load_recipe(
+        "tiny", ["tuning.lora_rank=8", "tuning.quantise=4bit", "rl.rollouts=vllm-server"]
+    )
+    with pytest.raises(UserError, match=r"quantise=4bit needs rl.rollouts=transformers"):
+        check_rl(recipe)
     recipe = load_recipe("tiny", ["tuning.lora_rank=8", "tuning.quantise=8bit"])
     assert tuning.quantisation(recipe)["quantization_config"].load_in_8bit
 

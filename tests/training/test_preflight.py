@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from small import read_lines, small_recipe
@@ -9,10 +10,16 @@ from small_rl import FULL, RuleJudge, Scripted, SilentJudge, generation, make_tr
 
 from p2r import data
 from p2r.errors import PreflightError, TrainingError
-from p2r.records import Case, Question, Trace
+from p2r.records import Case, ProcessReward, Question, Trace
 from p2r.template import parse
 from p2r.training.grpo import train_grpo
-from p2r.training.preflight import FrameSizes, count_prompt, show_failing, why_not_start
+from p2r.training.preflight import (
+    FrameSizes,
+    count_prompt,
+    rates_of,
+    show_failing,
+    why_not_start,
+)
 from p2r.training.probe import undone
 from p2r.video import FrameCache
 
@@ -207,6 +214,15 @@ def test_the_reason_depends_on_the_completions():
 def test_only_processes_that_rl_learns_from_must_keep_their_format():
     cases = [said("<think>So two.</think><answer>2</answer>")]
     assert why_not_start(cases, rates(format_perception=0), ("reasoning",), 8) is None
+
+
+def test_a_reward_of_the_user_without_a_format_does_not_stop_the_training():
+    reward = ProcessReward(accuracy=0.3, format=0.0, length=0.0)
+    case = said(FULL).model_copy(update={"perception": reward, "reasoning": reward})
+    case.trace.completion_tokens, case.trace.perception_tokens = 9, 4
+    found = rates_of([case] * 2, np.full((2, 2), 0.3), 2)
+    assert found["format/perception"] == found["format/reasoning"] == found["answered"] == 1
+    assert why_not_start([case] * 2, found, BOTH, 8) is None
 
 
 def test_failing_completions_are_different_short_and_on_one_line():

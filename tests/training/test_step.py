@@ -14,10 +14,12 @@ from small_rl import RuleJudge, Scripted, generation, make_trainer, scripted
 from torch.testing import assert_close
 
 from p2r import data
+from p2r.errors import VideoError
 from p2r.judges import make_judge
+from p2r.scoring import score_answer
 from p2r.template import render
 from p2r.training import step as pa_grpo
-from p2r.training.step_judge import StepJudge
+from p2r.training.step_judge import Judged, StepJudge
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 
 pytest_plugins = ["small_fixtures"]
@@ -60,6 +62,32 @@ def test_a_step_is_five_plain_functions(model_folder, questions):
     # Perception has half of each completion's weight; the reasoning advantages are 0.
     assert_close(log_probs.grad.sum(1), torch.tensor([-size, size, -size, size]) / 8)
     assert terms.keys() == {"clipped low", "clipped high"}
+
+
+def test_an_answer_without_its_tags_earns_nothing_as_in_filter_and_evaluation(
+    model_folder, questions
+):
+    settings = small_recipe(model_folder).rl
+    processor = data.load_processor(model_folder)
+    question = questions[-1]
+    step = pa_grpo.Step([question] * 2, group_size=2)
+    step.texts = [render("I see.", "So.", question.answer), question.answer]
+    step.truncated = [False] * 2
+    step.completions = [processor.tokenizer.encode(text) for text in step.texts]
+    pa_grpo.score(step, Judged([None, None], 0, 0.0), processor.tokenizer, settings)
+    assert [case.accuracy for case in step.cases] == [1.0, 0.0]
+    assert [score_answer(case) for case in step.cases] == [1.0, 0.0]
+
+
+def test_a_question_that_cannot_be_encoded_is_an_error_of_all_workers(model_folder, questions):
+    def frames_of(question):
+        raise VideoError(question.path, "took too long")
+
+    step = pa_grpo.Step([questions[0]], group_size=1)
+    processor = data.load_processor(model_folder)
+    with pytest.raises(VideoError) as caught:
+        pa_grpo.sample(step, processor, frames_of, "brief", lambda prompts: ([], None), [])
+    assert caught.value.together
 
 
 def test_the_loss_of_hand_made_numbers():

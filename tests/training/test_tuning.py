@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
+from peft import get_peft_model
 from small import read_lines, small_recipe, stopped_at_line
 from test_sft import cases_of
 
@@ -11,7 +15,8 @@ from p2r import data
 from p2r.families import family_of_model
 from p2r.training.grpo import train_grpo
 from p2r.training.sft import train_sft
-from p2r.training.tuning import lora_config
+from p2r.training.tuning import checkpoint_limit, lora_config, merged_weights
+from p2r.training.vllm_rollouts import VllmRollouts
 from p2r.video import FrameCache
 
 pytestmark = pytest.mark.slow
@@ -148,3 +153,51 @@ def test_without_its_adapters_the_policy_is_the_start_model(
         assert not torch.allclose(model(**inputs).logits, start, atol=1e-2)
         model.disable_adapters()
         assert torch.equal(model(**inputs).logits, start)
+
+
+def test_vllm_gets_weights_with_adapters_and_the_trainer_keeps_its_own(taught_folder):
+    """Also if the weights are used after all have been read, as a file and NCCL do."""
+    recipe = small_recipe(taught_folder, *LORA)
+    start = data.load_model(taught_folder, torch.bfloat16)
+    names = [name for name, _ in start.named_parameters()]
+    model = get_peft_model(start, lora_config(recipe.tuning, family_of_model(start)))
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(0.01 * torch.randn(weight.shape, generator=noise))
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    rollouts = object.__new__(VllmRollouts)
+    rollouts.model, rollouts._dist = model, SimpleNamespace(gather_params=lambda _: nullcontext())
+    for _ in range(3):
+        sent = dict(rollouts._iter_named_params())
+    assert list(sent) == names
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, before[name]), name
+    merged = dict(model.float().merge_and_unload().named_parameters())
+    plain = dict(data.load_model(taught_folder, torch.bfloat16).named_parameters())
+    assert any(not torch.equal(weight, plain[name]) for name, weight in sent.items())
+    for name, weight in sent.items():
+        assert torch.equal(weight, merged[name].bfloat16()), name
+
+
+def test_each_divided_weight_is_gathered_with_its_adapter(taught_folder):
+    model = data.load_model(taught_folder)
+    recipe = small_recipe(taught_folder, *LORA)
+    model = get_peft_model(model, lora_config(recipe.tuning, family_of_model(model)))
+    gathered = []
+    for _ in merged_weights(model, lambda parts: gathered.append(parts) or nullcontext()):
+        pass
+    assert {len(parts) for parts in gathered} == {1, 3}
+    every = {id(part) for parts in gathered for part in parts}
+    assert every == {id(weight) for weight in model.parameters()}
+
+
+def test_the_best_checkpoint_is_kept_in_addition_to_the_newest():
+    assert [checkpoint_limit(keep, False) for keep in ("best", "last 1", "last 3", "all")] == [
+        2,
+        2,
+        3,
+        None,
+    ]
+    assert [checkpoint_limit(keep, True) for keep in ("best", "last 3", "all")] == [3, 4, None]
