@@ -21,7 +21,6 @@ from p2r.cli.options import (
 )
 from p2r.errors import UserError
 
-SEEDS = "0,1,2"
 _EXAMPLES = (
     "p2r study --list (all studies)",
     "p2r study credit --run runs/demo --seeds 0,1,2,3,4",
@@ -52,7 +51,8 @@ def study(
     seeds: Annotated[
         str | None,
         typer.Option(
-            help=f"Seeds, separated by commas. Default: the seeds of the stored result, or {SEEDS}."
+            help="Seeds, separated by commas. Default: the seeds of the stored result, else those "
+            "of the study (0,1,2 if its file sets none)."
         ),
     ] = None,
     jobs: Annotated[
@@ -96,7 +96,7 @@ def study(
         return
     opened = open_run(run, recipe, set, must_exist=True, dry_run=dry_run)
     found = load_study(name)
-    chosen = _read_seeds(seeds, opened, found.name)
+    chosen = _read_seeds(seeds, opened, found)
     if dry_run:
         from p2r.stages.preview import preview_study
 
@@ -124,14 +124,14 @@ def study(
         make_console().print(table)
 
 
-def _read_seeds(seeds: str | None, run: Any, name: str) -> list[int]:
-    """Return the seeds that are given, those of the stored result, or the default ones."""
+def _read_seeds(seeds: str | None, run: Any, study: Any) -> list[int]:
+    """Return the seeds that are given, those of the stored result, or those of the study."""
     if seeds is None:
         from p2r.studies.framework.result import read_result, result_file
 
-        stored = result_file(run.folder, name)
-        known = read_result(stored)["seeds"] if stored.is_file() else None
-        seeds = SEEDS if known is None else ",".join(map(str, known))
+        stored = result_file(run.folder, study.name)
+        known = read_result(stored)["seeds"] if stored.is_file() else study.seeds
+        seeds = ",".join(map(str, known))
     try:
         return [int(seed) for seed in seeds.split(",")]
     except ValueError:

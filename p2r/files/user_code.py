@@ -56,6 +56,12 @@ def source_of(spec: str) -> str:
     return file.read_text(encoding="utf-8") if file and file.suffix == ".py" else ""
 
 
+def stamp_of(spec: str) -> str:
+    """Return the name in a spec and 12 hex digits that change with the source of its file."""
+    source = source_of(spec) + "\n"
+    return f"{split_spec(spec)[1]} {hashlib.sha256(source.encode()).hexdigest()[:12]}"
+
+
 def _load_file(path: Path) -> Any:
     """Import a file under a name that is made from its path and its content."""
     source = path.read_bytes()

@@ -30,6 +30,7 @@ from p2r.judges.make import (
     kinds_of,
     make_judge,
     runs_user_code,
+    sources_of,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "reused",
     "runs_user_code",
     "sees_media",
+    "sources_of",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from p2r.errors import JudgeError, UserError
-from p2r.files.user_code import load_object
+from p2r.files.user_code import load_object, source_of
 from p2r.judges.base import BaseJudge
 from p2r.judges.cache import VerdictCache
 from p2r.judges.database import Database
@@ -86,9 +86,19 @@ def members_of(spec: Spec) -> list[dict[str, Any]]:
 def runs_user_code(spec: Spec) -> bool:
     """Return whether a judge in a spec is a class of the user. Imports no code of the user."""
     kind = str(spec.get("kind") if isinstance(spec, Mapping) else spec)
-    if kind.partition(":")[0] not in JUDGES and kind not in _registered():
+    if _is_no_kind_of_p2r(kind):
         return _OWN_CLASS.fullmatch(kind) is not None
     return any(map(runs_user_code, _inside(_as_mapping(spec))))
+
+
+def sources_of(spec: Spec) -> list[str]:
+    """Return the source of every class of the user in a spec. Raises `JudgeError`."""
+    kinds = (member["kind"] for member in members_of(spec))
+    return [source_of(kind) for kind in kinds if _is_no_kind_of_p2r(kind)]
+
+
+def _is_no_kind_of_p2r(kind: str) -> bool:
+    return kind.partition(":")[0] not in JUDGES and kind not in _registered()
 
 
 def _inside(mapping: dict[str, Any]) -> list[Spec]:

@@ -21,7 +21,7 @@ from p2r.judges.database import Database, default_path
 from p2r.judges.ledger import Ledger, Spending
 from p2r.judges.make import make_judge
 from p2r.records import Question
-from p2r.runs import Run, kept_root
+from p2r.runs import Run, kept_root, write_text
 
 
 def run_judge(run: Run, spec: Any, data_root: Path | None = None) -> BaseJudge:
@@ -44,6 +44,13 @@ def books_of(run: Run) -> str:
             os.link(temporary, path)
         temporary.unlink()
     return path.read_text(encoding="utf-8").strip()
+
+
+def share_books(run: Run, main: Run) -> None:
+    """Let a run use the ledger of another one, unless it has its own: they share one budget."""
+    path = run.path("ledger.id")
+    if not path.is_file():
+        write_text(path, f"{books_of(main)}\n")
 
 
 def spending(run: Run) -> list[Spending]:

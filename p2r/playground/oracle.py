@@ -54,11 +54,16 @@ def _happening(facts: Facts, name: str) -> str:
 
 
 def _first(facts: Facts, options: Sequence[str]) -> str:
-    """Return the option whose event comes first. The events of all options must be described."""
+    """Return the option whose event comes first. The times of all options must differ."""
     told = {f"the {f.name} {tell_event(f, time=False)}": f.time for f in facts.objects if f.event}
     for option in options:
         if option not in told:
             raise MissingFact(f"the observation does not say that {option}")
+    times = sorted(told[option] or 0 for option in options)
+    if times[:2] == times[:1] * 2:
+        raise MissingFact(
+            f"the observation does not say what comes first: two events at {times[0]} s"
+        )
     return min(options, key=lambda option: told[option] or 0)
 
 

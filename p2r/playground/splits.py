@@ -25,7 +25,7 @@ from p2r.playground.second.chapters import render_any, scene_from_dict, times_of
 from p2r.playground.world import FPS, render, sample_scene, ticks
 from p2r.records import Question
 
-# First seed of each split. Pre-training uses seeds from 90,000,000 on.
+# First seed of each split. Pre-training uses seeds from 100,000,000 on.
 SPLITS = {"train": 0, "validation": 10_000_000, "test": 20_000_000}
 
 

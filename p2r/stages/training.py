@@ -9,10 +9,11 @@ from pathlib import Path
 from p2r.errors import UserError
 from p2r.files.journal import Journal
 from p2r.files.jsonlines import to_line
+from p2r.files.user_code import stamp_of
 from p2r.judges import JournaledJudge, asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case
-from p2r.runs import Run, finished_model, replacing
+from p2r.runs import Run, finished_model, model_fingerprint, read_json, replacing
 from p2r.runs.names import rl_stage
 from p2r.runs.recipe import Credit
 from p2r.runs.software import is_main_worker
@@ -99,7 +100,9 @@ def rl(
     stage = arm or rl_stage(recipe.rl)
     out = run.folder / stage
     start = start_model or str(run.folder / "sft" / "model")
-    if not finished_model(out):
+    if finished_model(out):
+        _check_finished(out, start, recipe.rl.reward)
+    else:
         if start_model is None and not Path(start).is_dir():
             raise UserError(
                 f"run {run.folder} has no SFT model yet: run `p2r sft` first, or give --model"
@@ -117,6 +120,21 @@ def rl(
     if is_main_worker():
         keep_last_rollouts(run, stage)
     return out / "model"
+
+
+def _check_finished(out: Path, start: str, reward: str | None) -> None:
+    """Raise `UserError` if a finished training had another start model or reward function."""
+    made = read_json(out / "made.json")
+    other = []
+    if Path(start).is_dir() and made["start"] != model_fingerprint(start):
+        other.append(f"another start model than {start}")
+    if made.get("reward") != (None if reward is None else stamp_of(reward)):
+        other.append("another reward function (rl.reward)")
+    if other:
+        raise UserError(
+            f"{out} was trained with {' and '.join(other)}: delete {out} and its evaluations to "
+            "train again, or give --run a new folder"
+        )
 
 
 def keep_last_rollouts(run: Run, stage: str, steps: int = 5) -> None:

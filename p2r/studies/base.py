@@ -150,6 +150,8 @@ class Study:
     `metrics` are additional metrics. `by` divides the questions of a view into parts. `curves` are
     metrics of the rollouts, or keys of `metrics.jsonl`, over the steps of RL.
 
+    `seeds` are those of RL, if the user gives none.
+
     `timed` studies also report the seconds per question. They compare times, so nothing else should
     use the machine meanwhile.
 
@@ -169,6 +171,7 @@ class Study:
     metrics: Mapping[str, Measure] = field(default_factory=dict)
     by: Mapping[str, Callable[[Question], str | None]] = field(default_factory=dict)
     curves: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
     timed: bool = False
     varies: tuple[str, ...] = ()
     paper: Paper | None = None

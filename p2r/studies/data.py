@@ -1,6 +1,7 @@
 """How many CoT traces does SFT need, how clean must they be, and does RL make up for it?
 
-Every arm has the same number of SFT steps. `part_…` learns a share of the kept traces. The others
+Every arm has 40 SFT steps of 16 traces: the recipe `tiny` keeps about 600 traces, so `all` learns
+each of them once. `part_…` learns a share of the kept traces. The others
 learn as many traces as the filter kept. They are drawn from all traces that follow the template
 (`unfiltered`), from those with a right answer (`right`), or from those with a sufficient
 observation, even if the answer is wrong (`sufficient`). PA-GRPO then trains each SFT model; its
@@ -22,7 +23,7 @@ TRACES = {
     "sufficient": Generated(sufficient=True),
 }
 SFT = tuple(
-    Arm(f"sft_{name}", (), "base", ("sft",), f"SFT: {name}", traces)
+    Arm(f"sft_{name}", ("sft.max_steps=40",), "base", ("sft",), f"SFT: {name}", traces)
     for name, traces in TRACES.items()
 )
 

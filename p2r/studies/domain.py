@@ -1,7 +1,7 @@
 """How do the models transfer to shapes, colours and words that they have never seen?
 
 Zero-shot: SFT, GRPO and PA-GRPO of the run. Few-shot: the PA-GRPO model learns 8, 32 or 128 ideal
-traces of new scenes, in the same number of SFT steps; the control learns 128 traces of known
+traces of new scenes in eight SFT steps of up to 16 traces. The control learns 128 traces of known
 scenes. The view `test` shows what the models forget.
 """
 
@@ -14,7 +14,7 @@ COUNTS = (8, 32, 128)
 def shots(name: str, split: str, count: int) -> Arm:
     """Return PA-GRPO after SFT on so many ideal traces of a split."""
     label = f"PA-GRPO + {count} of {split}"
-    return Arm(name, (), "pa_grpo", ("sft",), label, Shots(split, count), world=2)
+    return Arm(name, ("sft.max_steps=8",), "pa_grpo", ("sft",), label, Shots(split, count), world=2)
 
 
 STUDY = Study(

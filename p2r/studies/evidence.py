@@ -2,7 +2,7 @@
 
 In the split `ambiguous`, the evidence is visible (`answerable`), covered, absent or in the dark.
 Four ways to train are compared: GRPO, PA-GRPO, PA-GRPO with the grounded judge, and PA-GRPO whose
-training questions include 200 ambiguous ones.
+training questions include 200 ambiguous ones, of which RL draws about 80 of its 400.
 
 Says: All arms abstain rightly about equally often: the intervals of all differences include 0. But
 GRPO and PA-GRPO write fewer true sentences than SFT on ambiguous clips: 66 instead of 87 %. This is
@@ -10,7 +10,7 @@ also so where the evidence is visible. PA-GRPO with the grounded judge writes 81
 With this judge, more observations are sufficient and true than with the text judge, on both splits.
 The price is 8 points of right answers on the test split. In the dark (10 questions), SFT says
 "cannot tell" to all questions, PA-GRPO to 64 %, and PA-GRPO with the grounded judge to 94 %.
-Ambiguous questions in the training have no certain effect on abstention or on right answers.
+About 80 ambiguous questions in the training have no certain effect on abstention or right answers.
 
 Does not say: how a judge that sees frames compares. The grounded judge knows the scene, so it makes
 no mistakes. With 90 ambiguous questions, differences of less than ten points cannot be seen; in the

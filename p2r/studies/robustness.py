@@ -9,11 +9,12 @@ Says: The text judge accepts observations that the frames do not support. With f
 pixels, 53 % of PA-GRPO's observations are sufficient, but only 6 % are sufficient and true. On
 clean frames, these shares are 74 and 35 %. Mixed frames, strong noise and the loss of half of the
 frames cost the most right answers. Under weak occlusion, blur, noise and the loss of a quarter of
-the frames, PA-GRPO is right 9 to 17 points more often than SFT. Under strong occlusion, mixed
-frames and the loss of half of the frames, it is 4 to 7 points. Under strong noise, PA-GRPO is right
-more often than GRPO with every seed. Under the other changes, the intervals of this difference
-include 0. Under noise, lost and mixed frames, PA-GRPO has 2 to 5 points more observations that are
-sufficient and true than GRPO.
+the frames, PA-GRPO is right 9 to 17 points more often than SFT. Under strong noise,
+it is 15 points; with mixed frames and the loss of half of the frames, 6 or 7. Under strong
+occlusion, the interval includes 0. Under strong noise, PA-GRPO is right more often than GRPO with
+every seed. Under the other changes, the intervals of this difference include 0. Under noise, lost
+and mixed frames, PA-GRPO has 2 to 5 points more observations that are sufficient and true than
+GRPO.
 
 Does not say: what training with changed frames would give. The changes are simple: real damage, for
 example of compression or of a moving camera, looks different. With nine changes, one difference may

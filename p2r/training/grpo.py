@@ -19,7 +19,7 @@ from trl import GRPOConfig
 from p2r import data
 from p2r.errors import PreflightError, TrainingError
 from p2r.families import family_of_processor
-from p2r.files.user_code import source_of
+from p2r.files.user_code import source_of, stamp_of
 from p2r.judges import Judge
 from p2r.records import Case, Question
 from p2r.rewards import CRITICS
@@ -132,12 +132,11 @@ def train_grpo(
         "seed": recipe.seed,
     }
     if rl.reward is not None:
-        source = source_of(rl.reward)
-        made["reward"] = f"{rl.reward.rpartition(':')[2]} {hash_lines([source])}"
+        made["reward"] = stamp_of(rl.reward)
     logs = {"metrics.jsonl": "step", "validation.jsonl": "step", "rollouts.jsonl": "trace.step"}
     checkpoint = open_stage(out, made, logs)
     if rl.reward is not None and workers().is_main_process:
-        write_text(out / "reward.py", source)  # what the rewards of this run mean
+        write_text(out / "reward.py", source_of(rl.reward))  # what the rewards of this run mean
     trainer = ProcessAwareGRPOTrainer(
         data.resolve_model(start_model),
         questions={question.id: question for question in (*rows, *held_out)},

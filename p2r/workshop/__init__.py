@@ -9,13 +9,12 @@ from p2r.workshop.notebook import (
     show_case,
     show_question,
 )
-from p2r.workshop.variants import compare, compare_models, vary
+from p2r.workshop.variants import compare, vary
 
 __all__ = [
     "SCALES",
     "begin",
     "compare",
-    "compare_models",
     "need",
     "own_clips",
     "read_metrics",

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from p2r import plots, stages
 from p2r.errors import UserError
+from p2r.judges.run_judge import share_books
 from p2r.runs import Run, differences, open_run, read_json
 from p2r.runs.names import rl_stage
-from p2r.scoring import format_interval, mean_interval
+from p2r.scoring import mean_interval
 from p2r.stages.inputs import recall_source
 from p2r.workshop.notebook import read_metrics
 
@@ -42,7 +43,9 @@ def vary(run: Run, stage: VariedStage, variants: Mapping[str, Sequence[str]]) ->
 def open_variant(run: Run, stage: VariedStage, name: str, overrides: Sequence[str]) -> Run:
     """Open the run folder of a variant: the recipe of the run with some settings changed."""
     folder = run.folder / "variants" / stage / re.sub(r"[^\w.-]+", "-", name).strip("-")
-    return open_run(folder, run.folder / "recipe.yaml", overrides)
+    variant = open_run(folder, run.folder / "recipe.yaml", overrides)
+    share_books(variant, run)
+    return variant
 
 
 def inputs_of(run: Run, purpose: str) -> dict[str, Any]:
@@ -152,27 +155,3 @@ def _number(value: Any) -> str:
     if value is None:
         return "–"
     return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def compare_models(runs: Mapping[str, Run], main: Run) -> str:
-    """Evaluate the RL model of each run on the questions of the main run; return a table.
-
-    The last columns are the paired difference from the first run: question by question, so the
-    interval is narrower than those of the two means.
-    """
-    inputs = inputs_of(main, "eval")
-    scores: dict[str, list[float | None]] = {}
-    for name, run in runs.items():
-        model = run.folder / rl_stage(run.recipe.rl) / "model"
-        stage = rl_stage(run.recipe.rl)
-        cases, _ = stages.evaluate(run, str(model), stage, **inputs)
-        scores[name] = [case.accuracy for case in sorted(cases, key=lambda case: case.question.id)]
-    base = next(iter(scores.values()))
-    lines = [f"{'':20}{'accuracy':>24}{'minus the first':>24}"]
-    for name, values in scores.items():
-        gains = [
-            None if a is None or b is None else b - a for a, b in zip(base, values, strict=True)
-        ]
-        cells = (format_interval(mean_interval(each), 1) for each in (values, gains))
-        lines.append(f"{name:<20}" + "".join(f"{cell:>24}" for cell in cells))
-    return "\n".join(lines)

@@ -133,6 +133,20 @@ def test_the_judge_rejects_false_and_contradictory_facts():
     assert judge(question, "") is False
 
 
+def test_two_events_at_one_time_do_not_say_which_is_first():
+    options = ["A. the red circle stops", "B. the blue square vanishes"]
+    question = Question(
+        id="1", problem="Which happens first?", problem_type="multiple choice", answer="A",
+        options=options,
+    )  # fmt: skip
+    told = "A big red circle moves left and stops at {} s. "
+    told += "A big blue square moves up and vanishes at 2 s."
+    assert judge(question, told.format(1)) is True
+    for order in (options, options[::-1]):
+        question.options = [f"{letter}{text[1:]}" for letter, text in zip("AB", order, strict=True)]
+        assert judge(question, told.format(2)) is False
+
+
 def test_the_judge_has_no_verdict_on_questions_of_other_data():
     question = Question(id="1", problem="Who won?", problem_type="free-form", answer="Ann")
     assert judge(question, "Ann crosses the line first.") is None

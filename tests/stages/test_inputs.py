@@ -7,9 +7,10 @@ import pytest
 from clips import write_clip
 from PIL import Image
 
+from p2r import stages
 from p2r.data import read_frames
 from p2r.errors import UserError
-from p2r.runs import Run
+from p2r.runs import Run, model_fingerprint, open_run, write_json
 from p2r.runs.recipe import load_recipe
 from p2r.stages.inputs import find_questions
 from p2r.video import FrameCache
@@ -69,3 +70,19 @@ def test_the_number_of_frames_tells_a_video_from_a_picture(tmp_path, suffix):
     given = {"path": f"a.{suffix}", "data_type": "image"}  # what a record says is kept
     found, _ = find(tmp_path, [asked | media for media in (*named, given)])
     assert [question.data_type for question in found] == ["video", "image", "image"]
+
+
+def test_a_finished_training_from_another_model_is_not_used(tmp_path):
+    run = open_run(tmp_path / "run", "tiny1")
+    run.path("sft", "model", "model.safetensors").write_bytes(b"new weights")
+    run.path("grpo", "model", "model.safetensors").write_bytes(b"w")
+    write_json(run.path("grpo", "made.json"), {"start": "of the old weights"})
+    with pytest.raises(UserError, match=r"another start model than .*: delete .*grpo"):
+        stages.rl(run, "outcome")
+    start = model_fingerprint(run.folder / "sft" / "model")
+    write_json(run.path("grpo", "made.json"), {"start": start, "reward": "mine 0123"})
+    with pytest.raises(UserError, match=r"another reward function \(rl.reward\)"):
+        stages.rl(run, "outcome")
+    write_json(run.path("grpo", "made.json"), {"start": start})
+    run.path("grpo", "rollouts.jsonl").write_text("")
+    assert stages.rl(run, "outcome") == run.folder / "grpo" / "model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from p2r import plots, studies
 from p2r.cli import run_cli
 from p2r.cli import study as study_command
 from p2r.errors import UserError
+from p2r.files.user_code import stamp_of
+from p2r.judges.run_judge import books_of, share_books
 from p2r.records import Case, Question, Trace, Verdict
 from p2r.runs import model_fingerprint, open_run, write_json
 from p2r.runs.recipe import load_recipe
@@ -100,6 +103,11 @@ def make_case(name: str, accuracy: float | None, step: int | None = None) -> Cas
     return Case(question=question, trace=trace, accuracy=accuracy, verdict=Verdict(sufficient=True))
 
 
+@dataclass(frozen=True)
+class Mine:
+    """A record of the user."""
+
+
 # ---- the plan
 
 
@@ -126,6 +134,51 @@ def test_answers_are_named_by_the_code_that_changes_their_frames(run, tmp_path):
         cell = Plan(Study("mine", (SFT,), views=(view,)), run, (0,)).cell("sft", 0, "grey")
         names.add(cell.stage)
     assert len(names) == 2
+
+
+def test_models_are_named_by_their_judge_and_by_the_questions_that_are_held_out(run, tmp_path):
+    code, names = tmp_path / "judge.py", set()
+    for name in ("mine", "other"):
+        code.write_text(
+            f"from p2r.judges import BaseJudge\nclass Mine(BaseJudge):\n    name = '{name}'\n"
+        )
+        arm = Arm("mine", (f"rl.judge={code}:Mine",))
+        names.add(Plan(Study("mine", (arm,)), run, (1,)).model("mine", 1).name)
+    validated = Arm("validated", ("rl.validate_every=10", "rl.validate_questions=64"))
+    plan = Plan(Study("mine", (PA_GRPO, validated)), run, (1,))
+    names |= {plan.model(arm, 1).name for arm in ("pa_grpo", "validated")}
+    assert len(names) == 4
+
+
+def test_a_model_with_another_reward_function_is_not_used_again(run, tmp_path):
+    run.path("pa_grpo", "model", "model.safetensors").write_bytes(b"w")
+    start = model_fingerprint(run.folder / "sft" / "model")
+    write_json(run.path("pa_grpo", "made.json"), {"start": start})
+    code = tmp_path / "mine.py"
+    code.write_text("def reward(rollout): return 0.0, 1.0")
+    (run.folder / "recipe.yaml").write_text(
+        open_run(run.folder, None, [f"rl.reward={code}:reward"]).recipe.to_yaml()
+    )
+    training = Plan(STUDY, open_run(run.folder), SEEDS).model("pa_grpo", 0).training
+    assert training.found is None
+    made = {"start": start, "reward": stamp_of(f"{code}:reward")}
+    write_json(run.path("pa_grpo", "made.json"), made)
+    training = Plan(STUDY, open_run(run.folder), SEEDS).model("pa_grpo", 0).training
+    assert training.found == run.folder / "pa_grpo"
+
+
+def test_a_checkpoint_has_the_compute_of_its_steps(run):
+    study = Study("steps", (at_step(PA_GRPO, 10, every=10), at_step(PA_GRPO, 50, every=10)))
+    found = budgets(Plan(study, run, (1,)))
+    assert found["pa_grpo_10"]["rl_steps"] == 10 and found["pa_grpo_50"]["rl_steps"] == 50
+    assert found["pa_grpo_50"]["rollouts"] == 5 * found["pa_grpo_10"]["rollouts"]
+
+
+def test_a_study_can_have_its_own_seeds(run, made, capsys):
+    assert studies.load_study("confirm").seeds[0] == 5
+    assert run_cli(["study", "confirm", "--run", str(run.folder), "--list"]) == 0
+    said = capsys.readouterr().out
+    assert "seed 5" in said and "seed 0" not in said
 
 
 def test_other_questions_of_the_user_never_mix_with_old_answers(run, tmp_path):
@@ -520,9 +573,24 @@ def test_functions_and_records_are_named_in_the_same_way_in_every_process():
     assert work.repr_of(Kept(0.5)) == "Kept(share=0.5)"
     assert work.repr_of(make_case) != work.repr_of(settings)
 
+    assert len(work.repr_of(Mine()).split()) == 2, "a record of the user: also its source"
+
     def local(run, recipe):
         return []
 
     for nameless in (local, lambda run, recipe: [], partial(make_case, "q0"), object()):
         with pytest.raises(UserError, match="a study cannot name"):
             work.repr_of(nameless)
+
+
+def test_dollars_and_tokens_of_a_curve_are_no_shares():
+    mean = {"mean": 0.37, "low": 0.3, "high": 0.4}
+    curves = {name: {"a": {"last": mean}} for name in ("judge/cost", "accuracy")}
+    result = {"curves": curves, "labels": {}, "units": {}}
+    assert tables.curve_rows(result)[1] == ["a", "0.4 [0.3, 0.4]", "37.0 [30, 40]"]
+
+
+def test_the_models_of_a_study_share_the_budget_of_the_run(run):
+    model = open_run(run.folder / "studies" / "models" / "x", "tiny1")
+    share_books(model, run)
+    assert books_of(model) == books_of(run)

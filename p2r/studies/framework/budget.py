@@ -72,6 +72,9 @@ def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
         trainings = plan.model(arm.name, plan.seeds[0]).trainings
         sft = [t.run.recipe.sft for t in trainings if t.stage == "sft"]
         rl = [t.run.recipe.rl for t in trainings if t.stage != "sft"]
+        steps = [each.steps for each in rl]
+        if arm.at is not None:  # the last training, up to a checkpoint
+            steps[-1] = arm.at
         found[arm.name] = {
             "stages": [training.stage for training in trainings],
             "sft_steps": _sum_or_none(each.max_steps for each in sft),
@@ -79,13 +82,13 @@ def budgets(plan: Plan) -> dict[str, dict[str, Any]]:
                 each.max_steps * (each.global_batch or each.batch_size * each.accumulation)
                 for each in sft
             ),
-            "rl_steps": sum(each.steps for each in rl),
+            "rl_steps": sum(steps),
             "rollouts": sum(
-                each.steps
+                done
                 // each.updates
                 * each.prompts_per_step
                 * (each.group_size + each.group_size // 2 * (each.credit == "temporal"))
-                for each in rl
+                for each, done in zip(rl, steps, strict=True)
             ),
             "forward": sum(map(forward_passes, rl)),
             "backward": sum((1 + bool(each.perception_loss)) * each.updates for each in rl),

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from p2r.files.user_code import source_of
+from p2r.judges import sources_of
 from p2r.runs.ownership import owners
 from p2r.runs.recipe import Recipe
 from p2r.video.changes import runs_user_code
@@ -25,8 +26,9 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """Return the values of a recipe that change the result of a stage, except default values.
 
     A key that a later version of p2r adds has its default value, so it does not change the result.
-    The source of a reward function of the user is part of the settings of RL, and that of a change
-    of frames is part of those of evaluation.
+    The source of code of the user is part of the settings: reward functions in RL, changes of
+    frames in evaluation, judges in both. Questions that RL holds out for its validation are not
+    trained on, so their number is a setting too.
     """
     given = _flatten(recipe.model_dump(mode="json", exclude_defaults=True))
     chosen = {
@@ -36,6 +38,12 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     }
     if stage == "rl" and recipe.rl.reward is not None:
         chosen["rl.reward"] = source_of(recipe.rl.reward)
+    if stage == "rl" and recipe.rl.validate_every:
+        chosen["rl.validate_questions"] = recipe.rl.validate_questions
+    if stage in ("rl", "eval"):
+        judge = recipe.rl.judge if stage == "rl" else recipe.eval.judge
+        if sources := sources_of(judge):
+            chosen["source of judge"] = sources
     if stage == "eval" and runs_user_code(recipe.video.eval_change):
         changes = filter(runs_user_code, recipe.video.eval_change.split("+"))
         chosen["source of video.eval_change"] = [source_of(change) for change in changes]

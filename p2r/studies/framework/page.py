@@ -28,6 +28,7 @@ def write_page(study: Study, result: Mapping[str, Any], folder: Path, command: s
 
 
 def _parts(study: Study, result: Mapping[str, Any], command: str, pictures: list[str]) -> list[str]:
+    own_questions = any(arm.questions for arm in study.arms)
     text, seeds = study.text, ", ".join(map(str, result["seeds"]))
     parts = [f"# Study: {study.name}\n", f"{text['question']}\n"]
     if text["about"]:
@@ -51,7 +52,9 @@ def _parts(study: Study, result: Mapping[str, Any], command: str, pictures: list
             "### Over the steps of RL\n",
             tables.markdown(tables.curve_rows(result, "last")),
             "The mean over all steps compares how fast the arms learn: at each step, all arms of a "
-            "seed answer the same questions.\n",
+            "seed answer the same questions"
+            + (", except arms with their own questions" if own_questions else "")
+            + ".\n",
             tables.markdown(tables.curve_rows(result, "all")),
             f"![{study.name}: over the steps]({pictures[1]})\n",
         ]

@@ -209,13 +209,16 @@ def _view_differences(plan: Plan, tables: Mapping[str, Table]) -> dict[str, Any]
 
 
 def _seconds(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float | None]:
-    """Return the mean seconds of the trainings of each arm, over the seeds where they are known."""
+    """Return the mean seconds of the trainings of each arm, over the seeds where they are known.
+
+    The time until a checkpoint (`Arm.at`) is unknown.
+    """
     found: dict[str, float | None] = {}
     for arm in plan.arms:
         sums = []
         for seed in plan.seeds:
             names = [training.name for training in plan.model(arm.name, seed).trainings]
-            if names and all(name in seconds for name in names):
+            if names and arm.at is None and all(name in seconds for name in names):
                 sums.append(sum(seconds[name] for name in names))
         found[arm.name] = round(sum(sums) / len(sums), 1) if sums else None
     return found

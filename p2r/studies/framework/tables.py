@@ -11,6 +11,11 @@ from p2r.scoring.statistics import format_interval
 
 Rows = list[list[str]]
 NO_VALUE = "–"
+# Keys of `metrics.jsonl` that are not shares, without the part before the last slash.
+_NUMBERS = {
+    *("tokens", "cost", "calls", "length_bonus", "reward", "kl", "loss", "entropy", "grad_norm"),
+    *("reward_std", "advantage", "rounds", "explained"),
+}
 
 
 def show_value(
@@ -124,7 +129,8 @@ def curve_rows(result: Mapping[str, Any], steps: Literal["last", "all"] = "last"
 
     def cell(name: str, arm: str) -> str:
         mean = curves[name].get(arm, {}).get(steps)
-        return show_value(mean, result["units"].get(name, "number" if "/tokens" in name else "%"))
+        unit = "number" if name.rpartition("/")[2] in _NUMBERS else "%"
+        return show_value(mean, result["units"].get(name, unit))
 
     return [
         [f"{steps} steps of RL", *curves],

@@ -18,6 +18,8 @@ from p2r import stages
 from p2r.data import resolve_model
 from p2r.errors import UserError
 from p2r.files.jsonlines import from_line, to_line
+from p2r.files.user_code import stamp_of
+from p2r.judges.run_judge import share_books
 from p2r.records import Case
 from p2r.runs import Run, model_fingerprint, read_json, replacing, write_text
 from p2r.runs.names import rl_stage
@@ -81,6 +83,8 @@ class Training:
             return None
         kind: Stage = "sft" if self.stage == "sft" else "rl"
         wanted = stage_settings(self.run.recipe, kind)
+        function = self.run.recipe.rl.reward
+        reward = None if function is None else stamp_of(function)
         older = self.main.folder.glob("studies/*/seed-*/recipe.yaml")
         for folder in (self.main.folder, *(file.parent for file in sorted(older))):
             out = folder / self.stage
@@ -94,7 +98,9 @@ class Training:
             if kind == "sft":
                 if recipe.models.base == self.start.path:
                     return out
-            elif read_json(out / "made.json")["start"] == model_fingerprint(self.start.path):
+                continue
+            made = read_json(out / "made.json")
+            if made["start"] == model_fingerprint(self.start.path) and made.get("reward") == reward:
                 return out
         return None
 
@@ -103,6 +109,7 @@ class Training:
         if self.is_done:
             return
         write_text(self.run.path("recipe.yaml"), self.run.recipe.to_yaml())
+        share_books(self.run, self.main)
         if self.stage == "sft":
             inputs = training_inputs(self.main, "sft") if self.arm.traces is None else {}
             if self.arm.traces is not None:
@@ -158,6 +165,7 @@ class Cell:
         if self.is_done:
             return
         assert self.main is not None
+        share_books(self.run, self.main)
         settings = self.run.recipe.eval
         asked = questions_of(self.main, self.view.source)[: settings.questions]
         if self.view.pose is not None:
@@ -360,7 +368,8 @@ def _given(name: str, path: str) -> Model:
 def repr_of(chosen: Any) -> str:
     """Return a text that names a function or a record, the same in every OS process.
 
-    The text of a function has a digest of its source. Raises `UserError` for a function or a record
+    The text of a function has a digest of its source, and so has the text of a record whose class
+    is not one of p2r's. Raises `UserError` for a function or a record
     without a name, for example a lambda: two models could get the same name.
     """
     text = getattr(chosen, "__qualname__", None) or repr(chosen)
@@ -368,6 +377,7 @@ def repr_of(chosen: Any) -> str:
         raise UserError(
             f"a study cannot name {text}: use a function of the study's file, or a frozen dataclass"
         )
-    if not hasattr(chosen, "__qualname__"):
+    code = chosen if hasattr(chosen, "__qualname__") else type(chosen)
+    if code is type(chosen) and code.__module__.split(".")[0] in ("p2r", "builtins"):
         return text
-    return f"{text} {digest(inspect.getsource(chosen))}"
+    return f"{text} {digest(inspect.getsource(code))}"
