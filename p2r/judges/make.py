@@ -94,7 +94,11 @@ def runs_user_code(spec: Spec) -> bool:
 def sources_of(spec: Spec) -> list[str]:
     """Return the source of every class of the user in a spec. Raises `JudgeError`."""
     kinds = (member["kind"] for member in members_of(spec))
-    return [source_of(kind) for kind in kinds if _is_no_kind_of_p2r(kind)]
+    return [
+        source_of(kind)
+        for kind in kinds
+        if _is_no_kind_of_p2r(kind) and not kind.startswith("p2r.")
+    ]
 
 
 def _is_no_kind_of_p2r(kind: str) -> bool:
