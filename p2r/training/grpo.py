@@ -202,6 +202,8 @@ def train_grpo(
         raise
     finally:
         ahead.close()
+        if rl.rollouts != "transformers":
+            trainer.vllm_generation.close()
     return save_final(trainer, processor, out, recipe.keep)
 
 

@@ -92,6 +92,14 @@ class VllmRollouts(VLLMGeneration):
         if self.sampler.sleep():
             self.trainer._last_loaded_step = -1  # TRL loads the weights before it samples again
 
+    def close(self) -> None:
+        """Stop a vLLM that the trainer has started, so that the next stage can start its own.
+
+        With several workers it goes on until their OS processes end: it shares their process group.
+        """
+        if self.accelerator.num_processes == 1:
+            self.sampler.close()
+
     def generate(
         self, prompts: list[list[int]], images: Any, num_generations: int, profiler: Any = None
     ) -> tuple[list, list, list, None]:

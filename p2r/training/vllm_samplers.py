@@ -55,6 +55,8 @@ class Sampler(Protocol):
 
     def sleep(self) -> bool: ...
 
+    def close(self) -> None: ...
+
 
 def make_sampler(recipe: Recipe, model: str, trainer: Any) -> Sampler:
     """Return the sampler that the recipe sets, for a trainer and its start model."""
@@ -122,6 +124,9 @@ class InProcess:
             self.asleep = True
         return self.asleep
 
+    def close(self) -> None:
+        self.engine.close()
+
 
 class AtServer:
     """vLLM at a server started with `p2r serve --rollouts`.
@@ -163,6 +168,9 @@ class AtServer:
 
     def sleep(self) -> bool:
         return False  # the server has a device of its own
+
+    def close(self) -> None:
+        """The server goes on."""
 
     def _post(self, path: str, body: dict[str, Any] | None = None) -> None:
         self._call(path, json.dumps(body or {}).encode())

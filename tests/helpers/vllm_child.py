@@ -132,6 +132,7 @@ def rollouts(model: str, media: Path, questions: list, out: Path) -> dict[str, A
     vllm.sampler.reset_caches()
     found["shuffled"] = second_group(trainer, questions)
     found["nccl"] = transfer(trainer, model)
+    vllm.close()
     return found
 
 
