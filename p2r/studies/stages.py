@@ -3,6 +3,8 @@
 Every seed trains its own SFT model, and RL starts from the SFT model of the same seed. `without_…`
 leaves one reward out; `shared` puts both rewards on all tokens. The base model is also asked for
 the bare answer. The base of the second world knows the template; that of the first world does not.
+The arms without SFT and without observations start RL even if no response of the start model is in
+the template (`rl.preflight=0`).
 """
 
 from p2r.evaluation.paper import TABLE_2
@@ -31,7 +33,7 @@ STUDY = Study(
         GRPO,
         Arm(
             "agnostic",
-            ("sft.target=agnostic", "rl.credit=outcome"),
+            ("sft.target=agnostic", "rl.credit=outcome", "rl.preflight=0"),
             start="sft_agnostic",
             label="SFT + GRPO, agnostic",
         ),

@@ -230,11 +230,12 @@ def test_weights_over_nccl_are_those_of_the_trainer(found):
     assert told["shapes"] == nccl["shapes"] and {*told["dtype_names"]} == {"bfloat16"}
 
 
-def test_training_samples_from_the_weights_of_its_step(found):
+@pytest.mark.parametrize("trained", ["training", "adapters"])
+def test_training_samples_from_the_weights_of_its_step(found, trained):
     """The trainer and vLLM give each sampled token the same probability, except for the share of
     banned tokens, which only the trainer's softmax includes. Step 1 changed the weights a lot.
     """
-    first, second = found["training"]
+    first, second = found[trained]
     for step in (first, second):
         assert 0.8 < step["sampling/importance_sampling_ratio/min"] <= 1.02
         assert 0.8 < step["sampling/importance_sampling_ratio/max"] <= 1.02

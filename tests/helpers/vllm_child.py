@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,6 +24,8 @@ def main(folder: Path) -> None:
     found["qwen3"] = qwen3(**task["qwen3"])
     found["rollouts"] = rollouts(**task["rollouts"])
     found["training"] = training(**task["training"])
+    adapters = task["training"] | {"out": folder / "adapters"}
+    found["adapters"] = training(**adapters, settings=["tuning.lora_rank=4"])
     (folder / "found.pickle").write_bytes(pickle.dumps(found))
 
 
@@ -229,7 +232,9 @@ def second_group(trainer: Any, questions: list) -> list[float]:
     return trainer._shuffled
 
 
-def training(model: str, media: Path, questions: list, out: Path) -> list[dict[str, float]]:
+def training(
+    model: str, media: Path, questions: list, out: Path, settings: Sequence[str] = ()
+) -> list[dict[str, float]]:
     """The metrics of a training with vLLM's rollouts, whose steps change the weights a lot."""
     from small import read_lines, small_recipe
     from small_rl import RuleJudge
@@ -248,6 +253,7 @@ def training(model: str, media: Path, questions: list, out: Path) -> list[dict[s
         "rl.preflight=0",
         "rl.learning_rate=1e-2",
         "rl.scheduler=constant",
+        *settings,
     )
     train_grpo(recipe, questions, model, out, judge=RuleJudge(), data_root=media)
     return read_lines(out / "metrics.jsonl")
