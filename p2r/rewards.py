@@ -225,8 +225,8 @@ def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tup
     used = tuple(process for process in read if process in switched_on)
     if not used:
         raise ValueError(
-            f"credit {scheme!r} learns from the reward of {' and '.join(read)}, "
-            f"but the rewards that are turned on ({', '.join(switched_on) or 'none'}) leave it out"
+            f"credit {scheme!r} needs the reward of {' or '.join(read)}, but only these rewards "
+            f"are turned on: {', '.join(switched_on) or 'none'}"
         )
     return used
 

@@ -59,8 +59,8 @@ def study(
         int | None,
         typer.Option(
             min=1,
-            help="Workers that share the work, each on one GPU if there are several. Default: 1 on "
-            "a GPU, 2 on a CPU with two cores.",
+            help="Number of workers. On a machine with several GPUs, each worker uses one GPU. "
+            "Default: 1 on a GPU, 2 on a CPU with two cores.",
         ),
     ] = None,
     list_only: Annotated[

@@ -91,5 +91,8 @@ def pair_media(question: Question, frames: Clips) -> list[tuple[Medium, Frames]]
     clips = clips_of(frames)
     media = question.media or [Medium(path="", data_type=question.data_type)]
     if clips and len(clips) != len(media):
-        raise DataError(f"question {question.id!r}: {len(media)} media, frames of {len(clips)}")
+        raise DataError(
+            f"question {question.id!r} has {len(media)} media files, but frames of {len(clips)} "
+            "are given: give the frames of every media file"
+        )
     return list(zip(media, clips, strict=False))

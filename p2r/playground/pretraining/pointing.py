@@ -66,7 +66,7 @@ def look_nowhere(places: Sequence[int]) -> Points:
 
 
 class Pointer:
-    """Measures, after each forward pass, how far the heads look at what they should look at."""
+    """Measures after each forward pass how well the heads look at the right places."""
 
     def __init__(self, model: Any) -> None:
         layers = model.model.language_model.layers

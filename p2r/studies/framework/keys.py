@@ -25,8 +25,8 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """Return the values of a recipe that change the result of a stage, except default values.
 
     A key that a later version of p2r adds has its default value, so it does not change the result.
-    The source of a reward function of the user is part of the settings of RL, and that of a change
-    of frames is part of those of evaluation.
+    If the user wrote a reward function, its source is part of the settings of RL. If the user wrote
+    a change of frames, its source is part of the settings of evaluation.
     """
     given = _flatten(recipe.model_dump(mode="json", exclude_defaults=True))
     chosen = {

@@ -124,7 +124,10 @@ class FromWindows:
             if told[question.id]
         ]
         if not posed:
-            raise UserError("no window of any question has a readable observation")
+            raise UserError(
+                "no response about a window has a readable observation: use a model that writes "
+                "<observation>"
+            )
         return posed
 
 
