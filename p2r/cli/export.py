@@ -101,7 +101,7 @@ def export_task(
 ) -> None:
     """Write a task for lmms-eval that asks in the process-aware template.
 
-    Give the folder to lmms-eval as --include_path. Scores are those of p2r.
+    Give the folder to lmms-eval as --include_path. The task scores with p2r's rules.
     """
     from p2r.evaluation.benchmarks import load_benchmark
     from p2r.export.lmms_task import write_task

@@ -125,7 +125,7 @@ def study(
 
 
 def _read_seeds(seeds: str | None, run: Any, name: str) -> list[int]:
-    """Return the seeds that are given, those of the stored result, or the default ones."""
+    """Return the given seeds, else the seeds of the stored result, else the default ones."""
     if seeds is None:
         from p2r.studies.framework.result import read_result, result_file
 

@@ -54,7 +54,7 @@ def read_file(
     change: str = "",
     **settings: Any,
 ) -> Frames:
-    """Return the frames of one file; the arguments are those of `read_frames`."""
+    """Return the frames of one file; the arguments are the same as of `read_frames`."""
     sample = sample_adaptively if sampling == "adaptive" else FrameCache.get
     return change_frames(sample(cache, path, **settings), change)
 

@@ -93,8 +93,8 @@ class Recipe(Section):
     """Where trainings report their curves: `none`, or trackers separated by commas: `tensorboard`,
     `trackio`, `wandb`, `mlflow` and the others of transformers, or your `FILE.py:CLASS`."""
     keep: str = Field("best", pattern=r"^(all|best|last [1-9][0-9]*)$")
-    """Checkpoints that a finished training keeps beside its final model: `all`, `last N`, or the
-    `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
+    """Checkpoints that a finished training keeps in addition to its final model: `all`, `last N`,
+    or the `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)

@@ -64,7 +64,7 @@ def begin(
 
     `scale` is one of `SCALES` or any recipe (a name or a YAML file). An existing run, such as
     `runs/demo`, keeps its recipe. `overrides` change single settings, as `rl.beta=0.1`; such a run
-    has a folder of its own beside `folder`. To repeat only one stage with other settings, use
+    has a folder of its own next to `folder`. To repeat only one stage with other settings, use
     `vary`. Raises `UserError` for an unknown scale, and if the run has another scale or seed.
     """
     folder = Path(folder)

@@ -157,8 +157,8 @@ def _number(value: Any) -> str:
 def compare_models(runs: Mapping[str, Run], main: Run) -> str:
     """Evaluate the RL model of each run on the questions of the main run; return a table.
 
-    The last columns are the paired difference from the first run: question by question, so the
-    interval is narrower than those of the two means.
+    The last columns are the paired difference from the first run, question by question. So its
+    interval is narrower than the intervals of the two means.
     """
     inputs = inputs_of(main, "eval")
     scores: dict[str, list[float | None]] = {}

@@ -118,7 +118,7 @@ def test_advantages(function: Function) -> Function:
 
 
 def grpo_advantages(rewards: Any, group_size: int) -> Any:
-    """Return GRPO's advantages: those of the answer, for the tokens of both processes."""
+    """Return GRPO's advantages: the answer's advantage for the tokens of both processes."""
     return credit_advantages("outcome", rewards, group_size)
 
 
