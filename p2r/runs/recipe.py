@@ -1,7 +1,7 @@
 """Recipes: one YAML file sets sizes, models and engines. The code path stays the same.
 
 A recipe has a name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or a path. `NAME+PRESET` adds
-the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local-judge`. A file with
+the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b+local-judge`. A file with
 `base: NAME` changes only some keys of another recipe. Single values are overridden as
 `section.key=value`. A misspelt key is an error that lists the known keys.
 """
