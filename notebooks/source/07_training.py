@@ -166,7 +166,7 @@ variants = workshop.vary(run, "rl", {
 })  # fmt: skip
 workshop.compare(variants, "rl")
 # %% [markdown]
-# **What this shows.** Twelve steps of a few questions are a first look, not a result: two trainings with different seeds can differ as much. With a noisy judge, the measured accuracy of perception is the *judge's*, noise included. The formula of notebook 05 gives the true share t from the measured share: measured = 0.7 t + 0.3 (1 − t). By this formula the model still learns to observe, but less than with the exact judge.
+# **What this shows.** Twelve steps of a few questions are a first look, not a result: two trainings with different seeds can differ as much. With a noisy judge, the measured accuracy of perception is the *judge's*, noise included. The formula of notebook 05 gives the true share t from the measured share: measured = 0.7 t + 0.3 (1 − t). By this formula, fewer observations are sufficient at the end than with the exact judge, but the curve still rises: the model still learns to observe.
 #
 # ### Exercise 4: your own variant (open)
 #
