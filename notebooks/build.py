@@ -18,6 +18,7 @@ begins a cell:
 | solution   | code without the gap, in the solution only; it follows its exercise                |
 | markdown   | text, as comment lines, in both                                                    |
 | hint       | text that is folded until the reader opens it, in both                             |
+| sample     | a sample answer to an open exercise: text, as comment lines, in the solution only  |
 
 Cells keep their outputs up to the first code cell that changed.
 """
@@ -44,8 +45,8 @@ SOURCES = FOLDER / "source"
 SOLUTIONS = FOLDER / "solutions"
 PAGES = FOLDER.parent / "build" / "pages"
 MEASURED = FOLDER / "measured.json"  # seconds and megabytes of every notebook, by --execute
-KINDS = ("code", "define", "parameters", "exercise", "solution", "markdown", "hint")
-TEXT = ("markdown", "hint")
+KINDS = ("code", "define", "parameters", "exercise", "solution", "markdown", "hint", "sample")
+TEXT = ("markdown", "hint", "sample")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
 KERNEL = {
@@ -108,10 +109,10 @@ def definitions(name: str, **given: Any) -> dict[str, Any]:
 
 def build(name: str, solution: bool) -> nbformat.NotebookNode:
     """Return the notebook to work in, or the one with solutions, without outputs."""
-    left_out = "exercise" if solution else "solution"
+    left_out = ("exercise",) if solution else ("solution", "sample")
     book = nbformat.v4.new_notebook(metadata=KERNEL)
     for cell in read_source(name):
-        if cell.kind == left_out:
+        if cell.kind in left_out:
             continue
         text = cell.text
         if not book.cells:

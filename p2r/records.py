@@ -52,7 +52,7 @@ class Question(Record):
 
     `path` is relative to a data root; `answer` is the bare reference answer (no tags); `options`
     keep their prefixes ("A. left"). `meta` keeps the other fields of a file format. If a question
-    has several media, `path` and `data_type` are those of the first; `media` has all of them.
+    has several media, `path` and `data_type` describe the first; `media` has all of them.
     """
 
     id: str

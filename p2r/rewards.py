@@ -60,7 +60,7 @@ def process_reward(
 class Rollout:
     """What a reward function gets: one response, its scores, and the rewards of eq. (5).
 
-    `accuracy` is the score of the answer and `verdict` that of the judge; None: unknown.
+    `accuracy` is the score of the answer, and `verdict` comes from the judge; None: unknown.
     `perception` and `reasoning` hold the parts R_acc, R_form and R_len of each process.
     """
 
@@ -139,11 +139,11 @@ def collapsed(rewards: Any, group_size: int, tolerance: float = TOLERANCE) -> An
 def temporal_rewards(accuracies: Any, shuffled: Any, group_size: int) -> Any:
     """Return the temporal reward of every rollout, for T-GRPO (arXiv 2503.21776, Video-R1).
 
-    `accuracies` (N,) are those of the usual rollouts, `shuffled` (N,) those of rollouts on the same
-    frames in random order. NaN: unknown, or no such rollout. With p the mean of a group and p~ the
+    `accuracies` (N,) belong to the usual rollouts, `shuffled` (N,) to rollouts on the same frames
+    in random order. NaN: unknown, or no such rollout. With p the mean of a group and p~ the
     mean of its shuffled rollouts, a right answer earns 0.3 if p >= 0.8 p~, otherwise 0: the model
     is rewarded if it uses the order of the frames. The paper's text has p >= p~ without the factor;
-    the values here are those of its code. A group without a known shuffled rollout (an image, a
+    the values here come from its code. A group without a known shuffled rollout (an image, a
     text) earns 0. Raises ValueError if the shapes do not fit.
     """
     ordered, as_given = _read(_column(accuracies))
@@ -225,8 +225,8 @@ def rewards_in_use(scheme: str, switched_on: Collection[str] = PROCESSES) -> tup
     used = tuple(process for process in read if process in switched_on)
     if not used:
         raise ValueError(
-            f"credit {scheme!r} learns from the reward of {' and '.join(read)}, "
-            f"but the rewards that are turned on ({', '.join(switched_on) or 'none'}) leave it out"
+            f"credit {scheme!r} needs the reward of {' or '.join(read)}, but only these rewards "
+            f"are turned on: {', '.join(switched_on) or 'none'}"
         )
     return used
 

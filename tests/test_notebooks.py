@@ -226,6 +226,7 @@ def test_a_source_gives_two_notebooks(tmp_path, monkeypatch):
         "# %% [markdown]\n# Difficulty ●○○○○ · importance ●○○○○ · 7 minutes\n"
         "# %% [exercise]\ndef f():\n    raise NotImplementedError\n\n\n"
         "# %% [solution]\ndef f():\n    return 1\n\n\n# %%\nprint(f())\n# %% [hint]\n# One.\n"
+        "# %% [sample]\n# An answer.\n"
     )  # fmt: skip
     learner, solved = build.build("00_a", False), build.build("00_a", True)
     assert learner.cells[0].source.startswith(
@@ -240,6 +241,7 @@ def test_a_source_gives_two_notebooks(tmp_path, monkeypatch):
     ]
     assert "NotImplementedError" in code_cells(learner)[1].source
     assert learner.cells[-1].source == ("<details><summary>Hint</summary>\n\nOne.\n\n</details>")
+    assert solved.cells[-1].source == "An answer."
     assert [cell.id for cell in learner.cells] == [f"00-0{number}" for number in (0, 1, 2, 3, 5, 6)]
     assert build.definitions("00_a")["f"]() == 1
 

@@ -8,13 +8,13 @@
 # - say which tokens get which credit under GRPO and under PA-GRPO
 # - split a response into its segments, and see what is wrong with a broken one
 #
-# **Needs** {measured}. Reads the tiny teacher that comes with p2r. Writes eight clips into `../runs/workshop`.
+# **Needs** {measured}. Reads the tiny teacher that comes with p2r. Writes eight clips into `../runs/workshop`. You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 #
-# Work through a notebook from top to bottom; `Shift`+`Enter` runs a cell. **Predict** asks for a guess before you run the next cell: write it down, then look. An exercise cell has a gap: replace `None`, or the line with `raise`, by your answer. Run the cell, then run the check below it. If you have no answer, the check says so, and the notebook goes on. Some exercises have a hint below the check: click *Hint* to open it. The circles ●○ say how difficult and how important an exercise is.
+# Work through a notebook from top to bottom; `Shift`+`Enter` runs a cell. **Predict** asks for a guess before you run the next cell: write it down, then look. An exercise cell has a gap: replace `None`, or the line with `raise`, by your answer. Run the cell, then run the check below it. If you have no answer, the check says so, and the notebook goes on. An exercise marked *(open)* has no check: write your answer down and compare it with your neighbour's. The notebook with the solutions has a sample answer. Some exercises have a hint below the check: click *Hint* to open it. The circles ●○ say how difficult and how important an exercise is.
 #
 # The first code cell has the settings. `SCALE` is the size of models and data: "tiny" runs on a laptop. "quick" only tests that everything runs, so its numbers mean nothing. `SEED` sets the random numbers. `RUN` is the *run folder*: all notebooks keep their results in it.
 #
-# New words are explained where they first appear, and in the [glossary](../docs/teaching/glossary.md).
+# New words are explained where they first appear.
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0

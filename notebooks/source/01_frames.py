@@ -8,7 +8,7 @@
 # - say which frames of a clip are sampled, and what they can tell about an event
 # - compute how many tokens a clip costs
 #
-# **Needs** {measured}. Reads nothing. Writes the training and test questions with their videos into the run (`data/`, about 7 MB).
+# **Needs** {measured}. Reads nothing. Writes the training and test questions with their videos into the run (`data/`, about 7 MB). You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
 import os
 

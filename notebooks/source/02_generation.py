@@ -8,7 +8,7 @@
 # - generate traces, stop half-way, and continue
 # - list what a trace records about how it was made
 #
-# **Needs** {measured}. Reads the questions of notebook 01, or makes them. Writes `generate.jsonl`.
+# **Needs** {measured}. Reads the questions of notebook 01, or makes them. Writes `generate.jsonl`. You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0

@@ -9,7 +9,7 @@
 # - read a funnel, and say what each step removes
 # - attack a judge with text, and say why the attack fails
 #
-# **Needs** {measured}. Without notebook 02, the computing takes about half a minute more. Reads `generate.jsonl`. Writes `sft.jsonl`, `funnel.json`, `cases/cot.jsonl`.
+# **Needs** {measured}. Without notebook 02, the computing takes about half a minute more. Reads `generate.jsonl`. Writes `sft.jsonl`, `funnel.json`, `cases/cot.jsonl`. You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -218,7 +218,7 @@ variants = workshop.vary(run, "filter", {
 })  # fmt: skip
 workshop.compare({"oracle": run, **variants}, "filter")
 # %% [markdown]
-# **What this shows.** The noisy judge keeps fewer traces than the oracle. It makes two kinds of errors: it drops good traces, and it keeps bad traces. Here most traces with a right answer are good. So it drops more good traces than it keeps bad ones. The table does not say how many of the kept traces are bad. To count them, see `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder). "answer 1" changes little, because most answers of the playground are completely right or completely wrong. The judge `grounded` keeps fewer traces than the oracle: an observation with a false sentence is not sufficient for it. For real videos there is no such judge.
+# **What this shows.** The noisy judge keeps fewer traces than the oracle. It makes two kinds of errors: it drops good traces, and it keeps bad traces. Here most traces with a right answer are good. So it drops more good traces than it keeps bad ones. The table does not say how many of the kept traces are bad. To count them, see `cases/cot.jsonl` in the folder of each variant (`variants/filter/` in the run folder). "answer 1" changes little, because most answers of the playground are completely right or completely wrong. Here it keeps the same number of traces as the oracle alone: it rejects six more answers, and the judge rejects the observations of these six too. The judge `grounded` keeps fewer traces than the oracle: an observation with a false sentence is not sufficient for it. For real videos there is no such judge.
 #
 # ## Summary
 #

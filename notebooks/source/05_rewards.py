@@ -9,7 +9,7 @@
 # - say what the errors of a judge do to the reward
 # - write a response that collects a reward it does not deserve
 #
-# **Needs** {measured}. Without notebook 02, the computing takes about half a minute more. Reads `generate.jsonl`. Writes nothing.
+# **Needs** {measured}. Without notebook 02, the computing takes about half a minute more. Reads `generate.jsonl`. Writes nothing. You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
 SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -53,7 +53,7 @@ shares = {f"{n} needed": [sufficient_share(p, n) for p in chances] for n in (1, 
 title = "Share of sufficient observations"
 plots.lines(chances, shares, title, "probability that a needed fact is described")
 # %% [markdown]
-# **What this shows.** With probability 0.5, the share is 50 % for one fact and 12.5 % for three. Most questions of the playground need one sentence. Two kinds need two sentences at the same time, so their share is p²: *In what are the red circle and the blue ring alike?* and *What colour is the object that the red circle hits?* The habit of describing the needed facts decides how many observations are sufficient. Reinforcement learning changes this habit.
+# **What this shows.** With probability 0.5, the share is 50 % for one fact and 12.5 % for three. Most questions of the playground need one sentence. Two kinds need two sentences at the same time, so their share is p²: *In what are the red circle and the blue ring alike?* and *What colour is the object that the red circle hits?* How many observations are sufficient depends on how often the model describes the needed facts. Reinforcement learning changes this habit.
 #
 # ## The reward of a process (eq. 5)
 #

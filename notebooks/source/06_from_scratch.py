@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 06 · PA-GRPO from scratch
 #
-# You write the method yourself: where perception ends, the two rewards, the two advantages, the advantage of every token, the clipped loss, and a trainer of about 60 lines. Each part is compared with p2r on the spot. At the end your trainer improves a model, and GRPO runs beside it.
+# You write the method yourself: where perception ends, the two rewards, the two advantages, the advantage of every token, the clipped loss, and one step of the training. Sampling, scoring and the loop are given. A check compares each of your parts with p2r. At the end your step trains a model twice: first with PA-GRPO, then with GRPO.
 #
 # **After this notebook you can**
 # - write every equation of PA-GRPO as a few lines of code
 # - say where GRPO and PA-GRPO differ in code: one line
-# - train a model with your own loop and read its curves
+# - train a model with your own loss and step, and read its curves
 #
-# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about a minute more. Reads `sft/model`. Writes nothing.
+# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about a minute more. Reads `sft/model`. Writes nothing. You know: Python, and PyTorch with `view`, `gather` and `torch.where`. New words are in the [glossary](../docs/teaching/glossary.md).
 #
 # An exercise cell holds a function with a gap. Fill the gap, run the cell, then run the check below it. The check prints "passed". If your function differs from p2r's, the check prints the first input on which the results differ, and both results. Until your function passes, the notebook goes on with p2r's function. To try again, run your cell and then the check.
 # %% [parameters]
@@ -401,7 +401,7 @@ print(tokenizer.decode(rollouts.completions[0]))
 #
 # Difficulty ●●●○○ · importance ●●●●○ · 10 minutes
 #
-# `inputs["input_ids"]` (N, L) are the token ids: a prompt and its response in each row. The responses are the last `length` columns. `model(**inputs).logits` is (N, L, vocabulary). The logits at position i predict the token at position i + 1. The tokens were sampled at a temperature: divide the logits by `TEMPERATURE`. Return the log-probability of each of the last `length` tokens, (N, length).
+# `inputs["input_ids"]` (N, L) are the token ids: a prompt and its response in each row. The responses are the last `length` columns. `model(**inputs).logits` is (N, L, vocabulary). *Logits* are the scores that the model gives to all tokens of its vocabulary; `softmax` turns them into probabilities. The logits at position i predict the token at position i + 1. The tokens were sampled at a temperature: divide the logits by `TEMPERATURE`. Return the log-probability of each of the last `length` tokens, (N, length).
 # %% [exercise]
 def log_probs(model, inputs: dict, length: int) -> torch.Tensor:
     """Return the log-probability of each token of the responses, (N, length)."""
@@ -462,7 +462,7 @@ step_loss = checks.test_step_loss(step_loss, policy, reference, rollouts, bench)
 # %% [hint]
 # You need `score`, `credit`, `spread`, `log_probs` (twice) and `loss`, in this order. `with torch.no_grad():` computes without gradient. `tensor.detach()` returns a tensor without gradient.
 # %% [markdown]
-# **What this shows.** If the check passed, your loss and the gradient of every weight agree with `p2r.training.step` on the same rollouts. That is the code that trains the 7B model. The rest of the library is about speed, several GPUs and logs.
+# **What this shows.** If the check passed, your loss and the gradient of every weight agree with `p2r.training.step` on the same rollouts. The recipes for the 7B model use the same code. They have not been run on a GPU yet. The rest of the library is about speed, several GPUs and logs.
 #
 # ## Train
 #
@@ -511,7 +511,7 @@ smooth = {
 steps = [row["step"] for row in ours]
 plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share of rollouts")
 # %% [markdown]
-# **What this shows.** Each step samples new rollouts of the next eight questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it. In this world an answer follows from the observation, so GRPO can improve observations as fast. They can still differ in how many of their sentences are true: see [results](../docs/results.md). 20 steps are few: notebook 07 trains longer, and notebook 08 measures PA-GRPO on other questions.
+# **What this shows.** Each step samples new rollouts of the next eight questions, so the curves are noisy: read the running means. PA-GRPO rewards the observation itself. GRPO rewards an observation only through the answer that follows it. In this world an answer follows from the observation, so GRPO can improve observations as fast: here both end with a similar share of sufficient observations. They can still differ in how many of their sentences are true: see [results](../docs/results.md). 20 steps are few: notebook 07 trains longer, and notebook 08 measures PA-GRPO on other questions.
 #
 # ### Exercise 11: without the reference (open)
 #
@@ -519,8 +519,10 @@ plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share 
 #
 # In a new cell, set `BETA = 0.0` and run `train(advantages, "without KL")`. Compare its curves with those above. The policy may now move away from the SFT model without a penalty. What could happen to its sentences in a training of a thousand steps? (This needs your own `step_loss` from exercise 10: p2r's ignores `BETA`.)
 # %% [hint]
-# In 20 steps you may see little difference. In a long training, only the reward holds the sentences: they may become strange, repeat themselves, or list everything, as long as the judge still accepts them.
+# In 20 steps you may see little difference. In a long training, only the reward holds the sentences. What would the judge still accept?
+# %% [sample]
+# **Sample answer.** In 20 steps the curves look almost the same. In a thousand steps, only the reward holds the sentences. They may become strange, repeat themselves, or list many facts, true or false, as long as the judge still accepts them.
 # %% [markdown]
 # ## Summary
 #
-# Ten short functions are the whole method: two rewards, two advantages, one border, and a loss that GRPO uses too. `p2r rl` computes the same on large models. Next: [07 · training](07_training.ipynb).
+# Ten short functions are the whole method: two rewards, two advantages, one border, and a loss that GRPO uses too. `p2r rl` uses the same equations. Next: [07 · training](07_training.ipynb).

@@ -8,9 +8,9 @@
 # - change one setting at a time and compare the runs
 # - say which groups gave a signal, and look into one
 #
-# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about a minute more. Reads `sft/model`. Writes `pa_grpo/model`, its metrics and rollouts, and `variants/`.
+# **Needs** {measured}. Without notebooks 02 to 04, the computing takes about a minute more. Reads `sft/model`. Writes `pa_grpo/model`, its metrics and rollouts, and `variants/`. You know: Python and NumPy. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
-SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SCALE = "tiny"  # "quick": a few steps; "qwen2.5-vl-3b-1x24gb": one GPU (p2r recipe list: more)
 SEED = 0
 RUN = "../runs/workshop"
 # %%
@@ -66,7 +66,7 @@ checks.test_group_rewards(group_rewards)
 # %% [markdown]
 # ## Train
 #
-# At the scale "tiny" the training has 40 steps. In each step, the model writes 8 rollouts for each of 8 questions. The rollouts are judged and scored. Then the model is updated once. The KL term keeps it near the SFT model. The curves move while the cell trains. The Stop button ends the training; run the cell again to continue from its last checkpoint.
+# At the scale "tiny" the training has 40 steps. In each step, the model writes 8 rollouts for each of 8 questions. The rollouts are judged and scored. Then the model is updated once. The KL term keeps it near the SFT model. Before step 1 there is a *preflight*: the start model answers two questions, and p2r tries its longest example. A *micro-batch* is the part of a batch that goes through the model at once. *rss* is the main memory that the training uses. The curves move while the cell trains. The Stop button ends the training; run the cell again to continue from its last checkpoint.
 #
 # **Predict** for the run below: which of the two accuracies will rise more? How will the share of collapsed groups change?
 # %%
@@ -85,7 +85,7 @@ for measure, title in (
 
 
 # %% [markdown]
-# **What this shows.** Each step has other questions, and sampling is random. So the curves of the first two figures are noisy, and 40 steps are few. Held-out scenes show what the training changed (notebook 08). When a process gets good at its task, more of its groups collapse, because all their rollouts are right. The other process can still give a signal. The third figure shows whether the model learns to write more or less.
+# **What this shows.** Each step has other questions, and sampling is random. So the curves of the first two figures are noisy, and 40 steps are few. Held-out scenes show what the training changed (notebook 08). The accuracy of perception rises more here, because it starts much lower. When a process gets good at its task, more of its groups collapse, because all their rollouts are right. The other process can still give a signal. The third figure shows whether the model learns to write more or less.
 #
 # ### Exercise 3: lost groups
 #
@@ -116,9 +116,10 @@ lost_share = checks.test_lost_share(lost_share)
 # %% [markdown]
 # ## Inside one group
 #
-# The next table has a row for each rollout of one group: the two rewards (R_P for perception, R_R for reasoning), the two advantages (A_P, A_R), and what the observation says after its first sentence (at most 110 characters). A dash is an unknown value.
+# The next table shows a group in which the two processes disagree: of all groups, it has the most rows in which A_P and A_R have different signs. There is a row for each rollout: the two rewards (R_P for perception, R_R for reasoning), the two advantages (A_P, A_R), and the observation. A dash is an unknown value.
 # %%
 from itertools import groupby
+from textwrap import fill
 
 from p2r.formats import read_cases
 
@@ -126,16 +127,17 @@ cases = list(read_cases(run.path("cases", "rl-pa_grpo.jsonl")))
 groups = [list(g) for _, g in groupby(cases, lambda case: (case.trace.step, case.question.id))]
 columns = ("perception", "reasoning", "perception_advantage", "reasoning_advantage")
 numbers = [[[getattr(c, name) for name in columns] for c in group] for group in groups]
-both = [min(max(row[2] or 0 for row in rows), max(row[3] or 0 for row in rows)) for rows in numbers]
-best = both.index(max(both))  # a group where both processes give a signal
+split = [sum((row[2] or 0) * (row[3] or 0) < 0 for row in rows) for rows in numbers]
+best = split.index(max(split))  # the group with the most rows in which the signs differ
 workshop.show_question(groups[best][0].question)
 print("   R_P    R_R    A_P    A_R  observation")
 for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], strict=True):
     row = (looked.total, thought.total, *advantages)
     shown = "".join("      –" if number is None else f"{number:>+7.2f}" for number in row)
-    print(shown, "", (case.trace.observation or "–").partition(". ")[2][:110])
+    text = case.trace.observation or "–"
+    print(fill(text, 110, initial_indent=f"{shown}  ", subsequent_indent=" " * 30))
 # %% [markdown]
-# **What this shows.** Compare A_P and A_R in each row. The observation of a rollout can get a positive advantage and its answer a negative one, or the reverse.
+# **What this shows.** Look at the rows in which A_P and A_R have different signs. With a positive A_P and a negative A_R, the observation is praised and the answer is blamed. With a negative A_P and a positive A_R, it is the reverse: often the answer was a lucky guess. GRPO would give A_R to all tokens of these rows.
 #
 # ## Vary one setting at a time
 #
@@ -152,7 +154,7 @@ for case, (looked, thought, *advantages) in zip(groups[best], numbers[best], str
 #
 # `outcome` is GRPO. `shared` gives all tokens the advantage of the sum of both rewards. `decoupled` gives all tokens the sum of both advantages.
 #
-# The next cell trains three variants, each for 12 steps only. Then it prints a table with the means of the last 5 steps: the accuracy of both processes, the share of lost groups (`joint/collapse`), and the mean KL term (`kl`), which says how far the policy has moved from the SFT model. At the end of a row are the settings that differ from the first row.
+# The next cell trains three variants, each for 12 steps only. Then it prints a table with the means of the last 5 steps: the accuracy of both processes, two shares of collapsed groups, and the mean KL term (`kl`), which says how far the policy has moved from the SFT model. `reasoning/collapse` is the share of groups in which the rewards of reasoning are equal: these groups are lost for GRPO. `joint/collapse` is the share of groups in which both rewards are equal: these groups are lost for PA-GRPO. At the end of a row are the settings that differ from the first row.
 #
 # **Predict:** three of ten verdicts are wrong. Does the model still learn to observe?
 # %%
@@ -164,7 +166,7 @@ variants = workshop.vary(run, "rl", {
 })  # fmt: skip
 workshop.compare(variants, "rl")
 # %% [markdown]
-# **What this shows.** Twelve steps of a few questions are a first look, not a result: two trainings with different seeds can differ as much. With a noisy judge, the measured accuracy of perception is the *judge's*, noise included.
+# **What this shows.** Twelve steps of a few questions are a first look, not a result: two trainings with different seeds can differ as much. With a noisy judge, the measured accuracy of perception is the *judge's*, noise included. The formula of notebook 05 gives the true share t from the measured share: measured = 0.7 t + 0.3 (1 − t). By this formula, fewer observations are sufficient at the end than with the exact judge, but the curve still rises: the model still learns to observe.
 #
 # ### Exercise 4: your own variant (open)
 #
@@ -172,13 +174,16 @@ workshop.compare(variants, "rl")
 #
 # Choose one row of the table of settings and write down what you expect. Then add a line with a name of your own to the cell that trains the variants, for example `"no KL": [few, "rl.beta=0"],`. Run the cell again and compare.
 #
+# %% [sample]
+# **Sample answer.** I set `rl.beta=0` and expected a larger `kl`, because nothing keeps the policy near the SFT model. Compare the `kl` of the two rows. After 12 steps the accuracies differ by little: another seed could change them as much.
+# %% [markdown]
 # ### Exercise 5: which variant drifted most?
 #
 # Difficulty ●○○○○ · importance ●●○○○ · 2 minutes
 #
 # Give the name of the variant with the largest `kl` in the printed table, in quotes.
 # %% [exercise]
-drifted = None  # for example "GRPO"
+drifted = None  # a name in quotes
 # %% [solution]
 kl = {name: row["kl"] for name, row in last_numbers(variants, "rl").items()}
 drifted = max(kl, key=kl.get)

@@ -8,9 +8,9 @@
 # - compare two models question by question
 # - use the 2 × 2 table of perception and answer to separate luck from skill
 #
-# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about three minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`.
+# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about three minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`. You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
-SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SCALE = "tiny"  # "quick": a few steps; "qwen2.5-vl-3b-1x24gb": one GPU (p2r recipe list: more)
 SEED = 0
 RUN = "../runs/workshop"
 QUESTIONS = None  # a file of held-out questions; None: the playground's test split
@@ -59,7 +59,7 @@ plots.results(results, "Held-out scenes, with 95 % intervals")
 
 
 # %% [markdown]
-# **What this shows.** The base describes without regard to the question, so fewer of its observations are sufficient. *Mismatch* is the share of answers that differ from the conclusion of the thinking. *Faithful* is the share of true sentences in the observations, and *sufficient and true* the share of observations that are sufficient and have no false sentence. (*exact*, in the figure, is the accuracy without credit for a part of an answer.) PA-GRPO usually raises the share of sufficient observations. The thinking of these models uses only the observation, so a better observation can also give a better answer. A longer run is in [results](../docs/results.md). Is the difference in your table more than chance? The next section answers that.
+# **What this shows.** The base describes without regard to the question, so fewer of its observations are sufficient. *Mismatch* is the share of answers that differ from the conclusion of the thinking. *Faithful* is the share of true sentences in the observations, and *sufficient and true* the share of observations that are sufficient and have no false sentence. (*exact*, in the figure, is the accuracy without credit for a part of an answer.) PA-GRPO usually raises the share of sufficient observations. The share of true sentences (*faithful*) falls at the same time: the judge reads only the text, so a false sentence costs no reward (notebook 09). The thinking of these models uses only the observation, so a better observation can also give a better answer. A longer run is in [results](../docs/results.md). If all values are equal, as in *format* or *mismatch*, the interval has no width: it says only that this sample had no other value. Is the difference in your table more than chance? The next section answers that.
 #
 # ## The same questions, in pairs
 #
@@ -89,19 +89,23 @@ paired_difference = checks.test_paired_difference(paired_difference)
 
 
 # %%
-def scores(name: str, measure: str) -> list[float]:
-    ordered = sorted(cases[name], key=lambda case: case.question.id)
-    if measure == "accuracy":
-        return [case.accuracy or 0.0 for case in ordered]
-    return [float(bool(case.verdict and case.verdict.sufficient)) for case in ordered]
+from p2r.playground.truth import faithful
 
-
-for measure in ("accuracy", "sufficient"):
-    gain = paired_difference(scores("sft", measure), scores("pa_grpo", measure))
-    low, high = 100 * gain["low"], 100 * gain["high"]
-    print(f"{measure:>10}: {100 * gain['mean']:+.1f} points, 95 % from {low:+.1f} to {high:+.1f}")
+measures = {
+    "accuracy": lambda case: case.accuracy or 0.0,
+    "sufficient": lambda case: float(bool(case.verdict and case.verdict.sufficient)),
+    "faithful": faithful,  # None: no sentence of the observation can be read
+}
+by_id = {name: {case.question.id: case for case in cases[name]} for name in ("sft", "pa_grpo")}
+for title, measure in measures.items():
+    pairs = [[measure(by_id[name][key]) for name in by_id] for key in by_id["sft"]]
+    known = [pair for pair in pairs if None not in pair]
+    if known:
+        gain = paired_difference(*map(list, zip(*known, strict=True)))
+        low, high = 100 * gain["low"], 100 * gain["high"]
+        print(f"{title:>10}: {100 * gain['mean']:+.1f} points, 95 % from {low:+.1f} to {high:+.1f}")
 # %% [markdown]
-# **What this shows.** If the interval excludes 0, the difference is more than chance in the choice of *questions*. So the answer to the question above is no: intervals of two models can overlap while the interval of their difference excludes 0. All this says nothing about chance in the *training*: another seed may give another difference. For that, train several times (`p2r study credit`).
+# **What this shows.** The lines are PA-GRPO minus SFT. *faithful* counts only questions for which a sentence of both observations can be read. If the interval excludes 0, the difference is more than chance in the choice of *questions*. So the answer to the question above is no: intervals of two models can overlap while the interval of their difference excludes 0. All this says nothing about chance in the *training*: another seed may give another difference. For that, train several times (`p2r study credit`).
 #
 # The library makes the same comparison from the result files, for all questions and for each problem type.
 # %%
@@ -113,7 +117,7 @@ from p2r.evaluation.results import read_result
 files = [run.path("results", f"{name}.json") for name in ("sft", "pa_grpo")]
 Markdown(comparison_markdown(compare(*map(read_result, files))))
 # %% [markdown]
-# **What this shows.** Each row is one comparison. `official` and `robust` are two rules that read the answer from a response: the rule of the benchmark's authors, and a tolerant one. *B − A* is the mean difference of the pairs with its 95 % interval. *p* comes from McNemar's exact test. It counts only the questions that one of the models gets right (*only A*, *only B*). Its p is the probability that a fair coin would split these questions at least as unevenly. If p is small, for example below 0.05, chance alone is a poor explanation. A table with many rows makes many tests, so one small p among them proves little.
+# **What this shows.** Each row is one comparison. `official` and `robust` are two rules that read the answer from a response: the rule of the benchmark's authors, and a tolerant one. *B − A* is the mean difference of the pairs with its 95 % interval. *p* comes from McNemar's exact test. It counts only the questions that one of the models gets right (*only A*, *only B*). Its p is the probability that a fair coin would split these questions at least as unevenly. If p is small, for example below 0.05, chance alone is a poor explanation. A table with many rows makes many tests, so one small p among them proves little. In a row with few questions, the interval and p can disagree: the interval can exclude 0 although p is above 0.05. Then trust neither, and ask more questions.
 #
 # ## Luck and skill
 #
@@ -160,7 +164,7 @@ hardest = min(by_type, key=lambda kind: by_type[kind]["accuracy"]["mean"])
 means = {kind: metrics["accuracy"]["mean"] for kind, metrics in result["per_type"].items()}
 checks.test_lowest(hardest, means)
 # %% [markdown]
-# ## Beside the paper
+# ## Next to the paper
 #
 # The paper evaluates Qwen2.5-VL-7B on seven benchmarks. Its Table 2 takes away one part of the method at a time. The last column has the override that makes the same change here, for `workshop.vary` (notebook 07).
 #
@@ -173,7 +177,7 @@ checks.test_lowest(hardest, means)
 # | GRPO, only the answer's reward | 56.4 | `rl.credit=outcome` |
 # | without the reasoning reward | 55.3 | `rl.rewards=[perception, length]` |
 #
-# The tiny models know only the playground, so do not compare the numbers. Compare which rows are better or worse than PA-GRPO. `p2r eval --help` says how to evaluate a real model on the benchmarks, and `p2r eval compare` compares two result files in pairs.
+# The tiny models know only the playground, so do not compare the numbers. Compare which rows are better or worse than PA-GRPO. `p2r eval run --help` says how to evaluate a real model on the benchmarks, and `p2r eval compare` compares two result files in pairs.
 #
 # ## Summary
 #

@@ -8,14 +8,14 @@
 # - open the case browser from a cell
 # - label cases blindly, and say how well two people, or a person and a judge, agree
 #
-# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about three minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`.
+# **Needs** {measured}. Without notebooks 02 to 07, the computing takes about three minutes more. Reads the models of the run. Writes `eval/`, `cases.parquet`, `labels.jsonl`. You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
 import os
 
-SCALE = "tiny"  # "quick": a few steps; for GPUs: "3b-1x24gb", "7b-1x80gb", "7b-8x80gb"
+SCALE = "tiny"  # "quick": a few steps; "qwen2.5-vl-3b-1x24gb": one GPU (p2r recipe list: more)
 SEED = 0
 RUN = "../runs/workshop"
-NAME = "me"  # your name: labels are stored under it
+NAME = None  # your name in quotes: labels are stored under it
 CLIPS = os.environ.get("P2R_CLIPS")  # a folder with clips of your own; None: you have none yet
 # %%
 from p2r import plots, stages, workshop
@@ -38,7 +38,7 @@ print(len(cases), "cases")
 # | reasoning slip | wrong | sufficient and true |
 # | hallucination | any | it describes something false |
 #
-# *Sufficient* is the verdict of the judge. *True* means that no sentence of the observation contradicts the video.
+# *Sufficient* is the verdict of the judge. *True* means that no sentence of the observation contradicts the video. So *luck* is narrower here than in notebook 08 and in the browser: there, every right answer with an insufficient observation is luck, also if the observation is false.
 #
 # **Predict:** which kind will be the most frequent?
 #
@@ -91,7 +91,7 @@ for kind, found in kinds.items():
     print(f"=== {kind}: {len(found)} cases, the first one")
     workshop.show_case(found[0])
 # %% [markdown]
-# **What this shows.** Read the observation before the answer. A hallucination *sounds* as certain as a true observation. Luck looks like a success if you read only the answer.
+# **What this shows.** After PA-GRPO, hallucination is the most frequent kind. Many of these cases have a right answer and a sufficient observation: the judge reads only the text and does not notice the false sentence. Read the observation before the answer. A hallucination *sounds* as certain as a true observation. Luck looks like a success if you read only the answer.
 #
 # ## The browser
 #
@@ -108,15 +108,20 @@ print("case browser:", browser.local_url)
 #
 # Difficulty ●●○○○ · importance ●●●●○ · 10 minutes
 #
-# Choose one of the cases above whose kind is not success. Search its question in the browser (key `f`), open the case of the stage `eval-pa_grpo`, and play its video. Write two sentences: what did the model miss? What would have helped: more frames, more pixels, or another observation?
+# Choose one of the cases above whose kind is not success. Search its question in the browser (key `f`), open the case of the stage *evaluation: SFT + PA-GRPO*, and play its video. Write two sentences: what did the model miss? What would have helped: more frames, more pixels, or another observation?
 #
+# The browser has its own words for the kinds: *seen and solved* (success), *right by luck* (luck), *perception failed* (perception miss) and *reasoning failed* (reasoning slip). These words do not depend on the truth of the observation. A case with a false sentence has the tag *false sentence*.
+# %% [sample]
+# **Sample answer.** Question *At which second is the event of the cyan square?*: the observation describes three other objects and leaves out the cyan square, so the thinking has to guess. More frames or pixels would not have helped. An observation that begins with the object of the question would have helped.
+# %% [markdown]
 # ## Label blindly
 #
-# A judge of real videos is a model too. Before you trust its verdicts, people must label the same observations *without* seeing the verdict. In the browser, press *label cases* on the start page, then *label the next case in blind mode*. Here you label six observations in a cell. The correct answer is after the arrow, as for the judge. Answer only from the text: can a careful reader deduce the correct answer?
+# A judge of real videos is a model too. Before you trust its verdicts, people must label the same observations *without* seeing the verdict. In the browser, press *label cases* on the start page, then *label the next case in blind mode*. Here you label six observations in a cell. They leave out the cases that a cell above showed with their verdicts. The correct answer is after the arrow, as for the judge. Answer only from the text: can a careful reader deduce the correct answer?
 # %%
 from p2r.cases.labels import hide_verdict
 
-sample = [case for case in cases if case.trace.observation][:6]
+known = {found[0].id for found in kinds.values()}  # you have seen their verdicts
+sample = [case for case in cases if case.trace.observation and case.id not in known][:6]
 for number, case in enumerate(map(hide_verdict, sample), 1):
     print(f"--- {number}")
     workshop.show_question(case.question)
@@ -173,15 +178,17 @@ kappa = checks.test_kappa(kappa)
 #
 # ## In a group
 #
-# Every person labels in the browser under a different name. Either all use one run folder. Or each person uses a copy of it, and at the end you append the lines of all files `labels.jsonl` to one of them. The next cell stores the labels of exercise 3 under `NAME` (first code cell). Then it shows the agreement of every two people so far. Run it again while others label.
+# Every person labels in the browser under a different name. Either all use one run folder. Or each person uses a copy of it, and at the end you append the lines of all files `labels.jsonl` to one of them. The next cell stores the labels of exercise 3 under `NAME`. Set `NAME` in the first code cell to your own name and run that cell: two people with one name count as one person. Then it shows the agreement of every two people so far. Run it again while others label.
 # %%
 from p2r.cases.agreement import agreement_between_annotators
 from p2r.cases.labels import CaseLabel, LabelFile
 
 file = LabelFile(run.folder)
 done = {label.case for label in file.labels() if label.annotator == NAME}
+if NAME is None:
+    print("no labels are stored: set NAME in the first code cell, run it, then this cell again")
 for case, label in zip(sample, mine, strict=True):
-    if label is not None and case.id not in done:
+    if NAME is not None and label is not None and case.id not in done:
         file.add(CaseLabel(case=case.id, annotator=NAME, sufficient=label, blind=True))
 for pair, found in agreement_between_annotators(file.labels()).items():
     print(" and ".join(pair), f"agree on {found.accuracy.value:.0%} of {found.n} cases")
@@ -212,7 +219,7 @@ if workshop.own_clips(CLIPS):
 #
 # p2r ships no real clips and no traces of a large model. With a GPU or a key, you can ask a model that knows the real world, in a terminal. On a GPU with 24 GB:
 #
-#     p2r ask FOLDER "What happens in the clip?" --model Qwen/Qwen2.5-VL-3B-Instruct --recipe 3b-1x24gb
+#     p2r ask FOLDER "What happens in the clip?" --model Qwen/Qwen2.5-VL-3B-Instruct --recipe qwen2.5-vl-3b-1x24gb
 #
 # With a key for a server whose model takes pictures (ADDRESS ends with `/v1`; the frames leave your computer):
 #

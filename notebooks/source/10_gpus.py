@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 10 · On GPUs: plan a real run, then start it
 #
-# The commands that trained the tiny models train Qwen2.5-VL. Only the recipe changes. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cell starts the run if it finds a GPU, your questions (for training and for the evaluation) and the key of the judge. Otherwise it only prints the commands.
+# The commands that trained the tiny models are also the commands for Qwen2.5-VL: only the recipe changes. The recipes for GPUs have not been run on a GPU yet. A GPU costs money by the hour, so plan first: memory, time and the price of the judge. The last cell starts the run if it finds a GPU, your questions (for training and for the evaluation) and the key of the judge. Otherwise it only prints the commands.
 #
 # **After this notebook you can**
 # - compute the memory of a training, and say what adapters change
 # - say what the judge will cost
 # - start the stages on one GPU or on several
 #
-# **Needs** {measured}. This is only for the plan. The run itself needs one GPU of 24 GB (3B with adapters) or 80 GB (7B), your own questions with videos for training and evaluation, and a judge. Reads no earlier results. Writes only if the run starts.
+# **Needs** {measured}. This is only for the plan. The run itself needs one GPU of 24 GB (3B with adapters) or 80 GB (7B), your own questions with videos for training and evaluation, and a judge. Reads no earlier results. Writes only if the run starts. You know: Python. New words are in the [glossary](../docs/teaching/glossary.md).
 # %% [parameters]
 SCALE = "3b-1x24gb"  # or "7b-1x80gb", "7b-8x80gb"
 SEED = 0
@@ -65,7 +65,7 @@ for name, parameters, trained in (
 ):
     print(f"{name:>24}: {training_bytes(parameters, trained) / 2**30:6.1f} GiB")
 # %% [markdown]
-# **What this shows.** One GiB is 2³⁰ bytes. To sample, the 7B model needs 8.3 × 2 = 16.6 GB, or 15.5 GiB. To train all its weights it needs 124 GiB, more than one card has. So eight cards share weights, gradients and optimiser states (with ZeRO-3 or FSDP2). With adapters, the training fits on one card. Activations and rollouts need additional memory: the plan below counts it.
+# **What this shows.** One GiB is 2³⁰ bytes. To sample, the 7B model needs 8.3 × 2 = 16.6 GB, or 15.5 GiB. To train all its weights it needs 124 GiB, more than one card has. So eight cards share weights, gradients and optimiser states. ZeRO-3 and FSDP2 are two methods to do this. With adapters, the training fits on one card. *Activations* are the values that each layer computes and keeps for the gradient. Activations and rollouts need additional memory: the plan below counts it.
 #
 # ## The plan
 #
@@ -78,7 +78,7 @@ for line in describe_plan(budget.rl):
     print(line)
 make_console().print(budget_table(budget))
 # %% [markdown]
-# **What this shows.** Each stage has its own peak of memory. In RL, the policy shares its card with vLLM, the library that samples. Times are estimates (±40 %). They are for the amounts of the paper: 260,000 questions and 1,000 steps. The time of generation and SFT grows with the number of questions. The commands below train only 100 steps of RL.
+# **What this shows.** Generation takes most hours: the teacher is larger than the model, and it answers all 260,000 questions. Each stage has its own peak of memory. In RL, the policy shares its card with vLLM, the library that samples. Times are estimates (±40 %). They are for the amounts of the paper: 260,000 questions and 1,000 steps. The time of generation and SFT grows with the number of questions. The commands below train only 100 steps of RL.
 #
 # ### Exercise 2: rollouts per GPU
 #
@@ -170,22 +170,26 @@ for command in commands:
 #
 # | to … | do |
 # |---|---|
-# | sample faster | the three recipes sample with vLLM inside the training (`rl.rollouts=vllm`); `p2r serve --rollouts` moves it to other GPUs |
-# | judge without a price per call | `p2r serve --judge`, and the recipe `3b-1x24gb+local-judge` |
+# | sample faster | the recipes for GPUs sample with vLLM inside the training (`rl.rollouts=vllm`); `p2r serve --rollouts` moves it to other GPUs |
+# | judge without a price per call | `p2r serve --judge`, and the recipe `qwen2.5-vl-3b-1x24gb+local-judge` |
 # | generate on several machines | `p2r generate --ray` spreads the questions over a Ray cluster |
 # | train on several GPUs | `configs/zero3.yaml`, `configs/zero2.yaml` or `configs/fsdp2.yaml`; one batch size, any number of GPUs |
 # | look at the results | `p2r app RUN`, or notebooks 08 and 09 with `SCALE` and `RUN` set to those of this run |
 #
 # **Predict:** you try one stage with 20 questions first, and it works. What could still go wrong with all questions?
 # %% [hint]
-# A very long prompt can need more memory than all prompts before it. Some of the video files are broken. The budget of the judge or the time of the rented GPU ends. The disk is full.
+# Think of the longest prompt, of broken files, of budgets and of the disk.
 # %% [markdown]
+# **What this shows.** 20 questions do not show what is rare or what adds up. A very long prompt can need more memory than all prompts before it. Some of the video files are broken. The budget of the judge or the time of the rented GPU ends. The disk is full.
+#
 # ### Exercise 4: your own plan (open)
 #
 # Difficulty ●●○○○ · importance ●●●●● · 15 minutes
 #
 # Choose a GPU that you can rent. Set SCALE in the first code cell, run the cells of the plan again, and write down: the hours of each stage, the dollars for the GPU, the dollars for the judge, and what you would try first with 20 questions.
-#
+# %% [sample]
+# **Sample answer.** One GPU of 24 GB, recipe `qwen2.5-vl-3b-1x24gb`, all questions. The plan says about 100 hours for generation, 75 for SFT, 45 for RL and 8 for the evaluation: 230 hours. At an assumed price of 0.50 dollars per hour, the GPU costs about 115 dollars. The judge costs at most 607 + 131 + 49 = 787 dollars, more than the GPU. I would first run all five commands with 20 questions and 2 steps of RL, and read the 20 cases.
+# %% [markdown]
 # ## Summary
 #
-# Before you rent a GPU, plan memory, hours and dollars. The commands are the same for tiny and for large models; only the recipe differs. Everything that you learned with the tiny models holds for the large ones: read cases, not only scores.
+# Before you rent a GPU, plan memory, hours and dollars. The commands are the same for tiny and for large models; only the recipe differs. Read cases, not only scores.

@@ -47,7 +47,7 @@ def read_results(run: Path) -> dict[str, dict[str, Any]]:
 def stamp(run: Path, version: int) -> tuple[str, bool]:
     """Return a text that changes with the curves of a run, and whether a stage is writing them.
 
-    `version`: that of the store, which changes with the cases and their truths.
+    `version`: the version of the store, which changes with the cases and their truths.
     """
     files = [*find_metrics(run).values(), *sorted(run.glob("eval/*.json"))]
     states = []

@@ -65,7 +65,7 @@ class Desk:
         self._lock = threading.Lock()
 
     def models(self) -> dict[str, str]:
-        """Return the models that can be asked: those of the runs and of the playground."""
+        """Return the models that can be asked: the models of the runs and of the playground."""
         found = {}
         for name, folder in self.library.folders.items():
             # PA-GRPO comes first: it is the model that the run is about.
@@ -149,7 +149,7 @@ class Desk:
             return Verdict(sufficient=None, rationale=str(error), judge=judge)
 
     def judges(self) -> dict[str, Any]:
-        """Return the judges that can be asked: those of the first recipe, and the playground's.
+        """Return the judges that can be asked: the first recipe's judges, and the playground's.
 
         Judges that are classes of the user are left out: the run may come from someone else, and a
         page must not run code that a run folder names.

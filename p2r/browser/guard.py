@@ -24,7 +24,7 @@ _SIGN_IN = ("/login", "/login/")
 class Guard:
     """ASGI middleware that checks Host, Origin and method of every request.
 
-    `hosts`: names that are allowed besides those of this machine; "*" allows any.
+    `hosts`: allowed names, in addition to the names of this machine; "*" allows any.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] = (), read_only: bool = False) -> None:

@@ -133,8 +133,7 @@ GLOSSARY = {
     ),
     "MT-GRPO": (
         "MT-GRPO",
-        "The observation gets its own advantage plus that of the reasoning. The reasoning gets "
-        "its own.",
+        "The observation gets the sum of both advantages. The reasoning gets its own advantage.",
     ),
     "critic": (
         "critic",

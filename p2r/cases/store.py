@@ -43,7 +43,7 @@ MOST_ROLLOUTS = 256
 
 
 class Neighbours(NamedTuple):
-    """Position of a case in a list (from 0; None: not in it), its length, ids beside it."""
+    """A case's position in a list (from 0; None: not in it), the list's length, both neighbours."""
 
     position: int | None
     total: int
@@ -186,7 +186,7 @@ class CaseStore(OpenTable):
         return len(truths)
 
     def verdicts(self, case_ids: Sequence[str]) -> dict[str, tuple[str, bool | None]]:
-        """Return the judge and its verdict for those of the cases that were judged."""
+        """Return the judge and its verdict for each of the cases that was judged."""
         rows = self._table().database.query(
             'SELECT id, coalesce("verdict.judge", \'\') AS judge, "verdict.sufficient" AS word '
             "FROM cases WHERE judged AND id IN (SELECT unnest(?))",

@@ -85,7 +85,7 @@ class TextIndex:
 
     def _load_all(self) -> None:
         """Load the texts of the large files, in a thread of low priority."""
-        if sys.platform == "linux":  # elsewhere the number of a thread may be that of a process
+        if sys.platform == "linux":  # elsewhere a thread and a process may have the same number
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         for file, first in [*self._unloaded]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2r.cli.complete import complete_recipes
 from p2r.cli.options import (
     DryRunOption,
     RecipeOption,
@@ -40,9 +41,9 @@ def demo(
 ) -> None:
     """Run every stage on one recipe, then browse the cases.
 
-    Base, SFT and the RL trainings of the recipe (`demo.arms`; by default GRPO and PA-GRPO) are
-    compared on held-out scenes. If the command is killed, run it again to continue. With
-    P2R_NO_APP=1, it ends after the results.
+    The demo compares the base, the SFT model and the RL trainings of the recipe (`demo.arms`) on
+    held-out scenes. The recipe `tiny` trains GRPO, PA-GRPO and grounded PA-GRPO. If the command is
+    killed, run it again to continue. With P2R_NO_APP=1, it ends after the results.
     """
     opened = open_run(run, recipe, set, dry_run=dry_run)
     if dry_run:
@@ -232,7 +233,15 @@ def ask(
         ),
     ] = None,
     dry_run: DryRunOption = False,
-    recipe: RecipeOption = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            autocompletion=complete_recipes,
+            help="Recipe or YAML file with the settings of the engine, the frames and the prompt. "
+            "Default: tiny.",
+        ),
+    ] = None,
     set: SetOption = None,
 ) -> None:
     """Answer a question about a clip. The answer is printed while the model writes it."""

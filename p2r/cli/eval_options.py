@@ -120,7 +120,7 @@ def print_numbers(numbers: dict[str, Any], as_json: bool = False) -> None:
 
 
 def print_report(files: list[Path], as_json: bool = False, tables: Sequence[str] = ()) -> None:
-    """Print result files beside the paper's tables."""
+    """Print result files together with the paper's tables."""
     from p2r.evaluation.paper import TITLES
     from p2r.evaluation.report import build_report, report_markdown
     from p2r.evaluation.results import read_result

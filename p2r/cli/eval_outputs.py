@@ -201,7 +201,10 @@ def report(
     benchmark: OwnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put result files beside the paper's tables. Rows are marked as measured or quoted."""
+    """Show result files together with the paper's tables.
+
+    Each row says whether it is measured or quoted.
+    """
     load_named(benchmark)
     print_report(files, as_json, table or ())
 

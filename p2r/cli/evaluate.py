@@ -54,7 +54,8 @@ class Answering:
     """The options of the commands that let a model answer questions."""
 
     run: Annotated[
-        Path, typer.Option("--run", help="Run folder. It is created if it does not exist.")
+        Path,
+        typer.Option("--run", help="Run folder. With --recipe or --questions it may be new."),
     ]
     model: Annotated[
         str,
@@ -120,7 +121,7 @@ class Answering:
 
 @eval_app.command(
     "run",
-    epilog="Example: p2r eval run --run runs/x --model 7b --benchmark mmvu "
+    epilog="Example: p2r eval run --run runs/x --model pa_grpo --benchmark mmvu "
     "--questions validation.json --data-root media",
 )
 @with_options(Answering)
@@ -194,8 +195,8 @@ def run_model(
 
 
 @eval_app.command(
-    epilog="Example: p2r eval transfer a.json --run runs/x --model base --benchmark mmvu "
-    "--questions validation.json"
+    epilog="Example: p2r eval transfer a.json --run runs/x --model playground/second/base "
+    "--benchmark mmvu --questions validation.json"
 )
 @with_options(Answering)
 def transfer(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli.options import DryRunOption, JsonOption, RootOption, app, print_dry_run
+from p2r.cli.options import DryRunOption, JsonOption, app, print_dry_run
 
 export_app = typer.Typer(
     name="export", help="Export models and results for other programs.", no_args_is_help=True
@@ -82,7 +82,12 @@ def export_task(
             "Default: accuracy by problem type.",
         ),
     ] = None,
-    data_root: RootOption = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-root", help="Folder of the media. Default: the folder of the questions."
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="The task is p2r_NAME. Default: from the file.")
     ] = None,
@@ -96,7 +101,7 @@ def export_task(
 ) -> None:
     """Write a task for lmms-eval that asks in the process-aware template.
 
-    Give the folder to lmms-eval as --include_path. Scores are those of p2r.
+    Give the folder to lmms-eval as --include_path. The task scores with p2r's rules.
     """
     from p2r.evaluation.benchmarks import load_benchmark
     from p2r.export.lmms_task import write_task

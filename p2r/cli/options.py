@@ -33,6 +33,10 @@ RunOption = Annotated[
         autocompletion=complete_runs,
     ),
 ]
+OldRunOption = Annotated[
+    Path,
+    typer.Option("--run", help="Run folder. It must exist.", autocompletion=complete_runs),
+]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -64,8 +68,8 @@ MoveRootOption = Annotated[
     bool,
     typer.Option(
         "--move-data-root",
-        help="The media of the run moved to --data-root. Needed only if the old folder still "
-        "exists.",
+        help="Use --data-root as the new media folder of the run. Needed only if the old folder "
+        "still exists.",
     ),
 ]
 

@@ -12,6 +12,7 @@ from p2r.cli.options import (
     DryRunOption,
     JsonOption,
     MoveRootOption,
+    OldRunOption,
     QuestionsOption,
     RayOption,
     RecipeOption,
@@ -75,7 +76,7 @@ def generate(
 
 @app.command(epilog="Example: p2r filter --run runs/x --set filter.judge=claude --budget 50")
 def filter(
-    run: RunOption,
+    run: OldRunOption,
     recipe: RecipeOption = None,
     set: SetOption = None,
     budget: Annotated[

@@ -47,7 +47,8 @@ def plot(
 ) -> None:
     """Draw the curves of several RL stages, or a figure of a data set, a demo or a study.
 
-    A group is lost (figure collapse) if all rewards that the stage learns from are equal.
+    The figure collapse shows the share of lost groups. In a lost group, each reward that the stage
+    learns from has the same value for all rollouts.
     """
     from p2r import plots
 

@@ -28,7 +28,7 @@ def serve(
         str | None,
         typer.Option(
             "--recipe",
-            help="tiny, 3b, 7b or a YAML file. Default: that of the model's run, otherwise tiny.",
+            help="tiny, 3b, 7b or a YAML file. Default: the recipe of the model's run, else tiny.",
         ),
     ] = None,
     model: Annotated[

@@ -59,8 +59,8 @@ def study(
         int | None,
         typer.Option(
             min=1,
-            help="Workers that share the work, each on one GPU if there are several. Default: 1 on "
-            "a GPU, 2 on a CPU with two cores.",
+            help="Number of workers. On a machine with several GPUs, each worker uses one GPU. "
+            "Default: 1 on a GPU, 2 on a CPU with two cores.",
         ),
     ] = None,
     list_only: Annotated[
@@ -125,7 +125,7 @@ def study(
 
 
 def _read_seeds(seeds: str | None, run: Any, study: Any) -> list[int]:
-    """Return the seeds that are given, those of the stored result, or those of the study."""
+    """Return the given seeds, else the seeds of the stored result, else the seeds of the study."""
     if seeds is None:
         from p2r.studies.framework.result import read_result, result_file
 

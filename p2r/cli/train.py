@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from p2r.cli.complete import complete_runs
 from p2r.cli.options import (
     DryRunOption,
     MoveRootOption,
@@ -14,7 +15,6 @@ from p2r.cli.options import (
     RecipeOption,
     ResumeOption,
     RootOption,
-    RunOption,
     SetOption,
     app,
     check_begun,
@@ -31,7 +31,14 @@ from p2r.cli.options import (
     "--cases VideoP2R-162k_sft.part1of2.json.gz --data-root media"
 )
 def sft(
-    run: RunOption,
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run",
+            help="Run folder. With --cases it may be new.",
+            autocompletion=complete_runs,
+        ),
+    ],
     cases: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +75,9 @@ def sft(
 def rl(
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Run folder. Not needed with --dry-run."),
+        typer.Option(
+            "--run", help="Run folder. With --model it may be new. Not needed with --dry-run."
+        ),
     ] = None,
     credit: Annotated[
         str | None,

@@ -54,7 +54,7 @@ def read_file(
     change: str = "",
     **settings: Any,
 ) -> Frames:
-    """Return the frames of one file; the arguments are those of `read_frames`."""
+    """Return the frames of one file; the arguments are the same as of `read_frames`."""
     sample = sample_adaptively if sampling == "adaptive" else FrameCache.get
     return change_frames(sample(cache, path, **settings), change)
 
@@ -91,5 +91,8 @@ def pair_media(question: Question, frames: Clips) -> list[tuple[Medium, Frames]]
     clips = clips_of(frames)
     media = question.media or [Medium(path="", data_type=question.data_type)]
     if clips and len(clips) != len(media):
-        raise DataError(f"question {question.id!r}: {len(media)} media, frames of {len(clips)}")
+        raise DataError(
+            f"question {question.id!r} has {len(media)} media files, but frames of {len(clips)} "
+            "are given: give the frames of every media file"
+        )
     return list(zip(media, clips, strict=False))

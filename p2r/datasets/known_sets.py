@@ -64,7 +64,7 @@ def _release(name: str, made: dict[str, str], limits: Sequence[str], **more: Any
 
 
 def playground(sizes: dict[str, int] | None = None) -> Card:
-    """Return the card of the playground's questions; the default sizes are those of `tiny`."""
+    """Return the card of the playground's questions; the default sizes are `tiny`'s."""
     settings = load_recipe("tiny").playground
     sizes = sizes or settings.sizes()
     facts = {

@@ -48,7 +48,7 @@ def ask_clip(
 ) -> Iterator[Answer]:
     """Yield the answer so far: first without text, then after each piece that the model writes.
 
-    Frames and sampling are those of evaluation. `engine` opens the engine (see `load_to_ask`)
+    Frames and sampling are the same as in evaluation. `engine` opens the engine (see `load_to_ask`)
     after the frames are read. `longest`: refuse a longer clip (seconds). `seconds`: stop the answer
     after this time. Raises `UserError`, `VideoError`, `EngineError`.
     """

@@ -1,8 +1,8 @@
 """The transformers engine with weights rounded to 8 bits, as on a small device.
 
 The weights of every linear layer are rounded to 255 levels per output channel. The computation
-still uses the number format of the recipe. So the answers are those of weight-only int8, but time
-and memory are not.
+still uses the number format of the recipe. So the answers equal the answers of weight-only int8,
+but time and memory do not.
 """
 
 from __future__ import annotations

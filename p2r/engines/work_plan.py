@@ -20,9 +20,9 @@ class WorkPlan:
     - `spread`: send the work to a cluster, with a model that `make_model` makes on each node.
     - `make_model`: a picklable function without arguments that makes the engine or judge again,
       on another node or in the subprocess that retries samples after a crash.
-    - `patience`: seconds without any answer after which the engine counts as hung. A command of
-      p2r then ends, and the next start retries the samples that were in progress. Any other
-      program is not ended, and the hang is logged.
+    - `patience`: the engine counts as hung after so many seconds without an answer. A command of
+      p2r then ends, and the next start retries the samples that were in progress. In any other
+      program, p2r only logs the hang.
     - `group`: how many samples a retry or a node takes at once.
     - `bad_records`: how many records of the question file are unusable, by reason.
     """

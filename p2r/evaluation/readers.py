@@ -66,8 +66,8 @@ class Reader:
         ledger = self.judge.ledger
         if worst and (ledger is None or ledger.budget is None):
             raise JudgeError(
-                f"{self.name} would be asked {len(set(prompts))} times, for at most ${worst:.2f}: "
-                "set a limit with --budget"
+                f"{len(set(prompts))} requests to {self.name} may cost ${worst:.2f}, and no limit "
+                "is set: set a limit with --budget"
             )
 
 

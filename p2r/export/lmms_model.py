@@ -4,8 +4,9 @@
 
 lmms-eval finds the model by the entry point `lmms_eval.models`. Arguments: `pretrained` (a stage of
 a run, a model folder, a hub id or playground/NAME), `recipe` (default: the run's, or tiny),
-`style` (default: the prompt that SFT taught) and `engine`. Frames and sampling are those of p2r's
-evaluation; the sampling of a task is not used, because its limit of tokens would cut the thinking.
+`style` (default: the prompt that SFT taught) and `engine`. Frames and sampling are the
+same as in p2r's evaluation. The sampling of a task is not used, because its limit of tokens would
+cut the thinking.
 """
 
 from __future__ import annotations

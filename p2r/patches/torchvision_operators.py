@@ -1,10 +1,10 @@
-"""Make torchvision importable beside a torch that its compiled part was not built for.
+"""Make torchvision importable with a torch that its compiled part was not built for.
 
 Library: torchvision 0.28 from the package registry, which is built for the CUDA build of torch.
-Reason: beside the CPU build of torch the compiled part cannot load. `import torchvision` then
+Reason: with the CPU build of torch the compiled part cannot load. `import torchvision` then
 fails with "operator torchvision::nms does not exist", and so do transformers' vision processors and
 TRL's trainers. Declaring the schemas of two operators is enough; nothing in p2r calls them.
-Can go when: torchvision imports beside a torch of another build, or the registry serves matching
+Can go when: torchvision imports with a torch of another build, or the registry serves matching
 builds. `p2r doctor` says whether a machine needs the patch.
 """
 

@@ -36,7 +36,7 @@ def mend(module: Any) -> None:
 
 
 def pack(model: Any) -> None:
-    """Pack the layers that keep their weight beside its packed copy: embeddings and head."""
+    """Pack the layers that keep their weight and its packed copy: embeddings and head."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     for layer in model.modules():

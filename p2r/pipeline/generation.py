@@ -29,8 +29,8 @@ def generate_traces(
 ) -> ResponseJournal:
     """Write traces of each question to `generate.jsonl`; a second call resumes the first.
 
-    `hard`: rejection sampling, that is more samples of the questions whose traces the filter has
-    all dropped. Raises `UserError` if there are no questions, or if samples would be identical.
+    `hard`: rejection sampling. It samples again the questions for which the filter kept no trace.
+    Raises `UserError` if there are no questions, or if samples would be identical.
     """
     settings = recipe.generate
     chosen = list(questions[: settings.questions])

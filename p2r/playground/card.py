@@ -161,7 +161,7 @@ def true_notes_skill(write: Writer, questions: Sequence[Question]) -> Table:
 def sources_followed(write: Writer, questions: Sequence[Question]) -> Table:
     """Return by kind how often answers follow the false note, the video, or neither.
 
-    The questions are those of the split `false_notes`.
+    The questions come from the split `false_notes`.
     """
     notes = [question.meta["note"] for question in questions]
     texts = answer_from(write, questions, notes)
@@ -248,7 +248,7 @@ def group_skill(
     """Return the share of groups of rollouts that have not collapsed, for each process.
 
     A group has collapsed if all its rollouts have the same reward: RL learns nothing from it. The
-    rollouts and rewards are those of the RL settings, with the oracle as the judge.
+    rollouts and rewards follow the RL settings, with the oracle as the judge.
     """
     import torch
 

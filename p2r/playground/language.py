@@ -20,7 +20,7 @@ from p2r.records import Question
 
 @dataclass(frozen=True)
 class Fact:
-    """The content of one sentence about one object. The fields are those of `SceneObject`."""
+    """The content of one sentence about one object. It has the fields of `SceneObject`."""
 
     colour: str
     shape: str

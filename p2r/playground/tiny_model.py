@@ -1,4 +1,4 @@
-"""Builds tiny models of every family: the real classes with 3M parameters, from scratch.
+"""Builds tiny models of every family: the real classes with 2.8M parameters, from scratch.
 
 8 frames of 56 x 56 pixels become 4 x 4 x 4 = 64 visual tokens (patch 7, merge 2, temporal patch 2).
 The tokenizer is a byte-level BPE with the pre-tokenizer and the special tokens of Qwen2. So tags

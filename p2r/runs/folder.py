@@ -88,7 +88,7 @@ def check_run(folder: str | Path) -> None:
     folder = Path(folder)
     if not (folder / "recipe.yaml").is_file():
         problem = "is not a run (it has no recipe.yaml)" if folder.is_dir() else "does not exist"
-        raise UserError(f"run folder {folder} {problem}: give a folder that `p2r` began")
+        raise UserError(f"run folder {folder} {problem}: pass a run folder that p2r created")
 
 
 def _check_begun_stages(folder: Path, begun: Recipe, resolved: Recipe) -> None:

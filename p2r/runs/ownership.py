@@ -142,7 +142,7 @@ def _begun(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings in the form in which two of them are compared.
+    """Return settings in a form that can be compared: equal if they give the same result.
 
     SFT sums the gradients of `accumulation` batches, so only the product of the two changes its
     result. `sft.global_batch` replaces the product.

@@ -1,7 +1,7 @@
 """Recipes: one YAML file sets sizes, models and engines. The code path stays the same.
 
 A recipe has a name (`tiny`, `3b`, `7b`: files in `p2r/runs/recipes/`) or a path. `NAME+PRESET` adds
-the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b-8x80gb+local-judge`. A file with
+the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b+local-judge`. A file with
 `base: NAME` changes only some keys of another recipe. Single values are overridden as
 `section.key=value`. A misspelt key is an error that lists the known keys.
 """
@@ -93,8 +93,8 @@ class Recipe(Section):
     """Where trainings report their curves: `none`, or trackers separated by commas: `tensorboard`,
     `trackio`, `wandb`, `mlflow` and the others of transformers, or your `FILE.py:CLASS`."""
     keep: str = Field("best", pattern=r"^(all|best|last [1-9][0-9]*)$")
-    """Checkpoints that a finished training keeps beside its final model: `all`, `last N`, or the
-    `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
+    """Checkpoints that a finished training keeps in addition to its final model: `all`, `last N`,
+    or the `best` one of `rl.validate_every`. Without validation, `best` keeps none."""
     models: Models
     video: VideoSettings = Field(default_factory=VideoSettings)
     generate: GenerateSettings = Field(default_factory=GenerateSettings)

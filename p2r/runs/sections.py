@@ -120,7 +120,7 @@ class VllmSettings(Section):
     memory: float = Field(0.9, gt=0, le=1)
     """Share of a GPU's memory."""
     rollout_memory: float = Field(0.3, gt=0, le=1)
-    """Share of a GPU's memory for rollouts, beside the trainer."""
+    """Share of a GPU's memory for rollouts while the trainer uses the same GPU."""
     sleep: bool = False
     """Free vLLM's memory while the trainer works (`rl.rollouts: vllm` on a GPU)."""
     weights: Literal["file", "nccl"] = "file"

@@ -80,7 +80,7 @@ def run_demo(run: Run, report: Report) -> Results:
     with stage("2  filter: right answers, sufficient observations"):
         if (table := stages.filter(run)) is not None:  # None is for shards
             report.funnel(table)
-    with stage("3  SFT: the base learns the template"):
+    with stage("3  SFT: the base learns the kept traces"):
         stages.sft(run)
     with stage(f"4  RL from the SFT model: {', '.join(run.recipe.demo.arms)}"):
         train_arms(run, [*run.recipe.demo.arms])

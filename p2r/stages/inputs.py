@@ -31,7 +31,7 @@ def find_questions(
 ) -> tuple[list[Question], Path]:
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
 
-    `split`: return the questions of this split of the playground, not those of the stage's file.
+    `split`: return the questions of this split of the playground, not of the stage's file.
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
     generation), or from the playground. Each gets a unique id (see `tell_apart`). `bad` counts

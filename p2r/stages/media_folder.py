@@ -83,8 +83,8 @@ def _move(run: Run, root: Path, asked: list[Question], fewest: float) -> None:
     if missing and len(paths) - len(missing) < fewest:
         raise UserError(
             f"{len(missing)} of {len(paths)} media files are not in {root} (for example "
-            f"{min(missing)}): give --data-root the folder that the media moved to, or add "
-            "--move-data-root if only some of the files are needed"
+            f"{min(missing)}): pass the new folder of the media as --data-root. If the run needs "
+            "only some of the files, add --move-data-root"
         )
     _keep(run, root)
     if missing:

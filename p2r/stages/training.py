@@ -24,8 +24,8 @@ from p2r.stages.media_folder import claim_data_root, find_data_root
 def sft(run: Run, cases: Path | None = None, data_root: Path | None = None) -> Path:
     """Train the recipe's base model on traces. Returns the model's folder, `sft/model`.
 
-    The traces are those that the filter kept, or those of the file `cases` in any format of
-    `p2r.formats` (VideoP2R-CoT, Video-R1-CoT, p2r's own). The run remembers the file. `data_root`:
+    The traces come from the filter, or from the file `cases` in any format of `p2r.formats`
+    (VideoP2R-CoT, Video-R1-CoT, p2r's own). The run remembers the file. `data_root`:
     the media folder of that file (default: the folder of the file).
     """
     from p2r.pipeline import read_kept

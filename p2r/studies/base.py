@@ -56,7 +56,7 @@ class Arm:
     of the recipe, for example `rl.judge=noisy:0.2:oracle`, in training and in evaluation.
 
     `traces` chooses the traces of SFT (default: those that the run's filter kept), and `questions`
-    the questions of RL (default: those of the run). Both get the run and the recipe of the arm.
+    the questions of RL (default: the run's questions). Both get the run and the recipe of the arm.
     `world` is the lowest generation of the playground that has what the arm needs.
 
     `at` evaluates the checkpoint of this RL step instead of the final model. The arm must keep this

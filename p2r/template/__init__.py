@@ -29,9 +29,10 @@ White space outside the segments is allowed. Reading a segment is more lenient t
 that one fault does not hide the others:
 - observation: the first `<observation>` … `</observation>`; without these exact tags it is None;
 - think, answer: malformed tags count as tags. An unclosed segment ends at the next tag, at `</` or
-  at the end. If a segment appears several times, one with text wins over an empty one, then one
-  outside the other segments over a nested one, then a closed one over an unclosed one, then the
-  first.
+  at the end. If a segment appears several times, `parse` takes the best one. A segment with text
+  is better than an empty segment. If that is equal, a segment outside the other segments is better
+  than a nested segment, then a closed segment is better than an unclosed one. Otherwise `parse`
+  takes the first.
 Segments are stripped. An empty closed segment is "", a missing segment is None.
 """
 

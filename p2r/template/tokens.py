@@ -47,7 +47,7 @@ def strip_control_tokens(text: str) -> str:
     """Return a text without the control tokens of known model families, such as `<|im_end|>`.
 
     A token inside the text becomes a space, so that two numbers never become one. White space
-    beside a token at an end of the text goes too. A text without control tokens comes back
+    next to a token at an end of the text goes too. A text without control tokens comes back
     unchanged. The official rules of benchmarks read the unchanged text.
     """
     if not text or ("<" not in text and "[" not in text):

@@ -42,7 +42,7 @@ class Frames:
     `frames` is uint8 RGB (T, H, W, 3), upright, in order of presentation. It is shared with the
     cache, so treat it as read-only. `timestamps` (seconds, as stored in the file: a clip may start
     after 0) and `indices` (into the file's `total_frames` frames) have one entry per frame. `fps`
-    and `duration` (seconds) are those of the file; a picture has fps 1 and duration 0. `decoder` is
+    and `duration` (seconds) describe the file; a picture has fps 1 and duration 0. `decoder` is
     "decord", "pyav" or "image" (also for a folder of pictures). `note` tells what is unusual, for
     example "49 of 50 frames readable: …". The last fields are the requested limits. `start` and
     `end` are the bounds of the clip in seconds from the first frame, None if there are none.

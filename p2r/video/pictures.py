@@ -124,7 +124,7 @@ def _describe(
 
 @contextmanager
 def _reasons(name: str = "") -> Iterator[None]:
-    """Turn the errors of Pillow into `Unreadable`; `name` is that of a picture in a folder."""
+    """Turn the errors of Pillow into `Unreadable`; `name` is a picture in a folder."""
     what = f"the picture {name}" if name else "the picture"
     try:
         yield

@@ -19,13 +19,14 @@ from p2r.errors import UserError
 from p2r.records import Case, Question
 from p2r.runs import Run, open_run, version_of
 from p2r.runs.metrics import read_metrics as read_log
-from p2r.runs.recipe import load_recipe
+from p2r.runs.recipe import ALIASES, load_recipe
 from p2r.video import find_clips
 
 Stage = Literal["playground", "traces", "sft set", "sft model", "rl model"]
 
 # The scales for GPUs and their cards: `p2r doctor --recipe SCALE --gpus N` says that they fit.
-GPUS = {"3b-1x24gb": 1, "7b-1x80gb": 1, "7b-8x80gb": 8}
+GPUS = {"qwen2.5-vl-3b-1x24gb": 1, "qwen2.5-vl-7b-1x80gb": 1, "qwen2.5-vl-7b-8x80gb": 8}
+GPUS |= {older: GPUS[name] for older, name in ALIASES.items()}
 # The recipe of each SCALE, and its overrides, so that each notebook takes only minutes.
 # "quick" is "tiny" with a few steps: it checks that everything runs. The model learns nothing.
 _WORLD = (
@@ -64,7 +65,7 @@ def begin(
 
     `scale` is one of `SCALES` or any recipe (a name or a YAML file). An existing run, such as
     `runs/demo`, keeps its recipe. `overrides` change single settings, as `rl.beta=0.1`; such a run
-    has a folder of its own beside `folder`. To repeat only one stage with other settings, use
+    has a folder of its own next to `folder`. To repeat only one stage with other settings, use
     `vary`. Raises `UserError` for an unknown scale, and if the run has another scale or seed.
     """
     folder = Path(folder)

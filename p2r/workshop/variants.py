@@ -128,7 +128,11 @@ def last_numbers(runs: Mapping[str, Run], stage: VariedStage) -> dict[str, dict[
         }
     keys = {
         "sft": ("loss", "mean_token_accuracy"),
-        "rl": ("perception/accuracy", "reasoning/accuracy", "joint/collapse", "kl"),
+        "rl": (
+            *("perception/accuracy", "reasoning/accuracy"),
+            *("reasoning/collapse", "joint/collapse"),  # lost for GRPO, lost for PA-GRPO
+            "kl",
+        ),
     }[stage]
     found = {}
     for name, run in runs.items():

@@ -128,7 +128,7 @@ def test_a_question_with_several_media_shows_all_of_them(loaded, questions, medi
     example = data.encode_example(processor, SEVERAL, clips, RESPONSE, "brief")
     learnt = data.collate_examples([example, example], processor.tokenizer.pad_token_id)
     assert learnt["video_grid_thw"].shape == (4, 3) and torch.isfinite(model(**learnt).loss)
-    with pytest.raises(DataError, match="'several': 3 media, frames of 2"):
+    with pytest.raises(DataError, match="'several' has 3 media files, but frames of 2"):
         data.encode_prompts(processor, [SEVERAL], [clips[:2]], "brief")
 
 

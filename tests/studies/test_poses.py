@@ -80,7 +80,7 @@ def test_windows_are_asked_one_by_one_and_their_observations_are_joined():
     (final,) = FromWindows()([question], lambda view, arm=None: cases)
     assert final.media == [] and told in final.begin and unseen not in final.begin
     lost = [respond(window, "nothing") for window in windows]
-    with pytest.raises(UserError, match="no window of any question"):
+    with pytest.raises(UserError, match="no response about a window"):
         FromWindows()([question], lambda view, arm=None: lost)
 
 

@@ -86,7 +86,10 @@ def _known_keys(record: Raw) -> Raw:
 
 
 def rename(record: Raw, names: dict[str, tuple[str, ...]]) -> Raw:
-    """Return a record in which other names of a key became its name, if the key has no value."""
+    """Return a record with the usual names of its keys.
+
+    If a key of `names` has no value, the first of its other names that has a value is renamed.
+    """
     renamed = dict(record)
     for key, others in names.items():
         if not blank(record.get(key)):

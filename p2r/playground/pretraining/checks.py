@@ -27,7 +27,7 @@ def measure(stage: Stage, model: Any, processor: Any) -> dict[str, float]:
 
     For each maker of a stage that shows videos: the share of tokens that the model predicts right
     after the true beginning. For look-up: the share of right answers in free generation, by kind
-    of question, and that of the worst kind.
+    of question, and the share of the worst kind.
     """
     model.eval()
     found = {

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from p2r.playground.pretraining.places import SLICES
 
 READER = 1  # the layer that reads the time
-WEIGHT = 0.1  # of this loss, beside that of the tokens
+WEIGHT = 0.1  # of this loss, which is added to the loss of the tokens
 SCALE = 6.0  # of the score of a word that is in a token once
 
 

@@ -10,7 +10,7 @@ LETTER = 6.0  # stage units per letter of a sign
 
 
 def visual_tokens(scene: Scene, height: int, width: int) -> dict[str, list[list[int]]]:
-    """Return the visual tokens at the centre of each object, by its name, and those of the sign.
+    """Return the visual tokens at the centre of each object, by its name, and of the sign.
 
     Each slice has a list, which is empty while the object is not there. `height` and `width` are
     the visual tokens of a frame. Tokens are numbered by slice, row and column. A hidden object has

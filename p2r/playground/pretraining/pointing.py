@@ -21,7 +21,7 @@ import torch
 SENTENCE, NEXT_NAME = 1, 2
 HEADS = (0, 2)  # that look for the next name; without a video they look nowhere in SENTENCE
 TIMES = (0, 2, 1, 3)  # the heads of SENTENCE: one for each slice of a clip, in order
-WEIGHT = 0.3  # of this loss, beside that of the tokens
+WEIGHT = 0.3  # of this loss, which is added to the loss of the tokens
 
 # (layer, head, place of a token) -> places of the visual tokens to look at
 Points = dict[tuple[int, int, int], list[int]]
@@ -66,7 +66,7 @@ def look_nowhere(places: Sequence[int]) -> Points:
 
 
 class Pointer:
-    """Measures, after each forward pass, how far the heads look at what they should look at."""
+    """Measures after each forward pass how well the heads look at the right places."""
 
     def __init__(self, model: Any) -> None:
         layers = model.model.language_model.layers

@@ -5,7 +5,7 @@
         --out p2r/playground/models/second/teacher/card.json
 
 The first command writes each model in bfloat16 into the package, with `made.json`: the seeds,
-settings, steps and last check of every stage. Beside the models it writes the log of all stages
+settings, steps and last check of every stage. Next to the models it writes the log of all stages
 (`log.jsonl`) and the curve of all checks (`curve.svg`). The second command writes a model's card.
 """
 

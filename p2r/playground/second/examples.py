@@ -265,7 +265,7 @@ def by_name(
 
 
 def _asked(rng: random.Random, scene: Scene, about: Sequence[str]) -> list[str]:
-    """Return the names of the objects with these events, and that of one other object."""
+    """Return the names of the objects with these events, and the name of one other object."""
     found = [obj.name for obj in scene.objects if obj.event in about]
     others = [obj.name for obj in scene.objects if obj.event not in about]
     return [*found, rng.choice(others)] if found and others else found

@@ -46,7 +46,7 @@ class Generated:
 
     `right`: the answer is right. `sufficient`: the judge of the filter finds the observation
     sufficient; it is also asked about traces that the filter dropped before. With both, the result
-    is that of the filter.
+    is the same as the filter's.
     """
 
     right: bool = False

@@ -1,4 +1,4 @@
-"""The metrics of a study: those of `p2r eval`, the truth of sentences, sources, and lengths."""
+"""The metrics of a study: all of `p2r eval`, the truth of sentences, sources, and lengths."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def says_cannot_tell(case: Case) -> float | None:
 
 
 def agrees_with_oracle(case: Case) -> float | None:
-    """Return 1 if the verdict is that of the oracle; None if one of them is unknown."""
+    """Return 1 if verdict and oracle agree, else 0; None if one of them is unknown."""
     if case.verdict is None or case.verdict.sufficient is None or not case.trace.observation:
         return None
     known = oracle_says(case.question, case.trace.observation)

@@ -24,8 +24,8 @@ PLAYGROUND = "playground"
 class Given:
     """Perception transfer (Table 5): a model reads text, a video, or one of them with notes.
 
-    `given` is one of `p2r.evaluation.transfer.INPUTS`. The observations are those of the arm `by`
-    in the view `view`; None: those of the model itself. Questions without an observation are left
+    `given` is one of `p2r.evaluation.transfer.INPUTS`. The arm `by` wrote the observations in
+    the view `view`; None: the model itself wrote them. Questions without an observation are left
     out.
     """
 
@@ -124,7 +124,10 @@ class FromWindows:
             if told[question.id]
         ]
         if not posed:
-            raise UserError("no window of any question has a readable observation")
+            raise UserError(
+                "no response about a window has a readable observation: use a model that writes "
+                "<observation>"
+            )
         return posed
 
 

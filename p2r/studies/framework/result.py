@@ -126,7 +126,7 @@ def _unknown(case: Case) -> None:
 
 
 def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Return the result of a study whose work is done. `seconds` are those of each part."""
+    """Return the result of a study whose work is done. `seconds`: how long each part took."""
     study = plan.study
     tables = {view.name: Table(plan, view) for view in plan.shown}
     timed = seconds if study.timed else {}

@@ -167,9 +167,9 @@ def read_times(run: Run) -> list[dict[str, Any]]:
 
 
 def estimate_left(run: Run, units: Sequence[Unit]) -> float | None:
-    """Return the seconds that the open units take with one worker, from those that are done.
+    """Return the seconds that the open units take with one worker, from the times of done units.
 
-    None if an open unit has a kind of which no unit is done.
+    Returns None if an open unit has a kind without any done unit.
     """
     known: dict[str, list[float]] = defaultdict(list)
     for row in read_times(run):

@@ -119,7 +119,7 @@ def part_rows(result: Mapping[str, Any], view: str, axis: str) -> Rows:
 def curve_rows(result: Mapping[str, Any], steps: Literal["last", "all"] = "last") -> Rows:
     """Return the mean of every curve over the last or all steps of RL.
 
-    The rows are those of the arms, then those of the differences.
+    The arms have the first rows, and the differences have the last rows.
     """
     more = result.get("curve_differences", {})
     curves = {name: arms | more.get(name, {}) for name, arms in result["curves"].items()}
@@ -190,7 +190,7 @@ def markdown(rows: Rows) -> str:
 
 
 def agreement_rows(result: Mapping[str, Any], paper: Any) -> Rows:
-    """Return the paper's values beside those of the study, and whether the order agrees.
+    """Return the paper's values next to the study's values, and whether the order agrees.
 
     For every pair whose values the paper prints: "agrees" if the interval of our difference is on
     the paper's side of 0, "opposite" if it is on the other side, else "undecided".

@@ -1,4 +1,4 @@
-"""Checks of the exercises: each prints "passed", or on which input what differs.
+"""Checks of the exercises: each prints "passed", the first difference, or a hint.
 
 A check of a function returns the function to go on with: the learner's if it passed, else p2r's.
 So a notebook also runs without solved exercises:

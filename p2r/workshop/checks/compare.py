@@ -1,4 +1,4 @@
-"""Compares a learner's function with p2r's on examples, and says on which input what differs."""
+"""Compares a learner's function with p2r's, and shows the first input where they differ."""
 
 from __future__ import annotations
 

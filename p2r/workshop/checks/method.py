@@ -1,7 +1,8 @@
 """Checks of the method, written from scratch in notebook 06: parser border to loss.
 
 Each check compares the learner's function with `p2r.rewards` or `p2r.training.step` on hand-made
-inputs. It prints "passed", or on which input what differs. It returns the function to go on with.
+inputs. It prints "passed", or the first input where the two functions differ, and both results. It
+returns the function that the notebook uses next.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def test_advantages(function: Function) -> Function:
 
 
 def grpo_advantages(rewards: Any, group_size: int) -> Any:
-    """Return GRPO's advantages: those of the answer, for the tokens of both processes."""
+    """Return GRPO's advantages: the answer's advantage for the tokens of both processes."""
     return credit_advantages("outcome", rewards, group_size)
 
 

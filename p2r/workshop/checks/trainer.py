@@ -50,7 +50,7 @@ def log_probs(
 ) -> torch.Tensor:
     """Return the log-probability of each of the last `length` tokens of every row, (N, length).
 
-    It is that of the distribution that the tokens were sampled from, at `temperature`.
+    The distribution is the one that the tokens were sampled from, at `temperature`.
     """
     logits = model(**inputs, logits_to_keep=length + 1).logits[:, :-1].float() / temperature
     chosen = inputs["input_ids"][:, -length:, None]

@@ -127,9 +127,9 @@ def trace_editor(question: Question, tokenizer: Any = None, judge: str = "oracle
 
 
 def player(clip: str | Path, **settings: Any) -> Panel:
-    """Show a video beside the frames that a model would see of it.
+    """Show a video next to the frames that a model would see of it.
 
-    `settings` are those of `p2r.video.sample_frames`; `max_frames` is where the slider starts.
+    `settings` are arguments of `p2r.video.sample_frames`; `max_frames` is where the slider starts.
     """
     path = Path(clip)
     video = _video_tag(path)
