@@ -250,9 +250,10 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     rows = store.compare(sides, filters, outcomes, page * PAGE, PAGE)
     if page and not rows:
         page, rows = 0, store.compare(sides, filters, outcomes, 0, PAGE)
-    one = replace(filters, question_id=(view.question,))
-    found = store.compare(sides, one, (), 0, 1) if view.question else []
-    found = found or rows[:1]
+    found = rows[:1]
+    if view.question:
+        # The list may leave out this question: its filters apply to the first side.
+        found = store.compare(sides, Filters(question_id=(view.question,)), (), 0, 1)
     if found:
         view = replace(view, question=found[0]["question.id"])
     shown = replace(view, page=page)

@@ -415,6 +415,22 @@ def test_the_open_rollout_is_compared(library):
     )
 
 
+def test_the_question_of_the_address_is_compared_also_if_the_list_leaves_it_out(tmp_path):
+    run = tmp_path / "two"
+    stages = ("eval-base", "eval-sft")
+    rows = [make_case(n, run="two", stage=stage) for n in (0, 1) for stage in stages]
+    write_cases(run, [*rows, make_case(2, run="two", stage="eval-base")])
+    library = Library(CaseStore([run]))
+    # The answer of the first side to question 1 has no verdict "yes", so the list has only 0.
+    page = show(library, "tab=compare&verdict=yes&text=0&question=q001")
+    assert "square number 1" in words_of(page["main"]) and "question=q001" in page["query"]
+    assert "square number 0" in words_of(page["side"])
+    assert "square number 0" in words_of(show(library, "tab=compare&text=0")["main"])
+    page = show(library, "tab=compare&question=q002&side=two|eval-base&side=two|eval-sft")
+    assert "do not all answer the question q002" in words_of(page["main"])
+    assert "question=q002" in page["query"]
+
+
 def test_groups_show_observations_orders_and_neighbours(tmp_path):
     run = tmp_path / "many"
     rows = [make_case(n, run="many", stage="rl", rollout=k, step=n) for n in (1, 2) for k in (0, 1)]
