@@ -468,7 +468,29 @@ def test_blind_mode_hides_verdicts_everywhere(library):
     page = show(library, f"tab=cases&blind=1&case={scenic_id(2)}", "Ada")["main"]
     assert "Not deducible" in page, "the labelled case is shown"
     assert "Rollouts of this question" not in page and "Other responses" not in page
+    assert "p2r/case.html?case=" in page
     file.path.unlink()
+    page = show(library, f"tab=cases&blind=1&case={scenic_id(2)}", "Ada")["main"]
+    assert "p2r/case.html" not in page, "the saved page of a case shows its verdict"
+    answer = client_of(library).get(f"/p2r/case.html?blind=1&case={scenic_id(2)}")
+    assert answer.status_code == 403 and "educible" not in answer.text
+    told = client_of(library).get("/p2r/export?kind=jsonl&blind=1").text
+    assert '"accuracy":null' in told and '"scene"' not in told
+
+
+def test_the_search_of_blind_mode_finds_nothing_by_the_verdict(library):
+    for text_in in ("", "&text_in=rationale"):
+        query = f"tab=cases&text=deducible{text_in}"
+        assert "No case matches" not in show(library, query)["side"]
+        assert "No case matches" in show(library, query + "&blind=1")["side"]
+    page = show(library, "tab=cases&text=red+square&blind=1")
+    assert "text: red square" in words_of(page["side"]), "the other texts are searched"
+    assert "text_in" not in page["query"] and "text=red+square" in page["query"]
+    assert 'value="observation"' in page["side"] and 'value="rationale"' not in page["side"]
+    assert 'name="mismatch"' not in page["side"] and 'name="truncated"' in page["side"]
+    page = show(library, "tab=cases&text=red+square&text_in=observation&blind=1")
+    assert "text in observation: red square" in words_of(page["side"])
+    assert 'value="observation" selected' in page["side"]
 
 
 def test_two_people_with_one_name_do_not_count_as_one(tmp_path):

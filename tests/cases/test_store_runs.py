@@ -303,6 +303,11 @@ def test_rollouts_are_read_while_they_are_written(run):
     write_lines(run / "pa_grpo" / "rollouts.jsonl", rollouts[0], mode="w")
     store.refresh()
     assert store.values("trace.stage") == {"rl-pa_grpo": 1, "sft": 1}
+    # The new file may have the inode of the old one and be longer.
+    write_lines(run / "pa_grpo" / "rollouts.jsonl", *rollouts[1:], mode="w")
+    store.refresh()
+    assert store.values("trace.stage") == {"rl-pa_grpo": 3, "sft": 1}
+    assert {row["trace.rollout"] for row in store.page(Filters(stage=("rl-pa_grpo",)))} == {1, 2, 3}
 
 
 def test_damaged_lines_are_left_out_with_their_reason(run):
