@@ -151,10 +151,10 @@ class CaseStore(OpenTable):
     def tally(self, filters: Filters = EVERYTHING) -> list[dict[str, Any]]:
         """Count the cases of each stage by verdict, outcome, failure kind and truth.
 
-        The stages come in written order. The filters of verdict and outcome are not applied.
+        The stages come in written order. All filters are applied.
         """
         return self._ask(
-            replace(filters, verdict=None, outcome=None),
+            filters,
             'SELECT "trace.run" AS run, "trace.stage" AS stage, verdict, outcome, failure, truth, '
             "count(*) AS n FROM cases {} GROUP BY ALL ORDER BY min(number)",
         )

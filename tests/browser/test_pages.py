@@ -442,6 +442,27 @@ def test_groups_show_observations_orders_and_neighbours(tmp_path):
     assert "perception collapsed" in words_of(page["side"])
 
 
+def test_failures_are_counted_and_linked_under_all_filters(library):
+    page = show(library, "tab=gallery&outcome=right&text=red")["main"]
+    linked = [dict(parse_qsl(link)) for link in re.findall(r'href="\?([^"]*)"', html.unescape(page))]
+    linked = [query for query in linked if "stage" in query]
+    assert linked and all(query["text"] == "red" for query in linked)
+    assert {query["outcome"] for query in linked} == {"right"}
+    rows = library.store.tally(Filters(outcome="right", text="red"))
+    assert sum(row["n"] for row in rows) == library.store.count(Filters(outcome="right", text="red"))
+    table = page.split('class="stages"')[1].split("</table>")[0]
+    row = next(row for row in table.split("<tr>") if "rl-grpo" in row)
+    # Of five rollouts three are right: two sufficient, one lucky. No wrong one is counted.
+    assert words_of(row.split("</th>")[1]).split()[:5] == ["3", "2", "0", "1", "0"]
+
+
+def test_the_search_for_groups_stays_if_nothing_is_found(library):
+    for text in ("red", "nothing+has+these+words"):
+        side = show(library, f"tab=groups&text={text}")["side"]
+        assert 'id="search"' in side and 'id="group-by"' in side
+    assert "No question has several rollouts" in side
+
+
 # ---- blind mode, names, agreement
 
 TOLD_BY_ORDER = (
