@@ -172,7 +172,7 @@ class Routes:
         now, is_live = stamp(folder, self.library.store.version)
         if request.query_params.get("since") == now:
             return Response(status_code=204, headers=_NO_STORE)
-        untrue = self.library.store.untrue_by_step(folder.name)
+        untrue = self.library.store.untrue_by_step(folder)
         parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, untrue)}
         return JSONResponse(parts, headers=_NO_STORE)
 
