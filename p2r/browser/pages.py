@@ -178,12 +178,12 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     if len(group) < 2 and rows:
         view = replace(view, case=rows[0]["first_id"])
         group, place = _group_of(library, view.case), page * PAGE
-    is_listed = place is not None and place // PAGE == page
+    opened = rows[place % PAGE] if place is not None and place // PAGE == page else None
     shown = replace(view, page=page)
     group = group if len(group) > 1 else []
     cases = replace(view, tab="cases", page=None)
     return view, {
-        "side": render_groups(shown, rows, rows[place % PAGE] if is_listed else None),
+        "side": render_groups(shown, rows, opened),
         "nav": render_nav(shown, _group_neighbours(place, rows, page_of)),
         "main": render_group(shown, group, credit_group(group), cases),
         "title": group[0]["question.problem"] if group else "",

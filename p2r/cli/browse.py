@@ -155,7 +155,7 @@ def browse(
     elif import_labels is not None:
         said = _import_labels(runs, import_labels, dry_run)
     else:
-        options = {
+        options: dict[str, Any] = {
             "root_path": root_path,
             "read_only": read_only,
             "allow_hosts": allow_host or [],
