@@ -318,8 +318,10 @@ def test_a_story_is_made_and_its_site_opens_from_disk(scenic, open_page, tmp_pat
     mine = page.evaluate("localStorage['p2r.story']")
     assert [item["note"][:4] for item in json.loads(mine)["items"]] == ["The ", "Luck"]
     # A story of someone else does not change mine, until I copy it.
-    shared = page.url
-    page.goto(shared.replace("Luck+again", "Not+mine"))
+    page.evaluate(
+        "url => { history.pushState(null, '', url); dispatchEvent(new Event('popstate')); }",
+        page.url.replace("q001%2F4&note=Luck+again", "q001%2F0&note=Not+mine"),
+    )
     expect(page.locator("[data-shared-story]")).to_be_visible()
     expect(page.locator("[data-clear-story]")).to_be_hidden()
     page.locator("#note-0").press_sequentially("!")
@@ -328,9 +330,13 @@ def test_a_story_is_made_and_its_site_opens_from_disk(scenic, open_page, tmp_pat
     page.get_by_label("remove case 1").click()
     expect(page.locator("[data-story-item]")).to_have_count(1)
     assert page.evaluate("localStorage['p2r.story']") == mine
-    page.get_by_role("link", name="open my story").click()
+    expect(page.get_by_role("link", name="open my story")).to_be_visible()
+    page.get_by_role("button", name="copy to my story").click()
     expect(page.locator("#note-1")).to_have_value("Luck again")
+    expect(page.locator("#note-2")).to_have_value("Not mine")
     expect(page.locator("[data-shared-story]")).to_be_hidden()
+    page.get_by_label("remove case 3").click()
+    expect(page.locator("[data-story-item]")).to_have_count(2)
     # An address has a greatest length. What is too long is refused.
     page.evaluate("() => document.querySelector('#note-1').removeAttribute('maxlength')")
     page.locator("#note-1").fill("é" * 6000)
