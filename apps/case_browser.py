@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from p2r.browser.app import build_app, launch
+from p2r.browser.app import launch
 
-__all__ = ["build_app", "launch"]
+__all__ = ["launch"]
 
 
 def find_runs(arguments: list[str]) -> list[str]:

@@ -10,7 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from p2r.cases.selection import ANY, COLUMNS, LONG, OUTCOMES, Filters, from_query, to_query
+from p2r.cases.selection import (
+    ANY,
+    COLUMNS,
+    FIELDS,
+    LONG,
+    OUTCOMES,
+    Filters,
+    from_query,
+    to_query,
+)
 
 TABS = {
     "start": "Start",
@@ -26,6 +35,8 @@ TABS = {
 }
 # Pages without an entry in the navigation.
 HIDDEN_TABS = {"study": "Case study"}
+# The texts that a search in blind mode looks at: the rationale tells the verdict.
+BLIND_FIELDS = tuple(field for field in FIELDS if field != "rationale")
 # These pages show verdicts, so blind mode does not show them.
 VERDICT_TABS = ("start", "gallery", "groups", "compare", "stories", "study")
 GROUP_ORDERS = {
@@ -78,7 +89,9 @@ class View:
         """
         pairs = [] if self.tab in ("cases", "start") else [("tab", self.tab)]
         pairs += [("case", self.case)] if self.case else []
-        pairs += to_query(self.filters)
+        # Blind mode sets these fields by itself, so they are no choice of the visitor.
+        is_blind = self.filters.text_in == BLIND_FIELDS
+        pairs += to_query(replace(self.filters, text_in=()) if is_blind else self.filters)
         pairs += [("sort", self.sort)] if self.sort else []
         pairs += [("order", "descending")] if self.descending else []
         pairs += [] if self.page is None else [("sheet", str(self.page + 1))]
@@ -162,8 +175,10 @@ _OF_GRADIO = ("__theme", "__sign")
 
 def _without_verdicts(filters: Filters) -> Filters:
     """Return the filters without those that reveal verdicts, for blind mode."""
+    searched = tuple(field for field in filters.text_in if field in BLIND_FIELDS)
     return replace(
         filters,
+        text_in=searched or (BLIND_FIELDS if filters.text else ()),
         verdict=None,
         outcome=None,
         truth=None,

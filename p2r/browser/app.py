@@ -30,6 +30,8 @@ from p2r.errors import UserError
 from p2r.files.loopback import is_loopback, without_proxies
 
 USER = "p2r"
+# Every hour, uploads that are a day old are deleted. (Seconds; a kept case has its own copy.)
+CLEANING = (3600, 86400)
 
 
 def launch(
@@ -114,11 +116,6 @@ def launch(
     return app
 
 
-def build_app(runs: Sequence[str | Path], media_root: str | Path | None = None) -> gr.Blocks:
-    """Return the browser as a Gradio app that is not served yet. `launch` adds look and routes."""
-    return _build(runs, media_root)[0]
-
-
 def check_address(host: str, port: int | None) -> None:
     """Raise `OSError` if this machine cannot serve on the host and port; None is any free port."""
     try:
@@ -153,7 +150,9 @@ def _build(
 
     store = runs if isinstance(runs, CaseStore) else CaseStore(runs)
     library = Library(store, media_root, read_only, task)
-    with gr.Blocks(title="p2r cases", analytics_enabled=False, fill_width=True) as app:
+    with gr.Blocks(
+        title="p2r cases", analytics_enabled=False, fill_width=True, delete_cache=CLEANING
+    ) as app:
         gr.HTML(Markup(SHELL), elem_id="shell", apply_default_css=False, js_on_load="p2r.start();")
         if not read_only:
             build_ask(library, app)

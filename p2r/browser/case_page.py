@@ -7,17 +7,12 @@ the page forbids scripts and requests.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from p2r.browser.markup import render
 from p2r.browser.study_view import Study, render_study
 from p2r.browser.theme import read_static
-from p2r.records import Case
-
-if TYPE_CHECKING:
-    from p2r.video import Frames
 
 
 def make_style() -> str:
@@ -30,14 +25,6 @@ def make_style() -> str:
 
 
 STYLE = make_style()
-
-
-def case_page(case: Case, frames: Frames | None = None, no_frames: str = "") -> str:
-    """Return a case study as one HTML page.
-
-    `frames`: the frames that the model saw. Without them, `no_frames` is the reason.
-    """
-    return study_page(Study(case, frames, no_frames))
 
 
 def study_page(study: Study) -> str:

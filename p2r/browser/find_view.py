@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from p2r.browser.address import TELLING, View
+from p2r.browser.address import BLIND_FIELDS, TELLING, View
 from p2r.browser.markup import CaseRow, render
 from p2r.browser.words import (
     CELL_STYLES,
@@ -63,6 +63,8 @@ def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: in
     other = ("verdict", "outcome", "failure", "question_id") + (() if has_truths else ("truth",))
     kept = Filters(**{name: getattr(filters, name) for name in other})
     cells = {} if view.blind else store.quadrants(filters)
+    fields = BLIND_FIELDS if view.blind else FIELDS
+    flags = {name: words for name, words in FLAGS.items() if not (view.blind and name in TELLING)}
     ranges = {
         name: (label, *map(limit_text, getattr(filters, name)))
         for name, label in RANGE_WORDS.items()
@@ -81,12 +83,13 @@ def render_find(store: CaseStore, view: View, rows: Sequence[CaseRow], total: in
         kept=replace(view, sort=None, descending=False, page=0, case="", filters=kept).pairs(),
         list_key=replace(view, case="").query(),
         stage_choices=_list_stages(store, view),
-        scopes=[("", "all texts"), *((field, field) for field in FIELDS)],
+        scopes=[("", "all texts"), *((name, name) for name in fields)],
+        scope=filters.text_in[0] if len(filters.text_in) == 1 else "",
         choices=CHOICES,
         has_truths=has_truths,
         truths=_list_truths(store, view) if has_truths else [],
         facets=facets,
-        flags=FLAGS,
+        flags=flags,
         ranges=ranges,
         sorts={
             name: words for name, words in SORTS.items() if not (view.blind and name in TELLING)
@@ -111,7 +114,8 @@ def list_active(view: View, working: Filters | None = None) -> list[tuple[str, s
     filters = view.filters if working is None else working
     set_: list[tuple[str, str]] = []
     if filters.text:
-        where = f" in {filters.text_in[0]}" if filters.text_in else ""
+        is_narrow = filters.text_in not in ((), BLIND_FIELDS)
+        where = f" in {', '.join(filters.text_in)}" if is_narrow else ""
         set_.append((f"text{where}: {filters.text}", view.narrowed(text="", text_in=())))
     for name in (*CHOICES, "question_id", "failure"):
         for value in getattr(filters, name):

@@ -37,6 +37,7 @@ def render_gallery(store: CaseStore, view: View) -> Markup:
     return render(
         "gallery.html",
         view=view,
+        cases=replace(view, tab="cases", filters=filters),
         stages=stages,
         with_run=len({stage.run for stage in stages}) > 1,
         kinds=[kind for kind in order if counts[kind]],

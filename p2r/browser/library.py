@@ -184,24 +184,29 @@ class Library:
         return [label for file in self._labels.values() for label in file.labels()]
 
     def sample(self) -> list[str]:
-        """Return the cases to label: judged, readable, and the same for all annotators."""
+        """Return the cases to label: those of the task, or a sample of the judged, readable ones.
+
+        All annotators get the same cases. A sample changes with the cases of the runs.
+        """
         if self._task:
             return self._task
-        count = self.store.count()
+        version = self.store.version
         with self._lock:
-            if self._sample[0] != count:
+            if self._sample[0] != version:
                 judged = [
                     case_id
                     for verdict in ("yes", "no")
                     for case_id in self.store.values("id", Filters(verdict=verdict, fault=False))
                 ]
-                self._sample = (count, sample_cases(judged, SAMPLE_SIZE))
+                self._sample = (version, sample_cases(judged, SAMPLE_SIZE))
             return self._sample[1]
 
     def progress(self, annotator: str, case: str = "") -> Progress:
         """Return how far an annotator has labelled the sample, seen from the open case."""
         sample = self.sample()
-        done = [label.case for label in self.labels() if label.annotator == annotator]
+        mine = [label for label in self.labels() if label.annotator == annotator]
+        # Each run has its own file of labels.
+        done = [label.case for label in sorted(mine, key=lambda label: label.time)]
         labelled = set(done)
         following = next((one for one in sample if one not in labelled and one != case), None)
         before = [one for one in dict.fromkeys(reversed(done)) if one != case]

@@ -22,6 +22,7 @@ from p2r.browser.media_view import render_media
 from p2r.browser.read_view import OpenCase, render_case, render_missing
 from p2r.browser.run_pages import RUN_PAGES, Parts
 from p2r.browser.scene import observation_truth
+from p2r.browser.study_view import title_of
 from p2r.cases.selection import Filters
 from p2r.cases.store import Neighbours
 from p2r.errors import MediaError, StoreError
@@ -145,9 +146,7 @@ def _open_case(library: Library, view: View, annotator: str) -> tuple[str, Marku
         truth=observation_truth(case.question, case.trace.observation),
         read_only=library.read_only,
     )
-    title = (
-        case.question.problem if view.blind else f"{explain(case).kind}: {case.question.problem}"
-    )
+    title = case.question.problem if view.blind else title_of(explain(case), case)
     return title, render_case(plain, opened)
 
 
@@ -165,59 +164,42 @@ def _media_of(library: Library, case: Case) -> Markup:
 def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     store = library.store
     _, sort, descending = GROUP_ORDERS[view.by]
-    page = view.page or 0
 
     def page_of(number: int) -> Sequence[CaseRow]:
         return store.groups(view.filters, sort, descending, number * PAGE, PAGE)
 
+    place = store.group_place(view.case, view.filters, sort, descending)
+    # Without a page in the address, the list shows the page of the open group.
+    page = (place or 0) // PAGE if view.page is None else view.page
     rows = page_of(page)
     if page and not rows:
         page, rows = 0, page_of(0)
     group = _group_of(library, view.case)
     if len(group) < 2 and rows:
         view = replace(view, case=rows[0]["first_id"])
-        group = _group_of(library, view.case)
-    ids = {row["id"] for row in group}
-    at = next((n for n, row in enumerate(rows) if row["first_id"] in ids), None)
-    if at is None and not view.filters.text and view.case:
-        at, page, rows = _find_group(ids, page, rows, page_of)
+        group, place = _group_of(library, view.case), page * PAGE
+    opened = rows[place % PAGE] if place is not None and place // PAGE == page else None
     shown = replace(view, page=page)
     group = group if len(group) > 1 else []
     cases = replace(view, tab="cases", page=None)
     return view, {
-        "side": render_groups(shown, rows, None if at is None else rows[at]),
-        "nav": render_nav(shown, _group_neighbours(page, at, rows, page_of)),
+        "side": render_groups(shown, rows, opened),
+        "nav": render_nav(shown, _group_neighbours(place, rows, page_of)),
         "main": render_group(shown, group, credit_group(group), cases),
         "title": group[0]["question.problem"] if group else "",
     }
 
 
-def _find_group(ids: set[str], page: int, rows: Sequence[CaseRow], page_of: Any) -> Any:
-    """Return (place, page, rows) of the group among the pages beside this one, if it is there."""
-    for number in (page + 1, page - 1):
-        if number < 0:
-            continue
-        found = page_of(number)
-        for place, row in enumerate(found):
-            if row["first_id"] in ids:
-                return place, number, found
-    return None, page, rows
-
-
-def _group_neighbours(
-    page: int, at: int | None, rows: Sequence[CaseRow], page_of: Any
-) -> Neighbours:
+def _group_neighbours(place: int | None, rows: Sequence[CaseRow], page_of: Any) -> Neighbours:
     """Return the place of the open group, and the first cases of the groups beside it."""
     total = rows[0]["total"] if rows else 0
-    if at is None:
+    if place is None:
         return Neighbours(None, total, None, None)
-    position = page * PAGE + at
-    before = rows[at - 1] if at else (page_of(page - 1)[-1:] or [None])[0] if page else None
-    after = rows[at + 1] if at + 1 < len(rows) else None
-    if after is None and position + 1 < total:
-        after = (page_of(page + 1)[:1] or [None])[0]
-    ids = [row["first_id"] if row else None for row in (before, after)]
-    return Neighbours(position, total, *ids)
+    ids = [
+        page_of(at // PAGE)[at % PAGE]["first_id"] if 0 <= at < total else None
+        for at in (place - 1, place + 1)
+    ]
+    return Neighbours(place, total, *ids)
 
 
 def _group_of(library: Library, case_id: str) -> Sequence[CaseRow]:
@@ -250,9 +232,10 @@ def _compare(library: Library, view: View, annotator: str) -> tuple[View, Parts]
     rows = store.compare(sides, filters, outcomes, page * PAGE, PAGE)
     if page and not rows:
         page, rows = 0, store.compare(sides, filters, outcomes, 0, PAGE)
-    one = replace(filters, question_id=(view.question,))
-    found = store.compare(sides, one, (), 0, 1) if view.question else []
-    found = found or rows[:1]
+    found = rows[:1]
+    if view.question:
+        # The list may leave out this question: its filters apply to the first side.
+        found = store.compare(sides, Filters(question_id=(view.question,)), (), 0, 1)
     if found:
         view = replace(view, question=found[0]["question.id"])
     shown = replace(view, page=page)

@@ -69,7 +69,7 @@ def render_case(view: View, opened: OpenCase) -> Markup:
         judged_on=find_ground(rationale, sentences),
         scheme=opened.credit.scheme if opened.credit else "",
         compare=view.link(tab="compare", question=case.question.id, sides=sides, case=case.id),
-        save=urlencode({"case": case.id, **({"blind": "1"} if view.blind else {})}),
+        save="" if opened.secret else urlencode({"case": case.id}),
         options=mark_options(case, opened.secret),
         making=describe_making(case)
         | {"usage of the judge": usage, "fields of the question": _fields_of(opened)},

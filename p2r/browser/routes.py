@@ -38,7 +38,7 @@ from p2r.browser.markup import load_templates
 from p2r.browser.media_view import render_frames, render_no_media
 from p2r.browser.pages import render_page
 from p2r.browser.site import Story, check_length, zip_site
-from p2r.browser.study_view import Study, study_of
+from p2r.browser.study_view import study_of
 from p2r.cases.export import KINDS, export_cases, text_lines
 from p2r.cases.labels import MAX_NAME, export_labels, hide_verdict
 from p2r.errors import StoreError, UserError
@@ -172,7 +172,7 @@ class Routes:
         now, is_live = stamp(folder, self.library.store.version)
         if request.query_params.get("since") == now:
             return Response(status_code=204, headers=_NO_STORE)
-        untrue = self.library.store.untrue_by_step(folder.name)
+        untrue = self.library.store.untrue_by_step(folder)
         parts = {"stamp": now, "live": is_live, "sections": draw_run(folder, untrue)}
         return JSONResponse(parts, headers=_NO_STORE)
 
@@ -225,12 +225,11 @@ class Routes:
         return Response(story, media_type="application/json", headers=_attached("story.json"))
 
     def _case_page(self, request: Request) -> Response:
+        if request.query_params.get("blind"):  # a link of an older page
+            reason = "in blind mode, label the case first: its page shows the verdict"
+            return PlainTextResponse(reason, status_code=403, headers=_NO_STORE)
         study = study_of(self.library, self._case(request))
-        case = study.case
-        if request.query_params.get("blind"):
-            case = hide_verdict(case)
-            study = Study(case, study.frames, study.no_frames)
-        name = hashlib.sha256(case.id.encode("utf-8", "replace")).hexdigest()[:10]
+        name = hashlib.sha256(study.case.id.encode("utf-8", "replace")).hexdigest()[:10]
         headers = {**_attached(f"case-{name}.html"), "Content-Security-Policy": "sandbox"}
         return HTMLResponse(study_page(study), headers=headers)
 

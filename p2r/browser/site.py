@@ -80,14 +80,22 @@ def export_site(library: Library, story: Story, folder: Path) -> int:
 
     Raises `UserError` for a folder that holds other files, and the errors of `site_pages`.
     """
-    if folder.exists() and any(file.suffix != ".html" for file in folder.iterdir()):
-        raise UserError(f"{folder} holds other files: export into a new folder")
+    check_export(library, story, folder)
     pages = dict(site_pages(library, story))
     folder.mkdir(parents=True, exist_ok=True)
     for name, page in pages.items():
         with replacing(folder / name) as file:
             file.write(page)
     return len(pages) - 1
+
+
+def check_export(library: Library, story: Story, folder: Path) -> None:
+    """Raise the errors of `export_site` that can be known before a page is made."""
+    if folder.exists() and any(file.suffix != ".html" for file in folder.iterdir()):
+        raise UserError(f"{folder} holds other files: export into a new folder")
+    _check_story(story)
+    for case, _ in story.items:
+        library.store.run_of(case)
 
 
 def zip_site(library: Library, story: Story) -> bytes:
@@ -105,14 +113,18 @@ def check_length(story: Story) -> None:
         raise UserError(f"a story holds at most {MAX_ITEMS} cases: remove some of its cases")
 
 
+def _check_story(story: Story) -> None:
+    if not story.items:
+        raise UserError("the story has no cases: add cases to the story")
+    check_length(story)
+
+
 def site_pages(library: Library, story: Story) -> Iterator[tuple[str, str]]:
     """Yield (name, content) of the pages of a site.
 
     Raises `StoreError` for an unknown case, `UserError` for a story without cases or with too many.
     """
-    if not story.items:
-        raise UserError("the story has no cases: add cases to the story")
-    check_length(story)
+    _check_story(story)
     studies = [study_of(library, library.store.get(case), note) for case, note in story.items]
     title = story.title or "Case studies"
     cards = []

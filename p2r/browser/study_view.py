@@ -26,12 +26,11 @@ from p2r.browser.evidence import (
 from p2r.browser.library import Library
 from p2r.browser.markup import CaseRow, describe_case, describe_making, render
 from p2r.browser.media_view import PIXELATED_BELOW, data_uri
+from p2r.browser.words import stage_place
 from p2r.cases.selection import LISTED, Filters
 from p2r.records import Case
-from p2r.runs.names import MODEL_LABELS
 from p2r.video import Frames
 
-_ORDER = [*MODEL_LABELS]
 _RESPONSES = 400
 
 
@@ -86,13 +85,7 @@ def list_others(library: Library, case: Case) -> list[CaseRow]:
         side = (row["trace.run"], row["trace.stage"])
         if side != own and row["question.problem"][:200] == case.question.problem[:200]:
             first.setdefault(side, row)
-    return sorted(first.values(), key=_place)
-
-
-def _place(row: CaseRow) -> tuple[bool, int]:
-    kind, _, name = (row["trace.stage"] or "").partition("-")
-    known = kind == "eval" and name in _ORDER
-    return not known, _ORDER.index(name) if known else len(_ORDER)
+    return sorted(first.values(), key=lambda row: stage_place(row["trace.stage"]))
 
 
 def render_study(

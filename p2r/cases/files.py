@@ -10,13 +10,14 @@ out. Only `write_cases` writes.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ CASE_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in ROW_TYPES.items(
 _BATCH, _GROUP = 1024, 2048
 _LINES = 2048
 _FAULTS = 20
+_FIRST, _LAST = 2**16, 1024  # bytes of a fingerprint
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
@@ -53,6 +55,7 @@ class CaseFile:
     identity: tuple[int, ...] = ()
     read_to: int = 0
     lines: int = 0
+    fingerprint: bytes = b""
     faults: list[CaseFault] = field(default_factory=list)
 
     @property
@@ -156,6 +159,26 @@ def identify(path: Path) -> tuple[int, ...]:
     return (*fixed, status.st_size, status.st_mtime_ns) if path.suffix == ".parquet" else fixed
 
 
+def fingerprint_of(lines: IO[bytes], read_to: int) -> bytes:
+    """Return a digest of the first line and of the last bytes before a place of an open file.
+
+    It changes when a file is written anew, also if the new file has the inode of the old one.
+    """
+    lines.seek(0)
+    first = lines.readline(min(read_to, _FIRST))
+    lines.seek(max(0, read_to - _LAST))
+    return hashlib.sha256(first + lines.read(min(read_to, _LAST))).digest()
+
+
+def was_rewritten(file: CaseFile) -> bool:
+    """Return whether the part of a file of JSON lines that was read is there no more."""
+    try:
+        with file.path.open("rb") as lines:
+            return bool(file.read_to) and fingerprint_of(lines, file.read_to) != file.fingerprint
+    except OSError:
+        return True
+
+
 # ---- Parquet
 
 
@@ -232,6 +255,7 @@ def read_new_cases(file: CaseFile) -> Iterator[tuple[list[int], pa.RecordBatch]]
             if len(rows) == _LINES:
                 yield offsets, pa.RecordBatch.from_pylist(rows, schema=CASE_SCHEMA)
                 offsets, rows = [], []
+        file.fingerprint = fingerprint_of(lines, file.read_to)
     if rows:
         yield offsets, pa.RecordBatch.from_pylist(rows, schema=CASE_SCHEMA)
 

@@ -17,13 +17,9 @@ GROUP_SORTS = {
     "both_spreads": "[least(coalesce(perception_spread, 0), coalesce(reasoning_spread, 0)), "
     "greatest(perception_spread, reasoning_spread)]",
     "spread": "greatest(perception_spread, reasoning_spread)",
-    "perception_spread": "perception_spread",
-    "reasoning_spread": "reasoning_spread",
     "right": "n_right / size",
-    "sufficient": "n_sufficient / size",
     "size": "size",
     "step": '"trace.step"',
-    "written": "first_number",
 }
 
 
@@ -43,14 +39,42 @@ def group_rows(
     the number of all groups. The numbers describe the complete group, even if only some of its
     cases pass.
     """
+    return database.query(
+        f"{_find_groups(passing)} SELECT *, count(*) OVER () AS total FROM found "
+        f"ORDER BY {_order(sort, descending)} LIMIT ? OFFSET ?",
+        [*passing.values, limit, offset],
+        passing.matched,
+    )
+
+
+def group_place(
+    database: Database, passing: Passing, sort: str, descending: bool, case_id: str
+) -> int | None:
+    """Return the place of the group of a case in the list of groups; None if it is not there."""
+    same = " AND ".join(f'cases."{key}" IS NOT DISTINCT FROM placed."{key}"' for key in _KEYS)
+    rows = database.query(
+        f"{_find_groups(passing)}, placed AS (SELECT *, row_number() OVER (ORDER BY "
+        f"{_order(sort, descending)}) - 1 AS place FROM found) "
+        f"SELECT placed.place FROM placed JOIN cases ON {same} WHERE cases.id = ?",
+        [*passing.values, case_id],
+        passing.matched,
+    )
+    return rows[0]["place"] if rows else None
+
+
+def _order(sort: str, descending: bool) -> str:
     if sort not in GROUP_SORTS:
         raise StoreError(f"groups cannot be ordered by {sort!r}: use {', '.join(GROUP_SORTS)}")
+    return f"{GROUP_SORTS[sort]} {'DESC' if descending else 'ASC'} NULLS LAST, first_number"
+
+
+def _find_groups(passing: Passing) -> str:
+    """Return the begin of a query: the relation `found` has one row for each group."""
     keys = ", ".join(f'"{key}"' for key in _KEYS)
     same = " AND ".join(f'cases."{key}" IS NOT DISTINCT FROM chosen."{key}"' for key in _KEYS)
     parts = ", ".join(_process(process) for process in ("perception", "reasoning"))
-    direction = "DESC" if descending else "ASC"
     chosen = f"WHERE EXISTS (FROM chosen WHERE {same})" if passing.clause else ""
-    return database.query(
+    return (
         f"WITH chosen AS (SELECT DISTINCT {keys} FROM cases {passing.clause}), "
         f"members AS (SELECT cases.* FROM cases {chosen}), "
         f"found AS (SELECT {keys}, "
@@ -59,11 +83,7 @@ def group_rows(
         "count(*) AS size, count(*) FILTER (outcome = 'right') AS n_right, "
         "count(*) FILTER (verdict = 'yes') AS n_sufficient, min(number) AS first_number, "
         "arg_min(id, number) AS first_id, "
-        f"{parts} FROM members GROUP BY {keys} HAVING size > 1) "
-        "SELECT *, count(*) OVER () AS total FROM found "
-        f"ORDER BY {GROUP_SORTS[sort]} {direction} NULLS LAST, first_number LIMIT ? OFFSET ?",
-        [*passing.values, limit, offset],
-        passing.matched,
+        f"{parts} FROM members GROUP BY {keys} HAVING size > 1)"
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import lock_descriptor
 
 from p2r.cases.export import csv_lines
-from p2r.cases.files import reason_of
+from p2r.cases.files import fingerprint_of, reason_of
 from p2r.errors import UserError
 from p2r.files.journal import append_whole, cut_torn_line
 from p2r.records import Case, Record
@@ -51,17 +51,15 @@ class LabelFile:
     """The labels of a run, given by its folder or the file itself.
 
     Reading includes the lines that other OS processes appended. If a writer is killed in the
-    middle of a line, readers skip the line and the next label removes it. Threads may share it.
+    middle of a line, readers skip the line and the next label removes it. A file that was deleted
+    or written anew is read from its begin. Threads may share it.
     """
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         self.path = path if path.suffix == ".jsonl" else path / LABELS
         self._lock = threading.Lock()
-        self._labels: list[CaseLabel] = []
-        self._faults: list[str] = []
-        self._read_to = self._line = 0
-        self._inode: int | None = None
+        self._forget()
 
     def add(self, label: CaseLabel) -> CaseLabel:
         """Append a label, add the time if it has none, and wait until it is on disk.
@@ -104,25 +102,34 @@ class LabelFile:
         """Return whether an annotator has labelled a case. Blind mode then shows the verdict."""
         return (annotator.strip(), case_id) in self.latest()
 
+    def _forget(self) -> None:
+        self._labels: list[CaseLabel] = []
+        self._faults: list[str] = []
+        self._read_to = self._line = 0
+        self._fingerprint = b""
+
     def _read(self) -> None:
         try:
-            status = self.path.stat()
+            lines = self.path.open("rb")
         except FileNotFoundError:
+            self._forget()
             return
-        if status.st_ino != self._inode or status.st_size < self._read_to:
-            self._labels, self._faults, self._read_to, self._line = [], [], 0, 0
-            self._inode = status.st_ino
-        with self.path.open("rb") as lines:
-            lines.seek(self._read_to)
+        with lines:
+            if self._read_to and fingerprint_of(lines, self._read_to) != self._fingerprint:
+                self._forget()
+            before = self._read_to
+            lines.seek(before)
             for line in lines:
                 if not line.endswith(b"\n"):
-                    return
+                    break
                 self._line += 1
                 self._read_to += len(line)
                 try:
                     self._labels.append(CaseLabel.model_validate(json.loads(line)))
                 except (ValueError, RecursionError) as error:
                     self._faults.append(f"{self.path}, line {self._line}: {reason_of(error)}")
+            if self._read_to != before:
+                self._fingerprint = fingerprint_of(lines, self._read_to)
 
 
 def latest_labels(labels: Iterable[CaseLabel]) -> dict[tuple[str, str], CaseLabel]:
@@ -147,9 +154,16 @@ def hide_verdict(case: Case) -> Case:
     """Return the case without the verdict and every field that reveals it, for blind mode."""
     hidden: dict[str, Any] = {
         "verdict": None,
+        "accuracy": None,
         "perception": None,
+        "reasoning": None,
         "perception_advantage": None,
+        "reasoning_advantage": None,
         "tags": [],
+        # The scene tells whether the observation is true.
+        "question": case.question.model_copy(
+            update={"meta": {k: v for k, v in case.question.meta.items() if k != "scene"}}
+        ),
     }
     return case.model_copy(update=hidden)
 

@@ -6,6 +6,7 @@ the columns that are computed here. Values are passed to SQL only as parameters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -306,9 +307,16 @@ def _read(name: str, texts: Sequence[str]) -> Any:
 def _read_range(text: str) -> Range | None:
     low, between, high = text.partition("..")
     try:
-        limits = (float(low) if low else None, float(high) if high else None)
+        limits = (_read_limit(low), _read_limit(high))
     except ValueError:
         return None
     if not between or any(limit is not None and limit != limit for limit in limits):
         return None
     return limits
+
+
+def _read_limit(text: str) -> float | None:
+    """Read a limit of a range; "1,000" is a thousand, as on the pages, and "0,5" is a half."""
+    is_grouped = re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", text.strip())
+    plain = text.replace(",", "") if is_grouped else text.replace(",", ".")
+    return float(plain) if text else None

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2r.cases.files import write_cases
-from p2r.cases.groups import group_rows, side_counts, side_rows
+from p2r.cases.groups import group_place, group_rows, side_counts, side_rows
 from p2r.cases.open_table import OpenTable
 from p2r.cases.selection import (
     EVERYTHING,
@@ -151,25 +151,28 @@ class CaseStore(OpenTable):
     def tally(self, filters: Filters = EVERYTHING) -> list[dict[str, Any]]:
         """Count the cases of each stage by verdict, outcome, failure kind and truth.
 
-        The stages come in written order. The filters of verdict and outcome are not applied.
+        The stages come in written order. All filters are applied.
         """
         return self._ask(
-            replace(filters, verdict=None, outcome=None),
+            filters,
             'SELECT "trace.run" AS run, "trace.stage" AS stage, verdict, outcome, failure, truth, '
             "count(*) AS n FROM cases {} GROUP BY ALL ORDER BY min(number)",
         )
 
-    def untrue_by_step(self, run: str) -> list[dict[str, Any]]:
-        """Return the share of the sufficient observations that are untrue, by stage and step.
+    def untrue_by_step(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the share of a run's sufficient observations that are untrue, by stage and step.
 
+        The cases in the files of the folder count, under whatever name of a run they have.
         Only observations whose truth is known count (`set_truths`). Each row has `stage`, `step`,
         `share` and `n`.
         """
+        places = [place for place, file in enumerate(self._table().files) if file.run == folder]
         return self._ask(
-            Filters(run=(run,), verdict="yes"),
+            Filters(verdict="yes"),
             'SELECT "trace.stage" AS stage, "trace.step" AS step, count(*) AS n, '
             "avg(CASE WHEN truth = 'false' THEN 1.0 ELSE 0.0 END) AS share FROM cases {} "
-            "AND truth <> 'unknown' AND \"trace.step\" IS NOT NULL GROUP BY ALL "
+            f"AND list_contains({places}::INTEGER[], file) AND truth <> 'unknown' "
+            'AND "trace.step" IS NOT NULL GROUP BY ALL '
             "ORDER BY stage, step",
         )
 
@@ -255,6 +258,18 @@ class CaseStore(OpenTable):
     ) -> list[dict[str, Any]]:
         """Return groups of rollouts with a case that passes: see `p2r.cases.groups.group_rows`."""
         return self._derive(group_rows, filters, sort, descending, offset, limit)
+
+    def group_place(
+        self,
+        case_id: str,
+        filters: Filters = EVERYTHING,
+        sort: str = "spread",
+        descending: bool = True,
+    ) -> int | None:
+        """Return the place (from 0) of a case's group in the list of `groups`; None: not in it."""
+        if self._table().number_of(case_id) is None:
+            return None
+        return self._derive(group_place, filters, sort, descending, case_id)
 
     def compare(
         self,

@@ -30,6 +30,7 @@ from p2r.cases.files import (
     read_line,
     read_new_cases,
     read_rows,
+    was_rewritten,
 )
 from p2r.cases.selection import DERIVED, LONG, SHORT, name_column, short_column
 from p2r.cases.text_index import TextIndex
@@ -70,7 +71,7 @@ class CaseTable:
 
     def is_outdated(self, look_for_files: bool = False) -> bool:
         """Return whether a file was replaced or removed; with `look_for_files` also, whether one
-        was added or became shorter.
+        was added or written anew.
         """
         if any(
             file.identity != identify(file.path)
@@ -83,7 +84,7 @@ class CaseTable:
         # A run that is given under two names is read once.
         now = {found.resolve(): None for path in self._paths for found in find_case_files(path)}
         return [*now] != [file.path for file in self.files] or any(
-            file.path.stat().st_size < file.read_to for file in self.files if not file.is_parquet
+            was_rewritten(file) for file in self.files if not file.is_parquet
         )
 
     def grow(self) -> None:

@@ -67,7 +67,11 @@ def browse(
     ],
     media_root: Annotated[
         Path | None,
-        typer.Option(help="Media folder of all runs. Default: the media folder of each run."),
+        typer.Option(
+            "--media-root",
+            "--data-root",
+            help="Media folder of all runs. Default: the media folder of each run.",
+        ),
     ] = None,
     host: Annotated[
         str,
@@ -141,60 +145,87 @@ def browse(
         raise UserError(f"media root {media_root} is not a folder")
     if (story is not None or case) and export is None:
         raise UserError("--story and --case choose what --export DIR writes: add --export")
-    if dry_run:
-        from p2r.browser.exposure import check_host, check_root_path
-
-        check_host(host, os.environ.get("P2R_APP_PASSWORD"), read_only)
-        store = _open_store(runs)
-        address = (
-            f"http://{host}:{port or 'the first free port from 7860'}{check_root_path(root_path)}"
-        )
-        print_dry_run([f"{store.count()} cases of {len(runs)} run(s) at {address}"])
-        store.close()
-        return
+    if story is not None and case:
+        raise UserError("--story and --case both choose the cases: give one of them")
+    given = {"--task": task, "--export": export, "--import-labels": import_labels}
+    actions = [name for name, value in given.items() if value is not None]
+    if len(actions) > 1:
+        raise UserError(f"{' and '.join(actions)} do not go together: give one of them")
     if export is not None:
-        typer.echo(_export(runs, media_root, export, story, case or []))
+        said = _export(runs, media_root, export, story, case or [], dry_run)
     elif import_labels is not None:
-        typer.echo(_import_labels(runs, import_labels))
+        said = _import_labels(runs, import_labels, dry_run)
     else:
-        options = {
+        options: dict[str, Any] = {
             "root_path": root_path,
             "read_only": read_only,
             "allow_hosts": allow_host or [],
             "task": [] if task is None else _read_task(task),
         }
-        open_browser(runs, media_root, port, host, **options)
+        if not dry_run:
+            open_browser(runs, media_root, port, host, **options)
+            return
+        said = _preview(runs, port, host, **options)
+    if dry_run:
+        print_dry_run([said])
+    else:
+        typer.echo(said)
+
+
+def _preview(runs: list[Path], port: int | None, host: str, task: list[str], **options: Any) -> str:
+    """Check what the browser would serve, and return it in one line."""
+    from p2r.browser.exposure import check_host, check_root_path
+
+    check_host(host, os.environ.get("P2R_APP_PASSWORD"), options["read_only"])
+    path = check_root_path(options["root_path"])
+    store = _open_store(runs)
+    for case_id in task:
+        store.run_of(case_id)
+    labelled = f", {len(task)} of them to label," if task else ""
+    where = f"http://{host}:{port or 'the first free port from 7860'}{path}"
+    count = store.count()
+    store.close()
+    return f"{count} cases of {len(runs)} run(s){labelled} at {where}"
 
 
 def _export(
-    runs: list[Path], media_root: Path | None, folder: Path, story: Path | None, cases: list[str]
+    runs: list[Path],
+    media_root: Path | None,
+    folder: Path,
+    story: Path | None,
+    cases: list[str],
+    dry_run: bool,
 ) -> str:
     """Write the site of a story, of cases, or of instructive cases; return what was done."""
     from p2r.browser.library import Library
-    from p2r.browser.site import Story, choose_story, export_site, read_story
+    from p2r.browser.site import Story, check_export, choose_story, export_site, read_story
 
+    told = Story("", [(case, "") for case in cases]) if story is None else read_story(story)
     library = Library(_open_store(runs), media_root, read_only=True)
-    if story is not None:
-        told = read_story(story)
-    elif cases:
-        told = Story("", [(case, "") for case in cases])
-    else:
+    if story is None and not cases:
         told = choose_story(library)
+    if dry_run:
+        check_export(library, told, folder)
+        return f"{len(told.items)} cases would be written into {folder}"
     count = export_site(library, told, folder)
     return f"{count} cases are in {folder}: open {folder / 'index.html'}"
 
 
-def _import_labels(runs: list[Path], file: Path) -> str:
+def _import_labels(runs: list[Path], file: Path, dry_run: bool) -> str:
     """Add the labels of a Label Studio export to the runs of their cases."""
     from p2r.browser.exchange import read_label_studio
     from p2r.browser.library import Library
 
-    library = Library(_open_store(runs))
     labels = read_label_studio(file.read_text(encoding="utf-8"))
+    library = Library(_open_store(runs))
     known = library.labels()
     files = [(library.label_file(label.case), label) for label in labels]  # all, or none
-    added = [labels_of.add(label) for labels_of, label in files if label not in known]
-    return f"{len(added)} labels were added"
+    new = [(labels_of, label) for labels_of, label in files if label not in known]
+    if dry_run:
+        return f"{len(new)} labels of {file} would be added"
+    for labels_of, label in new:
+        labels_of.add(label)
+    return f"{len(new)} labels were added"
 
 
 def _read_task(file: Path) -> list[str]:
@@ -203,11 +234,14 @@ def _read_task(file: Path) -> list[str]:
 
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
-        return [row["id"] if "id" in row else Case.model_validate(row).id for row in rows]
+        ids = [row["id"] if "id" in row else Case.model_validate(row).id for row in rows]
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{file} is not a task: it needs JSON lines with the id of a case"
         ) from error
+    if not ids:
+        raise UserError(f"{file} has no case to label: it needs JSON lines with the id of a case")
+    return ids
 
 
 @app.command(

@@ -82,7 +82,10 @@ def check(
     all_questions: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a benchmark's files: number of questions, missing media, odd records."""
+    """Check a benchmark's files: number of questions, missing media, odd records.
+
+    Ends with code 1 if questions or media are missing.
+    """
     from p2r.evaluation.questions import read_benchmark
 
     _, manifest = read_benchmark(choose_benchmark(benchmark, all_questions), questions, data_root)
@@ -90,6 +93,10 @@ def check(
         print(json.dumps({**vars(manifest), "complete": manifest.complete}, indent=1))
     else:
         print(*map(show_unseen, manifest.lines()), sep="\n")
+    # The number of questions of your own benchmark is not known.
+    is_known = manifest.expected is not None
+    if not manifest.complete if is_known else manifest.counts.get("media missing"):
+        raise typer.Exit(1)
 
 
 @eval_app.command(

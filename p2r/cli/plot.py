@@ -148,9 +148,9 @@ def _words(text: str | None) -> int:
 
 def _labels(stages: list[Path]) -> dict[str, Path]:
     """Return a short label for each stage; the run's name is added where labels are equal."""
-    from p2r.runs.names import MODEL_LABELS
+    from p2r.runs.names import model_label
 
-    short = [MODEL_LABELS.get(stage.name, stage.name) for stage in stages]
+    short = [model_label(stage.name) for stage in stages]
     labels = {
         label if short.count(label) == 1 else f"{stage.resolve().parent.name}, {label}": stage
         for label, stage in zip(short, stages, strict=True)

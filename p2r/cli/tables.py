@@ -14,7 +14,7 @@ from rich.table import Table
 
 from p2r.files.safe_text import show_unseen
 from p2r.pipeline.funnel import BAD_RECORD, FUNNEL_STEPS, UNKNOWN
-from p2r.runs.names import MODEL_LABELS
+from p2r.runs.names import model_label
 from p2r.scoring import format_interval
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def results_table(results: Results, columns: Sequence[str] = ()) -> Table:
     numbers = {row["accuracy"]["n"] for row in results.values() if "accuracy" in row}
     columns = columns or _metrics_of(results)
     rows = [
-        [MODEL_LABELS.get(name, name), *(format_interval(row.get(metric)) for metric in columns)]
+        [model_label(name), *(format_interval(row.get(metric)) for metric in columns)]
         for name, row in results.items()
         if any(metric in row for metric in columns)
     ]
@@ -116,7 +116,7 @@ def splits_table(splits: Mapping[str, Results], metric: str) -> Table:
     models = dict.fromkeys(name for results in splits.values() for name in results)
     rows = [
         [
-            MODEL_LABELS.get(name, name),
+            model_label(name),
             *(format_interval(results.get(name, {}).get(metric)) for results in splits.values()),
         ]
         for name in models

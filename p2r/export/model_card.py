@@ -14,7 +14,7 @@ from p2r.files.atomic import read_json, write_text
 from p2r.files.jsonlines import from_line
 from p2r.files.safe_text import escape_markdown, hide_keys, show_unseen
 from p2r.runs.models import model_fingerprint
-from p2r.runs.names import MODEL_LABELS
+from p2r.runs.names import model_label
 from p2r.runs.recipe import Recipe
 from p2r.scoring import format_interval
 from p2r.template import style_name
@@ -47,7 +47,7 @@ def write_model_card(
     text = environment.from_string(source).render(
         head=yaml.safe_dump(head, sort_keys=False).strip(),
         name=f"{stage.resolve().parent.name}-{stage.name}",
-        label=MODEL_LABELS.get(stage.name, stage.name),
+        label=model_label(stage.name),
         stage=stage.name,
         base=base["name"],
         adapters=adapters,

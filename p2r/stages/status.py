@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2r.errors import UserError
 from p2r.files.journal import count_lines, journal_files
 from p2r.pipeline import status as pipeline_status
 from p2r.runs import differences, read_json
@@ -104,18 +105,37 @@ def _written(path: Path) -> float:
 
 
 def list_runs(folder: str | Path) -> list[dict[str, Any]]:
-    """Return the runs in a folder, the newest first: name, recipe, finished stages, accuracies."""
+    """Return the runs in a folder, the newest first: name, recipe, finished stages, accuracies.
+
+    A run that cannot be read has the reason as its recipe. Raises `UserError` for no folder.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder that holds the runs")
     runs = [path.parent for path in Path(folder).glob("*/recipe.yaml")]
-    return sorted(map(describe_run, runs), key=lambda run: -run["written"])
+    return sorted(map(_describe_or_reason, runs), key=lambda run: -run["written"])
+
+
+def _describe_or_reason(folder: Path) -> dict[str, Any]:
+    try:
+        return describe_run(folder)
+    except (ValueError, LookupError, TypeError, OSError) as error:
+        reason = f"unreadable: {' '.join(str(error).split())}"
+        written = _last_write(folder)
+        facts = {"run": str(folder), "recipe": reason, "written": written}
+        return {**facts, "stages": {}, "metrics": {}}
+
+
+def _last_write(folder: Path) -> float:
+    files = [*folder.glob("*.json*"), *folder.glob("*/*.json*"), folder / "recipe.yaml"]
+    return max(map(_written, files))
 
 
 def describe_run(folder: Path) -> dict[str, Any]:
     """Return a run's name, recipe, the time of its last write, its stages and its accuracies."""
-    files = [*folder.glob("*.json*"), *folder.glob("*/*.json*"), folder / "recipe.yaml"]
     return {
         "run": str(folder),
         "recipe": load_recipe(folder / "recipe.yaml").name,
-        "written": max(map(_written, files)),
+        "written": _last_write(folder),
         "stages": _stage_states(folder),
         "metrics": {name: _means(found) for name, found in _evaluations(folder)},
     }

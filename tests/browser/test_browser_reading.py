@@ -310,8 +310,40 @@ def test_a_story_is_made_and_its_site_opens_from_disk(scenic, open_page, tmp_pat
     expect(page.locator("[data-story-item]")).to_have_count(2)
     page.get_by_label("title").fill("Luck <b>")
     page.locator("#note-0").fill("The triangle was never seen.")
-    page.locator("#note-0").blur()
-    expect(page).to_have_url(re.compile("note=The\\+triangle"))
+    # The next note is typed while the address changes, and loses no letter.
+    page.locator("#note-1").press_sequentially("Luck again", delay=60)
+    expect(page).to_have_url(re.compile("note=The\\+triangle.*note=Luck\\+again"))
+    expect(page.locator("#note-1")).to_have_value("Luck again")
+    expect(page.locator("#note-1")).to_be_focused()
+    mine = page.evaluate("localStorage['p2r.story']")
+    assert [item["note"][:4] for item in json.loads(mine)["items"]] == ["The ", "Luck"]
+    # A story of someone else does not change mine, until I copy it.
+    page.evaluate(
+        "url => { history.pushState(null, '', url); dispatchEvent(new Event('popstate')); }",
+        page.url.replace("q001%2F4&note=Luck+again", "q001%2F0&note=Not+mine"),
+    )
+    expect(page.locator("[data-shared-story]")).to_be_visible()
+    expect(page.locator("[data-clear-story]")).to_be_hidden()
+    page.locator("#note-0").press_sequentially("!")
+    expect(page).to_have_url(re.compile("note=%21The"))
+    assert page.evaluate("localStorage['p2r.story']") == mine
+    page.get_by_label("remove case 1").click()
+    expect(page.locator("[data-story-item]")).to_have_count(1)
+    assert page.evaluate("localStorage['p2r.story']") == mine
+    expect(page.get_by_role("link", name="open my story")).to_be_visible()
+    page.get_by_role("button", name="copy to my story").click()
+    expect(page.locator("#note-1")).to_have_value("Luck again")
+    expect(page.locator("#note-2")).to_have_value("Not mine")
+    expect(page.locator("[data-shared-story]")).to_be_hidden()
+    page.get_by_label("remove case 3").click()
+    expect(page.locator("[data-story-item]")).to_have_count(2)
+    # An address has a greatest length. What is too long is refused.
+    page.evaluate("() => document.querySelector('#note-1').removeAttribute('maxlength')")
+    page.locator("#note-1").fill("é" * 6000)
+    expect(page.locator("#said")).to_contain_text("the story is too long for an address")
+    assert page.evaluate("localStorage['p2r.story']") == mine
+    page.locator("#note-1").fill("")
+    expect(page).to_have_url(re.compile("note=$"))
     page.get_by_label("move case 1 down").click()
     expect(page.locator("#note-1")).to_have_value("The triangle was never seen.")
     with page.expect_download() as download:

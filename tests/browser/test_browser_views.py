@@ -209,6 +209,31 @@ def test_a_label_can_be_changed_but_needs_a_name(small, open_page):
     assert [label["sufficient"] for label in labels] == [None, True]
 
 
+def test_a_redraw_keeps_an_unsaved_label(small, open_page):
+    run, address = small
+    page = open_page(link(address, "small/sft/0/q001/0"))
+    page.get_by_label("cannot say").check()
+    page.get_by_label("what went wrong").select_option("right by luck")
+    page.get_by_label("comment").fill("half a thought")
+    page.locator("article h2").click()
+    write_cases(run, [make_case(n, run="small", stage="sft") for n in range(7)])
+    page.wait_for_timeout(7000)  # while a label is not saved, the page does not follow the run
+    expect(page.locator("[data-count]")).to_have_text("6")
+    page.keyboard.press("p")
+    expect(page).to_have_url(re.compile("big=1"))
+    expect(page.locator("[data-count]")).to_have_text("7")
+    expect(page.get_by_label("cannot say")).to_be_checked()
+    expect(page.get_by_label("what went wrong")).to_have_value("right by luck")
+    expect(page.get_by_label("comment")).to_have_value("half a thought")
+    page.get_by_label("my name").fill(" Ada ")
+    page.get_by_role("button", name="Save label").click()
+    expect(page.locator(".labels")).to_contain_text("Ada cannot say")
+    expect(page.get_by_label("my name")).to_have_value("Ada")
+    page.locator("article h2").click()
+    write_cases(run, [make_case(n, run="small", stage="sft") for n in range(8)])
+    expect(page.locator("[data-count]")).to_have_text("8")
+
+
 def test_the_data_card_lists_cases_stages_and_facts_of_the_runs(address, open_page):
     page = open_page(link(address, tab="data"))
     expect(page.locator("#main")).to_contain_text(f"{TOTAL} cases")

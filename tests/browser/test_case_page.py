@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 from case_records import make_case
 
-from p2r.browser.case_page import case_page
+from p2r.browser.case_page import study_page
+from p2r.browser.study_view import Study
 from p2r.records import ProcessReward, Verdict
 from p2r.video import Frames
 
@@ -14,6 +15,10 @@ HOSTILE = (
     "<script>window.hacked=1</script><img src=x onerror=hacked=1>' onload='hacked=1\" "
     "</style></title><!-- ]]> &lt; ${x} {{y}}"
 )
+
+
+def case_page(case, frames=None, no_frames="") -> str:
+    return study_page(Study(case, frames, no_frames))
 
 
 def hostile_case():

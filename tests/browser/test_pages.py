@@ -6,6 +6,7 @@ import itertools
 import json
 import mimetypes
 import re
+import shutil
 import socket
 import threading
 import urllib.error
@@ -153,7 +154,7 @@ def test_a_sufficient_observation_can_be_untrue_and_every_page_says_so(library):
     stage = next(s for s in count_stages(library.store.tally()) if s.stage == "rl-grpo")
     assert stage.untrue_share == pytest.approx(1 / 3) and stage.label == "training: SFT + GRPO"
     # Three of the five rollouts of step 51 are sufficient, and one of them is untrue.
-    rows = library.store.untrue_by_step("scenic")
+    rows = library.store.untrue_by_step(library.folders["scenic"])
     assert {"stage": "rl-grpo", "step": 51, "n": 3, "share": pytest.approx(1 / 3)} in rows
     figure = draw_run(library.folders["scenic"], untrue=rows)[0]["figures"][0]
     assert figure["title"] == "Sufficient, but untrue" and not figure["flat"]
@@ -170,6 +171,16 @@ def test_a_sufficient_observation_can_be_untrue_and_every_page_says_so(library):
     assert [link for link in re.findall(r"truth=\w+", show(library, "tab=gallery")["main"])]
     narrowed = show(library, "truth=false&verdict=yes")
     assert scenic_id(4).replace("/", "%2F") in narrowed["query"]
+
+
+def test_a_renamed_folder_keeps_the_share_of_untrue_observations(library, tmp_path):
+    folder = library.folders["scenic"]
+    renamed = Path(shutil.copytree(folder, tmp_path / "renamed"))
+    moved = Library(CaseStore([renamed]))
+    moved.find_truths()
+    found = moved.store.untrue_by_step(renamed)
+    assert found and found == library.store.untrue_by_step(folder)
+    assert moved.store.untrue_by_step(tmp_path) == []
 
 
 def test_truths_are_found_again_when_the_cases_are_written_again(tmp_path):
@@ -415,6 +426,22 @@ def test_the_open_rollout_is_compared(library):
     )
 
 
+def test_the_question_of_the_address_is_compared_also_if_the_list_leaves_it_out(tmp_path):
+    run = tmp_path / "two"
+    stages = ("eval-base", "eval-sft")
+    rows = [make_case(n, run="two", stage=stage) for n in (0, 1) for stage in stages]
+    write_cases(run, [*rows, make_case(2, run="two", stage="eval-base")])
+    library = Library(CaseStore([run]))
+    # The answer of the first side to question 1 has no verdict "yes", so the list has only 0.
+    page = show(library, "tab=compare&verdict=yes&text=0&question=q001")
+    assert "square number 1" in words_of(page["main"]) and "question=q001" in page["query"]
+    assert "square number 0" in words_of(page["side"])
+    assert "square number 0" in words_of(show(library, "tab=compare&text=0")["main"])
+    page = show(library, "tab=compare&question=q002&side=two|eval-base&side=two|eval-sft")
+    assert "do not all answer the question q002" in words_of(page["main"])
+    assert "question=q002" in page["query"]
+
+
 def test_groups_show_observations_orders_and_neighbours(tmp_path):
     run = tmp_path / "many"
     rows = [make_case(n, run="many", stage="rl", rollout=k, step=n) for n in (1, 2) for k in (0, 1)]
@@ -424,6 +451,46 @@ def test_groups_show_observations_orders_and_neighbours(tmp_path):
     assert "1 of 2" in words_of(page["nav"]) and 'id="next-case" href' in page["nav"]
     assert "observed Square 1 starts at the left edge." in words_of(page["main"])
     assert "perception collapsed" in words_of(page["side"])
+    # A group far down the list, opened from a case: the list shows its page, and j and k work.
+    rows = [
+        make_case(n, run="many", stage="rl", rollout=k, step=n) for n in range(130) for k in (0, 1)
+    ]
+    write_cases(run, rows)
+    library = Library(CaseStore([run]))
+    case = rows[2 * 110 + 1].id
+    page = show(library, f"tab=groups&by=step&case={case}")
+    assert "111 of 130" in words_of(page["nav"]) and "101–130 of 130" in words_of(page["side"])
+    assert page["side"].count('aria-current="true"') == 1
+    for key, neighbour in (("next", 111), ("previous", 109)):
+        link = re.search(rf'id="{key}-case" href="\?([^"]*)"', page["nav"])[1]
+        assert f"{neighbour + 1} of 130" in words_of(show(library, html.unescape(link))["nav"])
+    page = show(library, f"tab=groups&by=step&case={case}&sheet=1")
+    assert "111 of 130" in words_of(page["nav"]) and "1–50 of 130" in words_of(page["side"])
+
+
+def test_failures_are_counted_and_linked_under_all_filters(library):
+    page = show(library, "tab=gallery&outcome=right&text=red")["main"]
+    linked = [
+        dict(parse_qsl(link)) for link in re.findall(r'href="\?([^"]*)"', html.unescape(page))
+    ]
+    linked = [query for query in linked if "stage" in query]
+    assert linked and all(query["text"] == "red" for query in linked)
+    assert {query["outcome"] for query in linked} == {"right"}
+    rows = library.store.tally(Filters(outcome="right", text="red"))
+    assert sum(row["n"] for row in rows) == library.store.count(
+        Filters(outcome="right", text="red")
+    )
+    table = page.split('class="stages"')[1].split("</table>")[0]
+    row = next(row for row in table.split("<tr>") if "rl-grpo" in row)
+    # Of five rollouts three are right: two sufficient, one lucky. No wrong one is counted.
+    assert words_of(row.split("</th>")[1]).split()[:5] == ["3", "2", "0", "1", "0"]
+
+
+def test_the_search_for_groups_stays_if_nothing_is_found(library):
+    for text in ("red", "nothing+has+these+words"):
+        side = show(library, f"tab=groups&text={text}")["side"]
+        assert 'id="search"' in side and 'id="group-by"' in side
+    assert "No question has several rollouts" in side
 
 
 # ---- blind mode, names, agreement
@@ -452,7 +519,29 @@ def test_blind_mode_hides_verdicts_everywhere(library):
     page = show(library, f"tab=cases&blind=1&case={scenic_id(2)}", "Ada")["main"]
     assert "Not deducible" in page, "the labelled case is shown"
     assert "Rollouts of this question" not in page and "Other responses" not in page
+    assert "p2r/case.html?case=" in page
     file.path.unlink()
+    page = show(library, f"tab=cases&blind=1&case={scenic_id(2)}", "Ada")["main"]
+    assert "p2r/case.html" not in page, "the saved page of a case shows its verdict"
+    answer = client_of(library).get(f"/p2r/case.html?blind=1&case={scenic_id(2)}")
+    assert answer.status_code == 403 and "educible" not in answer.text
+    told = client_of(library).get("/p2r/export?kind=jsonl&blind=1").text
+    assert '"accuracy":null' in told and '"scene"' not in told
+
+
+def test_the_search_of_blind_mode_finds_nothing_by_the_verdict(library):
+    for text_in in ("", "&text_in=rationale"):
+        query = f"tab=cases&text=deducible{text_in}"
+        assert "No case matches" not in show(library, query)["side"]
+        assert "No case matches" in show(library, query + "&blind=1")["side"]
+    page = show(library, "tab=cases&text=red+square&blind=1")
+    assert "text: red square" in words_of(page["side"]), "the other texts are searched"
+    assert "text_in" not in page["query"] and "text=red+square" in page["query"]
+    assert 'value="observation"' in page["side"] and 'value="rationale"' not in page["side"]
+    assert 'name="mismatch"' not in page["side"] and 'name="truncated"' in page["side"]
+    page = show(library, "tab=cases&text=red+square&text_in=observation&blind=1")
+    assert "text in observation: red square" in words_of(page["side"])
+    assert 'value="observation" selected' in page["side"]
 
 
 def test_two_people_with_one_name_do_not_count_as_one(tmp_path):
@@ -468,6 +557,21 @@ def test_two_people_with_one_name_do_not_count_as_one(tmp_path):
         names.claim("Bo", "another key", is_used=True)  # labelled before names were kept
     names.claim("Ada", "", is_used=True)  # a program
     assert "key of Ada" not in (tmp_path / "annotators.json").read_text()
+
+
+def test_the_sample_follows_the_cases_and_u_opens_the_latest_label(tmp_path):
+    runs = [tmp_path / name for name in ("a", "b")]
+    for run in runs:
+        write_cases(run, [make_case(n, run=run.name) for n in (1, 2)])
+    library = Library(CaseStore(runs))
+    assert len(library.sample()) == 4
+    # As many cases as before, but one of them has no verdict now.
+    write_cases(runs[0], [make_case(1, run="a"), make_case(2, run="a", verdict=None)])
+    assert len(library.sample()) == 3
+    ids = [library.store.page(Filters(run=(run.name,)))[0]["id"] for run in runs]
+    for run, case, time in zip(runs, ids, ("2025-01-02", "2025-01-01"), strict=True):
+        LabelFile(run).add(CaseLabel(case=case, annotator="Ada", time=time))
+    assert library.progress("Ada").former == ids[0]
 
 
 def test_alpha_of_all_annotators():
@@ -563,6 +667,39 @@ def test_a_story_is_a_site_that_needs_nothing_else(library, tmp_path, capsys):
         read_story(file)
     assert run_cli(["app", str(run), "--story", str(file)]) == 2
     assert "add --export" in capsys.readouterr().err
+
+
+def test_a_dry_run_previews_what_the_command_does(library, tmp_path, capsys):
+    run = str(library.folders["scenic"])
+    files = {name: tmp_path / name for name in ("story", "task", "empty", "labels", "site")}
+    files["story"].write_text(Story("Luck", [(scenic_id(2), "")]).to_json())
+    files["task"].write_text(json.dumps({"id": scenic_id(2)}) + "\n")
+    files["empty"].touch()
+    task = json.loads("".join(label_studio_tasks([library.store.get(scenic_id(0))])))[0]
+    done = exported(task, {"sufficient": {"choices": ["no"]}})
+    files["labels"].write_text(json.dumps([done]))
+    story, task, empty, labels, site = map(str, files.values())
+    for more, code, words in (
+        ([], 0, "8 cases of 1 run(s) at http://127.0.0.1:"),
+        (["--task", task], 0, "8 cases of 1 run(s), 1 of them to label, at http"),
+        (["--task", empty], 2, "has no case to label"),
+        (["--task", site], 2, "No such file"),
+        (["--export", site], 0, f"4 cases would be written into {site}"),
+        (["--export", site, "--story", story], 0, f"1 cases would be written into {site}"),
+        (["--export", site, "--story", task], 2, "is not a story"),
+        (["--export", site, "--case", "none"], 2, "no case 'none'"),
+        (["--export", str(tmp_path)], 2, "holds other files"),
+        (["--export", site, "--story", story, "--case", "x"], 2, "give one of them"),
+        (["--import-labels", labels], 0, f"1 labels of {labels} would be added"),
+        (["--import-labels", story], 2, "is not an export of Label Studio"),
+        (["--import-labels", labels, "--export", site], 2, "--export and --import-labels do not"),
+        (["--import-labels", labels, "--task", task], 2, "--task and --import-labels do not"),
+        (["--data-root", str(tmp_path / "none")], 2, "is not a folder"),
+    ):
+        assert run_cli(["app", run, "--dry-run", *more]) == code, more
+        said = capsys.readouterr()
+        assert words in (said.err if code else said.out), more
+    assert not files["site"].exists() and library.labels() == []
 
 
 def exported(task: dict, values: dict) -> dict:

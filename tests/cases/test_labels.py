@@ -54,6 +54,19 @@ def test_labels_that_others_append_are_read(tmp_path):
     assert [found.case for found in mine.labels()] == ["c3"], "a file that was replaced"
 
 
+def test_a_file_that_was_deleted_or_written_anew_is_read_again(tmp_path):
+    file = LabelFile(tmp_path)
+    file.add(label(comment="old"))
+    assert [each.comment for each in file.labels()] == ["old"]
+    with file.path.open("r+") as same:  # the inode stays, and the file becomes longer
+        same.write((label(comment="new").model_dump_json() + "\n") * 3)
+    assert [each.comment for each in file.labels()] == ["new"] * 3
+    file.path.unlink()
+    assert file.labels() == [] and file.faults() == []
+    file.add(label(comment="later"))
+    assert [each.comment for each in file.labels()] == ["later"]
+
+
 def test_an_unfinished_line_is_skipped_and_then_removed(tmp_path):
     file = LabelFile(tmp_path)
     file.add(label())
@@ -128,9 +141,16 @@ def test_a_sample_is_the_same_for_all_and_changes_little_as_the_run_grows():
 
 def test_blind_mode_hides_everything_that_reveals_the_verdict():
     case = Case(
-        question=Question(id="q", problem="?", problem_type="free-form"),
+        question=Question(
+            id="q",
+            problem="?",
+            problem_type="free-form",
+            meta={"scene": "secret", "time": 3},
+        ),
         trace=Trace(question_id="q", text="", observation="seen"),
+        accuracy=0.0,
         verdict=Verdict(sufficient=False, rationale="secret", judge="secret"),
+        reasoning=ProcessReward(accuracy=0.0, format=1.0, length=0.0),
         perception=ProcessReward(accuracy=0.0, format=1.0, length=0.0),
         perception_advantage=-1.0,
         reasoning_advantage=0.5,
@@ -138,8 +158,10 @@ def test_blind_mode_hides_everything_that_reveals_the_verdict():
     )
     hidden = hide_verdict(case)
     assert "secret" not in hidden.model_dump_json() and case.verdict.rationale == "secret"
-    assert hidden.perception is None and hidden.perception_advantage is None
-    assert hidden.trace == case.trace and hidden.reasoning_advantage == 0.5
+    for name in ("accuracy", "perception", "reasoning"):
+        assert getattr(hidden, name) is None and getattr(case, name) is not None
+    assert hidden.perception_advantage is None and hidden.reasoning_advantage is None
+    assert hidden.trace == case.trace and hidden.question.meta == {"time": 3}
 
 
 def test_labels_are_exported_as_json_lines_and_safe_csv():

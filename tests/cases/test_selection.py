@@ -22,6 +22,19 @@ def test_filters_survive_a_round_trip(filters):
 
 
 @pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("0,5..", (0.5, None)),
+        ("0,25..1,5", (0.25, 1.5)),
+        ("1,000..12,345", (1000.0, 12345.0)),
+        ("0,500..1", (0.5, 1.0)),
+    ],
+)
+def test_a_limit_may_have_a_decimal_comma_or_grouped_digits(text, limits):
+    assert from_query([("length", text)]).length == limits
+
+
+@pytest.mark.parametrize(
     "pair",
     [
         ("nothing", "x"),

@@ -193,6 +193,25 @@ def test_groups_of_rollouts_name_the_collapsed_process(open_store):
         store.groups(sort="id; --")
 
 
+def test_the_place_of_a_group_is_that_of_its_row(open_store):
+    cases = [
+        make_case(n, trace_rollout=rollout, trace_step=n % 3, accuracy=float(n % 2 == rollout))
+        for n in range(12)
+        for rollout in range(2)
+    ]
+    store = open_store(*cases, make_case(50))
+    for filters in (Filters(), Filters(step=(1.0, None)), Filters(outcome="right")):
+        for sort, descending in (("step", False), ("right", True), ("both_spreads", True)):
+            rows = store.groups(filters, sort, descending)
+            for place, row in enumerate(rows):
+                last = store.group(row["question.id"], "demo", "sft", row["trace.step"])[-1]["id"]
+                assert store.group_place(last, filters, sort, descending) == place
+    alone = store.page(Filters(question_id=("q50",)))[0]["id"]
+    assert store.group_place(alone) is None and store.group_place("unknown") is None
+    left_out = store.page(Filters(step=(None, 0.0)))[0]["id"]
+    assert store.group_place(left_out, Filters(step=(1.0, None))) is None
+
+
 def test_stages_are_compared_question_by_question(open_store):
     def of(stage, n, accuracy, **more):
         return make_case(n, trace_stage=stage, accuracy=accuracy, **more)
@@ -303,6 +322,11 @@ def test_rollouts_are_read_while_they_are_written(run):
     write_lines(run / "pa_grpo" / "rollouts.jsonl", rollouts[0], mode="w")
     store.refresh()
     assert store.values("trace.stage") == {"rl-pa_grpo": 1, "sft": 1}
+    # The new file may have the inode of the old one and be longer.
+    write_lines(run / "pa_grpo" / "rollouts.jsonl", *rollouts[1:], mode="w")
+    store.refresh()
+    assert store.values("trace.stage") == {"rl-pa_grpo": 3, "sft": 1}
+    assert {row["trace.rollout"] for row in store.page(Filters(stage=("rl-pa_grpo",)))} == {1, 2, 3}
 
 
 def test_damaged_lines_are_left_out_with_their_reason(run):

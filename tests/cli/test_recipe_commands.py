@@ -142,6 +142,20 @@ def test_runs_are_listed_and_compared(capsys, runs):
     table = printed(capsys, "runs", "compare", str(runs / "first"), str(runs / "second"))
     assert "75.0 [65–85]" in table and "seed" in table
     assert "no run in" in printed(capsys, "runs", "list", str(runs / "first"))
+    assert run_cli(["runs", "list", str(runs / "nowhere")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_read_is_listed_with_its_reason(capsys, runs):
+    for name, text in (("old", "no_such_key: 1\n"), ("torn", "a: [")):
+        (runs / name).mkdir()
+        (runs / name / "recipe.yaml").write_text(text)
+    found = {run["run"].rpartition("/")[2]: run for run in read(capsys, "runs", "list", str(runs))}
+    assert found.keys() == {"first", "second", "old", "torn"}
+    assert "unreadable: recipe" in found["old"]["recipe"] and found["old"]["stages"] == {}
+    assert "no_such_key" in found["old"]["recipe"]
+    assert "unreadable" in found["torn"]["recipe"]
+    assert "unreadable" in printed(capsys, "runs", "list", str(runs))
 
 
 def test_the_doctor_reports_json(capsys, tmp_path):

@@ -111,7 +111,7 @@ def test_check_reports_missing_media_and_odd_records(clips, tmp_path, capsys):
     records[5]["video"] = "absent.mp4"
     files.write_text(json.dumps(records))
     command = ["eval", "check", "--benchmark", "mmvu", "--questions", str(files)]
-    assert run_cli([*command, "--data-root", str(clips), "--json"]) == 0
+    assert run_cli([*command, "--data-root", str(clips), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["questions"] == 11 and found["expected"] == 625 and not found["complete"]
     assert found["counts"] == {
@@ -124,8 +124,23 @@ def test_check_reports_missing_media_and_odd_records(clips, tmp_path, capsys):
         "same question under several ids": 1,
         "the reference answer is no option": 2,
     }
-    assert run_cli(command) == 0
+    assert run_cli(command) == 1
     assert "11 questions of 625 expected" in capsys.readouterr().out
+
+
+def test_check_ends_with_0_if_the_files_are_complete_or_their_number_is_not_known(
+    clips, tmp_path, capsys, monkeypatch
+):
+    from p2r.evaluation.questions import Manifest
+
+    files = write_benchmark("mmvu", tmp_path)
+    command = ["eval", "check", "--benchmark", "mmvu", "--questions", str(files)]
+    for expected, missing, code in ((9, 0, 0), (9, 1, 1), (10, 0, 1), (None, 0, 0), (None, 1, 1)):
+        counts = {"media missing": missing} if missing else {}
+        found = Manifest("mmvu", 9, expected, counts, {name: ["a.mp4"] for name in counts})
+        answer = ([], found)
+        monkeypatch.setattr("p2r.evaluation.questions.read_benchmark", lambda *_, a=answer: a)
+        assert run_cli(command) == code, (expected, missing)
 
 
 def test_perception_transfer_writes_a_result_for_each_input(clips, model_folder, tmp_path, capsys):

@@ -50,6 +50,7 @@ PLACEHOLDERS = {
     "FORMAT": "jsonl",
     "JUDGE": "claude",
     "…": "a long password",
+    "CASE": "demo/sft/0/q0/0",  # the case of `_make_case` in runs/demo
 }
 
 
@@ -127,6 +128,12 @@ def write_files(folder: Path) -> None:
         with gzip.open(folder / f"VideoP2R-162k_sft.part{part}of2.json.gz", "wt") as file:
             json.dump(traces[part - 1 :: 2], file)
     write_benchmark("mmvu", folder, clips)
+    case = _make_case("demo").id
+    label = [{"from_name": "sufficient", "value": {"choices": ["no"]}}]
+    (folder / "story.json").write_text(json.dumps({"title": "", "cases": [{"case": case}]}))
+    (folder / "task.jsonl").write_text(json.dumps({"id": case}) + "\n")
+    labelled = {"data": {"case": case}, "annotations": [{"result": label, "completed_by": 1}]}
+    (folder / "export.json").write_text(json.dumps([labelled]))
     outputs = [{"id": f"validation_{n}", "output": "<answer>B</answer>"} for n in range(len(clips))]
     (folder / "outputs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in outputs))
     for name in ("a", "b", "mmvu"):
@@ -144,13 +151,18 @@ def _begin(run: Path, recipe: str | None, overrides: list[str]) -> None:
     if run.is_dir():
         return
     open_run(run, recipe, overrides)
-    case = make_case(0, trace_think="It moves.", trace_answer="A", question_path="0.mp4")
-    case.trace.run = run.name
+    case = _make_case(run.name)
     (run / "sft.jsonl").write_text(case.model_dump_json() + "\n")
     table = funnel([(case.question.problem_type, "kept")])
     (run / "funnel.json").write_text(json.dumps({"judge": "oracle", "table": table}))
     (run / "data_root").write_text("../../media\n")
     write_cases(run / "cases.parquet", [Case.model_validate(case.model_dump())])
+
+
+def _make_case(run: str) -> Case:
+    case = make_case(0, trace_think="It moves.", trace_answer="A", question_path="0.mp4")
+    case.trace.run = run
+    return case
 
 
 def _train(stage: Path) -> None:
@@ -215,7 +227,8 @@ def _run_p2r(words: list[str]) -> None:
         _run([*words, *([] if given["dry_run"] else ["--dry-run"])])
         assert sorted(Path().rglob("*")) == before, "the dry run has written files"
     else:
-        _run(words)
+        # The files here are small, so a check of a benchmark says that questions are missing.
+        _run(words, most=1 if words[:2] == ["eval", "check"] else 0)
     if begins:
         _begin(given["run"], given["recipe"], given["set"] or [])
 
@@ -243,11 +256,11 @@ def _paths(given: dict[str, Any]) -> Iterator[Path]:
                     if isinstance(each, Path))  # fmt: skip
 
 
-def _run(words: list[str]) -> str:
+def _run(words: list[str], most: int = 0) -> str:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = run_cli(words)
-    assert code == 0, f"exit code {code}: {said.getvalue()[-500:].strip()}"
+    assert code <= most, f"exit code {code}: {said.getvalue()[-500:].strip()}"
     return said.getvalue()
 
 

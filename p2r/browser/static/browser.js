@@ -110,6 +110,21 @@ window.p2r = (() => {
     if (button) button.hidden = $('#sidebar').hidden;
   }
 
+  // The fields of the label form that differ from the saved label.
+  const unsaved = () => [...($('#label form')?.elements ?? [])].filter((field) => field.name
+    && (field.options ? [...field.options].some((one) => one.selected !== one.defaultSelected)
+      : field.checked !== field.defaultChecked || field.value !== field.defaultValue));
+  // Put them into the new form of the same case. Whether it is me is asked anew.
+  function bringBack(fields, form) {
+    if (form?.dataset.case !== fields[0]?.form.dataset.case) return;
+    for (const {name, type, value, checked} of fields) {
+      const again = [...form.elements].find((field) => field.name === name && (type !== 'radio' || field.value === value));
+      if (!again || name === 'is_me') continue;
+      if (type === 'radio') again.checked = checked;
+      else again.value = value;
+    }
+  }
+
   // Replace the HTML of a region. Open folds, the focus and typed text are kept.
   function patch(region, html) {
     const folded = new Map([...region.querySelectorAll('details[id]')].map((d) => [d.id, d.open]));
@@ -118,7 +133,9 @@ window.p2r = (() => {
       end: focused.selectionEnd, typed: focused.matches('input[type=search], input[inputmode=decimal]')};
     const scroll = $('#list')?.scrollTop;
     const shown = listShown();
+    const labelled = unsaved().filter((field) => region.contains(field));
     fill(region, html);
+    bringBack(labelled, $('#label form'));
     for (const [id, open] of folded) {
       const again = document.getElementById(id);
       if (again && id !== 'raw') again.open = open;
@@ -385,6 +402,7 @@ window.p2r = (() => {
     if (!data.annotator) { said.textContent = 'enter your name: a label needs an annotator'; return; }
     said.textContent = 'saving …';
     form.dataset.saving = '1';
+    const sent = unsaved().map((field) => [field, field.value, field.checked]);
     try {
       const answer = await fetch('p2r/label', {method: 'POST', body: JSON.stringify(data),
         headers: {'content-type': 'application/json'}});
@@ -392,6 +410,10 @@ window.p2r = (() => {
       const {refused} = await answer.json();
       if (refused) { $('.confirm', form).hidden = false; throw new Error(refused); }
       store.set('annotator', data.annotator);
+      for (const [field, value, checked] of sent) {
+        for (const option of field.options ?? []) option.defaultSelected = option.value === value;
+        if (!field.options) Object.assign(field, {defaultValue: value, defaultChecked: checked});
+      }
       const next = then && $('#next-to-label');
       if (next) return void await go(next.href, {focus: 'article.case h2'});
       await go(location.search, {history: 'replace'});
@@ -490,7 +512,10 @@ window.p2r = (() => {
     if (event.target.closest?.('[role=listbox]') && window.p2rTokens.move(event)) return;
     if (event.ctrlKey || event.metaKey || event.altKey || $('#help')?.open) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable=true]')) {
-      if (event.key === 'Escape') event.target.blur();
+      if (event.key === 'Escape') {
+        if (event.target.type === 'search') event.preventDefault();  // it would clear the search
+        event.target.blur();
+      }
       // Enter in a text of the label form does what its button says: save, then next.
       if (event.key === 'Enter' && event.target.matches('#label input:not([type=radio], [type=checkbox])')) {
         event.preventDefault();
@@ -526,7 +551,8 @@ window.p2r = (() => {
 
   let count = 0;
   async function follow() {
-    const busy = document.hidden || asking || document.activeElement?.matches('input, textarea, select');
+    const busy = document.hidden || asking || unsaved().length
+      || document.activeElement?.matches('input, textarea, select');
     if (!busy) try {
       const answer = await fetch('p2r/live');
       const now = answer.ok ? (await answer.json()).count : count;
@@ -552,7 +578,7 @@ window.p2r = (() => {
   return {
     start() {
       measure.observe($('#top'));
-      stories.use({store, go, say});
+      stories.use({store, go, say, forget: () => { for (const name in parts) delete parts[name]; }});
       setTimeout(follow, 3000);
       const theme = store.get('theme');
       if (theme) document.body.classList.toggle('dark', theme === 'dark');

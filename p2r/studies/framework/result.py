@@ -16,7 +16,7 @@ import numpy as np
 from p2r.errors import UserError
 from p2r.records import Case, Question
 from p2r.runs import environment, read_json
-from p2r.runs.names import MODEL_LABELS
+from p2r.runs.names import model_label
 from p2r.studies.base import Arm, View
 from p2r.studies.framework.budget import budgets
 from p2r.studies.framework.curves import arm_curves, study_curves
@@ -247,7 +247,7 @@ def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
         "format": 1,
         "study": name,
         "question": "",
-        "labels": {arm: MODEL_LABELS.get(arm, arm) for arm in arms},
+        "labels": {arm: model_label(arm) for arm in arms},
         "overrides": {},
         "show": list(metrics),
         "units": {name: "%" for name in metrics},
