@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 from p2r import data, plots, stages, workshop
 from p2r.judges import make_judge
 from p2r.scoring import accuracy
-from p2r.template import answer_of, banned_token_ids, parse
+from p2r.template import banned_token_ids, parse
 from p2r.video import FrameCache
 from p2r.workshop import checks, widgets
 
@@ -370,12 +370,12 @@ def score(rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor]:
     parsed = [parse(text) for text in texts]
     verdicts = judge.judge(rollouts.questions, [each.observation or "" for each in parsed])
     rewards, borders = [], []
-    for question, ids, text, parts, verdict in zip(
-        rollouts.questions, rollouts.completions, texts, parsed, verdicts, strict=True
+    for question, ids, parts, verdict in zip(
+        rollouts.questions, rollouts.completions, parsed, verdicts, strict=True
     ):
         looked = border([tokenizer.decode([t], skip_special_tokens=True) for t in ids])
         sufficient = verdict.sufficient if parts.observation else False
-        right = accuracy(question.problem_type, answer_of(text), question.answer, question.options)
+        right = accuracy(question.problem_type, parts.answer, question.answer, question.options)
         good = parts.format_ok
         seen = reward(sufficient, good["perception"], looked, ranges.perception)
         thought = reward(right, good["reasoning"], len(ids) - looked, ranges.reasoning)

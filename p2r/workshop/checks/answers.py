@@ -10,7 +10,7 @@ from p2r.playground.oracle import OracleJudge
 from p2r.records import Case, Question
 from p2r.rewards import collapsed, credit_advantages, process_advantages
 from p2r.scoring import accuracy
-from p2r.template import answer_of, parse
+from p2r.template import parse
 from p2r.workshop.checks.compare import check_answer, near
 from p2r.workshop.checks.functions import video_tokens
 
@@ -136,7 +136,7 @@ def test_lucky(response: str | None, question: Question) -> None:
         parsed = parse(text)
         (verdict,) = OracleJudge().judge([question], [parsed.observation or ""])
         right = accuracy(
-            question.problem_type, answer_of(text), question.answer, question.options or None
+            question.problem_type, parsed.answer, question.answer, question.options or None
         )
         print(f"format {parsed.format_ok}, answer {right}, sufficient {verdict.sufficient}")
         return parsed.ok and right == 1 and verdict.sufficient is False
