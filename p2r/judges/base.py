@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, overload
 
 from p2r.files.background import awaitable, call
 from p2r.records import Case, Question, Verdict
+from p2r.template import lettered_options
 
 # The key of `Question.meta` that names the clip, for judges that know more of it than its text.
 CLIP = "_clip"
@@ -143,7 +144,7 @@ def judge_key(question: Question, observation: str, media: bool = False, frames:
     """
     shown = (
         question.problem,
-        question.options,
+        lettered_options(question.options),
         question.answer,
         question.media_word,
         observation,

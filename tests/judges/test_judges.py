@@ -22,6 +22,7 @@ from p2r.judges import (
     check_spec,
     is_free,
     judge_distinct,
+    judge_key,
     kinds_of,
     make_judge,
     reused,
@@ -65,6 +66,21 @@ def test_prompt_shows_question_options_answer_observation_and_the_kind_of_media(
     assert "an image" in build_judge_prompt(image, "x") and "video" not in build_judge_prompt(
         image, "x"
     )
+
+
+@pytest.mark.parametrize(
+    "template", ["", "{{ problem }} {{ options }} {{ answer }}{{ observation }}"]
+)
+def test_options_without_letters_get_letters_because_the_answer_is_a_letter(template):
+    question = QUESTION.model_copy(update={"options": ["red", "blue"]})
+    prompt = build_judge_prompt(question, "It rolls.", template)
+    assert "A. red" in prompt and "B. blue" in prompt
+
+
+def test_the_key_of_a_judgement_holds_the_options_as_they_are_shown():
+    plain = QUESTION.model_copy(update={"options": ["red", "blue"]})
+    assert judge_key(plain, "x") == judge_key(QUESTION, "x")
+    assert judge_key(QUESTION, "x") == "c4de5e6a65b860109d3a03e2"  # stored verdicts have this key
 
 
 def test_an_observation_cannot_close_its_tag_or_give_a_verdict():
