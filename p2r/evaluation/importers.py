@@ -41,7 +41,7 @@ from p2r.evaluation.records import (
 from p2r.evaluation.rules import odd_reference
 from p2r.evaluation.sources import Notes, files_in, only_list, read_official
 from p2r.evaluation.tables import read_file
-from p2r.files.lenient_json import Fault
+from p2r.files.lenient_json import Fault, split_fault
 from p2r.formats.values import BadValue
 
 OUTPUTS = (
@@ -253,13 +253,15 @@ def _flatten(value: Any) -> Iterator[Any]:
 
 def _members(value: Mapping[str, Any], task: str) -> Iterator[Raw]:
     """Yield the records of an object: by id, in lists by task, or the object as one record."""
+    value, faults = split_fault(value)
+    yield from ((fault, task) for fault in faults)
     parts = list(value.values())
     if value.keys() & set(OUTPUTS) or not any(isinstance(part, Mapping | list) for part in parts):
         outputs = all(isinstance(part, str | int | float | None) for part in parts)
         if outputs and not value.keys() & set(OUTPUTS):
             yield from (({"id": key, "output": part}, task) for key, part in value.items())
         else:
-            yield dict(value), task
+            yield value, task
         return
     for key, part in value.items():
         if isinstance(part, Fault):

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
+from p2r.files.lenient_json import fault_inside
 from p2r.formats.bounds import read_window
 from p2r.formats.media import place_media, read_media
 from p2r.formats.rawrecords import is_ours
@@ -38,6 +39,8 @@ def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
     """
     if not isinstance(record, Mapping):
         raise BadValue(f"the record is not an object: {str(record)[:60]!r}")
+    if fault := fault_inside(record):
+        raise BadValue(fault.reason)
     nested = record.get("question")
     if isinstance(nested, Mapping):  # a log that carries the annotation under "question"
         record = {**nested, **{key: value for key, value in record.items() if key != "question"}}

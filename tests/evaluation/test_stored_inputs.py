@@ -404,3 +404,20 @@ def test_a_question_of_the_adaptation_track_says_where_its_picture_is(tmp_path):
     (tmp_path / "Adaptation.json").write_text(json.dumps([record]))
     fields = read_benchmark("videommmu", tmp_path / "Adaptation.json")[0][0]
     assert to_question("videommmu", fields).problem == f"{PICTURE}\nSolve for x."
+
+
+def test_pretty_printed_outputs_one_after_another_are_all_read(tmp_path):
+    """As `jq .` writes them. One record alone keeps its list of videos."""
+    file = tmp_path / "x.json"
+    records = [
+        {"id": k, "question": "What?", "videos": [f"{k}.mp4"], "options": ["x", "y"], "answer": "B"}
+        | {"output": "B"}
+        for k in range(3)
+    ]
+    file.write_text("\n".join(json.dumps(record, indent=2) for record in records) + "\nrest")
+    numbers = numbers_of(file, "mmvu")
+    assert numbers["official"]["n"] == 3 and numbers["counts"]["bad record"] == 1
+    for rest, bad in (("", None), ("\nrest", 1)):
+        file.write_text(json.dumps(records[0], indent=2) + rest)
+        numbers = numbers_of(file, "mmvu")
+        assert numbers["official"]["n"] == 1 and numbers["counts"].get("bad record") == bad
