@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from p2r.records import RIGHT_ACCURACY, Case
 from p2r.scoring.choices import extract_choice
-from p2r.scoring.cues import REFUSED_AFTER, end_of_last_cue, first_clause, refused_spans
+from p2r.scoring.cues import (
+    REFUSED_AFTER,
+    end_of_last_cue,
+    first_clause,
+    one_word,
+    refused_spans,
+)
 from p2r.template import option_texts, strip_control_tokens
 
 _CUE = re.compile(
@@ -106,7 +112,8 @@ def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
         start = lowered.find(text) if text else -1
         while start >= 0:
             end = start + len(text)
-            if not (_is_word(lowered, start - 1) or _is_word(lowered, end)):
+            before, after = lowered[max(0, start - 1) : start], lowered[end : end + 1]
+            if not (one_word(before, text[0]) or one_word(text[-1], after)):
                 found.append((start, end, letter))
             start = lowered.find(text, start + 1)
     return sorted(found, key=lambda name: (name[0], -name[1]))
@@ -126,11 +133,6 @@ def _named_by_letter(sentence: str, place: int) -> Iterator[tuple[int, int]]:
     alone = sentence[place] != "I" and not before.endswith(("'", "’"))
     if alone and _AT_THE_END.match(sentence, place + 1):
         yield place, place + 1
-
-
-def _is_word(text: str, place: int) -> bool:
-    """Return whether the character at `place` is part of a word."""
-    return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
 
 
 def _not_refused(
