@@ -35,14 +35,13 @@ from p2r.evaluation.records import (
     TRUTHS,
     first,
     read_fields,
-    text_of,
     with_usual_keys,
 )
 from p2r.evaluation.rules import odd_reference
 from p2r.evaluation.sources import Notes, files_in, only_list, read_official
 from p2r.evaluation.tables import read_file
 from p2r.files.lenient_json import Fault, split_fault
-from p2r.formats.values import BadValue
+from p2r.formats.values import BadValue, text_of
 
 OUTPUTS = (
     *("output", "model_output", "response", "model_response", "video-llm-prediction"),
@@ -181,7 +180,7 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
                 value = "" if value == [] else None
                 if value is None:
                     raise BadValue(f"{name} must be text, not an object")
-            return name, "" if value is None else str(value)
+            return name, text_of(value)
     named = next((key for key in record if _names_output(key)), None)
     if named is not None and isinstance(record[named], str | int | float | None):
         return named, text_of(record[named])

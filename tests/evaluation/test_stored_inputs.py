@@ -421,3 +421,18 @@ def test_pretty_printed_outputs_one_after_another_are_all_read(tmp_path):
         file.write_text(json.dumps(records[0], indent=2) + rest)
         numbers = numbers_of(file, "mmvu")
         assert numbers["official"]["n"] == 1 and numbers["counts"].get("bad record") == bad
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["x", "y", float("nan")], {"A": "x", "B": "y", "C": float("nan")}, [1.0, 2.0, float("nan")]],
+)
+def test_nan_is_no_option_and_no_output(tmp_path, options):
+    record = {"id": 1, "question": "What?", "answer": "B", "options": options, "output": "B"}
+    columns = {"id": 2, "question": "Who?", "answer": "B", "A": 1.0, "B": "y", "C": float("nan")}
+    columns["output"] = float("nan")
+    (tmp_path / "x.json").write_text(json.dumps([record, columns]))
+    result = import_result("jsonl", tmp_path / "x.json", "mmvu")
+    assert [len(item.options) for item in result.items] == [2, 2]
+    assert result.items[1].options == ["A. 1", "B. y"] and result.items[1].output == ""
+    assert rescore(result)["counts"]["empty output"] == 1

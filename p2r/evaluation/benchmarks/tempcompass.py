@@ -26,7 +26,7 @@ from p2r.evaluation.benchmark import (
     Record,
     add_words,
 )
-from p2r.evaluation.records import TRUTHS, base_fields, first, text_of
+from p2r.evaluation.records import TRUTHS, base_fields, first
 from p2r.evaluation.rules import (
     Rule,
     apply_rule,
@@ -36,6 +36,7 @@ from p2r.evaluation.rules import (
     valid_rating,
 )
 from p2r.files.lenient_json import Fault, read_stored
+from p2r.formats.values import text_of
 from p2r.scoring.answers import extract_choice
 from p2r.template import answer_of
 

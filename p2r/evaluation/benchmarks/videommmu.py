@@ -30,10 +30,10 @@ from p2r.evaluation.records import (
     given_type,
     lettered,
     options_of,
-    text_of,
     truth_of,
 )
 from p2r.evaluation.rules import apply_rule, final_answer, match_like_video_r1, reasons
+from p2r.formats.values import text_of
 from p2r.scoring.answers import parse_number
 
 PICTURE = (
