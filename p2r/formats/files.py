@@ -220,7 +220,7 @@ def _read(
 ) -> Iterator[Item]:
     report = on_bad or BadRecordLog()
     inferred: Counter[str] = Counter()
-    base: tuple[bool, bool] | None = None
+    base: list[int | None] = []  # found out only for a file that has such an answer
     place = 0
     for file in files:
         if not file.exists():
@@ -231,8 +231,8 @@ def _read(
                 item = _convert(record, place, convert)
                 question = item.question if isinstance(item, Case) else item
                 if not is_ours(record) and (answer := place_of(question)) is not None:
-                    base = base or find_base(_questions(files))
-                    question = as_letter(question, answer, base)
+                    base = base or [find_base(_questions(files))]
+                    question = as_letter(question, answer, base[0])
                     item = _with_question(item, question)
             except ValueError as error:
                 report(BadRecord(str(file), index, _reason(error)))

@@ -307,6 +307,21 @@ def test_places_that_fit_both_conventions_need_a_word(tmp_path):
     assert places(tmp_path, [1, 2], ["B", "C"], count_from=1)["official"]["mean"] == 0.0
 
 
+def test_references_that_fit_both_conventions_or_contradict_each_other_are_unknown(tmp_path):
+    for truths in ([1, 2, 1], [0, 1, 3]):
+        numbers = places(tmp_path, ["A", "B", "C"], truths)
+        assert any("3 reference answers are numbers" in what for what in numbers["counts"])
+        assert numbers["official"]["n"] == numbers["robust"]["n"] == 0
+    assert places(tmp_path, ["B", "C", "B"], [1, 2, 1], count_from=0)["official"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize("form", ["{}. {}", "{}) {}", "({}) {}", "Option {}: {}"])
+def test_labels_of_options_are_no_places(tmp_path, form):
+    options = [form.format(k, text) for k, text in enumerate("wxyz", 1)]
+    numbers = places(tmp_path, ["B", "2"], ["2", "2"], options=options)
+    assert not any("--count-from" in what or "indices" in what for what in numbers["counts"])
+
+
 def test_digits_that_are_texts_of_options_are_no_places(tmp_path):
     numbers = places(tmp_path, ["2", "1"], ["A", "B"], options=("2", "1"))
     assert not any("places" in what for what in numbers["counts"])
