@@ -41,6 +41,9 @@ class Judge(Protocol):
 class BaseJudge(ABC):
     """Base class of judges; a subclass sets `name` and implements `ask`.
 
+    If its verdicts depend on more than the name tells, such as the server, a judge also has an
+    `identity` (see `identity_of`).
+
     In a recipe, a judge is `KIND` or `KIND:TEXT`, or a mapping with `kind` and settings. `form`
     says how TEXT looks: "" if there is none, in brackets if it may be left out. `free` is true if
     a verdict of this kind costs nothing by itself.
@@ -130,6 +133,11 @@ async def all_verdicts(asked: Iterable[Awaitable[Verdict]]) -> list[Verdict]:
         if isinstance(verdict, BaseException):
             raise verdict
     return [verdict for verdict in found if isinstance(verdict, Verdict)]
+
+
+def identity_of(judge: Judge) -> str:
+    """Return the name by which a judge's verdicts are stored: its `identity`, or its name."""
+    return getattr(judge, "identity", judge.name)
 
 
 def sees_media(judge: Any) -> bool:

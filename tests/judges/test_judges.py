@@ -176,6 +176,30 @@ def test_journaled_judge_remembers_verdicts_and_tries_failures_again(tmp_path):
     assert verdicts[0].cost == 0.0, "paid for by the first run"
 
 
+def test_the_journal_of_a_run_keeps_the_verdicts_of_each_server(tmp_path):
+    """Two servers may have models of one name, also inside a panel or behind noise."""
+
+    def server(name: str, word: str) -> WordJudge:
+        judge = WordJudge(word)
+        judge.name, judge.identity = "server:m", f"server:m@{name}"
+        return judge
+
+    def make(kind: str, name: str, word: str):
+        judge = server(name, word)
+        return {
+            "alone": judge,
+            "noisy": NoisyJudge(judge, 0.0),
+            "panel": PanelJudge([judge, judge]),
+        }[kind]
+
+    with Journal(tmp_path / "verdicts.jsonl") as journal:
+        for kind in ("alone", "noisy", "panel"):
+            for name, word in (("one", "red"), ("two", "blue"), ("one", "green")):
+                judge = make(kind, name, word)
+                found = JournaledJudge(judge, journal).judge([QUESTION], ["a red ball"])
+                assert found[0].sufficient == (name == "one"), (kind, name)
+
+
 # ---- one, or many
 
 
