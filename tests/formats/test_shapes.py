@@ -94,6 +94,13 @@ def test_whole_floats_of_a_table_are_integers_in_answers_and_options():
     assert (question.options, question.answer) == (["1", "2.5", "3"], "3")
 
 
+@pytest.mark.parametrize("empty", [None, "", float("nan")])
+def test_an_empty_column_does_not_hide_the_answer_of_a_chat(empty):
+    record = CHOICES["LLaVA"] | {"solution": empty, "output": empty}
+    assert to_question(record, 0).answer == "B"
+    assert to_case(record, 0).trace.think == "t"
+
+
 def test_a_chat_with_thoughts_is_also_a_trace():
     trace = to_case(CHOICES["LLaVA"], 0).trace
     assert (trace.think, trace.answer) == ("t", "B")
