@@ -55,6 +55,11 @@ def first_clause(text: str) -> str:
     return CLAUSE_END.split(text, maxsplit=1)[0]
 
 
+# The letter before a named letter: the A of "A and C is correct".
+LETTER_BEFORE = re.compile(
+    r"(?<![A-Za-z0-9])([A-Z])\)? ?(?:and|or|nor|[,&/和或、]) ?(?:(?:and|or) )?(?:option )?\(?$"
+)
+
 _FIRST_EAST_ASIAN = "\u2e80"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from p2r.records import RIGHT_ACCURACY, Case
 from p2r.scoring.choices import extract_choice
 from p2r.scoring.cues import (
+    LETTER_BEFORE,
     REFUSED_AFTER,
     end_of_last_cue,
     first_clause,
@@ -42,10 +43,6 @@ _CALLED_RIGHT = re.compile(
     r"|\)?(?:选项|選項)?(?:是|才是)?(?:正确|正確|对的|對的)"
 )
 _AT_THE_END = re.compile(r"[.,;!?。，；！？]?\s*$")
-# The letter before a named letter: the A of "A and C".
-_LISTED = re.compile(
-    r"(?<![A-Za-z0-9])([A-Z])\)? ?(?:and|or|nor|[,&/和或、]) ?(?:(?:and|or) )?(?:option )?\(?$"
-)
 _LIST = 24  # characters before a letter that are searched for another one
 # The space between two sentences. The pattern starts with the space, so it is tried only there.
 _SENTENCE = re.compile(r"\s(?:(?<=[.!?;]\s)\s*|(?<=\n)\n*)|(?<=[。！？；])")
@@ -103,7 +100,7 @@ def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
     ]
     for start, _, _ in list(found):
         before = max(0, start - _LIST)
-        if (listed := _LISTED.search(sentence[before:start])) and listed[1] in texts:
+        if (listed := LETTER_BEFORE.search(sentence[before:start])) and listed[1] in texts:
             found.append((before + listed.start(), start, listed[1]))
     refused = refused_spans(sentence) if found else []
     found = [name for name in found if not any(start <= name[0] < end for start, end in refused)]
