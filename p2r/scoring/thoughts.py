@@ -109,8 +109,8 @@ def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
         start = lowered.find(text) if text else -1
         while start >= 0:
             end = start + len(text)
-            before, after = lowered[max(0, start - 1) : start], lowered[end : end + 1]
-            if not (one_word(before, text[0]) or one_word(text[-1], after)):
+            left, right = lowered[max(0, start - 1) : start], lowered[end : end + 1]
+            if not (one_word(left, text[0]) or one_word(text[-1], right)):
                 found.append((start, end, letter))
             start = lowered.find(text, start + 1)
     return sorted(found, key=lambda name: (name[0], -name[1]))
