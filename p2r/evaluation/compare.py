@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from p2r.errors import DataError
@@ -12,7 +13,7 @@ from p2r.evaluation.benchmarks import find_benchmark
 from p2r.evaluation.identity import identity_of, plain
 from p2r.evaluation.metrics import Clips, split_positions
 from p2r.evaluation.results import Result
-from p2r.evaluation.score import score_item
+from p2r.evaluation.score import measure_whole, score_item
 from p2r.files.safe_text import escape_markdown
 from p2r.scoring import format_interval, mcnemar
 
@@ -23,9 +24,10 @@ def compare(a: Result, b: Result) -> dict[str, Any]:
     """Pair the items of two results of one benchmark, and compare them by each extractor.
 
     Items are paired by id. If ids repeat in a result, they are paired by id and question, and if
-    that repeats too, by options and clip as well. Returns for "official" and "robust": both means
-    over the pairs, the difference b - a with its interval, {"both", "only a", "only b",
-    "neither"}, the p-value of McNemar's exact test, and the same for each part of the main axis.
+    that repeats too, by options and clip as well. Returns for "official" and "robust": both scores
+    of the benchmark over the pairs, the difference b - a with its interval, the counts of items
+    {"both", "only a", "only b", "neither"}, the p-value of McNemar's exact test over items, and the
+    same for each part of the main axis, with means over its items.
     An item is counted but not compared if only one result has it, if it fits several items, or if
     the extractor leaves it out in one result. Raises `DataError` for results of two benchmarks, or
     without a common item.
@@ -50,7 +52,7 @@ def compare(a: Result, b: Result) -> dict[str, Any]:
         "unpaired": [len(a.items) - len(pairs), len(b.items) - len(pairs)],
         "truth differs": sum(x.truth != y.truth for x, y in pairs),
         "intervals": _clips(pairs).describe(),
-        **{name: _by_extractor(pairs, name, axis) for name in EXTRACTORS},
+        **{name: _by_extractor(a.benchmark, pairs, name, axis) for name in EXTRACTORS},
     }
 
 
@@ -86,16 +88,47 @@ def _clips(pairs: Sequence[tuple[Item, Item]]) -> Clips:
     return Clips(x.clip or y.clip for x, y in pairs)
 
 
-def _by_extractor(pairs: Sequence[tuple[Item, Item]], name: str, axis: str) -> dict[str, Any]:
+def _by_extractor(
+    benchmark: str, pairs: Sequence[tuple[Item, Item]], name: str, axis: str
+) -> dict[str, Any]:
     known = [(x, y) for x, y in pairs if x.score[name] is not None and y.score[name] is not None]
     groups = split_positions([x for x, _ in known], axis)
     return {
         **_row(known, name),
+        **_whole(benchmark, known, name),
         "left out": len(pairs) - len(known),
         "parts": {
             value: _row([known[position] for position in positions], name)
             for value, positions in sorted(groups.items())
         },
+    }
+
+
+def _whole(
+    benchmark: str, pairs: Sequence[tuple[Item, Item]], name: str
+) -> dict[str, dict[str, Any]]:
+    """Return the scores of the benchmark for both results, and their difference.
+
+    A benchmark's score is linear in the scores of its items. So the difference is the score of the
+    items' differences.
+    """
+    clips = [x.clip or y.clip for x, y in pairs]
+    scores = [(x.score[name] or 0.0, y.score[name] or 0.0) for x, y in pairs]
+    values = {
+        "a": [p for p, _ in scores],
+        "b": [q for _, q in scores],
+        "difference": [q - p for p, q in scores],
+    }
+    return {
+        key: measure_whole(
+            benchmark,
+            [
+                replace(x, clip=clip, score={name: value})
+                for (x, _), clip, value in zip(pairs, clips, own, strict=True)
+            ],
+            name,
+        )
+        for key, own in values.items()
     }
 
 
@@ -122,7 +155,8 @@ def comparison_markdown(found: dict[str, Any]) -> str:
     lines = [
         f"{find_benchmark(found['benchmark']).title}: {found['pairs']} pairs; only in A "
         f"{found['unpaired'][0]}, only in B {found['unpaired'][1]}",
-        f"A = {a}, B = {b}; % [{found['intervals']}]; p: McNemar's exact test",
+        f"A = {a}, B = {b}; % [{found['intervals']}]; over items: both, only A, only B, neither, "
+        "and p of McNemar's exact test",
         "",
         "| extractor | part | n | A | B | B − A | both | only A | only B | neither | p |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",

@@ -35,14 +35,13 @@ from p2r.evaluation.records import (
     TRUTHS,
     first,
     read_fields,
-    text_of,
     with_usual_keys,
 )
 from p2r.evaluation.rules import odd_reference
 from p2r.evaluation.sources import Notes, files_in, only_list, read_official
 from p2r.evaluation.tables import read_file
-from p2r.files.lenient_json import Fault
-from p2r.formats.values import BadValue
+from p2r.files.lenient_json import Fault, split_fault
+from p2r.formats.values import BadValue, text_of
 
 OUTPUTS = (
     *("output", "model_output", "response", "model_response", "video-llm-prediction"),
@@ -181,7 +180,7 @@ def _output(record: Mapping[str, Any]) -> tuple[str | None, str]:
                 value = "" if value == [] else None
                 if value is None:
                     raise BadValue(f"{name} must be text, not an object")
-            return name, "" if value is None else str(value)
+            return name, text_of(value)
     named = next((key for key in record if _names_output(key)), None)
     if named is not None and isinstance(record[named], str | int | float | None):
         return named, text_of(record[named])
@@ -253,13 +252,15 @@ def _flatten(value: Any) -> Iterator[Any]:
 
 def _members(value: Mapping[str, Any], task: str) -> Iterator[Raw]:
     """Yield the records of an object: by id, in lists by task, or the object as one record."""
+    value, faults = split_fault(value)
+    yield from ((fault, task) for fault in faults)
     parts = list(value.values())
     if value.keys() & set(OUTPUTS) or not any(isinstance(part, Mapping | list) for part in parts):
         outputs = all(isinstance(part, str | int | float | None) for part in parts)
         if outputs and not value.keys() & set(OUTPUTS):
             yield from (({"id": key, "output": part}, task) for key, part in value.items())
         else:
-            yield dict(value), task
+            yield value, task
         return
     for key, part in value.items():
         if isinstance(part, Fault):

@@ -15,6 +15,7 @@ from p2r.evaluation.metrics import Clips
 from p2r.judges.prompt import as_data
 from p2r.records import Case, Question
 from p2r.scoring.answers import extract_choice, option_texts
+from p2r.template import lettered_options
 
 NO_CHOICE = "No"
 # Reads think segments. Each result is a letter, NO_CHOICE, or None if there is no valid reply.
@@ -46,7 +47,7 @@ def build_choice_prompt(question: Question, think: str) -> str:
     """Return the prompt for one think segment. Its parts are fenced as in a judge's prompt."""
     return PROMPT.format(
         problem=as_data(question.problem),
-        options="\n".join(map(as_data, question.options)),
+        options="\n".join(map(as_data, lettered_options(question.options))),
         think=as_data(think),
     )
 

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from p2r.evaluation.benchmark import Benchmark, Fields, Record
+from p2r.files.lenient_json import fault_inside
 from p2r.formats.bounds import read_window
 from p2r.formats.media import place_media, read_media
 from p2r.formats.rawrecords import is_ours
-from p2r.formats.values import BadValue, literal, one, usual_keys
+from p2r.formats.values import BadValue, blank, literal, one, text_of, usual_keys
 from p2r.formats.values import options_of as options_in
 from p2r.records import Medium, Question
 from p2r.template import answer_of
@@ -38,6 +39,8 @@ def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
     """
     if not isinstance(record, Mapping):
         raise BadValue(f"the record is not an object: {str(record)[:60]!r}")
+    if fault := fault_inside(record):
+        raise BadValue(fault.reason)
     nested = record.get("question")
     if isinstance(nested, Mapping):  # a log that carries the annotation under "question"
         record = {**nested, **{key: value for key, value in record.items() if key != "question"}}
@@ -94,15 +97,6 @@ def first(record: Record, *keys: str) -> Any:
     return next((record[key] for key in keys if record.get(key) not in (None, "")), None)
 
 
-def text_of(value: Any) -> str:
-    """Return a scalar as text. Whole floats lose their ".0", None becomes ""."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, list | dict):
-        raise BadValue(f"expected text, found a list or an object: {str(value)[:60]!r}")
-    return "" if value is None else str(value)
-
-
 def truth_of(record: Record) -> str:
     """Return the reference answer as text. The index of an option stays a number."""
     value = first(record, *TRUTHS)
@@ -121,8 +115,8 @@ def options_of(record: Record) -> list[str]:
     if isinstance(value, str):
         value = literal(value.strip())
     if isinstance(value, Mapping) and not any(isinstance(text, list) for text in value.values()):
-        return [f"{key}. {text}" for key, text in value.items() if text not in (None, "")]
-    if isinstance(value, Sequence) and all(isinstance(text, str | int | float) for text in value):
+        return [f"{key}. {text_of(text)}" for key, text in value.items() if not blank(text)]
+    if isinstance(value, Sequence) and all(isinstance(text, str | int) for text in value):
         return [*map(str, value)] if not isinstance(value, str) else options_in(value)
     return options_in(value)
 

@@ -172,7 +172,12 @@ def report_markdown(found: dict[str, Any]) -> str:
 def _pairs_markdown(pairs: Sequence[dict[str, Any]]) -> list[str]:
     if not pairs:
         return []
-    lines = ["", "**Item by item: B − A in % with 95 % interval, and McNemar's exact test**", ""]
+    lines = [
+        "",
+        "**Pairs of results: B − A of the benchmark's score in % with 95 % interval; over items: "
+        "only A, only B, and p of McNemar's exact test**",
+        "",
+    ]
     lines.append("| benchmark | A | B | rule | n | B − A | only A | only B | p |")
     lines.append("|---|---|---|---|--:|--:|--:|--:|--:|")
     for pair in pairs:

@@ -1,9 +1,10 @@
 """Scoring of one item: the official rule of its benchmark, and a tolerant rule for all of them.
 
 An official rule reads a direct answer like the benchmark's own script. For a response that reasons,
-the rule reads the text inside `<answer>`: the scripts know no tags, so they would take the first
-letter of the reasoning. A response that reasons and gives no answer is wrong. If a source stored
-the answer that it extracted, Video-R1's exact match scores that answer.
+the rule reads the text inside `<answer>`, or the text after the thinking if there is no such tag:
+the scripts know no tags, so they would take the first letter of the reasoning. A response that
+reasons and gives no answer is wrong. If a source stored the answer that it extracted, Video-R1's
+exact match scores that answer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from p2r.template import answer_of
 Rule = Callable[[str, Asked], Reading]
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _VIDEO_R1_THRESHOLDS = (0.5 + 0.05 * np.arange(10)).astype(np.float32)
-_REASONING_TAGS = ("<think>", "<observation>")
+# Some chat templates put the opening tag into the prompt: a response has only the closing tag.
+_REASONING_TAGS = ("<think>", "</think>", "<observation>")
 
 
 def score_with(entry: Benchmark, item: Item) -> None:
@@ -147,11 +149,15 @@ def tagged_answer(output: str) -> str:
 
 
 def final_answer(output: str) -> str | None:
-    """Return the text that a rule reads: a direct answer, or the text inside `<answer>`.
+    """Return the text that a rule reads: a direct answer, or the answer after the reasoning.
 
-    None if the response reasons and gives no answer.
+    This is the text inside `<answer>`, else the text after the last `</think>`. None if the
+    response reasons and gives no answer.
     """
-    return tagged_answer(output) or None if reasons(output) else output
+    if not reasons(output):
+        return output
+    after = _outside_thinking(output) if "</think>" in output else None
+    return tagged_answer(output) or after
 
 
 def match_extraction(answer: str, asked: Asked) -> Reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Interval, Item
@@ -32,5 +32,15 @@ def measure(benchmark: str, items: Sequence[Item], extractor: str) -> dict[str, 
             part = f"{axis}: {name}" if name in parts else name
             parts[part] = clips.interval(values, positions)
     parts |= entry.parts(items, extractor)
-    whole = next((parts[name] for name in entry.headline if name in parts), None)
-    return {**(whole or clips.interval(scores)), "parts": parts}
+    return {**(_headline(entry, parts) or clips.interval(scores)), "parts": parts}
+
+
+def measure_whole(benchmark: str, items: Sequence[Item], extractor: str) -> Interval:
+    """Return the score of a benchmark as `measure` does, without its parts."""
+    entry = find_benchmark(benchmark)
+    whole = _headline(entry, entry.parts(items, extractor)) if entry.headline else None
+    return whole or Clips.of(items).interval(item.score[extractor] for item in items)
+
+
+def _headline(entry: Benchmark, parts: Mapping[str, Interval]) -> Interval | None:
+    return next((parts[name] for name in entry.headline if name in parts), None)

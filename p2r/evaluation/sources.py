@@ -10,6 +10,7 @@ from typing import Any
 
 from p2r.evaluation.benchmark import Benchmark, Raw
 from p2r.evaluation.tables import SUFFIXES, read_file
+from p2r.files.lenient_json import split_fault
 
 EXAMPLES = 5
 
@@ -47,7 +48,10 @@ def read_official(benchmark: Benchmark, file: Path) -> Iterator[Raw]:
     unpacked = benchmark.unpack(file, value) if benchmark.unpack else None
     if unpacked is None:
         value = only_list(value)
-        unpacked = ((record, task) for record in (value if isinstance(value, list) else [value]))
+        if isinstance(value, dict):
+            value, faults = split_fault(value)
+            value = [value, *faults]
+        unpacked = ((record, task) for record in value)
     yield from unpacked
 
 

@@ -1,8 +1,9 @@
 """Read JSON files of others as far as they can be read.
 
 `read_records` streams the records of a list or of JSON lines in constant memory. `read_stored`
-returns one value: a list of records, or an object. Files may be gzip-compressed, pretty-printed, in
-any Unicode encoding, with or without a byte order mark.
+returns one value: a list of records, or an object. Objects one after another, as jq writes them,
+are a list. Files may be gzip-compressed, pretty-printed, in any Unicode encoding, with or without a
+byte order mark.
 
 A part that cannot be read becomes a `Fault` in its place. A bad line costs only that line. Bad or
 cut JSON in a list costs the rest of the list.
@@ -10,29 +11,29 @@ cut JSON in a list costs the rest of the list.
 
 from __future__ import annotations
 
-import codecs
-import gzip
 import json
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
 from p2r.errors import DataError
+from p2r.files.json_text import (
+    DECODER,
+    JsonText,
+    Unreadable,
+    open_text,
+    reason_of,
+    skip_pattern,
+)
 
-_CHUNK = 1 << 18
-_GZIP = b"\x1f\x8b"
-_SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_AND_COMMAS = re.compile(r"[\s,]*")
 # A string, or a comma before a closing bracket.
 _NEEDLESS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[\]}])', re.DOTALL)
-_DECODER = json.JSONDecoder(strict=False)
-_LONGEST_LITERAL = len("-Infinity")
 # After this many bad lines before the first good one, a file does not count as JSON lines.
 _TRIAL_LINES = 100
 # If a file is one object, its records are the list under one of these keys.
@@ -44,14 +45,6 @@ LISTS: tuple[str, ...] = (
 
 class NotJson(ValueError):
     """The file has neither a JSON list nor JSON lines. The message says why, without its name."""
-
-
-class _Unreadable(ValueError):
-    """No value can be decoded here. `cut` is true if the reason is that the text ends."""
-
-    def __init__(self, reason: str, cut: bool = False) -> None:
-        super().__init__(reason)
-        self.cut = cut
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def read_records(path: Path) -> Iterator[Any]:
     Raises NotJson if nothing is readable, OSError if the file cannot be opened. An empty file is
     valid only as JSON lines (`.jsonl`).
     """
-    text = _Text(_decode(_read_bytes(path)))
+    text = open_text(path)
     start = text.skip_space()
     if start == "[":
         yield from _read_list(text)
@@ -83,7 +76,7 @@ def read_records(path: Path) -> Iterator[Any]:
 
 def is_one_object(path: Path) -> bool:
     """Return whether a file starts with an object that goes on after its first line."""
-    text = _Text(_decode(_read_bytes(path)))
+    text = open_text(path)
     if text.skip_space() != "{":
         return False
     try:
@@ -94,13 +87,44 @@ def is_one_object(path: Path) -> bool:
 
 
 def read_stored(path: Path) -> Any:
-    """Return the value of a file: a list (also from JSON lines), or an object.
+    """Return the value of a file as `read_value` does.
 
-    If the object has a list of records under one of `LISTS`, that list is returned. Extra
-    commas are ignored. In a file that breaks off, the list or the object ends with a `Fault` (in
-    an object under the key ""). Raises `DataError` if nothing is readable.
+    If the value is an object with a list of records under one of `LISTS`, that list is returned.
     """
-    whole = _Text(_decode(_read_bytes(path)))
+    value = read_value(path)
+    if not isinstance(value, dict):
+        return value
+    found = next((value[key] for key in LISTS if holds_records(value.get(key))), None)
+    if found is None:
+        return value
+    return [*found, value[""]] if isinstance(value.get(""), Fault) else found
+
+
+def holds_records(value: Any) -> bool:
+    """Return whether a value is a list with objects, or with lists of objects."""
+    parts = value if isinstance(value, list) else ()
+    return any(isinstance(part, dict) or holds_records(part) for part in parts)
+
+
+def split_fault(value: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """Return an object of `read_value` without its fault, and the fault in a list, if any."""
+    found = [part for key, part in value.items() if key == "" and isinstance(part, Fault)]
+    return {key: part for key, part in value.items() if key or not found}, found
+
+
+def fault_inside(record: Mapping[str, Any]) -> Fault | None:
+    """Return the fault at the end of a list in a record: the file breaks off there."""
+    ends = (part[-1] for part in record.values() if isinstance(part, list) and part)
+    return next((end for end in ends if isinstance(end, Fault)), None)
+
+
+def read_value(path: Path) -> Any:
+    """Return the value of a file: a list (also from JSON lines or joined objects), or an object.
+
+    Extra commas are ignored. In a file that breaks off, the list or the object ends with a `Fault`
+    (in an object under the key ""). Raises `DataError` if nothing is readable.
+    """
+    whole = open_text(path)
     text = whole.take_all()
     if not text.strip() and not whole.broken:
         raise DataError(f"{path} is empty: give a file of stored outputs")
@@ -110,8 +134,6 @@ def read_stored(path: Path) -> Any:
         if whole.broken and isinstance(value, list | dict) and not _faults(value):
             fault = Fault(whole.broken)
             value = [*value, fault] if isinstance(value, list) else {**value, "": fault}
-    if isinstance(value, dict):
-        value = next((value[key] for key in LISTS if isinstance(value.get(key), list)), value)
     if not isinstance(value, list | dict) or len(value) == _faults(value):
         why = f" ({whole.broken})" if whole.broken else ""
         raise DataError(
@@ -123,7 +145,7 @@ def read_stored(path: Path) -> Any:
 # ---- a stream of records
 
 
-def _read_list(text: _Text) -> Iterator[Any]:
+def _read_list(text: JsonText) -> Iterator[Any]:
     """Yield the items of a list, and of the lists after it if files were joined."""
     count = 0
     while text.skip_space() == "[":
@@ -131,7 +153,7 @@ def _read_list(text: _Text) -> Iterator[Any]:
         while text.skip_space() != "]":
             try:
                 value = text.take_value()
-            except _Unreadable as error:
+            except Unreadable as error:
                 if not count and not error.cut:
                     raise NotJson(str(error)) from None
                 yield Fault(f"{error}; what follows is lost")
@@ -145,7 +167,7 @@ def _read_list(text: _Text) -> Iterator[Any]:
         yield Fault(text.broken or f"text after the list: {text.beginning!r}")
 
 
-def _read_lines(text: _Text) -> Iterator[Any]:
+def _read_lines(text: JsonText) -> Iterator[Any]:
     """Yield the value of each line; raises NotJson if there is no good line near the start."""
     faults: list[Fault] = []  # held back until a good line shows that these are JSON lines
     good = False
@@ -155,7 +177,7 @@ def _read_lines(text: _Text) -> Iterator[Any]:
         try:
             value = _from_line(line)
         except (ValueError, RecursionError) as error:
-            faults.append(Fault(text.broken or f"malformed JSON: {_reason(error)}"))
+            faults.append(Fault(text.broken or f"malformed JSON: {reason_of(error)}"))
             if not good and len(faults) == _TRIAL_LINES:
                 break
         else:
@@ -175,124 +197,7 @@ def _from_line(line: str) -> Any:
     try:
         return from_json(line)  # several times as fast
     except ValueError:
-        return _DECODER.decode(line)
-
-
-class _Text:
-    """A text that is read piece by piece, as it is needed."""
-
-    def __init__(self, chunks: Iterator[str]) -> None:
-        self._chunks = chunks
-        self._text = ""
-        self._place = 0
-        self.broken = ""  # why the file ended early, if it did
-
-    @property
-    def beginning(self) -> str:
-        """Return the next few characters, for a message."""
-        return self._text[self._place : self._place + 20]
-
-    def skip_space(self) -> str:
-        """Go to the next character that is not white space and return it; "" at the end."""
-        while True:
-            self._place = _after(_SPACE, self._text, self._place)
-            if self._place < len(self._text):
-                return self._text[self._place]
-            if not self._read_on():
-                return ""
-
-    def skip(self) -> None:
-        """Skip one character."""
-        self._place += 1
-
-    def take_value(self) -> Any:
-        """Decode the value that starts here; raise _Unreadable if there is none."""
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self._text, self._place)
-            except json.JSONDecodeError as error:
-                size, unterminated = len(self._text), error.msg.startswith("Unterminated")
-                near_end = error.pos >= size - _LONGEST_LITERAL
-                if (unterminated or near_end) and self._read_on():
-                    continue
-                if unterminated or error.pos >= size or (near_end and self.broken):
-                    raise _Unreadable(self.broken or "the file breaks off", cut=True) from None
-                raise _Unreadable(f"malformed JSON: {_reason(error)}") from None
-            except (ValueError, RecursionError) as error:
-                raise _Unreadable(f"malformed JSON: {_reason(error)}") from None
-            if end > len(self._text) - len("e-1") and self._read_on():  # a number may go on
-                continue
-            self._place = end
-            return value
-
-    def take_line(self) -> str | None:
-        """Return the text up to the next line feed; None at the end."""
-        while (end := self._text.find("\n", self._place)) < 0 and self._read_on():
-            pass
-        end = len(self._text) if end < 0 else end
-        if self._place >= len(self._text):
-            return None
-        line = self._text[self._place : end]
-        self._place = end + 1
-        return line
-
-    def take_all(self) -> str:
-        """Return the rest of the text."""
-        while self._read_on():
-            pass
-        return self._text[self._place :]
-
-    def _read_on(self) -> bool:
-        """Append at least as much text as is left, so that few attempts decode a long value."""
-        pieces = [self._text[self._place :]]
-        missing = max(_CHUNK, len(pieces[0]))
-        while missing > 0 and (chunk := self._next_chunk()):
-            pieces.append(chunk)
-            missing -= len(chunk)
-        if len(pieces) == 1:
-            return False
-        self._text, self._place = "".join(pieces), 0
-        return True
-
-    def _next_chunk(self) -> str:
-        try:
-            return next(self._chunks, "")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            self.broken = f"the compressed data breaks off or is damaged ({error})"
-        except UnicodeDecodeError as error:
-            self.broken = f"not {error.encoding} text ({error.reason})"
-        return ""
-
-
-def _decode(chunks: Iterator[bytes]) -> Iterator[str]:
-    first = next(chunks, b"")
-    encoding = json.detect_encoding(first)
-    decoder = codecs.getincrementaldecoder(encoding)()
-    for chunk in chain([first], chunks, [b""]):
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            if error.start:  # the readable part before it
-                yield error.object[: error.start].decode(encoding)
-            raise
-        if text:
-            yield text
-
-
-def _read_bytes(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        is_gzip = file.read(len(_GZIP)) == _GZIP
-        file.seek(0)
-        source = gzip.GzipFile(fileobj=file) if is_gzip else file
-        # read1 returns all readable bytes before it raises at the place where the data breaks off.
-        while chunk := source.read1(_CHUNK):
-            yield chunk
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return error.msg
-    return "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
+        return DECODER.decode(line)
 
 
 # ---- one stored value
@@ -313,23 +218,22 @@ def _faults(value: list[Any] | dict[str, Any]) -> int:
     return sum(isinstance(part, Fault) for part in parts)
 
 
-def _after(pattern: re.Pattern[str], text: str, place: int) -> int:
-    match = pattern.match(text, place)
-    return match.end() if match else place
-
-
 def _without_needless_commas(text: str) -> str:
     return _NEEDLESS_COMMA.sub(r"\1", text)
 
 
 def _salvage(text: str) -> Any:
-    """Return the complete part of a text: lines, items of a list, or members of an object."""
+    """Return the complete part of a text: lines, objects, items of a list, members of an object."""
     if _starts_with_lines(text):
-        return list(_read_lines(_Text(iter([text]))))
+        return list(_read_lines(JsonText(iter([text]))))
     text = _without_needless_commas(text)
-    start = _after(_SPACE_AND_COMMAS, text, 0)
+    start = skip_pattern(_SPACE_AND_COMMAS, text, 0)
+    if (value := _joined_objects(text, start)) is not None:
+        return value
     keys = "|".join(LISTS)
-    if inner := re.match(rf'\{{.{{0,4000}}?"(?:{keys})"\s*:\s*\[', text[start:], re.DOTALL):
+    if inner := re.match(
+        rf'\{{.{{0,4000}}?"(?:{keys})"\s*:\s*\[(?=\s*[{{\[])', text[start:], re.DOTALL
+    ):
         start += inner.end() - 1
     if text[start : start + 1] == "[":
         return _items(text[start:])
@@ -348,10 +252,32 @@ def _starts_with_lines(text: str) -> bool:
     return False
 
 
+def _joined_objects(text: str, place: int) -> list[Any] | dict[str, Any] | None:
+    """Return the objects that stand one after another, with a Fault if text remains.
+
+    One object alone is returned with the Fault under the key "". None: the first is incomplete.
+    """
+    found: list[Any] = []
+    while text[place : place + 1] == "{":
+        try:
+            value, place = DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            if not found:
+                return None
+            reason = f"the file breaks off or is damaged after {len(found)} complete objects"
+            return [*found, Fault(reason)]
+        found.append(value)
+        place = skip_pattern(_SPACE_AND_COMMAS, text, place)
+    if place == len(text) or not found:
+        return found or None
+    fault = Fault(f"text after an object: {text[place : place + 20]!r}")
+    return [*found, fault] if len(found) > 1 else {**found[0], "": fault}
+
+
 def _items(text: str) -> list[Any]:
     """Return the items of a list that breaks off, with a Fault at its end."""
     try:
-        return list(_read_list(_Text(iter([text]))))
+        return list(_read_list(JsonText(iter([text]))))
     except NotJson as error:
         return [Fault(str(error))]
 
@@ -359,15 +285,15 @@ def _items(text: str) -> list[Any]:
 def _members(text: str, place: int) -> dict[str, Any]:
     members: dict[str, Any] = {}
     while True:
-        place = _after(_SPACE_AND_COMMAS, text, place)
+        place = skip_pattern(_SPACE_AND_COMMAS, text, place)
         if text[place : place + 1] == "}":
             return members
         key: Any = None
         try:
-            key, place = _DECODER.raw_decode(text, place)
+            key, place = DECODER.raw_decode(text, place)
             place = text.index(":", place) + 1
-            place = _after(_SPACE_AND_COMMAS, text, place)
-            value, place = _DECODER.raw_decode(text, place)
+            place = skip_pattern(_SPACE_AND_COMMAS, text, place)
+            value, place = DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
             reason = f"the file breaks off or is damaged after {len(members)} complete members"
             cut = isinstance(key, str) and text[place : place + 1] == "["

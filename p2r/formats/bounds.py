@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from p2r.formats.values import BadValue, blank, literal, short, usual_keys
+from p2r.formats.values import BadValue, blank, literal, one, short, usual_keys
 from p2r.records import Medium
 
 # The keys of the bounds of a clip: a pair of keys, or one key with both bounds. Keys that can hold
@@ -30,8 +30,7 @@ def read_window(record: Mapping[str, Any]) -> dict[str, float]:
     pair = _bounds(record)
     if pair is None:
         return {}
-    if isinstance(pair, list | tuple) and len(pair) == 1:
-        pair = pair[0]
+    pair = one(pair)
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise BadValue(f"the bounds of the clip are not a start and an end: {short(pair)}")
     return _window(*pair)
@@ -43,7 +42,7 @@ def _bounds(record: Mapping[str, Any]) -> Any:
     if values := _bound_pair(record):
         lists = all(isinstance(value, list | tuple) for value in values)
         same = lists and len(values[0]) == len(values[1]) > 1
-        return list(zip(*values, strict=True)) if same else [*map(_only, values)]
+        return list(zip(*values, strict=True)) if same else [*map(one, values)]
     for key in BOUND_KEYS:
         value = record.get(key)
         if isinstance(value, str):
@@ -80,10 +79,6 @@ def _bound_pair(record: Mapping[str, Any]) -> list[Any] | None:
     elif not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise BadValue(f"the bounds of the clip are in frames, {bounds}: give seconds, or fps too")
     return [None if bound is None else seconds_of(bound) / rate for bound in bounds]
-
-
-def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
 _TIME = r"\d[\d:.,]*\s*(?:s|secs?|seconds?)?"

@@ -17,13 +17,16 @@ there without a loss, and other projects ignore it.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import PydanticSerializationError
 
 from p2r.files.atomic import draft_of, replacing
 from p2r.files.jsonlines import to_line
@@ -32,6 +35,9 @@ from p2r.formats.values import Raw
 from p2r.records import Case, Question
 from p2r.template import lettered_options
 
+logger = logging.getLogger(__name__)
+
+_HALF = re.compile("[\ud800-\udfff]")
 _PLACE = re.compile(r"<(?:video|image)>")
 _ROWS = 512  # per batch of a Parquet file
 
@@ -125,12 +131,59 @@ EXPORTS: dict[str, tuple[Callable[[Question | Case], Raw], str]] = {
 
 
 def write_export(items: Iterable[Question | Case], path: str | Path, form: str) -> Path:
-    """Write items in a format of `EXPORTS`; return the file."""
+    """Write items in a format of `EXPORTS`; return the file.
+
+    None of these formats has a place for the bounds of a clip. The log tells how many records lose
+    them outside of the column `p2r`.
+    """
     convert, kind = EXPORTS[form]
     path = Path(path)
-    records = ({**convert(item), EMBEDDED: item.model_dump_json()} for item in items)
+    bounded = total = 0
+
+    def make_records() -> Iterator[Raw]:
+        nonlocal bounded, total
+        for item in items:
+            total += 1
+            bounded += any({"start", "end"} & m.window.keys() for m in _question(item).media)
+            yield {**convert(item), EMBEDDED: _to_json(item)}
+
+    records = make_records()
     if kind == "parquet":
-        return _write_parquet(records, path)
+        _write_parquet(map(_without_halves, records), path)
+    else:
+        _write_json(records, path, kind)
+    if bounded:
+        logger.warning(
+            "%d of %d records are about a part of a video: %s has no bounds of clips, so other "
+            "projects read the whole videos",
+            bounded,
+            total,
+            form,
+        )
+    return path
+
+
+def _to_json(item: Question | Case) -> str:
+    """Return an item as JSON. A lone surrogate (half a character), as a model may write it, stays.
+
+    Then the text is ASCII.
+    """
+    try:
+        return item.model_dump_json()
+    except PydanticSerializationError:
+        return to_line(item.model_dump(mode="json"))[:-1]
+
+
+def _without_halves(value: Any) -> Any:
+    """Return a value without lone surrogates, which Parquet cannot hold: they become U+FFFD."""
+    if isinstance(value, str):
+        return value if value.isascii() else _HALF.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {key: _without_halves(part) for key, part in value.items()}
+    return [_without_halves(part) for part in value] if isinstance(value, list) else value
+
+
+def _write_json(records: Iterable[Raw], path: Path, kind: str) -> None:
     with replacing(path) as file:
         if kind == "lines":
             file.writelines(map(to_line, records))
@@ -139,7 +192,6 @@ def write_export(items: Iterable[Question | Case], path: str | Path, form: str) 
             file.write("[")
             file.writelines(chain.from_iterable(_separated(lines)))
             file.write("\n]\n")
-    return path
 
 
 def _separated(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -147,7 +199,7 @@ def _separated(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield (",\n" if place else "\n", line)
 
 
-def _write_parquet(records: Iterable[Raw], path: Path) -> Path:
+def _write_parquet(records: Iterable[Raw], path: Path) -> None:
     """Write records in batches. The columns have fixed types, so that every file can be joined."""
     rows = iter(records)
     with draft_of(path) as draft:
@@ -157,7 +209,6 @@ def _write_parquet(records: Iterable[Raw], path: Path) -> Path:
             while first:
                 writer.write_table(pa.Table.from_pylist(first, schema))
                 first = list(islice(rows, _ROWS))
-    return path
 
 
 def _schema(record: Raw) -> pa.Schema:

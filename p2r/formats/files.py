@@ -33,7 +33,17 @@ from pydantic import ValidationError
 from p2r.errors import DataError
 from p2r.files.atomic import replacing
 from p2r.files.jsonlines import to_line
-from p2r.files.lenient_json import LISTS, Fault, NotJson, is_one_object, read_records, read_stored
+from p2r.files.lenient_json import (
+    LISTS,
+    Fault,
+    NotJson,
+    fault_inside,
+    holds_records,
+    is_one_object,
+    read_records,
+    read_value,
+    split_fault,
+)
 from p2r.formats.fields import INFERRED
 from p2r.formats.media import MEDIA_KEYS
 from p2r.formats.places import as_letter, find_base, place_of
@@ -210,7 +220,7 @@ def _read(
 ) -> Iterator[Item]:
     report = on_bad or BadRecordLog()
     inferred: Counter[str] = Counter()
-    base: tuple[bool, bool] | None = None
+    base: list[int | None] = []  # found out only for a file that has such an answer
     place = 0
     for file in files:
         if not file.exists():
@@ -221,8 +231,8 @@ def _read(
                 item = _convert(record, place, convert)
                 question = item.question if isinstance(item, Case) else item
                 if not is_ours(record) and (answer := place_of(question)) is not None:
-                    base = base or find_base(_questions(files))
-                    question = as_letter(question, answer, base)
+                    base = base or [find_base(_questions(files))]
+                    question = as_letter(question, answer, base[0])
                     item = _with_question(item, question)
             except ValueError as error:
                 report(BadRecord(str(file), index, _reason(error)))
@@ -239,6 +249,8 @@ def _read(
 def _convert(record: Any, place: int, convert: Callable[[Any, int], Item]) -> Item:
     if isinstance(record, Fault):
         raise BadValue(record.reason)
+    if isinstance(record, dict) and (fault := fault_inside(record)):
+        raise BadValue(fault.reason)
     return convert(record, place)
 
 
@@ -277,10 +289,13 @@ def _json_records(file: Path) -> Iterator[Any]:
     """Yield the records of a JSON list, of JSON lines, or inside an object."""
     if is_one_object(file):
         try:
-            yield from _inside(read_stored(file))
+            value = read_value(file)
         except DataError:
             pass  # read_records says why
         else:
+            value, faults = split_fault(value) if isinstance(value, dict) else (value, [])
+            yield from _inside(value)
+            yield from faults
             return
     records = read_records(file)
     for first in records:
@@ -303,7 +318,7 @@ def _inside(value: Any, depth: int = 0) -> Iterator[Any]:
     if not isinstance(value, dict) or _is_record(value) or depth >= _DEEPEST:
         yield value
         return
-    lists = {key: part for key, part in value.items() if _has_objects(part)}
+    lists = {key: part for key, part in value.items() if holds_records(part)}
     known = [key for key in ("questions", "annotations", *LISTS) if key in lists]
     objects = {key: part for key, part in value.items() if isinstance(part, dict)}
     if lists:
@@ -322,10 +337,6 @@ def _inside(value: Any, depth: int = 0) -> Iterator[Any]:
                 yield from _inside(part, depth + 1)
     else:
         yield value
-
-
-def _has_objects(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(part, dict) for part in value)
 
 
 def _is_record(value: dict[str, Any]) -> bool:

@@ -36,7 +36,7 @@ NO_MEDIA = (
 
 # The place of a medium in the text of a question, as in LLaVA and ms-swift.
 PLACEHOLDER = re.compile(r"<(video|image)>")
-_NUMBERED = re.compile(r"(video|image)(?:_path|_file|_url)?_?(\d)")
+_NUMBERED = re.compile(r"(video|image)(?:_path|_file|_url)?_?(\d{1,2})")
 
 
 class _File(NamedTuple):
@@ -151,15 +151,20 @@ def place_media(problem: str, media: list[Medium]) -> tuple[str, list[Medium]]:
 
 
 def write_media(media: Sequence[Medium], record: dict[str, Any]) -> None:
-    """Add several media to a record, unless `read_media` finds the same media in it already."""
-    if len(media) < 2:
+    """Add media and the bounds of clips to a record, unless `read_media` finds them in it already.
+
+    A single file keeps its own path. Only its bounds are added, as `start`, `end` and `fps`.
+    """
+    if not media or (len(media) == 1 and not media[0].window):
         return
     try:
-        same = place_media(record["problem"], read_media(record))[1] == media
+        found = place_media(record["problem"], read_media(record))[1]
     except BadValue:
-        same = False
-    if not same:
+        found = []
+    if len(media) > 1 and found != media:
         record["path"] = [{"path": medium.path} | medium.window for medium in media]
+    elif len(media) == 1 and [medium.window for medium in found] != [media[0].window]:
+        record |= media[0].window
 
 
 def path_of(value: Any) -> str:

@@ -176,9 +176,11 @@ def _read_question(raw: Raw, place: int) -> Question:
     record["problem"], media = place_media(problem, read_media(record))
     first = media[0] if media else None
     inferred = []
-    if blank(record.get("options")) and record.get("problem_type") in (None, "", _CHOICE):
+    kind = record.get("problem_type")
+    kind = "" if blank(kind) else problem_type_of(kind)
+    if blank(record.get("options")) and kind in ("", _CHOICE):
         problem, options = split_options(record["problem"])
-        known = record.get("problem_type") == _CHOICE or not (truth := _reference(record))
+        known = kind == _CHOICE or not (truth := _reference(record))
         if options and problem and (known or names_option(truth, options)):
             record |= {"problem": problem, "options": options}
             inferred.append("options from the text of the question")
@@ -191,7 +193,7 @@ def _read_question(raw: Raw, place: int) -> Question:
         "path": first.path if first else "",
         "source": "",
     }
-    if blank(record.get("problem_type")):
+    if not kind:
         derived["problem_type"] = infer_problem_type(
             options_of(record.get("options")), _reference(record)
         )
@@ -277,7 +279,7 @@ def _parts(item: Question | Case) -> tuple[Question, Trace | None]:
 
 
 def _complete(question: Question, record: Raw) -> Raw:
-    """Return a record with the other fields that were read, and all media."""
+    """Return a record with the other fields that were read, all media, and the bounds of clips."""
     ours = (ABSENT, STRINGS, INFERRED, WINDOW, MORE_MEDIA, BEGIN)
     more = {k: v for k, v in question.meta.items() if k not in record and k not in ours}
     record = record | more

@@ -65,9 +65,11 @@ def one(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return a scalar as text; an absent value is ""."""
+    """Return a scalar as text. Whole floats lose their ".0"; an absent value (NaN too) is ""."""
     if isinstance(value, list | tuple | dict):
         raise BadValue(f"a list or an object instead of text: {short(value)}")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # tables write whole numbers with empty cells beside them as floats
     return "" if blank(value) else str(value)
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, overload
 
 from p2r.files.background import awaitable, call
 from p2r.records import Case, Question, Verdict
+from p2r.template import lettered_options
 
 # The key of `Question.meta` that names the clip, for judges that know more of it than its text.
 CLIP = "_clip"
@@ -39,6 +40,9 @@ class Judge(Protocol):
 
 class BaseJudge(ABC):
     """Base class of judges; a subclass sets `name` and implements `ask`.
+
+    If its verdicts depend on more than the name tells, such as the server, a judge also has an
+    `identity` (see `identity_of`).
 
     In a recipe, a judge is `KIND` or `KIND:TEXT`, or a mapping with `kind` and settings. `form`
     says how TEXT looks: "" if there is none, in brackets if it may be left out. `free` is true if
@@ -131,6 +135,11 @@ async def all_verdicts(asked: Iterable[Awaitable[Verdict]]) -> list[Verdict]:
     return [verdict for verdict in found if isinstance(verdict, Verdict)]
 
 
+def identity_of(judge: Judge) -> str:
+    """Return the name by which a judge's verdicts are stored: its `identity`, or its name."""
+    return getattr(judge, "identity", judge.name)
+
+
 def sees_media(judge: Any) -> bool:
     """Return whether a judge, or a member of it, sees the media of a question."""
     return bool(getattr(judge, "sees_media", False))
@@ -143,7 +152,7 @@ def judge_key(question: Question, observation: str, media: bool = False, frames:
     """
     shown = (
         question.problem,
-        question.options,
+        lettered_options(question.options),
         question.answer,
         question.media_word,
         observation,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2r.files.journal import Journal
-from p2r.judges.base import Judge, judge_distinct, judge_key, reused, sees_media
+from p2r.judges.base import Judge, identity_of, judge_distinct, judge_key, reused, sees_media
 from p2r.judges.prompt import judge_prompt_hash
 from p2r.records import Question, Verdict
 
@@ -23,6 +23,7 @@ class JournaledJudge:
 
     def __init__(self, judge: Judge, journal: Journal) -> None:
         self.name = judge.name
+        self.identity = identity_of(judge)
         self.sees_media = sees_media(judge)
         self.waits = bool(getattr(judge, "waits", False))
         self._judge: Any = judge
@@ -72,4 +73,5 @@ class JournaledJudge:
             self._known |= new
 
     def _key(self, question: Question, observation: str) -> str:
-        return f"{self.name}/{self._prompt}/{judge_key(question, observation, self.sees_media)}"
+        shown = judge_key(question, observation, self.sees_media)
+        return f"{self.identity}/{self._prompt}/{shown}"

@@ -50,6 +50,7 @@ class Ledger:
     async def reserve(self, judge: str, key: str, worst: float, lease: float) -> int | None:
         """Reserve the highest cost of a call; if the budget is full, wait for calls in progress.
 
+        An open batch can take days, so its reservation is not waited for.
         Return None if another OS process made the same call in the meantime, so that the verdict is
         in the cache. `lease`: seconds after which the call has ended for certain. Raises
         `JudgeError`.
@@ -65,7 +66,7 @@ class Ledger:
                             break
                         if self._fits(books, worst):
                             return self._hold(books, judge, key, worst, lease)
-                        if not self._open(books) or not self._could_fit(books, worst):
+                        if not self._may_fit_soon(books, worst):
                             raise self._reached(books, worst)
                     await asyncio.sleep(POLL)
             await asyncio.sleep(POLL)  # another OS process makes this call: let it work
@@ -143,8 +144,16 @@ class Ledger:
             return True
         return self._spent(books) + self._open(books) + worst <= self.budget
 
-    def _could_fit(self, books: sqlite3.Connection, worst: float) -> bool:
-        return self.budget is None or self._spent(books) + worst <= self.budget
+    def _may_fit_soon(self, books: sqlite3.Connection, worst: float) -> bool:
+        """Return whether a call fits if the calls in progress turn out to cost nothing."""
+        batches = self._open_batches(books)
+        if self.budget is None or self._open(books) <= batches:
+            return self.budget is None
+        return self._spent(books) + batches + worst <= self.budget
+
+    def _open_batches(self, books: sqlite3.Connection) -> float:
+        query = "SELECT coalesce(sum(worst), 0) FROM reservations WHERE run = ? AND pid = ?"
+        return books.execute(query, (self.run, NOBODY)).fetchone()[0]
 
     def _spent(self, books: sqlite3.Connection) -> float:
         query = "SELECT coalesce(sum(cost + at_risk), 0) FROM spending WHERE run = ?"
@@ -194,9 +203,15 @@ class Ledger:
         )
 
     def _reached(self, books: sqlite3.Connection, worst: float) -> JudgeError:
+        held = ""
+        if batches := self._open_batches(books):
+            query = "SELECT coalesce(id, token) FROM batches WHERE run = ? ORDER BY made"
+            names = [row[0] for row in books.execute(query, (self.run,)).fetchall()]
+            named = f"open batch {', '.join(names)}" if names else "open batch"
+            held = f"${batches:.4f} is reserved for the {named}, "
         return JudgeError(
             f"the judge's budget of ${self.budget:g} is reached: ${self._spent(books):.4f} is "
-            f"spent, and the next call may cost ${worst:.4f}; all verdicts are stored: set a "
+            f"spent, {held}and the next call may cost ${worst:.4f}; all verdicts are stored: set a "
             "larger budget (--budget, judging.budget), and start the same command again to continue"
         )
 

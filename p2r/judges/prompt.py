@@ -16,6 +16,7 @@ import unicodedata
 
 from p2r.files.prompt_file import fill_template, template_hash
 from p2r.records import Question
+from p2r.template import lettered_options
 
 PROMPT = """\
 You check whether a written observation of {article} {data_type} holds enough evidence to answer \
@@ -77,23 +78,25 @@ _QUOTING = (":", '"', "'", "`", "“", "‘", "«", "(", ">")
 def build_judge_prompt(question: Question, observation: str, template: str = "") -> str:
     """Return the prompt for one observation; markup in every part is escaped.
 
+    The options have letters (see `lettered_options`), because the answer is a letter.
     `template` is the text of a prompt file (`judging.prompt`); by default the prompt is `PROMPT`.
     """
+    options = [as_data(option) for option in lettered_options(question.options)]
     if template:
         return fill_template(
             template,
             problem=as_data(question.problem),
-            options=[as_data(option) for option in question.options],
+            options=options,
             answer=as_data(question.answer),
             observation=as_data(observation),
             media=question.media_word,
         )
-    options = "\n".join(as_data(option) for option in question.options)
+    shown = "\n".join(options)
     return PROMPT.format(
         article={"image": "an", "video": "a"}.get(question.media_word, "several"),
         data_type=question.media_word,
         problem=as_data(question.problem),
-        options=f"<options>\n{options}\n</options>\n" if options else "",
+        options=f"<options>\n{shown}\n</options>\n" if options else "",
         answer=as_data(question.answer),
         observation=as_data(observation),
     )

@@ -14,6 +14,7 @@ from p2r.files.media import resolve_media
 from p2r.judges.pictures import FRAMES, PIXELS, Picture
 from p2r.records import Medium, Question
 from p2r.video import FrameCache, Frames
+from p2r.video.folder import media_state
 
 FACTOR = 28
 QUALITY = 90
@@ -44,12 +45,7 @@ class Sight:
 
     def _read(self, question: Question, medium: Medium) -> tuple[tuple[Picture, ...], str]:
         path = resolve_media(self.root, medium.path)
-        try:
-            found = path.stat()
-            state: tuple[int, ...] = (found.st_size, found.st_mtime_ns)
-        except OSError:  # no such file, or no name of a file: `FrameCache` says which
-            state = ()
-        key = f"{medium.model_dump_json()} {state}"
+        key = f"{medium.model_dump_json()} {media_state(path)}"  # `FrameCache` says what is missing
         with self._lock:
             shown = self._shown.get(key)
             if shown is not None:

@@ -14,7 +14,14 @@ from functools import lru_cache
 from itertools import islice
 from string import ascii_uppercase
 
-from p2r.scoring.cues import CLAUSE_END, REASON, after_last_cue, without_refused
+from p2r.scoring.cues import (
+    CLAUSE_END,
+    LETTER_BEFORE,
+    REASON,
+    after_last_cue,
+    one_word,
+    without_refused,
+)
 from p2r.template import answer_of, option_labels, read_final_text
 
 Texts = Mapping[str, str | None]  # letter → text; without options the texts are None
@@ -42,10 +49,6 @@ _SAID_RIGHT = re.compile(
     r"(?:(?<![A-Za-z0-9])([A-Z])\)?|(?:\b(?i:option|choice|answer)\s+\(?|\()([a-z])\)?)"
     rf"(?:\s+(?:is|would be|must be)\s+(?:the\s+)?(?:(?:most|best|only)\s+)?{_RIGHT}"
     r"|\s?(?:选项|選項|项|項)?(?:是|才是)?(?:正确|正確|对的|對的))"
-)
-# The first option of "A and B is correct".
-_ONE_OF_SEVERAL = re.compile(
-    r"(?<![A-Za-z0-9])([A-Z])\)?\s?(?:and|or|nor|[,&/和或、])\s?(?:(?:and|or)\s+)?(?:option\s+)?\(?$"
 )
 # A capital letter right after a word that chooses or concludes.
 _CHOSEN = re.compile(
@@ -149,11 +152,36 @@ def _after_cue(answer: str, texts: Texts, labels: Mapping[str, str]) -> str | No
     said = set()
     for match in _SAID_RIGHT.finditer(answer):
         letter = (match[1] or match[2]).upper()
-        other = _ONE_OF_SEVERAL.search(answer[max(0, match.start() - 20) : match.start()])
+        if by_text := _ending(answer[: match.end(match.lastindex or 1)], texts):
+            start, letter = by_text  # the letter is the end of a text: "Vitamin C is correct"
+            joined = _JOINED.search(answer[:start])
+            if joined and _ending(answer[: joined.start()], texts):
+                return _AMBIGUOUS
+            said.add(letter)
+            continue
+        other = LETTER_BEFORE.search(answer[max(0, match.start() - 20) : match.start()])
         if other and other[1] != letter:
             return _AMBIGUOUS
         said.add(letter)
     return said.pop() if len(said) == 1 else None
+
+
+_JOINED = re.compile(r"\s?(?:\band\b|\bor\b|\bnor\b|[,&/和或、])\s?$")
+
+
+def _ending(answer: str, texts: Texts) -> tuple[int, str] | None:
+    """Return the option whose text, of more than one letter, ends an answer, and the text's start.
+
+    If several do, the longest counts.
+    """
+    lowered = answer.casefold()
+    found = [
+        (start, letter)
+        for letter, text in texts.items()
+        if len(plain := _same_case(text or "")) > 1 and lowered.endswith(plain)
+        if not one_word(lowered[: (start := len(lowered) - len(plain))][-1:], plain[0])
+    ]
+    return min(found, default=None)
 
 
 def _first_clause(text: str, texts: Texts, labels: Mapping[str, str]) -> str | None:

@@ -55,6 +55,24 @@ def first_clause(text: str) -> str:
     return CLAUSE_END.split(text, maxsplit=1)[0]
 
 
+# The letter before a named letter: the A of "A and C is correct".
+LETTER_BEFORE = re.compile(
+    r"(?<![A-Za-z0-9])([A-Z])\)? ?(?:and|or|nor|[,&/和或、]) ?(?:(?:and|or) )?(?:option )?\(?$"
+)
+
+_FIRST_EAST_ASIAN = "\u2e80"
+
+
+def one_word(left: str, right: str) -> bool:
+    """Return whether two neighbouring characters belong to one word; "" is no character.
+
+    East Asian texts have no spaces. So a Latin letter beside a Chinese character ends a word.
+    """
+    if not left or not right or not all(c.isalnum() or c == "_" for c in (left, right)):
+        return False
+    return (left >= _FIRST_EAST_ASIAN) == (right >= _FIRST_EAST_ASIAN)
+
+
 # ---- refused options
 
 # One named option: "A", "(A)", "(a)", "option A". Then a list of them: "A", "A or B", "A, B and C".

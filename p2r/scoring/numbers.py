@@ -36,9 +36,10 @@ def parse_number(text: str | float | None) -> float | None:
 
     The reader knows signs, thousands separators, currencies and units, fractions ("1/2", "1 1/2",
     "½", "three and a half"), powers ("1e3", "1.5 × 10^3"), magnitudes ("10k", "1.5M", "2 million",
-    "3万"), number words and LaTeX. In a sentence it takes the number after "the answer is" or after
-    the last "=", or the only number. Several different numbers give None. So do an operation
-    ("3 + 3"), a range ("5-7", "> 5") and a suffix with several meanings ("10 K").
+    "3万", "3만"), number words and LaTeX. In a sentence it takes the number after "the answer is"
+    or after the last "=", or the only number. Several different numbers give None. So do an
+    operation ("3 + 3"), a range ("5-7", "> 5"), a suffix with several meanings ("10 K") and a
+    magnitude of another language ("2 млн").
     """
     number = read_number(text)
     return None if number is None else number.value
@@ -117,10 +118,25 @@ _SCALES |= {"trillion": 10**12}
 _MORE_SCALES = {"bn": 10**9, "mn": 10**6, "mln": 10**6, "mio": 10**6, "tn": 10**12}
 _MORE_SCALES |= {"lakh": 10**5, "crore": 10**7, "百": 100, "千": 10**3, "万": 10**4, "萬": 10**4}
 _MORE_SCALES |= {"百万": 10**6, "千万": 10**7, "亿": 10**8, "億": 10**8}
-_ALL_SCALES = _SCALES | _MORE_SCALES
+_KOREAN_SCALES = {"백": 100, "천": 10**3, "만": 10**4, "백만": 10**6, "천만": 10**7, "억": 10**8}
+_ALL_SCALES = _SCALES | _MORE_SCALES | _KOREAN_SCALES
 
 _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
-_ANY_SCALE = "|".join(sorted(_ALL_SCALES, key=len, reverse=True))
+_ANY_SCALE = "|".join(sorted(_SCALES | _MORE_SCALES, key=len, reverse=True))
+# A Korean scale ends the number, or a counter follows it: 3백 and 3만원, but not 3 백조 (swans).
+_KOREAN_SCALE = (
+    rf"(?:{'|'.join(sorted(_KOREAN_SCALES, key=len, reverse=True))})"
+    r"(?![가-힣])|(?:천만|백만|[백천만억])(?=\s?(?:원|명|개|대|마리|권|살|년|번|미터|킬로)(?![가-힣]))"
+)
+# Other magnitudes, and tenths. A number before one of them is unreadable.
+_FOREIGN_SCALE = (
+    r"(?:[십백천만억조](?![가-힣])|[백천만억]|[割兆]|成(?![\u4e00-\u9fff])"
+    r"|लाख|करो|हज|अरब|ألف|آلاف|مليون|ملايين|مليار|พัน|หมื่น|แสน|ล้าน"
+    r"|(?i:тыс|тысяч\w*|млн|млрд|трлн|миллион\w*|миллиард\w*|χιλιάδες|εκατομμύρια"
+    r"|millones|mill[oó]n|milh(?:ões|oes|ão|ao)|bilh(?:ões|oes|ão|ao)|milioni?|milione|mila|mille"
+    r"|mil(?:li|i|j)ard\w*|mrd|mld|millionen|billionen|tausend|duizend|tusen|miljo\w*"
+    r"|tysi\w+|milion\w*|milyon|milyar|juta|ribu|miliar|tri[eệ]u|tỷ|nghìn|ngàn|la[ck]s?|crs?)(?!\w))"
+)
 _WORD = "|".join((*_SMALL, *_SCALES))
 _NUMERATOR = "|".join(word for word, value in _SMALL.items() if value)
 _PART = "|".join(sorted(_PARTS, key=len, reverse=True))
@@ -138,7 +154,7 @@ _NUMBER = re.compile(
     (?!\.?\d)
     (?P<half> \s(?:and|&)\s
         (?P<count>(?i:a|one|two|three))\s(?P<part>(?i:half|quarters?|thirds?))\b )?
-    (?: [\s-]?(?P<scale>(?i:{_ANY_SCALE})s?)(?![A-Za-z]|(?<=千)[米克瓦卡赫帕焦]) )?
+    (?: [\s-]?(?P<scale>(?i:{_ANY_SCALE})s?(?![A-Za-z]|(?<=千)[米克瓦卡赫帕焦])|{_KOREAN_SCALE}) )?
     (?: [\s-]?(?P<second>(?i:thousand|million|billion)s?)(?![A-Za-z]) )?
     (?i:{_PERCENT})
     """,
@@ -189,6 +205,7 @@ _SPOILED = re.compile(
     r"|#\s?(?:halves|thirds|quarters|fourths|fifths|sixths|sevenths|eighths|ninths|tenths"
     r"|hundredths|thousandths|millionths|score|gross|grand)\b"
     r"|\b(?:twice|double|triple|half of|a third of|a quarter of) #"
+    rf"|#[\s-]?{_FOREIGN_SCALE}"
 )
 _PRONOUN = re.compile(
     r"\b(?:the|this|that|which|no|each|every|another|other|any|only|first|second|last|next|left"

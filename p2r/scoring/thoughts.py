@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from p2r.records import RIGHT_ACCURACY, Case
 from p2r.scoring.choices import extract_choice
-from p2r.scoring.cues import REFUSED_AFTER, end_of_last_cue, first_clause, refused_spans
+from p2r.scoring.cues import (
+    LETTER_BEFORE,
+    REFUSED_AFTER,
+    end_of_last_cue,
+    first_clause,
+    one_word,
+    refused_spans,
+)
 from p2r.template import option_texts, strip_control_tokens
 
 _CUE = re.compile(
@@ -36,10 +43,6 @@ _CALLED_RIGHT = re.compile(
     r"|\)?(?:选项|選項)?(?:是|才是)?(?:正确|正確|对的|對的)"
 )
 _AT_THE_END = re.compile(r"[.,;!?。，；！？]?\s*$")
-# The letter before a named letter: the A of "A and C".
-_LISTED = re.compile(
-    r"(?<![A-Za-z0-9])([A-Z])\)? ?(?:and|or|nor|[,&/和或、]) ?(?:(?:and|or) )?(?:option )?\(?$"
-)
 _LIST = 24  # characters before a letter that are searched for another one
 # The space between two sentences. The pattern starts with the space, so it is tried only there.
 _SENTENCE = re.compile(r"\s(?:(?<=[.!?;]\s)\s*|(?<=\n)\n*)|(?<=[。！？；])")
@@ -97,7 +100,7 @@ def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
     ]
     for start, _, _ in list(found):
         before = max(0, start - _LIST)
-        if (listed := _LISTED.search(sentence[before:start])) and listed[1] in texts:
+        if (listed := LETTER_BEFORE.search(sentence[before:start])) and listed[1] in texts:
             found.append((before + listed.start(), start, listed[1]))
     refused = refused_spans(sentence) if found else []
     found = [name for name in found if not any(start <= name[0] < end for start, end in refused)]
@@ -106,7 +109,8 @@ def _names(sentence: str, texts: dict[str, str]) -> list[tuple[int, int, str]]:
         start = lowered.find(text) if text else -1
         while start >= 0:
             end = start + len(text)
-            if not (_is_word(lowered, start - 1) or _is_word(lowered, end)):
+            left, right = lowered[max(0, start - 1) : start], lowered[end : end + 1]
+            if not (one_word(left, text[0]) or one_word(text[-1], right)):
                 found.append((start, end, letter))
             start = lowered.find(text, start + 1)
     return sorted(found, key=lambda name: (name[0], -name[1]))
@@ -126,11 +130,6 @@ def _named_by_letter(sentence: str, place: int) -> Iterator[tuple[int, int]]:
     alone = sentence[place] != "I" and not before.endswith(("'", "’"))
     if alone and _AT_THE_END.match(sentence, place + 1):
         yield place, place + 1
-
-
-def _is_word(text: str, place: int) -> bool:
-    """Return whether the character at `place` is part of a word."""
-    return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
 
 
 def _not_refused(

@@ -24,6 +24,7 @@ from p2r.errors import VideoError
 from p2r.files.atomic import replacing
 from p2r.files.disk_cache import DiskCache
 from p2r.video.decoders import WORKERS, DecodeFailure, decode
+from p2r.video.folder import media_state
 from p2r.video.sampling import adaptive_indices
 
 MAX_FRAMES = 16
@@ -283,16 +284,11 @@ class FrameCache:
         return found
 
     def key(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> str:
-        """Return the key of a sample. It changes if the file changes."""
+        """Return the key of a sample. It changes if the file, or a picture of a folder, changes."""
         chosen = {**_SAMPLING, **settings}
         chosen.pop("timeout", None)
-        try:
-            found = os.stat(path)
-            state: tuple[int, ...] = (found.st_size, found.st_mtime_ns)
-        except (OSError, ValueError):
-            state = ()
         name = os.fspath(path) if "\0" in os.fspath(path) else os.path.realpath(path)
-        return json.dumps([name, state, chosen], sort_keys=True)
+        return json.dumps([name, media_state(path), chosen], sort_keys=True)
 
     def _decode_once(
         self, key: str, path: str | os.PathLike[str], settings: dict[str, Any]

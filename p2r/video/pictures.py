@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from p2r.video.folder import list_pictures
 from p2r.video.frames import fit_size
 from p2r.video.sampling import Unreadable, Wanted, choose_frames
 
@@ -19,7 +20,6 @@ PICTURE_MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG|BM|RIFF....WEBP|II\*\0|MM\0\*|P[1-6]\s|....ftypavi[fs]", re.DOTALL
 )
 ANIMATED = ("WEBP", "PNG", "GIF", "AVIF")  # their files may hold several frames
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
 _TICK = 0.1  # seconds: the time of a frame that names none, as browsers show it
 
 Answer = tuple[dict[str, Any], np.ndarray]
@@ -32,16 +32,6 @@ def is_animated(path: str | Path) -> bool:
             return getattr(image, "n_frames", 1) > 1
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
-
-
-def list_pictures(folder: str | Path) -> list[Path]:
-    """Return the numbered pictures of a folder in the order of their numbers."""
-    found = []
-    for file in Path(folder).iterdir():
-        number = re.search(r"(\d+)\D*$", file.stem)
-        if number and file.suffix.lower() in _SUFFIXES and not file.name.startswith("."):
-            found.append((int(number[1]), file.name, file))
-    return [file for *_, file in sorted(found)]
 
 
 def read_picture(path: str, wanted: Wanted) -> Answer:

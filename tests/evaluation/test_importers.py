@@ -495,6 +495,9 @@ def test_a_reference_answer_may_be_a_position(capsys, tmp_path):
     odd = {"candidates": ["red", "left"], "answer": "up", "output": "(B)"}
     file = write(tmp_path, "x.json", [place, number, odd])
     numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench")
+    assert any("--count-from 0" in what for what in numbers["counts"]), "1 fits both conventions"
+    assert [numbers[rule]["n"] for rule in ("official", "robust")] == [1, 1], "place: unknown"
+    numbers = imported(capsys, tmp_path, "jsonl", file, "mvbench", "--count-from", "0")
     assert numbers["counts"]["the reference answer is no option"] == 1, "it is counted"
     for extractor in ("official", "robust"):
         assert (numbers[extractor]["mean"], numbers[extractor]["n"]) == (1.0, 2), "odd: unknown"

@@ -17,6 +17,7 @@ from measures import shared_data
 
 from p2r.evaluation.benchmark import Item
 from p2r.evaluation.benchmarks.vsibench import CHOICE_TYPES, NUMBER_TYPES
+from p2r.evaluation.rules import reasons
 from p2r.evaluation.score import measure, score_item
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ def real_outputs() -> list[str]:
 
 def direct(texts: list[str]) -> list[str]:
     """Return the texts without reasoning. lmms-eval removes reasoning before it scores a text."""
-    return [text for text in texts if "<think>" not in text and "<observation>" not in text]
+    return [text for text in texts if not reasons(text)]
 
 
 def everything(seed: int) -> list[str]:

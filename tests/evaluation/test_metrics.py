@@ -204,6 +204,28 @@ def test_items_that_an_extractor_leaves_out_are_not_compared():
     assert found["robust"]["n"] == 2
 
 
+def test_results_are_compared_in_the_score_of_the_benchmark_not_in_the_plain_mean():
+    """MLVU's score is the mean over tasks: b is better, though a has more right answers."""
+    tasks = ["count"] * 4 + ["order"]
+
+    def result(model: str, rights: list[bool]) -> Result:
+        pairs = enumerate(zip(rights, tasks, strict=True))
+        items = [item(str(k), right, parts={"task": task}) for k, (right, task) in pairs]
+        return Result("mlvu", model, items)
+
+    a = result("a", [True, True, True, True, False])
+    b = result("b", [True, True, False, False, True])
+    found = compare(a, b)["official"]
+    assert [found[key]["mean"] for key in ("a", "b", "difference")] == [0.5, 0.75, 0.25]
+    assert found["a"] == {
+        k: v for k, v in measure("mlvu", a.items, "official").items() if k != "parts"
+    }
+    assert found["table"] == {"both": 2, "only a": 2, "only b": 1, "neither": 0}
+    assert found["parts"]["count"]["difference"]["mean"] == -0.5
+    assert "over items" in comparison_markdown(compare(a, b))
+    assert build_report([a, b])["pairs"][0]["official"]["difference"]["mean"] == 0.25
+
+
 def test_two_benchmarks_cannot_be_compared():
     other = Result("mvbench", "m", [item("0", True)])
     with pytest.raises(DataError, match="one benchmark"):

@@ -55,6 +55,14 @@ def scored(benchmark: str, output: str, truth: str = "B", **fields) -> Item:
         ("videomme", "B", 1, 1),
         ("videomme", REASONED.format("B"), 1, 1),  # not the A in the observation
         ("videomme", "<think>So B is", 0, 0),  # reasons and gives no answer
+        # Only the closing tag: some chat templates put the opening tag into the prompt.
+        ("videomme", "I see A and C. So B.</think><answer>B</answer>", 1, 1),
+        ("videommmu", "I see A and C. So B.</think><answer>B</answer>", 1, 1),
+        ("mvbench", "I see A and C. So B.</think><answer>(B)</answer>", 1, 1),
+        # No answer tag: the text after the thinking.
+        ("videomme", "I see A and C. So B.</think>\n\nB", 1, 1),
+        ("videommmu", "<think>I see A and C. So B.</think>B", 1, 1),
+        ("videomme", "I see A and C. So B.</think>", 0, 0),
     ],
 )
 def test_choices(benchmark, output, official, robust):

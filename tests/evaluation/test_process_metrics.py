@@ -62,6 +62,12 @@ def test_a_reader_sees_the_thinking_and_not_the_answer():
     assert "<answer>" not in prompt and prompt.count("</reasoning>") == 1
 
 
+def test_a_reader_sees_a_letter_before_every_option():
+    question = case("x").question.model_copy(update={"options": ["red", "blue"]})
+    prompt = build_choice_prompt(question, "It is blue.")
+    assert "A. red\nB. blue" in prompt
+
+
 @pytest.mark.parametrize("attempt", INJECTIONS.values(), ids=INJECTIONS.keys())
 def test_an_attack_adds_no_markup_to_the_readers_prompt(attempt):
     """The same fence as in a judge's prompt: markers, other brackets, invisible characters."""

@@ -307,6 +307,21 @@ def test_places_that_fit_both_conventions_need_a_word(tmp_path):
     assert places(tmp_path, [1, 2], ["B", "C"], count_from=1)["official"]["mean"] == 0.0
 
 
+def test_references_that_fit_both_conventions_or_contradict_each_other_are_unknown(tmp_path):
+    for truths in ([1, 2, 1], [0, 1, 3]):
+        numbers = places(tmp_path, ["A", "B", "C"], truths)
+        assert any("3 reference answers are numbers" in what for what in numbers["counts"])
+        assert numbers["official"]["n"] == numbers["robust"]["n"] == 0
+    assert places(tmp_path, ["B", "C", "B"], [1, 2, 1], count_from=0)["official"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize("form", ["{}. {}", "{}) {}", "({}) {}", "Option {}: {}"])
+def test_labels_of_options_are_no_places(tmp_path, form):
+    options = [form.format(k, text) for k, text in enumerate("wxyz", 1)]
+    numbers = places(tmp_path, ["B", "2"], ["2", "2"], options=options)
+    assert not any("--count-from" in what or "indices" in what for what in numbers["counts"])
+
+
 def test_digits_that_are_texts_of_options_are_no_places(tmp_path):
     numbers = places(tmp_path, ["2", "1"], ["A", "B"], options=("2", "1"))
     assert not any("places" in what for what in numbers["counts"])
@@ -404,3 +419,35 @@ def test_a_question_of_the_adaptation_track_says_where_its_picture_is(tmp_path):
     (tmp_path / "Adaptation.json").write_text(json.dumps([record]))
     fields = read_benchmark("videommmu", tmp_path / "Adaptation.json")[0][0]
     assert to_question("videommmu", fields).problem == f"{PICTURE}\nSolve for x."
+
+
+def test_pretty_printed_outputs_one_after_another_are_all_read(tmp_path):
+    """As `jq .` writes them. One record alone keeps its list of videos."""
+    file = tmp_path / "x.json"
+    records = [
+        {"id": k, "question": "What?", "videos": [f"{k}.mp4"], "options": ["x", "y"], "answer": "B"}
+        | {"output": "B"}
+        for k in range(3)
+    ]
+    file.write_text("\n".join(json.dumps(record, indent=2) for record in records) + "\nrest")
+    numbers = numbers_of(file, "mmvu")
+    assert numbers["official"]["n"] == 3 and numbers["counts"]["bad record"] == 1
+    for rest, bad in (("", None), ("\nrest", 1)):
+        file.write_text(json.dumps(records[0], indent=2) + rest)
+        numbers = numbers_of(file, "mmvu")
+        assert numbers["official"]["n"] == 1 and numbers["counts"].get("bad record") == bad
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["x", "y", float("nan")], {"A": "x", "B": "y", "C": float("nan")}, [1.0, 2.0, float("nan")]],
+)
+def test_nan_is_no_option_and_no_output(tmp_path, options):
+    record = {"id": 1, "question": "What?", "answer": "B", "options": options, "output": "B"}
+    columns = {"id": 2, "question": "Who?", "answer": "B", "A": 1.0, "B": "y", "C": float("nan")}
+    columns["output"] = float("nan")
+    (tmp_path / "x.json").write_text(json.dumps([record, columns]))
+    result = import_result("jsonl", tmp_path / "x.json", "mmvu")
+    assert [len(item.options) for item in result.items] == [2, 2]
+    assert result.items[1].options == ["A. 1", "B. y"] and result.items[1].output == ""
+    assert rescore(result)["counts"]["empty output"] == 1

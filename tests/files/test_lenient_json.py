@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from p2r.errors import DataError
-from p2r.files import lenient_json
+from p2r.files import json_text
 from p2r.files.lenient_json import Fault, NotJson, read_records, read_stored
 
 RECORDS = [{"i": i, "text": 'é\n"漢字"😀 \u2028' * (i % 40), "n": [1.5, None]} for i in range(80)]
@@ -23,7 +23,7 @@ def read(tmp_path, data: str | bytes, name: str = "file.json") -> list:
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_lists_are_read_across_chunks(tmp_path, monkeypatch, chunk, indent, ascii_only):
-    monkeypatch.setattr(lenient_json, "_CHUNK", chunk)
+    monkeypatch.setattr(json_text, "_CHUNK", chunk)
     data = json.dumps(RECORDS, indent=indent, ensure_ascii=ascii_only)
     assert read(tmp_path, data) == RECORDS
     values = [1.5, 12345, -1e5, True, None, "a", [], {}]
@@ -32,7 +32,7 @@ def test_lists_are_read_across_chunks(tmp_path, monkeypatch, chunk, indent, asci
 
 @pytest.mark.parametrize("chunk", [1, 64, 4096])
 def test_lines_are_read_across_chunks(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(lenient_json, "_CHUNK", chunk)
+    monkeypatch.setattr(json_text, "_CHUNK", chunk)
     data = "\n".join(json.dumps(record, ensure_ascii=False) for record in RECORDS)
     assert read(tmp_path, data) == RECORDS
     assert read(tmp_path, data.replace("\n", "\r\n\r\n") + "\r\n") == RECORDS
@@ -206,6 +206,29 @@ def test_a_stored_object_that_breaks_off_ends_in_a_fault(tmp_path):
     value = stored(tmp_path, '{"a": 1, "b": {"c": 2}, "d": ')
     assert isinstance(value.pop(""), Fault) and value == {"a": 1, "b": {"c": 2}}
     assert stored(tmp_path, '{"a": [1, 2')["a"][0] == 1
+
+
+def test_pretty_printed_objects_one_after_another_are_a_list(tmp_path):
+    """As `jq .` writes them. One of the keys of `LISTS` holds a list without objects."""
+    records = [{"question": f"Q{k}?", "videos": ["v.mp4"], "id": k} for k in range(3)]
+    text = "\n".join(json.dumps(record, indent=2) for record in records)
+    assert stored(tmp_path, text) == records
+    assert stored(tmp_path, text.replace("}\n{", "},\n{")) == records
+    assert stored(tmp_path, " ".join(map(json.dumps, records))) == records
+    for rest, reason in (("\n{ bad", "after 3 complete objects"), ("\nrest", "text after an")):
+        *values, fault = stored(tmp_path, text + rest)
+        assert values == records and reason in fault.reason
+    value = stored(tmp_path, json.dumps(records[0], indent=2) + "\nrest")
+    assert "text after an object" in value.pop("").reason and value == records[0]
+    *values, fault = stored(tmp_path, json.dumps({"results": records}, indent=2) + "\nrest")
+    assert values == records and isinstance(fault, Fault)
+
+
+def test_one_record_with_a_list_is_not_unpacked(tmp_path):
+    record = {"question": "What?", "videos": ["v.mp4"]}
+    for indent in (None, 2):
+        assert stored(tmp_path, json.dumps(record, indent=indent)) == record
+    assert stored(tmp_path, json.dumps({"data": [[record], [record]]})) == [[record], [record]]
 
 
 @pytest.mark.parametrize("keep", [0.5, 1.0])

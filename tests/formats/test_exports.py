@@ -71,6 +71,30 @@ def test_without_our_column_only_named_fields_are_lost(form, target):
 
 
 @pytest.mark.parametrize("form", EXPORTS)
+def test_questions_about_a_part_of_a_video_are_counted(form, target, caplog):
+    write_export(QUESTIONS, target("q", form), form)
+    assert f"1 of 4 records are about a part of a video: {form} has no bounds" in caplog.text
+    caplog.clear()
+    write_export(QUESTIONS[:1], target("r", form), form)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_half_a_character_in_a_trace_is_written(form, target):
+    """A model may write a lone surrogate. In Parquet it becomes U+FFFD, except in our column."""
+    text = render("Two b\ud800lls 漢.", "So two.", "A")
+    case = make_case(0, trace_text=text)
+    file = write_export([case], target("c", form), form)
+    (read,) = read_cases(file)
+    assert read == case
+    if form == "verl":
+        question = case.question.model_copy(update={"answer": "b\ud800ll 漢"})
+        write_export([question], file, form)
+        (row,) = pq.read_table(file).to_pylist()
+        assert row["reward_model"]["ground_truth"] == "b\ufffdll 漢"
+
+
+@pytest.mark.parametrize("form", EXPORTS)
 def test_options_of_a_choice_have_letters(form, target):
     """A model that sees no letters cannot answer with one."""
     choice = Question(id="c", problem="Which?", problem_type="multiple choice", path="v.mp4",

@@ -145,3 +145,9 @@ def test_animated_pictures_among_several_are_videos(tmp_path):
     (question,) = read_questions(tmp_path / "q.jsonl")
     settled = settle_data_type(question, tmp_path)
     assert [medium.data_type for medium in settled.media] == ["video", "video"]
+
+
+def test_ten_numbered_pictures_are_all_read_in_order():
+    pictures = {f"image_{number}": f"{number}.png" for number in range(12, 0, -1)}
+    found = to_question({**ASKED, **pictures}, 0).media
+    assert [medium.path for medium in found] == [f"{number}.png" for number in range(1, 13)]

@@ -6,6 +6,7 @@ import pytest
 
 from p2r.formats import read_questions
 from p2r.records import Question
+from p2r.scoring.answers import extract_choice
 
 OPTIONS = ["walk", "run", "sit"]
 
@@ -22,7 +23,7 @@ def read(tmp_path, answers, options=OPTIONS):
     return [question.answer for question in found], [record.reason for record in bad]
 
 
-@pytest.mark.parametrize("kind", [int, str])
+@pytest.mark.parametrize("kind", [int, str, float, lambda place: f"{place}.0"])
 def test_one_convention_per_file_is_found(tmp_path, kind):
     assert read(tmp_path, map(kind, (1, 2, 0))) == (["B", "C", "A"], [])
     assert read(tmp_path, map(kind, (1, 2, 3))) == (["A", "B", "C"], [])
@@ -52,3 +53,11 @@ def test_letters_and_texts_are_no_places(tmp_path):
     assert read(tmp_path, ["A", "run", "C"]) == (["A", "run", "C"], [])
     assert read(tmp_path, [2, 3], ["A. 2", "B. 3"]) == (["2", "3"], [])
     assert read(tmp_path, [7]) == (["7"], [])
+
+
+@pytest.mark.parametrize("form", ["{}. {}", "{}) {}", "({}) {}"])
+def test_options_whose_labels_are_numbers_decide_themselves(tmp_path, form):
+    """No record shows where counting starts, but the labels do."""
+    options = [form.format(k, text) for k, text in enumerate("wxyz", 1)]
+    assert read(tmp_path, [2, "3"], options) == (["2", "3"], [])
+    assert extract_choice("2", options) == "B"

@@ -7,7 +7,7 @@ from raw_examples import COT, OUTPUT, RL, VIDEO_R1, VIDEOP2R
 
 from p2r.formats.rawrecords import to_case, to_question, to_video_r1, to_videop2r
 from p2r.formats.values import BadValue
-from p2r.records import Case, Question, Trace
+from p2r.records import WINDOW, Case, Question, Trace
 from p2r.template import render
 
 # The deviations that occur in the files, as changes of a record; ... removes a field.
@@ -393,6 +393,31 @@ def test_a_changed_field_is_written_and_not_its_old_form():
     assert written["options"] == ["A. up"]
     assert written["solution"] == "<answer>A</answer>"
     assert written["data_source"] == "mine"
+
+
+@pytest.mark.parametrize("write", [to_video_r1, to_videop2r])
+@pytest.mark.parametrize(
+    ("path", "window"),
+    [("v.mp4", {"start": 1.5, "end": 3.0}), ("v.mp4", {"end": 3.0}), ("frames", {"fps": 5.0})],
+)
+def test_the_bounds_of_a_clip_are_written(write, path, window):
+    question = Question(
+        id="7", problem="How many?", problem_type="numerical", path=path, answer="4",
+        meta={WINDOW: window},
+    )  # fmt: skip
+    assert to_question(write(question), 0).window == window
+    theirs = {"problem": "How?", "video": "v.mp4", "answer": "4", "clip": "00:12-00:20"}
+    written = write(to_question(theirs, 0))
+    assert "start" not in written and written["clip"] == "00:12-00:20"
+
+
+@pytest.mark.parametrize("kind", ["multiple choice", "multiple-choice", "mcq", float("nan"), ""])
+def test_options_in_the_text_are_found_for_every_spelling_of_a_choice(kind):
+    text = "What?\nA. left\nB. right"
+    record = {"problem": text, "problem_type": kind, "path": "v.mp4", "solution": "B"}
+    question = to_question(record, 0)
+    assert (question.problem, question.options) == ("What?", ["A. left", "B. right"])
+    assert question.problem_type == "multiple choice"
 
 
 def test_a_new_trace_replaces_the_old_one():

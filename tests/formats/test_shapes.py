@@ -81,9 +81,24 @@ def test_the_example_of_a_shape_is_a_question(shape):
     assert to_question(shape.example, 0).path
 
 
-@pytest.mark.parametrize(("identity", "read"), [("1", "1"), (3.0, "3.0"), (None, "4")])
-def test_the_id_is_read_as_written(identity, read):
+@pytest.mark.parametrize(
+    ("identity", "read"), [("1", "1"), (3.0, "3"), ("3.0", "3.0"), (None, "4")]
+)
+def test_the_id_is_read_as_written_but_a_whole_float_is_an_integer(identity, read):
     assert to_question(CHOICES["GRPO"] | {"id": identity}, 4).id == read
+
+
+def test_whole_floats_of_a_table_are_integers_in_answers_and_options():
+    record = {"question": "How many?", "video": "v.mp4", "options": [1.0, 2.5, 3.0], "answer": 3.0}
+    question = to_question(record, 0)
+    assert (question.options, question.answer) == (["1", "2.5", "3"], "3")
+
+
+@pytest.mark.parametrize("empty", [None, "", float("nan")])
+def test_an_empty_column_does_not_hide_the_answer_of_a_chat(empty):
+    record = CHOICES["LLaVA"] | {"solution": empty, "output": empty}
+    assert to_question(record, 0).answer == "B"
+    assert to_case(record, 0).trace.think == "t"
 
 
 def test_a_chat_with_thoughts_is_also_a_trace():

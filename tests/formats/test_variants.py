@@ -138,6 +138,26 @@ def test_records_inside_other_values(name, tmp_path):
     assert (found, bad) == ([("What?", "v.mp4"), ("Who?", "v.mp4")], [])
 
 
+def test_pretty_printed_records_one_after_another_are_all_read(tmp_path):
+    """As `jq .` writes them, also if a record has its videos in a list."""
+    records = [RECORD | {"problem_id": k, "videos": ["v.mp4"]} for k in range(3)]
+    file, bad = tmp_path / "q.json", []
+    text = "\n".join(json.dumps(record, indent=2) for record in records)
+    for given, count in ((text, 3), (text + "\nrest", 3), (text[:-30], 2)):
+        file.write_text(given)
+        assert len(list(read_questions(file, on_bad=bad.append))) == count
+    assert ["text after" in bad[0].reason, "breaks off" in bad[1].reason] == [True, True]
+    file.write_text(json.dumps(records[0], indent=2))
+    assert len(list(read_questions(file))) == 1
+
+
+def test_a_record_in_which_the_file_breaks_off_is_a_bad_record(tmp_path):
+    file, bad = tmp_path / "q.json", []
+    file.write_text('{"problem": "What?", "answer": "B",\n"path": "v.mp4", "options": ["A. x", "B')
+    assert list(read_questions(file, on_bad=bad.append)) == []
+    assert "breaks off" in bad[0].reason
+
+
 def test_lines_that_end_with_commas(tmp_path):
     lines = "".join(f"{json.dumps(row)},\n" for row in ROWS)
     (tmp_path / "q.jsonl").write_text(lines)

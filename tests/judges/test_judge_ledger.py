@@ -183,6 +183,30 @@ def test_a_call_of_another_process_delays_no_other_call(server):
     asyncio.run(reserve())
 
 
+def test_a_call_does_not_wait_for_an_open_batch(server):
+    """A batch can take days. The error names it."""
+    ledger = Ledger(Database(), "run", budget=1.0)
+    with ledger.database.transaction() as books:
+        held = ledger.reserve_batch(books, "j", 10, 0.9, 10**6)
+        row = ("token", "msgbatch_1", "run", "j", held, 10, 0.0)
+        books.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    async def reserve():
+        with pytest.raises(
+            JudgeError, match=r"\$0\.9000 is reserved for the open batch msgbatch_1"
+        ):
+            await asyncio.wait_for(ledger.reserve("j", "large", 0.2, 600), 10)
+        first = await asyncio.wait_for(ledger.reserve("j", "first", 0.08, 600), 10)
+        waiting = asyncio.ensure_future(ledger.reserve("j", "second", 0.05, 600))
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "it waits for the call in progress"
+        with ledger.database.transaction() as books:
+            ledger.settle(books, first, "j", {})
+        assert await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(reserve())
+
+
 def test_calls_get_room_in_the_budget_in_their_order(server):
     ledger = Ledger(Database(), "run", budget=1.0)
 

@@ -20,6 +20,7 @@ from p2r.files.journal import Journal
 from p2r.judges import JournaledJudge, make_judge
 from p2r.judges.estimate import estimate
 from p2r.judges.run_judge import judge_in_batches, run_judge
+from p2r.judges.sight import Sight
 from p2r.records import WINDOW, Medium, Question, more_media
 from p2r.runs import Run
 from p2r.runs.recipe import JudgingSettings, load_recipe
@@ -117,6 +118,18 @@ def test_a_verdict_is_paid_once_for_the_same_frames(server, media, tmp_path):  #
         kept = JournaledJudge(see(media), journal)
         kept.judge([about("d.mp4"), about("b.mp4")], ["It is red."] * 2)
     assert (tmp_path / "verdicts.jsonl").read_text().count("\n") == 2
+
+
+def test_a_picture_that_is_overwritten_in_its_folder_is_seen_again(tmp_path):
+    sight = Sight(tmp_path, frames=2)
+    (tmp_path / "v").mkdir()
+    digests = []
+    for colour in ("red", "blue"):
+        for number in range(2):
+            Image.new("RGB", (56, 56), colour).save(tmp_path / "v" / f"{number}.png")
+            os.utime(tmp_path / "v" / f"{number}.png", ns=(len(digests), len(digests)))
+        digests.append(sight.digest(about("v")))
+    assert digests[0] != digests[1]
 
 
 def test_unreadable_frames_give_an_unknown_verdict(server, media):  # noqa: F811

@@ -22,6 +22,7 @@ from p2r.judges import (
     check_spec,
     is_free,
     judge_distinct,
+    judge_key,
     kinds_of,
     make_judge,
     reused,
@@ -65,6 +66,21 @@ def test_prompt_shows_question_options_answer_observation_and_the_kind_of_media(
     assert "an image" in build_judge_prompt(image, "x") and "video" not in build_judge_prompt(
         image, "x"
     )
+
+
+@pytest.mark.parametrize(
+    "template", ["", "{{ problem }} {{ options }} {{ answer }}{{ observation }}"]
+)
+def test_options_without_letters_get_letters_because_the_answer_is_a_letter(template):
+    question = QUESTION.model_copy(update={"options": ["red", "blue"]})
+    prompt = build_judge_prompt(question, "It rolls.", template)
+    assert "A. red" in prompt and "B. blue" in prompt
+
+
+def test_the_key_of_a_judgement_holds_the_options_as_they_are_shown():
+    plain = QUESTION.model_copy(update={"options": ["red", "blue"]})
+    assert judge_key(plain, "x") == judge_key(QUESTION, "x")
+    assert judge_key(QUESTION, "x") == "c4de5e6a65b860109d3a03e2"  # stored verdicts have this key
 
 
 def test_an_observation_cannot_close_its_tag_or_give_a_verdict():
@@ -158,6 +174,30 @@ def test_journaled_judge_remembers_verdicts_and_tries_failures_again(tmp_path):
     assert second.asked == ["?", "blue"]
     assert [v.sufficient for v in verdicts] == [True, None, False]
     assert verdicts[0].cost == 0.0, "paid for by the first run"
+
+
+def test_the_journal_of_a_run_keeps_the_verdicts_of_each_server(tmp_path):
+    """Two servers may have models of one name, also inside a panel or behind noise."""
+
+    def server(name: str, word: str) -> WordJudge:
+        judge = WordJudge(word)
+        judge.name, judge.identity = "server:m", f"server:m@{name}"
+        return judge
+
+    def make(kind: str, name: str, word: str):
+        judge = server(name, word)
+        return {
+            "alone": judge,
+            "noisy": NoisyJudge(judge, 0.0),
+            "panel": PanelJudge([judge, judge]),
+        }[kind]
+
+    with Journal(tmp_path / "verdicts.jsonl") as journal:
+        for kind in ("alone", "noisy", "panel"):
+            for name, word in (("one", "red"), ("two", "blue"), ("one", "green")):
+                judge = make(kind, name, word)
+                found = JournaledJudge(judge, journal).judge([QUESTION], ["a red ball"])
+                assert found[0].sufficient == (name == "one"), (kind, name)
 
 
 # ---- one, or many

@@ -7,6 +7,7 @@ from measures import growth, shared_data
 
 from p2r.scoring import accuracy
 from p2r.scoring.choices import extract_choice
+from p2r.scoring.thoughts import think_choice
 from p2r.template import lettered_options
 
 OPTIONS = ["A. left", "B. rightwards", "C. up", "D. down"]
@@ -326,6 +327,23 @@ def test_every_option_scores_one_against_its_letter_and_itself(options):
         for text in (letter, shown, shown.partition(". ")[2]):
             assert accuracy("multiple choice", text, letter, options) == 1.0
             assert accuracy("multiple choice", text, shown, options) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Vitamin C is correct", "B"),
+        ("I think that vitamin C is the best answer.", "B"),
+        ("选Vitamin C是正确的", "B"),
+        ("Vitamin A and Vitamin C is correct", None),
+        ("C is correct", "C"),
+        ("Option C is correct", "C"),
+    ],
+)
+def test_a_letter_at_the_end_of_an_options_text_is_no_letter_of_an_option(text, letter):
+    options = ["A. Vitamin A", "B. Vitamin C", "C. Vitamin D", "D. Vitamin B"]
+    assert extract_choice(text, options) == letter
+    assert think_choice(text, options) == letter
 
 
 def test_stored_answers_with_initials_name_their_option():

@@ -154,6 +154,16 @@ The answer is 5, not 6. => 5
 ½% => 0.5
 fifty percent => 50
 3万 => 30000
+3만 => 30000
+3.5만 => 35000
+5백 명 => 500
+2천 => 2000
+3천만 원 => 30000000
+4억 => 400000000
+5 명 => 5
+3 조각 => 3
+5 milhas => 5
+5 lakes => 5
 3.5亿 => 350000000
 3百万 => 3000000
 负5 => -5
@@ -221,6 +231,32 @@ five million => 5000000
 
 # Ranges, operations, negations, and spellings with several meanings.
 UNREADABLE = r"""
+5割
+5割引
+3 백조
+3조
+2만 5천
+2兆
+3 тысячи
+5 тыс.
+2 млн
+2 миллиона
+2 млрд
+3 millones
+1 millón
+3 Millionen
+3 Tausend
+2 Mrd
+2 milliards
+2 Milliarden
+3 milhões
+3 milioni
+5 लाख
+5 करोड़
+3 milyon
+3 juta
+2 triệu
+3 مليون
 -(-5)
 −(−5)
 (5)²

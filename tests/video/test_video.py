@@ -250,6 +250,21 @@ def test_a_folder_of_numbered_pictures_is_a_video(tmp_path):
         sample_frames(tmp_path, 4)
 
 
+def test_frames_of_a_folder_are_read_again_if_a_picture_is_overwritten(tmp_path):
+    """The time of the folder does not change then."""
+    folder, cache = tmp_path / "v", FrameCache(tmp_path / "cache")
+    folder.mkdir()
+    for number in range(3):
+        save(numbered(number, 160, 120), folder / f"frame_{number}.png")
+    before = folder.stat().st_mtime_ns
+    assert [read_number(shown) for shown in cache.get(folder, **NATIVE).frames] == [0, 1, 2]
+    assert cache.get(folder, **NATIVE) is not None and cache.decoded == 1
+    save(numbered(7, 160, 120), folder / "frame_1.png")
+    os.utime(folder / "frame_1.png", ns=(1, 1))
+    assert folder.stat().st_mtime_ns == before
+    assert [read_number(shown) for shown in cache.get(folder, **NATIVE).frames] == [0, 7, 2]
+
+
 def test_a_matroska_file_that_breaks_off_says_how_much_is_left(tmp_path):
     write_clip(tmp_path / "whole.mkv", 40)
     data = (tmp_path / "whole.mkv").read_bytes()

@@ -11,8 +11,9 @@ from functools import partial
 from string import ascii_uppercase
 
 from p2r.evaluation.benchmark import Asked, Benchmark, Fields, Reading, Record, ask_for_letter
-from p2r.evaluation.records import base_fields, lettered, options_of, text_of
+from p2r.evaluation.records import base_fields, lettered, options_of
 from p2r.evaluation.rules import apply_rule
+from p2r.formats.values import text_of
 from p2r.scoring.answers import parse_number
 
 _PHRASES = (

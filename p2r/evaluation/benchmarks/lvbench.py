@@ -23,10 +23,10 @@ from p2r.evaluation.benchmark import (
     ask_plainly,
 )
 from p2r.evaluation.metrics import Clips
-from p2r.evaluation.records import base_fields, text_of
+from p2r.evaluation.records import base_fields
 from p2r.evaluation.rules import apply_rule
 from p2r.files.lenient_json import Fault
-from p2r.formats.values import split_options
+from p2r.formats.values import split_options, text_of
 
 TYPES = "question types"  # all types of a question, separated by "; "
 

@@ -26,8 +26,9 @@ from p2r.evaluation.benchmark import (
     ask_plainly,
 )
 from p2r.evaluation.metrics import Clips
-from p2r.evaluation.records import base_fields, first, lettered, options_of, text_of
+from p2r.evaluation.records import base_fields, first, lettered, options_of
 from p2r.evaluation.rules import apply_rule
+from p2r.formats.values import text_of
 
 # The task of a question, and the file and folder of the repository that have its name.
 FILES = {

@@ -17,8 +17,9 @@ from p2r.evaluation.benchmark import (
     Record,
     ask_plainly,
 )
-from p2r.evaluation.records import base_fields, first, given_type, text_of
+from p2r.evaluation.records import base_fields, first, given_type
 from p2r.evaluation.rules import apply_rule, match_letter
+from p2r.formats.values import text_of
 
 # fmt: off
 DISCIPLINES = {

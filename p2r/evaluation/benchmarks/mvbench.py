@@ -26,8 +26,9 @@ from p2r.evaluation.benchmark import (
     ask_plainly,
 )
 from p2r.evaluation.metrics import Clips
-from p2r.evaluation.records import base_fields, first, lettered, options_of, plain_name, text_of
+from p2r.evaluation.records import base_fields, first, lettered, options_of, plain_name
 from p2r.evaluation.rules import apply_rule
+from p2r.formats.values import text_of
 
 # fmt: off
 TASKS = (

@@ -7,7 +7,6 @@ captioning, if one was stored or if `rate_unmatched` asked for one.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -26,7 +25,7 @@ from p2r.evaluation.benchmark import (
     Record,
     add_words,
 )
-from p2r.evaluation.records import TRUTHS, base_fields, first, text_of
+from p2r.evaluation.records import TRUTHS, base_fields, first
 from p2r.evaluation.rules import (
     Rule,
     apply_rule,
@@ -36,6 +35,8 @@ from p2r.evaluation.rules import (
     valid_rating,
 )
 from p2r.files.lenient_json import Fault, read_stored
+from p2r.formats.values import text_of
+from p2r.judges.prompt import as_data
 from p2r.scoring.answers import extract_choice
 from p2r.template import answer_of
 
@@ -345,12 +346,10 @@ def rate_unmatched(
 
 
 def build_rating_prompt(item: Item) -> str:
-    """Return the prompt for one item. Markup in its parts is escaped."""
+    """Return the prompt for one item. Its parts are fenced as in a judge's prompt."""
     form = CHOOSE if item.parts.get("task") == "captioning" else RATE
     parts = {"problem": item.problem, "truth": item.truth, "output": item.output}
-    return form.format(
-        **{name: html.escape(text.strip(), quote=False) for name, text in parts.items()}
-    )
+    return form.format(**{name: as_data(text) for name, text in parts.items()})
 
 
 def parse_rating(item: Item, reply: str | None) -> float | None:

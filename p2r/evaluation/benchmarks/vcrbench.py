@@ -21,8 +21,9 @@ from p2r.evaluation.benchmark import (
     Record,
 )
 from p2r.evaluation.metrics import Clips
-from p2r.evaluation.records import base_fields, given_type, text_of
+from p2r.evaluation.records import base_fields, given_type
 from p2r.evaluation.rules import apply_rule, match_letter
+from p2r.formats.values import text_of
 from p2r.scoring.answers import parse_number
 
 STEP_KINDS = {"Video Description Steps": "Video", "Logical Inference Steps": "logic"}

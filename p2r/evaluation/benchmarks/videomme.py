@@ -23,9 +23,10 @@ from p2r.evaluation.benchmark import (
     Record,
     ask_plainly,
 )
-from p2r.evaluation.records import LOG_FILE, base_fields, first, text_of
+from p2r.evaluation.records import LOG_FILE, base_fields, first
 from p2r.evaluation.rules import apply_rule
 from p2r.files.lenient_json import Fault
+from p2r.formats.values import text_of
 from p2r.scoring.answers import parse_number
 
 DURATIONS = ("short", "medium", "long")

@@ -30,10 +30,10 @@ from p2r.evaluation.records import (
     given_type,
     lettered,
     options_of,
-    text_of,
     truth_of,
 )
-from p2r.evaluation.rules import apply_rule, match_like_video_r1, reasons, tagged_answer
+from p2r.evaluation.rules import apply_rule, final_answer, match_like_video_r1, reasons
+from p2r.formats.values import text_of
 from p2r.scoring.answers import parse_number
 
 PICTURE = (
@@ -125,9 +125,9 @@ def ask(fields: Fields, direct: bool) -> str:
 def read_answer(output: str, asked: Asked) -> Reading:
     """Return the answer in a response, and its score."""
     if reasons(output):
-        said = tagged_answer(output)
+        said = final_answer(output)
         # Without an answer, Video-R1 compares the whole response. It is never a letter.
-        return Reading(said or None, match_like_video_r1(said or output, asked))
+        return Reading(said, match_like_video_r1(said or output, asked))
     if asked.problem_type == "multiple choice":
         letters = ascii_uppercase[: len(asked.options)] or "ABCD"
         found = read_choice(output, letters)

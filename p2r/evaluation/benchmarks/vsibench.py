@@ -22,8 +22,9 @@ from p2r.evaluation.benchmark import (
     add_words,
 )
 from p2r.evaluation.metrics import Clips, GroupMean, combine, split_positions
-from p2r.evaluation.records import base_fields, first, given_type, options_of, text_of, truth_of
+from p2r.evaluation.records import base_fields, first, given_type, options_of, truth_of
 from p2r.evaluation.rules import letter_reading, mra_of, robust_by_type, score_by_type, to_float
+from p2r.formats.values import text_of
 from p2r.scoring import mra
 from p2r.scoring.answers import parse_number
 from p2r.template import answer_of

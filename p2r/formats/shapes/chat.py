@@ -64,9 +64,10 @@ def unify(record: Raw) -> Raw:
     if all(blank(record.get(name)) for name in MEDIA_KEYS):
         unified |= files
     if answered:
-        unified.setdefault("solution", answered[0])
+        said = {"solution": answered[0]}
         if "<think>" in answered[0]:
-            unified.setdefault("output", answered[0])
+            said["output"] = answered[0]
+        unified |= {key: text for key, text in said.items() if blank(unified.get(key))}
     return unified
 
 

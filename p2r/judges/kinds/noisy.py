@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from p2r.errors import JudgeError
-from p2r.judges.base import BaseJudge, judge_key
+from p2r.judges.base import BaseJudge, identity_of, judge_key
 from p2r.judges.make import JudgeMaker, Spec
 from p2r.records import Question, Verdict
 
@@ -36,7 +36,9 @@ class NoisyJudge(BaseJudge):
         self.inner = judge
         self.rate = rate
         self.seed = seed
-        self.name = f"noisy:{rate:g}:{judge.name}" + (f"@{seed}" if seed else "")
+        end = f"@{seed}" if seed else ""
+        self.name = f"noisy:{rate:g}:{judge.name}{end}"
+        self.identity = f"noisy:{rate:g}:{identity_of(judge)}{end}"
 
     def parts(self) -> list[BaseJudge]:
         """Return the parts of the inner judge."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from p2r.errors import JudgeError
-from p2r.judges.base import BaseJudge, all_verdicts
+from p2r.judges.base import BaseJudge, all_verdicts, identity_of
 from p2r.judges.make import JudgeMaker, Spec, split_specs
 from p2r.records import Question, Verdict
 
@@ -50,6 +50,7 @@ class PanelJudge(BaseJudge):
         self.members = list(members)
         self.rule = rule
         self.name = f"panel-{rule}({','.join(member.name for member in members)})"
+        self.identity = f"panel-{rule}({','.join(map(identity_of, members))})"
 
     def parts(self) -> list[BaseJudge]:
         """Return the parts of all members."""
