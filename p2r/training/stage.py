@@ -113,6 +113,17 @@ def raise_together(error: Exception | None) -> None:
 
 
 @contextmanager
+def together() -> Iterator[None]:
+    """Raise an error of the block on all workers, see `raise_together`."""
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as raised:
+        error = raised
+    raise_together(error)
+
+
+@contextmanager
 def checkpoint_on_error(trainer: Trainer) -> Iterator[None]:
     """Save a checkpoint of the finished steps before an error of all workers leaves the block.
 

@@ -22,7 +22,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,7 +31,6 @@ import torch
 from accelerate.utils import gather_object
 
 from p2r import data
-from p2r.errors import P2RError
 from p2r.records import Case, ProcessReward, Question, Trace, Verdict
 from p2r.rewards import (
     Rollout,
@@ -46,7 +45,7 @@ from p2r.runs.recipe import RlSettings
 from p2r.scoring import accuracy
 from p2r.scoring.thoughts import mismatch_tags
 from p2r.template import parse, perception_length
-from p2r.training.stage import raise_together
+from p2r.training.stage import together
 from p2r.training.step_judge import Judged, StepJudge
 from p2r.training.vision_once import ONE_STEP
 from p2r.video import Frames
@@ -166,15 +165,8 @@ def sample(
     `generate` returns token ids and, with vLLM, the log-probs of the sampled tokens. A completion
     that does not stop with one of the token ids `ends` was cut off at the token limit.
     """
-    error: Exception | None = None
-    try:
+    with nullcontext() if step.in_background else together():  # the others would wait
         encode(step, processor, frames_of, style)
-    except Exception as raised:
-        error = raised
-    if not step.in_background:  # the other workers would wait in the next exchange
-        raise_together(error)
-    elif error is not None:
-        raise error
     with step.timed("generate"):
         step.completions, step.sampling_log_probs = generate(step.prompts)
     step.texts = processor.tokenizer.batch_decode(step.completions, skip_special_tokens=True)
@@ -222,17 +214,13 @@ def rewards_of(case: Case) -> tuple[ProcessReward, ProcessReward]:
 
 def _replace_rewards(cases: Sequence[Case], reward: str) -> None:
     """Let the user's function set both rewards of every case. All workers raise its error."""
-    failed = None
-    try:
+    with together():
         function = load_reward(reward)
         for case in cases:
             rollout = Rollout(
                 case.question, case.trace, case.accuracy, case.verdict, *rewards_of(case)
             )
             case.perception, case.reasoning = apply_reward(function, rollout)
-    except P2RError as error:
-        failed = error
-    raise_together(failed)
 
 
 def _score_rollout(

@@ -21,7 +21,7 @@ from p2r.errors import DataError, TrainingError
 from p2r.records import Question
 from p2r.template import build_prompt
 from p2r.training.rl_checks import find_no_reward
-from p2r.training.stage import raise_together
+from p2r.training.stage import together
 from p2r.training.step import FramesOf
 
 
@@ -78,14 +78,10 @@ class Substitutes:
         }
         self._mine = set(asked)
         chosen: dict[int, Question] = {}
-        failed = None
-        try:
+        with together():
             for place, question in asked.items():
                 readable = self._readable(question)
                 chosen[place] = question if readable else self._instead(question, place)
-        except TrainingError as error:
-            failed = error
-        raise_together(failed)
         chosen = _of_all_workers(chosen)
         return [chosen[row // group_size] for row in rows]
 

@@ -21,7 +21,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from p2r.engines import Completion, Request, Sampling
 from p2r.errors import TrainingError
 from p2r.runs.recipe import Recipe
-from p2r.training.stage import raise_together
+from p2r.training.stage import together
 from p2r.training.step import Hear, Prompt, Step
 from p2r.training.tuning import merged_weights
 from p2r.training.vllm_samplers import Sampler, Weights, make_sampler
@@ -68,13 +68,9 @@ class VllmRollouts(VLLMGeneration):
         if self.sampling is not None:
             wait([self.sampling])
             self.accelerator.wait_for_everyone()  # a worker may still sample at the same server
-        error: Exception | None = None
-        try:
+        with together():
             self.sampler.load(self._iter_named_params)
             self.sampler.reset_caches()
-        except Exception as raised:
-            error = raised
-        raise_together(error)
 
     def _iter_named_params(self) -> Weights:
         """Yield every weight with the name that vLLM expects. All workers must read all weights.
@@ -108,13 +104,9 @@ class VllmRollouts(VLLMGeneration):
         Returns prompt ids, completion ids and the log-probs of the sampled tokens, (rows, tokens,
         1). Raises `TrainingError` on all workers if a rollout fails every time.
         """
-        error: Exception | None = None
-        try:
+        with together():
             lengths = [len(prompt) for prompt in prompts]
             ids, logprobs = self._sample(self.trainer.step, lengths, self.trainer.model.training)
-        except Exception as raised:
-            error = raised
-        raise_together(error)
         return prompts, ids, [[[value] for value in row] for row in logprobs], None
 
     def sample(

@@ -31,7 +31,7 @@ from p2r.engines.server import ServerEngine
 from p2r.engines.vllm import VllmEngine
 from p2r.errors import EngineError
 from p2r.runs.recipe import Recipe
-from p2r.training.stage import raise_together
+from p2r.training.stage import together
 
 log = logging.getLogger(__name__)
 Weights = Iterator[tuple[str, torch.Tensor]]
@@ -206,12 +206,8 @@ class OverNccl(AtServer):
 
     def load(self, read: Callable[[], Weights]) -> None:
         if self.sender is None:
-            error: Exception | None = None
-            try:
+            with together():  # before the workers begin to gather weights
                 self.sender = self._connect(read, self._check_server() if self.main else 0)
-            except Exception as raised:
-                error = raised
-            raise_together(error)  # before the workers begin to gather weights
         sender: Any = self.sender
         source = sender.source
         source.reading = None
