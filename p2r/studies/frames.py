@@ -11,7 +11,8 @@ frames, in 35 % with 16, and in 28 % with small frames. Training with 16 frames 
 16 frames better: 49 % are right. But with 8 frames it makes them worse, by 15 points. Training with
 4 frames or with small ones does not clearly help with these frames. Adaptive sampling costs 7 to 10
 points with 8 frames, and nothing for certain with 4. With other frames than those of the
-pre-training, few sentences are true: 13 to 18 % with 4 or 16 frames, and about 1 % with small ones.
+pre-training, few sentences are true: 6 to 18 % with 4 or 16 frames, and at most 2 % with small
+ones.
 
 Does not say: how many frames are best. For that, each base needs a pre-training with its own
 frames. 64 traces of SFT and 50 steps of RL do not teach a model to read other frames.

@@ -167,6 +167,9 @@ class Server:
     def sleep(self):
         return False
 
+    def close(self):
+        assert not self.busy
+
     def generate(self, requests, sampling):
         self.busy += 1
         tokenizer = self.processor.tokenizer
