@@ -126,7 +126,7 @@ def _check_finished(out: Path, start: str, reward: str | None) -> None:
     """Raise `UserError` if a finished training had another start model or reward function."""
     made = read_json(out / "made.json")
     other = []
-    if Path(start).is_dir() and made["start"] != model_fingerprint(start):
+    if Path(start).is_dir() and made.get("start") != model_fingerprint(start):
         other.append(f"another start model than {start}")
     if made.get("reward") != (None if reward is None else stamp_of(reward)):
         other.append("another reward function (rl.reward)")
