@@ -123,7 +123,12 @@ def rl(
 
 
 def _check_finished(out: Path, start: str, reward: str | None) -> None:
-    """Raise `UserError` if a finished training had another start model or reward function."""
+    """Raise `UserError` if a finished training had another start model or reward function.
+
+    A model that p2r did not train, without `made.json`, may have any.
+    """
+    if not (out / "made.json").is_file():
+        return
     made = read_json(out / "made.json")
     other = []
     if Path(start).is_dir() and made.get("start") != model_fingerprint(start):

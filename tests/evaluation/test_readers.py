@@ -64,7 +64,10 @@ def test_no_model_is_asked_without_the_option(stored, server):
 
 def test_a_model_that_costs_needs_a_budget_and_keeps_it(stored, server, capsys):
     assert read(stored, "--reader", CLAUDE) == 2
-    assert "asked 3 times, for at most $" in capsys.readouterr().err and not server.bodies
+    assert (
+        "3 requests to claude:claude-haiku-4-5 may cost $" in capsys.readouterr().err
+        and not server.bodies
+    )
     assert read(stored, "--reader", CLAUDE, "--budget", "0.0071") == 2
     assert "budget of $0.0071 is reached" in capsys.readouterr().err
     paid = len(server.bodies)

@@ -151,8 +151,8 @@ def gradient_checkpointing() -> ExitStack:
     """Train with gradient checkpointing. In a recipe it comes with bfloat16."""
     arguments = tuning.shared_arguments
 
-    def recomputing(*given):
-        return arguments(*given) | {"gradient_checkpointing": True}
+    def recomputing(*given, **more):
+        return arguments(*given, **more) | {"gradient_checkpointing": True}
 
     changes = ExitStack()
     for module in (sft, grpo):

@@ -306,7 +306,10 @@ def test_more_tokens_than_the_model_reads():
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [("rl.judge=nobody", "no judge 'nobody'"), ("rl.rewards=[length]", "learns from the reward")],
+    [
+        ("rl.judge=nobody", "no judge 'nobody'"),
+        ("rl.rewards=[length]", "needs the reward of perception or reasoning"),
+    ],
 )
 def test_judge_and_rewards_are_checked(override, said, capsys):
     assert said in error_of(capsys, "rl", "--recipe", "7b", "--dry-run", "--set", override)
