@@ -89,7 +89,7 @@ class View:
         """
         pairs = [] if self.tab in ("cases", "start") else [("tab", self.tab)]
         pairs += [("case", self.case)] if self.case else []
-        # Blind mode sets these fields by itself, so they are no choice of the visitor.
+        # Blind mode has set these fields. The visitor did not choose them.
         is_blind = self.filters.text_in == BLIND_FIELDS
         pairs += to_query(replace(self.filters, text_in=()) if is_blind else self.filters)
         pairs += [("sort", self.sort)] if self.sort else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from markupsafe import Markup
@@ -165,6 +166,7 @@ def _groups(library: Library, view: View, annotator: str) -> tuple[View, Parts]:
     store = library.store
     _, sort, descending = GROUP_ORDERS[view.by]
 
+    @cache
     def page_of(number: int) -> Sequence[CaseRow]:
         return store.groups(view.filters, sort, descending, number * PAGE, PAGE)
 

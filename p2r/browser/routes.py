@@ -225,7 +225,7 @@ class Routes:
         return Response(story, media_type="application/json", headers=_attached("story.json"))
 
     def _case_page(self, request: Request) -> Response:
-        if request.query_params.get("blind"):  # a link of an older page
+        if request.query_params.get("blind"):  # a link from an older page
             reason = "in blind mode, label the case first: its page shows the verdict"
             return PlainTextResponse(reason, status_code=403, headers=_NO_STORE)
         study = study_of(self.library, self._case(request))

@@ -162,7 +162,7 @@ def identify(path: Path) -> tuple[int, ...]:
 def fingerprint_of(lines: IO[bytes], read_to: int) -> bytes:
     """Return a digest of the first line and of the last bytes before a place of an open file.
 
-    It changes when a file is written anew, also if the new file has the inode of the old one.
+    The digest changes if the file is overwritten, even if the new file has the same inode.
     """
     lines.seek(0)
     first = lines.readline(min(read_to, _FIRST))

@@ -69,7 +69,7 @@ def _order(sort: str, descending: bool) -> str:
 
 
 def _find_groups(passing: Passing) -> str:
-    """Return the begin of a query: the relation `found` has one row for each group."""
+    """Return the start of a query: the relation `found` has one row for each group."""
     keys = ", ".join(f'"{key}"' for key in _KEYS)
     same = " AND ".join(f'cases."{key}" IS NOT DISTINCT FROM chosen."{key}"' for key in _KEYS)
     parts = ", ".join(_process(process) for process in ("perception", "reasoning"))

@@ -52,7 +52,7 @@ class LabelFile:
 
     Reading includes the lines that other OS processes appended. If a writer is killed in the
     middle of a line, readers skip the line and the next label removes it. A file that was deleted
-    or written anew is read from its begin. Threads may share it.
+    or overwritten is read again from its start. Threads may share this object.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -71,7 +71,7 @@ class CaseTable:
 
     def is_outdated(self, look_for_files: bool = False) -> bool:
         """Return whether a file was replaced or removed; with `look_for_files` also, whether one
-        was added or written anew.
+        was added or overwritten.
         """
         if any(
             file.identity != identify(file.path)

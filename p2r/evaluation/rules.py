@@ -1,8 +1,8 @@
 """Scoring of one item: the official rule of its benchmark, and a tolerant rule for all of them.
 
-An official rule reads a direct answer like the benchmark's own script. For a response that reasons,
-the rule reads the text inside `<answer>`, or the text after the thinking if there is no such tag:
-the scripts know no tags, so they would take the first letter of the reasoning. A response that
+An official rule reads a direct answer like the benchmark's own script. If a response reasons, the
+rule reads the text inside `<answer>`. Without this tag, the rule reads the text after the thinking.
+The scripts do not know the tags: they would take the first letter of the reasoning. A response that
 reasons and gives no answer is wrong. If a source stored the answer that it extracted, Video-R1's
 exact match scores that answer.
 """

@@ -133,8 +133,8 @@ EXPORTS: dict[str, tuple[Callable[[Question | Case], Raw], str]] = {
 def write_export(items: Iterable[Question | Case], path: str | Path, form: str) -> Path:
     """Write items in a format of `EXPORTS`; return the file.
 
-    None of these formats has a place for the bounds of a clip. The log tells how many records lose
-    them outside of the column `p2r`.
+    None of these formats has a place for the bounds of a clip: only the column `p2r` keeps them. A
+    warning tells how many records have bounds.
     """
     convert, kind = EXPORTS[form]
     path = Path(path)
@@ -164,9 +164,9 @@ def write_export(items: Iterable[Question | Case], path: str | Path, form: str) 
 
 
 def _to_json(item: Question | Case) -> str:
-    """Return an item as JSON. A lone surrogate (half a character), as a model may write it, stays.
+    """Return an item as JSON.
 
-    Then the text is ASCII.
+    A model may write half a character (a lone surrogate). It is kept, as an escape in ASCII.
     """
     try:
         return item.model_dump_json()

@@ -2,7 +2,7 @@
 
 Files count options from 0 or from 1, and most records do not show which. All records of a file
 together can show it: an index of 0 means from 0, an index equal to the number of options means from
-1. A number that is the text or the label of an option is no index.
+1. A number that equals the text or label of an option is not an index.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Ledger:
     async def reserve(self, judge: str, key: str, worst: float, lease: float) -> int | None:
         """Reserve the highest cost of a call; if the budget is full, wait for calls in progress.
 
-        An open batch can take days, so its reservation is not waited for.
+        The call does not wait for an open batch, which can take days.
         Return None if another OS process made the same call in the meantime, so that the verdict is
         in the cache. `lease`: seconds after which the call has ended for certain. Raises
         `JudgeError`.

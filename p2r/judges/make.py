@@ -86,7 +86,7 @@ def members_of(spec: Spec) -> list[dict[str, Any]]:
 def runs_user_code(spec: Spec) -> bool:
     """Return whether a judge in a spec is a class of the user. Imports no code of the user."""
     kind = str(spec.get("kind") if isinstance(spec, Mapping) else spec)
-    if _is_no_kind_of_p2r(kind):
+    if _is_own_kind(kind):
         return _OWN_CLASS.fullmatch(kind) is not None
     return any(map(runs_user_code, _inside(_as_mapping(spec))))
 
@@ -94,14 +94,11 @@ def runs_user_code(spec: Spec) -> bool:
 def sources_of(spec: Spec) -> list[str]:
     """Return the source of every class of the user in a spec. Raises `JudgeError`."""
     kinds = (member["kind"] for member in members_of(spec))
-    return [
-        source_of(kind)
-        for kind in kinds
-        if _is_no_kind_of_p2r(kind) and not kind.startswith("p2r.")
-    ]
+    return [source_of(kind) for kind in kinds if _is_own_kind(kind) and not kind.startswith("p2r.")]
 
 
-def _is_no_kind_of_p2r(kind: str) -> bool:
+def _is_own_kind(kind: str) -> bool:
+    """Return whether a kind is none of the kinds of p2r and of installed plug-ins."""
     return kind.partition(":")[0] not in JUDGES and kind not in _registered()
 
 

@@ -30,7 +30,7 @@ def generate_traces(
     """Write traces of each question to `generate.jsonl`; a second call resumes the first.
 
     `hard`: rejection sampling. It samples again the questions for which the filter kept no trace.
-    Raises `UserError` if there are no questions, or if samples would be identical.
+    Raises `UserError` if there are no questions, or if all samples of a question would be equal.
     """
     settings = recipe.generate
     chosen = list(questions[: settings.questions])

@@ -89,7 +89,7 @@ def _responses(path: Path) -> dict[str, Any]:
 
 
 def _speed(path: Path, left: int, written: float) -> dict[str, float | None]:
-    """Return the total rate of all starts, each from its begin to its last write."""
+    """Return the total rate of all starts, each from its start to its last write."""
     rate = 0.0
     for plan_file in journal_files(path.with_suffix(".plan.json")):
         plan = read_json(plan_file)

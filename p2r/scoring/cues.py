@@ -64,9 +64,9 @@ _FIRST_EAST_ASIAN = "\u2e80"
 
 
 def one_word(left: str, right: str) -> bool:
-    """Return whether two neighbouring characters belong to one word; "" is no character.
+    """Return whether two neighbouring characters belong to one word. "" is the end of the text.
 
-    East Asian texts have no spaces. So a Latin letter beside a Chinese character ends a word.
+    East Asian texts have no spaces. So a Latin letter next to a Chinese character ends a word.
     """
     if not left or not right or not all(c.isalnum() or c == "_" for c in (left, right)):
         return False

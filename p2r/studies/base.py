@@ -150,10 +150,10 @@ class Study:
     `metrics` are additional metrics. `by` divides the questions of a view into parts. `curves` are
     metrics of the rollouts, or keys of `metrics.jsonl`, over the steps of RL.
 
-    `seeds` are those of RL, if the user gives none.
+    `seeds` are the seeds of RL, unless the user gives others.
 
     `timed` studies also report the seconds per question. They compare times, so nothing else should
-    use the machine meanwhile.
+    use the machine at the same time.
 
     The arms must train with equal data and compute. `varies` lists the recipe keys of
     `framework.budget.EQUAL` that differ on purpose.

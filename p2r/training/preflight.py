@@ -139,7 +139,7 @@ def rates_of(cases: Sequence[Case], rewards: Any, group_size: int) -> dict[str, 
     answer; `sufficient`, `accuracy`: means over the known ones; `collapse/…`: share of the groups.
     """
     metrics = rollout_metrics(cases, rewards, group_size)
-    texts = [parse(case.trace.text) for case in cases]  # a reward of the user may hold no format
+    texts = [parse(case.trace.text) for case in cases]  # the user's reward may have no format
     rates = {
         "parsed": share(not parsed.problems for parsed in texts),
         **{

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
+from accelerate import DistributedType
 from peft import PeftModel
 from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
@@ -91,9 +92,10 @@ class VllmRollouts(VLLMGeneration):
     def close(self) -> None:
         """Stop a vLLM that the trainer has started, so that the next stage can start its own.
 
-        With several workers it goes on until their OS processes end: it shares their process group.
+        vLLM also ends the process group of torch. If the trainer uses one (several workers, or
+        DeepSpeed), vLLM runs until the OS process ends.
         """
-        if self.accelerator.num_processes == 1:
+        if self.accelerator.distributed_type == DistributedType.NO:
             self.sampler.close()
 
     def generate(

@@ -54,7 +54,7 @@ def test_labels_that_others_append_are_read(tmp_path):
     assert [found.case for found in mine.labels()] == ["c3"], "a file that was replaced"
 
 
-def test_a_file_that_was_deleted_or_written_anew_is_read_again(tmp_path):
+def test_a_file_that_was_deleted_or_overwritten_is_read_again(tmp_path):
     file = LabelFile(tmp_path)
     file.add(label(comment="old"))
     assert [each.comment for each in file.labels()] == ["old"]

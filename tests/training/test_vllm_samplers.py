@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import DistributedType
 from safetensors import SafetensorError
 
 from p2r.runs.recipe import load_recipe
@@ -170,3 +171,14 @@ def test_an_interrupt_is_raised_at_once(rollouts):
     with pytest.raises(KeyboardInterrupt) as caught:
         made.sync_weights()
     assert not hasattr(caught.value, "together") and not made._iter_named_params.names
+
+
+@pytest.mark.parametrize(
+    ("kind", "closed"), [(DistributedType.NO, 1), (DistributedType.DEEPSPEED, 0)]
+)
+def test_vllm_stops_after_a_training_unless_the_trainer_needs_its_process_group(kind, closed):
+    made, calls = object.__new__(VllmRollouts), []
+    made.accelerator = SimpleNamespace(distributed_type=kind, num_processes=1)
+    made.sampler = SimpleNamespace(close=lambda: calls.append("close"))
+    made.close()
+    assert len(calls) == closed

@@ -114,7 +114,7 @@ window.p2r = (() => {
   const unsaved = () => [...($('#label form')?.elements ?? [])].filter((field) => field.name
     && (field.options ? [...field.options].some((one) => one.selected !== one.defaultSelected)
       : field.checked !== field.defaultChecked || field.value !== field.defaultValue));
-  // Put them into the new form of the same case. Whether it is me is asked anew.
+  // Put them into the new form of the same case, except the answer to "is it me?".
   function bringBack(fields, form) {
     if (form?.dataset.case !== fields[0]?.form.dataset.case) return;
     for (const {name, type, value, checked} of fields) {

@@ -26,8 +26,8 @@ def stage_settings(recipe: Recipe, stage: str) -> dict[str, Any]:
     """Return the values of a recipe that change the result of a stage, except default values.
 
     A key that a later version of p2r adds has its default value, so it does not change the result.
-    The source of code of the user is part of the settings: reward functions in RL, changes of
-    frames in evaluation, judges in both. Questions that RL holds out for its validation are not
+    The settings include the source of the user's code: reward functions in RL, changes of frames in
+    evaluation, judges in both. Questions that RL holds out for its validation are not
     trained on, so their number is a setting too.
     """
     given = _flatten(recipe.model_dump(mode="json", exclude_defaults=True))

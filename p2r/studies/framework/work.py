@@ -368,9 +368,9 @@ def _given(name: str, path: str) -> Model:
 def repr_of(chosen: Any) -> str:
     """Return a text that names a function or a record, the same in every OS process.
 
-    The text of a function has a digest of its source, and so has the text of a record whose class
-    is not one of p2r's. Raises `UserError` for a function or a record
-    without a name, for example a lambda: two models could get the same name.
+    The text of a function has a digest of its source. The text of a record has a digest of the
+    source of its class, unless the class belongs to p2r. Raises `UserError` for a function or a
+    record without a name, for example a lambda: two models could get the same name.
     """
     text = getattr(chosen, "__qualname__", None) or repr(chosen)
     if "<lambda>" in text or "<locals>" in text or " at 0x" in text:
