@@ -60,7 +60,7 @@ def study(
         typer.Option(
             min=1,
             help="Number of workers. On a machine with several GPUs, each worker uses one GPU. "
-            "Default: 1 on a GPU, 2 on a CPU with two cores.",
+            "Default: 1 on a GPU and for a study of times, 2 on a CPU with two cores.",
         ),
     ] = None,
     list_only: Annotated[
@@ -108,7 +108,7 @@ def study(
     from p2r.studies.framework.run import default_jobs, run_study
 
     measured = run_study(
-        found, opened, chosen, jobs=jobs or default_jobs(), spec=name, report=_print_line
+        found, opened, chosen, jobs=jobs or default_jobs(found), spec=name, report=_print_line
     )
     if page is not None:
         from p2r.studies.framework.page import write_page

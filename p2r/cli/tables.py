@@ -291,8 +291,7 @@ def study_tables(result: dict[str, Any]) -> list[Table]:
             found.append(grid_table(name, tables.part_rows(result, name, axis), left=3))
     for pair in result["view_differences"]:
         found.append(grid_table("", tables.view_difference_rows(result, pair)))
-    if len(rows := tables.time_rows(result)) > 1:
-        found.append(grid_table("", rows))
+    found += [grid_table("", rows) for rows in tables.usage_tables(result)]
     if result["curves"]:
         found.append(grid_table("rollouts, by arm", tables.curve_rows(result)))
     return found

@@ -152,8 +152,8 @@ class Study:
 
     `seeds` are the seeds of RL, unless the user gives others.
 
-    `timed` studies also report the seconds per question. They compare times, so nothing else should
-    use the machine at the same time.
+    `timed` studies also report seconds, energy and memory per question. They compare times, so they
+    have one worker, and nothing else should use the machine.
 
     The arms must train with equal data and compute. `varies` lists the recipe keys of
     `framework.budget.EQUAL` that differ on purpose.

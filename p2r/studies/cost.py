@@ -1,11 +1,12 @@
 """What do process-aware answers cost, and do cheaper ways to compute keep them?
 
 The models answer in float32, in bfloat16 and with weights of 8 bits, one question at a time and in
-batches. The seconds per question are those of the machine that ran the study. If a cheaper way
-keeps the answers, format and share of sufficient observations stay the same.
+batches. Seconds, energy and memory are those of the machine that ran the study, with loading and
+scoring. Energy is an estimate: 3.5 watts for a busy core (Cloud Carbon Footprint's mean of AWS), and
+the counter of the GPU. If a cheaper way keeps the answers, format and share of sufficient
+observations stay the same.
 
-Missing: energy. Multiply the seconds by the power of the machine (`powercap` or `nvidia-smi`). Also
-missing: the time of real int8. The engine `int8` rounds the weights but computes with
+Missing: the time of real int8. The engine `int8` rounds the weights but computes with
 floating-point numbers.
 """
 

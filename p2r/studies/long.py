@@ -2,12 +2,11 @@
 
 A long clip has eight scenes, one after the other (32 s). A model sees 8 to 64 frames of it, or
 observes eight windows of 8 frames each and then answers from all observations, without the video
-(`windowed`). `prompt tokens` stand for memory: they grow with the number of frames, but not with
-the number of windows.
+(`windowed`). The time of `windowed` has all eight observations. `prompt tokens` grow with the number
+of frames, but not with the number of windows.
 
-Missing: streaming. There, a model observes while the video runs, before it knows the question, and
-forgets the frames. `windowed` needs no frame budget either, but it knows the question. Peak memory
-is not measured; on a GPU use `p2r doctor --recipe NAME`.
+Missing: streaming before the question is known. `windowed` is streaming for a known question: it
+sees one window at a time, forgets its frames, and has no frame budget.
 """
 
 from p2r.studies.base import GRPO, PA_GRPO, SFT, Study, View

@@ -58,8 +58,8 @@ def _parts(study: Study, result: Mapping[str, Any], command: str, pictures: list
             tables.markdown(tables.curve_rows(result, "all")),
             f"![{study.name}: over the steps]({pictures[1]})\n",
         ]
-    if len(rows := tables.time_rows(result)) > 1:
-        parts += ["### Time\n", tables.markdown(rows)]
+    if used := tables.usage_tables(result):
+        parts += ["### Time, energy and memory\n", *(tables.markdown(rows) for rows in used)]
     for title, name in (
         ("What it says", "says"),
         ("What it does not say", "does not say"),

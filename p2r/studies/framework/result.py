@@ -22,7 +22,8 @@ from p2r.studies.framework.budget import budgets
 from p2r.studies.framework.curves import arm_curves, study_curves
 from p2r.studies.framework.intervals import MEANING, measure_grid
 from p2r.studies.framework.measures import OF_OBSERVATIONS, measures_of
-from p2r.studies.framework.work import Plan, name_of
+from p2r.studies.framework.usage import per_question
+from p2r.studies.framework.work import Cell, Plan, name_of
 
 FORMAT = 2
 _OLD = ("seeds", "questions", "difference")
@@ -125,11 +126,11 @@ def _unknown(case: Case) -> None:
     """Return that a metric is unknown."""
 
 
-def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Return the result of a study whose work is done. `seconds`: how long each part took."""
+def make_result(plan: Plan, usage: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return the result of a study whose work is done. `usage`: what each part used."""
     study = plan.study
     tables = {view.name: Table(plan, view) for view in plan.shown}
-    timed = seconds if study.timed else {}
+    timed = usage if study.timed else {}
     views = {name: _describe(table, timed) for name, table in tables.items()}
     first = next(iter(views.values()))
     differences = list(first["differences"].values())
@@ -153,13 +154,13 @@ def make_result(plan: Plan, seconds: Mapping[str, float]) -> dict[str, Any]:
         "curves": curves,
         "curve_differences": curve_differences,
         "budgets": budgets(plan),
-        "seconds": _seconds(plan, seconds),
+        "seconds": _seconds(plan, usage),
         "skipped": plan.skipped,
         "made": {"run": plan.main.name, "environment": environment()},
     }
 
 
-def _describe(table: Table, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _describe(table: Table, usage: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     return {
         "split": table.view.source,
         "questions": len(table.questions),
@@ -167,23 +168,30 @@ def _describe(table: Table, seconds: Mapping[str, float]) -> dict[str, Any]:
         "arms": {arm.name: table.measures(arm.name) for arm in table.arms},
         "differences": table.differences(),
         "by": table.parts(),
-        "seconds_per_question": _answer_seconds(table, seconds),
+        "usage": _answer_usage(table, usage),
     }
 
 
-def _answer_seconds(table: Table, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the seconds per question of each arm, over the cells whose time is known.
+def _answer_usage(table: Table, usage: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return what one question of each arm used: see `per_question`.
 
-    The time of a cell includes loading the model and scoring the answers. If a cell was
-    interrupted, only the last try counts.
+    The usage of a cell includes loading the model, scoring the answers, and the cells that it
+    needs. If a cell was interrupted, only the last try counts. Rows of older versions have only
+    seconds; the result leaves them out.
     """
     found = {}
     for arm in table.arms:
-        cells = [table.plan.cell(arm.name, seed, table.view.name) for seed in table.plan.seeds]
-        known = [seconds[name_of(cell)] for cell in cells if name_of(cell) in seconds]
-        if known and table.questions:
-            found[arm.name] = round(sum(known) / len(known) / len(table.questions), 4)
-    return found
+        rows = []
+        for seed in table.plan.seeds:
+            cells = _with_needed(table.plan.cell(arm.name, seed, table.view.name))
+            parts = [usage.get(name_of(cell), {}) for cell in cells]
+            rows.append(parts if all("cpu_seconds" in part for part in parts) else [])
+        found[arm.name] = per_question(rows, len(table.questions)) if table.questions else {}
+    return {arm: values for arm, values in found.items() if values}
+
+
+def _with_needed(cell: Cell) -> list[Cell]:
+    return [cell, *(each for needed in cell.needs for each in _with_needed(needed))]
 
 
 def _view_differences(plan: Plan, tables: Mapping[str, Table]) -> dict[str, Any]:
@@ -208,7 +216,7 @@ def _view_differences(plan: Plan, tables: Mapping[str, Table]) -> dict[str, Any]
     return found
 
 
-def _seconds(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float | None]:
+def _seconds(plan: Plan, usage: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
     """Return the mean seconds of the trainings of each arm, over the seeds where they are known.
 
     The time until a checkpoint (`Arm.at`) is unknown.
@@ -218,8 +226,8 @@ def _seconds(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float | None
         sums = []
         for seed in plan.seeds:
             names = [training.name for training in plan.model(arm.name, seed).trainings]
-            if names and arm.at is None and all(name in seconds for name in names):
-                sums.append(sum(seconds[name] for name in names))
+            if names and arm.at is None and all(name in usage for name in names):
+                sums.append(sum(usage[name]["seconds"] for name in names))
         found[arm.name] = round(sum(sums) / len(sums), 1) if sums else None
     return found
 
@@ -260,7 +268,7 @@ def upgrade(result: dict[str, Any], name: str) -> dict[str, Any]:
                 "arms": arms,
                 "differences": {"difference": result["difference"]},
                 "by": {},
-                "seconds_per_question": {},
+                "usage": {},
             }
         },
         "view_differences": {},

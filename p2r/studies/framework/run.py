@@ -32,6 +32,7 @@ from p2r.studies.base import Study
 from p2r.studies.framework.budget import check_equal
 from p2r.studies.framework.curves import read_rows
 from p2r.studies.framework.result import make_result, result_file
+from p2r.studies.framework.usage import measure_usage
 from p2r.studies.framework.work import Cell, Plan, Training, name_of
 
 Report = Callable[[str], None]
@@ -65,7 +66,7 @@ def run_study(
     if failed:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
         raise UserError(f"{len(failed)} parts of study {study.name} failed:\n{reasons}")
-    result = make_result(plan, {row["name"]: row["seconds"] for row in read_times(run)})
+    result = make_result(plan, {row["name"]: row for row in read_times(run)})
     write_json(result_file(run.folder, study.name), result)
     return result
 
@@ -143,13 +144,9 @@ def work_through(plan: Plan, report: Report, workers: int = 1) -> dict[str, str]
 
 
 def _work(main: Run, unit: Unit) -> None:
-    begun = time.monotonic()
-    unit.work()
-    row = {
-        "name": name_of(unit),
-        "kind": kind_of(unit),
-        "seconds": round(time.monotonic() - begun, 2),
-    }
+    with measure_usage() as usage:
+        unit.work()
+    row = {"name": name_of(unit), "kind": kind_of(unit), **usage}
     with main.path("studies", "times.jsonl").open("a", encoding="utf-8") as times:
         times.write(to_line(row))
 
@@ -162,7 +159,7 @@ def _describe_progress(plan: Plan, units: Sequence[Unit], unit: Unit, workers: i
 
 
 def read_times(run: Run) -> list[dict[str, Any]]:
-    """Return the name, kind and seconds of every finished unit of work."""
+    """Return name, kind and usage of every finished unit of work: see `measure_usage`."""
     return read_rows(run.folder / "studies" / "times.jsonl")
 
 
@@ -195,14 +192,15 @@ def show_seconds(seconds: float) -> str:
 # ---- several workers
 
 
-def default_jobs() -> int:
+def default_jobs(study: Study) -> int:
     """Return the number of workers for this machine: 1 on a GPU, else 2 if it has two cores.
 
     Two tiny trainings side by side with half the cores each are faster than one after the other.
+    A study that measures times has one worker.
     """
     import torch
 
-    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    return 1 if study.timed or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
 
 
 def _work_in_subprocesses(plan: Plan, spec: str, jobs: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from p2r.files.safe_text import show_unseen
 from p2r.scoring.statistics import format_interval
+from p2r.studies.framework.usage import KINDS
 
 Rows = list[list[str]]
 NO_VALUE = "–"
@@ -159,20 +160,30 @@ def budget_rows(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def time_rows(result: Mapping[str, Any]) -> Rows:
-    """Return the seconds per question: a row per arm, a column per view."""
-    views = {n: view.get("seconds_per_question") or {} for n, view in result["views"].items()}
-    arms = [arm for arm in result["labels"] if any(arm in found for found in views.values())]
-    return [
-        ["seconds per question", *views],
-        *(
-            [
-                result["labels"][arm],
-                *(f"{f[arm]:.3f}" if arm in f else NO_VALUE for f in views.values()),
-            ]
-            for arm in arms
-        ),
-    ]
+def usage_tables(result: Mapping[str, Any]) -> list[Rows]:
+    """Return a table of each kind of usage: a row per arm, a column per view.
+
+    A cell has the mean, and in parentheses the lowest and the highest value of the seeds.
+    """
+    views = {name: view.get("usage") or {} for name, view in result["views"].items()}
+    found: list[Rows] = []
+    for key, title in KINDS.items():
+        arms = [
+            n for n in result["labels"] if any(key in used.get(n, {}) for used in views.values())
+        ]
+        rows = [
+            [result["labels"][n], *(_usage(used.get(n, {}).get(key)) for used in views.values())]
+            for n in arms
+        ]
+        if rows:
+            found.append([[title, *views], *rows])
+    return found
+
+
+def _usage(value: Mapping[str, float] | None) -> str:
+    if value is None:
+        return NO_VALUE
+    return f"{value['mean']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
 
 
 def markdown(rows: Rows) -> str:
