@@ -2,8 +2,8 @@
 
 The models answer in float32, in bfloat16 and with weights of 8 bits, one question at a time and in
 batches. Seconds, energy and memory are those of the machine that ran the study, with loading and
-scoring. Energy is an estimate: 3.5 watts for a busy core (Cloud Carbon Footprint's mean of AWS), and
-the counter of the GPU. If a cheaper way keeps the answers, format and share of sufficient
+scoring. Energy is an estimate: 3.5 watts for a busy core (Cloud Carbon Footprint's mean of AWS),
+plus the counter of the GPU. If a cheaper way keeps the answers, format and share of sufficient
 observations stay the same.
 
 Missing: the time of real int8. The engine `int8` rounds the weights but computes with

@@ -2,8 +2,8 @@
 
 A long clip has eight scenes, one after the other (32 s). A model sees 8 to 64 frames of it, or
 observes eight windows of 8 frames each and then answers from all observations, without the video
-(`windowed`). The time of `windowed` has all eight observations. `prompt tokens` grow with the number
-of frames, but not with the number of windows.
+(`windowed`). The time of `windowed` includes all eight observations. `prompt tokens` grow with the
+number of frames, but not with the number of windows.
 
 Missing: streaming before the question is known. `windowed` is streaming for a known question: it
 sees one window at a time, forgets its frames, and has no frame budget.
