@@ -7,8 +7,8 @@ trained. Its one question is the difference of accuracy; the other metrics are c
 Says: the advantage is not confirmed. PA-GRPO is ahead by 3.4 points of accuracy, with four of five
 seeds, but the interval includes 0. In `credit` it is ahead by 4.4 points. The mean of all ten seeds
 is 3.9 points, with a t interval over the seeds of 0.4 to 7.4; but half of these seeds were known
-before the question was asked. With PA-GRPO the answer contradicts the thinking less often, with every seed.
-This was not the question of the study.
+before the question was asked. With PA-GRPO the answer contradicts the thinking less often, with
+every seed. This was not the question of the study.
 
 Does not say: that there is no advantage. The difference varies between seeds with a standard
 deviation of 6 points. To find a difference of 3 points with a power of 80 %, a study needs about 30
