@@ -14,10 +14,10 @@ answers are right, and every seed shows this. The length reward pays for observa
 tokens and for reasoning of 10 to 80. Without it, PA-GRPO's observations have 72 tokens on average,
 instead of 62. PA-GRPO without the length reward is ahead of GRPO without it, with four of five
 seeds, but the interval includes 0. This comparison was added after the others were known; the study
-`confirm` repeats it with new seeds. If both rewards or both advantages go to all tokens, or a critic
-gives the credit, fewer sentences are true than with PA-GRPO. Without R_R, as many answers are right,
-and the answer contradicts the thinking less often. After RL, the answers of all arms follow a false
-note.
+`confirm` repeats it with new seeds. If both rewards or both advantages go to all tokens, or a
+critic gives the credit, fewer sentences are true than with PA-GRPO. Without R_R, as many answers
+are right, and the answer contradicts the thinking less often. After RL, the answers of all arms
+follow a false note.
 
 Does not say: what other settings would give. The settings of RL were chosen with earlier models of
 the playground. The intervals over the seeds alone (`over_seeds`) are wider than those of the
