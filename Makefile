@@ -26,7 +26,7 @@ test: $(INSTALLED) $(VENV)/.engines  ## all tests, with the notebooks and the br
 quick: $(INSTALLED)  ## the tests that take about a minute in all
 	$(PYTEST) -m "$(QUICK)"
 
-lint: $(INSTALLED)  ## style, spelling, types and import floors
+lint: $(INSTALLED)  ## style, spelling, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/typos

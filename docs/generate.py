@@ -29,15 +29,15 @@ ROOT_PAGES = {
 MAP_HEAD = """# Map of modules
 
 One line per module, from its docstring. `make map` writes this page. A test fails if it is out of
-date. A package imports only from floors below its own: [architecture](architecture.md).
+date. A package imports only from layers below its own: [architecture](architecture.md).
 """
 
 
 # ---- the map of modules
 
 
-def read_floors() -> list[list[str]]:
-    """Return the packages of every floor, from the lowest, as import-linter checks them."""
+def read_layers() -> list[list[str]]:
+    """Return the packages of every layer, from the lowest, as import-linter checks them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     contracts = settings["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
@@ -64,16 +64,16 @@ def first_line(path: Path) -> str:
 
 
 def module_map() -> str:
-    """Return `docs/modules.md`: a table of modules for every floor."""
+    """Return `docs/modules.md`: a table of modules for every layer."""
     parts = [MAP_HEAD]
-    ground, *floors = read_floors()
-    for number, packages in enumerate([ground + floors[0], *floors[1:]], start=1):
-        parts += [f"## Floor {number}\n", "| module | what it does |", "|---|---|"]
+    ground, *layers = read_layers()
+    for number, packages in enumerate([ground + layers[0], *layers[1:]], start=1):
+        parts += [f"## Layer {number}\n", "| module | what it does |", "|---|---|"]
         for package in packages:
             for path in module_paths(package):
                 parts.append(f"| `{path.relative_to(ROOT)}` | {first_line(path)} |")
         parts.append("")
-    parts += ["## Outside the floors\n", "| module | what it does |", "|---|---|"]
+    parts += ["## Outside the layers\n", "| module | what it does |", "|---|---|"]
     for path in (*sorted((ROOT / "p2r").glob("__*.py")), *sorted((ROOT / "apps").glob("*.py"))):
         parts.append(f"| `{path.relative_to(ROOT)}` | {first_line(path)} |")
     return "\n".join(parts) + "\n"
@@ -176,7 +176,7 @@ def _cell(text: str) -> str:
 def api_pages() -> dict[str, str]:
     """Return one page per package: its public names, module by module."""
     pages = {}
-    for packages in read_floors():
+    for packages in read_layers():
         for package in packages:
             lines = [f"# p2r.{package}\n"]
             for path in module_paths(package):
@@ -201,7 +201,7 @@ def site_page(name: str) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """List the API pages in the navigation, by floor (a hook of mkdocs)."""
+    """List the API pages in the navigation, by layer (a hook of mkdocs)."""
     reference = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
     reference.append({"API": list(api_pages())})
     return config

@@ -140,11 +140,11 @@ def temporal_rewards(accuracies: Any, shuffled: Any, group_size: int) -> Any:
     """Return the temporal reward of every rollout, for T-GRPO (arXiv 2503.21776, Video-R1).
 
     `accuracies` (N,) belong to the usual rollouts, `shuffled` (N,) to rollouts on the same frames
-    in random order. NaN: unknown, or no such rollout. With p the mean of a group and p~ the
-    mean of its shuffled rollouts, a right answer earns 0.3 if p >= 0.8 p~, otherwise 0: the model
-    is rewarded if it uses the order of the frames. The paper's text has p >= p~ without the factor;
-    the values here come from its code. A group without a known shuffled rollout (an image, a
-    text) earns 0. Raises ValueError if the shapes do not fit.
+    in random order. NaN: unknown, or no such rollout. p is the mean accuracy of a group, p~ that of
+    its shuffled rollouts. An answer with an accuracy above 0.1 earns 0.3 if p >= 0.8 p~, otherwise
+    0: the model is rewarded if it uses the order of the frames. The paper's text has p >= p~
+    without the factor; the values here come from its code. A group without a known shuffled
+    rollout (an image, a text) earns 0. Raises ValueError if the shapes do not fit.
     """
     ordered, as_given = _read(_column(accuracies))
     mixed, _ = _read(_column(shuffled))

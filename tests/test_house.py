@@ -1,4 +1,4 @@
-"""The floors of the house, the map of modules and the documentation stay true."""
+"""The layers of the house, the map of modules and the documentation stay true."""
 
 import importlib.util
 import re
@@ -50,16 +50,16 @@ def test_every_module_has_one_line_in_the_map():
         assert len(rows) == 1 and len(rows[0].split()) >= 3, module
 
 
-# ---- the floors
+# ---- the layers
 
 
-def test_there_are_at_most_8_floors_and_30_packages():
-    ground, *floors = load_generator().read_floors()
-    assert ground == ["errors"] and len(floors) <= 8
-    assert sum(map(len, floors)) <= 30
+def test_there_are_at_most_8_layers_and_30_packages():
+    ground, *layers = load_generator().read_layers()
+    assert ground == ["errors"] and len(layers) <= 8
+    assert sum(map(len, layers)) <= 30
 
 
-def test_imports_go_down_the_floors_and_not_in_circles():
+def test_imports_go_down_the_layers_and_not_in_circles():
     done = lint_imports(ROOT)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
@@ -104,7 +104,7 @@ def test_git_ignores_no_module():
 
 
 def test_folders_of_tests_mirror_the_packages():
-    packages = {name for floor in load_generator().read_floors() for name in floor}
+    packages = {name for layer in load_generator().read_layers() for name in layer}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert folders <= packages | {"fuzz"}  # fuzzing tries several packages
 

@@ -193,7 +193,7 @@ def grpo_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
 # %%
 grpo_advantages = checks.test_grpo_advantages(grpo_advantages)
 # %% [markdown]
-# This is the whole difference between the two methods. The next widget shows it: change the rewards of four rollouts and compare the columns of `process` (PA-GRPO) and `outcome` (GRPO). *Rest* means the tokens of thinking and answer. The other columns are more ways to give credit; notebook 07 explains two of them.
+# The two methods differ only in these two columns of advantages. In the next widget, change the rewards of four rollouts and compare the columns of `process` (PA-GRPO) and `outcome` (GRPO). *Rest* means the tokens of thinking and answer. The other columns are more ways to give credit; notebook 07 explains two of them.
 # %%
 widgets.group_credit()
 
@@ -519,9 +519,9 @@ plots.lines(steps, smooth, "Both trainings (mean over 8 steps)", "step", "share 
 #
 # In a new cell, set `BETA = 0.0` and run `train(advantages, "without KL")`. Compare its curves with those above. The policy may now move away from the SFT model without a penalty. What could happen to its sentences in a training of a thousand steps? (This needs your own `step_loss` from exercise 10: p2r's ignores `BETA`.)
 # %% [hint]
-# In 20 steps you may see little difference. In a long training, only the reward holds the sentences. What would the judge still accept?
+# In 20 steps you may see little difference. In a long training without the KL term, only the reward limits how the sentences change. What would the judge still accept?
 # %% [sample]
-# **Sample answer.** In 20 steps the curves look almost the same. In a thousand steps, only the reward holds the sentences. They may become strange, repeat themselves, or list many facts, true or false, as long as the judge still accepts them.
+# **Sample answer.** In 20 steps the curves look almost the same. In a thousand steps, only the reward limits how the sentences change. The sentences may become strange, repeat themselves, or list many facts, true or false, as long as the judge still accepts them.
 # %% [markdown]
 # ## Summary
 #

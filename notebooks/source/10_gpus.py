@@ -65,7 +65,7 @@ for name, parameters, trained in (
 ):
     print(f"{name:>24}: {training_bytes(parameters, trained) / 2**30:6.1f} GiB")
 # %% [markdown]
-# **What this shows.** One GiB is 2³⁰ bytes. To sample, the 7B model needs 8.3 × 2 = 16.6 GB, or 15.5 GiB. To train all its weights it needs 124 GiB, more than one card has. So eight cards share weights, gradients and optimiser states. ZeRO-3 and FSDP2 are two methods to do this. With adapters, the training fits on one card. *Activations* are the values that each layer computes and keeps for the gradient. Activations and rollouts need additional memory: the plan below counts it.
+# **What this shows.** One GiB is 2³⁰ bytes. To sample, the 7B model needs 8.3 × 2 = 16.6 GB, or 15.5 GiB. To train all its weights it needs 124 GiB, more than one GPU of 80 GB has. So eight GPUs share weights, gradients and optimiser states. ZeRO-3 and FSDP2 are two methods to do this. With adapters, the training fits on one GPU. *Activations* are the values that each layer computes and keeps for the gradient. Activations and rollouts need additional memory: the plan below counts it.
 #
 # ## The plan
 #
@@ -78,7 +78,7 @@ for line in describe_plan(budget.rl):
     print(line)
 make_console().print(budget_table(budget))
 # %% [markdown]
-# **What this shows.** Generation takes most hours: the teacher is larger than the model, and it answers all 260,000 questions. Each stage has its own peak of memory. In RL, the policy shares its card with vLLM, the library that samples. Times are estimates (±40 %). They are for the amounts of the paper: 260,000 questions and 1,000 steps. The time of generation and SFT grows with the number of questions. The commands below train only 100 steps of RL.
+# **What this shows.** Generation takes most hours: the teacher is larger than the model, and it answers all 260,000 questions. Each stage has its own peak of memory. In RL, the policy shares its GPU with vLLM, the library that samples. Times are estimates (±40 %). They are for the amounts of the paper: 260,000 questions and 1,000 steps. The time of generation and SFT grows with the number of questions. The commands below train only 100 steps of RL.
 #
 # ### Exercise 2: rollouts per GPU
 #

@@ -16,7 +16,7 @@ from p2r.browser.theme import read_static
 
 
 def make_style() -> str:
-    """Return the style of pages outside the browser; they follow the reader's light or dark."""
+    """Return the style of pages outside the browser, in the reader's light or dark theme."""
     design = read_static("design.css")
     dark = re.search(r"\.dark \{(.*?)\}", design, re.DOTALL)
     themed = f"@media (prefers-color-scheme: dark) {{ :root {{ {dark[1]} }} }}" if dark else ""

@@ -137,8 +137,8 @@ GLOSSARY = {
     ),
     "critic": (
         "critic",
-        "A second model predicts the reward at every token (PPO). Each token has its own "
-        "advantage. The browser shows the mean of a process.",
+        "A value head on the policy predicts the rewards that are still to come (PPO). Each token "
+        "has its own advantage. The browser shows the mean over the tokens of each process.",
     ),
     "group": ("group", "The rollouts of one question at one step. Advantages compare them."),
     "collapsed": (

@@ -171,7 +171,7 @@ def fingerprint_of(lines: IO[bytes], read_to: int) -> bytes:
 
 
 def was_rewritten(file: CaseFile) -> bool:
-    """Return whether the part of a file of JSON lines that was read is there no more."""
+    """Return whether the part of a JSON lines file that was read was overwritten or removed."""
     try:
         with file.path.open("rb") as lines:
             return bool(file.read_to) and fingerprint_of(lines, file.read_to) != file.fingerprint

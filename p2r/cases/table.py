@@ -70,8 +70,9 @@ class CaseTable:
         return [fault for file in self.files for fault in file.faults]
 
     def is_outdated(self, look_for_files: bool = False) -> bool:
-        """Return whether a file was replaced or removed; with `look_for_files` also, whether one
-        was added or overwritten.
+        """Return whether a file was replaced or removed.
+
+        With `look_for_files`, also return whether a file was added or overwritten.
         """
         if any(
             file.identity != identify(file.path)

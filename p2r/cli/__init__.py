@@ -1,8 +1,8 @@
-"""The command line: one verb per stage. The verbs call `p2r.stages`.
+"""The command line: one command per stage. The commands call `p2r.stages`.
 
 An error of the user is printed as one line, `error: …`, with exit code 2. Ctrl-C gives exit code
-130. P2R_DEBUG=1 shows the traceback. Each verb imports heavy libraries only when it runs, so that
-`p2r --help` is fast.
+130. P2R_DEBUG=1 shows the traceback. Each command imports heavy libraries only when it runs, so
+that `p2r --help` is fast.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def run_cli(arguments: list[str] | None = None) -> int:
-    """Run a verb; return 0, 1 (a check failed), 2 (an error) or 130 (Ctrl-C)."""
+    """Run a command; return 0, 1 (a check failed), 2 (an error) or 130 (Ctrl-C)."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler])

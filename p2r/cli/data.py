@@ -1,4 +1,4 @@
-"""The verbs for data: progress of a run, checks and conversion of files, cards."""
+"""The commands for data: progress of a run, checks and conversion of files, cards."""
 
 from __future__ import annotations
 

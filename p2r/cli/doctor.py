@@ -1,4 +1,4 @@
-"""The verb for checks: the installation, reference answers, the needs of a recipe."""
+"""`p2r doctor`: checks the installation, reference answers, and the needs of a recipe."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def doctor(
     sharding: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: zero3, fsdp2 or none. Default: zero3 for several GPUs, else none."
+            help="With --recipe: zero3, zero2, fsdp2 or none. Default: zero3, on one GPU none."
         ),
     ] = None,
     card: Annotated[

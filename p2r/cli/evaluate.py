@@ -165,8 +165,8 @@ def run_model(
             raise UserError("Ray divides the questions itself: leave out --shard or --ray")
         if not stages.answer_shard(run, model, name, part, questions, data_root, style, official):
             print(
-                "this part is answered. When all parts are answered, the last part writes the "
-                "results. The same command without --shard does it too"
+                "this part is answered. The part that ends last writes the results of all parts. "
+                "The same command without --shard writes them too"
             )
             return
     # Two parts that end together do not score at the same time.

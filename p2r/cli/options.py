@@ -1,4 +1,4 @@
-"""Shared by all verbs: the application, common options, opening a run."""
+"""Shared by all commands: the application, common options, opening a run."""
 
 from __future__ import annotations
 

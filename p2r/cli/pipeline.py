@@ -1,4 +1,4 @@
-"""The verbs of the data pipeline: generate and filter traces."""
+"""The commands of the data pipeline: generate and filter traces."""
 
 from __future__ import annotations
 

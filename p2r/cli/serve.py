@@ -1,4 +1,4 @@
-"""The verb that serves a model."""
+"""`p2r serve`: serves a model with vLLM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs for training: SFT and RL."""
+"""The commands for training: `p2r sft` and `p2r rl`."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ def build_report(results: Sequence[Result], tables: Sequence[str] = ()) -> dict[
     A table is {"title", "quoted": {row: {column: %}}, "measured": {row: {column: interval}}}.
     "pairs" compares every two results of one benchmark item by item. "warnings" lists the warnings
     of the results.
-    Several results of one model share a row, which Tables 1, 2, 4, 8 and 9 have in common: they
-    compare models by benchmark. A result whose `made` has an `input` (see
-    `p2r.evaluation.transfer`) is shown only in Table 5. `tables` selects some tables by number.
+    Tables 1, 2, 4, 8 and 9 compare models by benchmark: in them, one row has all results of a
+    model. A result whose `made` has an `input` (see `p2r.evaluation.transfer`) is shown only in
+    Table 5. `tables` selects some tables by number.
     Raises `DataError` if a model has two results of one benchmark.
     """
     seven = list(paper_columns())

@@ -73,8 +73,9 @@ def observations_of(questions: Sequence[Question], result: Result) -> dict[str, 
 def find_items(questions: Sequence[Question], result: Result) -> dict[str, Item]:
     """Return the item of each question, by the question's id.
 
-    They have the same id and the same question. The text of one may have more words, such as a
-    request for a letter. If several items fit, the clip, the options and the whole id decide.
+    A question and its item have the same id and the same text, but one of the texts may have more
+    words, such as a request for a letter. If several items fit, the clip, the options and the whole
+    id decide.
     """
     by_id: dict[str, list[Item]] = defaultdict(list)
     for item in result.items:

@@ -58,8 +58,8 @@ class BatchJudge(BaseJudge):
 
     `submit` sends the judgements without a verdict, `collect` waits for all batches, and `judge`
     does both. After a kill, the same calls first find and collect the batches that were sent. This
-    OS process does not send a cancelled batch again. `grace`: if the server's list does not show a
-    batch after so many seconds, the server never received it.
+    OS process does not send a cancelled batch again. `grace`: after this many seconds, a batch
+    that the server's list does not show counts as never received.
     """
 
     def __init__(

@@ -73,7 +73,9 @@ def judge_in_batches(
     from p2r.judges.kinds.claude import ClaudeJudge
 
     if not (isinstance(judge, ClaudeJudge) and judge.has_batches):
-        raise JudgeError(f"judge {judge.name!r} has no batches: leave out --batch, or judge=claude")
+        raise JudgeError(
+            f"judge {judge.name!r} has no batches: leave out --batch, or set filter.judge=claude"
+        )
     batches = BatchJudge(judge, settings.batch_size, settings.batch_poll)
     sent = 1
     while sent:

@@ -4,8 +4,8 @@
     python -m p2r.playground.card --model runs/x/sft/model --sft tiny --out card.json
     python -m p2r.playground.card --habit teacher
 
-The card begins with the points of accuracy that one point of sufficient observations is worth, and
-with the gates (`p2r.playground.gates`). Its tables have one row per kind of question. An answer
+The card begins with the gain of accuracy per point of sufficient observations, and with the gates
+(`p2r.playground.gates`). Its tables have one row per kind of question. An answer
 counts only if it is exactly right. With `--out`, every finished part is kept: after an
 interruption, the same command continues. `--sft RECIPE` says that the model is the result of this
 recipe's SFT, and checks two more gates. `--habit` needs no model: its traces are written from the

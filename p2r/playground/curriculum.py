@@ -1,4 +1,4 @@
-"""The training stages of the shipped tiny models, in order.
+"""The training stages of the tiny models of the first world, in order.
 
 All stages draw their scenes on the fly, from seeds that no split uses.
 1. *see*, *scenes*: captions of one or two plain objects, then of whole scenes.

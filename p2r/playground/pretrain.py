@@ -1,4 +1,4 @@
-"""Trains the shipped tiny models from scratch: `python -m p2r.playground.pretrain --out FOLDER`.
+"""Trains the tiny models of the first world: `python -m p2r.playground.pretrain --out FOLDER`.
 
 `p2r.playground.curriculum` lists the stages. Each stage writes its model into a folder with the
 name of the stage. A stage whose folder exists is skipped: a folder appears when it is complete. The

@@ -65,8 +65,8 @@ _GLYPHS = {
 class SceneObject:
     """One object: its look, start (centre, in stage units), motion and at most one event.
 
-    `detail` is the new colour of the event "turns", or the name of the object that the event "hits"
-    hits ("blue square").
+    `detail` is the new colour (event "turns"), or the name of the object that is hit, for example
+    "blue square" (event "hits").
     """
 
     colour: str

@@ -1,4 +1,4 @@
-"""Record the software and the machine of a run, and set up this process for a stage."""
+"""Record the software and the machine of a run, and set up this OS process for a stage."""
 
 from __future__ import annotations
 

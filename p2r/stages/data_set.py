@@ -79,9 +79,12 @@ def filter(
 def check_filter(run: Run, shard: Shard | None = None, ray: bool = False) -> None:
     """Raise `UserError` if the filter cannot run with these settings."""
     if asks_nothing(run.recipe.filter.judge):
-        raise UserError("the filter keeps no trace without a verdict: set filter.judge to a judge")
+        raise UserError(
+            "filter.judge=none gives no verdicts, and the filter keeps no trace without a verdict: "
+            "set filter.judge to a judge, for example oracle or claude"
+        )
     if run.recipe.judging.batch and (shard or ray):
-        raise UserError("batches are sent from one place: leave out --shard and --ray")
+        raise UserError("one command must send all Message Batches: leave out --shard and --ray")
 
 
 def estimate_filter(run: Run) -> list[Estimate]:

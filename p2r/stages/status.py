@@ -107,7 +107,8 @@ def _written(path: Path) -> float:
 def list_runs(folder: str | Path) -> list[dict[str, Any]]:
     """Return the runs in a folder, the newest first: name, recipe, finished stages, accuracies.
 
-    A run that cannot be read has the reason as its recipe. Raises `UserError` for no folder.
+    A run that cannot be read has the reason in place of its recipe. Raises `UserError` if the
+    folder does not exist.
     """
     if not Path(folder).is_dir():
         raise UserError(f"{folder} is not a folder: give the folder that holds the runs")

@@ -5,10 +5,11 @@ number of objects in the scene. The paper divides by the length of the video and
 knowledge.
 
 Says: PA-GRPO and GRPO help most on hard questions. If an answer needs two sentences, PA-GRPO is
-right 30 points more often than SFT; if it needs one, 10 points. `compare` (two events) gains 38
+right 30 points more often than SFT; if it needs one, 10 points. `compare` (two objects) gains 38
 points, and `mover colour`, `chain` and `sign` 21 to 24. `when`, `event` and `motion` gain nothing
 for certain, and `motion` loses 8 points: with every seed, fewer of its answers are right. With four
-and with five objects the gain is about the same. PA-GRPO − GRPO includes 0 in every part.
+and with five objects the gain is about the same. The interval of PA-GRPO − GRPO includes 0 in every
+part.
 
 Does not say: why `motion` loses. Each kind has only 33 or 34 questions, so its intervals are wide.
 With so many parts, one difference in twenty is clear only by chance.

@@ -1,8 +1,8 @@
 """How many frames, how large, and chosen how, in training and at inference?
 
-Every arm trains SFT and PA-GRPO from the base model with its own frames, then answers with all
-others. A clip of the playground has 15 frames, so a limit of 16 shows all of them. `adaptive` takes
-more frames where much changes.
+Every arm trains SFT and PA-GRPO from the base model with its own frames. Then it answers with the
+frames of every view. A clip of the playground has 15 frames, so a limit of 16 shows all of them.
+`adaptive` takes more frames where the picture changes more.
 
 Says: The models answer best with the frames of their base model, which was pre-trained with eight
 frames of 56 × 56 pixels. This is also so for the models that SFT and RL trained with other frames.

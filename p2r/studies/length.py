@@ -3,6 +3,17 @@
 `fixed` is the paper's: one range for all observations. `dynamic` allows an observation 10 to 30
 tokens for every sentence that an answer needs. `none` has no length reward. `double` doubles the
 reward of the fixed range.
+
+Says: no length reward is best here. With the fixed range, 6.3 points fewer answers are right
+[-10.5, -2.5], with every seed. The observations have 62 tokens instead of 72, and 3.4 sentences
+instead of 4.1. A doubled reward makes them 3 tokens shorter and changes accuracy by -0.5 points
+[-4, 3]. With a range that depends on the question, they have 66 tokens, and accuracy is that of the
+fixed range (0.3 points more [-5, 5]). The shares of true sentences do not differ for certain. In
+Table 2 of the paper, the length reward helps.
+
+Does not say: which range would help. The fixed range of the recipe is 20 to 68 tokens; models
+without a length reward end above it. Wider ranges were not tried. The difference between the fixed
+range and no reward is that of `credit`: the same models.
 """
 
 from p2r.records import ProcessReward

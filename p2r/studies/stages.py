@@ -12,8 +12,9 @@ is as good as with it. No reward of Table 2 makes PA-GRPO better for certain. PA
 points of right answers [−10, 1], with two seeds above 0. As in the study `credit`, the length
 reward makes PA-GRPO worse: without it, 7 points more answers are right, and every seed shows this.
 Seeds 1 to 4 have other SFT models than in `credit`, so they repeat that finding. RL makes fewer
-sentences true, whatever the rewards: 89 % after SFT, 70 to 75 % after RL. Observations matter most:
-models that learn to think without them do not answer better than the base without any thinking.
+sentences true, whatever the rewards: 89 % after SFT, 70 to 75 % after RL. Models that learn to
+think without observations do not answer better than the base that gives bare answers (24 and 23 %),
+but their SFT was short.
 
 Does not say: how agnostic models compare after a longer SFT. The base knows only the template with
 observations, and 64 traces do not teach it another one: after SFT, 6 % of the agnostic answers are

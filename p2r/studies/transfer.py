@@ -12,7 +12,7 @@ front of the question does not help: the model writes one more observation, fewe
 sufficient, and fewer responses are in the template.
 
 Does not say: how the base model reads. In the paper the reader is Qwen2.5-VL-7B, a base model. Here
-it is the SFT model, because the base of the first world knows only bare answers.
+it is the SFT model in both worlds, because the base of the first world knows only bare answers.
 """
 
 from p2r.evaluation.paper import TABLE_5

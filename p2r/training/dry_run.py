@@ -68,7 +68,7 @@ def launched_sharding() -> Sharding:
 
 
 def note_missing_key(judge: str | dict) -> list[str]:
-    """Return a note if a judge needs a key that is not set. Raises `JudgeError` for no judge."""
+    """Return a note if a judge needs a key that is not set. Raises `JudgeError` for a bad spec."""
     from p2r.judges.make import members_of
 
     asked = (member for member in members_of(judge) if "url" not in member)

@@ -2,7 +2,7 @@
 
 Workers that share the weights or the gradients of the vision tower (DDP, ZeRO, FSDP) wait for each
 other in each of its layers. Their micro-batches differ: one may hold a video and an image (two
-calls of the tower in transformers), another only text (no call). Then all workers wait for ever, or
+calls of the tower in transformers), another only text (no call). Then the workers deadlock, or
 DDP misses a gradient. Here images and videos go through the tower together, in one call. A batch
 without media sends one dummy patch through the tower and multiplies the result by 0.
 """

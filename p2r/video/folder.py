@@ -17,7 +17,7 @@ _PICTURE_SUFFIXES = frozenset(
 
 
 def find_clips(folder: str | Path) -> list[Path]:
-    """Return the videos in a folder in the order of their names; none if it is no folder."""
+    """Return the videos in a folder in the order of their names; [] if there is no folder."""
     if not Path(folder).is_dir():
         return []
     files = sorted(Path(folder).iterdir())

@@ -84,7 +84,7 @@ def write_bundle(
 
 
 def project_files(project: Path) -> list[str]:
-    """Return the files of the project: those that git knows, without git all but made ones."""
+    """Return the files of the project: those in git; without git, all except generated files."""
     listing = subprocess.run(
         ["git", "-C", str(project), "ls-files", "-z"], capture_output=True, text=True
     )

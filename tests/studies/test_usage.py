@@ -58,8 +58,10 @@ def test_a_part_without_a_value_gives_no_sum():
 
 
 def test_tables_have_a_row_per_arm_and_say_what_is_unknown():
-    used = usage.per_question([[{"seconds": 1.0}], [{"seconds": 2.0}]], 10)
+    parts = [{"seconds": 1.0, "peak_mib": 1420.4}], [{"seconds": 2.0, "peak_mib": 1420.2}]
+    used = usage.per_question(parts, 10)
     result = {"labels": {"a": "A", "b": "B"}, "views": {"v": {"usage": {"a": used}}, "w": {}}}
     assert usage_tables(result) == [
-        [["seconds per question", "v", "w"], ["A", "0.15 (0.1 to 0.2)", "–"]]
+        [["seconds per question", "v", "w"], ["A", "0.15 (0.1 to 0.2)", "–"]],
+        [["highest memory, MiB", "v", "w"], ["A", "1420", "–"]],
     ]

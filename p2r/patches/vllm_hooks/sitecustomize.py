@@ -1,4 +1,4 @@
-"""Python runs this file when a process of vLLM starts; see `p2r.engines.vllm_runtime`.
+"""Python runs this file when a subprocess of vLLM starts; see `p2r.engines.vllm_runtime`.
 
 vLLM starts separate interpreters for model inspection, engine and workers. This file applies
 p2r's patches in each of them.

@@ -6,8 +6,8 @@ second. Here it learns to tell them as words: the token becomes similar to the s
 of "red", "circle", "big" and "left". Then the language model finds an object in a video with the
 heads that find its name in a text.
 
-The size of the visual tokens matters too. Tokens that are many times larger than the embeddings of
-words drown all that the layers of the language model add to them.
+The size of the visual tokens matters too. If they are many times larger than the embeddings of
+words, what the layers of the language model add to them has almost no effect.
 """
 
 from __future__ import annotations

@@ -31,10 +31,11 @@ ROOM = 3  # sentences
 class Habit:
     """The probabilities of one habit.
 
-    Sentences: a `needed` and a `needless` one is told; one that is told is `vague` or `false`.
-    Traces: `everything` is told; the answer contradicts the thinking (`mismatch`). If the thinking
-    has to guess: it guesses right (`luck`); the answer is the first option, also if the thinking
-    names another one (`first`, a position bias as large models have).
+    Of each sentence: `needed` and `needless` (a trace tells a sentence that the question needs, or
+    another one), `vague` and `false` (a told sentence is vague or false). Of each trace:
+    `everything` (it tells all sentences), `mismatch` (the answer contradicts the thinking). If the
+    thinking has to guess: `luck` (the guess is right), `first` (the answer is the first option,
+    also if the thinking names another one: a position bias, as large models have).
     """
 
     needed: float

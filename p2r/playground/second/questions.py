@@ -2,14 +2,14 @@
 
 A `Kind` asks about facts that only one or two sentences hold. `draw` chooses the right answer
 first, every answer with the same probability; then a scene is drawn that has it. So a reader
-without the needed sentences is right once in as many times as there are options:
+without the needed sentences is right with the probability 1 / (number of possible answers):
 
 - Motions, sizes and times are independent, so other sentences say nothing about them. A colour
   occurs once in a scene, so for `mover colour` and `chain` other sentences rule some colours out:
   a guess is right in about one of five cases, and `chance` says one of eight.
 - Questions that describe an object ("the object that moves left") ask for another part of its
   sentence. No object can be ruled out by reading about others.
-- No question counts.
+- No question asks for a count.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ SIGNED = 0.4  # the probability of a sign, in scenes with up to 4 objects
 class SceneObject:
     """One object: its look, start (centre, in stage units), motion and at most one event.
 
-    `detail` is the new colour of the event "turns", or the shape that the event "hits" hits.
+    `detail`: the new colour (event "turns"), or the shape of the object that is hit ("hits").
     """
 
     colour: str

@@ -183,7 +183,12 @@ def usage_tables(result: Mapping[str, Any]) -> list[Rows]:
 def _usage(value: Mapping[str, float] | None) -> str:
     if value is None:
         return NO_VALUE
-    return f"{value['mean']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
+    mean, low, high = (_three_digits(value[key]) for key in ("mean", "low", "high"))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def markdown(rows: Rows) -> str:
