@@ -44,11 +44,11 @@ from p2r import data
 from p2r.families import family_of_model, published_configs, read_sizes
 from p2r.families.sizes import Architecture, count_parameters, vision_tokens
 from p2r.files.atomic import write_json
+from p2r.files.peak_memory import measured_peak
 from p2r.runs.models import SHIPPED
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.training.memory import GIB, Load, estimate_memory, peak_memory
 from p2r.training.packing import accept_packed_rows, pack
-from p2r.training.preflight import measured_peak
 from p2r.training.tuning import freeze_vision, lora_config
 from p2r.video import fit_size
 

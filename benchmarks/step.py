@@ -69,6 +69,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from p2r import data
 from p2r.families import read_sizes
+from p2r.files.peak_memory import measured_peak
 from p2r.judges import Judge, make_judge
 from p2r.judges.kinds.claude import ClaudeJudge
 from p2r.records import Question
@@ -77,7 +78,6 @@ from p2r.runs.recipe import Recipe, load_recipe
 from p2r.template import build_prompt
 from p2r.training.flops import StepShape, step_flops
 from p2r.training.grpo import grpo_arguments
-from p2r.training.preflight import measured_peak
 from p2r.training.step import FramesOf, Prompt, Step, score
 from p2r.training.step_judge import Judged
 from p2r.training.trainer import ProcessAwareGRPOTrainer

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -200,7 +201,7 @@ class Case(Record):
                 continue
             value = row.get(name)
             group, _, field = name.rpartition(".")
-            if value is not None and (field or name) in _JSON_FIELDS:
+            if value is not None and name in _JSON_COLUMNS:
                 value = json.loads(value)
             if group:
                 parts.setdefault(group, {})[field] = value
@@ -222,34 +223,28 @@ _GROUPS: dict[str, type[Record]] = {
     "perception": ProcessReward,
     "reasoning": ProcessReward,
 }
-_JSON_FIELDS = {"options", "meta", "problems", "sampling", "media", "usage", "votes", "tags"}
-_INT_FIELDS = {"prompt_tokens", "completion_tokens", "perception_tokens", "step", "rollout"}
-_FLOAT_FIELDS = {
-    "accuracy",
-    "format",
-    "length",
-    "cost",
-    "perception_advantage",
-    "reasoning_advantage",
-}
-_BOOL_FIELDS = {"truncated", "sufficient"}
 
 
-def _column_type(field: str) -> str:
-    for kind, fields in (("int", _INT_FIELDS), ("float", _FLOAT_FIELDS), ("bool", _BOOL_FIELDS)):
-        if field in fields:
-            return kind
-    return "str"
+def _column_type(annotation: Any) -> str:
+    """Return the type of a column: "int", "float", "bool", "json" for lists and dicts, or "str"."""
+    if get_origin(annotation) is UnionType:  # "int | None"
+        annotation = next(kind for kind in get_args(annotation) if kind is not NoneType)
+    if get_origin(annotation) in (list, dict):
+        return "json"
+    return annotation.__name__ if annotation in (int, float, bool) else "str"
 
 
+_CASE_FIELDS = ("accuracy", "perception_advantage", "reasoning_advantage", "tags")
+_COLUMNS = {
+    f"{group}.{name}": _column_type(field.annotation)
+    for group, model in _GROUPS.items()
+    for name, field in model.model_fields.items()
+} | {name: _column_type(Case.model_fields[name].annotation) for name in _CASE_FIELDS}
+_JSON_COLUMNS = {name for name, kind in _COLUMNS.items() if kind == "json"}
 # Every column of a row and its type: the schema of cases.parquet.
 ROW_TYPES: dict[str, str] = {
     "id": "str",
-    **{f"{g}.{f}": _column_type(f) for g, model in _GROUPS.items() for f in model.model_fields},
-    "accuracy": "float",
-    "perception_advantage": "float",
-    "reasoning_advantage": "float",
-    "tags": "str",
+    **{name: "str" if kind == "json" else kind for name, kind in _COLUMNS.items()},
 }
 
 
@@ -261,6 +256,6 @@ def _get(case: Case, name: str) -> Any:
     value: Any = case
     for part in name.split("."):
         value = getattr(value, part) if value is not None else None
-    if value is not None and name.rpartition(".")[2] in _JSON_FIELDS:
+    if value is not None and name in _JSON_COLUMNS:
         return json.dumps(value, ensure_ascii=False)
     return value

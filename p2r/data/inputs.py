@@ -60,7 +60,7 @@ def encode_prompts(
     `DataError`.
     """
     samples = _encode_each(processor, questions, frames, style)
-    return _pad(samples, processor.tokenizer.pad_token_id, "left")
+    return pad_samples(samples, processor.tokenizer.pad_token_id, "left")
 
 
 def to_model_inputs(batch: Mapping[str, Any], device: torch.device | str | None = None) -> Batch:
@@ -259,10 +259,11 @@ def encode_example(
 
 def collate_examples(examples: Sequence[Batch], pad_token_id: int) -> Batch:
     """Join results of `encode_example` into right-padded model inputs with `labels` (B, L)."""
-    return to_model_inputs(_pad(examples, pad_token_id, "right"))
+    return to_model_inputs(pad_samples(examples, pad_token_id, "right"))
 
 
-def _pad(samples: Sequence[Batch], pad_token_id: int, side: str) -> Batch:
+def pad_samples(samples: Sequence[Batch], pad_token_id: int, side: str) -> Batch:
+    """Join encoded samples: token rows padded on one side (B, L), vision inputs as lists."""
     for sample in samples:
         sample["attention_mask"] = [1] * len(sample["input_ids"])
     fills = {

@@ -145,7 +145,7 @@ class ServerEngine:
         client = OpenAI(
             base_url=self.settings.base_url,
             api_key=api_key(),
-            timeout=self.settings.timeout,
+            timeout=self.settings.timeout / self.settings.attempts,
             max_retries=self.settings.attempts - 1,
             **client_options(DefaultHttpxClient, self.settings.base_url),
         )

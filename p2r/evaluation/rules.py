@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from p2r.evaluation.benchmark import EXTRACTORS, Asked, Benchmark, Item, Reading
-from p2r.scoring import MRA_CONVENTIONS, accuracy
+from p2r.scoring import MRA_THRESHOLDS, accuracy
 from p2r.scoring.answers import LONGEST_REMARK, extract_choice, mentions, option_texts, parse_number
 from p2r.scoring.thoughts import think_choice
 from p2r.template import answer_of
 
 Rule = Callable[[str, Asked], Reading]
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
+_THRESHOLDS = {"official": MRA_THRESHOLDS, "eleven": np.linspace(0.5, 0.95, 11)}
 _VIDEO_R1_THRESHOLDS = (0.5 + 0.05 * np.arange(10)).astype(np.float32)
 # Some chat templates put the opening tag into the prompt: a response has only the closing tag.
 _REASONING_TAGS = ("<think>", "</think>", "<observation>")
@@ -201,19 +202,20 @@ def letter_reading(text: str, score: float) -> Reading:
 
 
 def mra_of(given: float, right: float, convention: str = "official") -> float | None:
-    """Return the MRA of two numbers like VSI-Bench's code: the truth keeps its sign.
+    """Return the MRA of two numbers in a convention.
 
-    None if the truth is 0 or not a number. `p2r.scoring.mra` explains the conventions. "strict" is
-    Video-R1's code: 32-bit floats, and the error is divided by |truth| + 1e-8. So a truth of 0 has
-    an MRA.
+    - "official": VSI-Bench's code. The truth keeps its sign; None if it is 0 or not a number.
+    - "eleven": the same with eleven evenly spaced thresholds.
+    - "strict": Video-R1's code. `<` in place of `<=`, 32-bit floats, and the error is divided by
+      |truth| + 1e-8. So a truth of 0 has an MRA.
+
+    Raises KeyError for an unknown convention.
     """
     if convention == "strict":
         return _mra_of_video_r1(given, right)
     if right == 0 or math.isnan(right):
         return None
-    thresholds, border = MRA_CONVENTIONS[convention]
-    error = abs(given - right) / right
-    return float(np.mean(error <= 1 - thresholds if border else error < 1 - thresholds))
+    return float(np.mean(abs(given - right) / right <= 1 - _THRESHOLDS[convention]))
 
 
 def _mra_of_video_r1(given: float, right: float) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -32,8 +32,7 @@ class Sight:
         self.root = root
         self.settings = {"max_frames": frames, "max_pixels": pixels, "factor": FACTOR}
         self._frames = FrameCache(max_bytes=2**27)
-        self._shown: OrderedDict[str, tuple[tuple[Picture, ...], str]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._show = lru_cache(KEPT)(self._make)
 
     def pictures(self, question: Question) -> tuple[Picture, ...]:
         """Return the frames of all media of a question. Raises `MediaError` and `VideoError`."""
@@ -45,19 +44,13 @@ class Sight:
 
     def _read(self, question: Question, medium: Medium) -> tuple[tuple[Picture, ...], str]:
         path = resolve_media(self.root, medium.path)
-        key = f"{medium.model_dump_json()} {media_state(path)}"  # `FrameCache` says what is missing
-        with self._lock:
-            shown = self._shown.get(key)
-            if shown is not None:
-                self._shown.move_to_end(key)
-                return shown
+        return self._show(medium.model_dump_json(), path, media_state(path))
+
+    def _make(self, medium_json: str, path: Path, state: Any) -> tuple[tuple[Picture, ...], str]:
+        """Read a medium. `state` changes if its file changes; `FrameCache` says what is missing."""
+        medium = Medium.model_validate_json(medium_json)
         frames = self._frames.get(path, **self.settings, **medium.window)
-        shown = _to_pictures(medium, frames), _digest(frames)
-        with self._lock:
-            self._shown[key] = shown
-            while len(self._shown) > KEPT:
-                self._shown.popitem(last=False)
-        return shown
+        return _to_pictures(medium, frames), _digest(frames)
 
 
 def _to_pictures(medium: Medium, frames: Frames) -> tuple[Picture, ...]:

@@ -83,24 +83,10 @@ def _generate(
 
     pad = processor.tokenizer.pad_token_id
     while batch := [*islice(rows, BATCH)]:
-        inputs = data.to_model_inputs(_pad_left(batch, pad), model.device)
+        inputs = data.to_model_inputs(data.pad_samples(batch, pad, "left"), model.device)
         with torch.no_grad():
             out = model.generate(**inputs, **generation)
         yield from out[:, inputs["input_ids"].shape[1] :].tolist()
-
-
-def _pad_left(samples: Sequence[dict[str, Any]], pad: int) -> dict[str, Any]:
-    import torch
-
-    length = max(len(sample["input_ids"]) for sample in samples)
-    rows: dict[str, list] = {"input_ids": [], "attention_mask": [], "mm_token_type_ids": []}
-    for sample in samples:
-        ids, missing = sample["input_ids"], length - len(sample["input_ids"])
-        rows["input_ids"].append([pad] * missing + list(ids))
-        rows["attention_mask"].append([0] * missing + [1] * len(ids))
-        rows["mm_token_type_ids"].append([0] * missing + list(sample["mm_token_type_ids"]))
-    vision = {key: [sample.get(key) for sample in samples] for key in data.VISION_KEYS}
-    return {**{key: torch.tensor(value) for key, value in rows.items()}, **vision}
 
 
 def habit_writer(habit: Habit) -> Writer:

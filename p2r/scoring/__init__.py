@@ -1,6 +1,6 @@
 """Accuracy by problem type, readers of answers and thoughts, and statistics."""
 
-from p2r.scoring.rules import MRA_CONVENTIONS, accuracy, mra, score_answer
+from p2r.scoring.rules import MRA_THRESHOLDS, accuracy, mra, score_answer
 from p2r.scoring.statistics import (
     format_interval,
     mcnemar,
@@ -10,7 +10,7 @@ from p2r.scoring.statistics import (
 )
 
 __all__ = [
-    "MRA_CONVENTIONS",
+    "MRA_THRESHOLDS",
     "accuracy",
     "format_interval",
     "mcnemar",

@@ -121,37 +121,24 @@ def _relative_error(given: Number, right: Number) -> float:
     return min(errors)
 
 
-# The thresholds of each MRA convention, and whether an error on the border counts as right.
-_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-MRA_CONVENTIONS: dict[str, tuple[np.ndarray, bool]] = {
-    "official": (_THRESHOLDS, True),
-    "strict": (_THRESHOLDS, False),
-    "eleven": (np.linspace(0.5, 0.95, 11), True),
-}
+MRA_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
-def mra(prediction: Answer, truth: Answer, convention: str = "official") -> float | None:
+def mra(prediction: Answer, truth: Answer) -> float | None:
     """Return the mean relative accuracy: the share of thresholds t with relative error <= 1 - t.
 
-    The conventions use thresholds from 0.50 to 0.95. "official" has ten thresholds and includes the
-    border (`<=`), like the code of VSI-Bench. "strict" has the same ten without the border (`<`),
-    like the code of Video-R1. "eleven" has eleven evenly spaced thresholds with the border. The
-    comparison is in double precision, like the official code: 4 against 5 just misses 0.80.
+    The thresholds are 0.50, 0.55 … 0.95, like in the code of VSI-Bench (`p2r.evaluation.rules` has
+    the conventions of other code). The comparison is in double precision, like the official code:
+    4 against 5 just misses 0.80.
 
-    A prediction without a number scores 0. A reference answer without a number gives None. Raises
-    ValueError for an unknown convention.
+    A prediction without a number scores 0. A reference answer without a number gives None.
     """
-    if convention not in MRA_CONVENTIONS:
-        known = ", ".join(MRA_CONVENTIONS)
-        raise ValueError(f"unknown MRA convention {convention!r}: use one of {known}")
     given, right = read_number(prediction), read_number(truth)
     if right is None:
         return None
     if given is None:
         return 0.0
-    thresholds, border = MRA_CONVENTIONS[convention]
-    error = _relative_error(given, right)
-    return float(np.mean(error <= 1 - thresholds if border else error < 1 - thresholds))
+    return float(np.mean(_relative_error(given, right) <= 1 - MRA_THRESHOLDS))
 
 
 # ---- texts

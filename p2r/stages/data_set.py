@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.errors import UserError
-from p2r.files.journal import Shard, exclusive
+from p2r.files.journal import Shard
 from p2r.judges import asks_nothing
 from p2r.judges.estimate import Estimate, estimate
 from p2r.judges.run_judge import judge_in_batches, run_judge
@@ -37,9 +37,7 @@ def generate(
     from p2r.pipeline import generate_traces
 
     bad: Counter[str] = Counter()
-    # Shards may start together, but only one must write the playground.
-    with exclusive(run.path(".questions.lock")):
-        asked, root = find_questions(run, "generate", questions, data_root, bad)
+    asked, root = find_questions(run, "generate", questions, data_root, bad)
     prepare(run)
     recipe, settings = run.recipe, run.recipe.generate
     make_engine = partial(

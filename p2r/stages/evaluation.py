@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import UserError
-from p2r.files.journal import Shard, exclusive
+from p2r.files.journal import Shard
 from p2r.judges import asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case, Question
@@ -111,9 +111,7 @@ def answer_shard(
 def _find_questions(
     run: Run, questions: Path | None, data_root: Path | None, split: str | None = None
 ) -> tuple[list[Question], Path]:
-    # Shards may start at the same time, but only one may write the playground.
-    with exclusive(run.path(".questions.lock")):
-        return find_questions(run, "eval", questions, data_root, split=split)
+    return find_questions(run, "eval", questions, data_root, split=split)
 
 
 def _read_questions(

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from p2r.errors import UserError
+from p2r.files.journal import exclusive
 from p2r.files.jsonlines import to_line
 from p2r.records import Question
 from p2r.runs import Run, quiet_libraries, read_json, replacing, use_threads, write_json
@@ -84,7 +85,8 @@ def remember_source(run: Run, purpose: str, file: Path) -> None:
 def make_playground(run: Run, split: str) -> Path:
     """Write a split of the playground into the run, in the recipe's size; it can be resumed.
 
-    Returns the question file `data/SPLIT.jsonl`, whose media paths are relative to `data`.
+    Returns the question file `data/SPLIT.jsonl`, whose media paths are relative to `data`. Stages,
+    shards and workers may call this at the same time: only one writes, the others wait.
     """
     file = run.path("data", f"{split}.jsonl")
     settings = run.recipe.playground
@@ -99,11 +101,14 @@ def make_playground(run: Run, split: str) -> Path:
     from p2r.formats import read_questions
     from p2r.playground.splits import write_split
 
-    written = write_split(run.folder / "data" / split, split, size, settings.generation)
-    with replacing(file) as lines:
-        for question in read_questions(written):
-            question.path = f"{split}/{question.path}"
-            lines.write(to_line(question.model_dump(mode="json")))
+    with exclusive(run.path(".questions.lock")):
+        if file.is_file():
+            return file
+        written = write_split(run.folder / "data" / split, split, size, settings.generation)
+        with replacing(file) as lines:
+            for question in read_questions(written):
+                question.path = f"{split}/{question.path}"
+                lines.write(to_line(question.model_dump(mode="json")))
     return file
 
 

@@ -22,7 +22,6 @@ from p2r.families import family_of_processor
 from p2r.files.user_code import source_of, stamp_of
 from p2r.judges import Judge
 from p2r.records import Case, Question
-from p2r.rewards import CRITICS
 from p2r.runs import finished_model, model_fingerprint, use_threads, write_text
 from p2r.runs.ownership import owned
 from p2r.runs.recipe import Recipe, RlSettings
@@ -31,7 +30,7 @@ from p2r.training.finish import save_final
 from p2r.training.media import ReadAhead, ReadNextStep, shared_frames
 from p2r.training.overlap import Overlap
 from p2r.training.plan import describe_batch
-from p2r.training.preflight import FrameSizes, Preflight
+from p2r.training.preflight import Preflight, PromptLengths
 from p2r.training.rl_checks import check_rl, divide_rollouts, find_no_reward
 from p2r.training.stage import (
     StepLog,
@@ -61,8 +60,6 @@ from p2r.video import FrameCache
 from p2r.video.decoders import WORKERS
 
 OPENED = 128  # questions whose videos are opened before the first step
-# These settings decide when a run gives up or whether it starts. They do not change its results.
-FREE_RL_KEYS = {"judge_always", "judge_timeout", "judge_retries", "max_unknown", "preflight"}
 
 
 def train_grpo(
@@ -109,15 +106,16 @@ def train_grpo(
         data.read_frames, root=data_root, cache=cache, **data.train_settings(recipe.video)
     )
     frames_of = cast(FramesOf, reading)  # of one medium: `find_no_reward` refuses several
-    sized = FrameSizes(frames_of)
     processor = data.load_processor(start_model)
+    lengths = PromptLengths(frames_of, processor, recipe.style)
     faults = partial(find_fault, style=recipe.style, processor=processor)
     held_out: Sequence[Question] = ()
     if rl.validate_every:
         questions, held_out = hold_out(
             questions, rl.validate_questions, recipe.seed, partial(faults, frames_of=frames_of)
         )
-    rows, skipped = plan_steps(questions, rl, recipe.seed, partial(faults, frames_of=sized), OPENED)
+    find = partial(faults, frames_of=lengths)
+    rows, skipped = plan_steps(questions, rl, recipe.seed, find, OPENED)
     check_same_plan([*held_out, *rows], skipped)
     if workers().is_main_process:
         record_skipped(out, skipped)
@@ -126,7 +124,7 @@ def train_grpo(
         "start": model_fingerprint(data.resolve_model(start_model)),
         "prompt": prompt_hash(recipe.style),
         "questions": hash_lines(question.model_dump_json() for question in rows),
-        "rl": rl.model_dump(mode="json", exclude=FREE_RL_KEYS | _unused_keys(rl)),
+        "rl": rl.model_dump(mode="json", exclude={"reward"}),  # `made["reward"]` is its source
         "tuning": recipe.tuning.model_dump(mode="json"),
         "video": owned("rl", "video", recipe.video.model_dump(mode="json")),
         "seed": recipe.seed,
@@ -190,7 +188,7 @@ def train_grpo(
     if trainer.is_world_process_zero():
         print(describe(arguments, rl), flush=True)
     if rl.preflight and checkpoint is None:
-        trainer.add_callback(Preflight(trainer, rows, sized.of, out))
+        trainer.add_callback(Preflight(trainer, rows, lengths.of, out))
     if held_out:
         trainer.add_callback(Validation(trainer, held_out, rl.validate_every, out))
     show_progress(trainer, "rl", "reward", "perception/accuracy", "reasoning/accuracy", "kl")
@@ -342,22 +340,6 @@ def describe(arguments: GRPOConfig, rl: RlSettings) -> str:
         f"{batch}; {rl.steps} steps, credit={rl.credit}, normalise={rl.normalise}, "
         f"rewards={'+'.join(rl.rewards)}"
     )
-
-
-def _unused_keys(rl: RlSettings) -> set[str]:
-    """Return the keys that do nothing, so that runs from before these keys can be resumed."""
-    unused = set() if rl.validate_every else {"validate_every", "validate_questions"}
-    if rl.credit not in ("turn", *CRITICS):
-        unused.add("discount")
-    if rl.credit not in CRITICS:
-        unused.add("critic")
-    if not rl.overlap:
-        unused.add("overlap")
-    if rl.dynamic_sampling == "none":
-        unused |= {"dynamic_sampling", "dynamic_rounds"}
-    if not rl.perception_loss:
-        unused |= {"perception_loss", "mask_ratio", "double_entropy"}
-    return unused | {"reward"}  # compared by its source
 
 
 def _append_cases(path: Path, cases: Sequence[Case]) -> None:

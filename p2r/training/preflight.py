@@ -16,10 +16,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, islice
-from math import ceil
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -31,6 +29,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from p2r import data
 from p2r.errors import PreflightError
+from p2r.files.peak_memory import MIB, measured_peak
 from p2r.records import Case, Question
 from p2r.rewards import PROCESSES, rewards_in_use
 from p2r.runs import write_json
@@ -44,20 +43,18 @@ from p2r.video import Frames
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # failing completions in an error message
-MIB = 2**20
-Sizes = Mapping[str, tuple[int, ...] | None]  # question id → (count, height, width) of its frames
 
 
-class FrameSizes:
-    """A `frames_of` that remembers the size of the frames of each question, None for text only."""
+class PromptLengths:
+    """A `frames_of` that remembers the tokens of each question's prompt, by the question's id."""
 
-    def __init__(self, frames_of: FramesOf) -> None:
-        self.frames_of = frames_of
-        self.of: dict[str, tuple[int, ...] | None] = {}
+    def __init__(self, frames_of: FramesOf, processor: Any, style: str) -> None:
+        self.frames_of, self.processor, self.style = frames_of, processor, style
+        self.of: dict[str, int] = {}
 
     def __call__(self, question: Question) -> Frames | None:
         frames = self.frames_of(question)
-        self.of[question.id] = None if frames is None else frames.frames.shape[:3]
+        self.of[question.id] = len(data.prompt_ids(self.processor, question, frames, self.style))
         return frames
 
 
@@ -65,17 +62,24 @@ class Preflight(TrainerCallback):
     """Runs the preflight when a training begins: models are on their devices, no step is done."""
 
     def __init__(
-        self, trainer: ProcessAwareGRPOTrainer, rows: Sequence[Question], sizes: Sizes, out: Path
+        self,
+        trainer: ProcessAwareGRPOTrainer,
+        rows: Sequence[Question],
+        lengths: Mapping[str, int],
+        out: Path,
     ) -> None:
-        self.trainer, self.rows, self.sizes, self.out = trainer, rows, sizes, out
+        self.trainer, self.rows, self.lengths, self.out = trainer, rows, lengths, out
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Raises `PreflightError`."""
-        check_start(self.trainer, self.rows, self.sizes, self.out)
+        check_start(self.trainer, self.rows, self.lengths, self.out)
 
 
 def check_start(
-    trainer: ProcessAwareGRPOTrainer, rows: Sequence[Question], sizes: Sizes, out: Path
+    trainer: ProcessAwareGRPOTrainer,
+    rows: Sequence[Question],
+    lengths: Mapping[str, int],
+    out: Path,
 ) -> dict[str, Any]:
     """Run both checks; write `out/preflight.json`, print a summary and return the report.
 
@@ -91,7 +95,7 @@ def check_start(
         cases, rates = sample_start(trainer, distinct)
         seconds = time.perf_counter() - start
         fault = why_not_start(cases, rates, used, settings.max_tokens)
-        longest = None if fault else measure_longest(trainer, distinct, sizes)
+        longest = None if fault else measure_longest(trainer, distinct, lengths)
     report: dict[str, Any] = {
         "passed": fault is None,
         "fault": fault,
@@ -238,18 +242,18 @@ def _warn(cases: Sequence[Case], rates: Mapping[str, float | None], used: Sequen
 
 
 def measure_longest(
-    trainer: ProcessAwareGRPOTrainer, questions: Sequence[Question], sizes: Sizes
+    trainer: ProcessAwareGRPOTrainer, questions: Sequence[Question], lengths: Mapping[str, int]
 ) -> dict[str, Any]:
     """Run one micro-batch of the longest prompts with `max_tokens` each, forward and backward.
 
-    The longest of the questions whose media are opened: `sizes` has those.
+    The longest of the questions whose media are opened: `lengths` has the tokens of their prompts.
     Returns tokens, seconds and the peak memory (MiB) of this worker. Raises `PreflightError` if it
     does not fit.
     """
     settings, workers = trainer.settings, trainer.accelerator.num_processes
     longest = sorted(
-        [question for question in questions if question.id in sizes] or questions,
-        key=lambda q: count_prompt(trainer.processing_class, q, sizes.get(q.id), trainer.style),
+        [question for question in questions if question.id in lengths] or questions,
+        key=lambda question: lengths.get(question.id, 0),
         reverse=True,
     )[: settings.prompts_per_step]
     count = settings.micro_batch
@@ -299,18 +303,6 @@ def _longest_prompt(trainer: ProcessAwareGRPOTrainer) -> int:
     return max(len(prompt.ids) for prompt in trainer.step.prompts)
 
 
-def count_prompt(processor: Any, question: Question, size: Any, style: str) -> int:
-    """Return the tokens of a question's prompt; `size` is (count, height, width) of its frames."""
-    text = data.prompt_text(processor, question, style, size is not None)
-    tokens = len(processor.tokenizer(text)["input_ids"])
-    if size is None:
-        return tokens
-    vision = processor.video_processor
-    frames, height, width = size
-    block = vision.patch_size * vision.merge_size
-    return tokens - 1 + ceil(frames / vision.temporal_patch_size) * (height * width // block**2)
-
-
 def _forward_and_backward(trainer: ProcessAwareGRPOTrainer, batch: dict[str, Any]) -> bool:
     """Return False if only the forward pass ran."""
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
@@ -320,30 +312,6 @@ def _forward_and_backward(trainer: ProcessAwareGRPOTrainer, batch: dict[str, Any
         return False
     trainer.accelerator.backward(loss)
     return True
-
-
-@contextmanager
-def measured_peak(device: torch.device) -> Iterator[dict[str, Any]]:
-    """Measure the peak memory of this OS process inside the block.
-
-    At the end of the block the result has `memory` ("cuda", "rss", or None if it cannot be
-    measured) and `peak_mib`.
-    """
-    found: dict[str, Any] = {"memory": None, "peak_mib": None}
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield found
-        found.update(memory="cuda", peak_mib=round(torch.cuda.max_memory_allocated(device) / MIB))
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak of resident memory
-    except OSError:
-        yield found
-        return
-    yield found
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(line for line in lines if "VmHWM" in line)
-    found.update(memory="rss", peak_mib=round(int(peak.split()[1]) / 1024))
 
 
 def describe_preflight(report: Mapping[str, Any]) -> list[str]:

@@ -61,7 +61,6 @@ from p2r.training.tuning import (
 from p2r.training.vision_once import VisionOnce, feature_cache
 from p2r.training.vision_pass import unify_vision_passes
 from p2r.training.vision_windows import batch_windows
-from p2r.video import FrameCache
 
 
 class TraceTrainer(ExactResume, SFTTrainer):
@@ -124,10 +123,8 @@ def train_sft(
     out: str | Path,
     *,
     data_root: str | Path,
-    base_model: str | Path | None = None,
-    frames: FrameCache | None = None,
 ) -> Path:
-    """Train `base_model` (default: the recipe's base) on the traces of `cases`; return `out/model`.
+    """Train the recipe's base model on the traces of `cases`; return `out/model`.
 
     With `recipe.sft.target` "process" the model learns all three segments; with "agnostic" it
     learns think and answer, under a prompt that asks for these two. Writes `metrics.jsonl` (one
@@ -140,7 +137,7 @@ def train_sft(
         return model
     out.mkdir(parents=True, exist_ok=True)
     use_threads(recipe)
-    base = base_model or recipe.models.base
+    base = recipe.models.base
     processor = data.load_processor(base)
     config = AutoConfig.from_pretrained(data.resolve_model(base))
     process_aware = recipe.sft.target == "process"
@@ -154,7 +151,7 @@ def train_sft(
         partial(
             data.read_frames,
             root=data_root,
-            cache=frames or shared_frames(recipe.video),
+            cache=shared_frames(recipe.video),
             **data.train_settings(recipe.video),
         ),
         recipe.style,

@@ -96,6 +96,8 @@ def test_mra_conventions_on_hand_made_numbers():
     """An error of 0.25 passes the thresholds up to 0.75. The last one needs the border."""
     assert mra_of(3, 4) == 0.6 and mra_of(3, 4, "strict") == 0.5
     assert mra_of(3, 4, "eleven") == pytest.approx(6 / 11)
+    at_the_border = [mra_of(50, 100, name) for name in ("official", "strict", "eleven")]
+    assert at_the_border == pytest.approx([0.1, 0.0, 1 / 11])
     assert mra_of(4, 4) == 1.0 and mra_of(9, 4) == 0.0 and mra_of(1, 0) is None
 
 

@@ -21,13 +21,13 @@ from small import small_recipe, write_video
 from small_rl import RuleJudge
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from p2r.files.peak_memory import MIB, measured_peak
 from p2r.playground.tiny_model import build_model, build_processor, build_tokenizer
 from p2r.records import Question
 from p2r.template import render
 from p2r.training.grpo import train_grpo
 from p2r.training.memory import peak_memory
 from p2r.training.plan import plan_rl
-from p2r.training.preflight import MIB, measured_peak
 
 SETTINGS = {"all weights": [], "adapters": ["tuning.lora_rank=4"]}
 STEP = (

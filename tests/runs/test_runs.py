@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import yaml
 
 from p2r.errors import UserError
+from p2r.rewards import SCHEMES
 from p2r.runs import (
     claim,
     differences,
@@ -18,8 +20,26 @@ from p2r.runs import (
     read_json,
     write_json,
 )
-from p2r.runs.ownership import is_free, owners
+from p2r.runs.demo_sections import PlaygroundSettings
+from p2r.runs.fields import Credit
+from p2r.runs.names import RL_STAGES
+from p2r.runs.ownership import PLAYGROUND_SPLITS, is_free, owners
 from p2r.runs.recipe import ALIASES, load_recipe, recipe_names
+from p2r.runs.styles import STYLES
+from p2r.template.prompts import INSTRUCTIONS
+
+
+def test_every_credit_scheme_has_advantages_and_a_folder():
+    assert set(get_args(Credit)) == set(SCHEMES) == set(RL_STAGES)
+
+
+def test_every_prompt_style_has_an_instruction():
+    assert set(STYLES) == set(INSTRUCTIONS)
+
+
+def test_every_split_of_the_playground_has_an_owner():
+    sizes = set(PlaygroundSettings.model_fields) - {"generation"}
+    assert sizes == set(PLAYGROUND_SPLITS)
 
 
 def test_new_run_keeps_its_resolved_recipe_and_environment(tmp_path):

@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from p2r.files.peak_memory import RESET
 from p2r.studies.framework import usage
 from p2r.studies.framework.tables import usage_tables
 
@@ -27,7 +28,7 @@ def test_a_busy_part_uses_processor_time_and_an_idle_one_does_not():
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or torch.cuda.is_available() or not os.access(usage._RESET, os.W_OK),
+    sys.platform != "linux" or torch.cuda.is_available() or not os.access(RESET, os.W_OK),
     reason="the peak of this process cannot be reset here",
 )
 def test_the_highest_memory_is_that_of_the_part_alone():

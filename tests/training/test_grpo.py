@@ -1,5 +1,6 @@
 """PA-GRPO: the loss sees the video, each process has its advantages, a run survives a kill."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,14 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
     (out / "checkpoints").mkdir()  # left by a kill right after the model was put in place
     train(out, taught_folder, media)
     assert not (out / "checkpoints").exists()
+
+
+def test_a_setting_that_had_no_effect_at_first_may_not_change_at_a_resume(
+    trained, taught_folder, media, tmp_path
+):
+    shutil.copy(trained / "made.json", tmp_path / "made.json")
+    with pytest.raises(UserError, match=r"perception_loss was 0\.0, now 0\.01"):
+        train(tmp_path, taught_folder, media, "rl.credit=outcome", "rl.perception_loss=0.01")
 
 
 def test_with_two_updates_the_second_is_clipped_and_an_interrupted_batch_is_repeated(

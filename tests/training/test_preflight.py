@@ -14,8 +14,7 @@ from p2r.records import Case, ProcessReward, Question, Trace
 from p2r.template import parse
 from p2r.training.grpo import train_grpo
 from p2r.training.preflight import (
-    FrameSizes,
-    count_prompt,
+    PromptLengths,
     rates_of,
     show_failing,
     why_not_start,
@@ -76,15 +75,18 @@ def test_the_longest_example_is_measured(begun, taught_folder, media, questions)
         assert longest["peak_mib"] > 50
 
 
-def test_a_prompt_is_counted_as_it_is_encoded(model_folder, media, questions):
-    processor = data.load_processor(model_folder)
-    settings = data.train_settings(small_recipe(model_folder).video)
+@pytest.mark.parametrize("family", ["model_folder", "qwen3_folder"])
+def test_a_prompt_is_counted_as_it_is_encoded(family, media, questions, request):
+    folder = request.getfixturevalue(family)
+    processor = data.load_processor(folder)
+    settings = data.train_settings(small_recipe(folder).video)
     cache = FrameCache(None)
-    sizes = FrameSizes(lambda q: data.read_frames(q, root=media, cache=cache, **settings))
+    lengths = PromptLengths(
+        lambda q: data.read_frames(q, root=media, cache=cache, **settings), processor, "brief"
+    )
     for question in questions:
-        encoded = data.encode_prompts(processor, [question], [sizes(question)], "brief")
-        counted = count_prompt(processor, question, sizes.of[question.id], "brief")
-        assert counted == encoded["input_ids"].shape[1], question.id
+        encoded = data.encode_prompts(processor, [question], [lengths(question)], "brief")
+        assert lengths.of[question.id] == encoded["input_ids"].shape[1], question.id
 
 
 def test_losses_and_weights_equal_those_of_a_run_without_preflight(

@@ -7,7 +7,6 @@ from typing import Any
 
 from p2r import stages
 from p2r.errors import UserError
-from p2r.files.journal import exclusive
 from p2r.playground.splits import splits_of
 from p2r.records import Question
 from p2r.runs import Run
@@ -32,11 +31,9 @@ def questions_of(run: Run, split: str) -> list[Question]:
     """Return the questions of a split; make them if needed."""
     from p2r.formats import read_questions
 
-    # The lock of the stages: a study and `p2r eval` may start together.
-    with exclusive(run.path(".questions.lock")):
-        if split == "test":
-            return find_questions(run, "eval")[0]
-        return list(read_questions(make_playground(run, split)))
+    if split == "test":
+        return find_questions(run, "eval")[0]
+    return list(read_questions(make_playground(run, split)))
 
 
 def media_root(run: Run) -> Path:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+
+from p2r.files.peak_memory import measured_peak
 
 CORE_WATTS = 3.5  # a busy virtual core at AWS: cloudcarbonfootprint.org/docs/methodology
 KINDS = {  # key of a row of times.jsonl -> name of its table
@@ -21,7 +21,6 @@ KINDS = {  # key of a row of times.jsonl -> name of its table
     "peak_mib": "highest memory, MiB",
 }
 log = logging.getLogger(__name__)
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @contextmanager
@@ -33,18 +32,19 @@ def measure_usage() -> Iterator[dict[str, float]]:
     with the libraries. A value that this machine cannot measure is left out: `joules` if NVML is
     missing for a GPU, `peak_mib` without a GPU and without Linux.
     """
+    import torch
+
     found: dict[str, float] = {}
-    _reset_peak()
     begun, cpu, joules = time.monotonic(), _cpu_seconds(), _gpu_joules()
-    yield found
+    with measured_peak(torch.device("cuda" if torch.cuda.is_available() else "cpu")) as peak:
+        yield found
     found["seconds"] = round(time.monotonic() - begun, 2)
     found["cpu_seconds"] = round(_cpu_seconds() - cpu, 2)
     used = _gpu_joules()
     if joules is not None and used is not None:
         found["joules"] = round(used - joules + found["cpu_seconds"] * CORE_WATTS, 2)
-    peak = _peak_mib()
-    if peak is not None:
-        found["peak_mib"] = peak
+    if peak["peak_mib"] is not None:
+        found["peak_mib"] = peak["peak_mib"]
 
 
 def per_question(
@@ -74,29 +74,6 @@ def per_question(
 def _cpu_seconds() -> float:
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
-
-
-def _reset_peak() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    try:
-        _RESET.write_text("5")  # man 5 proc: resets VmHWM
-    except OSError as error:
-        log.debug("no peak memory: %s", error)
-
-
-def _peak_mib() -> float | None:
-    import torch
-
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    if not os.access(_RESET, os.W_OK):
-        return None
-    kept = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    return round(int(kept[1]) / 1024, 1) if kept else None
 
 
 def _gpu_joules() -> float | None:
