@@ -182,8 +182,10 @@ def _add_vision(
         if count := kinds["video"]:
             for key, values in per_video.items():
                 # Qwen2.5-VL truncates the seconds of a temporal patch with int(). A value of
-                # 0.9999999 instead of 1.0 would put all frames at the same time.
-                sample[key] = torch.tensor([round(float(v), 6) for v in islice(values, count)])
+                # 0.9999999 instead of 1.0 would put all frames at the same time. FSDP2 rounds
+                # floating-point inputs to bfloat16, but not integers.
+                seconds = [int(round(float(v), 6)) for v in islice(values, count)]
+                sample[key] = torch.tensor(seconds)
 
 
 def check_frames(processor: Any, question: Question, frames: Clips) -> None:

@@ -2,6 +2,7 @@
 
 | file                      | library       | applied by                                          |
 |---------------------------|---------------|-----------------------------------------------------|
+| `accelerate_fsdp2`        | accelerate 1.15 | `p2r.training`                                    |
 | `gradio_start`            | Gradio 6.31   | `p2r app`                                           |
 | `torchvision_operators`   | torchvision   | `p2r.data`, `p2r.training`, vLLM's subprocesses     |
 | `transformers_tokenizers` | transformers  | `p2r.data`                                          |

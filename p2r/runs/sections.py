@@ -289,7 +289,7 @@ class TuningSettings(Section):
     lora_alpha: PositiveInt = 64
     """Scale of the adapters."""
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout of the adapters."""
+    """Dropout of the adapters in SFT. RL has none: it samples and scores with the same weights."""
     freeze_vision: bool = False
     """Do not train the vision tower and its merger."""
     quantise: Literal["4bit", "8bit"] | None = None

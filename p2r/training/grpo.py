@@ -49,6 +49,7 @@ from p2r.training.substitutes import Substitutes, find_fault
 from p2r.training.trainer import ProcessAwareGRPOTrainer
 from p2r.training.tuning import (
     freeze_vision,
+    keep_adapters_float32,
     load_arguments,
     lora_config,
     shared_arguments,
@@ -166,6 +167,8 @@ def train_grpo(
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    if recipe.tuning.quantise is not None:
+        keep_adapters_float32(trainer.model)
     trainer.substitutes = Substitutes(
         questions,
         recipe.seed,
@@ -300,6 +303,7 @@ def grpo_arguments(recipe: Recipe, processor: Any, checkpoints: Path) -> GRPOCon
         per_device_train_batch_size=rl.micro_batch,
         gradient_accumulation_steps=divide_rollouts(rl, workers().num_processes),
         num_generations=rl.group_size,
+        disable_dropout=True,  # samples and log-probs are of the same weights
         shuffle_dataset=False,  # `plan_steps` sets the order, also for a resumed run
         max_completion_length=rl.max_tokens,
         temperature=rl.temperature,

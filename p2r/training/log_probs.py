@@ -63,6 +63,7 @@ def read_rows(
         )
         with accelerator.autocast(), watch as seen:
             output = model(**packed.inputs, fused_lm_head=True)
+        assert output.log_probs.dtype == torch.float32, "rounded log-probs make the KL term wrong"
         if states is not None:
             states.append(packed.unpack(seen[0]))
         log_probs.append(packed.unpack(output.log_probs))

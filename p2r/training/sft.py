@@ -37,6 +37,7 @@ from p2r.training.sft_batches import (
     TraceCollator,
     fill_bins,
     pack_examples,
+    set_epoch,
     split_bins,
 )
 from p2r.training.stage import (
@@ -52,6 +53,7 @@ from p2r.training.stage import (
 )
 from p2r.training.tuning import (
     freeze_vision,
+    keep_adapters_float32,
     load_arguments,
     lora_config,
     need_library,
@@ -93,6 +95,14 @@ class TraceTrainer(ExactResume, SFTTrainer):
             # accelerate gives the batches to the workers in turns.
             mine=lambda place: place // each % workers == self.args.process_index,
         )
+
+    def _run_epoch(self, **settings: Any) -> Any:
+        """Serves `Trainer.train`. transformers does not reach the sampler after a resume.
+
+        With several workers, accelerate wraps the sampler once more to skip the trained batches.
+        """
+        set_epoch(settings["train_dataloader"], settings["epoch"])
+        return super()._run_epoch(**settings)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -195,6 +205,8 @@ def train_sft(
             *trackers(recipe.report_to, out, step_of(checkpoint), workers().is_main_process),
         ],
     )
+    if recipe.tuning.quantise is not None:
+        keep_adapters_float32(trainer.model)
     if recipe.tuning.freeze_vision:
         vision_once = VisionOnce(trainer.accelerator, feature_cache(recipe.video))
         collator.see = partial(vision_once.see, trainer.model, trained=True)

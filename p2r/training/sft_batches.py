@@ -67,6 +67,16 @@ class LengthGroups(Sampler[int]):
         self.epoch = epoch
 
 
+def set_epoch(loader: Any, epoch: int) -> None:
+    """Set the epoch of all samplers of a data loader, however deeply they are nested."""
+    inner = (getattr(loader, name, None) for name in ("batch_sampler", "sampler"))
+    for sampler in inner:
+        if sampler is not None:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+            set_epoch(sampler, epoch)
+
+
 class TraceCollator:
     """Makes batches of training examples from their indices in `questions` and `responses`.
 

@@ -21,7 +21,7 @@ from transformers import BitsAndBytesConfig
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from p2r import data
-from p2r.errors import TrainingError
+from p2r.errors import TrainingError, UserError
 from p2r.families import family_of_model
 from p2r.families.base import Family
 from p2r.runs.recipe import Recipe, TuningSettings
@@ -35,6 +35,11 @@ def shared_arguments(recipe: Recipe, checkpoints: Path, validates: bool = False)
     The frozen weights under adapters may be bfloat16 too; the adapters are float32.)
     """
     large = recipe.models.dtype == "bfloat16"
+    if recipe.tuning.lora_rank is not None and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise UserError(
+            "FSDP2 trains all weights: unset tuning.lora_rank, or train the adapters on one GPU or "
+            "with configs/zero3.yaml"
+        )
     return {
         "output_dir": str(checkpoints),
         "seed": recipe.seed,
@@ -138,6 +143,16 @@ def lora_config(tuning: TuningSettings, family: Family) -> LoraConfig | None:
         target_modules=rf".*\.{places}",
         task_type="CAUSAL_LM",
     )
+
+
+def keep_adapters_float32(model: Any) -> None:
+    """Undo TRL's cast of the trained parameters of a quantised model to bfloat16.
+
+    In pure bfloat16, rounding would lose most of AdamW's updates of 1e-6.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def freeze_vision(model: Any) -> None:

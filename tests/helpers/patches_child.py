@@ -38,6 +38,7 @@ def main() -> None:
 
     found["trl alone"] = in_fork(trl_alone)
     found["trl"] = in_fork(patched_trl)
+    found["accelerate"] = in_fork(patched_accelerate)
     print(json.dumps(found))
 
 
@@ -203,6 +204,22 @@ def patched_trl() -> Result:
         "code": {part: part in code for part in parts},
         "prepared by": grpo_trainer.prepare_fsdp.__module__,
     }
+
+
+def patched_accelerate() -> Result:
+    """Return the output dtype of FSDP2 in bfloat16, without the patch and with it."""
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    from p2r.patches import accelerate_fsdp2
+
+    def output_dtype() -> str:
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+        plugin.set_mixed_precision("bf16")
+        return str(plugin.mixed_precision_policy.output_dtype)
+
+    alone = output_dtype()
+    accelerate_fsdp2.apply()
+    return {"alone": alone, "patched": output_dtype()}
 
 
 if __name__ == "__main__":

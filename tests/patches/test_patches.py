@@ -81,6 +81,11 @@ def test_trl_imports_no_vllm_with_the_patch_and_would_shard_a_reference_model_wi
     }
 
 
+def test_fsdp2_in_bfloat16_returns_float32_log_probs(found):
+    """If accelerate alone sets no output dtype, the patch can go."""
+    assert found["accelerate"] == {"alone": "torch.bfloat16", "patched": "None"}
+
+
 def test_gradio_starts_without_stubs_and_mcp(found):
     assert found["gradio"] == {
         "mcp": False,

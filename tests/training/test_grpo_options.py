@@ -87,6 +87,24 @@ def test_qlora_reaches_the_model(arguments):
     assert tuning.quantisation(recipe)["quantization_config"].load_in_8bit
 
 
+@pytest.mark.parametrize("stage", ["rl", "sft"])
+def test_fsdp2_refuses_adapters(arguments, monkeypatch, stage):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"FSDP2 .* unset tuning\.lora_rank"):
+        arguments(stage, "tuning.lora_rank=8")
+
+
+def test_the_adapters_of_a_quantised_model_stay_float32():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)).to(torch.bfloat16)
+    model[0].requires_grad_(False)
+    tuning.keep_adapters_float32(model)
+    assert model[0].weight.dtype == torch.bfloat16 and model[1].weight.dtype == torch.float32
+
+
+def test_rl_samples_and_scores_without_dropout(arguments):
+    assert arguments("rl", "tuning.lora_rank=8", "tuning.lora_dropout=0.1").disable_dropout
+
+
 def test_liger_reaches_sft(arguments, monkeypatch):
     seen = {}
     from p2r.training import sft

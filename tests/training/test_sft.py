@@ -2,10 +2,14 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from accelerate import skip_first_batches
+from accelerate.data_loader import prepare_data_loader
 from small import VIDEO, kill_at_line, read_lines, small_recipe, stopped_at_line
+from torch.utils.data import DataLoader
 
 from p2r import data
 from p2r.errors import TrainingError, UserError
@@ -13,7 +17,7 @@ from p2r.records import Case, Question, Trace
 from p2r.runs.recipe import load_recipe
 from p2r.training.plan import accumulation
 from p2r.training.sft import sft_arguments, target, train_sft
-from p2r.training.sft_batches import LengthGroups, TraceCollator
+from p2r.training.sft_batches import LengthGroups, TraceCollator, set_epoch
 from p2r.video import FrameCache
 
 pytestmark = pytest.mark.slow
@@ -98,6 +102,37 @@ def test_killed_and_started_again_it_ends_like_an_uninterrupted_training(
         assert [row[name] for row in resumed] == [row[name] for row in whole], "bit for bit"
     ends = [data.load_model(folder / "model").state_dict() for folder in (trained, out)]
     assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_resume_of_two_workers_has_the_order_of_its_epoch(grouped):
+    """accelerate nests the sampler one level deeper with two workers, and after a resume."""
+
+    def loader(rank: int) -> Any:
+        torch.manual_seed(0)
+        rows = list(range(32))
+        order = LengthGroups(rows, 4, seed=3) if grouped else None
+        plain = DataLoader(rows, 2, shuffle=None if grouped else True, sampler=order)
+        return prepare_data_loader(
+            *(plain, torch.device("cpu"), 2, rank),
+            put_on_device=False,
+            use_seedable_sampler=True,
+            data_seed=3,
+        )
+
+    for rank in (0, 1):
+        whole = loader(rank)
+        orders = []
+        for epoch in (0, 1):
+            set_epoch(whole, epoch)
+            whole.set_epoch(epoch)  # as `Trainer._run_epoch` does
+            orders.append([row.tolist() for row in whole])
+        assert orders[0] != orders[1]
+        begun = loader(rank)
+        set_epoch(begun, 1)
+        resumed = skip_first_batches(begun, 3)
+        resumed.set_epoch(1)
+        assert [row.tolist() for row in resumed] == orders[1][3:]
 
 
 def test_checkpoints_left_by_a_kill_at_the_end_are_removed(
