@@ -2,7 +2,7 @@
 #   docker build -t p2r .
 #   docker build -t p2r:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 --build-arg EXTRAS=app,judges,cards,tracking,vllm,memory .
 #   docker run --rm -it -e P2R_NO_APP=1 -v "$PWD/runs:/workbench/runs" p2r p2r demo --run runs/demo
-#   docker run --rm -it -p 7860:7860 -v "$PWD/runs:/workbench/runs" p2r p2r app runs/demo --read-only --host 0.0.0.0
+#   docker run --rm -it -p 7860:7860 -e P2R_APP_PASSWORD=… -v "$PWD/runs:/workbench/runs" p2r p2r app runs/demo --host 0.0.0.0
 #   docker run --rm -it --gpus all --shm-size 16g -v "$PWD/runs:/workbench/runs" p2r:cuda p2r doctor
 FROM python:3.11-slim
 
