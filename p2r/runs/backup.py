@@ -15,7 +15,7 @@ from p2r.files.atomic import write_text
 _PROGRESS = (
     *("generate*.json*", "filter*.json*", "*/made.json", "*/metrics.jsonl", "*/rollouts.jsonl"),
     *("*/checkpoints/*", "*/model", "eval/*", "results/*", "study_*.json", "studies/*/*"),
-    *("verdicts*", "ledger*", "*/verdicts*"),
+    *("verdicts*", "*/verdicts*"),
 )
 
 
@@ -36,11 +36,11 @@ class RecipeBackup:
         """Restore the recipe if no stage has begun or continued with the changed one.
 
         A new run keeps its first recipe. A recipe that another program changed meanwhile
-        stays, and so does a changed budget: otherwise the next command could spend more.
+        stays, and so do changed settings of `judging`: they limit what the next command spends.
         """
         if self._old is None or self._new in (None, self._old) or self._read() != self._new:
             return
-        if _budget(self._old) == _budget(self._new) and self._measure() == self._progress:
+        if _judging(self._old) == _judging(self._new) and self._measure() == self._progress:
             write_text(self._file, self._old)
 
     def _read(self) -> str | None:
@@ -52,5 +52,5 @@ class RecipeBackup:
         return {file: size for file, size in sizes.items() if size}  # an empty journal is no start
 
 
-def _budget(recipe: str | None) -> object:
-    return (yaml.safe_load(recipe or "{}").get("judging") or {}).get("budget")
+def _judging(recipe: str | None) -> object:
+    return yaml.safe_load(recipe or "{}").get("judging")

@@ -352,6 +352,13 @@ def test_a_refused_command_leaves_the_recipe_as_it_was(tmp_path, capsys):
     assert run_cli(["rl", "--run", str(run.folder), "--set", "rl.micro_batch=5"]) == 2
     assert "has no SFT model yet" in capsys.readouterr().err
     assert (run.folder / "recipe.yaml").read_text() == kept
+    backup = RecipeBackup(run.folder)
+    open_run(run.folder, None, ["rl.micro_batch=5"])
+    backup.note_change()
+    begin(run, "ledger.id", "grpo/verdicts-0.jsonl")
+    (run.folder / "grpo" / "verdicts-0.jsonl").write_text("")
+    backup.restore()
+    assert (run.folder / "recipe.yaml").read_text() == kept, "no stage has begun yet"
     assert run_cli(["rl", "--run", str(run.folder), "--set", "judging.budget=3"]) == 2
     assert open_run(run.folder).recipe.judging.budget == 3, "a limit on spending stays"
 
