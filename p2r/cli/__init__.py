@@ -24,7 +24,7 @@ import p2r
 # isort: off
 from p2r.cli import browse, pipeline, data, serve, export, train, study  # noqa: F401
 from p2r.cli import evaluate, eval_outputs, plot, recipe, runs, workshop, doctor  # noqa: F401
-from p2r.cli.options import app
+from p2r.cli.options import BACKUP, app
 
 # isort: on
 from p2r.cli.parallel import ARGUMENTS
@@ -65,12 +65,15 @@ def run_cli(arguments: list[str] | None = None) -> int:
     handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
     ARGUMENTS.set(sys.argv[1:] if arguments is None else arguments)
+    BACKUP.set(None)
     try:
         code = app(arguments, prog_name="p2r", standalone_mode=False) or 0
     except Exception as error:
         known = isinstance(error, typer.TyperException | ValueError | OSError)
         if not known and not _is_disk_full(error):
             raise
+        if (backup := BACKUP.get()) is not None:
+            backup.restore()
         if os.environ.get("P2R_DEBUG") == "1" and not isinstance(error, typer.TyperException):
             raise
         description = _describe(error)

@@ -7,15 +7,19 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from p2r.cli.complete import complete_recipes, complete_runs
 from p2r.errors import UserError
 from p2r.files.safe_text import show_unseen
+
+if TYPE_CHECKING:
+    from p2r.runs.backup import RecipeBackup
 
 app = typer.Typer(
     name="p2r",
@@ -24,6 +28,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+# The recipe of the run before the running command changed it; None if it opened no run.
+BACKUP: ContextVar[RecipeBackup | None] = ContextVar("BACKUP", default=None)
 
 RunOption = Annotated[
     Path,
@@ -153,8 +160,18 @@ def open_run(
 ) -> Any:
     """Open a run. A dry run writes nothing into it."""
     from p2r.runs import open_run, preview_run
+    from p2r.runs.backup import RecipeBackup
+    from p2r.runs.folder import check_new_run
 
-    return (preview_run if dry_run else open_run)(run, recipe, set or (), must_exist=must_exist)
+    if not must_exist:
+        check_new_run(run)
+    if dry_run:
+        return preview_run(run, recipe, set or (), must_exist=must_exist)
+    backup = RecipeBackup(run)
+    opened = open_run(run, recipe, set or (), must_exist=must_exist)
+    backup.note_change()
+    BACKUP.set(backup)
+    return opened
 
 
 def print_dry_run(lines: Iterable[str]) -> None:

@@ -75,7 +75,8 @@ class Engine(Protocol):
     """Anything that answers requests.
 
     `name` names the model in every trace. `identity` holds everything except the sampling that
-    completions depend on. `stream` yields the text of one answer in pieces.
+    completions depend on. `stream` yields the text of one answer in pieces. An engine that sorts
+    requests by length has `window`: so many at once (see `p2r.pipeline.order`).
     """
 
     name: str

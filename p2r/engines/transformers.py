@@ -67,6 +67,7 @@ class TransformersEngine:
         self.name = str(model)
         self.style = style
         self.batch_size = batch_size
+        self.window = batch_size * WINDOW  # requests that are sorted together
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype
         self.attention = attention
@@ -94,7 +95,7 @@ class TransformersEngine:
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
         """Yield one completion per request, in any order. Reads requests only when needed."""
         requests = iter(requests)
-        while window := list(itertools.islice(requests, self.batch_size * WINDOW)):
+        while window := list(itertools.islice(requests, self.window)):
             self.model.eval()  # load it here: a failure to load must not count as a failed request
             window.sort(key=_length, reverse=True)
             for start in range(0, len(window), self.batch_size):

@@ -11,6 +11,7 @@ from p2r.engines.responses import ResponseJournal
 from p2r.engines.work_plan import DEFAULT_PLAN, WorkPlan
 from p2r.errors import UserError
 from p2r.files.journal import MergedJournal, journal_files
+from p2r.pipeline.order import note_order
 from p2r.pipeline.sft_set import GENERATED, OUTCOMES
 from p2r.records import Question
 from p2r.runs import Run, claim
@@ -50,6 +51,8 @@ def generate_traces(
         )
     claim(run.path("generate.made.json"), engine.identity)
     journal = ResponseJournal(run.path(GENERATED))
+    asked = [f"{question.id}/{number}" for question in chosen for number in numbers]
+    note_order(journal, asked, getattr(engine, "window", 1))
     journal.write(
         chosen,
         engine,

@@ -20,6 +20,7 @@ from p2r.files.journal import MergedJournal, exclusive
 from p2r.files.jsonlines import to_line
 from p2r.formats import read_cases
 from p2r.pipeline.funnel import BAD_RECORD, funnel
+from p2r.pipeline.order import ordered_records
 from p2r.pipeline.quality import active, find_drops
 from p2r.records import Case, Verdict
 from p2r.runs import Run, read_json, replacing, write_json
@@ -61,8 +62,9 @@ def collect_kept(
 ) -> dict[str, dict[str, int]]:
     """Write `sft.jsonl`, `cases/cot.jsonl` and the funnel from both journals.
 
-    The quality filters run here. `silent`: the traces without a verdict, with what the judge said.
-    Holds one trace in memory at a time, and the keys and last funnel steps of all traces.
+    The traces have the order of `p2r.pipeline.order`. The quality filters run here. `silent`: the
+    traces without a verdict, with what the judge said. Holds one window of traces in memory at a
+    time, and the keys and last funnel steps of all traces.
     """
     generated = ResponseJournal(run.path(GENERATED))
     ends: Counter[tuple[str | None, str]] = Counter(
@@ -74,7 +76,7 @@ def collect_kept(
     with exclusive(run.path(".collect.lock")), MergedJournal(run.path(OUTCOMES)) as outcomes:
 
         def judged() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-            for key, record in generated.records():
+            for key, record in ordered_records(generated):
                 outcome = outcomes.get(key)
                 if outcome is None:
                     case = read_case(key, record)

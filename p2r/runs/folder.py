@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from p2r.files.atomic import read_json, write_json, write_text
 from p2r.runs.ownership import begun_stages, comparable, is_free, is_whole_arm, owners
 from p2r.runs.recipe import Recipe, load_recipe
 from p2r.runs.software import record_environment
+
+# What may be in the folder of a run without a recipe: its own files, hidden files, logs.
+_RUN_FILES = (
+    *(".*", "*.log", "*.out", "*.err", "environment.json", "data", "data_root", "sources.json"),
+    *("generate.*", "filter.*", "sft.jsonl", "funnel.json", "cases", "cases.*", "ledger*"),
+    *("verdicts*", "eval", "results*", "splits.json", "probes", "studies", "study_*", "variants"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,23 @@ def check_run(folder: str | Path) -> None:
     if not (folder / "recipe.yaml").is_file():
         problem = "is not a run (it has no recipe.yaml)" if folder.is_dir() else "does not exist"
         raise UserError(f"run folder {folder} {problem}: pass a run folder that p2r created")
+
+
+def check_new_run(folder: str | Path) -> None:
+    """Raise `UserError` if a folder without a recipe holds files that are not those of a run.
+
+    Such a folder is not a new run: a misspelt `--run` must not fill a folder of something else.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or (folder / "recipe.yaml").is_file():
+        return
+    for entry in sorted(folder.iterdir()):
+        own = any(fnmatchcase(entry.name, pattern) for pattern in _RUN_FILES)
+        if not own and not any((entry / name).exists() for name in ("made.json", "model")):
+            raise UserError(
+                f"{folder} is not a run (it has no recipe.yaml) and holds other files, for example "
+                f"{entry.name!r}: give --run a new or empty folder"
+            )
 
 
 def _check_begun_stages(folder: Path, begun: Recipe, resolved: Recipe) -> None:

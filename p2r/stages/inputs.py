@@ -6,6 +6,7 @@ need no options for them.
 
 from __future__ import annotations
 
+import filecmp
 import logging
 from collections import Counter
 from pathlib import Path
@@ -73,6 +74,36 @@ def recall_source(run: Run, purpose: str, given: Path | None = None) -> Path | N
     kept = run.folder / "sources.json"
     file = read_json(kept).get(purpose) if kept.is_file() else None
     return Path(file) if file else None
+
+
+def source_of(run: Run, purpose: str) -> Path:
+    """Return the question file that a stage uses without `--questions`; it may not exist yet."""
+    file = recall_source(run, purpose) or (
+        recall_source(run, "generate") if purpose == "rl" else None
+    )
+    return file or run.folder / "data" / f"{SPLITS[purpose]}.jsonl"
+
+
+def check_source(given: Path, used: Path, stage: Path, option: str) -> None:
+    """Raise `UserError` if the file given to a finished training is missing or another one.
+
+    `used`: the file that it was trained with. A copy of it is the same file, and so is one of its
+    name if it is gone, because a run may move. A model that p2r did not train may have any file.
+    """
+    if not given.exists():
+        raise UserError(f"{given} does not exist: give {option} another file, or leave it out")
+    if not (stage / "made.json").is_file() or given.resolve() == used.resolve():
+        return
+    if given.name == used.name if not used.exists() else _equal(given, used):
+        return
+    raise UserError(
+        f"{stage} was trained with {used}, not with {given}: leave out {option}, delete {stage} "
+        "and its evaluations to train again, or give --run a new folder"
+    )
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def remember_source(run: Run, purpose: str, file: Path) -> None:

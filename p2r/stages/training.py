@@ -13,12 +13,21 @@ from p2r.files.user_code import stamp_of
 from p2r.judges import JournaledJudge, asks_nothing
 from p2r.judges.run_judge import run_judge
 from p2r.records import Case
-from p2r.runs import Run, finished_model, model_fingerprint, read_json, replacing
+from p2r.runs import Run, finished_model, model_fingerprint, read_json, replacing, write_json
 from p2r.runs.names import rl_stage
 from p2r.runs.recipe import Credit
 from p2r.runs.software import is_main_worker
-from p2r.stages.inputs import find_questions, prepare, recall_source, remember_source
+from p2r.stages.inputs import (
+    check_source,
+    find_questions,
+    prepare,
+    recall_source,
+    remember_source,
+    source_of,
+)
 from p2r.stages.media_folder import claim_data_root, find_data_root
+
+SOURCE = "source.json"  # of a finished RL stage: its question file
 
 
 def sft(run: Run, cases: Path | None = None, data_root: Path | None = None) -> Path:
@@ -28,10 +37,12 @@ def sft(run: Run, cases: Path | None = None, data_root: Path | None = None) -> P
     (VideoP2R-CoT, Video-R1-CoT, p2r's own). The run remembers the file. `data_root`:
     the media folder of that file (default: the folder of the file).
     """
-    from p2r.pipeline import read_kept
+    from p2r.pipeline.sft_set import KEPT, read_kept
 
     out = run.folder / "sft"
     if model := finished_model(out):
+        if cases is not None:
+            check_source(cases, recall_source(run, "sft") or run.folder / KEPT, out, "--cases")
         return model
     file = recall_source(run, "sft", cases)
     if file is None:
@@ -101,7 +112,15 @@ def rl(
     out = run.folder / stage
     start = start_model or str(run.folder / "sft" / "model")
     if finished_model(out):
-        _check_finished(out, start, recipe.rl.reward)
+        if start_model is not None:
+            from p2r.data import resolve_model
+
+            start = resolve_model(start_model)
+        _check_finished(out, start, recipe.rl.reward, given=start_model is not None)
+        if questions is not None:
+            kept = out / SOURCE
+            used = Path(read_json(kept)["questions"]) if kept.is_file() else source_of(run, "rl")
+            check_source(questions, used, out, "--questions")
     else:
         if start_model is None and not Path(start).is_dir():
             raise UserError(
@@ -117,21 +136,24 @@ def rl(
             spec = judge_of(recipe)
             judge = None if asks_nothing(spec) else JournaledJudge(run_judge(run, spec), verdicts)
             train_grpo(recipe, asked, start, out, judge=judge, data_root=root, run=run.name)
+        if is_main_worker():
+            write_json(out / SOURCE, {"questions": str(source_of(run, "rl").resolve())})
     if is_main_worker():
         keep_last_rollouts(run, stage)
     return out / "model"
 
 
-def _check_finished(out: Path, start: str, reward: str | None) -> None:
+def _check_finished(out: Path, start: str, reward: str | None, *, given: bool) -> None:
     """Raise `UserError` if a finished training had another start model or reward function.
 
-    A model that p2r did not train, without `made.json`, may have any.
+    A model that p2r did not train, without `made.json`, may have any. `given`: the user named the
+    start model. Otherwise it is the run's SFT model, which may be deleted.
     """
     if not (out / "made.json").is_file():
         return
     made = read_json(out / "made.json")
     other = []
-    if Path(start).is_dir() and made.get("start") != model_fingerprint(start):
+    if (given or Path(start).is_dir()) and made.get("start") != model_fingerprint(start):
         other.append(f"another start model than {start}")
     if made.get("reward") != (None if reward is None else stamp_of(reward)):
         other.append("another reward function (rl.reward)")

@@ -19,7 +19,7 @@ from p2r.judges.run_judge import share_books
 from p2r.runs import Run, differences, open_run, read_json
 from p2r.runs.names import rl_stage
 from p2r.scoring import mean_interval
-from p2r.stages.inputs import recall_source
+from p2r.stages.inputs import source_of
 from p2r.workshop.notebook import read_metrics
 
 VariedStage = Literal["filter", "sft", "rl"]
@@ -51,9 +51,7 @@ def open_variant(run: Run, stage: VariedStage, name: str, overrides: Sequence[st
 def inputs_of(run: Run, purpose: str) -> dict[str, Any]:
     """Return the questions and the media folder of a stage of the run, as stage arguments."""
     _, root = stages.find_questions(run, purpose)
-    file = recall_source(run, purpose) or (purpose == "rl" and recall_source(run, "generate"))
-    file = file or run.folder / "data" / f"{stages.SPLITS[purpose]}.jsonl"
-    return {"questions": file, "data_root": root}
+    return {"questions": source_of(run, purpose), "data_root": root}
 
 
 def _needed(run: Run, *parts: str) -> Path:

@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 import yaml
 
+from p2r.cli import run_cli
 from p2r.errors import UserError
 from p2r.rewards import SCHEMES
 from p2r.runs import (
@@ -20,8 +21,10 @@ from p2r.runs import (
     read_json,
     write_json,
 )
+from p2r.runs.backup import RecipeBackup
 from p2r.runs.demo_sections import PlaygroundSettings
 from p2r.runs.fields import Credit
+from p2r.runs.folder import check_new_run
 from p2r.runs.names import RL_STAGES
 from p2r.runs.ownership import PLAYGROUND_SPLITS, is_free, owners
 from p2r.runs.recipe import ALIASES, load_recipe, recipe_names
@@ -324,3 +327,49 @@ def test_a_judge_of_the_same_kind_changes_key_by_key(tmp_path):
     assert load_recipe(tmp_path / "same.yaml").rl.judge == judge | {"frames": 16}
     other = load_recipe(tmp_path / "other.yaml").rl.judge
     assert other == {"kind": "panel", "judges": ["oracle"]}
+
+
+@pytest.mark.parametrize("name", [".hidden", "data_root", "generate.jsonl", "slurm-1.out"])
+def test_a_folder_with_files_of_a_run_may_become_one(tmp_path, name):
+    (tmp_path / name).write_text("")
+    (tmp_path / "pa_grpo" / "model").mkdir(parents=True)
+    check_new_run(tmp_path)
+    check_new_run(tmp_path / "new")
+
+
+def test_a_folder_of_something_else_is_no_new_run(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("")
+    for command in ("generate", "demo"):
+        for more in ([], ["--dry-run"]):
+            assert run_cli([command, "--run", str(tmp_path), *more]) == 2
+            assert "holds other files, for example 'thesis.tex'" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_refused_command_leaves_the_recipe_as_it_was(tmp_path, capsys):
+    run = open_run(tmp_path / "x", "tiny1", ["judging.budget=9"])
+    kept = (run.folder / "recipe.yaml").read_text()
+    assert run_cli(["rl", "--run", str(run.folder), "--set", "rl.micro_batch=5"]) == 2
+    assert "has no SFT model yet" in capsys.readouterr().err
+    assert (run.folder / "recipe.yaml").read_text() == kept
+    backup = RecipeBackup(run.folder)
+    open_run(run.folder, None, ["rl.micro_batch=5"])
+    backup.note_change()
+    begin(run, "ledger.id", "grpo/verdicts-0.jsonl")
+    (run.folder / "grpo" / "verdicts-0.jsonl").write_text("")
+    backup.restore()
+    assert (run.folder / "recipe.yaml").read_text() == kept, "no stage has begun yet"
+    assert run_cli(["rl", "--run", str(run.folder), "--set", "judging.budget=3"]) == 2
+    assert open_run(run.folder).recipe.judging.budget == 3, "a limit on spending stays"
+
+
+def test_the_recipe_of_a_stage_that_has_begun_stays(tmp_path):
+    run = open_run(tmp_path / "x", "tiny1")
+    for name in ("generate.jsonl", "grpo/made.json", "grpo/checkpoints/checkpoint-5"):
+        kept, backup = open_run(run.folder).recipe, RecipeBackup(run.folder)
+        changed = open_run(run.folder, None, [f"rl.micro_batch={kept.rl.micro_batch + 1}"])
+        backup.note_change()
+        begin(run, name)
+        (run.folder / name).write_text("{}")
+        backup.restore()
+        assert open_run(run.folder).recipe == changed.recipe

@@ -9,10 +9,10 @@ from PIL import Image
 
 from p2r import stages
 from p2r.data import read_frames
-from p2r.errors import UserError
+from p2r.errors import EngineError, UserError
 from p2r.runs import Run, model_fingerprint, open_run, write_json
 from p2r.runs.recipe import load_recipe
-from p2r.stages.inputs import find_questions
+from p2r.stages.inputs import find_questions, remember_source
 from p2r.video import FrameCache
 
 ASKED = {"problem_type": "free-form", "data_type": "video", "path": "a.mp4", "solution": "two"}
@@ -86,3 +86,57 @@ def test_a_finished_training_from_another_model_is_not_used(tmp_path):
     write_json(run.path("grpo", "made.json"), {"start": start})
     run.path("grpo", "rollouts.jsonl").write_text("")
     assert stages.rl(run, "outcome") == run.folder / "grpo" / "model"
+
+
+def finished(run, stage, **made):
+    """Write a finished training into a run."""
+    run.path(stage, "model", "model.safetensors").write_bytes(b"w")
+    run.path(stage, "rollouts.jsonl").write_text("")
+    write_json(run.path(stage, "made.json"), made)
+    return run.folder / stage / "model"
+
+
+def test_a_finished_sft_refuses_another_file_of_traces(tmp_path):
+    run, used, other = (tmp_path / name for name in ("run", "used.jsonl", "other.jsonl"))
+    run = open_run(run, "tiny1")
+    model = finished(run, "sft")
+    used.write_text("1\n")
+    other.write_text("2\n")
+    with pytest.raises(UserError, match=r"trained with .*sft\.jsonl, not with .*used\.jsonl"):
+        stages.sft(run, used)
+    remember_source(run, "sft", used)
+    with pytest.raises(UserError, match=r"none\.jsonl does not exist: give --cases"):
+        stages.sft(run, tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match=r"not with .*other\.jsonl: leave out --cases"):
+        stages.sft(run, other)
+    assert stages.sft(run, used) == stages.sft(run) == model
+    other.write_text("1\n")
+    assert stages.sft(run, other) == model, "a copy"
+    (tmp_path / "moved").mkdir()
+    used = used.rename(tmp_path / "moved" / "used.jsonl")
+    assert stages.sft(run, used) == model
+
+
+def test_a_finished_rl_refuses_other_questions(tmp_path):
+    run = open_run(tmp_path / "run", "tiny1")
+    model, other = finished(run, "grpo"), tmp_path / "other.jsonl"
+    run.path("data", "train.jsonl").write_text("1\n")
+    other.write_text("2\n")
+    with pytest.raises(UserError, match=r"none\.jsonl does not exist: give --questions"):
+        stages.rl(run, "outcome", tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match=r"trained with .*train\.jsonl, not with .*other\.jsonl"):
+        stages.rl(run, "outcome", other)
+    assert stages.rl(run, "outcome", run.folder / "data" / "train.jsonl") == model
+    remember_source(run, "rl", tmp_path / "for another stage.jsonl")
+    write_json(run.path("grpo", "source.json"), {"questions": str(other)})
+    assert stages.rl(run, "outcome", other) == stages.rl(run, "outcome") == model
+
+
+def test_a_finished_rl_refuses_another_start_model(tmp_path):
+    run = open_run(tmp_path / "run", "tiny1")
+    model = finished(run, "grpo", start="someone/hub-id")
+    with pytest.raises(EngineError, match=r"no model folder '.*gone'"):
+        stages.rl(run, "outcome", start_model=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="another start model than someone/other"):
+        stages.rl(run, "outcome", start_model="someone/other")
+    assert stages.rl(run, "outcome", start_model="someone/hub-id") == model
