@@ -120,12 +120,13 @@ def check(
     """Check a data file.
 
     Shows problem types, sources, missing media, duplicates and bad records. The exit code is 1 if
-    media are missing or records are bad.
+    media are missing or unusable, if records are bad, or if the file has no question.
     """
     from p2r.datasets.check import check_data
 
     found = check_data(file, data_root)
     faults = found["bad_records"] + found["media"]["missing"] + found["media"]["unusable"]
+    faults += not found["records"]
     if as_json:
         print(json.dumps(found, indent=1))
         return int(bool(faults))
@@ -144,6 +145,8 @@ def check(
         console.print(counts_table("bad records", found["bad_reasons"], "reason"))
     for example in (*found["missing_examples"], *found["bad_examples"]):
         print(f"   {show_unseen(example)[:LONGEST_EXAMPLE]}")
+    if not found["records"]:
+        print(show_unseen(f"{file} has no question that can be read: give a file of questions"))
     return int(bool(faults))
 
 

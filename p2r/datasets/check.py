@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r.errors import MediaError
-from p2r.files.media import resolve_media
+from p2r.files.media import find_content_fault, resolve_media
 from p2r.formats import BadRecord, content_of, read_questions, settle_data_type
 from p2r.formats.fields import INFERRED
 from p2r.pipeline.status import group_reasons
@@ -20,10 +20,11 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
     """Count types by modality, sources, media, duplicates and bad records of a file.
 
     It reads one record at a time. A media file counts once per source: as `have` if it exists below
-    `data_root` (default: the file's folder), as `unusable` if its path leaves this folder. A folder
-    of pictures counts as a file. Duplicates are repeated ids, records with the same question about
-    the same media, and repeats (both the same: only these are skipped in training). `inferred`
-    counts what records do not say. Raises the errors of `read_questions`.
+    `data_root` (default: the file's folder), as `unusable` if its path leaves this folder, or if it
+    is empty or text. A folder of pictures counts as a file. Media are not decoded. Duplicates are
+    repeated ids, records with the same question about the same media, and repeats (both the same:
+    only these are skipped in training). `inferred` counts what records do not say. Raises the
+    errors of `read_questions`.
     """
     path = Path(path)
     root = Path(data_root) if data_root else (path if path.is_dir() else path.parent)
@@ -56,10 +57,10 @@ def check_data(path: str | Path, data_root: str | Path | None = None) -> dict[st
         for medium in question.media:
             if seen.add(f"{question.source}\0{medium.path}"):
                 continue
-            state = _media_state(root, medium.path)
+            state, reason = _media_state(root, medium.path)
             counts[state] += 1
             if state != "have" and len(missing) < EXAMPLES:
-                missing.append(medium.path)
+                missing.append(f"{medium.path}: {reason}" if reason else medium.path)
     totals = sum(sources.values(), Counter())
     return {
         "file": str(path),
@@ -97,8 +98,15 @@ class _Seen:
         return known
 
 
-def _media_state(root: Path, relative: str) -> str:
+def _media_state(root: Path, relative: str) -> tuple[str, str]:
+    """Return "have", "missing" or "unusable", and why a file is unusable."""
     try:
-        return "have" if resolve_media(root, relative).exists() else "missing"
-    except (MediaError, OSError):
-        return "unusable"
+        path = resolve_media(root, relative)
+        if not path.exists():
+            return "missing", ""
+        reason = find_content_fault(path)
+    except MediaError as error:
+        return "unusable", error.reason
+    except OSError as error:
+        return "unusable", error.strerror or str(error)
+    return ("unusable", reason) if reason else ("have", "")

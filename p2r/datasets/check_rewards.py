@@ -26,6 +26,7 @@ class RewardFailure:
     """A reference answer below 1.0, an unreadable record, or a missing part.
 
     An unreadable record has no `id`. A missing part has neither `id` nor `index`.
+    `index` counts from 0, the message from 1.
     """
 
     index: int | None
@@ -33,7 +34,7 @@ class RewardFailure:
     reason: str
 
     def __str__(self) -> str:
-        place = "" if self.index is None else f"record {self.index}"
+        place = "" if self.index is None else f"record {self.index + 1}"
         name = "" if self.id is None else f" (id {self.id})"
         return ": ".join(filter(None, (place + name, self.reason)))
 

@@ -88,14 +88,15 @@ def import_outputs(
     read: list[tuple[Item, Any]] = []
     for place, (record, task) in enumerate(records):
         if isinstance(record, Fault):
-            found.note("bad record", record.reason)
+            found.note("bad record", str(record))
             continue
         try:
-            read.append((_item(format, record, task, place, entry, found), record))
+            fields = read_fields(entry, record, task, plain=questions is not None)
+            read.append((_item(format, record, fields, place, found), record))
         except OtherSubset as reason:
             found.note("outside the subset", str(reason))
         except BadValue as reason:
-            found.note("bad record", f"record {place}: {reason}")
+            found.note("bad record", f"record {place + 1}: {reason}")
     items = _without_repeats(read, found, path)
     if questions is not None:
         items = join_questions(items, questions, found)
@@ -113,8 +114,9 @@ def import_outputs(
         why = "; ".join(f"{n} × {r} ({found.example(r)})" for r, n in found.counts.items())
         why = why or "the file holds no record"
         raise DataError(f"{path}: none of {len(records)} records can be used: {why}")
-    if entry.expected is not None and len(items) > entry.expected:
-        found.note("more items than the benchmark has", f"{len(items)} of {entry.expected}")
+    if entry.expected is not None and len(items) != entry.expected:
+        what = "more" if len(items) > entry.expected else "fewer"
+        found.note(f"{what} items than the benchmark has", f"{len(items)} of {entry.expected}")
     return found
 
 
@@ -149,9 +151,8 @@ def _without_repeats(read: Sequence[tuple[Item, Any]], found: Imported, path: Pa
 
 
 def _item(
-    format: str, record: Any, task: str, place: int, entry: Benchmark, found: Imported
+    format: str, record: Mapping[str, Any], fields: Fields, place: int, found: Imported
 ) -> Item:
-    fields = read_fields(entry, record, task)
     nested = record.get("question")
     flat = with_usual_keys({**nested, **record} if isinstance(nested, Mapping) else record)
     name, output = _output(flat)

@@ -75,7 +75,8 @@ def read_benchmark(
     for place, (record, task) in enumerate(_records(entry, path)):
         try:
             if isinstance(record, Fault):
-                raise BadValue(record.reason)
+                notes.note("bad record", str(record))
+                continue
             fields = read_fields(entry, record, task)
             if not fields.problem.strip():
                 raise BadValue("no question text")
@@ -83,7 +84,7 @@ def read_benchmark(
             notes.note("outside the subset", str(reason))
             continue
         except BadValue as reason:
-            notes.note("bad record", f"record {place}: {reason}")
+            notes.note("bad record", f"record {place + 1}: {reason}")
             continue
         fields.id = fields.id or str(place)
         identity = (*identity_of(fields), *_shown(fields))

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from p2r.evaluation.benchmark import Benchmark, Fields, Record
+from p2r.evaluation.benchmark import Benchmark, Fields, OtherSubset, Record
 from p2r.files.lenient_json import fault_inside
 from p2r.formats.bounds import read_window
 from p2r.formats.media import place_media, read_media
@@ -32,10 +32,16 @@ _PATHS = ("path", "video_path", "video", "videos")
 LOG_FILE = "log_file"  # the key under which the lmms-eval format gives the name of the log
 
 
-def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
+# What the code of a benchmark raises about a record that it does not expect.
+_UNEXPECTED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+def read_fields(benchmark: Benchmark, record: Any, task: str = "", plain: bool = False) -> Fields:
     """Return the fields of a record. `task` is the task that the file's name gives.
 
-    Raises `BadValue` for a record that cannot be read, `OtherSubset` for one outside the subset.
+    `plain`: if the benchmark's `read` fails, return what every benchmark has. Use it for outputs
+    whose question is known. Raises `BadValue` for a record that cannot be read, `OtherSubset` for
+    one outside the subset.
     """
     if not isinstance(record, Mapping):
         raise BadValue(f"the record is not an object: {str(record)[:60]!r}")
@@ -44,7 +50,15 @@ def read_fields(benchmark: Benchmark, record: Any, task: str = "") -> Fields:
     nested = record.get("question")
     if isinstance(nested, Mapping):  # a log that carries the annotation under "question"
         record = {**nested, **{key: value for key, value in record.items() if key != "question"}}
-    fields = benchmark.read(with_usual_keys(record), task)
+    record = with_usual_keys(record)
+    try:
+        fields = benchmark.read(record, task)
+    except (BadValue, OtherSubset):
+        raise
+    except _UNEXPECTED as error:
+        if plain:
+            return base_fields(record, "")
+        raise BadValue(f"the benchmark's `read` failed: {type(error).__name__}: {error}") from error
     fields.parts = {axis: value for axis, value in fields.parts.items() if value}
     return fields
 

@@ -16,6 +16,7 @@ _CHUNK = 1 << 18
 _GZIP = b"\x1f\x8b"
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONGEST_LITERAL = len("-Infinity")
+_ESCAPED = re.compile("[\udc80-\udcff]")  # how Python writes bytes that are not UTF-8
 DECODER = json.JSONDecoder(strict=False)
 
 
@@ -27,13 +28,23 @@ class Unreadable(ValueError):
         self.cut = cut
 
 
+class Damaged(str):
+    """The text from the first byte on that is not UTF-8. Such bytes are escaped in it."""
+
+
 class JsonText:
-    """A text that is read piece by piece, as it is needed."""
+    """A text that is read piece by piece, as it is needed.
+
+    The text ends before the first byte that is not UTF-8, except for `take_line`.
+    """
 
     def __init__(self, chunks: Iterator[str]) -> None:
         self._chunks = chunks
         self._text = ""
         self._place = 0
+        self._damaged = ""  # the next text, after a byte that is not UTF-8
+        self._escapes = False  # whether the text has such bytes
+        self.line = 1  # the number of the next line, as long as only lines are taken
         self.broken = ""  # why the file ended early, if it did
 
     @property
@@ -41,10 +52,16 @@ class JsonText:
         """Return the next few characters, for a message."""
         return self._text[self._place : self._place + 20]
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the text that was read so far is used up, and no line follows."""
+        return self._place >= len(self._text) and not self._damaged
+
     def skip_space(self) -> str:
         """Go to the next character that is not white space and return it; "" at the end."""
         while True:
-            self._place = skip_pattern(_SPACE, self._text, self._place)
+            start, self._place = self._place, skip_pattern(_SPACE, self._text, self._place)
+            self.line += self._text.count("\n", start, self._place)
             if self._place < len(self._text):
                 return self._text[self._place]
             if not self._read_on():
@@ -75,14 +92,22 @@ class JsonText:
             return value
 
     def take_line(self) -> str | None:
-        """Return the text up to the next line feed; None at the end."""
-        while (end := self._text.find("\n", self._place)) < 0 and self._read_on():
+        """Return the text up to the next line feed; None at the end.
+
+        Raises Unreadable for a line that is not UTF-8. The next call returns the line after it.
+        """
+        while (end := self._text.find("\n", self._place)) < 0 and (
+            self._read_on() or self._read_past_damage()
+        ):
             pass
         end = len(self._text) if end < 0 else end
         if self._place >= len(self._text):
             return None
         line = self._text[self._place : end]
         self._place = end + 1
+        self.line += 1
+        if self._escapes and _ESCAPED.search(line):
+            raise Unreadable("the line is not UTF-8 text")
         return line
 
     def take_all(self) -> str:
@@ -90,6 +115,19 @@ class JsonText:
         while self._read_on():
             pass
         return self._text[self._place :]
+
+    def take_damaged(self) -> str:
+        """Return the text from the first byte on that is not UTF-8, after `take_all`."""
+        self._place = len(self._text)
+        return self.take_all() if self._read_past_damage() else ""
+
+    def _read_past_damage(self) -> bool:
+        """Append the text after the place where it stops being UTF-8, if there is one."""
+        if not self._damaged:
+            return False
+        self._text, self._place = self._text[self._place :] + self._damaged, 0
+        self._damaged, self._escapes, self.broken = "", True, ""
+        return True
 
     def _read_on(self) -> bool:
         """Append at least as much text as is left, so that few attempts decode a long value."""
@@ -104,8 +142,13 @@ class JsonText:
         return True
 
     def _next_chunk(self) -> str:
+        if self._damaged:
+            return ""
         try:
-            return next(self._chunks, "")
+            chunk = next(self._chunks, "")
+            if not chunk or not isinstance(chunk, Damaged):
+                return chunk
+            self._damaged, self.broken = str(chunk), "not utf-8 text (invalid bytes)"
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             self.broken = f"the compressed data breaks off or is damaged ({error})"
         except UnicodeDecodeError as error:
@@ -123,12 +166,22 @@ def _decode(chunks: Iterator[bytes]) -> Iterator[str]:
     encoding = json.detect_encoding(first)
     decoder = codecs.getincrementaldecoder(encoding)()
     for chunk in chain([first], chunks, [b""]):
+        state = decoder.getstate()
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            if error.start:  # the readable part before it
-                yield error.object[: error.start].decode(encoding)
-            raise
+            if not encoding.startswith("utf-8"):
+                if error.start:  # the readable part before it
+                    yield error.object[: error.start].decode(encoding)
+                raise
+            decoder.errors = "surrogateescape"
+            decoder.setstate(state)
+            whole = decoder.decode(chunk, final=not chunk)
+            found = _ESCAPED.search(whole)
+            start = found.start() if found else len(whole)
+            if whole[:start]:
+                yield whole[:start]
+            text = Damaged(whole[start:])
         if text:
             yield text
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pydantic_core import from_json
 from p2r.errors import DataError
 from p2r.files.json_text import (
     DECODER,
+    Damaged,
     JsonText,
     Unreadable,
     open_text,
@@ -49,13 +50,26 @@ class NotJson(ValueError):
 
 @dataclass(frozen=True)
 class Fault:
-    """A value that cannot be read, and the reason."""
+    """A value that cannot be read, and the reason. `line`: its line in JSON lines, from 1."""
 
     reason: str
+    line: int | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return self.reason if self.line is None else f"line {self.line}: {self.reason}"
 
 
-def read_records(path: Path) -> Iterator[Any]:
+@dataclass
+class Place:
+    """Where a reader is in a file: the line of the value, from 1. None if it is no JSON lines."""
+
+    line: int | None = None
+
+
+def read_records(path: Path, place: Place | None = None) -> Iterator[Any]:
     """Yield the values of a JSON list or of JSON lines, and a `Fault` for each unreadable part.
+
+    `place` is kept up to date.
 
     Raises NotJson if nothing is readable, OSError if the file cannot be opened. An empty file is
     valid only as JSON lines (`.jsonl`).
@@ -65,7 +79,7 @@ def read_records(path: Path) -> Iterator[Any]:
     if start == "[":
         yield from _read_list(text)
     elif start == "{":
-        yield from _read_lines(text)
+        yield from _read_lines(text, place)
     elif text.broken:
         raise NotJson(text.broken)
     elif start:
@@ -128,14 +142,15 @@ def read_value(path: Path) -> Any:
     text = whole.take_all()
     if not text.strip() and not whole.broken:
         raise DataError(f"{path} is empty: give a file of stored outputs")
-    value = None if whole.broken else _parse(text)
+    broken = whole.broken
+    value = None if broken else _parse(text)
     if value is None:
-        value = _salvage(text)
-        if whole.broken and isinstance(value, list | dict) and not _faults(value):
-            fault = Fault(whole.broken)
+        value = _salvage(text, whole.take_damaged() if broken else "")
+        if broken and isinstance(value, list | dict) and not _faults(value):
+            fault = Fault(broken)
             value = [*value, fault] if isinstance(value, list) else {**value, "": fault}
     if not isinstance(value, list | dict) or len(value) == _faults(value):
-        why = f" ({whole.broken})" if whole.broken else ""
+        why = f" ({broken})" if broken else ""
         raise DataError(
             f"{path} has no JSON that can be read{why}: give a list, lines or an object"
         )
@@ -167,36 +182,45 @@ def _read_list(text: JsonText) -> Iterator[Any]:
         yield Fault(text.broken or f"text after the list: {text.beginning!r}")
 
 
-def _read_lines(text: JsonText) -> Iterator[Any]:
+def _read_lines(text: JsonText, place: Place | None = None) -> Iterator[Any]:
     """Yield the value of each line; raises NotJson if there is no good line near the start."""
+    place = place or Place()
     faults: list[Fault] = []  # held back until a good line shows that these are JSON lines
     good = False
-    while (line := text.take_line()) is not None:
-        if not line.strip():
-            continue
+    while True:
+        number = text.line
         try:
-            value = _from_line(line)
-        except (ValueError, RecursionError) as error:
-            faults.append(Fault(text.broken or f"malformed JSON: {reason_of(error)}"))
-            if not good and len(faults) == _TRIAL_LINES:
+            line = text.take_line()
+            if line is None:
                 break
+            if not line.strip():
+                continue
+            value = _from_line(line)
+        except Unreadable as error:
+            faults.append(Fault(str(error), number))
+        except (ValueError, RecursionError) as error:
+            broken = text.broken if text.at_end else ""
+            faults.append(Fault(broken or f"malformed JSON: {reason_of(error)}", number))
         else:
             good = True
             yield from faults
             faults.clear()
+            place.line = number
             yield value
+        if not good and len(faults) == _TRIAL_LINES:
+            break
     if faults and not good:
         raise NotJson(faults[0].reason)
     yield from faults
     if text.broken and not faults:
-        yield Fault(text.broken)
+        yield Fault(text.broken, text.line)
 
 
 def _from_line(line: str) -> Any:
     line = line.rstrip().removesuffix(",")
     try:
         return from_json(line)  # several times as fast
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: bytes that are not UTF-8
         return DECODER.decode(line)
 
 
@@ -222,10 +246,14 @@ def _without_needless_commas(text: str) -> str:
     return _NEEDLESS_COMMA.sub(r"\1", text)
 
 
-def _salvage(text: str) -> Any:
-    """Return the complete part of a text: lines, objects, items of a list, members of an object."""
-    if _starts_with_lines(text):
-        return list(_read_lines(JsonText(iter([text]))))
+def _salvage(text: str, damaged: str = "") -> Any:
+    """Return the complete part of a text: lines, objects, items of a list, members of an object.
+
+    `damaged` is the text after it, from the first byte on that is not UTF-8. Only lines of it are
+    used.
+    """
+    if _starts_with_lines(text if text.lstrip().startswith("[") else text + damaged):
+        return list(_read_lines(JsonText(iter([text, Damaged(damaged)]))))
     text = _without_needless_commas(text)
     start = skip_pattern(_SPACE_AND_COMMAS, text, 0)
     if (value := _joined_objects(text, start)) is not None:

@@ -5,6 +5,7 @@ Only this module joins the path of a data set to a media root.
 
 from __future__ import annotations
 
+import codecs
 import mimetypes
 from pathlib import Path
 
@@ -24,6 +25,7 @@ MEDIA_TYPES = {
     ".jpeg": "image/jpeg",
     ".webp": "image/webp",
 }
+_HEAD = 4096  # bytes
 
 
 def resolve_media(root: str | Path, relative: str) -> Path:
@@ -61,6 +63,26 @@ def find_media_fault(root: str | Path, relative: str) -> str | None:
 def media_exists(root: str | Path, relative: str) -> bool:
     """Return whether a media file is below its root. A bad path has no file."""
     return find_media_fault(root, relative) is None
+
+
+def find_content_fault(path: Path) -> str | None:
+    """Return why a file cannot be a clip or a picture: it is empty or text. None if it may be one.
+
+    Only the beginning of the file is read, and nothing is decoded. A folder may hold pictures.
+    """
+    if not path.is_file():  # a folder, or a pipe that would wait
+        return None
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        return "the file is empty"
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may cut a character
+    except UnicodeDecodeError:
+        return None
+    if all(character.isprintable() or character in "\t\r\n\f" for character in text):
+        return "the file is text, not a clip or a picture"
+    return None
 
 
 def media_type(path: Path) -> str:

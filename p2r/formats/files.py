@@ -37,6 +37,7 @@ from p2r.files.lenient_json import (
     LISTS,
     Fault,
     NotJson,
+    Place,
     fault_inside,
     holds_records,
     is_one_object,
@@ -60,14 +61,20 @@ _LOGGED = 20  # Bad records that are logged one by one; then only their number i
 
 
 class BadRecord(NamedTuple):
-    """A skipped record, or an incomplete file; `index` counts the records of the file."""
+    """A skipped record, or an incomplete file.
+
+    `index` counts the records of the file from 0. `line` counts JSON lines from 1. Messages name
+    the line, or else the record, both from 1.
+    """
 
     file: str
     index: int | None  # type: ignore[assignment]  # of the record, not tuple.index
     reason: str
+    line: int | None = None
 
     def __str__(self) -> str:
-        place = "" if self.index is None else f", record {self.index}"
+        place = "" if self.index is None else f", record {self.index + 1}"
+        place = place if self.line is None else f", line {self.line}"
         return f"{self.file}{place}: {self.reason}"
 
 
@@ -226,7 +233,9 @@ def _read(
         if not file.exists():
             report(BadRecord(str(file), None, "this part is missing"))
             continue
-        for index, record in enumerate(_records(file)):
+        at = Place()
+        for index, record in enumerate(_records(file, at)):
+            line = record.line if isinstance(record, Fault) else at.line
             try:
                 item = _convert(record, place, convert)
                 question = item.question if isinstance(item, Case) else item
@@ -235,7 +244,7 @@ def _read(
                     question = as_letter(question, answer, base[0])
                     item = _with_question(item, question)
             except ValueError as error:
-                report(BadRecord(str(file), index, _reason(error)))
+                report(BadRecord(str(file), index, _reason(error), line))
             else:
                 inferred.update(question.meta.get(INFERRED, ()))
                 yield item
@@ -271,9 +280,10 @@ def _questions(files: list[Path]) -> Iterator[Question]:
                 continue
 
 
-def _records(file: Path) -> Iterator[Any]:
+def _records(file: Path, at: Place | None = None) -> Iterator[Any]:
+    """Yield the records of a file. `at` is kept up to date for JSON lines."""
     try:
-        yield from _rows(file) if _is_parquet(file) else _json_records(file)
+        yield from _rows(file) if _is_parquet(file) else _json_records(file, at or Place())
     except NotJson as error:
         raise DataError(f"{file} has neither a JSON list nor JSON lines: {error}") from None
     except pa.ArrowInvalid as error:
@@ -285,7 +295,7 @@ def _is_parquet(file: Path) -> bool:
         return file.suffix == ".parquet" or opened.read(4) == b"PAR1"
 
 
-def _json_records(file: Path) -> Iterator[Any]:
+def _json_records(file: Path, at: Place) -> Iterator[Any]:
     """Yield the records of a JSON list, of JSON lines, or inside an object."""
     if is_one_object(file):
         try:
@@ -297,9 +307,10 @@ def _json_records(file: Path) -> Iterator[Any]:
             yield from _inside(value)
             yield from faults
             return
-    records = read_records(file)
+    records = read_records(file, at)
     for first in records:
         if isinstance(first, list) or (isinstance(first, dict) and not _is_record(first)):
+            at.line = None
             yield from _inside(first)
         else:
             yield first

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from p2r.judges.base import BaseJudge
+from p2r.playground import SOURCE
 from p2r.playground.language import (
     COUNTED,
     Fact,
@@ -21,10 +22,14 @@ from p2r.playground.language import (
     tell_event,
     tell_motion,
 )
-from p2r.playground.second.oracle import judge_notes
+from p2r.playground.second.oracle import FOREIGN, judge_notes
+from p2r.playground.second.words import NEW, SEEN
 from p2r.playground.truth import has_scene, sentence_truth
+from p2r.playground.world import COLOURS, MOTIONS, SHAPES, SIGNS
 from p2r.records import Question, Verdict
 from p2r.scoring import accuracy
+
+_ALL_SIGNS = {*SIGNS, *SEEN.signs, *NEW.signs}
 
 
 class MissingFact(Exception):
@@ -84,8 +89,6 @@ def _colour_of_mover(facts: Facts, motion: str) -> str:
 
 
 def _count(facts: Facts, what: str) -> str:
-    if what not in COUNTED:
-        raise MissingFact(f"no description counts {what!r}")
     return str(sum(map(COUNTED[what], facts.objects)))
 
 
@@ -108,16 +111,20 @@ def _second(facts: Facts, name: str, event: str) -> str:
     return str(fact.time)
 
 
-# How to answer each form of question from the facts and the words in brackets.
+_NAME = rf"((?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)}))"
+_MOTION = "|".join(MOTIONS)
+_SIGN_PROBLEM = "What does the sign say?"
+# How to answer each form of question from the facts and the words in brackets. The forms name only
+# things of this world: a question about other things is not the playground's.
 _ANSWERS: dict[str, Callable[..., str]] = {
-    r"Which way does the (\w+ \w+) move\?": _direction,
-    r"What happens to the (\w+ \w+)\?": _happening,
-    r"Which is bigger, the (\w+ \w+) or the (\w+ \w+)\?": _bigger,
-    r"What colour does the object that moves (\w+) have at first\?": _colour_of_mover,
-    r"How many (.+)\?": _count,
-    r"What does the sign say\?": _sign,
-    r"What does the (\w+ \w+) do\?": _behaviour,
-    r"After how many seconds does the (\w+ \w+) (.+)\?": _second,
+    rf"Which way does the {_NAME} move\?": _direction,
+    rf"What happens to the {_NAME}\?": _happening,
+    rf"Which is bigger, the {_NAME} or the {_NAME}\?": _bigger,
+    rf"What colour does the object that moves ({_MOTION}) have at first\?": _colour_of_mover,
+    rf"How many ({'|'.join(COUNTED)})\?": _count,
+    re.escape(_SIGN_PROBLEM): _sign,
+    rf"What does the {_NAME} do\?": _behaviour,
+    rf"After how many seconds does the {_NAME} (.+)\?": _second,
 }
 
 
@@ -128,11 +135,26 @@ def deduce(question: Question, facts: Facts) -> str | None:
     missing.
     """
     if question.problem == "Which happens first?" and question.options:
-        return _first(facts, [option.partition(". ")[2] for option in question.options])
+        events = [option.partition(". ")[2] for option in question.options]
+        named = all(re.match(rf"the {_NAME} ", event) for event in events)
+        return _first(facts, events) if named else None
     for form, answer in _ANSWERS.items():
         if match := re.fullmatch(form, question.problem):
             return answer(facts, *match.groups())
     return None
+
+
+def _is_foreign(question: Question) -> bool:
+    """Return whether a question is about another video than one of the playground.
+
+    Its source or its scene says so. Only the answer tells a sign of the playground from another one
+    if both are missing.
+    """
+    if question.source == SOURCE or isinstance(question.meta.get("scene"), dict):
+        return False
+    return bool(question.source) or (
+        question.problem == _SIGN_PROBLEM and question.answer not in _ALL_SIGNS
+    )
 
 
 class OracleJudge(BaseJudge):
@@ -143,6 +165,8 @@ class OracleJudge(BaseJudge):
 
     async def ask(self, question: Question, observation: str) -> Verdict:
         """Return the verdict. It is unknown for questions that are not the playground's."""
+        if _is_foreign(question):
+            return self._verdict(None, FOREIGN)
         if question.meta.get("generation") == 2:
             return self._verdict(*judge_notes(question, observation))
         facts = read_facts(observation)
@@ -153,7 +177,7 @@ class OracleJudge(BaseJudge):
         except MissingFact as missing:
             return self._verdict(False, f"Not deducible: {missing}.")
         if deduced is None:
-            return self._verdict(None, "The oracle can judge only questions of the playground.")
+            return self._verdict(None, FOREIGN)
         score = accuracy(question.problem_type, deduced, question.answer, question.options or None)
         if score is None:
             return self._verdict(None, f"The correct answer {question.answer!r} cannot be scored.")

@@ -153,7 +153,7 @@ def test_bad_records_and_media_are_reported_and_the_others_are_used(tmp_path, me
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     done = p2r(*generate_arguments(tmp_path / "x", file, media, model_folder))
     assert done.returncode == 0, done.stderr
-    assert "record 1" in done.stderr and "riddle" in done.stderr and "record 2" in done.stderr
+    assert "line 2" in done.stderr and "riddle" in done.stderr and "line 3" in done.stderr
     assert "2 could not be answered: reasons in" in done.stderr
     errors = (tmp_path / "x" / "generate.errors.jsonl").read_text()
     assert "broken.mp4" in errors and "none.mp4" in errors

@@ -114,7 +114,7 @@ def test_a_release_file_gives_a_table_like_table_3(tmp_path, capsys):
 
 def test_check_counts_media_duplicates_and_bad_records(tmp_path, capsys):
     (tmp_path / "clips").mkdir()
-    (tmp_path / "clips/0.mp4").write_bytes(b"x")
+    (tmp_path / "clips/0.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     records = [make_case(n).question.model_dump() for n in (0, 1, 2)]
     records += [records[1], records[2] | {"id": "9"}, records[0] | {"id": "8", "path": "../x"}]
     records += [{"problem": ""}, {"problem": "?", "problem_type": "essay"}]
@@ -128,6 +128,36 @@ def test_check_counts_media_duplicates_and_bad_records(tmp_path, capsys):
     assert run_cli(["data", "check", str(file), "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == found
     assert run_cli(["data", "check", str(file)]) == 1
+
+
+def test_check_names_empty_files_and_text_as_unusable(tmp_path, capsys):
+    contents = {
+        "a.mp4": b"",
+        "b.mp4": b"<html>not found \xc3\xa9</html>",
+        "c.mp4": b"\0\0\0\x18ftyp",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "d.mp4").mkdir()
+    question = make_case(0).question.model_dump()
+    records = [question | {"id": name, "path": name} for name in (*contents, "d.mp4")]
+    file = tmp_path / "q.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = check_data(file)
+    assert found["media"] == {"have": 2, "missing": 0, "unusable": 2}
+    assert run_cli(["data", "check", str(file)]) == 1
+    shown = capsys.readouterr().out
+    assert "a.mp4: the file is empty" in shown and "b.mp4: the file is text" in shown
+
+
+def test_check_fails_for_a_file_without_questions(tmp_path, capsys):
+    for name, content in (("q.jsonl", ""), ("q.json", "[]")):
+        file = tmp_path / name
+        file.write_text(content)
+        assert run_cli(["data", "check", str(file)]) == 1
+        assert "has no question that can be read" in capsys.readouterr().out
+        assert run_cli(["data", "check", str(file), "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["records"] == 0
 
 
 def test_text_of_a_file_cannot_control_the_terminal(tmp_path, capsys):

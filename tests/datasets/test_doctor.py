@@ -54,8 +54,8 @@ def test_failures_name_record_and_reason(tmp_path):
         RewardFailure(3, "3", "numerical: the reference answer 'many' is not a single number"),
         RewardFailure(4, "4", "free-form: the reference answer '' is empty"),
     ]
-    assert "record 2 (id 7): multiple choice: the reference answer 'E'" in str(result)
-    assert "record 1: not an object" in str(result)
+    assert "record 3 (id 7): multiple choice: the reference answer 'E'" in str(result)
+    assert "record 2: not an object" in str(result)
 
 
 def test_indices_go_on_over_the_parts(tmp_path):

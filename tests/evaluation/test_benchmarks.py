@@ -213,6 +213,38 @@ def test_a_user_adds_a_benchmark_as_a_file(own_file, tmp_path, capsys):
     assert rows["x (official)"]["sides"]["mean"] == 1.0, "the report has a column for it"
 
 
+def test_a_failure_of_the_code_of_a_benchmark_costs_one_record(own_file, tmp_path, capsys):
+    asked = [
+        {"id": 1, "question": "Where?", "side": "left", "truth": "L"},
+        {"id": 2, "question": "Where to?", "truth": "R"},
+    ]
+    questions, outputs, out = (tmp_path / name for name in ("q.json", "x.json", "out.json"))
+    questions.write_text(json.dumps(asked))
+    entry = load_benchmark(str(own_file)).name
+    fields, manifest = read_benchmark(entry, questions)
+    assert [one.id for one in fields] == ["1"] and manifest.counts["bad record"] == 1
+    reason = "record 2: the benchmark's `read` failed: KeyError: 'side'"
+    assert manifest.examples["bad record"] == [reason]
+    outputs.write_text(json.dumps([{**record, "output": record["truth"]} for record in asked]))
+    all_benchmarks().pop("sides")
+    command = ["eval", "import", "jsonl", str(outputs), "--benchmark", str(own_file)]
+    assert run_cli([*command, "--out", str(out), "--json"]) == 0
+    done = capsys.readouterr()
+    assert json.loads(done.out)["official"]["n"] == 1 and reason in done.err
+
+
+def test_parts_come_from_the_questions(own_file, tmp_path, capsys):
+    asked = [{"id": k, "question": f"{k}?", "side": "left", "truth": "L"} for k in range(2)]
+    (tmp_path / "q.json").write_text(json.dumps(asked))
+    outputs = [{"id": k, "output": "Left"} for k in range(2)]
+    (tmp_path / "x.json").write_text(json.dumps(outputs))
+    command = ["eval", "import", "jsonl", str(tmp_path / "x.json"), "--benchmark", str(own_file)]
+    command += ["--questions", str(tmp_path / "q.json"), "--out", str(tmp_path / "out.json")]
+    assert run_cli([*command, "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["official"]["parts"]["left"]["n"] == 2 and "bad record" not in numbers["counts"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -67,6 +67,9 @@ def test_videommmu_predictions_give_every_logged_reward(capsys, tmp_path):
         "agree": {"official": 390, "robust": 390},
     }
     assert numbers["counts"]["unparsable"]["official"] == 32, "cut off before an answer"
+    assert numbers["counts"]["fewer items than the benchmark has"] == 1
+    stored = read_result(tmp_path / "result.json")
+    assert stored.examples["fewer items than the benchmark has"] == ["390 of 900"]
 
 
 def test_the_score_does_not_need_what_the_source_extracted(capsys, tmp_path):

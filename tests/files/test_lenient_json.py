@@ -111,6 +111,27 @@ def test_undecodable_bytes_end_in_a_fault(tmp_path):
     assert values[1].reason.startswith("not utf-8 text")
 
 
+@pytest.mark.parametrize("bad", [0, 2, 5])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n\n"])
+def test_a_byte_that_is_not_utf_8_costs_only_its_line(tmp_path, bad, start):
+    lines = [f'{{"a": {k}, "b": "\u00e9"}}\n'.encode() for k in range(6)]
+    lines[bad] = lines[bad].replace(b"\xc3\xa9", b"\xe9")
+    data = start + b"".join(lines)
+    expected = [{"a": k, "b": "\u00e9"} for k in range(6)]
+    expected[bad] = Fault("the line is not UTF-8 text")
+    values = read(tmp_path, data)
+    assert values == expected
+    assert values[bad].line == bad + 1 + start.count(b"\n")
+    assert stored(tmp_path, data) == expected
+
+
+def test_a_bad_byte_far_behind_costs_only_its_line(tmp_path):
+    line = b'{"a": "' + b"x" * 100_000 + b'"}\n'
+    values = read(tmp_path, line * 10 + b'{"a": "\xe9"}\n' + line * 10)
+    assert len(values) == 21 and [isinstance(v, Fault) for v in values].index(True) == 10
+    assert sum(isinstance(v, Fault) for v in values) == 1
+
+
 def test_values_nested_too_deeply_are_a_fault(tmp_path):
     line = "[" * 100_000
     assert "too deeply" in read(tmp_path, f'{{"a": 1}}\n{line}')[1].reason

@@ -275,7 +275,7 @@ def test_bad_records_are_reported_with_place_and_reason_and_skipped(tmp_path):
     assert ids(path, on_bad=bad.append) == [17, 2]
     assert [(b.file, b.index) for b in bad] == [(str(path), index) for index in (1, 2, 3, 4)]
     assert bad[2].reason.startswith("unknown problem type 'essay': known are multiple choice,")
-    assert str(bad[1]) == f"{path}, record 2: no problem text"
+    assert str(bad[1]) == f"{path}, record 3: no problem text"
     assert all("\n" not in b.reason for b in bad)
 
 
@@ -283,7 +283,7 @@ def test_bad_records_are_logged_by_default_with_a_count(tmp_path, caplog):
     path = write(tmp_path / "v.json", BAD + ["x"] * 100)
     with caplog.at_level(logging.WARNING):
         assert ids(path) == [17, 2]
-    assert f"skipped {path}, record 1: not an object: 'a string'" in caplog.messages
+    assert f"skipped {path}, record 2: not an object: 'a string'" in caplog.messages
     assert len(caplog.messages) < 30
     assert caplog.messages[-1] == "104 bad records among 106"
 
@@ -294,6 +294,21 @@ def test_a_broken_line_is_skipped(tmp_path):
     bad = []
     assert ids(path, on_bad=bad.append) == [17, 17]
     assert [(b.index, b.reason[:14]) for b in bad] == [(1, "malformed JSON")]
+
+
+def test_messages_name_the_line_of_json_lines(tmp_path):
+    path = tmp_path / "v.jsonl"
+    good = json.dumps(VIDEO_R1).encode()
+    bad_type = json.dumps(VIDEO_R1 | {"problem_type": "essay"}).encode()
+    path.write_bytes(b"\n".join([good, b"", b"{oops", b'{"a": "\xe9"}', bad_type, good]))
+    bad = []
+    assert ids(path, on_bad=bad.append) == [17, 17]
+    told = [str(one).removeprefix(f"{path}, ") for one in bad]
+    assert [text[:22] for text in told] == [
+        "line 3: malformed JSON",
+        "line 4: the line is no",
+        "line 5: unknown proble",
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".json", ".json.gz"])

@@ -154,6 +154,28 @@ def test_the_judge_has_no_verdict_on_questions_of_other_data():
     assert judge(question, "A big red circle moves left and stops at 1 s.") is None
 
 
+@pytest.mark.parametrize(
+    ("problem", "answer", "source"),
+    [
+        ("How many frames are shown?", "8", ""),
+        ("How many seconds does the clip last?", "8", ""),
+        ("Which way does the red car move?", "left", ""),
+        ("What does the sign say?", "Main Street", ""),
+        ("What does the sign say?", "STOP", "street"),
+        ("How many objects move?", "2", "street"),
+    ],
+)
+@pytest.mark.parametrize("meta", [{}, {"generation": 2}])
+def test_the_judge_has_no_verdict_on_questions_that_sound_alike(problem, answer, source, meta):
+    question = Question(
+        id="1", problem=problem, problem_type="free-form", answer=answer, source=source, meta=meta
+    )
+    for observation in ("A red car moves left past a sign.", "A big red circle moves left."):
+        (verdict,) = OracleJudge().judge([question], [observation])
+        assert verdict.sufficient is None
+        assert verdict.rationale == "The oracle can judge only questions of the playground."
+
+
 def test_faithful_counts_true_sentences():
     scene, _, question = question_of(3)
     question.source, question.meta["scene"] = "playground", scene.to_dict()

@@ -8,11 +8,13 @@ from p2r.playground.second.thinking import think_from
 from p2r.records import Question
 from p2r.scoring import accuracy
 
+FOREIGN = "The oracle can judge only questions of the playground."
+
 
 def judge_notes(question: Question, observation: str) -> tuple[bool | None, str]:
     """Return whether an observation is sufficient, and why. None: the question has another form."""
     if kind_of(question.problem) is None:
-        return None, "The oracle can judge only questions of the playground."
+        return None, FOREIGN
     notes = read_notes(observation)
     if notes.unclear:
         names = ", ".join(sorted(notes.unclear))
