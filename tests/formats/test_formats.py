@@ -304,10 +304,10 @@ def test_messages_name_the_line_of_json_lines(tmp_path):
     bad = []
     assert ids(path, on_bad=bad.append) == [17, 17]
     told = [str(one).removeprefix(f"{path}, ") for one in bad]
-    assert [text[:22] for text in told] == [
-        "line 3: malformed JSON",
-        "line 4: the line is no",
-        "line 5: unknown proble",
+    assert [text[:23] for text in told] == [
+        "line 3: malformed JSON:",
+        "line 4: the line is not",
+        "line 5: unknown problem",
     ]
 
 
