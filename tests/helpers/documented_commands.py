@@ -38,6 +38,7 @@ from p2r.datasets.public import known_sets
 from p2r.pipeline.funnel import funnel
 from p2r.records import Case
 from p2r.runs import open_run
+from p2r.runs.names import training_command
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")  # NAME=VALUE before a command
@@ -222,6 +223,8 @@ def _run_p2r(words: list[str]) -> None:
     if not begins:
         for run in runs:
             _begin(run, None, [])
+        if given.get("run") and training_command(str(given.get("model"))):
+            _train(given["run"] / given["model"])  # the evaluation of a stage needs it
     if "dry_run" in given:
         before = sorted(Path().rglob("*"))
         _run([*words, *([] if given["dry_run"] else ["--dry-run"])])
