@@ -185,6 +185,19 @@ def test_a_misspelt_run_is_not_created(capsys, tmp_path, verb):
     assert not run.exists()
 
 
+def test_a_file_or_another_folder_in_place_of_a_run_is_named(capsys, tmp_path):
+    file, empty, still = tmp_path / "mmvu.json", tmp_path / "empty", tmp_path / "still.png"
+    file.write_text("[]")
+    empty.mkdir()
+    still.write_bytes(b"\x89PNG\xff")
+    said = "mmvu.json is a file: pass "
+    assert said in error_of(capsys, "app", str(file), "--dry-run")
+    assert said in error_of(capsys, "filter", "--run", str(file))
+    assert "empty is not a run" in error_of(capsys, "app", str(empty), "--dry-run")
+    message = error_of(capsys, "app", str(empty), "--import-labels", str(still))
+    assert "still.png is not an export of Label Studio" in message
+
+
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 @pytest.mark.parametrize(
     ("stage", "command"),
