@@ -289,7 +289,7 @@ def _propose(
     if not all(side in answered for side in sides) and len(answered) > 1:
         sides = answered[:3]
     if opened is not None and len(answered) == 1:  # nobody else answered the question
-        shared = answered
+        shared: tuple[tuple[str, str], ...] = answered
         for row in stages:
             side = (row["run"], row["stage"])
             if len(shared) < 3 and side not in shared:
