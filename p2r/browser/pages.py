@@ -278,15 +278,24 @@ def _propose(
 ) -> tuple[tuple[str, str], ...]:
     """Return base, SFT and PA-GRPO; for a question without their answers, those who answered.
 
-    The side of the open case is among them.
+    The side of the open case is among them. If nobody else answered its question, the others share
+    other questions with its side where possible.
     """
     sides = propose_sides(stages)
     if not view.question:
         return sides
     rows = library.store.page(Filters(question_id=(view.question,)), limit=2000)
-    answered = list(dict.fromkeys((row["trace.run"], row["trace.stage"]) for row in rows))
+    answered = tuple(dict.fromkeys((row["trace.run"], row["trace.stage"]) for row in rows))
     if not all(side in answered for side in sides) and len(answered) > 1:
-        sides = tuple(answered[:3])
+        sides = answered[:3]
+    if opened is not None and len(answered) == 1:  # nobody else answered the question
+        shared: tuple[tuple[str, str], ...] = answered
+        for row in stages:
+            side = (row["run"], row["stage"])
+            if len(shared) < 3 and side not in shared:
+                counts = library.store.compare_counts((*shared, side))
+                shared = (*shared, side) if counts else shared
+        sides = shared if len(shared) > 1 else sides
     if opened is not None and _side_of(opened) not in sides:
         sides = (*sides[:2], _side_of(opened))
     return sides

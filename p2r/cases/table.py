@@ -215,11 +215,17 @@ class CaseTable:
         self.database.query(f"CREATE TABLE cases AS {self._translate % nothing} AND false")
 
     def _open(self, path: Path) -> None:
+        if path.is_file() and path.suffix != ".parquet":
+            raise StoreError(
+                f"{path} is a file: pass the folder of a run, or a cases.parquet of a run"
+            )
         found = find_case_files(path)
         if not found:
-            raise StoreError(
-                f"no cases at {case_file(path)}: run the pipeline first, or name another run"
-            )
+            other = path.is_dir() and not (path / "recipe.yaml").is_file()
+            advice = "run the pipeline first, or name another run"
+            if other:
+                advice = f"{path} is not a run (it has no recipe.yaml), pass the folder of a run"
+            raise StoreError(f"no cases at {case_file(path)}: {advice}")
         run = case_file(path).resolve().parent
         for each in found:
             if any(file.path == each.resolve() for file in self.files):

@@ -216,7 +216,13 @@ def _import_labels(runs: list[Path], file: Path, dry_run: bool) -> str:
     from p2r.browser.exchange import read_label_studio
     from p2r.browser.library import Library
 
-    labels = read_label_studio(file.read_text(encoding="utf-8"))
+    try:
+        labels = read_label_studio(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also a file that is no text
+        raise UserError(
+            f"{file} is not an export of Label Studio: it needs JSON with tasks that have "
+            "data.case and annotations"
+        ) from error
     library = Library(_open_store(runs))
     known = library.labels()
     files = [(library.label_file(label.case), label) for label in labels]  # all, or none

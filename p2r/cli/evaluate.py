@@ -102,6 +102,8 @@ class Answering:
             )
         # A new run needs a recipe or questions, so that a misspelt run is not created.
         must_exist = self.recipe is None and self.questions is None
+        if not self.dry_run:  # a dry run may plan what is trained later
+            self._check_trained(open_run(self.run, self.recipe, self.set, must_exist, dry_run=True))
         opened = open_run(self.run, self.recipe, self.set, must_exist, self.dry_run)
         if self.judge is not None:  # the recipe file of the run keeps its judge
             changed = opened.recipe.eval.model_copy(update={"judge": self.judge})
@@ -109,6 +111,18 @@ class Answering:
         folder = opened.folder / self.model / "model"
         chosen = str(folder) if folder.is_dir() else self.model
         return opened, chosen, name or stages.name_of_model(chosen)
+
+    def _check_trained(self, run: Run) -> None:
+        """Raise `UserError` if the model is a stage that the run has not trained yet."""
+        from p2r.runs.names import training_command
+
+        command = training_command(self.model, run.recipe.demo.arms)
+        there = (run.folder / self.model / "model", Path(self.model))
+        if command and run.recipe.eval.engine != "server" and not any(p.is_dir() for p in there):
+            raise UserError(
+                f"stage {self.model!r} of run {run.folder} is not trained yet: "
+                f"train it with `{command} --run {run.folder}`"
+            )
 
     def prompt_style(self) -> str | None:
         """Return the prompt style that the options give; a prompt file is read."""
@@ -186,9 +200,9 @@ def run_model(
     if asked.as_json:
         print_json(result | {"scores": {k: v for k, v in scores.items() if k != "items"}})
     else:
-        from p2r.cli.tables import evaluation_table, make_console
+        from p2r.cli.tables import evaluation_tables, make_console
 
-        make_console().print(evaluation_table(result))
+        make_console().print(*evaluation_tables(result))
         if entry is not None:
             print_numbers(scores)
     report_unanswered(run.folder / "eval" / f"{name}.errors.jsonl", len(result["unreadable"]))

@@ -84,4 +84,4 @@ def compare(
         print("all settings are equal")
     scores = [[name, *map(format_interval, each)] for name, each in found["metrics"].items()]
     if scores:
-        console.print(grid_table("% [95 % interval]", [["metric", *names], *scores], no_wrap=True))
+        console.print(grid_table("% [95 % interval]", [["metric", *names], *scores]))

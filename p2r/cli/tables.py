@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2r.training.budget import Budget
     from p2r.training.plan import Plan
 
-MOST_COLUMNS = 4  # metrics in one table of the demo: it fits 80 columns
+MOST_COLUMNS = 4  # metrics in one table: it fits 80 columns
 SPLIT_METRICS = ("exact", "sufficient and true")  # of the tables of other splits
 
 
@@ -59,20 +59,16 @@ def make_console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
-def grid_table(
-    title: str, rows: Sequence[Sequence[str]], left: int = 1, no_wrap: bool = False
-) -> Table:
+def grid_table(title: str, rows: Sequence[Sequence[str]], left: int = 1) -> Table:
     """Return a table from rows of text in a narrow style that fits 80 columns.
 
-    The first row is the header. The first `left` columns are aligned left, the others right.
-    `no_wrap` keeps the cells of right-aligned columns on one line.
+    The first row is the header. The first `left` columns are aligned left, the others right. Cells
+    that are too wide go on in the next line; nothing is cut off.
     """
     table = Table(title=_safe(title), title_justify="left", box=SIMPLE, pad_edge=False)
     for number, name in enumerate(rows[0]):
         right = number >= left
-        table.add_column(
-            _safe(name), justify="right" if right else "left", no_wrap=right and no_wrap
-        )
+        table.add_column(_safe(name), justify="right" if right else "left", overflow="fold")
     for row in rows[1:]:
         table.add_row(*map(_safe, row))
     return table
@@ -108,7 +104,7 @@ def results_table(results: Results, columns: Sequence[str] = ()) -> Table:
     ]
     title = f"held-out questions (n = {_range(numbers)}), % [95 % interval]"
     header = [fill(metric, 12) for metric in columns]  # as wide as the cells
-    return grid_table(title, [["model", *header], *rows], no_wrap=True)
+    return grid_table(title, [["model", *header], *rows])
 
 
 def splits_table(splits: Mapping[str, Results], metric: str) -> Table:
@@ -135,12 +131,22 @@ def _metrics_of(results: Results) -> list[str]:
     return list(dict.fromkeys(metric for row in results.values() for metric in row))
 
 
-def evaluation_table(result: dict[str, Any]) -> Table:
-    """Return the metrics of one model: one row per problem type, and one row for all questions."""
+def evaluation_tables(result: dict[str, Any]) -> list[Table]:
+    """Return the metrics of one model: one row per problem type, and one row for all questions.
+
+    There are as many tables as the metrics need, so that each fits 80 columns.
+    """
     parts = {**result["per_type"], "all": result["metrics"]}
-    rows = [[name, *map(format_interval, metrics.values())] for name, metrics in parts.items()]
     title = f"{result['stage']}: {result['questions']} questions, % [95 % interval]"
-    return grid_table(title, [["problem type", *result["metrics"]], *rows], no_wrap=True)
+    tables = []
+    for columns in _parts(list(result["metrics"]), MOST_COLUMNS):
+        header = ["problem type", *(fill(metric, 12) for metric in columns)]
+        rows = [
+            [name, *(format_interval(metrics.get(metric)) for metric in columns)]
+            for name, metrics in parts.items()
+        ]
+        tables.append(grid_table(title, [header, *rows]))
+    return tables
 
 
 def scores_table(numbers: dict[str, Any]) -> Table:
@@ -154,7 +160,7 @@ def scores_table(numbers: dict[str, Any]) -> Table:
     ]
     how = numbers.get("intervals", "95 % interval")
     title = f"{numbers['model']} on {numbers['benchmark']}: {numbers['n']} items, % [{how}]"
-    return grid_table(title, [["part", "n", "official", "n", "robust"], *rows], no_wrap=True)
+    return grid_table(title, [["part", "n", "official", "n", "robust"], *rows])
 
 
 def _score_cells(interval: dict[str, Any] | None) -> tuple[str, str]:
@@ -263,7 +269,7 @@ def status_table(report: dict[str, Any]) -> Table:
                 "–" if last is None else f"{_duration(last)} ago",
             ]
         )
-    return grid_table(f"run {report['run']}", rows, no_wrap=True)
+    return grid_table(f"run {report['run']}", rows)
 
 
 def ledger_table(calls: list[dict[str, Any]]) -> Table:

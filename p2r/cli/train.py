@@ -114,6 +114,8 @@ def rl(
     if credit is not None and arm is not None:
         raise ValueError("an arm already has a credit scheme: leave out --credit or --arm")
     if dry_run:
+        if run is not None:  # the run refuses the settings that it would refuse without --dry-run
+            open_run(run, recipe, set, must_exist=recipe is None, dry_run=True)
         overrides = [*(set or []), *([f"rl.credit={credit}"] if credit else [])]
         _print_dry_run(run, recipe, overrides, model, questions, data_root, arm)
         return
@@ -139,13 +141,10 @@ def _print_dry_run(
     data_root: Path | None,
     arm: str | None = None,
 ) -> None:
-    from p2r.runs import check_run
     from p2r.runs.recipe import load_recipe
     from p2r.runs.software import is_main_worker
     from p2r.training.dry_run import dry_run
 
-    if run is not None and recipe is None:
-        check_run(run)
     resolved = load_recipe(recipe or (run / "recipe.yaml" if run else "tiny"), overrides)
     resolved = resolved.of_arm(arm) if arm else resolved
     plan, notes = dry_run(resolved, run=run, model=model, questions=questions, data_root=data_root)

@@ -28,6 +28,10 @@ def resolve_model(name_or_path: str | Path) -> str:
     """Return the folder or hub id of a model; `playground/NAME` is an embedded model."""
     name = str(name_or_path)
     kind, _, embedded = name.partition("/")
+    if Path(name).is_file():
+        raise EngineError(
+            f"{name} is a file: give the folder of a model, a hub id or playground/NAME"
+        )
     if Path(name).exists():
         return name
     if kind != "playground":

@@ -31,7 +31,7 @@ from p2r.files.prompt_file import is_template
 from p2r.judges import JournaledJudge, Judge, judge_observations
 from p2r.playground import truth
 from p2r.records import Case, Question, Verdict
-from p2r.runs import Run, claim, environment, replacing, write_json
+from p2r.runs import Run, claim, environment, read_json, replacing, write_json
 from p2r.runs.recipe import Recipe
 from p2r.scoring import score_answer
 from p2r.scoring.thoughts import mismatch, mismatch_tags, perception_by_answer
@@ -140,6 +140,7 @@ def answer(
     if not chosen:
         raise UserError("no questions to evaluate: give a file with at least one question")
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
+    check_stored(result_path(run, stage), [question.id for question in chosen])
     claim(run.path("eval", f"{stage}.made.json"), engine.identity)
     journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))
     journal.write(
@@ -154,6 +155,23 @@ def answer(
         plan=plan,
     )
     return chosen, journal
+
+
+def check_stored(path: Path, asked: Sequence[str]) -> None:
+    """Raise `UserError` if a stored result has questions that are not asked now.
+
+    It would be lost. The same questions, and the same with more, may replace it. `asked`: the ids.
+    """
+    if not path.is_file():
+        return
+    stored = read_json(path)
+    ids = [item["id"] for item in stored.get("items", ())]
+    if lost := sorted(set(ids) - set(asked)):
+        raise UserError(
+            f"{path} has the result of {len(ids)} questions of {stored.get('benchmark')} "
+            f"({ids[0]} to {ids[-1]}); {len(lost)} of them are not among the {len(asked)} asked "
+            f"now (the first: {lost[0]}): add --name OTHER to keep both results"
+        )
 
 
 def result_path(run: Run, stage: str) -> Path:

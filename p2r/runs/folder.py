@@ -95,7 +95,9 @@ def check_run(folder: str | Path) -> None:
     """Raise `UserError` if a folder is not a run; write nothing."""
     folder = Path(folder)
     if not (folder / "recipe.yaml").is_file():
-        problem = "is not a run (it has no recipe.yaml)" if folder.is_dir() else "does not exist"
+        problem = "is a file" if folder.is_file() else "does not exist"
+        if folder.is_dir():
+            problem = "is not a run (it has no recipe.yaml)"
         raise UserError(f"run folder {folder} {problem}: pass a run folder that p2r created")
 
 

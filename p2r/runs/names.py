@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from p2r.runs.fields import Credit
@@ -73,6 +74,21 @@ def trained_stages(folder: Path) -> list[str]:
         path.parent.name for made in ("made.json", "model") for path in folder.glob(f"*/{made}")
     }
     return sorted(begun, key=lambda name: (_place(name), name))
+
+
+def training_command(stage: str, arms: Iterable[str] = ()) -> str | None:
+    """Return the command that trains a stage; None for a name that is no stage.
+
+    `arms` are the arms of the run's demo.
+    """
+    if stage == "sft":
+        return "p2r sft"
+    if stage in (*RL_STAGES.values(), *arms):
+        return f"p2r rl --arm {stage}"
+    schemes = {name: credit for credit, name in PAPO_STAGES.items()}
+    if stage in schemes:
+        return f"p2r rl --credit {schemes[stage]} --set rl.perception_loss=0.01"
+    return None
 
 
 def _place(name: str) -> int:

@@ -9,6 +9,7 @@ the keys of a preset (`p2r/runs/recipes/presets/`), for example `7b+local-judge`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,7 @@ __all__ = [
 
 FOLDER = Path(__file__).parent / "recipes"
 PRESETS = FOLDER / "presets"
+MOST_NAMED = 15  # keys that a message lists
 ALIASES = {  # older names
     "3b-1x24gb": "qwen2.5-vl-3b-1x24gb",
     "7b-1x80gb": "qwen2.5-vl-7b-1x80gb",
@@ -167,7 +169,7 @@ def _validate(settings: dict[str, Any], overrides: Sequence[str], path: Path) ->
     try:
         return Recipe.model_validate(settings, context={"folder": path.parent})
     except ValidationError as error:
-        raise UserError(f"recipe {path}: {_explain(error)}") from error
+        raise UserError(_explain(error, overrides, path)) from error
 
 
 def recipe_names() -> list[str]:
@@ -261,16 +263,37 @@ def _override(settings: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r}: {value!r} is not a YAML value") from error
 
 
-def _explain(error: ValidationError) -> str:
-    """Return all faults as one line. For a misspelt key it lists the known keys."""
-    faults = []
+def _explain(error: ValidationError, overrides: Sequence[str], path: Path) -> str:
+    """Return all faults as one line. Each names the override or the file that it comes from."""
+    given = {override.partition("=")[0]: override for override in overrides}
+    faults: dict[str, list[str]] = {}
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
+        key = next((key for key in given if _same_place(key, where)), None)
+        source = f"recipe {path}" if key is None else f"setting {given[key]}"
         if fault["type"] == "extra_forbidden":
-            section: Any = Recipe
-            for part in fault["loc"][:-1]:
-                section = section.model_fields[part].annotation
-            faults.append(f"unknown key {where!r} (known: {', '.join(section.model_fields)})")
+            said = f"unknown key {where!r} ({_advise(fault['loc'])})"
         else:
-            faults.append(f"{where}: {fault['msg']} (got {fault['input']!r})")
-    return "; ".join(faults)
+            said = f"{where}: {fault['msg']} (got {fault['input']!r})"
+        faults.setdefault(source, []).append(said)
+    return "; ".join(f"{source}: {'; '.join(said)}" for source, said in faults.items())
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Return whether two keys are equal, or one is a section that has the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _advise(place: tuple[int | str, ...]) -> str:
+    """Return the nearest known keys of the section, and all of them if they are few."""
+    section: Any = Recipe
+    for part in place[:-1]:
+        section = section.model_fields[part].annotation
+    above = [str(part) for part in place[:-1]]
+    near = get_close_matches(str(place[-1]), section.model_fields, n=2)
+    said = []
+    if near:
+        said.append(f"did you mean {' or '.join('.'.join([*above, name]) for name in near)}?")
+    if len(section.model_fields) <= MOST_NAMED:
+        said.append(f"known: {', '.join(section.model_fields)}")
+    return " ".join(said) or "p2r recipe keys lists the known ones"

@@ -42,7 +42,7 @@ def evaluate(
     all functions here). `split`: a split of the playground other than the test split. `ray`:
     work on a Ray cluster.
     """
-    asked, root = _find_questions(run, questions, data_root, split)
+    asked, root = _find_questions(run, stage, questions, data_root, split)
     return _evaluator(run, model, style, ray)(asked, root, stage)
 
 
@@ -98,7 +98,7 @@ def answer_shard(
     """
     from p2r.evaluation.run import answer
 
-    asked, root = _read_questions(run, benchmark, questions, data_root, style)
+    asked, root = _read_questions(run, benchmark, questions, data_root, style, stage=stage)
     prepare(run)
     style, plan = run.recipe.prompt_style("eval", style), _plan(run, model, style)
     assert plan.make_model is not None
@@ -109,9 +109,22 @@ def answer_shard(
 
 
 def _find_questions(
-    run: Run, questions: Path | None, data_root: Path | None, split: str | None = None
+    run: Run,
+    stage: str | None,
+    questions: Path | None,
+    data_root: Path | None,
+    split: str | None = None,
 ) -> tuple[list[Question], Path]:
-    return find_questions(run, "eval", questions, data_root, split=split)
+    """Return the questions of the run. Refuses to replace a result of `stage` on other ones."""
+
+    def check(found: list[Question]) -> None:
+        from p2r.evaluation.run import check_stored, result_path
+
+        if stage is not None:
+            asked = found[: run.recipe.eval.questions]
+            check_stored(result_path(run, stage), [question.id for question in asked])
+
+    return find_questions(run, "eval", questions, data_root, split=split, check=check)
 
 
 def _read_questions(
@@ -121,10 +134,11 @@ def _read_questions(
     data_root: Path | None,
     style: str | None,
     check: Callable[[Manifest], None] = lambda manifest: None,
+    stage: str | None = None,
 ) -> tuple[list[Question], Path]:
     """Return the questions of a benchmark's files, or of the run, and their media folder."""
     if benchmark is None or questions is None:
-        return _find_questions(run, questions, data_root)
+        return _find_questions(run, stage, questions, data_root)
     from p2r.evaluation.questions import read_benchmark, to_questions
 
     folder = questions if questions.is_dir() else questions.parent

@@ -9,6 +9,7 @@ from __future__ import annotations
 import filecmp
 import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from p2r.errors import UserError
@@ -30,6 +31,7 @@ def find_questions(
     data_root: Path | None = None,
     bad: Counter[str] | None = None,
     split: str | None = None,
+    check: Callable[[list[Question]], None] = lambda questions: None,
 ) -> tuple[list[Question], Path]:
     """Return the questions of a stage ("generate", "rl", "eval") and their media folder.
 
@@ -37,7 +39,8 @@ def find_questions(
 
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
     generation), or from the playground. Each gets a unique id (see `tell_apart`). `bad` counts
-    the unusable records by reason. Raises `UserError` if there are no questions, or if the run
+    the unusable records by reason. `check` may refuse the questions before the run remembers their
+    file. Raises `UserError` if there are no questions, or if the run
     already has another media folder.
     """
     from p2r.formats import BadRecordLog, read_questions, settle_data_type, tell_apart
@@ -60,6 +63,7 @@ def find_questions(
     if not loaded:
         why = "".join(f" ({reason})" for reason, _ in report.reasons.most_common(1))
         raise UserError(f"{file} holds no usable question{why}: give another file")
+    check(loaded)
     folder = file if file.is_dir() else file.parent
     root = claim_data_root(run, data_root, folder, loaded)
     if questions is not None:

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import numpy as np
 import pytest
@@ -440,6 +440,18 @@ def test_the_question_of_the_address_is_compared_also_if_the_list_leaves_it_out(
     page = show(library, "tab=compare&question=q002&side=two|eval-base&side=two|eval-sft")
     assert "do not all answer the question q002" in words_of(page["main"])
     assert "question=q002" in page["query"]
+
+
+def test_the_sides_beside_a_question_of_one_stage_share_questions_with_it(tmp_path):
+    run = tmp_path / "two"
+    rows = [make_case(n, run="two", stage=stage) for n in (0, 1) for stage in ("eval-a", "eval-b")]
+    rows += [make_case(n, run="two", stage="cot") for n in (2, 3)]
+    rows += [make_case(3, run="two", stage="rl-grpo")]
+    write_cases(run, rows)
+    opened = make_case(2, run="two", stage="cot").id
+    page = show(Library(CaseStore([run])), f"tab=compare&question=q002&case={quote(opened)}")
+    assert "side=two%7Ccot&side=two%7Crl-grpo" in page["query"] and "eval-" not in page["query"]
+    assert "square number 3" in words_of(page["side"]), "a question that they share"
 
 
 def test_groups_show_observations_orders_and_neighbours(tmp_path):

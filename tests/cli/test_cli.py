@@ -19,6 +19,7 @@ from PIL import Image
 from scripted import ScriptedEngine
 
 from p2r.cli import main, run_cli
+from p2r.runs import open_run
 
 pytest_plugins = ["small_fixtures"]
 VERBS = ("generate", "filter", "sft", "rl", "eval", "app", "ask", "demo", "doctor", "study")
@@ -182,6 +183,39 @@ def test_a_misspelt_run_is_not_created(capsys, tmp_path, verb):
     arguments = [*verb, str(run)] if verb == ["app"] else [*verb, "--run", str(run)]
     assert "does not exist" in error_of(capsys, *arguments)
     assert not run.exists()
+
+
+def test_a_file_or_another_folder_in_place_of_a_run_is_named(capsys, tmp_path):
+    file, empty, still = tmp_path / "mmvu.json", tmp_path / "empty", tmp_path / "still.png"
+    file.write_text("[]")
+    empty.mkdir()
+    still.write_bytes(b"\x89PNG\xff")
+    said = "mmvu.json is a file: pass "
+    assert said in error_of(capsys, "app", str(file), "--dry-run")
+    assert said in error_of(capsys, "filter", "--run", str(file))
+    assert "empty is not a run" in error_of(capsys, "app", str(empty), "--dry-run")
+    message = error_of(capsys, "app", str(empty), "--import-labels", str(still))
+    assert "still.png is not an export of Label Studio" in message
+
+
+@pytest.mark.parametrize(
+    ("stage", "command"),
+    [("sft", "p2r sft"), ("grpo", "p2r rl --arm grpo"), ("papo", "p2r rl --credit outcome --set")],
+)
+def test_a_stage_that_is_not_trained_is_named(capsys, tmp_path, question_file, stage, command):
+    run = ["--run", str(tmp_path / "x"), "--questions", str(question_file)]
+    message = error_of(capsys, "eval", "run", *run, "--model", stage)
+    assert f"stage {stage!r} of run" in message and f"train it with `{command}" in message
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("verb", "setting"), [("rl", "rl.steps=1"), ("sft", "sft.max_steps=1")])
+def test_a_dry_run_refuses_the_settings_that_the_run_refuses(capsys, tmp_path, verb, setting):
+    run = open_run(tmp_path / "x", "tiny")
+    for stage in ("sft", "pa_grpo"):
+        run.path(stage, "made.json").write_text("{}")
+    message = error_of(capsys, verb, "--run", str(run.folder), "--dry-run", "--set", setting)
+    assert f"{verb} of run" in message and "was made with other settings" in message
 
 
 def test_a_run_has_only_one_data_root(capsys, tmp_path, question_file, media, model_folder):

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from p2r.cli.tables import counts_table, funnel_table, grid_table, status_table, study_tables
+from p2r.cli.tables import (
+    counts_table,
+    evaluation_tables,
+    funnel_table,
+    grid_table,
+    status_table,
+    study_tables,
+)
 from p2r.studies.framework.result import upgrade
 
 KNOWN = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
@@ -53,6 +61,25 @@ def test_progress_without_a_rate():
     stage = {"done": 3, "wanted": 9, "left": 6, "per_s": None, "eta_s": None, "last_write_s": 65}
     shown = lines(status_table({"run": "r", "stages": {"generate": stage}}))
     assert shown[-1] == ["generate", "3", "of", "9", "–", "6", "–", "–", "1:05", "ago"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_evaluation_is_readable_in_a_narrow_terminal(width):
+    full = {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 8}
+    metrics = dict.fromkeys(["accuracy", "format", "exact", "mismatch", "faithful", "a", "b"], full)
+    result = {
+        "stage": "s",
+        "questions": 8,
+        "metrics": metrics,
+        "per_type": {"multiple choice": metrics},
+    }
+    tables = evaluation_tables(result)
+    shown = [" ".join(word for line in lines(table, width) for word in line) for table in tables]
+    for text in shown:
+        assert all(word in text for word in ("problem", "type", "multiple", "choice"))
+        assert "…" not in text
+    assert " ".join(shown).count("[100–100]") == 2 * len(metrics)
+    assert all(metric in " ".join(shown) for metric in metrics)
 
 
 def test_study_shows_every_seed_and_unknown_means():

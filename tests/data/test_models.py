@@ -41,6 +41,12 @@ def test_attention_is_flash_where_it_is_installed(monkeypatch, installed, settin
     assert data.choose_attention(Models(base="b", teacher="t", **settings)) == chosen
 
 
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "m.txt").write_text("x")
+    with pytest.raises(EngineError, match=r"m\.txt is a file: give the folder of a model"):
+        data.load_model(tmp_path / "m.txt")
+
+
 def test_a_hub_that_cannot_be_reached_is_an_error_at_once(monkeypatch):
     from huggingface_hub import constants
     from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: F401  # not timed

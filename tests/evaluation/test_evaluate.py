@@ -143,6 +143,20 @@ def test_another_model_under_the_same_name_is_refused(run, test_questions, media
         evaluate(run.recipe, test_questions, model("w2"), run, "sft", WordJudge(), media)
 
 
+def test_a_result_of_other_questions_is_not_overwritten(run, test_questions, media):
+    first, others = test_questions[:2], test_questions[2:]
+    files = [run.path(*name) for name in (("results", "sft.json"), ("cases", "eval-sft.jsonl"))]
+    evaluate(run.recipe, first, model(), run, "sft", None, media)
+    kept = [file.read_bytes() for file in files]
+    said = r"2 questions of own:questions \(q1 to q2\); 2 of them .* the 4 asked .*--name OTHER"
+    with pytest.raises(UserError, match=said):
+        evaluate(run.recipe, others, model(), run, "sft", None, media)
+    assert [file.read_bytes() for file in files] == kept
+    evaluate(run.recipe, first, model(), run, "sft", None, media)
+    _, result = evaluate(run.recipe, test_questions, model(), run, "sft", None, media)
+    assert result["questions"] == 6, "the same questions and more are a continuation"
+
+
 def test_no_questions_is_an_error(run, media):
     with pytest.raises(UserError, match="no questions"):
         evaluate(run.recipe, [], model(), run, "sft", WordJudge(), media)

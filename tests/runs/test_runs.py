@@ -230,6 +230,26 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_keys(tmp_path):
     assert not (tmp_path / "x").exists(), "nothing is begun with a recipe that is none"
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rl.stps=3", r"^setting rl\.stps=3: unknown key 'rl\.stps' \(did you mean rl\.steps\?\)$"),
+        ("rl.zz=3", r"^setting rl\.zz=3: unknown key 'rl\.zz' \(p2r recipe keys .{,30}\)$"),
+        ("rll.steps=3", r"^setting rll\.steps=3: unknown key 'rll' \(did you mean rl\?\)$"),
+        ("models.prompt=bad.jinja", r"^setting models\.prompt=bad\.jinja: .*no prompt 'bad"),
+    ],
+)
+def test_a_wrong_override_is_named_and_not_the_recipe_file(override, said):
+    with pytest.raises(UserError, match=said):
+        load_recipe("tiny", ["sft.batch_size=2", override])
+
+
+def test_a_wrong_key_of_a_file_is_named_with_the_file(tmp_path):
+    (tmp_path / "own.yaml").write_text("base: tiny\nrl: {stps: 3}\n")
+    with pytest.raises(UserError, match=r"^recipe .*own\.yaml: unknown key 'rl\.stps'"):
+        load_recipe(tmp_path / "own.yaml", ["rl.steps=2"])
+
+
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
 def test_a_missing_run_is_an_error(tmp_path, make):
     make(tmp_path / "x")

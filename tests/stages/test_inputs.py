@@ -140,3 +140,14 @@ def test_a_finished_rl_refuses_another_start_model(tmp_path):
     with pytest.raises(UserError, match="another start model than someone/other"):
         stages.rl(run, "outcome", start_model="someone/other")
     assert stages.rl(run, "outcome", start_model="someone/hub-id") == model
+
+
+def test_a_file_of_questions_that_is_refused_is_not_remembered(tmp_path):
+    """Else the next evaluation without --questions would ask them."""
+    run, file = open_run(tmp_path / "run", "tiny1"), tmp_path / "questions.json"
+    file.write_text(json.dumps([ASKED | {"problem_id": 1, "problem": "?"}]))
+    stored = {"benchmark": "own", "items": [{"id": "another"}]}
+    write_json(run.path("results", "sft.json"), stored)
+    with pytest.raises(UserError, match="add --name OTHER"):
+        stages.evaluate(run, "no/model", "sft", file)
+    assert not run.path("sources.json").exists() and not run.path("data_root").exists()
