@@ -140,7 +140,7 @@ def answer(
     if not chosen:
         raise UserError("no questions to evaluate: give a file with at least one question")
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, recipe.seed)
-    check_stored(result_path(run, stage), [question.id for question in chosen])
+    check_stored(run, stage, [question.id for question in chosen])
     claim(run.path("eval", f"{stage}.made.json"), engine.identity)
     journal = ResponseJournal(run.path("eval", f"{stage}.jsonl"))
     journal.write(
@@ -157,11 +157,12 @@ def answer(
     return chosen, journal
 
 
-def check_stored(path: Path, asked: Sequence[str]) -> None:
+def check_stored(run: Run, stage: str, asked: Sequence[str]) -> None:
     """Raise `UserError` if a stored result has questions that are not asked now.
 
     It would be lost. The same questions, and the same with more, may replace it. `asked`: the ids.
     """
+    path = run.folder / "results" / f"{stage}.json"
     if not path.is_file():
         return
     stored = read_json(path)

@@ -62,7 +62,6 @@ __all__ = [
 
 FOLDER = Path(__file__).parent / "recipes"
 PRESETS = FOLDER / "presets"
-MOST_NAMED = 15  # keys that a message lists
 ALIASES = {  # older names
     "3b-1x24gb": "qwen2.5-vl-3b-1x24gb",
     "7b-1x80gb": "qwen2.5-vl-7b-1x80gb",
@@ -285,7 +284,7 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def _advise(place: tuple[int | str, ...]) -> str:
-    """Return the nearest known keys of the section, and all of them if they are few."""
+    """Return the nearest known keys of the section, then all of them."""
     section: Any = Recipe
     for part in place[:-1]:
         section = section.model_fields[part].annotation
@@ -294,6 +293,5 @@ def _advise(place: tuple[int | str, ...]) -> str:
     said = []
     if near:
         said.append(f"did you mean {' or '.join('.'.join([*above, name]) for name in near)}?")
-    if len(section.model_fields) <= MOST_NAMED:
-        said.append(f"known: {', '.join(section.model_fields)}")
-    return " ".join(said) or "p2r recipe keys lists the known ones"
+    said.append(f"known: {', '.join(section.model_fields)}")
+    return " ".join(said)

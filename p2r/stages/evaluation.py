@@ -118,11 +118,11 @@ def _find_questions(
     """Return the questions of the run. Refuses to replace a result of `stage` on other ones."""
 
     def check(found: list[Question]) -> None:
-        from p2r.evaluation.run import check_stored, result_path
+        from p2r.evaluation.run import check_stored
 
         if stage is not None:
             asked = found[: run.recipe.eval.questions]
-            check_stored(result_path(run, stage), [question.id for question in asked])
+            check_stored(run, stage, [question.id for question in asked])
 
     return find_questions(run, "eval", questions, data_root, split=split, check=check)
 
