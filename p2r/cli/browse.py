@@ -218,7 +218,7 @@ def _import_labels(runs: list[Path], file: Path, dry_run: bool) -> str:
 
     try:
         labels = read_label_studio(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also a file that is no text
+    except ValueError as error:  # also a file that is not text
         raise UserError(
             f"{file} is not an export of Label Studio: it needs JSON with tasks that have "
             "data.case and annotations"

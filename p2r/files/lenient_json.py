@@ -61,7 +61,7 @@ class Fault:
 
 @dataclass
 class Place:
-    """Where a reader is in a file: the line of the value, from 1. None if it is no JSON lines."""
+    """The line of the value that was read last, from 1; None if the file is not JSON lines."""
 
     line: int | None = None
 

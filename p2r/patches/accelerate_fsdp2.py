@@ -2,8 +2,8 @@
 
 Library: accelerate 1.15.
 Reason: with `mixed_precision: bf16`, accelerate sets the `output_dtype` of FSDP2's policy to
-bfloat16, so all outputs of a model are rounded. The log-probs of RL are float32. Rounded to
-bfloat16, a KL term of 5e-5 became -8e-5, and its gradient had an error of 24 %.
+bfloat16, so all outputs of a model are rounded. RL needs float32 log-probs: in a simulation of
+20,000 tokens, rounding to bfloat16 turned a mean KL term of 2.0e-4 into -0.4e-4.
 Can go when: accelerate leaves `output_dtype` unset.
 """
 

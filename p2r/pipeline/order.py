@@ -1,7 +1,8 @@
-"""The order of the traces in the SFT set: that of a generation that nothing interrupts.
+"""The order of the traces in the SFT set: the order of a generation without an interruption.
 
-The journal of traces has the order of writing, which a kill, a resume or shards change. So
-generation notes which samples it asks for. Sorting them as the engine does gives the order again.
+The journal has the traces in the order of writing. A kill, a resume or shards change this order. So
+generation notes which samples it asks for. Sorting these samples as the engine does gives the same
+order again.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from p2r.runs import read_json, write_json
 
 
 def note_order(journal: ResponseJournal, keys: Sequence[str], window: int) -> None:
-    """Note the samples that a generation asks for; those noted before keep their place.
+    """Note the samples that a generation asks for. Samples that were noted before keep their place.
 
-    `window`: the engine sorts so many at once by length. Nothing is noted for a journal that an
-    older version began: it keeps its order of writing.
+    `window`: the number of samples that the engine sorts by length at once. A journal that an older
+    version began keeps its order of writing.
     """
     path = _path(journal)
     with exclusive(path.with_name(".order.lock")):

@@ -49,7 +49,7 @@ class RecipeBackup:
     def _measure(self) -> dict[Path, int]:
         found = (file for pattern in _PROGRESS for file in self._file.parent.glob(pattern))
         sizes = {file: file.stat().st_size for file in found}
-        return {file: size for file, size in sizes.items() if size}  # an empty journal is no start
+        return {file: size for file, size in sizes.items() if size}  # an empty journal: not begun
 
 
 def _judging(recipe: str | None) -> object:

@@ -77,7 +77,7 @@ def trained_stages(folder: Path) -> list[str]:
 
 
 def training_command(stage: str, arms: Iterable[str] = ()) -> str | None:
-    """Return the command that trains a stage; None for a name that is no stage.
+    """Return the command that trains a stage; None if the name is not a stage.
 
     `arms` are the arms of the run's demo.
     """

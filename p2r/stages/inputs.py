@@ -40,14 +40,12 @@ def find_questions(
     Questions come from the given file, from the file of an earlier call (RL also uses the file of
     generation), or from the playground. Each gets a unique id (see `tell_apart`). `bad` counts
     the unusable records by reason. `check` may refuse the questions before the run remembers their
-    file. Raises `UserError` if there are no questions, or if the run
-    already has another media folder.
+    file. Raises `UserError` if there are no questions, or if the run already has another media
+    folder.
     """
     from p2r.formats import BadRecordLog, read_questions, settle_data_type, tell_apart
 
     given = None if split else recall_source(run, purpose, questions)
-    if given is None and purpose == "rl":
-        given = recall_source(run, "generate")
     file = given or make_playground(run, split or SPLITS[purpose])
     report = BadRecordLog()
 
@@ -72,27 +70,29 @@ def find_questions(
 
 
 def recall_source(run: Run, purpose: str, given: Path | None = None) -> Path | None:
-    """Return the given file, or the file that an earlier call remembered for this purpose."""
+    """Return the given file, or the file that an earlier call remembered for this purpose.
+
+    RL also uses the file of generation.
+    """
     if given is not None:
         return given
     kept = run.folder / "sources.json"
-    file = read_json(kept).get(purpose) if kept.is_file() else None
+    sources = read_json(kept) if kept.is_file() else {}
+    file = sources.get(purpose) or (sources.get("generate") if purpose == "rl" else None)
     return Path(file) if file else None
 
 
 def source_of(run: Run, purpose: str) -> Path:
     """Return the question file that a stage uses without `--questions`; it may not exist yet."""
-    file = recall_source(run, purpose) or (
-        recall_source(run, "generate") if purpose == "rl" else None
-    )
-    return file or run.folder / "data" / f"{SPLITS[purpose]}.jsonl"
+    return recall_source(run, purpose) or run.folder / "data" / f"{SPLITS[purpose]}.jsonl"
 
 
 def check_source(given: Path, used: Path, stage: Path, option: str) -> None:
     """Raise `UserError` if the file given to a finished training is missing or another one.
 
-    `used`: the file that it was trained with. A copy of it is the same file, and so is one of its
-    name if it is gone, because a run may move. A model that p2r did not train may have any file.
+    `used`: the file that it was trained with. A copy of this file is accepted. If `used` is gone,
+    because a run may move, a file with the same name is accepted. A model that p2r did not train
+    accepts any file.
     """
     if not given.exists():
         raise UserError(f"{given} does not exist: give {option} another file, or leave it out")

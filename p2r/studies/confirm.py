@@ -10,7 +10,7 @@ is 3.9 points, with a t interval over the seeds of 0.4 to 7.4; but half of these
 before the question was asked. With PA-GRPO the answer contradicts the thinking less often, with
 every seed. This was not the question of the study.
 
-Does not say: that there is no advantage. The difference varies between seeds with a standard
+Does not say: that PA-GRPO has no advantage. The difference varies between seeds with a standard
 deviation of 6 points. To find a difference of 3 points with a power of 80 %, a study needs about 30
 seeds.
 """

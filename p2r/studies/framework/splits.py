@@ -10,7 +10,7 @@ from p2r.errors import UserError
 from p2r.playground.splits import splits_of
 from p2r.records import Question
 from p2r.runs import Run
-from p2r.stages.inputs import find_questions, make_playground, recall_source
+from p2r.stages.inputs import find_questions, make_playground, recall_source, source_of
 
 
 def why_absent(run: Run, split: str) -> str | None:
@@ -46,8 +46,6 @@ def media_root(run: Run) -> Path:
 def given_source(run: Run, stage: str) -> list[str]:
     """Return the file of the user that a stage reads; [] if the run makes its data itself."""
     file = recall_source(run, stage)
-    if file is None and stage == "rl":
-        file = recall_source(run, "generate")
     return [str(file)] if file else []
 
 
@@ -57,8 +55,7 @@ def training_inputs(run: Run, stage: str) -> dict[str, Any]:
         file = recall_source(run, "sft") or run.folder / "sft.jsonl"
         name, made_by = "cases", "p2r filter"
     else:
-        made = run.folder / "data" / f"{stages.SPLITS['rl']}.jsonl"
-        file = recall_source(run, "rl") or recall_source(run, "generate") or made
+        file = source_of(run, "rl")
         name, made_by = "questions", "p2r generate"
     if not file.exists():
         raise UserError(f"{file} is missing: run `p2r demo` or `{made_by}` first, which writes it")
